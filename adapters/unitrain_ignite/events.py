@@ -1,0 +1,51 @@
+"""Which of Ignite's events drives each of ours.
+
+Training batches are run by the process function and evaluation batches by the evaluator's, so the events within a step
+have no Ignite event of their own: they fire from the shared step.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from unitrain.events import Event
+
+PROCESS = "process_function"
+RUN = "run"
+
+EVENTS: Final[dict[Event, str]] = {
+    Event.FIT_START: "STARTED",
+    Event.EPOCH_START: "EPOCH_STARTED",
+    Event.BATCH_START: PROCESS,
+    Event.BACKWARD_END: PROCESS,
+    Event.OPTIMIZER_STEP: PROCESS,
+    Event.BATCH_END: PROCESS,
+    Event.VAL_START: "ITERATION_COMPLETED",
+    Event.VAL_BATCH_START: PROCESS,
+    Event.VAL_BATCH_END: PROCESS,
+    Event.VAL_END: "COMPLETED",
+    Event.EPOCH_END: "EPOCH_COMPLETED",
+    Event.CHECKPOINT_SAVED: RUN,
+    Event.EXCEPTION: RUN,
+    Event.FIT_END: "COMPLETED",
+    Event.TEST_START: "STARTED",
+    Event.TEST_BATCH_START: PROCESS,
+    Event.TEST_BATCH_END: PROCESS,
+    Event.TEST_END: "COMPLETED",
+    Event.PREDICT_START: "STARTED",
+    Event.PREDICT_BATCH_START: PROCESS,
+    Event.PREDICT_BATCH_END: PROCESS,
+    Event.PREDICT_END: "COMPLETED",
+}
+"""An upper-case name is a member of ``ignite.engine.Events``, a lower-case one part of ``Engine`` itself."""
+
+UNMAPPED: Final[dict[str, str]] = {
+    "ITERATION_STARTED": "Ignite has counted the iteration by then; BATCH_START fires in the process function",
+    "GET_BATCH_STARTED": "reading data is not an event of a run; unitrain's loader wrapper owns it",
+    "GET_BATCH_COMPLETED": "reading data is not an event of a run; unitrain's loader wrapper owns it",
+    "DATALOADER_STOP_ITERATION": "fires between epochs here, since each epoch is one pass of the loader wrapper",
+    "EXCEPTION_RAISED": "a handler there swallows the error; unitrain fires EXCEPTION around Engine.run and re-raises",
+    "TERMINATE": "skips EPOCH_COMPLETED; unitrain stops by ending the epoch first",
+    "TERMINATE_SINGLE_EPOCH": "unitrain's own means of ending an epoch early",
+    "INTERRUPT": "pauses an engine for a later run(); a stop in unitrain is the end of the run",
+}

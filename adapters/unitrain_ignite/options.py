@@ -1,0 +1,52 @@
+"""What each of the trainer's arguments becomes on Ignite."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from unitrain.protocol import Translation
+
+_STEP = "unitrain.step: Ignite leaves the step to the process function"
+_DATA = "unitrain.data: Ignite's epoch_length goes on with the loader instead of starting it again"
+_EVALUATOR = (
+    "a second Engine, run on ITERATION_COMPLETED when unitrain.limits says so: Ignite has no validation of its own"
+)
+_STOP = "unitrain.limits: Engine.terminate() skips EPOCH_COMPLETED, so the epoch is ended first"
+_SWITCH = "unitrain.environment: a switch of torch, set around the run"
+
+OPTIONS: Final[dict[str, Translation]] = {
+    "max_epochs": Translation("Engine.run(max_epochs=)"),
+    "min_epochs": Translation(shared=_STOP),
+    "max_steps": Translation(shared=_STOP),
+    "min_steps": Translation(shared=_STOP),
+    "max_time": Translation(shared=_STOP),
+    "accelerator": Translation(shared="torch: the model and the batches are moved there"),
+    "devices": Translation(shared="torch: the model and the batches are moved there"),
+    "num_nodes": Translation(),
+    "strategy": Translation(),
+    "precision": Translation(),
+    "accumulate_grad_batches": Translation(shared=_STEP),
+    "gradient_clip_val": Translation(shared=_STEP),
+    "gradient_clip_algorithm": Translation(shared=_STEP),
+    "val_check_interval": Translation(shared=_EVALUATOR),
+    "check_val_every_n_epoch": Translation(shared=_EVALUATOR),
+    "limit_train_batches": Translation("Engine.run(epoch_length=)", _DATA),
+    "limit_val_batches": Translation("Engine.run(epoch_length=)", _DATA),
+    "limit_test_batches": Translation("Engine.run(epoch_length=)", _DATA),
+    "limit_predict_batches": Translation("Engine.run(epoch_length=)", _DATA),
+    "fast_dev_run": Translation(shared="unitrain.config: stands for the limits and one epoch"),
+    "overfit_batches": Translation(shared=_DATA),
+    "sync_batchnorm": Translation(),
+    "compile": Translation(),
+    "deterministic": Translation(shared=_SWITCH),
+    "benchmark": Translation(shared=_SWITCH),
+    "detect_anomaly": Translation(shared=_SWITCH),
+    "seed": Translation(shared="unitrain.rng: a plain Engine; DeterministicEngine seeds anew each epoch"),
+    "callbacks": Translation("handler.attach(engine)", "unitrain.events: Callbacks listen to the hub"),
+    "loggers": Translation(),
+    "log_every_n_steps": Translation(),
+    "enable_progress_bar": Translation(shared="unitrain.callbacks.progress: one bar on both backends"),
+    "default_root_dir": Translation(shared="unitrain: where its own files go"),
+    "native": Translation("Engine(process_function) takes nothing else; use create_trainer()"),
+}
+"""An empty translation belongs to a feature that the adapter does not declare: a value other than the default raises."""

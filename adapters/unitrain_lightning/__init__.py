@@ -1,0 +1,1 @@
+"""unitrain on PyTorch-Lightning: a TrainSpec becomes a LightningModule in a real ``pytorch_lightning.Trainer``."""

@@ -1,0 +1,98 @@
+"""The one place that imports Lightning and knows its versions and its two names."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from packaging.version import Version
+
+from unitrain.errors import VersionError, install_hint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REQUIRES = ("pytorch-lightning>=2.4,!=2.6.2,!=2.6.3",)
+DANGEROUS = frozenset({Version("2.6.2"), Version("2.6.3")})
+"""Malicious uploads: GHSA-w37p-236h-pfx3, CVE-2026-44484."""
+
+
+def refuse_dangerous() -> None:
+    """Refuse to import a release that is known to be malicious.
+
+    Raises:
+        VersionError: If one is installed, under either name.
+    """
+    for distribution in ("pytorch-lightning", "lightning"):
+        try:
+            installed = Version(version(distribution))
+        except PackageNotFoundError:
+            continue
+        if installed in DANGEROUS:
+            raise VersionError(
+                f"{distribution} {installed} is a malicious upload (GHSA-w37p-236h-pfx3); unitrain does not import it.",
+                hint=f"rotate the secrets of this machine, then {install_hint('lightning')}",
+            )
+
+
+refuse_dangerous()
+
+try:
+    import pytorch_lightning as pl
+except ModuleNotFoundError as missing:
+    if missing.name != "pytorch_lightning":
+        raise
+    import lightning.pytorch as pl  # type: ignore[no-redef]
+
+Callback: Any = pl.Callback
+LightningModule: Any = pl.LightningModule
+Trainer: Any = pl.Trainer
+Checkpoint: Any = pl.callbacks.Checkpoint
+EarlyStopping: Any = pl.callbacks.EarlyStopping
+ModelSummary: Any = pl.callbacks.ModelSummary
+ProgressBar: Any = pl.callbacks.ProgressBar
+
+_BESIDE_THE_POINT = (
+    # the shell defines every step; which loaders there are is unitrain's to check
+    r"You defined a `\w+` but have no `\w+`",
+    # frozen submodules are the user's wish
+    r"Found \d+ module\(s\) in eval mode at the start of training",
+    # unitrain's own batches come from a wrapper; the advice is about DataLoaders
+    r".*does not have many workers which may be a bottleneck",
+    # the device was chosen by unitrain, and named
+    r"(GPU|MPS) available but not used",
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep back what Lightning says about things that unitrain decided; real warnings pass."""
+    logs = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch")]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(max(log.level, logging.WARNING))
+    try:
+        with warnings.catch_warnings():
+            for message in _BESIDE_THE_POINT:
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
+
+
+__all__ = [
+    "REQUIRES",
+    "Callback",
+    "Checkpoint",
+    "EarlyStopping",
+    "LightningModule",
+    "ModelSummary",
+    "ProgressBar",
+    "Trainer",
+    "quietly",
+]

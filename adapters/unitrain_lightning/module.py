@@ -1,0 +1,220 @@
+"""The LightningModule that stands for a spec, and what Lightning contributes to a step."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from unitrain_lightning._compat import Callback, EarlyStopping, LightningModule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from unitrain.data import Batches
+    from unitrain.events import EventHub
+    from unitrain.optimization import Schedule
+    from unitrain.program import Evaluation, FitProgram
+
+
+class LightningBatches:
+    """Batches as Lightning wants them: with a length.
+
+    Without one Lightning reads a batch ahead, before ``on_train_start`` and before each step, so a dataset that draws
+    random numbers or looks at the run would give other batches than on Ignite. An endless length keeps it from that;
+    the shell tells it the last batch.
+
+    Args:
+        batches: What to iterate.
+    """
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+
+    def __len__(self) -> int:
+        length = self._batches.length if self._batches.sized else None
+        return sys.maxsize if length is None else length
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._batches)
+
+
+class Shell(LightningModule):  # type: ignore[misc]
+    """Carries the user's model under ``model`` and hands each hook to the shared program.
+
+    Args:
+        model: The user's model.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.automatic_optimization = False
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the user's model."""
+        return self.model(*args, **kwargs)
+
+    def publish(self, hub: EventHub) -> None:
+        """Show the newest values to native callbacks, under ``trainer.callback_metrics``."""
+        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in hub.epoch_metrics.items()})
+
+
+class FitShell(Shell):
+    """The shell of a training run.
+
+    Args:
+        model: The user's model.
+        hub: The clock of the run.
+        optimizers: In the order of the spec.
+        schedules: The learning-rate schedules; Lightning stores them and never steps them.
+    """
+
+    program: FitProgram
+
+    def __init__(
+        self, model: nn.Module, hub: EventHub, optimizers: Sequence[Optimizer], schedules: Sequence[Schedule]
+    ) -> None:
+        super().__init__(model)
+        self._hub = hub
+        self._given = list(optimizers)
+        self._schedulers = [{"scheduler": schedule.scheduler} for schedule in schedules]
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizers that the spec made."""
+        return self._given, self._schedulers
+
+    def on_train_start(self) -> None:
+        """Begin the run."""
+        if not self.program.batches.sized and isinstance(self.trainer.val_check_interval, float):
+            self.trainer.val_check_batch = math.inf  # at the last batch, whenever it comes
+        self.program.fit_start()
+        self._stop_if_asked()
+
+    def on_train_epoch_start(self) -> None:
+        """Begin an epoch."""
+        self.program.epoch_start()
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
+        """Run the shared step."""
+        program = self.program
+        program.train_batch(batch)
+        if program.epoch_over and not program.batches.sized:
+            self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
+        if self._hub.stop_reason is not None:
+            self._stop_if_asked()
+
+    def on_validation_model_zero_grad(self) -> None:
+        """Keep the gradients: they may be accumulating."""
+
+    def on_validation_start(self) -> None:
+        """Begin a validation."""
+        self._validation.start()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
+        """Evaluate one batch."""
+        self._validation.batch(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """End the validation."""
+        self._validation.end()
+        self.publish(self._hub)
+
+    def on_train_epoch_end(self) -> None:
+        """End the epoch."""
+        self.program.epoch_end()
+        self.publish(self._hub)
+        self._stop_if_asked()
+
+    def on_train_end(self) -> None:
+        """End the run."""
+        if self.trainer.should_stop:  # a native callback asked for it, if we did not
+            early = any(isinstance(one, EarlyStopping) and one.stopped_epoch for one in self.trainer.callbacks)
+            self._hub.request_stop("early_stopping" if early else "user")
+        self.program.fit_end()
+
+    @property
+    def _validation(self) -> Evaluation:
+        validation = self.program.validation
+        assert validation is not None  # noqa: S101 - Lightning validates only if it was given a loader
+        return validation
+
+    def _stop_if_asked(self) -> None:
+        if self.program.stopping:
+            self.trainer.should_stop = True
+
+
+class EvalShell(Shell):
+    """The shell of an evaluation or a prediction by itself.
+
+    Args:
+        model: The user's model.
+        hub: The clock of the run.
+        evaluation: What to drive.
+    """
+
+    def __init__(self, model: nn.Module, hub: EventHub, evaluation: Evaluation) -> None:
+        super().__init__(model)
+        self._hub = hub
+        self._evaluation = evaluation
+
+    def _begin(self) -> None:
+        self._evaluation.start()
+
+    def _evaluate(self, batch: Any, batch_idx: int) -> Any:  # noqa: ARG002 - Lightning's signature
+        return self._evaluation.batch(batch)
+
+    def _finish(self) -> None:
+        self._evaluation.end()
+        self.publish(self._hub)
+
+    on_validation_start = on_test_start = on_predict_start = _begin
+    validation_step = test_step = predict_step = _evaluate
+    on_validation_epoch_end = on_test_epoch_end = on_predict_epoch_end = _finish
+
+
+class LightningPrimitives:
+    """Lightning's own parts of a step, under manual optimization: its strategy and precision plugin do the work.
+
+    Args:
+        shell: The module in the Trainer.
+        callbacks: The native callbacks; automatic optimization would call their ``on_before_zero_grad``.
+    """
+
+    def __init__(self, shell: FitShell, callbacks: Sequence[Any]) -> None:
+        self._shell = shell
+        self._zero_grad_hooks = [
+            callback for callback in callbacks if type(callback).on_before_zero_grad is not Callback.on_before_zero_grad
+        ]
+        self._wrapped: dict[int, Any] = {}
+
+    def _wrapper(self, optimizer: Optimizer) -> Any:
+        """Return Lightning's wrapper of ``optimizer``, which exists once the strategy is set up."""
+        if not self._wrapped:
+            wrappers = self._shell.optimizers()
+            for wrapper in wrappers if isinstance(wrappers, list) else [wrappers]:
+                self._wrapped[id(wrapper.optimizer)] = wrapper
+        return self._wrapped[id(optimizer)]
+
+    def zero_grad(self, optimizer: Optimizer) -> None:
+        """Clear the gradients."""
+        for callback in self._zero_grad_hooks:
+            callback.on_before_zero_grad(self._shell.trainer, self._shell, optimizer)
+        optimizer.zero_grad()
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of ``loss``."""
+        self._shell.manual_backward(loss)
+
+    def clip(self, optimizer: Optimizer, value: float, algorithm: str) -> None:
+        """Clip the gradients of all parameters of ``optimizer`` together."""
+        self._shell.clip_gradients(optimizer, gradient_clip_val=value, gradient_clip_algorithm=algorithm)
+
+    def step(self, optimizer: Optimizer, closure: Callable[[], Tensor] | None = None) -> None:
+        """Step ``optimizer`` through the strategy."""
+        self._wrapper(optimizer).step(closure)

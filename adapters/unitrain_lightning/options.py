@@ -1,0 +1,65 @@
+"""What each of the trainer's arguments becomes on Lightning."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from unitrain.config import TrainerConfig
+from unitrain.protocol import Translation
+
+_STEP = "unitrain.step: automatic optimization would count other batches and cost more"
+_DATA = "unitrain.data: one wrapper limits alike on both backends"
+_STOP = "unitrain.limits, by trainer.should_stop: Lightning's global_step sums over optimizers"
+_SWITCH = "unitrain.environment: a switch of torch, set around the run"
+
+OPTIONS: Final[dict[str, Translation]] = {
+    "max_epochs": Translation("Trainer(max_epochs=)"),
+    "min_epochs": Translation(shared=_STOP),
+    "max_steps": Translation(shared=_STOP),
+    "min_steps": Translation(shared=_STOP),
+    "max_time": Translation(shared=_STOP),
+    "accelerator": Translation("Trainer(accelerator=)"),
+    "devices": Translation("Trainer(devices=)"),
+    "num_nodes": Translation(),
+    "strategy": Translation(),
+    "precision": Translation(),
+    "accumulate_grad_batches": Translation(shared=_STEP),
+    "gradient_clip_val": Translation("LightningModule.clip_gradients", _STEP),
+    "gradient_clip_algorithm": Translation("LightningModule.clip_gradients", _STEP),
+    "val_check_interval": Translation("Trainer(val_check_interval=)"),
+    "check_val_every_n_epoch": Translation("Trainer(check_val_every_n_epoch=)"),
+    "limit_train_batches": Translation(shared=_DATA),
+    "limit_val_batches": Translation(shared=_DATA),
+    "limit_test_batches": Translation(shared=_DATA),
+    "limit_predict_batches": Translation(shared=_DATA),
+    "fast_dev_run": Translation(shared="unitrain.config: stands for the limits and one epoch; callbacks stay on"),
+    "overfit_batches": Translation(shared=_DATA),
+    "sync_batchnorm": Translation(),
+    "compile": Translation(),
+    "deterministic": Translation(shared=_SWITCH),
+    "benchmark": Translation(shared=_SWITCH),
+    "detect_anomaly": Translation(shared=_SWITCH),
+    "seed": Translation(shared="unitrain.rng: seed_everything(workers=True) would change the workers' draws"),
+    "callbacks": Translation("Trainer(callbacks=)", "unitrain.events: Callbacks listen to the hub"),
+    "loggers": Translation(),
+    "log_every_n_steps": Translation(),
+    "enable_progress_bar": Translation(shared="unitrain.callbacks.progress: one bar on both backends"),
+    "default_root_dir": Translation("Trainer(default_root_dir=)"),
+    "native": Translation("Trainer(**native)"),
+}
+"""An empty translation belongs to a feature that the adapter does not declare: a value other than the default raises."""
+
+_SAME_NAME = "give it to UnifiedTrainer itself"
+
+OWNED: Final[dict[str, str]] = {
+    **dict.fromkeys(TrainerConfig.__dataclass_fields__, _SAME_NAME),
+    "logger": "give UnifiedTrainer(loggers=)",
+    "enable_checkpointing": "it follows from the callbacks",
+    "enable_model_summary": "it follows from the callbacks",
+    "num_sanity_val_steps": "it would draw random numbers before training",
+    "use_distributed_sampler": "unitrain's loader wrapper owns the samplers",
+    "inference_mode": "evaluation runs under torch.no_grad on both backends",
+    "barebones": "it switches off hooks that unitrain stands on",
+    "reload_dataloaders_every_n_epochs": "unitrain's loader wrapper owns the loaders",
+}
+"""Arguments of the Trainer that ``native=`` may not set, with the reason."""

@@ -1,0 +1,116 @@
+"""The base of callbacks, and how one listens to a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from unitrain.errors import SpecError, did_you_mean
+from unitrain.events import Event
+
+if TYPE_CHECKING:
+    from unitrain.context import RunContext
+    from unitrain.events import EventHub
+
+
+class Callback:
+    """Handlers of a run in one object. Override what is wanted; only that is called.
+
+    Each method is named after its Event and gets the run.
+    """
+
+    def on_fit_start(self, run: RunContext) -> None:
+        """Handle Event.FIT_START."""
+
+    def on_epoch_start(self, run: RunContext) -> None:
+        """Handle Event.EPOCH_START."""
+
+    def on_batch_start(self, run: RunContext) -> None:
+        """Handle Event.BATCH_START."""
+
+    def on_backward_end(self, run: RunContext) -> None:
+        """Handle Event.BACKWARD_END."""
+
+    def on_optimizer_step(self, run: RunContext) -> None:
+        """Handle Event.OPTIMIZER_STEP."""
+
+    def on_batch_end(self, run: RunContext) -> None:
+        """Handle Event.BATCH_END."""
+
+    def on_val_start(self, run: RunContext) -> None:
+        """Handle Event.VAL_START."""
+
+    def on_val_batch_start(self, run: RunContext) -> None:
+        """Handle Event.VAL_BATCH_START."""
+
+    def on_val_batch_end(self, run: RunContext) -> None:
+        """Handle Event.VAL_BATCH_END."""
+
+    def on_val_end(self, run: RunContext) -> None:
+        """Handle Event.VAL_END."""
+
+    def on_epoch_end(self, run: RunContext) -> None:
+        """Handle Event.EPOCH_END."""
+
+    def on_checkpoint_saved(self, run: RunContext) -> None:
+        """Handle Event.CHECKPOINT_SAVED."""
+
+    def on_exception(self, run: RunContext) -> None:
+        """Handle Event.EXCEPTION; ``run.exception`` is what was raised."""
+
+    def on_fit_end(self, run: RunContext) -> None:
+        """Handle Event.FIT_END."""
+
+    def on_test_start(self, run: RunContext) -> None:
+        """Handle Event.TEST_START."""
+
+    def on_test_batch_start(self, run: RunContext) -> None:
+        """Handle Event.TEST_BATCH_START."""
+
+    def on_test_batch_end(self, run: RunContext) -> None:
+        """Handle Event.TEST_BATCH_END."""
+
+    def on_test_end(self, run: RunContext) -> None:
+        """Handle Event.TEST_END."""
+
+    def on_predict_start(self, run: RunContext) -> None:
+        """Handle Event.PREDICT_START."""
+
+    def on_predict_batch_start(self, run: RunContext) -> None:
+        """Handle Event.PREDICT_BATCH_START."""
+
+    def on_predict_batch_end(self, run: RunContext) -> None:
+        """Handle Event.PREDICT_BATCH_END."""
+
+    def on_predict_end(self, run: RunContext) -> None:
+        """Handle Event.PREDICT_END."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint must keep of this callback."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what ``state_dict`` returned."""
+
+
+_HANDLERS = {f"on_{event}": event for event in Event}
+
+
+def register(hub: EventHub, callback: Callback) -> list[Any]:
+    """Make ``callback`` listen to ``hub``, and return its handlers, for ``hub.off``.
+
+    Raises:
+        SpecError: If it has a method ``on_...`` that is the name of no event.
+    """
+    for name in dir(callback):
+        if name.startswith("on_") and name not in _HANDLERS and callable(getattr(callback, name)):
+            raise SpecError(
+                f"{type(callback).__name__}.{name} is the handler of no event, so it would never be called.",
+                hint=did_you_mean(name, _HANDLERS),
+            )
+    found = []
+    for name, event in _HANDLERS.items():
+        if getattr(type(callback), name) is not getattr(Callback, name):
+            handler = getattr(callback, name)
+            hub.on(event, handler)
+            found.append(handler)
+    return found

@@ -1,0 +1,77 @@
+"""One progress bar on every backend; plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from unitrain.callbacks.callback import Callback
+
+if TYPE_CHECKING:
+    from unitrain.context import RunContext
+
+_REFRESH_SECONDS = 0.1
+
+
+class ProgressBar(Callback):
+    """Shows where training is: a bar an epoch on a terminal, one line an epoch elsewhere, on stderr.
+
+    The loss is read from the device at most ten times a second, so that the device need not wait for each step.
+
+    Args:
+        console: A ``rich.console.Console`` to write to; by default one on stderr.
+    """
+
+    def __init__(self, console: Any = None) -> None:
+        if console is None:
+            from rich.console import Console  # noqa: PLC0415 - only where a bar is shown
+
+            console = Console(stderr=True)
+        self._console = console
+        self._bar: Any = None
+        self._task: Any = None
+        self._next_refresh = 0.0
+        self._started = 0.0
+
+    def on_epoch_start(self, run: RunContext) -> None:
+        """Start the epoch's bar."""
+        self._started = time.monotonic()
+        if not self._console.is_terminal:
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, TextColumn("{task.fields[loss]}"), console=self._console, transient=True)
+        self._task = self._bar.add_task(f"epoch {run.state.epoch}", total=run.epoch_length, loss="")
+        self._first = run.state.batch
+        self._bar.start()
+
+    def on_batch_end(self, run: RunContext) -> None:
+        """Move the bar, if it is time."""
+        if self._bar is None or time.monotonic() < self._next_refresh:
+            return
+        self._next_refresh = time.monotonic() + _REFRESH_SECONDS
+        loss = "" if run.state.loss is None else f"train/loss {float(run.state.loss):.4g}"
+        self._bar.update(self._task, completed=run.state.batch - self._first, loss=loss)
+
+    def on_val_start(self, run: RunContext) -> None:
+        """Say that it is validating."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=run.state.batch - self._first, loss="validating")
+
+    def on_epoch_end(self, run: RunContext) -> None:
+        """Leave one line of the epoch."""
+        self._close()
+        seconds = time.monotonic() - self._started
+        values = "  ".join(f"{name} {value:.4g}" for name, value in sorted(run.hub.epoch_metrics.items()))
+        line = f"epoch {run.state.epoch}  step {run.state.step}  {values}  {seconds:.1f}s"
+        self._console.print(line, highlight=False, soft_wrap=True)
+
+    def on_exception(self, run: RunContext) -> None:  # noqa: ARG002 - a handler's signature
+        """Take the bar away, so that the error can be read."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

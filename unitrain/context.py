@@ -1,0 +1,79 @@
+"""What a handler gets as ``run``: the common view of a running backend."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from unitrain.config import TrainerConfig
+    from unitrain.events import EventHub, RunState
+    from unitrain.spec import TrainSpec
+
+
+class RunContext(ABC):
+    """A run, as handlers, callbacks and manual training steps see it, the same on every backend.
+
+    Attributes:
+        hub: The clock of the run.
+        spec: What is trained.
+        config: How it is trained.
+        optimizers: By name; a single one is called ``"optimizer"``.
+        native: The real ``Trainer`` or ``Engine``; None on the reference.
+        exception: What broke the run, for the handlers of EXCEPTION.
+    """
+
+    def __init__(
+        self, hub: EventHub, spec: TrainSpec, config: TrainerConfig, optimizers: Mapping[str, Optimizer], native: Any
+    ) -> None:
+        self.hub = hub
+        self.spec = spec
+        self.config = config
+        self.optimizers = optimizers
+        self.native = native
+        self.exception: BaseException | None = None
+        hub.context = self
+
+    @property
+    def model(self) -> nn.Module:
+        """The module that is trained, as the user gave it."""
+        return self.spec.model
+
+    @property
+    def epoch_length(self) -> int | None:
+        """The number of training batches of an epoch, or None if only iterating tells."""
+        return self.hub.epoch_length
+
+    @property
+    def state(self) -> RunState:
+        """The counters and the newest values."""
+        return self.hub.state
+
+    def stop(self) -> None:
+        """Ask for the end: the running batch is finished, validation and EPOCH_END follow, then the run ends."""
+        self.hub.request_stop("user")
+
+    @abstractmethod
+    def log(self, name: str, value: Tensor | float) -> None:
+        """Log a value as ``<stage>/<name>``; a name with a slash stays as it is.
+
+        Within a batch it goes into the epoch's mean, weighted by batch size. Elsewhere it is the value at once.
+        """
+
+    @abstractmethod
+    def backward(self, loss: Tensor) -> None:
+        """Compute gradients, for manual optimization."""
+
+    @abstractmethod
+    def step(self, name: str | None = None) -> None:
+        """Clip, step and clear the gradients of one optimizer, for manual optimization.
+
+        Args:
+            name: Its key in ``TrainSpec(optimizer={...})``; not needed if there is only one. Gradients that a loss left
+                in parameters of *other* optimizers stay: clear them with ``run.optimizers[other].zero_grad()``.
+        """

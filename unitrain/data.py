@@ -1,0 +1,318 @@
+"""From what a user gives as data to batches that mean the same on every backend.
+
+``Batches`` is what a backend's loop iterates, once an epoch. It limits, moves to the device, tells the last batch and
+refuses what is empty. Its iterator is lazy: backends call ``iter()`` at different times, but nothing is drawn from a
+random number generator, and no worker starts, before the first batch is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Generator, Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from unitrain.batch import to_device
+from unitrain.errors import ConfigError, DataError, named_arguments
+
+if TYPE_CHECKING:
+    import torch
+
+    from unitrain.config import Limit, TrainerConfig
+
+_END = object()
+
+
+@named_arguments(DataError)
+@dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """The data of all stages in one object; give it wherever a loader goes.
+
+    Attributes:
+        train: Batches to train on.
+        val: Batches to validate on.
+        test: Batches to test on.
+        predict: Batches to predict.
+    """
+
+    train: Iterable[Any] | None = None
+    val: Iterable[Any] | None = None
+    test: Iterable[Any] | None = None
+    predict: Iterable[Any] | None = None
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """The data of one stage with its limit, in the form that every adapter takes.
+
+    Attributes:
+        loader: What the user gave: re-iterable, yields batches.
+        stage: ``"train"``, ``"val"``, ``"test"`` or ``"predict"``.
+        limit: A number of batches (int) or a fraction (float).
+        place: Moves a batch to the device (with a datamodule's own transfer hooks, if it has any).
+        repeat: Whether each epoch repeats the batches of the first (``overfit_batches``).
+    """
+
+    loader: Iterable[Any]
+    stage: str
+    limit: Limit
+    place: Callable[[Any], Any] | None = None
+    repeat: bool = False
+
+    @property
+    def length(self) -> int | None:
+        """The number of batches of an epoch, or None where only iterating tells.
+
+        Raises:
+            ConfigError: If the limit is a fraction of an unknown length, or of so few batches that none is left.
+        """
+        size = trusted_length(self.loader)
+        if isinstance(self.limit, int):
+            return None if size is None else min(self.limit, size)
+        if self.limit in (0.0, 1.0):
+            return size if self.limit else 0
+        size = self._hinted_length() if size is None else size
+        count = int(size * self.limit)
+        if count == 0 and size:
+            raise ConfigError(
+                f"limit_{self.stage}_batches={self.limit} of {size} batches is less than one batch.",
+                hint=f"raise it to at least {1 / size:.3g}, or give a number of batches.",
+            )
+        return count
+
+    @property
+    def generators(self) -> list[Generator]:
+        """The generators that the loader and its samplers draw from, which another loader may share."""
+        parts = [self.loader, *_samplers(self.loader)]
+        found = [getattr(part, "generator", None) for part in parts]
+        return [one for one in found if isinstance(one, Generator)]
+
+    def _hinted_length(self) -> int:
+        try:
+            return len(self.loader)  # type: ignore[arg-type]
+        except TypeError as error:
+            raise ConfigError(
+                f"limit_{self.stage}_batches={self.limit} is a fraction, and the loader has no length.",
+                hint="give a number of batches.",
+            ) from error
+
+
+def trusted_length(loader: Iterable[Any]) -> int | None:
+    """Return how many batches ``loader`` has, or None if its word is no promise.
+
+    The length of a DataLoader over an IterableDataset is a guess (workers, shards), so it is not trusted.
+    """
+    if isinstance(loader, DataLoader) and isinstance(loader.dataset, IterableDataset):
+        return None
+    try:
+        return len(loader)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+class Batches:
+    """The batches of one stage for a backend's loop.
+
+    Attributes:
+        length: The number of batches of the running epoch; None as long as it is not known. At the latest it is known
+            when the last batch is handed out: without a trusted length, one batch is read ahead.
+
+    Args:
+        source: Where the batches come from.
+        epoch: Returns the running epoch, for samplers with ``set_epoch``.
+    """
+
+    def __init__(self, source: DataSource, epoch: Callable[[], int]) -> None:
+        self._source = source
+        self._epoch = epoch
+        self._trusted = source.length
+        self._kept: list[Any] | None = None
+        self.length = self._trusted
+
+    @property
+    def sized(self) -> bool:
+        """Whether the length is known before the first batch."""
+        return self._trusted is not None
+
+    def __iter__(self) -> Iterator[Any]:
+        place = self._source.place
+        for batch in self._kept if self._kept is not None else self._read():
+            yield batch if place is None else place(batch)
+
+    def _read(self) -> Iterator[Any]:
+        for sampler in _samplers(self._source.loader):
+            set_epoch = getattr(sampler, "set_epoch", None)
+            if callable(set_epoch):
+                set_epoch(self._epoch())
+        iterator = iter(self._source.loader)
+        batches = self._ahead(iterator) if self._trusted is None else self._counted(iterator, self._trusted)
+        if not self._source.repeat:
+            return batches
+        return self._remember(batches)
+
+    def _counted(self, iterator: Iterator[Any], count: int) -> Iterator[Any]:
+        for index in range(count):
+            batch = next(iterator, _END)
+            if batch is _END:
+                raise DataError(
+                    f"the {self._source.stage} loader says it has {count} batches, but ended after {index}.",
+                    hint="mend its __len__, or remove it.",
+                )
+            yield batch
+
+    def _ahead(self, iterator: Iterator[Any]) -> Iterator[Any]:
+        """Yield with one batch of look-ahead, so that the last one is known as such while it is trained on."""
+        limit = self._source.limit if isinstance(self._source.limit, int) else None
+        self.length = None
+        count = 0
+        batch = _END if limit == 0 else next(iterator, _END)
+        if batch is _END and self._source.stage == "train":
+            raise empty(self._source.stage, one_shot=iterator is self._source.loader)
+        while batch is not _END:
+            count += 1
+            following = _END if count == limit else next(iterator, _END)
+            if following is _END:
+                self.length = count
+            yield batch
+            batch = following
+        self.length = count
+
+    def _remember(self, batches: Iterator[Any]) -> Iterator[Any]:
+        kept = []
+        for batch in batches:
+            kept.append(batch)
+            yield batch
+        self._kept = kept
+
+
+def _samplers(loader: Any) -> list[Any]:
+    found = [getattr(loader, name, None) for name in ("sampler", "batch_sampler")]
+    found.append(getattr(found[1], "sampler", None))
+    unique = {id(one): one for one in found if one is not None}
+    return list(unique.values())
+
+
+def empty(stage: str, *, one_shot: bool = False) -> DataError:
+    """Return the error for a loader without a batch."""
+    if one_shot:
+        return DataError(
+            f"the {stage} data is an iterator and has no batch left for this epoch.",
+            hint="give something that can be iterated once an epoch: a DataLoader, a list, an object with __iter__.",
+        )
+    return DataError(
+        f"the {stage} loader is empty.", hint="check the dataset's length, batch_size, drop_last and the limits."
+    )
+
+
+def check_loader(loader: Any, stage: str) -> None:
+    """Refuse what is not an iterable of batches.
+
+    Raises:
+        DataError: With what was given and the mend.
+    """
+    hint = None
+    if isinstance(loader, Tensor):
+        hint = "DataLoader(TensorDataset(inputs, targets), batch_size=32)"
+    elif isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
+        hint = "DataLoader(dataset, batch_size=32)"
+    elif isinstance(loader, Mapping):
+        hint = "give one loader; a batch itself may be a mapping."
+    elif isinstance(loader, (list, tuple)) and loader and isinstance(loader[0], DataLoader):
+        hint = "give one loader a stage; torch.utils.data.ConcatDataset joins datasets."
+    elif isinstance(loader, Iterable) and not isinstance(loader, (str, bytes)):
+        return
+    raise DataError(
+        f"the {stage} data must be a DataLoader or another iterable of batches; got a {type(loader).__name__}.",
+        hint=hint,
+    )
+
+
+_DATAMODULE_HOOKS = {"train": "train_dataloader", "val": "val_dataloader", "test": "test_dataloader"}
+_DATAMODULE_HOOKS["predict"] = "predict_dataloader"
+_SETUP = {"train": "fit", "val": "validate", "test": "test", "predict": "predict"}
+
+
+def is_datamodule(data: Any) -> bool:
+    """Return whether ``data`` is a LightningDataModule, or an object in its shape."""
+    return callable(getattr(data, "setup", None)) and callable(getattr(data, "prepare_data", None))
+
+
+@contextmanager
+def opened(data: Any, stages: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """Open ``data`` and yield the loaders of ``stages`` by name (None where there is none).
+
+    Args:
+        data: A DataSpec or a datamodule (which is prepared, set up and torn down), else the loader of the first stage.
+        stages: Of ``"train"``, ``"val"``, ``"test"``, ``"predict"``.
+    """
+    if isinstance(data, DataSpec):
+        yield {stage: getattr(data, stage) for stage in stages}
+    elif is_datamodule(data):
+        data.prepare_data()
+        data.setup(_SETUP[stages[0]])
+        try:
+            yield {stage: _datamodule_loader(data, _DATAMODULE_HOOKS[stage]) for stage in stages}
+        finally:
+            data.teardown(_SETUP[stages[0]])
+    else:
+        yield {stage: data if stage == stages[0] else None for stage in stages}
+
+
+def _datamodule_loader(datamodule: Any, hook: str) -> Any:
+    return getattr(datamodule, hook)() if _overridden(datamodule, hook) else None
+
+
+def _overridden(datamodule: Any, hook: str) -> bool:
+    """Return whether the user wrote ``hook``; Lightning's own is a placeholder that raises or does nothing."""
+    function = getattr(type(datamodule), hook, None)
+    return function is not None and function.__module__.partition(".")[0] not in ("pytorch_lightning", "lightning")
+
+
+def placement(device: torch.device, data: Any) -> Callable[[Any], Any] | None:
+    """Return what brings a batch to ``device``, or None if there is nothing to do.
+
+    Args:
+        device: Where the model is.
+        data: What the user gave; a datamodule's own transfer hooks are called around the move, in Lightning's order.
+    """
+    hooks = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+    own = {hook for hook in hooks if is_datamodule(data) and _overridden(data, hook)}
+    if not own:
+        return None if device.type == "cpu" else lambda batch: to_device(batch, device)
+
+    def place(batch: Any) -> Any:
+        if hooks[0] in own:
+            batch = data.on_before_batch_transfer(batch, 0)
+        batch = data.transfer_batch_to_device(batch, device, 0) if hooks[1] in own else to_device(batch, device)
+        return data.on_after_batch_transfer(batch, 0) if hooks[2] in own else batch
+
+    return place
+
+
+def make_source(
+    loader: Any, stage: str, config: TrainerConfig, place: Callable[[Any], Any] | None
+) -> DataSource | None:
+    """Return the source of ``stage``, or None if there is no loader or its limit is 0.
+
+    Raises:
+        DataError: If the loader is not an iterable of batches, or is the training loader and empty.
+        ConfigError: If training is limited to no batch at all.
+    """
+    if loader is None:
+        return None
+    check_loader(loader, stage)
+    limit = config.limit(stage)
+    repeat = stage == "train" and bool(config.overfit_batches)
+    source = DataSource(loader, stage, limit, place, repeat)
+    if limit == 0:
+        if stage == "train":
+            raise ConfigError(
+                f"limit_train_batches={limit!r} leaves nothing to train on.", hint="use validate() or test()."
+            )
+        return None
+    if source.length == 0 and stage == "train":
+        raise empty(stage)
+    return source

@@ -1,0 +1,58 @@
+"""The device of a run, and the switches of torch that hold while it runs."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from unitrain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unitrain.config import TrainerConfig
+
+_ALIASES = {"gpu": "cuda"}
+
+
+def choose_device(config: TrainerConfig) -> torch.device:
+    """Return the one device that ``config`` names.
+
+    Raises:
+        ConfigError: If it is not there; the CPU is never taken in its place.
+    """
+    kind = _ALIASES.get(config.accelerator, config.accelerator)
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if kind == "auto":
+        kind = next(name for name, there in available.items() if there)
+    if not available[kind]:
+        raise ConfigError(
+            f"accelerator={config.accelerator!r} was asked for, and torch {torch.__version__} sees no {kind} device here.",
+            hint='accelerator="auto" takes what there is, accelerator="cpu" the processor.',
+        )
+    index = config.devices[0] if isinstance(config.devices, list) else 0
+    if kind != "cuda":
+        if index:
+            raise ConfigError(f"devices={config.devices!r}: there is only one {kind} device.", hint="devices=1")
+        return torch.device(kind)
+    if index >= torch.cuda.device_count():
+        raise ConfigError(f"devices={config.devices!r}: there are {torch.cuda.device_count()} GPUs, counted from 0.")
+    return torch.device(kind, index)
+
+
+@contextmanager
+def torch_switches(config: TrainerConfig) -> Iterator[None]:
+    """Set ``deterministic``, ``benchmark`` and ``detect_anomaly`` for a run, and put them back."""
+    with ExitStack() as stack:
+        if config.deterministic:
+            before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+            torch.use_deterministic_algorithms(mode=True, warn_only=config.deterministic == "warn")
+            stack.callback(lambda: torch.use_deterministic_algorithms(before[0], warn_only=before[1]))
+        if config.benchmark is not None:
+            stack.callback(setattr, torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark)
+            torch.backends.cudnn.benchmark = config.benchmark
+        if config.detect_anomaly:
+            stack.enter_context(torch.autograd.set_detect_anomaly(mode=True))
+        yield

@@ -1,0 +1,126 @@
+"""Everything unitrain raises.
+
+::
+
+    UnitrainError
+    ├── ConfigError              an argument of UnifiedTrainer            (also a ValueError)
+    ├── SpecError                a TrainSpec, a metric or a callback      (also a ValueError)
+    ├── DataError                a loader or a batch                      (also a ValueError)
+    ├── UnsupportedFeatureError  the chosen backend lacks what was asked  (also a NotImplementedError)
+    ├── BackendNotInstalledError                                          (also an ImportError)
+    ├── VersionError             a release that is too old, or dangerous
+    ├── CheckpointError
+    ├── ExportError
+    └── DistributedError
+
+Each message says what was given and what is accepted; its last line is ``Hint:`` and the mend.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+DISTRIBUTION = "pytorch-unitrain"
+"""The name to install by; ``unitrain`` is only the name to import by."""
+
+T = TypeVar("T")
+
+
+class UnitrainError(Exception):
+    """The root of all errors that unitrain raises by itself.
+
+    Args:
+        message: What was given and what is accepted.
+        hint: The command or the argument that mends it.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        self.hint = hint
+        super().__init__(message if hint is None else f"{message}\nHint: {hint}")
+
+
+class ConfigError(UnitrainError, ValueError):
+    """An argument of the trainer cannot be meant as given."""
+
+
+class SpecError(UnitrainError, ValueError):
+    """The spec (model, loss, optimizer, metrics, callbacks) cannot be trained as given."""
+
+
+class DataError(UnitrainError, ValueError):
+    """A loader or a batch is not what the spec expects."""
+
+
+class UnsupportedFeatureError(UnitrainError, NotImplementedError):
+    """The chosen backend does not support what was asked; it says which one does."""
+
+
+class BackendNotInstalledError(UnitrainError, ImportError):
+    """The package of the chosen backend is not installed."""
+
+
+class VersionError(UnitrainError):
+    """An installed release is outside the supported window, or known to be dangerous."""
+
+
+class CheckpointError(UnitrainError):
+    """A checkpoint cannot be written, read or applied."""
+
+
+class ExportError(UnitrainError):
+    """An export failed or does not compute what the model computes."""
+
+
+class DistributedError(UnitrainError):
+    """A run on several processes cannot start or was broken by one of them."""
+
+
+def install_hint(extra: str) -> str:
+    """Return the command that installs ``extra``."""
+    return f"pip install '{DISTRIBUTION}[{extra}]'"
+
+
+def did_you_mean(given: str, accepted: Iterable[str]) -> str:
+    """Return a hint that names the nearest of ``accepted``, or all of them."""
+    names = sorted(accepted)
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else f"accepted are {', '.join(names)}."
+
+
+def refuse_unknown(given: Iterable[str], accepted: Iterable[str], what: str, error: type[UnitrainError]) -> None:
+    """Raise ``error`` for the first name of ``given`` that is not ``accepted``.
+
+    Args:
+        given: The names that were given.
+        accepted: The names there are.
+        what: What the names belong to, for the message.
+        error: The class to raise.
+    """
+    known = set(accepted)
+    for name in given:
+        if name not in known:
+            raise error(f"{what} got an unknown argument {name!r}.", hint=did_you_mean(name, known))
+
+
+def named_arguments(error: type[UnitrainError]) -> Callable[[type[T]], type[T]]:
+    """Make a dataclass refuse an unknown keyword with ``error`` and a spelling hint, not with a bare TypeError."""
+
+    def decorate(cls: type[T]) -> type[T]:
+        accepted = [field.name for field in fields(cls) if field.init]  # type: ignore[arg-type]
+        original = cls.__init__
+
+        @functools.wraps(original)
+        def __init__(self: T, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+            refuse_unknown(kwargs, accepted, cls.__name__, error)
+            original(self, *args, **kwargs)
+
+        cls.__init__ = __init__  # type: ignore[method-assign]
+        return cls
+
+    return decorate

@@ -1,0 +1,303 @@
+"""The vocabulary of a run and its one clock.
+
+``Event`` names what happens, a ``Trigger`` says at which occurrence to react, ``RunState`` holds the counters and
+``EventHub`` keeps them and calls the handlers. No adapter copies a backend's counters: Ignite counts an iteration
+before it starts, Lightning sums steps over optimizers; here there is one meaning.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from unitrain.errors import SpecError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from unitrain.context import RunContext
+
+EventFilter: TypeAlias = "Callable[[RunContext, int], bool]"
+Handler: TypeAlias = "Callable[[RunContext], object] | Callable[[], object]"
+
+
+class Event(StrEnum):
+    """A moment of a run. Call one to filter it, join two with ``|``.
+
+    Counting starts from 1, as in Ignite: ``Event.EPOCH_END(once=3)`` is the epoch whose index is 2. The events of
+    batches and epochs of training count over the whole run; those of evaluation batches start anew with each evaluation.
+    """
+
+    FIT_START = "fit_start"
+    EPOCH_START = "epoch_start"
+    BATCH_START = "batch_start"
+    BACKWARD_END = "backward_end"
+    OPTIMIZER_STEP = "optimizer_step"
+    BATCH_END = "batch_end"
+    VAL_START = "val_start"
+    VAL_BATCH_START = "val_batch_start"
+    VAL_BATCH_END = "val_batch_end"
+    VAL_END = "val_end"
+    EPOCH_END = "epoch_end"
+    CHECKPOINT_SAVED = "checkpoint_saved"
+    EXCEPTION = "exception"
+    FIT_END = "fit_end"
+    TEST_START = "test_start"
+    TEST_BATCH_START = "test_batch_start"
+    TEST_BATCH_END = "test_batch_end"
+    TEST_END = "test_end"
+    PREDICT_START = "predict_start"
+    PREDICT_BATCH_START = "predict_batch_start"
+    PREDICT_BATCH_END = "predict_batch_end"
+    PREDICT_END = "predict_end"
+
+    def __call__(
+        self,
+        *,
+        every: int | None = None,
+        once: int | Sequence[int] | None = None,
+        before: int | None = None,
+        after: int | None = None,
+        event_filter: EventFilter | None = None,
+    ) -> Trigger:
+        """Return this event restricted to some of its occurrences.
+
+        Args:
+            every: Each n-th occurrence. May be joined with ``before`` and ``after``.
+            once: The n-th occurrence only, or those of a list.
+            before: Occurrences whose count is below this one.
+            after: Occurrences whose count is above this one.
+            event_filter: ``(run, count) -> bool``; alone, not with the others.
+
+        Raises:
+            SpecError: If nothing is given, a number is below 1, or exclusive filters are mixed.
+        """
+        return Trigger(self, _predicate(every, once, before, after, event_filter))
+
+    def __or__(self, other: Event | Trigger | Triggers) -> Triggers:
+        """Return the union of two events."""
+        return Triggers.of(self) | other
+
+
+class Trigger(NamedTuple):
+    """An event and the rule that says which of its occurrences count (None: all)."""
+
+    event: Event
+    accepts: EventFilter | None = None
+
+    def __or__(self, other: Event | Trigger | Triggers) -> Triggers:
+        return Triggers.of(self) | other
+
+
+class Triggers(tuple[Trigger, ...]):
+    """Several triggers with one handler."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, event: Event | Trigger | Triggers) -> Triggers:
+        """Return ``event`` in its general form.
+
+        Raises:
+            SpecError: If it is none of the three kinds.
+        """
+        if isinstance(event, Triggers):
+            return event
+        if isinstance(event, Event):
+            return cls((Trigger(event),))
+        if isinstance(event, Trigger):
+            return cls((event,))
+        raise SpecError(
+            f"on() got {event!r}, a {type(event).__name__}; it takes an Event, a filtered Event, or several joined by |.",
+            hint="trainer.on(Event.EPOCH_END(every=2))",
+        )
+
+    def __or__(self, other: Event | Trigger | Triggers) -> Triggers:
+        return Triggers((*self, *Triggers.of(other)))
+
+
+def _predicate(
+    every: int | None,
+    once: int | Sequence[int] | None,
+    before: int | None,
+    after: int | None,
+    event_filter: EventFilter | None,
+) -> EventFilter:
+    ranged = not (every is None and before is None and after is None)
+    if (event_filter is not None) + (once is not None) + ranged != 1:
+        raise SpecError(
+            "An event filter takes one of event_filter=, once=, or every=/before=/after= together;"
+            f" got {_given(every=every, once=once, before=before, after=after, event_filter=event_filter)}.",
+            hint="Event.EPOCH_END(every=2, after=4)",
+        )
+    if event_filter is not None:
+        if not callable(event_filter):
+            raise SpecError(f"event_filter must be callable as (run, count) -> bool, got {event_filter!r}.")
+        return event_filter
+    if once is not None:
+        wanted = frozenset(_counts("once", once))
+        return lambda _, count: count in wanted
+    (step,) = _counts("every", 1 if every is None else every)
+    if before is None and after is None:
+        return lambda _, count: count % step == 0
+    (low,) = _counts("after", 0 if after is None else after, least=0)
+    (high,) = _counts("before", _NEVER if before is None else before, least=0)
+    # as in Ignite, a range starts with its first occurrence: every=2, after=4 means 5, 7, 9, ...
+    return lambda _, count: low < count < high and (count - low - 1) % step == 0
+
+
+_NEVER = 2**62
+
+
+def _counts(name: str, value: int | Sequence[int], least: int = 1) -> tuple[int, ...]:
+    values = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
+    if not values or any(not isinstance(n, int) or isinstance(n, bool) or n < least for n in values):
+        raise SpecError(f"{name} must be an integer of at least {least} (occurrences count from 1), got {value!r}.")
+    return values
+
+
+def _given(**arguments: Any) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in arguments.items() if value is not None) or "nothing"
+
+
+@dataclass(slots=True)
+class RunState:
+    """Where a run is.
+
+    Attributes:
+        epoch: The running epoch, from 0.
+        step: Optimizer steps made; one for a training step in which any optimizer stepped.
+        batch: Training batches finished since the run's start.
+        loss: The last training loss, a detached 0-dimensional tensor; it is not divided under accumulation.
+        metrics: The newest value of everything that was measured or logged, by name (``"val/loss"``).
+    """
+
+    epoch: int = 0
+    step: int = 0
+    batch: int = 0
+    loss: Tensor | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class _Listener(NamedTuple):
+    handler: Handler
+    call: Callable[[RunContext], object]
+    accepts: EventFilter | None
+
+
+_RESTARTS: dict[Event, tuple[Event, Event]] = {
+    Event.VAL_START: (Event.VAL_BATCH_START, Event.VAL_BATCH_END),
+    Event.TEST_START: (Event.TEST_BATCH_START, Event.TEST_BATCH_END),
+    Event.PREDICT_START: (Event.PREDICT_BATCH_START, Event.PREDICT_BATCH_END),
+}
+"""Evaluation batches are counted within one evaluation, as Ignite's evaluators count them."""
+
+
+class EventHub:
+    """Counts events and calls their handlers, in the order in which they were registered.
+
+    Attributes:
+        state: The counters and values that handlers read.
+        context: What handlers get as ``run``; set by the adapter before the first event.
+        epoch_metrics: What was published since the last EPOCH_START.
+        stop_reason: Why the run was asked to stop, or None.
+        epoch_length: Training batches of an epoch, or None if unknown.
+    """
+
+    def __init__(self) -> None:
+        self._listeners: dict[Event, tuple[_Listener, ...]] = dict.fromkeys(Event, ())
+        self.begin()
+
+    def begin(self) -> None:
+        """Start a new run: fresh counters, the same handlers."""
+        self.state = RunState()
+        self.context: RunContext | None = None
+        self.epoch_metrics: dict[str, float] = {}
+        self.stop_reason: str | None = None
+        self.epoch_length: int | None = None
+        self._counts = dict.fromkeys(Event, 0)
+
+    def on(self, event: Event | Trigger | Triggers, handler: Handler) -> None:
+        """Call ``handler`` at each occurrence of ``event``.
+
+        Args:
+            event: What to wait for.
+            handler: Takes the run, or nothing.
+        """
+        call = _bind(handler)
+        for trigger in Triggers.of(event):
+            self._listeners[trigger.event] += (_Listener(handler, call, trigger.accepts),)
+
+    def off(self, handler: Handler) -> None:
+        """Forget ``handler`` wherever it was registered."""
+        for event, listeners in self._listeners.items():
+            self._listeners[event] = tuple(one for one in listeners if one.handler != handler)
+
+    def heard(self, event: Event) -> bool:
+        """Return whether any handler waits for ``event``."""
+        return bool(self._listeners[event])
+
+    def fire(self, event: Event) -> None:
+        """Count one occurrence of ``event`` and call those who wait for it.
+
+        Raises:
+            RuntimeError: If a handler lets a StopIteration out; both backends would take it for the end of an epoch.
+        """
+        counts = self._counts
+        counts[event] += 1
+        if event in _RESTARTS:
+            for restarted in _RESTARTS[event]:
+                counts[restarted] = 0
+        listeners = self._listeners[event]
+        if listeners:
+            self._call(listeners, counts[event])
+
+    def _call(self, listeners: tuple[_Listener, ...], count: int) -> None:
+        context = self.context
+        if context is None:
+            raise RuntimeError("an event was fired before the adapter set hub.context")
+        try:
+            for listener in listeners:
+                if listener.accepts is None or listener.accepts(context, count):
+                    listener.call(context)
+        except StopIteration as error:
+            raise RuntimeError("a handler raised StopIteration, which would silently end the epoch") from error
+
+    def publish(self, metrics: dict[str, float]) -> None:
+        """Make values known under their full names: to handlers, to the history and to the result."""
+        self.state.metrics.update(metrics)
+        self.epoch_metrics.update(metrics)
+
+    def request_stop(self, reason: str) -> None:
+        """Ask the run to stop after the batch that is running; the first reason is kept."""
+        if self.stop_reason is None:
+            self.stop_reason = reason
+
+
+def _bind(handler: Handler) -> Callable[[RunContext], object]:
+    """Return ``handler`` as a function of the run, whether it takes one argument or none."""
+    if not callable(handler):
+        raise SpecError(f"an event handler must be callable, got {handler!r}.")
+    try:
+        signature = inspect.signature(handler)
+    except ValueError:  # some builtins have none
+        return handler  # type: ignore[return-value]
+    if _fits(signature, None):
+        return handler  # type: ignore[return-value]
+    if _fits(signature):
+        return lambda _: handler()  # type: ignore[call-arg]
+    raise SpecError(
+        f"the event handler {handler!r} must take the run, or nothing; its signature is {signature}.",
+        hint="bind further arguments with functools.partial",
+    )
+
+
+def _fits(signature: inspect.Signature, *args: object) -> bool:
+    try:
+        signature.bind(*args)
+    except TypeError:
+        return False
+    return True

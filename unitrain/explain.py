@@ -1,0 +1,96 @@
+"""What everything became on a backend: the same tables that translate, shown to a person."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from unitrain.config import TrainerConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unitrain.protocol import Adapter
+    from unitrain.spec import TrainSpec
+
+_HEADINGS = ("what", "given", "on the backend", "in unitrain, and why")
+_REFUSED = "refused: not supported"
+
+
+class Row(NamedTuple):
+    """One line of an explanation.
+
+    Attributes:
+        what: The option, or the part of the spec.
+        given: Its value.
+        native: The backend's part in it; empty if it has none.
+        shared: unitrain's part in it; empty if the backend does it all.
+    """
+
+    what: str
+    given: str
+    native: str
+    shared: str
+
+
+class Explanation(tuple[Row, ...]):
+    """The rows of ``UnifiedTrainer.explain``; ``str`` of it is a table."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        rows = [_HEADINGS, *self]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines.insert(1, "  ".join("─" * width for width in widths))
+        return "\n".join(lines)
+
+
+def explain(adapter: Adapter, config: TrainerConfig, spec: TrainSpec | None) -> Explanation:
+    """Return what ``config`` and ``spec`` become on ``adapter``.
+
+    Args:
+        adapter: The backend.
+        config: The trainer's arguments.
+        spec: What to train; without it only the arguments are explained.
+    """
+    rows = [*_options(adapter, config)]
+    if spec is not None:
+        rows += _spec(adapter, spec)
+    return Explanation(rows)
+
+
+def _options(adapter: Adapter, config: TrainerConfig) -> Iterator[Row]:
+    for field in fields(TrainerConfig):
+        translation = adapter.options[field.name]
+        native = translation.native or ("" if translation.shared else _REFUSED)
+        yield Row(field.name, _short(getattr(config, field.name)), native, translation.shared)
+
+
+def _spec(adapter: Adapter, spec: TrainSpec) -> Iterator[Row]:
+    def hook(event: str) -> str:
+        return adapter.events[event]  # type: ignore[index]
+
+    step = "unitrain.step: one step for both backends"
+    yield Row("model", type(spec.model).__name__, hook("batch_start"), step)
+    yield Row("loss", _short(spec.loss), hook("batch_start"), step)
+    yield Row("optimizer", _short(spec.optimizer), hook("optimizer_step"), step)
+    if spec.lr_scheduler is not None:
+        rule = "unitrain.optimization: frequency counts optimizer steps; a plateau is stepped before files are written"
+        yield Row("lr_scheduler", _short(spec.lr_scheduler), "", rule)
+    for name, metric in (spec.metrics or {}).items():
+        why = "unitrain.metrics: updated in the step, computed once an epoch"
+        yield Row(f"metrics[{name!r}]", type(metric).__name__, hook("epoch_end"), why)
+    for callback in spec.callbacks:
+        native = adapter.accepts_callback(callback)
+        yield Row(
+            "callback",
+            type(callback).__name__,
+            "as it is" if native else "",
+            "" if native else "unitrain.events: the hub",
+        )
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 40 else shown[:37] + "..."  # noqa: PLR2004 - a column's width

@@ -1,0 +1,93 @@
+"""What a run asks of a backend, as features; what the backend does not declare is refused here, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from unitrain.config import TrainerConfig
+from unitrain.errors import UnsupportedFeatureError
+from unitrain.protocol import Feature
+
+if TYPE_CHECKING:
+    from unitrain.protocol import Adapter
+    from unitrain.spec import TrainSpec
+
+
+class _Request(NamedTuple):
+    option: str
+    feature: Feature
+    asked: Callable[[TrainerConfig], bool]
+    instead: str
+
+
+_DEFAULT = TrainerConfig()
+
+
+def _changed(option: str) -> Callable[[TrainerConfig], bool]:
+    return lambda config: bool(getattr(config, option) != getattr(_DEFAULT, option))
+
+
+def _several(config: TrainerConfig) -> bool:
+    return not (config.devices == 1 or (isinstance(config.devices, list) and len(config.devices) == 1))
+
+
+_REQUESTS = (
+    _Request("devices", Feature.DEVICES, _several, "devices=1, or [index] for a certain one."),
+    _Request("num_nodes", Feature.DEVICES, _changed("num_nodes"), "num_nodes=1."),
+    _Request("strategy", Feature.DEVICES, _changed("strategy"), 'strategy="auto".'),
+    _Request("sync_batchnorm", Feature.DEVICES, _changed("sync_batchnorm"), "sync_batchnorm=False."),
+    _Request("precision", Feature.PRECISION, _changed("precision"), 'precision="32-true".'),
+    _Request("compile", Feature.COMPILE, _changed("compile"), "give TrainSpec(model=torch.compile(model))."),
+    _Request("loggers", Feature.TRACKERS, _changed("loggers"), "read FitResult.history, or handle Event.EPOCH_END."),
+    _Request(
+        "log_every_n_steps", Feature.TRACKERS, _changed("log_every_n_steps"), "handle Event.OPTIMIZER_STEP(every=n)."
+    ),
+    _Request(
+        "accumulate_grad_batches",
+        Feature.ACCUMULATION,
+        _changed("accumulate_grad_batches"),
+        "accumulate_grad_batches=1.",
+    ),
+    _Request("gradient_clip_val", Feature.CLIPPING, _changed("gradient_clip_val"), "gradient_clip_val=None."),
+)
+
+
+def refuse(adapter: Adapter, feature: Feature, what: str, instead: str) -> UnsupportedFeatureError:
+    """Return the error for something that ``adapter`` does not support."""
+    return UnsupportedFeatureError(
+        f"{what} asks for {feature.value}, which {adapter.name!r} does not support.", hint=instead
+    )
+
+
+def require_config(adapter: Adapter, config: TrainerConfig) -> None:
+    """Refuse what ``adapter`` does not support of ``config``.
+
+    Raises:
+        UnsupportedFeatureError: With the option, the backend and the way out.
+    """
+    for request in _REQUESTS:
+        if request.feature not in adapter.features and request.asked(config):
+            raise refuse(
+                adapter, request.feature, f"{request.option}={getattr(config, request.option)!r}", request.instead
+            )
+    own = config.native.get(adapter.name) if isinstance(config.native, Mapping) else None
+    if own and Feature.NATIVE_ARGUMENTS not in adapter.features:
+        raise refuse(adapter, Feature.NATIVE_ARGUMENTS, f"native={{{adapter.name!r}: ...}}", "leave it out.")
+
+
+def require_spec(adapter: Adapter, spec: TrainSpec, *, closure: bool) -> None:
+    """Refuse what ``adapter`` does not support of ``spec``.
+
+    Args:
+        adapter: The backend.
+        spec: What to train.
+        closure: Whether its optimizer needs a closure.
+
+    Raises:
+        UnsupportedFeatureError: With what was asked, the backend and the way out.
+    """
+    if not spec.automatic_optimization and Feature.MANUAL_OPTIMIZATION not in adapter.features:
+        raise refuse(adapter, Feature.MANUAL_OPTIMIZATION, "automatic_optimization=False", "choose another framework.")
+    if closure and Feature.CLOSURE_OPTIMIZERS not in adapter.features:
+        raise refuse(adapter, Feature.CLOSURE_OPTIMIZERS, "the optimizer", "choose one that needs no closure.")

@@ -1,0 +1,109 @@
+"""When a run stops and when it validates."""
+
+from __future__ import annotations
+
+import math
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from unitrain.config import UNLIMITED
+from unitrain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from unitrain.config import TrainerConfig
+    from unitrain.events import EventHub
+
+MAX_STEPS, MAX_TIME, MAX_EPOCHS = "max_steps", "max_time", "max_epochs"
+
+
+class StopRule:
+    """Says whether a run is to end before its epochs are over.
+
+    A request (``run.stop()``, ``max_time``) is granted once ``min_epochs`` and ``min_steps`` are met; ``max_steps``
+    always holds.
+
+    Args:
+        config: The limits.
+        hub: Holds the counters and the request.
+    """
+
+    def __init__(self, config: TrainerConfig, hub: EventHub) -> None:
+        self._config = config
+        self._hub = hub
+        self._seconds = config.max_time.total_seconds() if isinstance(config.max_time, timedelta) else math.inf
+        self._deadline = math.inf
+
+    def start(self) -> None:
+        """Start the clock of ``max_time``."""
+        self._deadline = time.monotonic() + self._seconds
+
+    def after_batch(self) -> None:
+        """Request a stop if a limit is reached."""
+        if self._config.max_steps != UNLIMITED and self._hub.state.step >= self._config.max_steps:
+            self._hub.stop_reason = MAX_STEPS
+        elif self._deadline != math.inf and time.monotonic() >= self._deadline:
+            self._hub.request_stop(MAX_TIME)
+
+    def granted(self, epochs_done: int) -> bool:
+        """Return whether the run ends now, after ``epochs_done`` whole epochs."""
+        reason = self._hub.stop_reason
+        if reason is None or reason == MAX_STEPS:
+            return reason is not None
+        enough_epochs = epochs_done >= (self._config.min_epochs or 0)
+        return enough_epochs and self._hub.state.step >= (self._config.min_steps or 0)
+
+
+class ValidationRule:
+    """Says after which training batches to validate, as Lightning does.
+
+    Args:
+        config: ``val_check_interval`` and ``check_val_every_n_epoch``.
+        length: Batches of a training epoch, or None if unknown.
+
+    Raises:
+        ConfigError: If the interval does not fit the length.
+    """
+
+    def __init__(self, config: TrainerConfig, length: int | None) -> None:
+        self._every_n_epoch = config.check_val_every_n_epoch
+        self._interval = _interval(config, length)
+
+    def due(self, *, epoch: int, done: int, total: int, last: bool, stopping: bool) -> bool:
+        """Return whether to validate now.
+
+        Args:
+            epoch: The running epoch, from 0.
+            done: Batches of this epoch that are done.
+            total: Batches of the whole run that are done.
+            last: Whether the batch was the epoch's last.
+            stopping: Whether the run is about to end.
+        """
+        if self._every_n_epoch is not None and (epoch + 1) % self._every_n_epoch:
+            return False
+        if stopping:
+            return True
+        if self._interval is None:
+            return last
+        return (total if self._every_n_epoch is None else done) % self._interval == 0
+
+
+def _interval(config: TrainerConfig, length: int | None) -> int | None:
+    """Return the number of batches between validations, or None for "at the end of the epoch"."""
+    interval = config.val_check_interval
+    if isinstance(interval, float):
+        if interval == 1.0 and length is None:
+            return None
+        if length is None:
+            raise ConfigError(
+                f"val_check_interval={interval} is a fraction of the epoch, and the training data has no length.",
+                hint="give a number of batches.",
+            )
+        return max(1, int(length * interval))
+    if length is not None and interval > length and config.check_val_every_n_epoch is not None:
+        raise ConfigError(
+            f"val_check_interval={interval} is more than the {length} training batches of an epoch,"
+            " so validation would never run.",
+            hint="lower it, or count over all epochs with check_val_every_n_epoch=None.",
+        )
+    return interval

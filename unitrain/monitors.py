@@ -1,0 +1,41 @@
+"""Refuses, before training, to watch a metric that no one will log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from unitrain.metrics import LOSS
+from unitrain.optimization import unknown_monitor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from unitrain.spec import LRSchedule, TrainSpec
+
+
+def require_monitors(spec: TrainSpec, rules: Iterable[LRSchedule], *, validates: bool, watched: bool) -> None:
+    """Refuse a monitor that cannot be logged, where that is certain.
+
+    Custom steps and handlers may log anything; then the check is left to the first epoch that should have logged it.
+
+    Args:
+        spec: What is trained.
+        rules: The schedules with their monitors.
+        validates: Whether there is validation data.
+        watched: Whether handlers or callbacks may log values of their own.
+
+    Raises:
+        ConfigError: With the names that will be logged.
+    """
+    if watched or spec.callbacks or spec.training_step is not None or (validates and spec.validation_step is not None):
+        return
+    stages = ("train", "val") if validates else ("train",)
+    logged = {f"{stage}/{name}" for stage in stages for name in (LOSS, *(spec.metrics or {}))}
+    for rule in rules:
+        if rule.monitor is not None and not any(_same(rule.monitor, name) for name in logged):
+            raise unknown_monitor(rule.monitor, logged)
+
+
+def _same(monitor: str, name: str) -> bool:
+    """A metric with several values logs each as ``name_key``."""
+    return monitor == name or monitor.startswith(f"{name}_")

@@ -1,0 +1,214 @@
+"""From the spec to real optimizers and schedulers, and when a learning rate changes."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from unitrain.errors import ConfigError, SpecError, did_you_mean
+from unitrain.spec import LRSchedule
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from unitrain.events import EventHub
+    from unitrain.spec import TrainSpec
+
+SINGLE = "optimizer"
+"""The name of an optimizer that is the only one."""
+
+
+def build_optimizers(spec: TrainSpec) -> dict[str, Optimizer]:
+    """Return the spec's optimizers by name, on the parameters where they are now.
+
+    Raises:
+        SpecError: If one cannot be made, holds none of the model's parameters or has a learning rate that is not finite.
+    """
+    if isinstance(spec.optimizer, Mapping):
+        named = {name: (given, _submodule(spec.model, name, given)) for name, given in spec.optimizer.items()}
+    else:
+        named = {SINGLE: (spec.optimizer, spec.model)}
+    built = {name: _build(name, given, module) for name, (given, module) in named.items()}
+    owned = {id(parameter) for parameter in spec.model.parameters()}
+    for name, optimizer in built.items():
+        _check(name, optimizer, owned)
+    return built
+
+
+def _submodule(model: nn.Module, name: str, given: Any) -> nn.Module:
+    if isinstance(given, Optimizer):
+        return model
+    try:
+        return model.get_submodule(name)
+    except AttributeError as error:
+        names = [child for child, _ in model.named_children()]
+        raise SpecError(
+            f"the optimizer {name!r} gets the parameters of the submodule of that name, and the model has none.",
+            hint=f"{did_you_mean(name, names)} Or give an Optimizer that is made already.",
+        ) from error
+
+
+def _build(name: str, given: Any, module: nn.Module) -> Optimizer:
+    if isinstance(given, Optimizer):
+        return given
+    parameters = list(module.parameters())
+    if not parameters:
+        raise SpecError(f"the optimizer {name!r} has nothing to optimize: {type(module).__name__} has no parameters.")
+    try:
+        optimizer = given(parameters)
+    except (TypeError, ValueError) as error:
+        raise SpecError(
+            f"the optimizer {name!r} could not be made from the parameters: {error}",
+            hint="optimizer=partial(torch.optim.AdamW, lr=1e-3)",
+        ) from error
+    if not isinstance(optimizer, Optimizer):
+        raise SpecError(
+            f"TrainSpec(optimizer=) must return a torch.optim.Optimizer; for {name!r} it returned {optimizer!r}.",
+            hint="optimizer=partial(torch.optim.AdamW, lr=1e-3)",
+        )
+    return optimizer
+
+
+def _check(name: str, optimizer: Optimizer, owned: set[int]) -> None:
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    if not held & owned:
+        raise SpecError(
+            f"the optimizer {name!r} holds none of the model's parameters, so training would change nothing.",
+            hint="give optimizer=partial(torch.optim.AdamW, lr=1e-3); it is called with the model's parameters.",
+        )
+    for group in optimizer.param_groups:
+        rate = float(group.get("lr", 0.0))
+        if not math.isfinite(rate):
+            raise SpecError(f"the learning rate of the optimizer {name!r} must be finite; got {rate}.")
+
+
+def needs_closure(optimizer: Optimizer) -> bool:
+    """Return whether ``optimizer.step`` cannot do without a closure, as LBFGS's."""
+    step = inspect.unwrap(type(optimizer).step)
+    parameter = inspect.signature(step).parameters.get("closure")
+    return parameter is not None and parameter.default is parameter.empty
+
+
+def clipped_parameters(optimizer: Optimizer) -> list[nn.Parameter]:
+    """Return all parameters of ``optimizer``, in the order of its groups."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+class Schedule:
+    """A scheduler at work on one optimizer.
+
+    Args:
+        optimizer_name: The optimizer it belongs to.
+        scheduler: The torch scheduler.
+        rule: When it is stepped.
+    """
+
+    def __init__(self, optimizer_name: str, scheduler: LRScheduler, rule: LRSchedule) -> None:
+        self.optimizer_name = optimizer_name
+        self.scheduler = scheduler
+        self.rule = rule
+        self.steps = 0
+
+    @property
+    def plateau(self) -> bool:
+        """Whether it waits for a metric."""
+        return isinstance(self.scheduler, ReduceLROnPlateau)
+
+    def after_step(self) -> None:
+        """Take note that its optimizer stepped."""
+        self.steps += 1
+        if self.rule.interval == "step" and self.steps % self.rule.frequency == 0:
+            self.scheduler.step()
+
+    def after_last_batch(self, epoch: int) -> None:
+        """Take note that the last batch of ``epoch`` (from 0) is done."""
+        if self.rule.interval == "epoch" and not self.plateau and (epoch + 1) % self.rule.frequency == 0:
+            self.scheduler.step()
+
+    def after_epoch(self, hub: EventHub, validated: bool) -> None:
+        """Step on the monitored metric, if the epoch measured it.
+
+        Args:
+            hub: Knows what was measured.
+            validated: Whether any validation has run so far.
+
+        Raises:
+            ConfigError: If no one logs the metric.
+        """
+        monitor = self.rule.monitor
+        if not self.plateau or monitor is None or (hub.state.epoch + 1) % self.rule.frequency:
+            return
+        if monitor in hub.epoch_metrics:
+            self.scheduler.step(hub.epoch_metrics[monitor])  # type: ignore[arg-type]
+        elif monitor not in hub.state.metrics and (validated or not monitor.startswith("val/")):
+            raise unknown_monitor(monitor, hub.state.metrics)
+
+
+def unknown_monitor(monitor: str, logged: Iterable[str]) -> ConfigError:
+    """Return the error for a monitored name that no one logs."""
+    names = ", ".join(sorted(logged)) or "nothing"
+    return ConfigError(
+        f"monitor={monitor!r} is logged by no one; logged are: {names}.", hint=did_you_mean(monitor, logged)
+    )
+
+
+def build_schedules(spec: TrainSpec, optimizers: Mapping[str, Optimizer]) -> list[Schedule]:
+    """Return the spec's learning-rate schedules.
+
+    Raises:
+        SpecError: If one cannot be made, names an unknown optimizer, or is a plateau without a monitor.
+    """
+    return [_schedule(name, optimizers, given) for name, given in _named_schedules(spec, optimizers)]
+
+
+def _named_schedules(spec: TrainSpec, optimizers: Mapping[str, Optimizer]) -> list[tuple[str, Any]]:
+    given = spec.lr_scheduler
+    if given is None:
+        return []
+    if isinstance(given, Mapping):
+        return list(given.items())
+    if len(optimizers) > 1:
+        raise SpecError(
+            "with several optimizers, lr_scheduler must say which one it is for.",
+            hint=f"lr_scheduler={{{next(iter(optimizers))!r}: LRSchedule(...)}}",
+        )
+    several = given if isinstance(given, Sequence) else (given,)
+    return [(next(iter(optimizers)), one) for one in several]
+
+
+def _schedule(name: str, optimizers: Mapping[str, Optimizer], given: Any) -> Schedule:
+    if name not in optimizers:
+        raise SpecError(f"lr_scheduler names the optimizer {name!r}.", hint=did_you_mean(name, optimizers))
+    rule = given if isinstance(given, LRSchedule) else LRSchedule(given)
+    try:
+        scheduler = rule.factory(optimizers[name])
+    except (TypeError, ValueError) as error:
+        raise SpecError(
+            f"the scheduler of {name!r} could not be made from its optimizer: {error}",
+            hint="LRSchedule(partial(torch.optim.lr_scheduler.StepLR, step_size=2))",
+        ) from error
+    schedule = Schedule(name, scheduler, rule)
+    if not callable(getattr(scheduler, "step", None)):
+        raise SpecError(f"LRSchedule(factory=) must return a torch scheduler; it returned {scheduler!r}.")
+    _check_monitor(schedule)
+    return schedule
+
+
+def _check_monitor(schedule: Schedule) -> None:
+    rule = schedule.rule
+    if not schedule.plateau:
+        if rule.monitor is not None:
+            raise SpecError(
+                f"LRSchedule(monitor={rule.monitor!r}) has no effect on {type(schedule.scheduler).__name__}.",
+                hint="monitor= is for ReduceLROnPlateau.",
+            )
+        return
+    if rule.monitor is None:
+        raise SpecError("ReduceLROnPlateau needs a metric to watch.", hint='LRSchedule(factory, monitor="val/loss")')
+    if rule.interval != "epoch":
+        raise SpecError("ReduceLROnPlateau is stepped once an epoch.", hint='interval="epoch"')

@@ -1,0 +1,309 @@
+"""The meaning of a run, written once: what the loops of Lightning and Ignite call, and in which order.
+
+A backend owns the loop. It calls ``FitProgram`` at the start and end of the fit and of each epoch and with each batch;
+``Evaluation`` at the start and end of an evaluation and with each of its batches.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from unitrain.batch import batch_size, describe
+from unitrain.context import RunContext
+from unitrain.data import Batches
+from unitrain.errors import SpecError, UnitrainError, did_you_mean
+from unitrain.events import Event
+from unitrain.limits import StopRule, ValidationRule
+from unitrain.metrics import StageMeter, as_number, full_name
+from unitrain.protocol import Stage
+from unitrain.rng import RngSnapshot
+from unitrain.step import EvalStep, TrainStep, predict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import torch
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from unitrain.data import DataSource
+    from unitrain.protocol import EvalJob, FitJob
+    from unitrain.step import Primitives
+
+_EVENTS: dict[Stage, tuple[Event, Event, Event, Event]] = {
+    Stage.VAL: (Event.VAL_START, Event.VAL_BATCH_START, Event.VAL_BATCH_END, Event.VAL_END),
+    Stage.TEST: (Event.TEST_START, Event.TEST_BATCH_START, Event.TEST_BATCH_END, Event.TEST_END),
+    Stage.PREDICT: (Event.PREDICT_START, Event.PREDICT_BATCH_START, Event.PREDICT_BATCH_END, Event.PREDICT_END),
+}
+
+
+class Program(RunContext):
+    """A run whose logged values go to the meter of the stage that is running.
+
+    Attributes:
+        meter: The meter of the running stage.
+        weight: The size of the running batch; None between batches.
+    """
+
+    meter: StageMeter
+    weight: int | None = None
+
+    def log(self, name: str, value: Tensor | float) -> None:
+        """Log a value: into the epoch's mean within a batch, at once elsewhere."""
+        if self.weight is None:
+            self.hub.publish({full_name(self.meter.prefix, name): float(as_number(name, value))})
+        else:
+            self.meter.log(name, value, self.weight)
+
+    def backward(self, loss: Tensor) -> None:  # noqa: ARG002 - refused as a whole
+        """Refuse: there is nothing to train."""
+        raise _not_manual("backward")
+
+    def step(self, name: str | None = None) -> None:  # noqa: ARG002 - refused as a whole
+        """Refuse: there is nothing to train."""
+        raise _not_manual("step")
+
+
+def _not_manual(method: str) -> SpecError:
+    return SpecError(
+        f"run.{method}() belongs to manual optimization.",
+        hint="TrainSpec(automatic_optimization=False, training_step=...)",
+    )
+
+
+class FitProgram(Program):
+    """A training run. Methods are called by the backend, in the order in which they stand here.
+
+    Attributes:
+        batches: What the backend's training loop iterates.
+        validation: The validation, or None.
+
+    Args:
+        job: What to train and how.
+        primitives: What the backend contributes to a step.
+        native: The real backend object, for handlers.
+    """
+
+    def __init__(self, job: FitJob, primitives: Primitives, native: Any) -> None:
+        super().__init__(job.hub, job.spec, job.config, job.optimizers, native)
+        self._device = job.device
+        self._schedules = job.schedules
+        self.meter = self._train_meter = StageMeter("train", job.spec.metrics or {})
+        self._step = TrainStep(job, primitives, self.meter)
+        self._stop = StopRule(job.config, job.hub)
+        self.batches = Batches(job.train, lambda: self.state.epoch)
+        self.validation = None if job.val is None else Evaluation(self, job.val, Stage.VAL, job.device)
+        self._validate_when = ValidationRule(job.config, self.batches.length)
+        self._index = 0
+        self._epochs_done = 0
+
+    def fit_start(self) -> None:
+        """Begin. A model in eval mode is put into train mode; submodules that the user froze stay frozen."""
+        if not self.model.training:
+            self.model.train()
+        self._stop.start()
+        self.hub.fire(Event.FIT_START)
+
+    def epoch_start(self) -> None:
+        """Begin an epoch."""
+        self.state.epoch = self._epochs_done
+        self.hub.epoch_metrics = {}
+        self._train_meter.reset(self._device)
+        self._index = 0
+        self.hub.fire(Event.EPOCH_START)
+
+    def train_batch(self, batch: Any) -> Tensor | None:
+        """Train on ``batch`` and return its loss, detached.
+
+        Raises:
+            RuntimeError: If user code lets a StopIteration out; both backends would take it for the end of the epoch.
+        """
+        self.weight = weight = batch_size(batch)
+        try:
+            self.hub.fire(Event.BATCH_START)
+            self._step.run(batch, weight, self._index, self.last)
+        except StopIteration as error:
+            raise RuntimeError("the training step raised StopIteration, which would silently end the epoch") from error
+        except UnitrainError:
+            raise
+        except Exception as error:
+            if self.state.batch == 0:
+                error.add_note(f"unitrain: the first batch was {describe(batch)}")
+            raise
+        self._batch_end()
+        return self._step.loss
+
+    @property
+    def last(self) -> bool:
+        """Whether the batch at hand is the epoch's last."""
+        return self.batches.length == self._index + 1
+
+    def _batch_end(self) -> None:
+        state = self.state
+        state.loss = self._step.loss
+        state.batch += 1
+        if self.last:
+            for schedule in self._schedules:
+                schedule.after_last_batch(state.epoch)
+        self._was_last = self.last
+        self._index += 1
+        self._stop.after_batch()
+        self.hub.fire(Event.BATCH_END)
+        self.weight = None
+
+    @property
+    def epoch_over(self) -> bool:
+        """Whether the batch just done was the epoch's last."""
+        return self._was_last
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the run ends with the epoch that is running."""
+        return self._stop.granted(self._epochs_done)
+
+    @property
+    def validation_due(self) -> bool:
+        """Whether to validate after the batch just done."""
+        return self.validation is not None and self._validate_when.due(
+            epoch=self.state.epoch,
+            done=self._index,
+            total=self.state.batch,
+            last=self._was_last,
+            stopping=self.stopping,
+        )
+
+    def epoch_end(self) -> None:
+        """End an epoch: publish what training measured, call the handlers, step the schedulers that wait for a metric."""
+        self._epochs_done += 1
+        self.hub.publish(self._train_meter.compute())
+        self.hub.fire(Event.EPOCH_END)
+        validated = self.validation is not None and self.validation.has_run
+        for schedule in self._schedules:
+            schedule.after_epoch(self.hub, validated)
+
+    def fit_end(self) -> None:
+        """End."""
+        self.hub.fire(Event.FIT_END)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of ``loss``, in manual optimization."""
+        if self.spec.automatic_optimization:
+            raise _not_manual("backward")
+        self._step.manual_backward(loss)
+
+    def step(self, name: str | None = None) -> None:
+        """Clip, step and clear one optimizer, in manual optimization."""
+        if self.spec.automatic_optimization:
+            raise _not_manual("step")
+        self._step.manual_step(which_optimizer(name, self.optimizers))
+
+
+def which_optimizer(name: str | None, optimizers: Mapping[str, Optimizer]) -> str:
+    """Return the name of the optimizer that ``run.step(name)`` means.
+
+    Raises:
+        SpecError: If there is none of that name, or several and no name.
+    """
+    if name is None and len(optimizers) == 1:
+        return next(iter(optimizers))
+    if name is None:
+        raise SpecError(f"run.step() must name one of the optimizers {', '.join(map(repr, optimizers))}.")
+    if name not in optimizers:
+        raise SpecError(f"run.step({name!r}): there is no such optimizer.", hint=did_you_mean(name, optimizers))
+    return name
+
+
+class Evaluation:
+    """A validation, test or prediction. The backend has put the model into eval mode and switched gradients off.
+
+    Nothing that it draws from a random number generator leaves a trace.
+
+    Attributes:
+        batches: What the backend's evaluation loop iterates.
+        has_run: Whether it has run to its end at least once.
+
+    Args:
+        program: The run it belongs to.
+        source: The data.
+        stage: Which one it is.
+        device: Where the metrics live.
+    """
+
+    def __init__(self, program: Program, source: DataSource, stage: Stage, device: torch.device) -> None:
+        self._program = program
+        self._stage = stage
+        self._device = device
+        self._start, self._batch_start, self._batch_end, self._end = _EVENTS[stage]
+        self._generators = source.generators
+        self._meter = StageMeter(stage.value, program.spec.metrics or {})
+        self._step: Callable[[Any, int], Any] = EvalStep(program.spec, self._meter).run
+        if stage is Stage.PREDICT:
+            self._step = lambda batch, _: predict(program.spec, batch)
+        self.batches = Batches(source, lambda: program.state.epoch)
+        self.has_run = False
+
+    def start(self) -> None:
+        """Begin."""
+        self._rng = RngSnapshot(self._generators)
+        self._outer = self._program.meter
+        self._program.meter = self._meter
+        self._meter.reset(self._device)
+        self._program.hub.fire(self._start)
+
+    def batch(self, batch: Any) -> Any:
+        """Evaluate ``batch``; return the prediction, if it is one."""
+        program = self._program
+        program.weight = weight = batch_size(batch)
+        program.hub.fire(self._batch_start)
+        try:
+            result = self._step(batch, weight)
+        except StopIteration as error:
+            raise RuntimeError("the step raised StopIteration, which would silently end the evaluation") from error
+        program.hub.fire(self._batch_end)
+        program.weight = None
+        return result
+
+    def end(self) -> None:
+        """End: publish what was measured and forget what was drawn."""
+        self.has_run = True
+        hub = self._program.hub
+        if self._stage is not Stage.PREDICT:
+            hub.publish(self._meter.compute())
+        hub.fire(self._end)
+        self._program.meter = self._outer
+        self._rng.restore()
+
+
+class EvalProgram(Program):
+    """An evaluation by itself.
+
+    Attributes:
+        evaluation: What the backend's loop drives.
+
+    Args:
+        job: What to evaluate.
+        native: The real backend object, for handlers.
+    """
+
+    def __init__(self, job: EvalJob, native: Any) -> None:
+        super().__init__(job.hub, job.spec, job.config, {}, native)
+        self.meter = StageMeter(job.stage.value, {})
+        self.evaluation = Evaluation(self, job.data, job.stage, job.device)
+
+
+class ModuleModes:
+    """The train or eval mode of each part of a model, to be put back after an evaluation.
+
+    Args:
+        model: The model to put into eval mode.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._training = [module for module in model.modules() if module.training]
+        self._model = model
+        model.eval()
+
+    def restore(self) -> None:
+        """Put each part back into the mode that it had."""
+        for module in self._training:
+            module.training = True

@@ -1,0 +1,58 @@
+"""What a training run leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from unitrain.errors import UnitrainError, install_hint
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitResult:
+    """The outcome of ``UnifiedTrainer.fit``.
+
+    Attributes:
+        metrics: The last value of everything that was measured, by full name.
+        history: One dict an epoch: ``epoch``, ``step`` and what that epoch measured.
+        epoch: The last epoch that ran, from 0.
+        step: The optimizer steps made.
+        stopped_by: ``"max_epochs"``, ``"max_steps"``, ``"max_time"``, ``"early_stopping"``, ``"user"`` or ``"signal"``.
+        framework: The backend whose engine ran the steps.
+        native: That engine.
+        best_checkpoint: The best checkpoint, if any was kept.
+        last_checkpoint: The newest checkpoint, if any was kept.
+    """
+
+    metrics: dict[str, float]
+    history: list[dict[str, float]]
+    epoch: int
+    step: int
+    stopped_by: str
+    framework: str
+    native: Any = field(repr=False)
+    best_checkpoint: Path | None = None
+    last_checkpoint: Path | None = None
+
+    def plot(self, path: str | Path) -> None:
+        """Write the curves of ``history`` as a picture; the ending of ``path`` chooses the format.
+
+        Raises:
+            UnitrainError: If matplotlib is not installed.
+        """
+        try:
+            from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
+        except ModuleNotFoundError as error:
+            raise UnitrainError("FitResult.plot needs matplotlib.", hint=install_hint("plot")) from error
+        names = sorted({name.rpartition("/")[2] for row in self.history for name in row} - {"epoch", "step"})
+        figure = Figure(figsize=(5 * max(len(names), 1), 4), layout="constrained")
+        for axes, name in zip(figure.subplots(1, max(len(names), 1), squeeze=False)[0], names, strict=False):
+            for full in sorted({key for row in self.history for key in row if key.rpartition("/")[2] == name}):
+                points = [(row["epoch"], row[full]) for row in self.history if full in row]
+                axes.plot(*zip(*points, strict=True), marker=".", label=full)
+            axes.set(xlabel="epoch", title=name)
+            axes.legend()
+        figure.savefig(path)

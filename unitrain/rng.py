@@ -1,0 +1,70 @@
+"""The global random number generators: seed them, and keep them as they were around an evaluation.
+
+Training draws from them in the order in which a hand-written loop would (data first, then the step). Evaluation is
+fenced off: whatever its loader, its model or its handlers draw leaves no trace, so that switching validation on or
+off cannot change the training run.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_NUMPY_SEEDS = 2**32
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy (where it is imported) and torch on every device with ``seed``."""
+    random.seed(seed)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(seed % _NUMPY_SEEDS)
+    torch.manual_seed(seed)
+
+
+@contextmanager
+def preserved_rng(generators: Iterable[torch.Generator] = ()) -> Iterator[None]:
+    """Leave the global generators, and the given ones, as they were on entering.
+
+    Args:
+        generators: Further generators to preserve; a loader may share its own with another loader.
+    """
+    saved = RngSnapshot(generators)
+    try:
+        yield
+    finally:
+        saved.restore()
+
+
+class RngSnapshot:
+    """The states of the global generators and of some others at one moment.
+
+    Args:
+        generators: Further generators to remember.
+    """
+
+    def __init__(self, generators: Iterable[torch.Generator] = ()) -> None:
+        self._python = random.getstate()
+        numpy = sys.modules.get("numpy")
+        self._numpy: Any = None if numpy is None else numpy.random.get_state()
+        self._cpu = torch.get_rng_state()
+        self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        self._others = [(generator, generator.get_state()) for generator in generators]
+
+    def restore(self) -> None:
+        """Put every generator back."""
+        random.setstate(self._python)
+        if self._numpy is not None:
+            sys.modules["numpy"].random.set_state(self._numpy)
+        torch.set_rng_state(self._cpu)
+        if self._cuda:
+            torch.cuda.set_rng_state_all(self._cuda)
+        for generator, state in self._others:
+            generator.set_state(state)

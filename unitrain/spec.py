@@ -1,0 +1,200 @@
+"""What to train: the spec that every backend translates."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from unitrain.errors import SpecError, named_arguments
+from unitrain.metrics import LOSS, stage_metric
+
+if TYPE_CHECKING:
+    from torch.optim.lr_scheduler import LRScheduler
+
+OptimizerLike: TypeAlias = "Optimizer | Callable[[list[nn.Parameter]], Optimizer]"
+Interval: TypeAlias = Literal["step", "epoch"]
+
+_INTERVALS = ("step", "epoch")
+_STEP_ARGUMENTS = 2
+
+
+@named_arguments(SpecError)
+@dataclass(frozen=True)
+class LRSchedule:
+    """How a learning rate changes.
+
+    Attributes:
+        factory: Makes the scheduler from its optimizer: ``partial(StepLR, step_size=2)``.
+        interval: ``"epoch"``: after an epoch's last batch. ``"step"``: after an optimizer step.
+        frequency: Each n-th epoch or optimizer step.
+        monitor: The metric that ReduceLROnPlateau watches, as ``"val/loss"``; it is stepped in the epochs that
+            measured it, after the handlers of EPOCH_END.
+    """
+
+    factory: Callable[[Optimizer], LRScheduler]
+    interval: Interval = "epoch"
+    frequency: int = 1
+    monitor: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if not callable(self.factory):
+            raise SpecError(
+                f"LRSchedule(factory=) must make a scheduler from an optimizer, got {self.factory!r}.",
+                hint="LRSchedule(partial(torch.optim.lr_scheduler.StepLR, step_size=2))",
+            )
+        if self.interval not in _INTERVALS:
+            raise SpecError(f"LRSchedule(interval=) must be one of {_INTERVALS}, got {self.interval!r}.")
+        if not isinstance(self.frequency, int) or isinstance(self.frequency, bool) or self.frequency < 1:
+            raise SpecError(f"LRSchedule(frequency=) must be an integer of at least 1, got {self.frequency!r}.")
+
+
+ScheduleLike: TypeAlias = "LRSchedule | Callable[[Optimizer], LRScheduler]"
+
+
+@named_arguments(SpecError)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainSpec:
+    """What to train. Frozen: a variant is made with ``dataclasses.replace``.
+
+    A batch is ``(input, target)``, a mapping with ``"input"`` and ``"target"``, or anything that the steps understand.
+
+    Attributes:
+        model: The module to train.
+        loss: ``loss(output, target) -> scalar``, the mean over the batch.
+        optimizer: Makes the optimizer from the list of parameters (``partial(torch.optim.AdamW, lr=1e-3)``), or is one.
+            Several, for manual optimization: a mapping; each key names the submodule whose parameters it gets.
+        lr_scheduler: An LRSchedule, a bare factory (stepped each epoch), a sequence of them, or, with several
+            optimizers, a mapping by the same keys.
+        metrics: By name; measured in training and in evaluation from ``(output, target)``.
+        callbacks: unitrain's Callbacks, or native ones of the backend in use.
+        training_step: ``training_step(model, batch)`` returns the loss, or a mapping with ``"loss"`` and values to
+            log; ``"output"`` and ``"target"`` in it feed the metrics. In manual optimization: ``training_step(run, batch)``.
+        validation_step: ``validation_step(model, batch)`` returns ``(output, target)``, or a mapping of values to log;
+            ``"output"`` and ``"target"`` in it feed the metrics and the loss.
+        predict_step: ``predict_step(model, batch)`` returns the prediction.
+        automatic_optimization: Whether unitrain runs backward and the optimizer. If not, the training step does.
+        hparams: What the run is to be known by; travels with the spec.
+        example_input: One input of the model, for exports; travels with the spec.
+
+    Raises:
+        SpecError: If a value cannot be meant.
+    """
+
+    model: nn.Module
+    loss: Callable[[Any, Any], Tensor] | None = None
+    optimizer: OptimizerLike | Mapping[str, OptimizerLike] | None = None
+    lr_scheduler: ScheduleLike | Sequence[ScheduleLike] | Mapping[str, ScheduleLike] | None = None
+    metrics: Mapping[str, Any] | None = None
+    callbacks: Sequence[Any] = ()
+    training_step: Callable[[Any, Any], Any] | None = None
+    validation_step: Callable[[nn.Module, Any], Any] | None = None
+    predict_step: Callable[[nn.Module, Any], Any] | None = None
+    automatic_optimization: bool = True
+    hparams: Mapping[str, Any] | None = None
+    example_input: Any = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant and freeze the containers."""
+        if not isinstance(self.model, nn.Module):
+            raise SpecError(f"TrainSpec(model=) must be a torch.nn.Module, got {self.model!r}.")
+        for name in ("loss", *_STEPS):
+            _check_callable(name, getattr(self, name))
+        _check_optimizers(self.optimizer)
+        _check_metrics(self.metrics)
+        if not isinstance(self.automatic_optimization, bool):
+            raise SpecError(f"automatic_optimization must be True or False, got {self.automatic_optimization!r}.")
+        if isinstance(self.callbacks, str) or not isinstance(self.callbacks, Sequence):
+            raise SpecError(f"callbacks must be a sequence, got {self.callbacks!r}.", hint="callbacks=[callback]")
+        object.__setattr__(self, "callbacks", tuple(self.callbacks))
+        object.__setattr__(self, "metrics", MappingProxyType(dict(self.metrics or {})))
+
+    def require_fit(self) -> None:
+        """Refuse a spec that cannot be trained.
+
+        Raises:
+            SpecError: If the loss, the optimizer or a step is missing.
+        """
+        if self.optimizer is None:
+            raise SpecError("TrainSpec has no optimizer.", hint="optimizer=partial(torch.optim.AdamW, lr=1e-3)")
+        if self.automatic_optimization:
+            self._require_automatic()
+        elif self.training_step is None:
+            raise SpecError(
+                "automatic_optimization=False leaves the optimization to the training step, and there is none.",
+                hint="give training_step(run, batch), which calls run.backward(loss) and run.step(name).",
+            )
+
+    def _require_automatic(self) -> None:
+        if self.loss is None and self.training_step is None:
+            raise SpecError(
+                "TrainSpec has neither a loss nor a training_step.",
+                hint="loss=torch.nn.CrossEntropyLoss(), or training_step=lambda model, batch: ...",
+            )
+        if isinstance(self.optimizer, Mapping):
+            raise SpecError(
+                f"several optimizers ({', '.join(map(repr, self.optimizer))}) need manual optimization:"
+                " unitrain cannot know which one to step when.",
+                hint="automatic_optimization=False and training_step(run, batch).",
+            )
+
+    def require_evaluation(self) -> None:
+        """Refuse a spec that measures nothing in evaluation.
+
+        Raises:
+            SpecError: If there is neither a loss, a metric nor a validation_step.
+        """
+        if self.validation_step is None and self.loss is None and not self.metrics:
+            raise SpecError(
+                "there is an evaluation loader, but nothing to evaluate: no validation_step, loss or metrics.",
+                hint="give validation_step(model, batch) -> (output, target) or a mapping of values.",
+            )
+
+
+_STEPS = ("training_step", "validation_step", "predict_step")
+
+
+def _check_callable(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if not callable(value) or isinstance(value, type):
+        hint = "make an instance first." if isinstance(value, type) else None
+        raise SpecError(f"TrainSpec({name}=) must be callable, got {value!r}.", hint=hint)
+    if name in _STEPS:
+        try:
+            inspect.signature(value).bind(*(None,) * _STEP_ARGUMENTS)
+        except TypeError as error:
+            raise SpecError(
+                f"TrainSpec({name}=) must take two arguments, (model, batch), or (run, batch) in manual optimization;"
+                f" its signature is {inspect.signature(value)}."
+            ) from error
+
+
+def _check_optimizers(given: Any) -> None:
+    if isinstance(given, Mapping) and not given:
+        raise SpecError("TrainSpec(optimizer=) is an empty mapping.")
+    for one in given.values() if isinstance(given, Mapping) else (given,):
+        if one is not None and not callable(one) and not isinstance(one, Optimizer):
+            raise SpecError(
+                f"TrainSpec(optimizer=) must make an optimizer from parameters, or be one; got {one!r}.",
+                hint="optimizer=partial(torch.optim.AdamW, lr=1e-3)",
+            )
+
+
+def _check_metrics(given: Any) -> None:
+    if given is None:
+        return
+    if not hasattr(given, "items"):
+        raise SpecError(f"TrainSpec(metrics=) must map names to metrics, got {given!r}.", hint='metrics={"acc": ...}')
+    for name, one in given.items():
+        if not isinstance(name, str) or not name or "/" in name:
+            raise SpecError(f"a metric's name must be a word without a slash, got {name!r}.")
+        if name == LOSS:
+            raise SpecError('the metric name "loss" clashes with the loss itself.', hint="choose another name.")
+        stage_metric(one)

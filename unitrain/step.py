@@ -1,0 +1,248 @@
+"""One step, written once.
+
+The order *clear → forward → backward → clip → step → schedule*, accumulation and measuring included, is unitrain's
+meaning. A backend contributes ``Primitives``; on Lightning they are Lightning's own, on Ignite they are torch's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import Tensor
+
+from unitrain.batch import describe, model_input, unpack
+from unitrain.errors import SpecError
+from unitrain.events import Event
+from unitrain.metrics import LOSS
+from unitrain.optimization import needs_closure
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+    from unitrain.metrics import StageMeter
+    from unitrain.protocol import FitJob
+    from unitrain.spec import TrainSpec
+
+_OUTPUT, _TARGET = "output", "target"
+_PAIR = 2
+
+
+class Primitives(Protocol):
+    """What a backend does within a step."""
+
+    def zero_grad(self, optimizer: Optimizer) -> None:
+        """Clear the gradients."""
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of ``loss``, a scalar."""
+
+    def clip(self, optimizer: Optimizer, value: float, algorithm: str) -> None:
+        """Clip the gradients of all parameters of ``optimizer`` together."""
+
+    def step(self, optimizer: Optimizer, closure: Callable[[], Tensor] | None = None) -> None:
+        """Step ``optimizer``; with a closure, let it evaluate the closure as often as it likes."""
+
+
+class TrainStep:
+    """A training step on one batch.
+
+    Attributes:
+        loss: The loss of the last batch, detached and not divided.
+
+    Args:
+        job: What to train and how.
+        primitives: What the backend contributes.
+        meter: Takes what the step measures.
+    """
+
+    def __init__(self, job: FitJob, primitives: Primitives, meter: StageMeter) -> None:
+        self._spec = job.spec
+        self._hub = job.hub
+        self._primitives = primitives
+        self._meter = meter
+        self._optimizers = job.optimizers
+        self._schedules = job.schedules
+        self._clip_value = job.config.gradient_clip_val
+        self._clip_algorithm = job.config.gradient_clip_algorithm
+        self._accumulate = job.config.accumulate_grad_batches
+        self._optimizer = next(iter(job.optimizers.values()))
+        self._name = next(iter(job.optimizers))
+        self._stepped = False
+        self.loss: Tensor | None = None
+        self.run = self._choose()
+
+    def _choose(self) -> Callable[[Any, int, int, bool], None]:
+        if not self._spec.automatic_optimization:
+            return self._manual
+        return self._with_closure if needs_closure(self._optimizer) else self._plain
+
+    def _plain(self, batch: Any, weight: int, index: int, last: bool) -> None:
+        """Run batch number ``index`` (from 0) of the epoch; ``last`` says whether it is the epoch's last."""
+        if index % self._accumulate == 0:
+            self._primitives.zero_grad(self._optimizer)
+        loss = self._forward(batch, weight)
+        self._backward(loss if self._accumulate == 1 else loss / self._accumulate)
+        if last or (index + 1) % self._accumulate == 0:
+            self._clip(self._optimizer)
+            self._primitives.step(self._optimizer)
+            self._hub.state.step += 1
+            self._after_step(self._name)
+
+    def _with_closure(self, batch: Any, weight: int, index: int, last: bool) -> None:  # noqa: ARG002 - one signature
+        """Let the optimizer evaluate the step as often as it likes; the first evaluation is the one measured."""
+        measured: list[Tensor] = []
+
+        def closure() -> Tensor:
+            self._primitives.zero_grad(self._optimizer)
+            loss = self._forward(batch, 0 if measured else weight)
+            if not measured:
+                measured.append(loss.detach())
+            self._backward(loss)
+            self._clip(self._optimizer)
+            return loss
+
+        self._primitives.step(self._optimizer, closure)
+        self.loss = measured[0]
+        self._hub.state.step += 1
+        self._after_step(self._name)
+
+    def _manual(self, batch: Any, weight: int, index: int, last: bool) -> None:  # noqa: ARG002 - one signature
+        self._stepped = False
+        self.loss = None
+        step = self._spec.training_step
+        assert step is not None  # noqa: S101 - TrainSpec.require_fit
+        result = step(self._hub.context, batch)
+        if result is not None:
+            self._read(result, weight)
+
+    def manual_backward(self, loss: Tensor) -> None:
+        """Add the gradients of ``loss``, for a manual training step."""
+        self._backward(loss)
+
+    def manual_step(self, name: str) -> None:
+        """Clip, step and clear one optimizer, for a manual training step."""
+        optimizer = self._optimizers[name]
+        self._clip(optimizer)
+        self._primitives.step(optimizer)
+        if not self._stepped:
+            self._stepped = True
+            self._hub.state.step += 1
+        self._after_step(name)
+        self._primitives.zero_grad(optimizer)
+
+    def _backward(self, loss: Tensor) -> None:
+        self._primitives.backward(loss)
+        self._hub.fire(Event.BACKWARD_END)
+
+    def _clip(self, optimizer: Optimizer) -> None:
+        if self._clip_value is not None:
+            self._primitives.clip(optimizer, self._clip_value, self._clip_algorithm)
+
+    def _after_step(self, name: str) -> None:
+        self._hub.fire(Event.OPTIMIZER_STEP)
+        for schedule in self._schedules:
+            if schedule.optimizer_name == name:
+                schedule.after_step()
+
+    def _forward(self, batch: Any, weight: int) -> Tensor:
+        """Return the loss of ``batch``; measure it unless ``weight`` is 0."""
+        spec = self._spec
+        if spec.training_step is not None:
+            return self._read(spec.training_step(spec.model, batch), weight)
+        inputs, target = unpack(batch)
+        output = spec.model(inputs)
+        loss: Tensor = spec.loss(output, target)  # type: ignore[misc]
+        if weight:
+            self._meter.add_output(output, target, weight)
+            self._measure(loss, weight)
+        return loss
+
+    def _read(self, result: Any, weight: int) -> Tensor:
+        """Return the loss in what a custom step returned, and measure the rest."""
+        values = dict(result) if isinstance(result, Mapping) else {LOSS: result}
+        loss = values.pop(LOSS, None)
+        if not isinstance(loss, Tensor):
+            raise SpecError(
+                f'training_step must return the loss, or a mapping with "loss"; it returned {describe(result)}.'
+            )
+        if weight:
+            measure_values(self._meter, values, weight)
+            self._measure(loss, weight)
+        return loss
+
+    def _measure(self, loss: Tensor, weight: int) -> None:
+        if self.loss is None:
+            check_loss(loss)
+        self.loss = loss.detach()
+        self._meter.add_loss(self.loss, weight)
+
+
+class EvalStep:
+    """An evaluation step on one batch, without gradients.
+
+    Args:
+        spec: What to evaluate.
+        meter: Takes what the step measures.
+    """
+
+    def __init__(self, spec: TrainSpec, meter: StageMeter) -> None:
+        self._spec = spec
+        self._meter = meter
+
+    def run(self, batch: Any, weight: int) -> None:
+        """Evaluate ``batch``, ``weight`` samples."""
+        spec = self._spec
+        if spec.validation_step is None:
+            inputs, target = unpack(batch)
+            self._measure(spec.model(inputs), target, weight)
+            return
+        result = spec.validation_step(spec.model, batch)
+        if isinstance(result, Mapping):
+            self._read(dict(result), weight)
+        elif isinstance(result, Tensor):
+            self._meter.add_loss(result, weight)
+        elif isinstance(result, tuple) and len(result) == _PAIR:
+            self._measure(*result, weight)
+        elif result is not None:
+            raise SpecError(
+                "validation_step must return (output, target), a mapping of values, the loss, or nothing;"
+                f" it returned {describe(result)}."
+            )
+
+    def _read(self, values: dict[str, Any], weight: int) -> None:
+        loss = values.pop(LOSS, None)
+        if loss is not None:
+            self._meter.add_loss(loss, weight)
+        if loss is None and _OUTPUT in values and _TARGET in values:
+            self._measure(values.pop(_OUTPUT), values.pop(_TARGET), weight)
+        measure_values(self._meter, values, weight)
+
+    def _measure(self, output: Any, target: Any, weight: int) -> None:
+        if self._spec.loss is not None:
+            self._meter.add_loss(self._spec.loss(output, target), weight)
+        self._meter.add_output(output, target, weight)
+
+
+def predict(spec: TrainSpec, batch: Any) -> Any:
+    """Return the prediction for ``batch``."""
+    if spec.predict_step is not None:
+        return spec.predict_step(spec.model, batch)
+    return spec.model(model_input(batch))
+
+
+def measure_values(meter: StageMeter, values: dict[str, Any], weight: int) -> None:
+    """Measure what a custom step returned besides the loss: output and target feed the metrics, the rest is logged."""
+    if _OUTPUT in values and _TARGET in values:
+        meter.add_output(values.pop(_OUTPUT), values.pop(_TARGET), weight)
+    meter.add_values(values, weight)
+
+
+def check_loss(loss: Any) -> None:
+    """Refuse a loss that cannot be trained on.
+
+    Raises:
+        SpecError: If it is not one number with a gradient.
+    """
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        raise SpecError(f"the loss must be one number, got {describe(loss)}.", hint="reduce it, as by .mean().")

@@ -1,0 +1,433 @@
+"""UnifiedTrainer: checks, and hands over to a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, Unpack
+
+from torch import nn
+
+from unitrain.callbacks import Callback, ProgressBar, register
+from unitrain.config import TrainerConfig, TrainerOptions
+from unitrain.data import make_source, opened, placement
+from unitrain.environment import choose_device, torch_switches
+from unitrain.errors import ConfigError, DataError, SpecError, did_you_mean, refuse_unknown
+from unitrain.events import Event, EventHub
+from unitrain.explain import explain
+from unitrain.features import refuse, require_config, require_spec
+from unitrain.limits import MAX_EPOCHS, StopRule
+from unitrain.monitors import require_monitors
+from unitrain.optimization import build_optimizers, build_schedules, needs_closure
+from unitrain.protocol import EvalJob, Feature, FitJob, Stage
+from unitrain.registry import adapter_names, find_adapter
+from unitrain.result import FitResult
+from unitrain.rng import seed_everything
+from unitrain.spec import TrainSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+    from torch.optim import Optimizer
+
+    from unitrain.context import RunContext
+    from unitrain.data import DataSource
+    from unitrain.events import Handler, RunState, Trigger, Triggers
+    from unitrain.explain import Explanation
+    from unitrain.protocol import Adapter, Run
+
+
+class UnifiedTrainer:
+    """Trains one spec on a real Lightning ``Trainer`` or a real Ignite ``Engine``, with the same bits.
+
+    Args:
+        framework: ``"lightning"``, ``"ignite"``, ``"reference"`` (the bare PyTorch loop), the name of another installed
+            backend, or an Adapter object.
+        **options: The fields of ``TrainerConfig``; the names are Lightning's.
+
+    Raises:
+        ConfigError: If an option is unknown or cannot be meant.
+        BackendNotInstalledError: If the framework is not installed.
+        UnsupportedFeatureError: If the framework does not support what was asked.
+
+    Example:
+        >>> import torch
+        >>> from functools import partial
+        >>> net, sgd = torch.nn.Linear(4, 1), partial(torch.optim.SGD, lr=0.1)
+        >>> spec = TrainSpec(model=net, loss=torch.nn.MSELoss(), optimizer=sgd)
+        >>> batches = [(torch.randn(8, 4), torch.randn(8, 1)) for _ in range(3)]
+        >>> UnifiedTrainer("reference", max_epochs=2, enable_progress_bar=False).fit(spec, batches).step
+        6
+    """
+
+    def __init__(self, framework: str | Adapter, **options: Unpack[TrainerOptions]) -> None:
+        refuse_unknown(options, TrainerConfig.__dataclass_fields__, "UnifiedTrainer", ConfigError)
+        self.config = TrainerConfig(**options).resolved()
+        self._adapter = find_adapter(framework)
+        _check_native_names(self.config, self._adapter)
+        require_config(self._adapter, self.config)
+        self._own, self._native_callbacks = self._sorted_callbacks(self.config.callbacks)
+        self._hub = EventHub()
+        self._next: Run | None = None
+        self._last: Run | None = None
+        self._spec: TrainSpec | None = None
+
+    # --- running ------------------------------------------------------------------------------------------------------
+
+    def fit(
+        self, spec: TrainSpec, train_dataloaders: Any = None, val_dataloaders: Any = None, *, ckpt_path: Any = None
+    ) -> FitResult:
+        """Train.
+
+        Args:
+            spec: What to train.
+            train_dataloaders: A DataLoader or another iterable of batches, a DataSpec, or a LightningDataModule.
+            val_dataloaders: What to validate on, if the first does not bring it.
+            ckpt_path: A checkpoint to go on from.
+
+        Returns:
+            What was reached.
+
+        Raises:
+            UnitrainError: If anything is refused, before training starts.
+        """
+        self._require(spec, ckpt_path)
+        spec.require_fit()
+        with opened(_given(train_dataloaders, "train"), ("train", "val")) as loaders:
+            val = val_dataloaders if val_dataloaders is not None else loaders["val"]
+            job = self._fit_job(spec, train_dataloaders, loaders["train"], val)
+            with self._running(spec, job.config) as run:
+                history: list[dict[str, float]] = []
+                self._hub.on(Event.EPOCH_END, record := _Recorder(self._hub, history))
+                try:
+                    run.fit(job)
+                finally:
+                    self._hub.off(record)
+                return self._result(run, history)
+
+    def train(
+        self, model: TrainSpec | nn.Module, train_dataloaders: Any, val_dataloaders: Any = None, **spec: Any
+    ) -> FitResult:
+        """Train a spec, or a plain module with the spec's other fields as keywords.
+
+        Args:
+            model: A TrainSpec, or the module for one.
+            train_dataloaders: As in ``fit``.
+            val_dataloaders: As in ``fit``.
+            **spec: ``loss=``, ``optimizer=`` and the like, if ``model`` is a module.
+        """
+        if isinstance(model, TrainSpec):
+            if spec:
+                raise SpecError(
+                    f"train() got a TrainSpec and also {', '.join(map(repr, spec))}.",
+                    hint="dataclasses.replace(spec, ...)",
+                )
+            return self.fit(model, train_dataloaders, val_dataloaders)
+        if not isinstance(model, nn.Module):
+            raise SpecError(f"train() takes a TrainSpec or a torch.nn.Module; got {model!r}.")
+        return self.fit(TrainSpec(model=model, **spec), train_dataloaders, val_dataloaders)
+
+    def validate(self, spec: TrainSpec, dataloaders: Any = None, ckpt_path: Any = None) -> dict[str, float]:
+        """Return the validation metrics, as ``val/...``."""
+        return self._evaluate(spec, dataloaders, Stage.VAL, ckpt_path)
+
+    def test(self, spec: TrainSpec, dataloaders: Any = None, ckpt_path: Any = None) -> dict[str, float]:
+        """Return the test metrics, as ``test/...``."""
+        return self._evaluate(spec, dataloaders, Stage.TEST, ckpt_path)
+
+    def predict(self, spec: TrainSpec, dataloaders: Any = None, ckpt_path: Any = None) -> list[Any]:
+        """Return the predictions, one item a batch."""
+        self._require(spec, ckpt_path)
+        with self._eval_job(spec, dataloaders, Stage.PREDICT) as job, self._running(spec, self.config) as run:
+            return [] if job is None else run.predict(job)
+
+    def create_trainer(self) -> Any:
+        """Build and return the real ``Trainer`` or ``Engine`` without running it; the next run uses it."""
+        self._next = self._build(())
+        return self._next.native
+
+    # --- watching -----------------------------------------------------------------------------------------------------
+
+    def on(self, event: Event | Trigger | Triggers, handler: Handler | None = None) -> Any:
+        """Call a handler at an event; use it as a decorator, or give the handler.
+
+        Args:
+            event: An Event, ``Event.EPOCH_END(every=2)``, or several joined by ``|``.
+            handler: Takes the run, or nothing.
+        """
+        if handler is not None:
+            self._hub.on(event, handler)
+            return handler
+
+        def decorate(handler: Callable[..., Any]) -> Callable[..., Any]:
+            self._hub.on(event, handler)
+            return handler
+
+        return decorate
+
+    def explain(self, spec: TrainSpec | None = None) -> Explanation:
+        """Print and return what every option became on this backend.
+
+        Args:
+            spec: Explain it too; by default the one that ran last.
+        """
+        explanation = explain(self._adapter, self.config, spec or self._spec)
+        print(explanation)  # noqa: T201 - that is what it is for
+        return explanation
+
+    def stop(self) -> None:
+        """Ask the running fit to end: its batch is finished, validation and EPOCH_END follow."""
+        self._context("stop").stop()
+
+    def log(self, name: str, value: Tensor | float) -> None:
+        """Log a value into the running stage; see ``RunContext.log``."""
+        self._context("log").log(name, value)
+
+    @property
+    def framework(self) -> str:
+        """The name of the backend."""
+        return self._adapter.name
+
+    @property
+    def state(self) -> RunState:
+        """Where the run is, or where the last one ended."""
+        return self._hub.state
+
+    @property
+    def native(self) -> Any:
+        """The real ``Trainer`` or ``Engine``; None before there is one."""
+        run = self._next or self._last
+        return None if run is None else run.native
+
+    @property
+    def model(self) -> nn.Module | None:
+        """The model of the last run."""
+        return None if self._spec is None else self._spec.model
+
+    @property
+    def optimizers(self) -> Mapping[str, Optimizer]:
+        """The optimizers of the last fit, by name."""
+        context = self._hub.context
+        return {} if context is None else context.optimizers
+
+    def save_checkpoint(self, path: Any) -> None:
+        """Write a portable checkpoint."""
+        raise refuse(
+            self._adapter,
+            Feature.CHECKPOINTS,
+            f"save_checkpoint({str(path)!r})",
+            "torch.save(model.state_dict(), path)",
+        )
+
+    # --- within -------------------------------------------------------------------------------------------------------
+
+    def _require(self, spec: Any, ckpt_path: Any) -> None:
+        if not isinstance(spec, TrainSpec):
+            shown = type(spec).__name__
+            if isinstance(spec, nn.Module):
+                raise refuse(
+                    self._adapter, Feature.NATIVE_CODE, f"a {shown}", "TrainSpec(model=..., loss=..., optimizer=...)"
+                )
+            raise SpecError(f"the first argument must be a TrainSpec; got a {shown}.", hint="TrainSpec(model=..., ...)")
+        if ckpt_path is not None and Feature.CHECKPOINTS not in self._adapter.features:
+            raise refuse(
+                self._adapter,
+                Feature.CHECKPOINTS,
+                f"ckpt_path={str(ckpt_path)!r}",
+                "model.load_state_dict(torch.load(path))",
+            )
+
+    def _fit_job(self, spec: TrainSpec, data: Any, train: Any, val: Any) -> FitJob:
+        config, device = self.config, choose_device(self.config)
+        place = placement(device, data)
+        train_source = make_source(_given(train, "train"), "train", config, place)
+        val_source = make_source(val, "val", config, place)
+        if val_source is not None and val_source.length == 0:
+            val_source = None
+        if val_source is not None:
+            spec.require_evaluation()
+        spec.model.to(device)
+        optimizers = build_optimizers(spec)
+        closure = any(needs_closure(optimizer) for optimizer in optimizers.values())
+        require_spec(self._adapter, spec, closure=closure)
+        _check_accumulation(config, spec, closure=closure)
+        schedules = build_schedules(spec, optimizers)
+        watched = bool(self._own) or any(self._hub.heard(event) for event in Event)
+        require_monitors(
+            spec, [schedule.rule for schedule in schedules], validates=val_source is not None, watched=watched
+        )
+        assert train_source is not None  # noqa: S101 - make_source refuses a training loader of nothing
+        return FitJob(
+            spec=spec,
+            config=config,
+            hub=self._hub,
+            train=train_source,
+            val=val_source,
+            optimizers=optimizers,
+            schedules=schedules,
+            device=device,
+        )
+
+    def _evaluate(self, spec: TrainSpec, dataloaders: Any, stage: Stage, ckpt_path: Any) -> dict[str, float]:
+        self._require(spec, ckpt_path)
+        spec.require_evaluation()
+        with self._eval_job(spec, dataloaders, stage) as job, self._running(spec, self.config) as run:
+            if job is not None:
+                run.evaluate(job)
+            return dict(self._hub.state.metrics)
+
+    @contextmanager
+    def _eval_job(self, spec: TrainSpec, dataloaders: Any, stage: Stage) -> Iterator[EvalJob | None]:
+        with opened(_given(dataloaders, stage.value), (stage.value,)) as loaders:
+            device = choose_device(self.config)
+            loader = _given(loaders[stage.value], stage.value)
+            source = make_source(loader, stage.value, self.config, placement(device, dataloaders))
+            spec.model.to(device)
+            if source is None:
+                yield None
+            else:
+                yield EvalJob(
+                    spec=spec, config=self.config, hub=self._hub, data=_nonempty(source), stage=stage, device=device
+                )
+
+    @contextmanager
+    def _running(self, spec: TrainSpec, config: TrainerConfig) -> Iterator[Run]:
+        """Set the stage for one run: callbacks listening, switches set, seed sown; any error announced once."""
+        with ExitStack() as stack:
+            self._spec = spec
+            own, native = self._sorted_callbacks(spec.callbacks)
+            self._last = run = self._take(native)
+            self._hub.begin()
+            for callback in (*own, *self._own, *([ProgressBar()] if config.enable_progress_bar else [])):
+                for handler in register(self._hub, callback):
+                    stack.callback(self._hub.off, handler)
+            stack.enter_context(torch_switches(config))
+            if config.seed is not None:
+                seed_everything(config.seed)
+            try:
+                yield run
+            except BaseException as error:
+                self._announce(error)
+                raise
+
+    def _take(self, native: Sequence[Any]) -> Run:
+        """Return the run that create_trainer() built, or a new one."""
+        run, self._next = self._next, None
+        if run is not None and native:
+            raise ConfigError(
+                f"create_trainer() built the {type(run.native).__name__} before the spec brought native callbacks:"
+                f" {', '.join(type(callback).__name__ for callback in native)}.",
+                hint="give them to UnifiedTrainer(callbacks=[...]).",
+            )
+        return run or self._build(native)
+
+    def _build(self, native: Sequence[Any]) -> Run:
+        device = choose_device(self.config)
+        return self._adapter.build(self.config, device, (*native, *self._native_callbacks))
+
+    def _announce(self, error: BaseException) -> None:
+        context = self._hub.context
+        if context is None:
+            return
+        context.exception = error
+        try:
+            self._hub.fire(Event.EXCEPTION)
+        except Exception as second:  # noqa: BLE001 - the first error is the one to raise
+            error.add_note(f"unitrain: a handler of EXCEPTION failed too: {second!r}")
+
+    def _sorted_callbacks(self, callbacks: Sequence[Any]) -> tuple[list[Callback], list[Any]]:
+        own: list[Callback] = []
+        native: list[Any] = []
+        for callback in callbacks:
+            if isinstance(callback, Callback):
+                own.append(callback)
+            elif Feature.NATIVE_CALLBACKS in self._adapter.features and self._adapter.accepts_callback(callback):
+                native.append(callback)
+            else:
+                raise self._foreign(callback)
+        return own, native
+
+    def _foreign(self, callback: object) -> Exception:
+        package = type(callback).__module__.partition(".")[0]
+        hint = "subclass unitrain.Callback, or use trainer.on(event, handler)."
+        if package in ("ignite", "lightning", "pytorch_lightning") or callable(getattr(callback, "attach", None)):
+            return refuse(
+                self._adapter,
+                Feature.NATIVE_CALLBACKS,
+                f"the callback {type(callback).__name__} of another framework",
+                hint,
+            )
+        return SpecError(f"a callback must be a unitrain.Callback or a native one; got {callback!r}.", hint=hint)
+
+    def _context(self, method: str) -> RunContext:
+        context = self._hub.context
+        if context is None:
+            raise ConfigError(
+                f"trainer.{method}() acts on a running fit, and none is running.", hint="call it in a handler."
+            )
+        return context
+
+    def _result(self, run: Run, history: list[dict[str, float]]) -> FitResult:
+        state, hub = self._hub.state, self._hub
+        stopped = StopRule(self.config, hub).granted(len(history))
+        return FitResult(
+            metrics=dict(state.metrics),
+            history=history,
+            epoch=state.epoch,
+            step=state.step,
+            stopped_by=hub.stop_reason if stopped and hub.stop_reason else MAX_EPOCHS,
+            framework=self._adapter.name,
+            native=run.native,
+        )
+
+
+class _Recorder:
+    """Writes the history, one row an epoch."""
+
+    def __init__(self, hub: EventHub, history: list[dict[str, float]]) -> None:
+        self._hub = hub
+        self._history = history
+
+    def __call__(self) -> None:
+        state = self._hub.state
+        self._history.append({"epoch": state.epoch, "step": state.step, **self._hub.epoch_metrics})
+
+
+def _given(data: Any, stage: str) -> Any:
+    if data is None:
+        raise DataError(
+            f"there is no {stage} data.", hint="give a DataLoader, or a DataSpec or datamodule that has one."
+        )
+    return data
+
+
+def _nonempty(source: DataSource) -> DataSource:
+    if source.length == 0:
+        raise DataError(f"the {source.stage} loader is empty.", hint="check the dataset's length and drop_last.")
+    return source
+
+
+def _check_native_names(config: TrainerConfig, adapter: Adapter) -> None:
+    known = {*adapter_names(), adapter.name}
+    for name in config.native or {}:
+        if name not in known:
+            raise ConfigError(
+                f"native= names the framework {name!r}, which is unknown.", hint=did_you_mean(name, known)
+            )
+
+
+def _check_accumulation(config: TrainerConfig, spec: TrainSpec, *, closure: bool) -> None:
+    if config.accumulate_grad_batches == 1:
+        return
+    if not spec.automatic_optimization:
+        raise ConfigError(
+            f"accumulate_grad_batches={config.accumulate_grad_batches} has no effect in manual optimization.",
+            hint="call run.step() in the training step when it is time.",
+        )
+    if closure:
+        raise ConfigError(
+            f"accumulate_grad_batches={config.accumulate_grad_batches}: an optimizer with a closure (LBFGS) clears the"
+            " gradients by itself.",
+            hint="accumulate_grad_batches=1 and larger batches.",
+        )
