@@ -78,10 +78,9 @@ def to_device(value: Any, device: torch.device) -> Any:
     if isinstance(value, Mapping):
         moved = {key: to_device(item, device) for key, item in value.items()}
         return moved if type(value) is dict else _rebuilt(value, moved)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(to_device(item, device) for item in value))
     if isinstance(value, (tuple, list)):
-        return type(value)(to_device(item, device) for item in value)
+        items = [to_device(item, device) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if callable(getattr(value, "to", None)):
         return value.to(device)
     if is_dataclass(value) and not isinstance(value, type):

@@ -29,7 +29,7 @@ def choose_device(config: TrainerConfig) -> torch.device:
         kind = next(name for name, there in available.items() if there)
     if not available[kind]:
         raise ConfigError(
-            f"accelerator={config.accelerator!r} was asked for, and torch {torch.__version__} sees no {kind} device here.",
+            f"accelerator={config.accelerator!r} was asked for; torch {torch.__version__} sees no {kind} device here.",
             hint='accelerator="auto" takes what there is, accelerator="cpu" the processor.',
         )
     index = config.devices[0] if isinstance(config.devices, list) else 0

@@ -120,7 +120,7 @@ def named_arguments(error: type[UnitrainError]) -> Callable[[type[T]], type[T]]:
             refuse_unknown(kwargs, accepted, cls.__name__, error)
             original(self, *args, **kwargs)
 
-        cls.__init__ = __init__  # type: ignore[method-assign]
+        cls.__init__ = __init__  # type: ignore[method-assign, assignment]
         return cls
 
     return decorate

@@ -28,7 +28,7 @@ class Event(StrEnum):
     """A moment of a run. Call one to filter it, join two with ``|``.
 
     Counting starts from 1, as in Ignite: ``Event.EPOCH_END(once=3)`` is the epoch whose index is 2. The events of
-    batches and epochs of training count over the whole run; those of evaluation batches start anew with each evaluation.
+    training count over the whole run; those of evaluation batches start anew with each evaluation.
     """
 
     FIT_START = "fit_start"
@@ -111,7 +111,7 @@ class Triggers(tuple[Trigger, ...]):
         if isinstance(event, Trigger):
             return cls((event,))
         raise SpecError(
-            f"on() got {event!r}, a {type(event).__name__}; it takes an Event, a filtered Event, or several joined by |.",
+            f"on() got {event!r}, a {type(event).__name__}; it takes an Event, a filtered one, or several joined by |.",
             hint="trainer.on(Event.EPOCH_END(every=2))",
         )
 

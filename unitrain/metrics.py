@@ -166,7 +166,7 @@ class _Function:
         return self._mean.compute()
 
 
-_LIBRARIES: dict[str, type[_Torchmetric] | type[_IgniteMetric]] = {
+_LIBRARIES: dict[str, type[_Torchmetric | _IgniteMetric]] = {
     "torchmetrics": _Torchmetric,
     "ignite": _IgniteMetric,
 }

@@ -27,13 +27,12 @@ def build_optimizers(spec: TrainSpec) -> dict[str, Optimizer]:
     """Return the spec's optimizers by name, on the parameters where they are now.
 
     Raises:
-        SpecError: If one cannot be made, holds none of the model's parameters or has a learning rate that is not finite.
+        SpecError: If one cannot be made, holds none of the model's parameters or has a non-finite learning rate.
     """
     if isinstance(spec.optimizer, Mapping):
-        named = {name: (given, _submodule(spec.model, name, given)) for name, given in spec.optimizer.items()}
+        built = {name: _build(name, one, _submodule(spec.model, name, one)) for name, one in spec.optimizer.items()}
     else:
-        named = {SINGLE: (spec.optimizer, spec.model)}
-    built = {name: _build(name, given, module) for name, (given, module) in named.items()}
+        built = {SINGLE: _build(SINGLE, spec.optimizer, spec.model)}
     owned = {id(parameter) for parameter in spec.model.parameters()}
     for name, optimizer in built.items():
         _check(name, optimizer, owned)

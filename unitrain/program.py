@@ -173,7 +173,7 @@ class FitProgram(Program):
         )
 
     def epoch_end(self) -> None:
-        """End an epoch: publish what training measured, call the handlers, step the schedulers that wait for a metric."""
+        """End an epoch: publish what was measured, call the handlers, step the schedulers that wait for a metric."""
         self._epochs_done += 1
         self.hub.publish(self._train_meter.compute())
         self.hub.fire(Event.EPOCH_END)

@@ -75,7 +75,8 @@ class TrainSpec:
         metrics: By name; measured in training and in evaluation from ``(output, target)``.
         callbacks: unitrain's Callbacks, or native ones of the backend in use.
         training_step: ``training_step(model, batch)`` returns the loss, or a mapping with ``"loss"`` and values to
-            log; ``"output"`` and ``"target"`` in it feed the metrics. In manual optimization: ``training_step(run, batch)``.
+            log; ``"output"`` and ``"target"`` in it feed the metrics. In manual optimization it is
+            ``training_step(run, batch)``.
         validation_step: ``validation_step(model, batch)`` returns ``(output, target)``, or a mapping of values to log;
             ``"output"`` and ``"target"`` in it feed the metrics and the loss.
         predict_step: ``predict_step(model, batch)`` returns the prediction.

@@ -203,7 +203,7 @@ class EvalStep:
         elif isinstance(result, Tensor):
             self._meter.add_loss(result, weight)
         elif isinstance(result, tuple) and len(result) == _PAIR:
-            self._measure(*result, weight)
+            self._measure(result[0], result[1], weight)
         elif result is not None:
             raise SpecError(
                 "validation_step must return (output, target), a mapping of values, the loss, or nothing;"

@@ -16,7 +16,7 @@ from unitrain_ignite.options import OPTIONS
 from unitrain_ignite.primitives import TorchPrimitives
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from unitrain.config import TrainerConfig
     from unitrain.events import Event
@@ -95,7 +95,7 @@ class IgniteRun:
         self._program = program = FitProgram(job, TorchPrimitives(), self._engine)
         validator = None if program.validation is None else _Evaluator(program.validation, job.spec.model)
         loop = _TrainingLoop(program, validator)
-        handlers = {
+        handlers: dict[Events, Callable[..., None]] = {
             Events.STARTED: loop.started,
             Events.EPOCH_STARTED: loop.epoch_started,
             Events.ITERATION_COMPLETED: loop.iteration_completed,

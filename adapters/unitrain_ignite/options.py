@@ -49,4 +49,4 @@ OPTIONS: Final[dict[str, Translation]] = {
     "default_root_dir": Translation(shared="unitrain: where its own files go"),
     "native": Translation("Engine(process_function) takes nothing else; use create_trainer()"),
 }
-"""An empty translation belongs to a feature that the adapter does not declare: a value other than the default raises."""
+"""An empty translation belongs to a feature that the adapter does not declare: anything but the default raises."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
-_CLIP = {"norm": clip_grad_norm_, "value": clip_grad_value_}
+_CLIP: dict[str, Callable[..., object]] = {"norm": clip_grad_norm_, "value": clip_grad_value_}
 
 
 class TorchPrimitives:

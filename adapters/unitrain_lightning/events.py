@@ -1,7 +1,7 @@
 """Which of Lightning's hooks drives each of ours.
 
-The shell module (``module.py``) overrides these hooks. Batches are run by its steps, so the events within a step have no
-hook of their own: they fire from the shared step.
+The shell module (``module.py``) overrides these hooks. Batches are run by its steps, so the events within a step have
+no hook of their own: they fire from the shared step.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ OPTIONS: Final[dict[str, Translation]] = {
     "default_root_dir": Translation("Trainer(default_root_dir=)"),
     "native": Translation("Trainer(**native)"),
 }
-"""An empty translation belongs to a feature that the adapter does not declare: a value other than the default raises."""
+"""An empty translation belongs to a feature that the adapter does not declare: anything but the default raises."""
 
 _SAME_NAME = "give it to UnifiedTrainer itself"
 

@@ -6,8 +6,10 @@ that shares the code under test proves nothing. It is naive on purpose; do not m
 
 from __future__ import annotations
 
+import copy
 import random
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -17,10 +19,14 @@ from torch import Tensor
 from unitrain.context import RunContext
 from unitrain.errors import DataError, SpecError
 from unitrain.events import Event
+from unitrain.metrics import metric as named_metric
+from unitrain.optimization import unknown_monitor
 from unitrain.protocol import Feature, Stage, Translation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from torch.optim import Optimizer
 
     from unitrain.config import TrainerConfig
     from unitrain.data import DataSource
@@ -44,7 +50,7 @@ class ReferenceAdapter:
             Feature.GPU,
         }
     )
-    events: ClassVar[Mapping[Event, str]] = {event: "the loop" for event in Event}
+    events: ClassVar[Mapping[Event, str]] = dict.fromkeys(Event, "the loop")
     unmapped: ClassVar[Mapping[str, str]] = {}
     options: ClassVar[Mapping[str, Translation]] = {}
 
@@ -62,126 +68,69 @@ class ReferenceRun:
 
     native = None
 
-    def fit(self, job: FitJob) -> None:  # noqa: C901, PLR0912, PLR0915 - one loop, read from top to bottom
+    def fit(self, job: FitJob) -> None:
         """Train."""
-        spec, config, hub, model = job.spec, job.config, job.hub, job.spec.model
-        run = _Loop(job.hub, job.spec, job.config, job.optimizers, None)
-        run.averages, run.prefix = {}, "train"
-        schedulers = [(s.optimizer_name, s.scheduler, s.rule, s.plateau) for s in job.schedules]
-        run.schedulers, run.steps = schedulers, dict.fromkeys(job.optimizers, 0)
-        metrics = {name: _copy(metric) for name, metric in (spec.metrics or {}).items()}
-        accumulate = config.accumulate_grad_batches
-        optimizer = next(iter(job.optimizers.values()))
-        deadline = None if config.max_time is None else time.monotonic() + config.max_time.total_seconds()  # type: ignore[union-attr]
-        kept: list[Any] | None = [] if job.train.repeat else None
-        epochs_done, validated = 0, False
-
-        def granted() -> bool:
-            if hub.stop_reason == "max_steps":
-                return True
-            enough = epochs_done >= (config.min_epochs or 0) and hub.state.step >= (config.min_steps or 0)
-            return hub.stop_reason is not None and enough
-
-        if not model.training:
-            model.train()
-        hub.fire(Event.FIT_START)
-        while not granted() and (config.epochs is None or epochs_done < config.epochs):
-            hub.state.epoch, hub.epoch_metrics = epochs_done, {}
-            run.averages = {}
-            for metric in metrics.values():
-                metric.reset()
-            hub.fire(Event.EPOCH_START)
-
-            done = 0
-            for index, (batch, last) in enumerate(_batches(job.train, job.device, hub.state.epoch, kept)):
-                run.size = _size(batch)
-                hub.fire(Event.BATCH_START)
-                if not spec.automatic_optimization:
-                    run.stepped = False
-                    loss = _manual(spec, run, batch, metrics)
-                elif _wants_closure(optimizer):
-                    loss = _closure(spec, run, batch, metrics, optimizer)
-                else:
-                    if index % accumulate == 0:
-                        optimizer.zero_grad()
-                    loss = run.measure(*_training_loss(spec, batch), metrics)
-                    (loss if accumulate == 1 else loss / accumulate).backward()  # type: ignore[no-untyped-call]
-                    hub.fire(Event.BACKWARD_END)
-                    if (index + 1) % accumulate == 0 or last:
-                        run.clip_and_step(optimizer)
-                        hub.state.step += 1
-                        hub.fire(Event.OPTIMIZER_STEP)
-                        run.step_schedulers(next(iter(job.optimizers)))
-                hub.state.loss = None if loss is None else loss.detach()
-                hub.state.batch += 1
-                done += 1
-                if last:
-                    for _, scheduler, rule, plateau in schedulers:
-                        if rule.interval == "epoch" and not plateau and (epochs_done + 1) % rule.frequency == 0:
-                            scheduler.step()
-                if config.max_steps != -1 and hub.state.step >= config.max_steps:
-                    hub.stop_reason = "max_steps"
-                elif deadline is not None and time.monotonic() >= deadline and hub.stop_reason is None:
-                    hub.stop_reason = "max_time"
-                hub.fire(Event.BATCH_END)
-                run.size = None
-                if job.val is not None and _validates(
-                    config, job.train, epochs_done, done, hub.state.batch, last, granted()
-                ):
-                    self._evaluate(run, job.val, Stage.VAL, job.device)
-                    validated = True
-                if granted():
-                    break
-
-            epochs_done += 1
-            hub.publish(_results("train", run.averages, metrics))
-            hub.fire(Event.EPOCH_END)
-            for _, scheduler, rule, plateau in schedulers:
-                if plateau and (hub.state.epoch + 1) % rule.frequency == 0:
-                    if rule.monitor in hub.epoch_metrics:
-                        scheduler.step(hub.epoch_metrics[rule.monitor])  # type: ignore[arg-type]
-                    elif rule.monitor not in hub.state.metrics and (validated or not rule.monitor.startswith("val/")):  # type: ignore[union-attr]
-                        from unitrain.optimization import unknown_monitor  # noqa: PLC0415 - the wording of an error
-
-                        raise unknown_monitor(rule.monitor, hub.state.metrics)  # type: ignore[arg-type]
-        hub.fire(Event.FIT_END)
+        _Training(job).run()
 
     def evaluate(self, job: EvalJob) -> None:
         """Validate or test."""
-        self._evaluate(_Loop(job.hub, job.spec, job.config, {}, None), job.data, job.stage, job.device)
+        _Bare(job, {}).evaluate(job.data, job.stage)
 
     def predict(self, job: EvalJob) -> list[Any]:
         """Return the predictions, one item a batch."""
-        return self._evaluate(_Loop(job.hub, job.spec, job.config, {}, None), job.data, job.stage, job.device)
+        return _Bare(job, {}).evaluate(job.data, job.stage)
 
-    def _evaluate(self, run: _Loop, source: DataSource, stage: Stage, device: torch.device) -> list[Any]:
-        spec, hub = run.spec, run.hub
-        name = stage.value.upper()
+
+class _Bare(RunContext):
+    """The run that handlers see, with what the running stage has measured, and the loop of an evaluation."""
+
+    def __init__(self, job: FitJob | EvalJob, optimizers: Mapping[str, Optimizer]) -> None:
+        super().__init__(job.hub, job.spec, job.config, optimizers, None)
+        self.measured: dict[str, list[tuple[Tensor, int]]] = {}
+        self.prefix = ""
+        self.size: int | None = None
+
+    def log(self, name: str, value: Tensor | float) -> None:
+        if self.size is None:
+            self.hub.publish({name if "/" in name else f"{self.prefix}/{name}": float(value)})
+        else:
+            value = torch.as_tensor(value).detach().float().reshape(())
+            self.measured.setdefault(name, []).append((value, self.size))
+
+    def backward(self, loss: Tensor) -> None:  # noqa: ARG002 - refused as a whole
+        raise SpecError("run.backward() belongs to manual optimization.")
+
+    def step(self, name: str | None = None) -> None:  # noqa: ARG002 - refused as a whole
+        raise SpecError("run.step() belongs to manual optimization.")
+
+    def evaluate(self, source: DataSource, stage: Stage) -> list[Any]:
+        """Evaluate or predict, leaving the random number generators, the modes and the measured values as they were."""
+        spec, hub, name = self.spec, self.hub, stage.value.upper()
         python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
         generators = [(generator, generator.get_state()) for generator in source.generators]
-        was_training = {module: module.training for module in spec.model.modules()}
-        outer = run.averages, run.prefix
-        run.averages, run.prefix = {}, stage.value
+        modes = {module: module.training for module in spec.model.modules()}
+        outer = self.measured, self.prefix
+        self.measured, self.prefix = {}, stage.value
         metrics = {key: _copy(metric) for key, metric in (spec.metrics or {}).items()}
         outputs = []
         spec.model.eval()
         hub.fire(Event[f"{name}_START"])
         with torch.no_grad():
-            for batch, _ in _batches(source, device, hub.state.epoch, None):
-                run.size = _size(batch)
+            for batch, _ in _batches(source, hub.state.epoch, None):
+                self.size = _size(batch)
                 hub.fire(Event[f"{name}_BATCH_START"])
                 if stage is Stage.PREDICT:
                     outputs.append(_prediction(spec, batch))
                 else:
-                    _evaluation(spec, run, batch, metrics)
+                    _evaluation(spec, self, batch, metrics)
                 hub.fire(Event[f"{name}_BATCH_END"])
-                run.size = None
+                self.size = None
         if stage is not Stage.PREDICT:
-            hub.publish(_results(stage.value, run.averages, metrics))
+            hub.publish(_results(stage.value, self.measured, metrics))
         hub.fire(Event[f"{name}_END"])
-        for module, training in was_training.items():
+        for module, training in modes.items():
             module.training = training
-        run.averages, run.prefix = outer
+        self.measured, self.prefix = outer
         random.setstate(python)
         np.random.set_state(numpy)  # noqa: NPY002
         torch.set_rng_state(cpu)
@@ -190,53 +139,129 @@ class ReferenceRun:
         return outputs
 
 
-class _Loop(RunContext):
-    """The run that handlers see, with the sums of the running stage."""
+class _Training(_Bare):
+    """The training loop."""
 
-    averages: ClassVar[dict[str, list[tuple[Tensor, int]]]] = {}
-    prefix: str = ""
-    size: int | None = None
-    stepped = False
-    schedulers: Sequence[Any] = ()
-    steps: ClassVar[dict[str, int]] = {}
+    def __init__(self, job: FitJob) -> None:
+        super().__init__(job, job.optimizers)
+        self.job = job
+        self.prefix = "train"
+        self.metrics = {name: _copy(metric) for name, metric in (job.spec.metrics or {}).items()}
+        self.optimizer = next(iter(job.optimizers.values()))
+        self.steps = dict.fromkeys(job.optimizers, 0)
+        self.kept: list[Any] | None = [] if job.train.repeat else None
+        self.epochs_done = 0
+        self.validated = False
+        self.stepped = False
+        time_limit = job.config.max_time
+        self.deadline = time.monotonic() + time_limit.total_seconds() if isinstance(time_limit, timedelta) else None
 
-    def log(self, name: str, value: Tensor | float) -> None:
-        """Remember a value of a batch, or publish it at once."""
-        if self.size is None:
-            self.hub.publish({name if "/" in name else f"{self.prefix}/{name}": float(value)})
-        else:
-            self.averages.setdefault(name, []).append((torch.as_tensor(value).detach().float().reshape(()), self.size))
+    def run(self) -> None:
+        """Train, epoch by epoch."""
+        state, hub, config = self.state, self.hub, self.config
+        if not self.model.training:
+            self.model.train()
+        hub.fire(Event.FIT_START)
+        while not self.stops() and (config.epochs is None or self.epochs_done < config.epochs):
+            state.epoch, hub.epoch_metrics, self.measured = self.epochs_done, {}, {}
+            for metric in self.metrics.values():
+                metric.reset()
+            hub.fire(Event.EPOCH_START)
+            self.epoch()
+            self.epochs_done += 1
+            hub.publish(_results("train", self.measured, self.metrics))
+            hub.fire(Event.EPOCH_END)
+            self.step_plateaus()
+        hub.fire(Event.FIT_END)
 
-    def measure(self, loss: Tensor, values: dict[str, Any], pair: Any, metrics: Mapping[str, Any]) -> Tensor:
-        """Remember the loss and the logged values, feed the metrics, and return the loss."""
-        self.averages.setdefault("loss", []).append((loss.detach().float(), self.size or 0))
-        for name, value in values.items():
-            self.log(name, value)
-        if pair is not None:
-            _feed(self, metrics, *pair)
+    def epoch(self) -> None:
+        """Train on the batches of one epoch, validating where it is due."""
+        for index, (batch, last) in enumerate(_batches(self.job.train, self.state.epoch, self.kept)):
+            self.size = _size(batch)
+            self.hub.fire(Event.BATCH_START)
+            loss = self.batch(batch, index, last)
+            self.state.loss = None if loss is None else loss.detach()
+            self.state.batch += 1
+            self.after_batch(last)
+            self.hub.fire(Event.BATCH_END)
+            self.size = None
+            if self.job.val is not None and self.validates(index + 1, last):
+                self.evaluate(self.job.val, Stage.VAL)
+                self.validated = True
+            if self.stops():
+                return
+
+    def after_batch(self, last: bool) -> None:
+        """Step the schedulers that count epochs, and look at the limits."""
+        for schedule in self.job.schedules if last else ():
+            epochs = schedule.rule.interval == "epoch" and not schedule.plateau
+            if epochs and (self.epochs_done + 1) % schedule.rule.frequency == 0:
+                schedule.scheduler.step()
+        if self.config.max_steps != -1 and self.state.step >= self.config.max_steps:
+            self.hub.stop_reason = "max_steps"
+        elif self.deadline is not None and time.monotonic() >= self.deadline:
+            self.hub.stop_reason = self.hub.stop_reason or "max_time"
+
+    def batch(self, batch: Any, index: int, last: bool) -> Tensor | None:
+        """Train on one batch and return its loss."""
+        accumulate = self.config.accumulate_grad_batches
+        if not self.spec.automatic_optimization:
+            self.stepped = False
+            result = self.spec.training_step(self, batch)  # type: ignore[misc]
+            return None if result is None else self.measure(*_step_result(result))
+        if isinstance(self.optimizer, torch.optim.LBFGS):
+            return self.closure_batch(batch)
+        if index % accumulate == 0:
+            self.optimizer.zero_grad()
+        loss = self.measure(*_training_loss(self.spec, batch))
+        (loss if accumulate == 1 else loss / accumulate).backward()  # type: ignore[no-untyped-call]
+        self.hub.fire(Event.BACKWARD_END)
+        if (index + 1) % accumulate == 0 or last:
+            self.clip(self.optimizer)
+            self.optimizer.step()
+            self.state.step += 1
+            self.after_step(next(iter(self.optimizers)))
         return loss
 
+    def closure_batch(self, batch: Any) -> Tensor:
+        """Let the optimizer evaluate the batch as often as it likes; the first evaluation counts."""
+        first: list[Tensor] = []
+
+        def closure() -> Tensor:
+            self.optimizer.zero_grad()
+            loss, values, pair = _training_loss(self.spec, batch)
+            if not first:
+                first.append(self.measure(loss, values, pair).detach())
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.hub.fire(Event.BACKWARD_END)
+            self.clip(self.optimizer)
+            return loss
+
+        self.optimizer.step(closure)  # type: ignore[arg-type]
+        self.state.step += 1
+        self.after_step(next(iter(self.optimizers)))
+        return first[0]
+
     def backward(self, loss: Tensor) -> None:
-        """Compute gradients, for manual optimization."""
         if self.spec.automatic_optimization:
             raise SpecError("run.backward() belongs to manual optimization.")
         loss.backward()  # type: ignore[no-untyped-call]
         self.hub.fire(Event.BACKWARD_END)
 
     def step(self, name: str | None = None) -> None:
-        """Clip, step and clear one optimizer, for manual optimization."""
         if self.spec.automatic_optimization or (name is None and len(self.optimizers) > 1):
-            raise SpecError("run.step() belongs to manual optimization and names an optimizer.")
+            raise SpecError("run.step() belongs to manual optimization, and names one of several optimizers.")
         name = name or next(iter(self.optimizers))
-        self.clip_and_step(self.optimizers[name])
-        if not self.stepped:
-            self.stepped = True
-            self.state.step += 1
-        self.hub.fire(Event.OPTIMIZER_STEP)
-        self.step_schedulers(name)
+        if name not in self.optimizers:
+            raise SpecError(f"run.step({name!r}): there is no such optimizer.")
+        self.clip(self.optimizers[name])
+        self.optimizers[name].step()
+        self.state.step += not self.stepped
+        self.stepped = True
+        self.after_step(name)
         self.optimizers[name].zero_grad()
 
-    def clip(self, optimizer: torch.optim.Optimizer) -> None:
+    def clip(self, optimizer: Optimizer) -> None:
         """Clip all gradients of one optimizer."""
         value = self.config.gradient_clip_val
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -245,17 +270,55 @@ class _Loop(RunContext):
         elif value:
             torch.nn.utils.clip_grad_value_(parameters, value)
 
-    def clip_and_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip, then step."""
-        self.clip(optimizer)
-        optimizer.step()
-
-    def step_schedulers(self, name: str) -> None:
-        """Step the schedulers that count the steps of one optimizer."""
+    def after_step(self, name: str) -> None:
+        """Announce a step, and step the schedulers that count the steps of that optimizer."""
+        self.hub.fire(Event.OPTIMIZER_STEP)
         self.steps[name] += 1
-        for owner, scheduler, rule, _ in self.schedulers:
-            if owner == name and rule.interval == "step" and self.steps[name] % rule.frequency == 0:
-                scheduler.step()
+        for schedule in self.job.schedules:
+            counts = schedule.optimizer_name == name and schedule.rule.interval == "step"
+            if counts and self.steps[name] % schedule.rule.frequency == 0:
+                schedule.scheduler.step()
+
+    def step_plateaus(self) -> None:
+        """Step the schedulers that wait for a metric of the epoch."""
+        for schedule in self.job.schedules:
+            monitor = schedule.rule.monitor
+            if monitor is None or (self.state.epoch + 1) % schedule.rule.frequency:
+                continue
+            if monitor in self.hub.epoch_metrics:
+                schedule.scheduler.step(self.hub.epoch_metrics[monitor])  # type: ignore[arg-type]
+            elif monitor not in self.state.metrics and (self.validated or not monitor.startswith("val/")):
+                raise unknown_monitor(monitor, self.state.metrics)
+
+    def measure(self, loss: Tensor, values: dict[str, Any], pair: Any) -> Tensor:
+        """Remember the loss and the logged values, feed the metrics, and return the loss."""
+        self.measured.setdefault("loss", []).append((loss.detach().float(), self.size or 0))
+        for name, value in values.items():
+            self.log(name, value)
+        if pair is not None:
+            _feed(self, self.metrics, *pair)
+        return loss
+
+    def stops(self) -> bool:
+        """Return whether the run ends now."""
+        if self.hub.stop_reason == "max_steps":
+            return True
+        enough_epochs = self.epochs_done >= (self.config.min_epochs or 0)
+        enough_steps = self.state.step >= (self.config.min_steps or 0)
+        return self.hub.stop_reason is not None and enough_epochs and enough_steps
+
+    def validates(self, done: int, last: bool) -> bool:
+        """Return whether to validate after ``done`` batches of the epoch."""
+        every, interval = self.config.check_val_every_n_epoch, self.config.val_check_interval
+        if every is not None and (self.state.epoch + 1) % every != 0:
+            return False
+        if self.stops():
+            return True
+        if interval == 1.0 and isinstance(interval, float):
+            return last
+        if isinstance(interval, float):
+            return done % max(1, int((self.job.train.length or 0) * interval)) == 0
+        return (self.state.batch if every is None else done) % interval == 0
 
 
 def _training_loss(spec: Any, batch: Any) -> tuple[Tensor, dict[str, Any], Any]:
@@ -276,32 +339,7 @@ def _step_result(result: Any) -> tuple[Tensor, dict[str, Any], Any]:
     return loss, values, pair
 
 
-def _closure(spec: Any, run: _Loop, batch: Any, metrics: Any, optimizer: torch.optim.Optimizer) -> Tensor:
-    first: list[Tensor] = []
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss, values, pair = _training_loss(spec, batch)
-        if not first:
-            first.append(run.measure(loss, values, pair, metrics).detach())
-        loss.backward()  # type: ignore[no-untyped-call]
-        run.hub.fire(Event.BACKWARD_END)
-        run.clip(optimizer)
-        return loss
-
-    optimizer.step(closure)  # type: ignore[arg-type]
-    run.state.step += 1
-    run.hub.fire(Event.OPTIMIZER_STEP)
-    run.step_schedulers(next(iter(run.optimizers)))
-    return first[0]
-
-
-def _manual(spec: Any, run: _Loop, batch: Any, metrics: Any) -> Tensor | None:
-    result = spec.training_step(run, batch)
-    return None if result is None else run.measure(*_step_result(result), metrics)
-
-
-def _evaluation(spec: Any, run: _Loop, batch: Any, metrics: Any) -> None:
+def _evaluation(spec: Any, run: _Bare, batch: Any, metrics: Any) -> None:
     if spec.validation_step is None:
         inputs, target = _pair(batch)
         values: Any = (spec.model(inputs), target)
@@ -337,52 +375,36 @@ def _pair(batch: Any) -> tuple[Any, Any]:
     raise DataError(f"a batch must be (input, target) or a mapping of both; got {batch!r}.")
 
 
-def _validates(
-    config: TrainerConfig, train: DataSource, epoch: int, done: int, total: int, last: bool, stops: bool
-) -> bool:
-    every = config.check_val_every_n_epoch
-    if every is not None and (epoch + 1) % every != 0:
-        return False
-    interval = config.val_check_interval
-    if stops:
-        return True
-    if isinstance(interval, float):
-        return last if interval == 1.0 else done % max(1, int((train.length or 0) * interval)) == 0
-    return (total if every is None else done) % interval == 0
-
-
-def _batches(
-    source: DataSource, device: torch.device, epoch: int, kept: list[Any] | None
-) -> Iterator[tuple[Any, bool]]:
-    """Yield each batch of one epoch on the device, and whether it is the last."""
+def _batches(source: DataSource, epoch: int, kept: list[Any] | None) -> Iterator[tuple[Any, bool]]:
+    """Yield each batch of one epoch, and whether it is the last; fill or repeat ``kept``."""
+    place = source.place or (lambda batch: batch)
     if kept:
         for number, batch in enumerate(kept, 1):
-            yield batch, number == len(kept)
+            yield place(batch), number == len(kept)
         return
+    for batch, last in _read(source, epoch):
+        if kept is not None:
+            kept.append(batch)
+        yield place(batch), last
+
+
+def _read(source: DataSource, epoch: int) -> Iterator[tuple[Any, bool]]:
     loader: Any = source.loader
     for sampler in (getattr(loader, "sampler", None), getattr(getattr(loader, "batch_sampler", None), "sampler", None)):
-        if hasattr(sampler, "set_epoch"):
+        if sampler is not None and hasattr(sampler, "set_epoch"):
             sampler.set_epoch(epoch)
-    length, number, iterator = source.length, 0, iter(loader)
-    stop = length if length is not None else source.limit if isinstance(source.limit, int) else None
-    batch = next(iterator, iterator)
+    iterator = iter(loader)
+    if source.length is not None:  # the length is known: nothing is read ahead
+        for number in range(1, source.length + 1):
+            yield next(iterator), number == source.length
+        return
+    number, batch = 1, next(iterator, iterator)
     if batch is iterator and source.stage == "train":
         raise DataError(f"the {source.stage} loader is empty.")
     while batch is not iterator:
-        number += 1
-        if length is not None:  # the length is known: nothing is read ahead
-            yield _placed(batch, device, source, kept), number == length
-            batch = iterator if number == length else next(iterator, iterator)
-        else:
-            following = iterator if number == stop else next(iterator, iterator)
-            yield _placed(batch, device, source, kept), following is iterator
-            batch = following
-
-
-def _placed(batch: Any, device: torch.device, source: DataSource, kept: list[Any] | None) -> Any:
-    if kept is not None:
-        kept.append(batch)
-    return batch if source.place is None else source.place(batch)
+        following = iterator if number == source.limit and isinstance(source.limit, int) else next(iterator, iterator)
+        yield batch, following is iterator
+        number, batch = number + 1, following
 
 
 def _size(batch: Any) -> int:
@@ -396,11 +418,7 @@ def _size(batch: Any) -> int:
     return 1
 
 
-def _wants_closure(optimizer: torch.optim.Optimizer) -> bool:
-    return isinstance(optimizer, torch.optim.LBFGS)
-
-
-def _feed(run: _Loop, metrics: Mapping[str, Any], output: Any, target: Any) -> None:
+def _feed(run: _Bare, metrics: Mapping[str, Any], output: Any, target: Any) -> None:
     output = output.detach() if isinstance(output, Tensor) else output
     for name, metric in metrics.items():
         if type(metric).__module__.startswith("ignite"):
@@ -410,7 +428,7 @@ def _feed(run: _Loop, metrics: Mapping[str, Any], output: Any, target: Any) -> N
         else:
             with torch.no_grad():
                 metric.values.append((torch.as_tensor(metric.function(output, target)).float(), run.size))
-        run.averages.setdefault(f"fed {name}", [])
+        run.measured.setdefault(f"fed {name}", [])
 
 
 class _Averaged:
@@ -428,12 +446,8 @@ class _Averaged:
 
 
 def _copy(metric: Any) -> Any:
-    import copy  # noqa: PLC0415 - naive on purpose
-
     if isinstance(metric, str):
-        from unitrain.metrics import metric as named  # noqa: PLC0415 - a name means what metric() says
-
-        return named(metric)
+        return named_metric(metric)
     if type(metric).__module__.startswith("ignite") or hasattr(metric, "update"):
         metric = copy.deepcopy(metric)
         metric.reset()
