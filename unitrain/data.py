@@ -184,8 +184,9 @@ class Batches:
         kept = []
         for batch in batches:
             kept.append(batch)
+            if len(kept) == self.length:  # a backend that knows the length asks for no more
+                self._kept = kept
             yield batch
-        self._kept = kept
 
 
 def _samplers(loader: Any) -> list[Any]:

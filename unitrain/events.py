@@ -285,10 +285,12 @@ def _bind(handler: Handler) -> Callable[[RunContext], object]:
         signature = inspect.signature(handler)
     except ValueError:  # some builtins have none
         return handler  # type: ignore[return-value]
+    # Defaults count as no argument: in `lambda name=name: ...` they are bound values, not a place for the run.
+    takes_any = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in signature.parameters.values())
+    if _fits(signature) and not takes_any:
+        return lambda _: handler()  # type: ignore[call-arg]
     if _fits(signature, None):
         return handler  # type: ignore[return-value]
-    if _fits(signature):
-        return lambda _: handler()  # type: ignore[call-arg]
     raise SpecError(
         f"the event handler {handler!r} must take the run, or nothing; its signature is {signature}.",
         hint="bind further arguments with functools.partial",

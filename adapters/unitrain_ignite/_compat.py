@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from ignite.engine import Engine, Events
+import warnings
+
+with warnings.catch_warnings():
+    # Ignite imports torch.distributed.optim, which uses what torch 2.13 deprecates.
+    warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=DeprecationWarning)
+    from ignite.engine import Engine, Events
 
 REQUIRES = ("pytorch-ignite>=0.5.2",)
 

@@ -124,6 +124,7 @@ class FitShell(Shell):
         """End the validation."""
         self._validation.end()
         self.publish(self._hub)
+        self._stop_if_asked()
 
     def on_train_epoch_end(self) -> None:
         """End the epoch."""
