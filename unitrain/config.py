@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from datetime import timedelta
-from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
+from unitrain import rules
 from unitrain.errors import ConfigError, named_arguments
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import timedelta
+    from pathlib import Path
 
 Limit: TypeAlias = int | float
 """An int is a number of batches, a float a fraction: ``1`` is one batch, ``1.0`` is all of them."""
@@ -19,19 +19,7 @@ Limit: TypeAlias = int | float
 DEFAULT_MAX_EPOCHS = 1000
 """As in Lightning, when neither epochs, steps nor time are limited."""
 
-UNLIMITED = -1
-
-_PRECISIONS: dict[Any, str] = {
-    **{name: name for name in ("32-true", "64-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed")},
-    32: "32-true",
-    "32": "32-true",
-    64: "64-true",
-    "64": "64-true",
-    16: "16-mixed",
-    "16": "16-mixed",
-    "bf16": "bf16-mixed",
-}
-_MAX_TIME = re.compile(r"(\d+):(\d+):(\d+):(\d+)")
+UNLIMITED = rules.UNLIMITED
 
 
 class TrainerOptions(TypedDict, total=False):
@@ -152,20 +140,47 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         """Check every field by its rule, then what several fields say together."""
+        clips = self.gradient_clip_val is not None
         for name, rule in _RULES.items():
-            object.__setattr__(self, name, rule(name, getattr(self, name)))
-        if self.min_epochs and 0 <= _or_unlimited(self.max_epochs) < self.min_epochs:
-            raise ConfigError(f"min_epochs={self.min_epochs} is above max_epochs={self.max_epochs}.")
-        if self.min_steps and 0 <= self.max_steps < self.min_steps:
-            raise ConfigError(f"min_steps={self.min_steps} is above max_steps={self.max_steps}.")
-        if self.check_val_every_n_epoch is None and isinstance(self.val_check_interval, float):
-            raise ConfigError(
-                "check_val_every_n_epoch=None counts val_check_interval over all epochs, so that must be a number of"
-                f" batches; got {self.val_check_interval!r}.",
-                hint="val_check_interval=500",
-            )
-        if self.overfit_batches and self.fast_dev_run:
-            raise ConfigError("overfit_batches and fast_dev_run both say how many batches to run.", hint="give one.")
+            object.__setattr__(self, name, _apply(rule, name, getattr(self, name)))
+        contradictions = (
+            (
+                bool(self.min_epochs) and 0 <= (self.max_epochs or UNLIMITED) < (self.min_epochs or 0),
+                f"min_epochs={self.min_epochs} is above max_epochs={self.max_epochs}.",
+                "lower the one or raise the other.",
+            ),
+            (
+                bool(self.min_steps) and 0 <= self.max_steps < (self.min_steps or 0),
+                f"min_steps={self.min_steps} is above max_steps={self.max_steps}.",
+                "lower the one or raise the other.",
+            ),
+            (
+                self.check_val_every_n_epoch is None and isinstance(self.val_check_interval, float),
+                (
+                    f"check_val_every_n_epoch=None counts batches over all epochs; got val_check_interval="
+                    f"{self.val_check_interval!r}, a fraction of one."
+                ),
+                "val_check_interval=500",
+            ),
+            (
+                bool(self.overfit_batches) and bool(self.fast_dev_run),
+                "overfit_batches and fast_dev_run both say how many batches to run.",
+                "give one of them.",
+            ),
+            (
+                bool(self.overfit_batches) and (self.limit_train_batches, self.limit_val_batches) != (1.0, 1.0),
+                "overfit_batches stands for limit_train_batches and limit_val_batches, which are given too.",
+                "give one or the other.",
+            ),
+            (
+                self.gradient_clip_algorithm != "norm" and not clips,
+                f"gradient_clip_algorithm={self.gradient_clip_algorithm!r} has no effect without gradient_clip_val.",
+                "gradient_clip_val=1.0",
+            ),
+        )
+        for contradicts, message, hint in contradictions:
+            if contradicts:
+                raise ConfigError(message, hint=hint)
 
     @property
     def epochs(self) -> int | None:
@@ -194,172 +209,50 @@ class TrainerConfig:
         return replace(self, max_epochs=1, max_steps=UNLIMITED, **changes)
 
 
-Rule: TypeAlias = Callable[[str, Any], Any]
-
-
-def _or_unlimited(value: int | None) -> int:
-    return UNLIMITED if value is None else value
-
-
-def _refuse(name: str, value: Any, accepted: str, hint: str | None = None) -> ConfigError:
-    return ConfigError(f"{name} must be {accepted}; got {value!r}.", hint=hint)
-
-
-def _integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _count(least: int, *others: Any, says: str | None = None) -> Rule:
-    wanted = says or " or ".join([f"an integer of at least {least}", *map(repr, others)])
-
-    def check(name: str, value: Any) -> Any:
-        if any(
-            value is other or (other is not None and type(value) is type(other) and value == other) for other in others
-        ):
-            return value
-        if _integer(value) and value >= least:
-            return value
-        raise _refuse(name, value, wanted)
-
-    return check
-
-
-def _choice(*accepted: Any) -> Rule:
-    def check(name: str, value: Any) -> Any:
-        if any(type(value) is type(one) and value == one for one in accepted):
-            return value
-        raise _refuse(name, value, f"one of {', '.join(map(repr, accepted))}")
-
-    return check
-
-
-def _limit(name: str, value: Any) -> Any:
-    if _integer(value) and value >= 0:
-        return value
-    if isinstance(value, float) and 0.0 <= value <= 1.0:
-        return value
-    raise _refuse(
-        name, value, "a number of batches (an int of at least 0) or a fraction (a float from 0.0 to 1.0)", "1.0 is all."
-    )
-
-
-def _interval(name: str, value: Any) -> Any:
-    if (_integer(value) and value >= 1) or (isinstance(value, float) and 0.0 < value <= 1.0):
-        return value
-    raise _refuse(name, value, "a number of batches (an int of at least 1) or a fraction of the epoch (0.0 < f <= 1.0)")
-
-
-def _fast_dev_run(name: str, value: Any) -> Any:
-    if isinstance(value, bool) or (isinstance(value, int) and value >= 0):
-        return value
-    raise _refuse(name, value, "True, False or a number of batches")
-
-
-def _precision(name: str, value: Any) -> str:
+def _apply(rule: rules.Rule, name: str, value: Any) -> Any:
     try:
-        return _PRECISIONS[value]
-    except (KeyError, TypeError) as error:
-        accepted = ", ".join(sorted({repr(one) for one in _PRECISIONS.values()}))
-        raise _refuse(name, value, f"one of {accepted}") from error
+        return rule(value)
+    except rules.Refusal as refusal:
+        default = TrainerConfig.__dataclass_fields__[name].default
+        raise ConfigError(
+            f"{name} must be {refusal.accepted}; got {value!r}.",
+            hint=refusal.hint or f"the default is {name}={default!r}.",
+        ) from refusal.__cause__
 
 
-def _clip(name: str, value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
-        return float(value) or None
-    raise _refuse(name, value, "None or a finite number of at least 0")
-
-
-def _max_time(name: str, value: Any) -> timedelta | None:
-    if value is None:
-        return None
-    duration = value
-    if isinstance(value, str) and (match := _MAX_TIME.fullmatch(value)):
-        days, hours, minutes, seconds = map(int, match.groups())
-        duration = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-    elif isinstance(value, Mapping):
-        try:
-            duration = timedelta(**value)
-        except TypeError as error:
-            raise _refuse(name, value, "the keywords of datetime.timedelta", '{"minutes": 30}') from error
-    if isinstance(duration, timedelta) and duration > timedelta(0):
-        return duration
-    raise _refuse(name, value, 'a positive "DD:HH:MM:SS", timedelta or mapping of its keywords', '"00:12:00:00"')
-
-
-def _devices(name: str, value: Any) -> Any:
-    if isinstance(value, str) and re.fullmatch(r"auto|-1|[1-9]\d*", value):
-        return value if value == "auto" else int(value)
-    if _integer(value) and (value >= 1 or value == UNLIMITED):
-        return value
-    if isinstance(value, (list, tuple)) and value and all(_integer(one) and one >= 0 for one in value):
-        return list(value)
-    raise _refuse(name, value, 'a number of devices, a list of their indices, "auto" or -1 (all)')
-
-
-def _text(name: str, value: Any) -> Any:
-    if isinstance(value, str) and value:
-        return value
-    raise _refuse(name, value, "a name")
-
-
-def _path(name: str, value: Any) -> Path:
-    if isinstance(value, (str, Path)):
-        return Path(value)
-    raise _refuse(name, value, "a path")
-
-
-def _sequence(name: str, value: Any) -> tuple[Any, ...]:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return tuple(value)
-    raise _refuse(name, value, "a sequence", f"{name}=[...]")
-
-
-def _native(name: str, value: Any) -> Any:
-    if value is None:
-        return MappingProxyType({})
-    if isinstance(value, Mapping) and all(isinstance(one, Mapping) for one in value.values()):
-        return value
-    raise _refuse(name, value, "a mapping of framework names to mappings of arguments", '{"lightning": {...}}')
-
-
-_switch = _choice(True, False)
-_seed = _count(0, None)
-
-_RULES: dict[str, Rule] = {
-    "max_epochs": _count(1, None, UNLIMITED),
-    "min_epochs": _count(0, None),
-    "max_steps": _count(1, UNLIMITED),
-    "min_steps": _count(0, None),
-    "max_time": _max_time,
-    "accelerator": _choice("auto", "cpu", "gpu", "cuda", "mps"),
-    "devices": _devices,
-    "num_nodes": _count(1),
-    "strategy": _text,
-    "precision": _precision,
-    "accumulate_grad_batches": _count(1),
-    "gradient_clip_val": _clip,
-    "gradient_clip_algorithm": _choice("norm", "value"),
-    "val_check_interval": _interval,
-    "check_val_every_n_epoch": _count(1, None),
-    "limit_train_batches": _limit,
-    "limit_val_batches": _limit,
-    "limit_test_batches": _limit,
-    "limit_predict_batches": _limit,
-    "fast_dev_run": _fast_dev_run,
-    "overfit_batches": _limit,
-    "sync_batchnorm": _switch,
-    "compile": _switch,
-    "deterministic": _choice(True, False, "warn"),
-    "benchmark": _choice(True, False, None),
-    "detect_anomaly": _switch,
-    "seed": _seed,
-    "callbacks": _sequence,
-    "loggers": _sequence,
-    "log_every_n_steps": _count(0),
-    "enable_progress_bar": _switch,
-    "default_root_dir": _path,
-    "native": _native,
+_RULES: dict[str, rules.Rule] = {
+    "max_epochs": rules.count(1, None, UNLIMITED),
+    "min_epochs": rules.count(0, None),
+    "max_steps": rules.count(1, UNLIMITED),
+    "min_steps": rules.count(0, None),
+    "max_time": rules.max_time,
+    "accelerator": rules.choice("auto", "cpu", "gpu", "cuda", "mps"),
+    "devices": rules.devices,
+    "num_nodes": rules.count(1),
+    "strategy": rules.text,
+    "precision": rules.precision,
+    "accumulate_grad_batches": rules.count(1),
+    "gradient_clip_val": rules.clip,
+    "gradient_clip_algorithm": rules.choice("norm", "value"),
+    "val_check_interval": rules.interval,
+    "check_val_every_n_epoch": rules.count(1, None),
+    "limit_train_batches": rules.limit,
+    "limit_val_batches": rules.limit,
+    "limit_test_batches": rules.limit,
+    "limit_predict_batches": rules.limit,
+    "fast_dev_run": rules.fast_dev_run,
+    "overfit_batches": rules.limit,
+    "sync_batchnorm": rules.switch,
+    "compile": rules.switch,
+    "deterministic": rules.choice(True, False, "warn"),
+    "benchmark": rules.choice(True, False, None),
+    "detect_anomaly": rules.switch,
+    "seed": rules.seed,
+    "callbacks": rules.sequence,
+    "loggers": rules.sequence,
+    "log_every_n_steps": rules.count(0),
+    "enable_progress_bar": rules.switch,
+    "default_root_dir": rules.path,
+    "native": rules.native,
 }
 assert set(_RULES) == {one.name for one in fields(TrainerConfig)} == set(TrainerOptions.__annotations__)  # noqa: S101

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
+from unitrain.metrics import clash, full_name, reserved
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from unitrain.config import TrainerConfig
     from unitrain.events import EventHub, RunState
     from unitrain.spec import TrainSpec
+
+
+STAGES = ("train", "val", "test")
 
 
 class RunContext(ABC):
@@ -37,6 +42,7 @@ class RunContext(ABC):
         self.optimizers = optimizers
         self.native = native
         self.exception: BaseException | None = None
+        self._reserved = frozenset().union(*(reserved(stage, spec.metrics or ()) for stage in STAGES))
         hub.context = self
 
     @property
@@ -53,6 +59,17 @@ class RunContext(ABC):
     def state(self) -> RunState:
         """The counters and the newest values."""
         return self.hub.state
+
+    def name_of(self, prefix: str, name: str) -> str:
+        """Return the full name of a logged value.
+
+        Raises:
+            SpecError: If the spec measures something under that name.
+        """
+        full = full_name(prefix, name)
+        if full in self._reserved:
+            raise clash(full)
+        return full
 
     def stop(self) -> None:
         """Ask for the end: the running batch is finished, validation and EPOCH_END follow, then the run ends."""

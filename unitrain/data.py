@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     import torch
 
     from unitrain.config import Limit, TrainerConfig
+
+Place: TypeAlias = "Callable[[Any], Any] | None"
+"""Brings a batch to its device; None if there is nothing to do."""
 
 _END = object()
 
@@ -54,13 +57,15 @@ class DataSource:
         limit: A number of batches (int) or a fraction (float).
         place: Moves a batch to the device (with a datamodule's own transfer hooks, if it has any).
         repeat: Whether each epoch repeats the batches of the first (``overfit_batches``).
+        required: Whether it is an error if there is no batch; a validation within a fit may be empty.
     """
 
     loader: Iterable[Any]
     stage: str
     limit: Limit
-    place: Callable[[Any], Any] | None = None
+    place: Place = None
     repeat: bool = False
+    required: bool = True
 
     @property
     def length(self) -> int | None:
@@ -93,7 +98,7 @@ class DataSource:
     def _hinted_length(self) -> int:
         try:
             return len(self.loader)  # type: ignore[arg-type]
-        except TypeError as error:
+        except (TypeError, NotImplementedError) as error:
             raise ConfigError(
                 f"limit_{self.stage}_batches={self.limit} is a fraction, and the loader has no length.",
                 hint="give a number of batches.",
@@ -109,7 +114,7 @@ def trusted_length(loader: Iterable[Any]) -> int | None:
         return None
     try:
         return len(loader)  # type: ignore[arg-type]
-    except TypeError:
+    except (TypeError, NotImplementedError):
         return None
 
 
@@ -169,8 +174,9 @@ class Batches:
         self.length = None
         count = 0
         batch = _END if limit == 0 else next(iterator, _END)
-        if batch is _END and self._source.stage == "train":
-            raise empty(self._source.stage, one_shot=iterator is self._source.loader)
+        one_shot = iterator is self._source.loader
+        if batch is _END and (self._source.required or one_shot) and limit != 0:
+            raise empty(self._source.stage, one_shot=one_shot)
         while batch is not _END:
             count += 1
             following = _END if count == limit else next(iterator, _END)
@@ -272,7 +278,7 @@ def _overridden(datamodule: Any, hook: str) -> bool:
     return function is not None and function.__module__.partition(".")[0] not in ("pytorch_lightning", "lightning")
 
 
-def placement(device: torch.device, data: Any) -> Callable[[Any], Any] | None:
+def placement(device: torch.device, data: Any) -> Place:
     """Return what brings a batch to ``device``, or None if there is nothing to do.
 
     Args:
@@ -293,27 +299,33 @@ def placement(device: torch.device, data: Any) -> Callable[[Any], Any] | None:
     return place
 
 
+@overload
+def make_source(loader: Any, stage: str, config: TrainerConfig, place: Place) -> DataSource: ...
+@overload
 def make_source(
-    loader: Any, stage: str, config: TrainerConfig, place: Callable[[Any], Any] | None
+    loader: Any, stage: str, config: TrainerConfig, place: Place, *, required: bool
+) -> DataSource | None: ...
+def make_source(
+    loader: Any, stage: str, config: TrainerConfig, place: Place, *, required: bool = True
 ) -> DataSource | None:
-    """Return the source of ``stage``, or None if there is no loader or its limit is 0.
+    """Return the source of ``stage``, or None if it is not required and empty, by itself or by its limit.
 
     Raises:
-        DataError: If the loader is not an iterable of batches, or is the training loader and empty.
-        ConfigError: If training is limited to no batch at all.
+        DataError: If the loader is not an iterable of batches, or is required and empty.
+        ConfigError: If it is required and limited to no batch at all.
     """
-    if loader is None:
-        return None
     check_loader(loader, stage)
     limit = config.limit(stage)
     repeat = stage == "train" and bool(config.overfit_batches)
-    source = DataSource(loader, stage, limit, place, repeat)
-    if limit == 0:
-        if stage == "train":
-            raise ConfigError(
-                f"limit_train_batches={limit!r} leaves nothing to train on.", hint="use validate() or test()."
-            )
+    source = DataSource(loader, stage, limit, place, repeat, required)
+    if limit == 0 or source.length == 0:
+        if required:
+            raise _no_batch(stage, limit)
         return None
-    if source.length == 0 and stage == "train":
-        raise empty(stage)
     return source
+
+
+def _no_batch(stage: str, limit: Limit) -> Exception:
+    if limit != 0:
+        return empty(stage)
+    return ConfigError(f"limit_{stage}_batches={limit!r} leaves no batch to run on.", hint="1.0 is all of them.")

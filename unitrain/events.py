@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from unitrain.errors import SpecError
+from unitrain.errors import SpecError, refuse_unknown
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from unitrain.context import RunContext
+
+_FILTERS = ("every", "once", "before", "after", "event_filter")
 
 EventFilter: TypeAlias = "Callable[[RunContext, int], bool]"
 Handler: TypeAlias = "Callable[[RunContext], object] | Callable[[], object]"
@@ -62,6 +64,7 @@ class Event(StrEnum):
         before: int | None = None,
         after: int | None = None,
         event_filter: EventFilter | None = None,
+        **unknown: Any,
     ) -> Trigger:
         """Return this event restricted to some of its occurrences.
 
@@ -71,10 +74,12 @@ class Event(StrEnum):
             before: Occurrences whose count is below this one.
             after: Occurrences whose count is above this one.
             event_filter: ``(run, count) -> bool``; alone, not with the others.
+            **unknown: Refused, with the nearest spelling.
 
         Raises:
             SpecError: If nothing is given, a number is below 1, or exclusive filters are mixed.
         """
+        refuse_unknown(unknown, _FILTERS, f"Event.{self.name}()", SpecError)
         return Trigger(self, _predicate(every, once, before, after, event_filter))
 
     def __or__(self, other: Event | Trigger | Triggers) -> Triggers:
@@ -134,8 +139,11 @@ def _predicate(
             hint="Event.EPOCH_END(every=2, after=4)",
         )
     if event_filter is not None:
-        if not callable(event_filter):
-            raise SpecError(f"event_filter must be callable as (run, count) -> bool, got {event_filter!r}.")
+        if not callable(event_filter) or not _fits(event_filter, None, 1):
+            raise SpecError(
+                f"event_filter must be callable as (run, count) -> bool, got {event_filter!r}.",
+                hint="Event.BATCH_END(event_filter=lambda run, count: count % 10 == 0)",
+            )
         return event_filter
     if once is not None:
         wanted = frozenset(_counts("once", once))
@@ -155,7 +163,9 @@ _NEVER = 2**62
 def _counts(name: str, value: int | Sequence[int], least: int = 1) -> tuple[int, ...]:
     values = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
     if not values or any(not isinstance(n, int) or isinstance(n, bool) or n < least for n in values):
-        raise SpecError(f"{name} must be an integer of at least {least} (occurrences count from 1), got {value!r}.")
+        raise SpecError(
+            f"{name} must be an integer of at least {least}, got {value!r}.", hint="occurrences count from 1."
+        )
     return values
 
 
@@ -236,9 +246,10 @@ class EventHub:
         for event, listeners in self._listeners.items():
             self._listeners[event] = tuple(one for one in listeners if one.handler != handler)
 
-    def heard(self, event: Event) -> bool:
-        """Return whether any handler waits for ``event``."""
-        return bool(self._listeners[event])
+    @property
+    def watched(self) -> bool:
+        """Whether any handler is registered."""
+        return any(self._listeners.values())
 
     def fire(self, event: Event) -> None:
         """Count one occurrence of ``event`` and call those who wait for it.
@@ -279,27 +290,31 @@ class EventHub:
 
 def _bind(handler: Handler) -> Callable[[RunContext], object]:
     """Return ``handler`` as a function of the run, whether it takes one argument or none."""
-    if not callable(handler):
-        raise SpecError(f"an event handler must be callable, got {handler!r}.")
-    try:
-        signature = inspect.signature(handler)
-    except ValueError:  # some builtins have none
-        return handler  # type: ignore[return-value]
+    if not callable(handler) or inspect.iscoroutinefunction(handler):
+        raise SpecError(
+            f"an event handler must be a plain function, got {handler!r}.", hint="def handler(run): ...; not async."
+        )
     # Defaults count as no argument: in `lambda name=name: ...` they are bound values, not a place for the run.
-    takes_any = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in signature.parameters.values())
-    if _fits(signature) and not takes_any:
+    if _fits(handler) and not _takes_any(handler):
         return lambda _: handler()  # type: ignore[call-arg]
-    if _fits(signature, None):
+    if _fits(handler, None):
         return handler  # type: ignore[return-value]
     raise SpecError(
-        f"the event handler {handler!r} must take the run, or nothing; its signature is {signature}.",
-        hint="bind further arguments with functools.partial",
+        f"the event handler {handler!r} must take the run, or nothing; its signature is {inspect.signature(handler)}.",
+        hint="bind further arguments with functools.partial.",
     )
 
 
-def _fits(signature: inspect.Signature, *args: object) -> bool:
+def _fits(function: Callable[..., Any], *args: object) -> bool:
     try:
-        signature.bind(*args)
+        inspect.signature(function).bind(*args)
     except TypeError:
         return False
+    except ValueError:  # some builtins have no signature
+        return bool(args)
     return True
+
+
+def _takes_any(function: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(function).parameters.values()
+    return any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)

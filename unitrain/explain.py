@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unitrain.config import TrainerConfig
+from unitrain.features import REQUESTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from unitrain.spec import TrainSpec
 
 _HEADINGS = ("what", "given", "on the backend", "in unitrain, and why")
-_REFUSED = "refused: not supported"
 
 
 class Row(NamedTuple):
@@ -62,9 +62,12 @@ def explain(adapter: Adapter, config: TrainerConfig, spec: TrainSpec | None) -> 
 
 def _options(adapter: Adapter, config: TrainerConfig) -> Iterator[Row]:
     for field in fields(TrainerConfig):
-        translation = adapter.options[field.name]
-        native = translation.native or ("" if translation.shared else _REFUSED)
-        yield Row(field.name, _short(getattr(config, field.name)), native, translation.shared)
+        given = _short(getattr(config, field.name))
+        request = REQUESTS.get(field.name)
+        if request is not None and request.feature not in adapter.features:
+            yield Row(field.name, given, "", f"refused, but for this value: {request.feature.value}")
+        else:
+            yield Row(field.name, given, *adapter.options[field.name])
 
 
 def _spec(adapter: Adapter, spec: TrainSpec) -> Iterator[Row]:

@@ -14,8 +14,15 @@ if TYPE_CHECKING:
     from unitrain.spec import TrainSpec
 
 
-class _Request(NamedTuple):
-    option: str
+class Request(NamedTuple):
+    """An option that asks for a feature.
+
+    Attributes:
+        feature: What it asks for.
+        asked: Whether a config asks for it.
+        instead: The way out where it is not supported.
+    """
+
     feature: Feature
     asked: Callable[[TrainerConfig], bool]
     instead: str
@@ -32,25 +39,22 @@ def _several(config: TrainerConfig) -> bool:
     return not (config.devices == 1 or (isinstance(config.devices, list) and len(config.devices) == 1))
 
 
-_REQUESTS = (
-    _Request("devices", Feature.DEVICES, _several, "devices=1, or [index] for a certain one."),
-    _Request("num_nodes", Feature.DEVICES, _changed("num_nodes"), "num_nodes=1."),
-    _Request("strategy", Feature.DEVICES, _changed("strategy"), 'strategy="auto".'),
-    _Request("sync_batchnorm", Feature.DEVICES, _changed("sync_batchnorm"), "sync_batchnorm=False."),
-    _Request("precision", Feature.PRECISION, _changed("precision"), 'precision="32-true".'),
-    _Request("compile", Feature.COMPILE, _changed("compile"), "give TrainSpec(model=torch.compile(model))."),
-    _Request("loggers", Feature.TRACKERS, _changed("loggers"), "read FitResult.history, or handle Event.EPOCH_END."),
-    _Request(
-        "log_every_n_steps", Feature.TRACKERS, _changed("log_every_n_steps"), "handle Event.OPTIMIZER_STEP(every=n)."
+REQUESTS: dict[str, Request] = {
+    "devices": Request(Feature.DEVICES, _several, "devices=1, or [index] for a certain one."),
+    "num_nodes": Request(Feature.DEVICES, _changed("num_nodes"), "num_nodes=1."),
+    "strategy": Request(Feature.DEVICES, _changed("strategy"), 'strategy="auto".'),
+    "sync_batchnorm": Request(Feature.DEVICES, _changed("sync_batchnorm"), "sync_batchnorm=False."),
+    "precision": Request(Feature.PRECISION, _changed("precision"), 'precision="32-true".'),
+    "compile": Request(Feature.COMPILE, _changed("compile"), "give TrainSpec(model=torch.compile(model))."),
+    "loggers": Request(Feature.TRACKERS, _changed("loggers"), "read FitResult.history, or handle Event.EPOCH_END."),
+    "log_every_n_steps": Request(
+        Feature.TRACKERS, _changed("log_every_n_steps"), "handle Event.OPTIMIZER_STEP(every=n)."
     ),
-    _Request(
-        "accumulate_grad_batches",
-        Feature.ACCUMULATION,
-        _changed("accumulate_grad_batches"),
-        "accumulate_grad_batches=1.",
+    "accumulate_grad_batches": Request(
+        Feature.ACCUMULATION, _changed("accumulate_grad_batches"), "accumulate_grad_batches=1."
     ),
-    _Request("gradient_clip_val", Feature.CLIPPING, _changed("gradient_clip_val"), "gradient_clip_val=None."),
-)
+    "gradient_clip_val": Request(Feature.CLIPPING, _changed("gradient_clip_val"), "gradient_clip_val=None."),
+}
 
 
 def refuse(adapter: Adapter, feature: Feature, what: str, instead: str) -> UnsupportedFeatureError:
@@ -66,11 +70,9 @@ def require_config(adapter: Adapter, config: TrainerConfig) -> None:
     Raises:
         UnsupportedFeatureError: With the option, the backend and the way out.
     """
-    for request in _REQUESTS:
+    for option, request in REQUESTS.items():
         if request.feature not in adapter.features and request.asked(config):
-            raise refuse(
-                adapter, request.feature, f"{request.option}={getattr(config, request.option)!r}", request.instead
-            )
+            raise refuse(adapter, request.feature, f"{option}={getattr(config, option)!r}", request.instead)
     own = config.native.get(adapter.name) if isinstance(config.native, Mapping) else None
     if own and Feature.NATIVE_ARGUMENTS not in adapter.features:
         raise refuse(adapter, Feature.NATIVE_ARGUMENTS, f"native={{{adapter.name!r}: ...}}", "leave it out.")

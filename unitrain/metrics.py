@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from numbers import Real
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from unitrain.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 MetricLike: TypeAlias = Any
 """A torchmetrics metric, an ``ignite.metrics`` metric, a name, or ``function(output, target) -> value``."""
@@ -151,7 +152,8 @@ class _IgniteMetric:
 
 
 class _Function:
-    def __init__(self, function: Callable[[Any, Any], Tensor | float]) -> None:
+    def __init__(self, name: str, function: Callable[[Any, Any], Tensor | float]) -> None:
+        self._name = name
         self._function = function
         self._mean = Mean()
 
@@ -160,7 +162,7 @@ class _Function:
 
     def update(self, output: Any, target: Any, weight: int) -> None:
         with torch.no_grad():
-            self._mean.add(self._function(output, target), weight)
+            self._mean.add(as_number(self._name, self._function(output, target)), weight)
 
     def compute(self) -> float | None:
         return self._mean.compute()
@@ -187,7 +189,7 @@ def stage_metric(given: MetricLike) -> StageMetric:
             if wrap is not None:
                 return wrap(copy.deepcopy(given))
     if callable(given) and not isinstance(given, type):
-        return _Function(given)
+        return _Function(getattr(given, "__name__", type(given).__name__), given)
     raise SpecError(
         f"a metric must be a torchmetrics or ignite.metrics object, a name, or function(output, target);"
         f" got {given!r}, a {type(given).__name__}.",
@@ -207,6 +209,7 @@ class StageMeter:
         self.prefix = prefix
         self._metrics = {name: stage_metric(given) for name, given in metrics.items()}
         self._measured = list(self._metrics.values())
+        self._reserved = reserved(prefix, metrics)
         self._loss = Mean()
         self._logged: dict[str, Mean] = {}
         self._updated = False
@@ -244,24 +247,27 @@ class StageMeter:
         """Take one value of a batch under ``name``."""
         mean = self._logged.get(name)
         if mean is None:
-            if name in self._metrics or name == LOSS:
-                raise SpecError(
-                    f"the value {name!r} is logged, and a metric of the spec has the same name.",
-                    hint="rename one of them.",
-                )
+            if full_name(self.prefix, name) in self._reserved:
+                raise clash(full_name(self.prefix, name))
             mean = self._logged[name] = Mean()
         mean.add(as_number(name, value), weight)
 
     def compute(self) -> dict[str, float]:
         """Return all values of the epoch under their full names; what was never fed is left out."""
-        found: dict[str, Any] = {LOSS: self._loss.compute()}
-        found |= {name: mean.compute() for name, mean in self._logged.items()}
-        if self._updated:
-            found |= dict(self._computed())
-        return {full_name(self.prefix, name): float(value) for name, value in found.items() if value is not None}
+        found: dict[str, float] = {}
+        for name, value in self._computed():
+            full = full_name(self.prefix, name)
+            if full in found:
+                raise clash(full)
+            if value is not None:
+                found[full] = float(value)
+        return found
 
     def _computed(self) -> Iterator[tuple[str, Any]]:
-        for name, measured in self._metrics.items():
+        yield LOSS, self._loss.compute()
+        for name, mean in self._logged.items():
+            yield name, mean.compute()
+        for name, measured in self._metrics.items() if self._updated else ():
             yield from _scalars(name, measured.compute())
 
 
@@ -270,14 +276,28 @@ def full_name(prefix: str, name: str) -> str:
     return name if "/" in name else f"{prefix}/{name}"
 
 
+def reserved(prefix: str, metrics: Iterable[str]) -> frozenset[str]:
+    """Return the full names that a stage measures by itself, so that nothing else may be logged under them."""
+    return frozenset(full_name(prefix, name) for name in (LOSS, *metrics))
+
+
+def clash(name: str) -> SpecError:
+    """Return the error for two values under one name."""
+    return SpecError(
+        f"{name!r} is measured by the spec, and something else has the same name.", hint="rename one of them."
+    )
+
+
 def as_number(name: str, value: Any) -> Any:
     """Return ``value`` if it is one number.
 
     Raises:
         SpecError: If it is not.
     """
-    if isinstance(value, (int, float)) or (isinstance(value, Tensor) and value.numel() == 1):
-        return value.reshape(()) if isinstance(value, Tensor) and value.ndim else value
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return value.reshape(())
+    if isinstance(value, Real):
+        return float(value)
     shown = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
     raise SpecError(
         f"the logged value {name!r} must be one number, got {shown}.", hint="reduce it first, as by .mean()."

@@ -10,16 +10,20 @@ from unitrain.optimization import unknown_monitor
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from unitrain.config import TrainerConfig
     from unitrain.spec import LRSchedule, TrainSpec
 
 
-def require_monitors(spec: TrainSpec, rules: Iterable[LRSchedule], *, validates: bool, watched: bool) -> None:
+def require_monitors(
+    spec: TrainSpec, config: TrainerConfig, rules: Iterable[LRSchedule], *, validates: bool, watched: bool
+) -> None:
     """Refuse a monitor that cannot be logged, where that is certain.
 
     Custom steps and handlers may log anything; then the check is left to the first epoch that should have logged it.
 
     Args:
         spec: What is trained.
+        config: Says in which epochs validation runs.
         rules: The schedules with their monitors.
         validates: Whether there is validation data.
         watched: Whether handlers or callbacks may log values of their own.
@@ -27,13 +31,21 @@ def require_monitors(spec: TrainSpec, rules: Iterable[LRSchedule], *, validates:
     Raises:
         ConfigError: With the names that will be logged.
     """
-    if watched or spec.callbacks or spec.training_step is not None or (validates and spec.validation_step is not None):
-        return
+    validates = validates and not _never_validates(config)
     stages = ("train", "val") if validates else ("train",)
     logged = {f"{stage}/{name}" for stage in stages for name in (LOSS, *(spec.metrics or {}))}
+    anything = watched or bool(spec.callbacks) or spec.training_step is not None
+    anything = anything or (validates and spec.validation_step is not None)
     for rule in rules:
-        if rule.monitor is not None and not any(_same(rule.monitor, name) for name in logged):
+        if rule.monitor is None or any(_same(rule.monitor, name) for name in logged):
+            continue
+        if not anything or (not validates and rule.monitor == f"val/{LOSS}"):
             raise unknown_monitor(rule.monitor, logged)
+
+
+def _never_validates(config: TrainerConfig) -> bool:
+    every, epochs = config.check_val_every_n_epoch, config.epochs
+    return every is not None and epochs is not None and every > epochs
 
 
 def _same(monitor: str, name: str) -> bool:

@@ -57,7 +57,10 @@ def _build(name: str, given: Any, module: nn.Module) -> Optimizer:
         return given
     parameters = list(module.parameters())
     if not parameters:
-        raise SpecError(f"the optimizer {name!r} has nothing to optimize: {type(module).__name__} has no parameters.")
+        raise SpecError(
+            f"the optimizer {name!r} has nothing to optimize: {type(module).__name__} has no parameters.",
+            hint="check the model.",
+        )
     try:
         optimizer = given(parameters)
     except (TypeError, ValueError) as error:
@@ -80,10 +83,16 @@ def _check(name: str, optimizer: Optimizer, owned: set[int]) -> None:
             f"the optimizer {name!r} holds none of the model's parameters, so training would change nothing.",
             hint="give optimizer=partial(torch.optim.AdamW, lr=1e-3); it is called with the model's parameters.",
         )
+    _check_rates(name, optimizer)
+
+
+def _check_rates(name: str, optimizer: Optimizer) -> None:
     for group in optimizer.param_groups:
         rate = float(group.get("lr", 0.0))
         if not math.isfinite(rate):
-            raise SpecError(f"the learning rate of the optimizer {name!r} must be finite; got {rate}.")
+            raise SpecError(
+                f"the learning rate of the optimizer {name!r} must be finite; got {rate}.", hint="lr=1e-3, for one."
+            )
 
 
 def needs_closure(optimizer: Optimizer) -> bool:
@@ -129,12 +138,12 @@ class Schedule:
         if self.rule.interval == "epoch" and not self.plateau and (epoch + 1) % self.rule.frequency == 0:
             self.scheduler.step()
 
-    def after_epoch(self, hub: EventHub, validated: bool) -> None:
+    def after_epoch(self, hub: EventHub, *, awaiting_validation: bool) -> None:
         """Step on the monitored metric, if the epoch measured it.
 
         Args:
             hub: Knows what was measured.
-            validated: Whether any validation has run so far.
+            awaiting_validation: Whether there will be a validation and none has run yet.
 
         Raises:
             ConfigError: If no one logs the metric.
@@ -144,7 +153,7 @@ class Schedule:
             return
         if monitor in hub.epoch_metrics:
             self.scheduler.step(hub.epoch_metrics[monitor])  # type: ignore[arg-type]
-        elif monitor not in hub.state.metrics and (validated or not monitor.startswith("val/")):
+        elif monitor not in hub.state.metrics and not (awaiting_validation and monitor.startswith("val/")):
             raise unknown_monitor(monitor, hub.state.metrics)
 
 
@@ -162,7 +171,10 @@ def build_schedules(spec: TrainSpec, optimizers: Mapping[str, Optimizer]) -> lis
     Raises:
         SpecError: If one cannot be made, names an unknown optimizer, or is a plateau without a monitor.
     """
-    return [_schedule(name, optimizers, given) for name, given in _named_schedules(spec, optimizers)]
+    schedules = [_schedule(name, optimizers, given) for name, given in _named_schedules(spec, optimizers)]
+    for name, optimizer in optimizers.items():
+        _check_rates(name, optimizer)  # a scheduler sets the rate when it is made
+    return schedules
 
 
 def _named_schedules(spec: TrainSpec, optimizers: Mapping[str, Optimizer]) -> list[tuple[str, Any]]:
@@ -193,7 +205,10 @@ def _schedule(name: str, optimizers: Mapping[str, Optimizer], given: Any) -> Sch
         ) from error
     schedule = Schedule(name, scheduler, rule)
     if not callable(getattr(scheduler, "step", None)):
-        raise SpecError(f"LRSchedule(factory=) must return a torch scheduler; it returned {scheduler!r}.")
+        raise SpecError(
+            f"LRSchedule(factory=) must return a torch scheduler; it returned {scheduler!r}.",
+            hint="LRSchedule(partial(torch.optim.lr_scheduler.StepLR, step_size=2))",
+        )
     _check_monitor(schedule)
     return schedule
 

@@ -14,7 +14,7 @@ from unitrain.data import Batches
 from unitrain.errors import SpecError, UnitrainError, did_you_mean
 from unitrain.events import Event
 from unitrain.limits import StopRule, ValidationRule
-from unitrain.metrics import StageMeter, as_number, full_name
+from unitrain.metrics import StageMeter, as_number
 from unitrain.protocol import Stage
 from unitrain.rng import RngSnapshot
 from unitrain.step import EvalStep, TrainStep, predict
@@ -51,7 +51,7 @@ class Program(RunContext):
     def log(self, name: str, value: Tensor | float) -> None:
         """Log a value: into the epoch's mean within a batch, at once elsewhere."""
         if self.weight is None:
-            self.hub.publish({full_name(self.meter.prefix, name): float(as_number(name, value))})
+            self.hub.publish({self.name_of(self.meter.prefix, name): float(as_number(name, value))})
         else:
             self.meter.log(name, value, self.weight)
 
@@ -93,7 +93,7 @@ class FitProgram(Program):
         self._stop = StopRule(job.config, job.hub)
         self.batches = Batches(job.train, lambda: self.state.epoch)
         self.validation = None if job.val is None else Evaluation(self, job.val, Stage.VAL, job.device)
-        self._validate_when = ValidationRule(job.config, self.batches.length)
+        self._validate_when = ValidationRule(job.config, self.batches.length if self.batches.sized else None)
         self._index = 0
         self._epochs_done = 0
 
@@ -177,9 +177,9 @@ class FitProgram(Program):
         self._epochs_done += 1
         self.hub.publish(self._train_meter.compute())
         self.hub.fire(Event.EPOCH_END)
-        validated = self.validation is not None and self.validation.has_run
+        awaiting_validation = self.validation is not None and not self.validation.has_run
         for schedule in self._schedules:
-            schedule.after_epoch(self.hub, validated)
+            schedule.after_epoch(self.hub, awaiting_validation=awaiting_validation)
 
     def fit_end(self) -> None:
         """End."""

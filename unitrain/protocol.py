@@ -124,14 +124,16 @@ class Adapter(Protocol):
     Attributes:
         name: Its name, the entry point's.
         requires: What must be installed, as PEP 508 requirements.
+        packages: The framework's import names, by which its callbacks are known.
         features: The one source of truth for what it supports.
         events: Which native hook or event drives each of ours.
         unmapped: Each native hook or event that drives none, with the reason.
-        options: What each of the trainer's arguments becomes.
+        options: What each of the trainer's arguments becomes, but for those of features that it does not declare.
     """
 
     name: ClassVar[str]
     requires: ClassVar[tuple[str, ...]]
+    packages: ClassVar[tuple[str, ...]]
     features: ClassVar[frozenset[Feature]]
     events: ClassVar[Mapping[Event, str]]
     unmapped: ClassVar[Mapping[str, str]]

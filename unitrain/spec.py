@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from torch import Tensor, nn
@@ -50,9 +49,17 @@ class LRSchedule:
                 hint="LRSchedule(partial(torch.optim.lr_scheduler.StepLR, step_size=2))",
             )
         if self.interval not in _INTERVALS:
-            raise SpecError(f"LRSchedule(interval=) must be one of {_INTERVALS}, got {self.interval!r}.")
+            raise SpecError(
+                f"LRSchedule(interval=) must be one of {_INTERVALS}, got {self.interval!r}.", hint='interval="epoch"'
+            )
         if not isinstance(self.frequency, int) or isinstance(self.frequency, bool) or self.frequency < 1:
-            raise SpecError(f"LRSchedule(frequency=) must be an integer of at least 1, got {self.frequency!r}.")
+            raise SpecError(
+                f"LRSchedule(frequency=) must be an integer of at least 1, got {self.frequency!r}.", hint="frequency=1"
+            )
+        if self.monitor is not None and (not isinstance(self.monitor, str) or not self.monitor):
+            raise SpecError(
+                f"LRSchedule(monitor=) must be the name of a metric, got {self.monitor!r}.", hint='monitor="val/loss"'
+            )
 
 
 ScheduleLike: TypeAlias = "LRSchedule | Callable[[Optimizer], LRScheduler]"
@@ -104,17 +111,26 @@ class TrainSpec:
     def __post_init__(self) -> None:
         """Refuse what cannot be meant and freeze the containers."""
         if not isinstance(self.model, nn.Module):
-            raise SpecError(f"TrainSpec(model=) must be a torch.nn.Module, got {self.model!r}.")
+            hint = "make an instance first." if isinstance(self.model, type) else "model=MyModule()"
+            raise SpecError(f"TrainSpec(model=) must be a torch.nn.Module, got {self.model!r}.", hint=hint)
         for name in ("loss", *_STEPS):
             _check_callable(name, getattr(self, name))
         _check_optimizers(self.optimizer)
+        _check_schedules(self.lr_scheduler)
         _check_metrics(self.metrics)
         if not isinstance(self.automatic_optimization, bool):
-            raise SpecError(f"automatic_optimization must be True or False, got {self.automatic_optimization!r}.")
+            raise SpecError(
+                f"TrainSpec(automatic_optimization=) must be True or False, got {self.automatic_optimization!r}.",
+                hint="False, if the training_step itself calls run.backward(loss) and run.step(name).",
+            )
         if isinstance(self.callbacks, str) or not isinstance(self.callbacks, Sequence):
-            raise SpecError(f"callbacks must be a sequence, got {self.callbacks!r}.", hint="callbacks=[callback]")
+            raise SpecError(
+                f"TrainSpec(callbacks=) must be a sequence, got {self.callbacks!r}.", hint="callbacks=[callback]"
+            )
+        if self.hparams is not None and not isinstance(self.hparams, Mapping):
+            raise SpecError(f"TrainSpec(hparams=) must be a mapping, got {self.hparams!r}.", hint="hparams=vars(args)")
         object.__setattr__(self, "callbacks", tuple(self.callbacks))
-        object.__setattr__(self, "metrics", MappingProxyType(dict(self.metrics or {})))
+        object.__setattr__(self, "metrics", dict((self.metrics or {}).items()))
 
     def require_fit(self) -> None:
         """Refuse a spec that cannot be trained.
@@ -165,21 +181,27 @@ def _check_callable(name: str, value: Any) -> None:
     if value is None:
         return
     if not callable(value) or isinstance(value, type):
-        hint = "make an instance first." if isinstance(value, type) else None
+        hint = "make an instance first." if isinstance(value, type) else "give a function."
         raise SpecError(f"TrainSpec({name}=) must be callable, got {value!r}.", hint=hint)
     if name in _STEPS:
         try:
             inspect.signature(value).bind(*(None,) * _STEP_ARGUMENTS)
+        except ValueError:  # some builtins have no signature
+            return
         except TypeError as error:
             raise SpecError(
                 f"TrainSpec({name}=) must take two arguments, (model, batch), or (run, batch) in manual optimization;"
-                f" its signature is {inspect.signature(value)}."
+                f" its signature is {inspect.signature(value)}.",
+                hint=f"def {name}(model, batch): ...",
             ) from error
 
 
 def _check_optimizers(given: Any) -> None:
-    if isinstance(given, Mapping) and not given:
-        raise SpecError("TrainSpec(optimizer=) is an empty mapping.")
+    if isinstance(given, Mapping) and (not given or not all(isinstance(name, str) for name in given)):
+        raise SpecError(
+            f"TrainSpec(optimizer=) must map names of submodules to optimizers; got {given!r}.",
+            hint='optimizer={"gen": ..., "disc": ...}',
+        )
     for one in given.values() if isinstance(given, Mapping) else (given,):
         if one is not None and not callable(one) and not isinstance(one, Optimizer):
             raise SpecError(
@@ -188,14 +210,27 @@ def _check_optimizers(given: Any) -> None:
             )
 
 
+def _check_schedules(given: Any) -> None:
+    several = given.values() if isinstance(given, Mapping) else given if isinstance(given, Sequence) else (given,)
+    for one in several:
+        if one is not None and not callable(one) and not isinstance(one, LRSchedule):
+            raise SpecError(
+                f"TrainSpec(lr_scheduler=) must make a scheduler from an optimizer, or be an LRSchedule; got {one!r}.",
+                hint="lr_scheduler=partial(torch.optim.lr_scheduler.StepLR, step_size=2)",
+            )
+
+
 def _check_metrics(given: Any) -> None:
     if given is None:
         return
-    if not hasattr(given, "items"):
+    if isinstance(given, type) or not hasattr(given, "items"):
         raise SpecError(f"TrainSpec(metrics=) must map names to metrics, got {given!r}.", hint='metrics={"acc": ...}')
     for name, one in given.items():
         if not isinstance(name, str) or not name or "/" in name:
-            raise SpecError(f"a metric's name must be a word without a slash, got {name!r}.")
+            raise SpecError(
+                f"TrainSpec(metrics=): a metric's name must be a text without a slash, got {name!r}.",
+                hint='metrics={"acc": ...} becomes "train/acc" and "val/acc".',
+            )
         if name == LOSS:
             raise SpecError('the metric name "loss" clashes with the loss itself.', hint="choose another name.")
         stage_metric(one)

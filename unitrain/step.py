@@ -95,7 +95,7 @@ class TrainStep:
 
         def closure() -> Tensor:
             self._primitives.zero_grad(self._optimizer)
-            loss = self._forward(batch, 0 if measured else weight)
+            loss = self._forward(batch, None if measured else weight)
             if not measured:
                 measured.append(loss.detach())
             self._backward(loss)
@@ -145,35 +145,36 @@ class TrainStep:
             if schedule.optimizer_name == name:
                 schedule.after_step()
 
-    def _forward(self, batch: Any, weight: int) -> Tensor:
-        """Return the loss of ``batch``; measure it unless ``weight`` is 0."""
+    def _forward(self, batch: Any, weight: int | None) -> Tensor:
+        """Return the loss of ``batch``; measure it unless ``weight`` is None."""
         spec = self._spec
         if spec.training_step is not None:
             return self._read(spec.training_step(spec.model, batch), weight)
         inputs, target = unpack(batch)
         output = spec.model(inputs)
         loss: Tensor = spec.loss(output, target)  # type: ignore[misc]
-        if weight:
+        if weight is not None:
             self._meter.add_output(output, target, weight)
             self._measure(loss, weight)
         return loss
 
-    def _read(self, result: Any, weight: int) -> Tensor:
+    def _read(self, result: Any, weight: int | None) -> Tensor:
         """Return the loss in what a custom step returned, and measure the rest."""
         values = dict(result) if isinstance(result, Mapping) else {LOSS: result}
         loss = values.pop(LOSS, None)
         if not isinstance(loss, Tensor):
             raise SpecError(
-                f'training_step must return the loss, or a mapping with "loss"; it returned {describe(result)}.'
+                f'training_step must return the loss, or a mapping with "loss"; it returned {describe(result)}.',
+                hint='return loss, or {"loss": loss, "name": value}.',
             )
-        if weight:
+        if weight is not None:
             measure_values(self._meter, values, weight)
             self._measure(loss, weight)
         return loss
 
     def _measure(self, loss: Tensor, weight: int) -> None:
         if self.loss is None:
-            check_loss(loss)
+            check_loss(loss, trained=self._spec.automatic_optimization)
         self.loss = loss.detach()
         self._meter.add_loss(self.loss, weight)
 
@@ -207,7 +208,8 @@ class EvalStep:
         elif result is not None:
             raise SpecError(
                 "validation_step must return (output, target), a mapping of values, the loss, or nothing;"
-                f" it returned {describe(result)}."
+                f" it returned {describe(result)}.",
+                hint="return output, target",
             )
 
     def _read(self, values: dict[str, Any], weight: int) -> None:
@@ -238,11 +240,20 @@ def measure_values(meter: StageMeter, values: dict[str, Any], weight: int) -> No
     meter.add_values(values, weight)
 
 
-def check_loss(loss: Any) -> None:
+def check_loss(loss: Any, *, trained: bool) -> None:
     """Refuse a loss that cannot be trained on.
 
+    Args:
+        loss: What the loss or the step returned.
+        trained: Whether backward will be called on it.
+
     Raises:
-        SpecError: If it is not one number with a gradient.
+        SpecError: If it is not one number, or has no gradient though it is to be trained on.
     """
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         raise SpecError(f"the loss must be one number, got {describe(loss)}.", hint="reduce it, as by .mean().")
+    if trained and not loss.requires_grad:
+        raise SpecError(
+            "the loss has no gradient: it does not depend on any parameter that requires one.",
+            hint="check for .detach(), torch.no_grad() and requires_grad=False in the model and the step.",
+        )

@@ -9,16 +9,14 @@ from torch import nn
 
 from unitrain.callbacks import Callback, ProgressBar, register
 from unitrain.config import TrainerConfig, TrainerOptions
-from unitrain.data import make_source, opened, placement
 from unitrain.environment import choose_device, torch_switches
-from unitrain.errors import ConfigError, DataError, SpecError, did_you_mean, refuse_unknown
+from unitrain.errors import ConfigError, SpecError, did_you_mean, refuse_unknown
 from unitrain.events import Event, EventHub
 from unitrain.explain import explain
-from unitrain.features import refuse, require_config, require_spec
+from unitrain.features import refuse, require_config
+from unitrain.jobs import eval_job, fit_job
 from unitrain.limits import MAX_EPOCHS, StopRule
-from unitrain.monitors import require_monitors
-from unitrain.optimization import build_optimizers, build_schedules, needs_closure
-from unitrain.protocol import EvalJob, Feature, FitJob, Stage
+from unitrain.protocol import Feature, Stage
 from unitrain.registry import adapter_names, find_adapter
 from unitrain.result import FitResult
 from unitrain.rng import seed_everything
@@ -31,10 +29,9 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from unitrain.context import RunContext
-    from unitrain.data import DataSource
     from unitrain.events import Handler, RunState, Trigger, Triggers
     from unitrain.explain import Explanation
-    from unitrain.protocol import Adapter, Run
+    from unitrain.protocol import Adapter, EvalJob, Run
 
 
 class UnifiedTrainer:
@@ -92,18 +89,20 @@ class UnifiedTrainer:
             UnitrainError: If anything is refused, before training starts.
         """
         self._require(spec, ckpt_path)
-        spec.require_fit()
-        with opened(_given(train_dataloaders, "train"), ("train", "val")) as loaders:
-            val = val_dataloaders if val_dataloaders is not None else loaders["val"]
-            job = self._fit_job(spec, train_dataloaders, loaders["train"], val)
-            with self._running(spec, job.config) as run:
-                history: list[dict[str, float]] = []
-                self._hub.on(Event.EPOCH_END, record := _Recorder(self._hub, history))
-                try:
-                    run.fit(job)
-                finally:
-                    self._hub.off(record)
-                return self._result(run, history)
+        device = choose_device(self.config)
+        data = train_dataloaders, val_dataloaders
+        with (
+            self._running(spec) as run,
+            fit_job(self._adapter, self.config, self._hub, spec=spec, data=data, device=device) as job,
+        ):
+            self._hub.epoch_length = job.train.length
+            history: list[dict[str, float]] = []
+            self._hub.on(Event.EPOCH_END, record := _Recorder(self._hub, history))
+            try:
+                run.fit(job)
+            finally:
+                self._hub.off(record)
+            return self._result(run, history)
 
     def train(
         self, model: TrainSpec | nn.Module, train_dataloaders: Any, val_dataloaders: Any = None, **spec: Any
@@ -137,9 +136,8 @@ class UnifiedTrainer:
 
     def predict(self, spec: TrainSpec, dataloaders: Any = None, ckpt_path: Any = None) -> list[Any]:
         """Return the predictions, one item a batch."""
-        self._require(spec, ckpt_path)
-        with self._eval_job(spec, dataloaders, Stage.PREDICT) as job, self._running(spec, self.config) as run:
-            return [] if job is None else run.predict(job)
+        with self._evaluating(spec, dataloaders, Stage.PREDICT, ckpt_path) as (run, job):
+            return run.predict(job)
 
     def create_trainer(self) -> Any:
         """Build and return the real ``Trainer`` or ``Engine`` without running it; the next run uses it."""
@@ -237,73 +235,35 @@ class UnifiedTrainer:
                 "model.load_state_dict(torch.load(path))",
             )
 
-    def _fit_job(self, spec: TrainSpec, data: Any, train: Any, val: Any) -> FitJob:
-        config, device = self.config, choose_device(self.config)
-        place = placement(device, data)
-        train_source = make_source(_given(train, "train"), "train", config, place)
-        val_source = make_source(val, "val", config, place)
-        if val_source is not None and val_source.length == 0:
-            val_source = None
-        if val_source is not None:
-            spec.require_evaluation()
-        spec.model.to(device)
-        optimizers = build_optimizers(spec)
-        closure = any(needs_closure(optimizer) for optimizer in optimizers.values())
-        require_spec(self._adapter, spec, closure=closure)
-        _check_accumulation(config, spec, closure=closure)
-        schedules = build_schedules(spec, optimizers)
-        watched = bool(self._own) or any(self._hub.heard(event) for event in Event)
-        require_monitors(
-            spec, [schedule.rule for schedule in schedules], validates=val_source is not None, watched=watched
-        )
-        assert train_source is not None  # noqa: S101 - make_source refuses a training loader of nothing
-        return FitJob(
-            spec=spec,
-            config=config,
-            hub=self._hub,
-            train=train_source,
-            val=val_source,
-            optimizers=optimizers,
-            schedules=schedules,
-            device=device,
-        )
-
     def _evaluate(self, spec: TrainSpec, dataloaders: Any, stage: Stage, ckpt_path: Any) -> dict[str, float]:
-        self._require(spec, ckpt_path)
-        spec.require_evaluation()
-        with self._eval_job(spec, dataloaders, stage) as job, self._running(spec, self.config) as run:
-            if job is not None:
-                run.evaluate(job)
+        with self._evaluating(spec, dataloaders, stage, ckpt_path) as (run, job):
+            run.evaluate(job)
             return dict(self._hub.state.metrics)
 
     @contextmanager
-    def _eval_job(self, spec: TrainSpec, dataloaders: Any, stage: Stage) -> Iterator[EvalJob | None]:
-        with opened(_given(dataloaders, stage.value), (stage.value,)) as loaders:
-            device = choose_device(self.config)
-            loader = _given(loaders[stage.value], stage.value)
-            source = make_source(loader, stage.value, self.config, placement(device, dataloaders))
-            spec.model.to(device)
-            if source is None:
-                yield None
-            else:
-                yield EvalJob(
-                    spec=spec, config=self.config, hub=self._hub, data=_nonempty(source), stage=stage, device=device
-                )
+    def _evaluating(self, spec: TrainSpec, data: Any, stage: Stage, ckpt_path: Any) -> Iterator[tuple[Run, EvalJob]]:
+        self._require(spec, ckpt_path)
+        device = choose_device(self.config)
+        with (
+            self._running(spec) as run,
+            eval_job(self.config, self._hub, spec=spec, data=data, stage=stage, device=device) as job,
+        ):
+            yield run, job
 
     @contextmanager
-    def _running(self, spec: TrainSpec, config: TrainerConfig) -> Iterator[Run]:
+    def _running(self, spec: TrainSpec) -> Iterator[Run]:
         """Set the stage for one run: callbacks listening, switches set, seed sown; any error announced once."""
         with ExitStack() as stack:
             self._spec = spec
             own, native = self._sorted_callbacks(spec.callbacks)
             self._last = run = self._take(native)
             self._hub.begin()
-            for callback in (*own, *self._own, *([ProgressBar()] if config.enable_progress_bar else [])):
+            for callback in (*own, *self._own, *([ProgressBar()] if self.config.enable_progress_bar else [])):
                 for handler in register(self._hub, callback):
                     stack.callback(self._hub.off, handler)
-            stack.enter_context(torch_switches(config))
-            if config.seed is not None:
-                seed_everything(config.seed)
+            stack.enter_context(torch_switches(self.config))
+            if self.config.seed is not None:
+                seed_everything(self.config.seed)
             try:
                 yield run
             except BaseException as error:
@@ -348,15 +308,16 @@ class UnifiedTrainer:
         return own, native
 
     def _foreign(self, callback: object) -> Exception:
+        name = getattr(callback, "__name__", type(callback).__name__)
         package = type(callback).__module__.partition(".")[0]
-        hint = "subclass unitrain.Callback, or use trainer.on(event, handler)."
-        if package in ("ignite", "lightning", "pytorch_lightning") or callable(getattr(callback, "attach", None)):
-            return refuse(
-                self._adapter,
-                Feature.NATIVE_CALLBACKS,
-                f"the callback {type(callback).__name__} of another framework",
-                hint,
+        if package in self._adapter.packages and Feature.NATIVE_CALLBACKS in self._adapter.features:
+            return SpecError(
+                f"{name} of {package} cannot be attached without further arguments.",
+                hint="attach it to the object that trainer.create_trainer() returns.",
             )
+        hint = "subclass unitrain.Callback, or use trainer.on(event, handler)."
+        if package in _FRAMEWORKS:
+            return refuse(self._adapter, Feature.NATIVE_CALLBACKS, f"the callback {name} of {package}", hint)
         return SpecError(f"a callback must be a unitrain.Callback or a native one; got {callback!r}.", hint=hint)
 
     def _context(self, method: str) -> RunContext:
@@ -381,6 +342,9 @@ class UnifiedTrainer:
         )
 
 
+_FRAMEWORKS = ("ignite", "lightning", "pytorch_lightning")
+
+
 class _Recorder:
     """Writes the history, one row an epoch."""
 
@@ -393,20 +357,6 @@ class _Recorder:
         self._history.append({"epoch": state.epoch, "step": state.step, **self._hub.epoch_metrics})
 
 
-def _given(data: Any, stage: str) -> Any:
-    if data is None:
-        raise DataError(
-            f"there is no {stage} data.", hint="give a DataLoader, or a DataSpec or datamodule that has one."
-        )
-    return data
-
-
-def _nonempty(source: DataSource) -> DataSource:
-    if source.length == 0:
-        raise DataError(f"the {source.stage} loader is empty.", hint="check the dataset's length and drop_last.")
-    return source
-
-
 def _check_native_names(config: TrainerConfig, adapter: Adapter) -> None:
     known = {*adapter_names(), adapter.name}
     for name in config.native or {}:
@@ -414,19 +364,3 @@ def _check_native_names(config: TrainerConfig, adapter: Adapter) -> None:
             raise ConfigError(
                 f"native= names the framework {name!r}, which is unknown.", hint=did_you_mean(name, known)
             )
-
-
-def _check_accumulation(config: TrainerConfig, spec: TrainSpec, *, closure: bool) -> None:
-    if config.accumulate_grad_batches == 1:
-        return
-    if not spec.automatic_optimization:
-        raise ConfigError(
-            f"accumulate_grad_batches={config.accumulate_grad_batches} has no effect in manual optimization.",
-            hint="call run.step() in the training step when it is time.",
-        )
-    if closure:
-        raise ConfigError(
-            f"accumulate_grad_batches={config.accumulate_grad_batches}: an optimizer with a closure (LBFGS) clears the"
-            " gradients by itself.",
-            hint="accumulate_grad_batches=1 and larger batches.",
-        )

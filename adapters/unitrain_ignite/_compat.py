@@ -8,7 +8,8 @@ with warnings.catch_warnings():
     # Ignite imports torch.distributed.optim, which uses what torch 2.13 deprecates.
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=DeprecationWarning)
     from ignite.engine import Engine, Events
+    from ignite.metrics import Metric
 
 REQUIRES = ("pytorch-ignite>=0.5.2",)
 
-__all__ = ["REQUIRES", "Engine", "Events"]
+__all__ = ["REQUIRES", "Engine", "Events", "Metric"]

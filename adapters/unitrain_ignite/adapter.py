@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,7 +11,7 @@ import torch
 from unitrain.errors import ConfigError
 from unitrain.program import EvalProgram, Evaluation, FitProgram, ModuleModes
 from unitrain.protocol import Feature, Translation
-from unitrain_ignite._compat import REQUIRES, Engine, Events
+from unitrain_ignite._compat import REQUIRES, Engine, Events, Metric
 from unitrain_ignite.events import EVENTS, UNMAPPED
 from unitrain_ignite.options import OPTIONS
 from unitrain_ignite.primitives import TorchPrimitives
@@ -28,6 +29,7 @@ class IgniteAdapter:
 
     name: ClassVar[str] = "ignite"
     requires: ClassVar[tuple[str, ...]] = REQUIRES
+    packages: ClassVar[tuple[str, ...]] = ("ignite",)
     features: ClassVar[frozenset[Feature]] = frozenset(
         {
             Feature.TRAINING,
@@ -62,9 +64,15 @@ class IgniteAdapter:
         return IgniteRun(callbacks)
 
     def accepts_callback(self, callback: object) -> bool:
-        """Return whether ``callback`` is an Ignite handler: something to attach to an engine."""
-        owner = type(callback).__module__.partition(".")[0]
-        return callable(getattr(callback, "attach", None)) and owner not in ("torchmetrics", "pytorch_lightning")
+        """Return whether ``callback`` is an Ignite handler that needs nothing but an engine to be attached to."""
+        attach = None if isinstance(callback, (type, Metric)) else getattr(callback, "attach", None)
+        if not callable(attach):
+            return False
+        try:
+            inspect.signature(attach).bind(None)
+        except TypeError:
+            return False
+        return True
 
 
 class IgniteRun:

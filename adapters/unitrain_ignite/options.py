@@ -22,9 +22,6 @@ OPTIONS: Final[dict[str, Translation]] = {
     "max_time": Translation(shared=_STOP),
     "accelerator": Translation(shared="torch: the model and the batches are moved there"),
     "devices": Translation(shared="torch: the model and the batches are moved there"),
-    "num_nodes": Translation(),
-    "strategy": Translation(),
-    "precision": Translation(),
     "accumulate_grad_batches": Translation(shared=_STEP),
     "gradient_clip_val": Translation(shared=_STEP),
     "gradient_clip_algorithm": Translation(shared=_STEP),
@@ -36,17 +33,13 @@ OPTIONS: Final[dict[str, Translation]] = {
     "limit_predict_batches": Translation("Engine.run(epoch_length=)", _DATA),
     "fast_dev_run": Translation(shared="unitrain.config: stands for the limits and one epoch"),
     "overfit_batches": Translation(shared=_DATA),
-    "sync_batchnorm": Translation(),
-    "compile": Translation(),
     "deterministic": Translation(shared=_SWITCH),
     "benchmark": Translation(shared=_SWITCH),
     "detect_anomaly": Translation(shared=_SWITCH),
     "seed": Translation(shared="unitrain.rng: a plain Engine; DeterministicEngine seeds anew each epoch"),
     "callbacks": Translation("handler.attach(engine)", "unitrain.events: Callbacks listen to the hub"),
-    "loggers": Translation(),
-    "log_every_n_steps": Translation(),
     "enable_progress_bar": Translation(shared="unitrain.callbacks.progress: one bar on both backends"),
     "default_root_dir": Translation(shared="unitrain: where its own files go"),
     "native": Translation("Engine(process_function) takes nothing else; use create_trainer()"),
 }
-"""An empty translation belongs to a feature that the adapter does not declare: anything but the default raises."""
+"""What is not here belongs to a feature that the adapter does not declare: anything but the default raises."""

@@ -39,6 +39,7 @@ class LightningAdapter:
 
     name: ClassVar[str] = "lightning"
     requires: ClassVar[tuple[str, ...]] = REQUIRES
+    packages: ClassVar[tuple[str, ...]] = ("pytorch_lightning", "lightning")
     features: ClassVar[frozenset[Feature]] = frozenset(
         {
             Feature.TRAINING,

@@ -20,9 +20,6 @@ OPTIONS: Final[dict[str, Translation]] = {
     "max_time": Translation(shared=_STOP),
     "accelerator": Translation("Trainer(accelerator=)"),
     "devices": Translation("Trainer(devices=)"),
-    "num_nodes": Translation(),
-    "strategy": Translation(),
-    "precision": Translation(),
     "accumulate_grad_batches": Translation(shared=_STEP),
     "gradient_clip_val": Translation("LightningModule.clip_gradients", _STEP),
     "gradient_clip_algorithm": Translation("LightningModule.clip_gradients", _STEP),
@@ -34,20 +31,16 @@ OPTIONS: Final[dict[str, Translation]] = {
     "limit_predict_batches": Translation(shared=_DATA),
     "fast_dev_run": Translation(shared="unitrain.config: stands for the limits and one epoch; callbacks stay on"),
     "overfit_batches": Translation(shared=_DATA),
-    "sync_batchnorm": Translation(),
-    "compile": Translation(),
     "deterministic": Translation(shared=_SWITCH),
     "benchmark": Translation(shared=_SWITCH),
     "detect_anomaly": Translation(shared=_SWITCH),
     "seed": Translation(shared="unitrain.rng: seed_everything(workers=True) would change the workers' draws"),
     "callbacks": Translation("Trainer(callbacks=)", "unitrain.events: Callbacks listen to the hub"),
-    "loggers": Translation(),
-    "log_every_n_steps": Translation(),
     "enable_progress_bar": Translation(shared="unitrain.callbacks.progress: one bar on both backends"),
     "default_root_dir": Translation("Trainer(default_root_dir=)"),
     "native": Translation("Trainer(**native)"),
 }
-"""An empty translation belongs to a feature that the adapter does not declare: anything but the default raises."""
+"""What is not here belongs to a feature that the adapter does not declare: anything but the default raises."""
 
 _SAME_NAME = "give it to UnifiedTrainer itself"
 

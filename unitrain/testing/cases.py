@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,8 @@ from unitrain.testing.models import BATCH, CLASSES, MODELS, SAMPLES, batches, lo
 from unitrain.testing.trace import Case
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from unitrain.context import RunContext
     from unitrain.trainer import UnifiedTrainer
 
@@ -188,7 +189,9 @@ def _adversarial_step(run: RunContext, batch: Any) -> Tensor:
     run.backward(g_loss)
     run.step("gen")
     run.optimizers["disc"].zero_grad()
-    d_loss = judge(model.disc(real), torch.ones(len(real), 1)) + judge(model.disc(fake.detach()), torch.zeros(len(real), 1))
+    d_loss = judge(model.disc(real), torch.ones(len(real), 1)) + judge(
+        model.disc(fake.detach()), torch.zeros(len(real), 1)
+    )
     run.backward(d_loss)
     if run.state.batch % 2 == 0:
         run.step("disc")
@@ -270,7 +273,10 @@ def _stops(event: Event, **options: Any) -> tuple[Callable[[UnifiedTrainer], Non
 
 STOPS: dict[str, tuple[Callable[[UnifiedTrainer], None], dict[str, Any]]] = {
     **{f"stop-{event}": _stops(event) for event in (Event.EPOCH_START, Event.BATCH_START, Event.BATCH_END)},
-    **{f"stop-{event}": _stops(event) for event in (Event.OPTIMIZER_STEP, Event.VAL_START, Event.VAL_END, Event.EPOCH_END)},
+    **{
+        f"stop-{event}": _stops(event)
+        for event in (Event.OPTIMIZER_STEP, Event.VAL_START, Event.VAL_END, Event.EPOCH_END)
+    },
     "stop-midway-validation": _stops(Event.VAL_END, val_check_interval=2),
     "stop-min-epochs": _stops(Event.BATCH_END, min_epochs=2),
     "stop-min-steps": _stops(Event.BATCH_END, min_steps=9),
@@ -290,7 +296,11 @@ def stop_cases() -> list[Case]:
         for name, (act, options) in STOPS.items()
     ]
     at_once = Case(name="stop-fit_start", spec=spec, train=loader, val=validated, act=_stop_at_once)
-    return [*cases, at_once, Case(name="stop-stream", spec=spec, train=_stream, val=_stream, act=STOPS["stop-batch_end"][0])]
+    return [
+        *cases,
+        at_once,
+        Case(name="stop-stream", spec=spec, train=_stream, val=_stream, act=STOPS["stop-batch_end"][0]),
+    ]
 
 
 class _Busy(Callback):

@@ -144,10 +144,10 @@ def _broken(framework: str | Adapter, event: str) -> list[str]:
     for one in Event:
         trainer.on(one, lambda one=one: tape.append(one.value))
 
-    @trainer.on(Event(event)(once=2))
     def fail() -> None:
         raise error
 
+    trainer.on(Event(event)(once=2), fail)
     with pytest.raises(_Broken) as caught:
         trainer.fit(cases.spec(), loader(), loader())
     assert caught.value is error

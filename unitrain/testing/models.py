@@ -75,4 +75,4 @@ def loader(*, shuffle: bool = True, workers: int = 0, samples: int = SAMPLES) ->
 def batches(samples: int = SAMPLES) -> list[tuple[Tensor, Tensor]]:
     """Return ``tensors`` as a list of batches."""
     inputs, classes = tensors(samples)
-    return list(zip(inputs.split(BATCH), classes.split(BATCH), strict=True))
+    return list(zip(torch.split(inputs, BATCH), torch.split(classes, BATCH), strict=True))

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unitrain.batch import unpack
+from unitrain.config import TrainerConfig
 from unitrain.context import RunContext
 from unitrain.errors import DataError, SpecError
 from unitrain.events import Event
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 
     from torch.optim import Optimizer
 
-    from unitrain.config import TrainerConfig
     from unitrain.data import DataSource
     from unitrain.protocol import EvalJob, FitJob
 
@@ -38,6 +39,7 @@ class ReferenceAdapter:
 
     name: ClassVar[str] = "reference"
     requires: ClassVar[tuple[str, ...]] = ()
+    packages: ClassVar[tuple[str, ...]] = ()
     features: ClassVar[frozenset[Feature]] = frozenset(
         {
             Feature.TRAINING,
@@ -52,7 +54,9 @@ class ReferenceAdapter:
     )
     events: ClassVar[Mapping[Event, str]] = dict.fromkeys(Event, "the loop")
     unmapped: ClassVar[Mapping[str, str]] = {}
-    options: ClassVar[Mapping[str, Translation]] = {}
+    options: ClassVar[Mapping[str, Translation]] = dict.fromkeys(
+        TrainerConfig.__dataclass_fields__, Translation(shared="the bare loop")
+    )
 
     def build(self, config: TrainerConfig, device: torch.device, callbacks: Sequence[Any]) -> ReferenceRun:  # noqa: ARG002
         """Return a run; there is nothing to build."""
@@ -91,8 +95,9 @@ class _Bare(RunContext):
         self.size: int | None = None
 
     def log(self, name: str, value: Tensor | float) -> None:
+        full = self.name_of(self.prefix, name)
         if self.size is None:
-            self.hub.publish({name if "/" in name else f"{self.prefix}/{name}": float(value)})
+            self.hub.publish({full: float(value)})
         else:
             value = torch.as_tensor(value).detach().float().reshape(())
             self.measured.setdefault(name, []).append((value, self.size))
@@ -214,6 +219,8 @@ class _Training(_Bare):
         if index % accumulate == 0:
             self.optimizer.zero_grad()
         loss = self.measure(*_training_loss(self.spec, batch))
+        if loss.numel() != 1 or not loss.requires_grad:
+            raise SpecError(f"the loss must be one number with a gradient; got {loss!r}.")
         (loss if accumulate == 1 else loss / accumulate).backward()  # type: ignore[no-untyped-call]
         self.hub.fire(Event.BACKWARD_END)
         if (index + 1) % accumulate == 0 or last:
@@ -287,7 +294,9 @@ class _Training(_Bare):
                 continue
             if monitor in self.hub.epoch_metrics:
                 schedule.scheduler.step(self.hub.epoch_metrics[monitor])  # type: ignore[arg-type]
-            elif monitor not in self.state.metrics and (self.validated or not monitor.startswith("val/")):
+            elif monitor not in self.state.metrics and not (
+                monitor.startswith("val/") and self.job.val is not None and not self.validated
+            ):
                 raise unknown_monitor(monitor, self.state.metrics)
 
     def measure(self, loss: Tensor, values: dict[str, Any], pair: Any) -> Tensor:
@@ -333,8 +342,10 @@ def _training_loss(spec: Any, batch: Any) -> tuple[Tensor, dict[str, Any], Any]:
 def _step_result(result: Any) -> tuple[Tensor, dict[str, Any], Any]:
     if isinstance(result, Tensor):
         return result, {}, None
-    values = dict(result)
-    loss = values.pop("loss")
+    values = dict(result) if isinstance(result, dict) else {}
+    loss = values.pop("loss", None)
+    if not isinstance(loss, Tensor):
+        raise SpecError(f"training_step must return the loss, or a mapping with it; it returned {result!r}.")
     pair = (values.pop("output"), values.pop("target")) if "output" in values and "target" in values else None
     return loss, values, pair
 
@@ -355,6 +366,8 @@ def _evaluation(spec: Any, run: _Bare, batch: Any, metrics: Any) -> None:
         if spec.loss is not None and "loss" not in values:
             values["loss"] = spec.loss(output, target)
         _feed(run, metrics, output, target)
+    if "loss" in values:
+        run.measured.setdefault("loss", []).append((values.pop("loss").detach().float(), run.size or 0))
     for name, value in values.items():
         run.log(name, value)
 
@@ -372,7 +385,7 @@ def _pair(batch: Any) -> tuple[Any, Any]:
         return batch[0], batch[1]
     if isinstance(batch, dict) and "input" in batch and "target" in batch:
         return batch["input"], batch["target"]
-    raise DataError(f"a batch must be (input, target) or a mapping of both; got {batch!r}.")
+    return unpack(batch)  # raises, in the library's words
 
 
 def _batches(source: DataSource, epoch: int, kept: list[Any] | None) -> Iterator[tuple[Any, bool]]:
@@ -399,7 +412,7 @@ def _read(source: DataSource, epoch: int) -> Iterator[tuple[Any, bool]]:
             yield next(iterator), number == source.length
         return
     number, batch = 1, next(iterator, iterator)
-    if batch is iterator and source.stage == "train":
+    if batch is iterator and (source.required or iterator is loader):
         raise DataError(f"the {source.stage} loader is empty.")
     while batch is not iterator:
         following = iterator if number == source.limit and isinstance(source.limit, int) else next(iterator, iterator)

@@ -106,7 +106,7 @@ def record(framework: str | Adapter, case: Case) -> Trace:
     _seed()
     spec = case.spec()
     options = {"max_epochs": 3, "seed": SEED, "enable_progress_bar": False, **case.options}
-    trainer = UnifiedTrainer(framework, **options)  # type: ignore[arg-type, misc]
+    trainer = UnifiedTrainer(framework, **options)
     tape = Tape(trainer)
     if case.act is not None:
         case.act(trainer)
@@ -120,7 +120,7 @@ def record(framework: str | Adapter, case: Case) -> Trace:
         weights={name: value.clone() for name, value in spec.model.state_dict().items()},
         optimizers={name: optimizer.state_dict() for name, optimizer in trainer.optimizers.items()},
         outcome=(result.epoch, result.step, trainer.state.batch, result.stopped_by),
-        rng=(torch.get_rng_state(), *np.random.get_state()[1:], random.getstate()),  # type: ignore[misc]  # noqa: NPY002
+        rng=(torch.get_rng_state(), np.random.get_state(legacy=True), random.getstate()),  # noqa: NPY002
         modes=[module.training for module in spec.model.modules()],
     )
 
