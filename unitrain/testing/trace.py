@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SEED = 1234
 
+_ENDS = (Event.VAL_END, Event.EPOCH_END, Event.FIT_END)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
@@ -51,7 +53,7 @@ class Trace:
         tape: Each event with the counters at that moment.
         losses: The loss of each training batch.
         rates: The learning rates after each training batch.
-        metrics: The values known at each EPOCH_END, and at last.
+        metrics: The values known at each VAL_END, EPOCH_END and FIT_END, and at last.
         history: The result's history.
         weights: The model's state.
         optimizers: The optimizers' states.
@@ -95,7 +97,7 @@ class Tape:
                 self.losses.append(state.loss)
                 groups = [group for optimizer in run.optimizers.values() for group in optimizer.param_groups]
                 self.rates.append([float(group["lr"]) for group in groups])
-            if event in (Event.EPOCH_END, Event.FIT_END):
+            if event in _ENDS:
                 self.metrics.append(dict(state.metrics))
 
         return record

@@ -1,0 +1,199 @@
+"""The suite can fail: one seeded fault at a time, in the shared code or in a backend, and it is caught."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+
+from unitrain import program
+from unitrain.data import Batches
+from unitrain.events import Event, EventHub
+from unitrain.metrics import Mean, StageMeter
+from unitrain.optimization import Schedule
+from unitrain.program import Evaluation, FitProgram, ModuleModes
+from unitrain.registry import find_adapter
+from unitrain.rng import RngSnapshot
+from unitrain.step import TrainStep
+from unitrain.testing.conformance import AdapterConformance
+from unitrain_ignite.primitives import TorchPrimitives
+from unitrain_lightning.module import LightningPrimitives
+
+Patch = tuple[type, str, Callable[..., Any]]
+
+
+class FaultyAdapter:
+    """A real adapter whose runs are made under a patch of one function."""
+
+    def __init__(self, framework: str, patch: Patch) -> None:
+        self._inner = find_adapter(framework)
+        self._patch = patch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def build(self, *args: Any) -> Any:
+        run = self._inner.build(*args)
+        fit = run.fit
+
+        def faulty_fit(job: Any) -> None:
+            with _patched(*self._patch):
+                fit(job)
+
+        run.fit = faulty_fit
+        return run
+
+
+@contextmanager
+def _patched(owner: type, name: str, fault: Callable[..., Any]) -> Iterator[None]:
+    original = owner.__dict__[name]
+
+    @functools.wraps(original)  # Ignite looks at a handler's signature
+    def faulty(*args, **kwargs):
+        return fault(original, *args, **kwargs)
+
+    setattr(owner, name, faulty)
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
+
+
+def clears_before_the_step(original, self, loss):
+    original(self, loss)
+    self._primitives.zero_grad(self._optimizer)
+
+
+def never_clears(original, self, optimizer):
+    if not hasattr(self, "cleared"):
+        self.cleared = True
+        original(self, optimizer)
+
+
+def loses_a_scheduler_step(original, self, epoch):
+    if epoch != 1:
+        original(self, epoch)
+
+
+def forgets_the_weight(original, self, value, weight):
+    original(self, value, 1)
+
+
+def draws_once_more(original, self):
+    torch.rand(())
+    return original(self)
+
+
+def skips_the_last_batch(original, self, source, epoch):
+    original(self, source, epoch)
+    self.length = self._trusted = self._trusted - 1
+
+
+def swaps_two_events(original, self, event):
+    original(self, {Event.BATCH_END: Event.BACKWARD_END, Event.BACKWARD_END: Event.BATCH_END}.get(event, event))
+
+
+def counts_a_batch_twice(original, self):
+    self.state.batch += 1
+    original(self)
+
+
+def divides_by_one_more(original, self, loss):
+    original(self, loss if self._accumulate == 1 else loss * self._accumulate / (self._accumulate + 1))
+
+
+def clips_nothing(original, self, optimizer):
+    pass
+
+
+def leaves_the_draws_of_validation(original, self):
+    pass
+
+
+def stays_in_eval_mode(original, self):
+    self._model.eval()
+
+
+def forgets_to_reset(original, self, device):
+    if not hasattr(self, "was_reset"):
+        self.was_reset = True
+        original(self, device)
+
+
+def validates_once_more(original, self, **position):
+    return original(self, **position) or position["done"] == 1
+
+
+def steps_twice(original, self, optimizer, closure=None):
+    original(self, optimizer, closure)
+    if closure is None:
+        original(self, optimizer, closure)
+
+
+def steps_the_plateau_first(original, self):
+    for schedule in self._schedules:
+        if schedule.plateau:
+            schedule.scheduler.step(0.0)
+    original(self)
+
+
+def publishes_after_the_event(original, self):
+    compute, self._meter.compute = self._meter.compute, dict
+    original(self)
+    self._meter.compute = compute
+    self._program.hub.publish(compute())
+
+
+SHARED: dict[str, tuple[Patch, str]] = {
+    "wrong zero_grad order": ((TrainStep, "_backward", clears_before_the_step), "mlp-sgd-constant"),
+    "wrong zero_grad order, accumulating": ((TrainStep, "_backward", clears_before_the_step), "accumulate-3"),
+    "lost scheduler step": ((Schedule, "after_last_batch", loses_a_scheduler_step), "mlp-sgd-epoch"),
+    "unweighted mean": ((Mean, "add", forgets_the_weight), "mlp-adamw-constant"),
+    "extra draw": ((Batches, "__iter__", draws_once_more), "mlp-adamw-constant"),
+    "skipped last batch": ((Batches, "__init__", skips_the_last_batch), "mlp-adamw-constant"),
+    "swapped event": ((EventHub, "fire", swaps_two_events), "mlp-adamw-constant"),
+    "batch counted twice": ((FitProgram, "_batch_end", counts_a_batch_twice), "list"),
+    "wrong division of the loss": ((TrainStep, "_backward", divides_by_one_more), "accumulate-3"),
+    "no clipping": ((TrainStep, "_clip", clips_nothing), "clip-norm"),
+    "validation draws leave a trace": ((RngSnapshot, "restore", leaves_the_draws_of_validation), "drawing-validation"),
+    "metrics not reset": ((StageMeter, "reset", forgets_to_reset), "mlp-adamw-constant"),
+    "plateau stepped too early": ((FitProgram, "epoch_end", steps_the_plateau_first), "mlp-adamw-plateau"),
+    "metrics published too late": ((Evaluation, "end", publishes_after_the_event), "busy-callback"),
+}
+OF_A_BACKEND: dict[str, tuple[str, Patch, str]] = {
+    "ignite never clears": ("ignite", (TorchPrimitives, "zero_grad", never_clears), "mlp-sgd-constant"),
+    "ignite stays in eval mode": ("ignite", (ModuleModes, "restore", stays_in_eval_mode), "cnn-sgd-constant"),
+    "ignite validates too often": ("ignite", (program.ValidationRule, "due", validates_once_more), "val-every-2"),
+    "ignite steps twice": ("ignite", (TorchPrimitives, "step", steps_twice), "mlp-sgd-constant"),
+    "lightning never clears": ("lightning", (LightningPrimitives, "zero_grad", never_clears), "mlp-sgd-constant"),
+    "lightning steps twice": ("lightning", (LightningPrimitives, "step", steps_twice), "mlp-sgd-constant"),
+}
+CONTROLS = {
+    **{
+        f"{framework}: {name}": (framework, *fault)
+        for framework in ("ignite", "lightning")
+        for name, fault in SHARED.items()
+    },
+    **OF_A_BACKEND,
+}
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_suite_catches(name: str) -> None:
+    framework, patch, case = CONTROLS[name]
+    suite = AdapterConformance()
+    suite.framework = FaultyAdapter(framework, patch)  # type: ignore[misc]
+    with pytest.raises(AssertionError, match="the runs differ"):
+        suite.test_training_equals_the_bare_loop(case)
+
+
+@pytest.mark.parametrize("framework", ["ignite", "lightning"])
+def test_suite_passes_the_same_adapter_without_a_fault(framework: str) -> None:
+    """The wrapper itself is not what is caught."""
+    suite = AdapterConformance()
+    suite.framework = FaultyAdapter(framework, (Mean, "add", lambda original, *args: original(*args)))  # type: ignore[misc]
+    suite.test_training_equals_the_bare_loop("mlp-adamw-plateau")
