@@ -49,7 +49,7 @@ format: venv
 	$(BIN)/ruff format .
 
 docs: venv
-	$(BIN)/python tests/architecture/tables.py --write
+	$(BIN)/python tests/architecture/tables.py
 
 build: venv
 	rm -rf dist

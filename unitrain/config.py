@@ -168,7 +168,8 @@ class TrainerConfig:
                 "give one of them.",
             ),
             (
-                bool(self.overfit_batches) and (self.limit_train_batches, self.limit_val_batches) != (1.0, 1.0),
+                bool(self.overfit_batches)
+                and (self.limit_train_batches != 1.0 or self.limit_val_batches not in (0, 1.0)),
                 "overfit_batches stands for limit_train_batches and limit_val_batches, which are given too.",
                 "give one or the other.",
             ),
@@ -192,10 +193,8 @@ class TrainerConfig:
 
     def limit(self, stage: str) -> Limit:
         """Return the limit on the batches of ``"train"``, ``"val"``, ``"test"`` or ``"predict"``."""
-        if self.overfit_batches and stage in ("train", "val"):
-            return self.overfit_batches
         limit: Limit = getattr(self, f"limit_{stage}_batches")
-        return limit
+        return self.overfit_batches if self.overfit_batches and limit and stage in ("train", "val") else limit
 
     def resolved(self) -> TrainerConfig:
         """Return the config that ``fast_dev_run`` stands for; without it, this one."""
@@ -207,6 +206,10 @@ class TrainerConfig:
         every = {"val_check_interval": 1.0, "check_val_every_n_epoch": 1}
         changes: dict[str, Any] = {**limits, **once, **every, "fast_dev_run": False}
         return replace(self, max_epochs=1, max_steps=UNLIMITED, **changes)
+
+
+def _is_all(limit: Limit) -> bool:
+    return isinstance(limit, float) and limit == 1.0
 
 
 def _apply(rule: rules.Rule, name: str, value: Any) -> Any:

@@ -214,27 +214,37 @@ def empty(stage: str, *, one_shot: bool = False) -> DataError:
     )
 
 
+_NOT_BATCHES: tuple[tuple[Callable[[Any], bool], str], ...] = (
+    (lambda given: isinstance(given, Tensor), "DataLoader(TensorDataset(inputs, targets), batch_size=32)"),
+    (lambda given: isinstance(given, Mapping), "give one loader; a batch itself may be a mapping."),
+    (
+        lambda given: isinstance(given, (list, tuple)) and any(isinstance(one, DataLoader) for one in given[:1]),
+        "give one loader a stage; torch.utils.data.ConcatDataset joins datasets.",
+    ),
+    (
+        lambda given: isinstance(given, Dataset) and not isinstance(given, IterableDataset),
+        "DataLoader(dataset, batch_size=32)",
+    ),
+    (
+        lambda given: isinstance(given, (str, bytes)) or not isinstance(given, Iterable),
+        "DataLoader(dataset, batch_size=32), or a list of batches.",
+    ),
+)
+"""What looks like data and does not yield batches, with the mend."""
+
+
 def check_loader(loader: Any, stage: str) -> None:
     """Refuse what is not an iterable of batches.
 
     Raises:
         DataError: With what was given and the mend.
     """
-    hint = None
-    if isinstance(loader, Tensor):
-        hint = "DataLoader(TensorDataset(inputs, targets), batch_size=32)"
-    elif isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
-        hint = "DataLoader(dataset, batch_size=32)"
-    elif isinstance(loader, Mapping):
-        hint = "give one loader; a batch itself may be a mapping."
-    elif isinstance(loader, (list, tuple)) and loader and isinstance(loader[0], DataLoader):
-        hint = "give one loader a stage; torch.utils.data.ConcatDataset joins datasets."
-    elif isinstance(loader, Iterable) and not isinstance(loader, (str, bytes)):
-        return
-    raise DataError(
-        f"the {stage} data must be a DataLoader or another iterable of batches; got a {type(loader).__name__}.",
-        hint=hint,
-    )
+    for wrong, hint in _NOT_BATCHES:
+        if wrong(loader):
+            raise DataError(
+                f"the {stage} data must be a DataLoader or another iterable of batches; got a {type(loader).__name__}.",
+                hint=hint,
+            )
 
 
 _DATAMODULE_HOOKS = {"train": "train_dataloader", "val": "val_dataloader", "test": "test_dataloader"}

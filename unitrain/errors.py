@@ -89,6 +89,8 @@ def install_hint(extra: str) -> str:
 def did_you_mean(given: str, accepted: Iterable[str]) -> str:
     """Return a hint that names the nearest of ``accepted``, or all of them."""
     names = sorted(accepted)
+    if not names:
+        return "there are none."
     near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else f"accepted are {', '.join(names)}."
 

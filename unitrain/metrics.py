@@ -174,8 +174,8 @@ _LIBRARIES: dict[str, type[_Torchmetric | _IgniteMetric]] = {
 }
 
 
-def stage_metric(given: MetricLike) -> StageMetric:
-    """Return a fresh copy of ``given`` for one stage.
+def stage_metric(name: str, given: MetricLike) -> StageMetric:
+    """Return a fresh copy of the metric ``given`` under ``name``, for one stage.
 
     Raises:
         SpecError: If it is none of the accepted kinds.
@@ -189,9 +189,9 @@ def stage_metric(given: MetricLike) -> StageMetric:
             if wrap is not None:
                 return wrap(copy.deepcopy(given))
     if callable(given) and not isinstance(given, type):
-        return _Function(getattr(given, "__name__", type(given).__name__), given)
+        return _Function(name, given)
     raise SpecError(
-        f"a metric must be a torchmetrics or ignite.metrics object, a name, or function(output, target);"
+        f"the metric {name!r} must be a torchmetrics or ignite.metrics object, a name, or function(output, target);"
         f" got {given!r}, a {type(given).__name__}.",
         hint='metrics={"acc": metric("accuracy", num_classes=10)}',
     )
@@ -207,7 +207,7 @@ class StageMeter:
 
     def __init__(self, prefix: str, metrics: Mapping[str, MetricLike]) -> None:
         self.prefix = prefix
-        self._metrics = {name: stage_metric(given) for name, given in metrics.items()}
+        self._metrics = {name: stage_metric(name, given) for name, given in metrics.items()}
         self._measured = list(self._metrics.values())
         self._reserved = reserved(prefix, metrics)
         self._loss = Mean()

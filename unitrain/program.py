@@ -93,7 +93,8 @@ class FitProgram(Program):
         self._stop = StopRule(job.config, job.hub)
         self.batches = Batches(job.train, lambda: self.state.epoch)
         self.validation = None if job.val is None else Evaluation(self, job.val, Stage.VAL, job.device)
-        self._validate_when = ValidationRule(job.config, self.batches.length if self.batches.sized else None)
+        length = self.batches.length if self.batches.sized else None
+        self._validate_when = None if job.val is None else ValidationRule(job.config, length)
         self._index = 0
         self._epochs_done = 0
 
@@ -164,7 +165,7 @@ class FitProgram(Program):
     @property
     def validation_due(self) -> bool:
         """Whether to validate after the batch just done."""
-        return self.validation is not None and self._validate_when.due(
+        return self._validate_when is not None and self._validate_when.due(
             epoch=self.state.epoch,
             done=self._index,
             total=self.state.batch,

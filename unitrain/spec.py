@@ -233,4 +233,4 @@ def _check_metrics(given: Any) -> None:
             )
         if name == LOSS:
             raise SpecError('the metric name "loss" clashes with the loss itself.', hint="choose another name.")
-        stage_metric(one)
+        stage_metric(name, one)

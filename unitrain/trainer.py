@@ -5,8 +5,10 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Unpack
 
+import torch
 from torch import nn
 
+from unitrain.batch import to_device
 from unitrain.callbacks import Callback, ProgressBar, register
 from unitrain.config import TrainerConfig, TrainerOptions
 from unitrain.environment import choose_device, torch_switches
@@ -68,6 +70,7 @@ class UnifiedTrainer:
         self._next: Run | None = None
         self._last: Run | None = None
         self._spec: TrainSpec | None = None
+        self._optimizers: Mapping[str, Optimizer] = {}
 
     # --- running ------------------------------------------------------------------------------------------------------
 
@@ -95,14 +98,13 @@ class UnifiedTrainer:
             self._running(spec) as run,
             fit_job(self._adapter, self.config, self._hub, spec=spec, data=data, device=device) as job,
         ):
+            self._hub.begin()
             self._hub.epoch_length = job.train.length
-            history: list[dict[str, float]] = []
-            self._hub.on(Event.EPOCH_END, record := _Recorder(self._hub, history))
-            try:
+            self._optimizers = job.optimizers
+            recorder = _Recorder()
+            with self._listening(recorder), self._listening(self._bar(spec)):
                 run.fit(job)
-            finally:
-                self._hub.off(record)
-            return self._result(run, history)
+            return self._result(run, recorder.history)
 
     def train(
         self, model: TrainSpec | nn.Module, train_dataloaders: Any, val_dataloaders: Any = None, **spec: Any
@@ -135,9 +137,10 @@ class UnifiedTrainer:
         return self._evaluate(spec, dataloaders, Stage.TEST, ckpt_path)
 
     def predict(self, spec: TrainSpec, dataloaders: Any = None, ckpt_path: Any = None) -> list[Any]:
-        """Return the predictions, one item a batch."""
+        """Return the predictions, one item a batch, on the CPU."""
         with self._evaluating(spec, dataloaders, Stage.PREDICT, ckpt_path) as (run, job):
-            return run.predict(job)
+            predictions = run.predict(job)
+            return predictions if job.device.type == "cpu" else [to_device(one, _CPU) for one in predictions]
 
     def create_trainer(self) -> Any:
         """Build and return the real ``Trainer`` or ``Engine`` without running it; the next run uses it."""
@@ -188,7 +191,7 @@ class UnifiedTrainer:
 
     @property
     def state(self) -> RunState:
-        """Where the run is, or where the last one ended."""
+        """Where the fit is, or where the last one ended; an evaluation adds its metrics."""
         return self._hub.state
 
     @property
@@ -205,8 +208,7 @@ class UnifiedTrainer:
     @property
     def optimizers(self) -> Mapping[str, Optimizer]:
         """The optimizers of the last fit, by name."""
-        context = self._hub.context
-        return {} if context is None else context.optimizers
+        return self._optimizers
 
     def save_checkpoint(self, path: Any) -> None:
         """Write a portable checkpoint."""
@@ -238,7 +240,7 @@ class UnifiedTrainer:
     def _evaluate(self, spec: TrainSpec, dataloaders: Any, stage: Stage, ckpt_path: Any) -> dict[str, float]:
         with self._evaluating(spec, dataloaders, stage, ckpt_path) as (run, job):
             run.evaluate(job)
-            return dict(self._hub.state.metrics)
+            return dict(self._hub.epoch_metrics)
 
     @contextmanager
     def _evaluating(self, spec: TrainSpec, data: Any, stage: Stage, ckpt_path: Any) -> Iterator[tuple[Run, EvalJob]]:
@@ -257,10 +259,10 @@ class UnifiedTrainer:
             self._spec = spec
             own, native = self._sorted_callbacks(spec.callbacks)
             self._last = run = self._take(native)
-            self._hub.begin()
-            for callback in (*own, *self._own, *([ProgressBar()] if self.config.enable_progress_bar else [])):
-                for handler in register(self._hub, callback):
-                    stack.callback(self._hub.off, handler)
+            self._hub.context = None
+            self._hub.epoch_metrics = {}
+            for callback in (*own, *self._own):
+                stack.enter_context(self._listening(callback))
             stack.enter_context(torch_switches(self.config))
             if self.config.seed is not None:
                 seed_everything(self.config.seed)
@@ -269,6 +271,19 @@ class UnifiedTrainer:
             except BaseException as error:
                 self._announce(error)
                 raise
+
+    @contextmanager
+    def _listening(self, callback: Callback) -> Iterator[None]:
+        handlers = register(self._hub, callback)
+        try:
+            yield
+        finally:
+            for handler in handlers:
+                self._hub.off(handler)
+
+    def _bar(self, spec: TrainSpec) -> Callback:
+        given = any(isinstance(callback, ProgressBar) for callback in (*spec.callbacks, *self._own))
+        return ProgressBar() if self.config.enable_progress_bar and not given else Callback()
 
     def _take(self, native: Sequence[Any]) -> Run:
         """Return the run that create_trainer() built, or a new one."""
@@ -342,19 +357,18 @@ class UnifiedTrainer:
         )
 
 
+_CPU = torch.device("cpu")
 _FRAMEWORKS = ("ignite", "lightning", "pytorch_lightning")
 
 
-class _Recorder:
+class _Recorder(Callback):
     """Writes the history, one row an epoch."""
 
-    def __init__(self, hub: EventHub, history: list[dict[str, float]]) -> None:
-        self._hub = hub
-        self._history = history
+    def __init__(self) -> None:
+        self.history: list[dict[str, float]] = []
 
-    def __call__(self) -> None:
-        state = self._hub.state
-        self._history.append({"epoch": state.epoch, "step": state.step, **self._hub.epoch_metrics})
+    def on_epoch_end(self, run: RunContext) -> None:
+        self.history.append({"epoch": run.state.epoch, "step": run.state.step, **run.hub.epoch_metrics})
 
 
 def _check_native_names(config: TrainerConfig, adapter: Adapter) -> None:

@@ -21,8 +21,9 @@ from unitrain_lightning._compat import (
     quietly,
 )
 from unitrain_lightning.events import EVENTS, UNMAPPED
-from unitrain_lightning.module import EvalShell, FitShell, LightningBatches, LightningPrimitives
+from unitrain_lightning.module import EvalShell, FitShell, LightningBatches
 from unitrain_lightning.options import OPTIONS, OWNED
+from unitrain_lightning.primitives import LightningPrimitives
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -103,6 +104,7 @@ def _arguments(config: TrainerConfig, device: torch.device, callbacks: Sequence[
         "max_epochs": UNLIMITED if epochs is None else epochs,
         "val_check_interval": config.val_check_interval,
         "check_val_every_n_epoch": config.check_val_every_n_epoch,
+        "detect_anomaly": config.detect_anomaly,  # Lightning sets the switch of torch anew around each run
         "default_root_dir": str(config.default_root_dir),
         "callbacks": list(callbacks),
         "enable_checkpointing": given(Checkpoint),
@@ -137,6 +139,8 @@ class LightningRun:
         shell = FitShell(job.spec.model, job.hub, list(job.optimizers.values()), job.schedules)
         shell.program = program = FitProgram(job, LightningPrimitives(shell, self._callbacks), self._trainer)
         validation = None if program.validation is None else LightningBatches(program.validation.batches)
+        if validation is None:
+            self._trainer.limit_val_batches = 0  # else it checks val_check_interval against data that is not there
         with quietly(), _errors_as_they_are():
             self._trainer.fit(shell, LightningBatches(program.batches), validation)
         _stay_on(job)

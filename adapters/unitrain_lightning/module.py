@@ -1,4 +1,4 @@
-"""The LightningModule that stands for a spec, and what Lightning contributes to a step."""
+"""The LightningModule that stands for a spec, and hands each hook to the shared program."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from unitrain_lightning._compat import Callback, EarlyStopping, LightningModule
+from unitrain_lightning._compat import EarlyStopping, LightningModule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from torch import Tensor, nn
+    from torch import nn
     from torch.optim import Optimizer
 
     from unitrain.data import Batches
@@ -177,45 +177,3 @@ class EvalShell(Shell):
     on_validation_start = on_test_start = on_predict_start = _begin
     validation_step = test_step = predict_step = _evaluate
     on_validation_epoch_end = on_test_epoch_end = on_predict_epoch_end = _finish
-
-
-class LightningPrimitives:
-    """Lightning's own parts of a step, under manual optimization: its strategy and precision plugin do the work.
-
-    Args:
-        shell: The module in the Trainer.
-        callbacks: The native callbacks; automatic optimization would call their ``on_before_zero_grad``.
-    """
-
-    def __init__(self, shell: FitShell, callbacks: Sequence[Any]) -> None:
-        self._shell = shell
-        self._zero_grad_hooks = [
-            callback for callback in callbacks if type(callback).on_before_zero_grad is not Callback.on_before_zero_grad
-        ]
-        self._wrapped: dict[int, Any] = {}
-
-    def _wrapper(self, optimizer: Optimizer) -> Any:
-        """Return Lightning's wrapper of ``optimizer``, which exists once the strategy is set up."""
-        if not self._wrapped:
-            wrappers = self._shell.optimizers()
-            for wrapper in wrappers if isinstance(wrappers, list) else [wrappers]:
-                self._wrapped[id(wrapper.optimizer)] = wrapper
-        return self._wrapped[id(optimizer)]
-
-    def zero_grad(self, optimizer: Optimizer) -> None:
-        """Clear the gradients."""
-        for callback in self._zero_grad_hooks:
-            callback.on_before_zero_grad(self._shell.trainer, self._shell, optimizer)
-        optimizer.zero_grad()
-
-    def backward(self, loss: Tensor) -> None:
-        """Add the gradients of ``loss``."""
-        self._shell.manual_backward(loss)
-
-    def clip(self, optimizer: Optimizer, value: float, algorithm: str) -> None:
-        """Clip the gradients of all parameters of ``optimizer`` together."""
-        self._shell.clip_gradients(optimizer, gradient_clip_val=value, gradient_clip_algorithm=algorithm)
-
-    def step(self, optimizer: Optimizer, closure: Callable[[], Tensor] | None = None) -> None:
-        """Step ``optimizer`` through the strategy."""
-        self._wrapper(optimizer).step(closure)

@@ -33,7 +33,7 @@ OPTIONS: Final[dict[str, Translation]] = {
     "overfit_batches": Translation(shared=_DATA),
     "deterministic": Translation(shared=_SWITCH),
     "benchmark": Translation(shared=_SWITCH),
-    "detect_anomaly": Translation(shared=_SWITCH),
+    "detect_anomaly": Translation("Trainer(detect_anomaly=)"),
     "seed": Translation(shared="unitrain.rng: seed_everything(workers=True) would change the workers' draws"),
     "callbacks": Translation("Trainer(callbacks=)", "unitrain.events: Callbacks listen to the hub"),
     "enable_progress_bar": Translation(shared="unitrain.callbacks.progress: one bar on both backends"),

@@ -105,7 +105,9 @@ def test_native_arguments_reach_the_trainer():
     from pytorch_lightning.profilers import SimpleProfiler
 
     profiler = SimpleProfiler()
-    trainer = make("lightning", native={"lightning": {"profiler": profiler, "enable_autolog_hparams": False}, "ignite": {}})
+    trainer = make(
+        "lightning", native={"lightning": {"profiler": profiler, "enable_autolog_hparams": False}, "ignite": {}}
+    )
     trainer.fit(spec(), loader())
     assert trainer.native.profiler is profiler
     assert profiler.recorded_durations["run_training_batch"]
@@ -144,7 +146,13 @@ def test_native_lightning_callbacks_see_every_hook_and_the_metrics():
     hooks = LightningHooks()
     trainer = make("lightning", callbacks=[hooks], max_epochs=1)
     result = trainer.fit(spec(), batches()[:2], loader())
-    step = ["on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step", "on_train_batch_end"]
+    step = [
+        "on_before_zero_grad",
+        "on_before_backward",
+        "on_after_backward",
+        "on_before_optimizer_step",
+        "on_train_batch_end",
+    ]
     assert hooks.calls == ["on_train_start", *step, *step]
     assert hooks.metrics == [result.metrics["val/loss"]]
     assert float(trainer.native.callback_metrics["train/loss"]) == result.metrics["train/loss"]
@@ -161,7 +169,9 @@ def test_native_checkpoint_callback_writes_the_model(tmp_path):
     made = spec()
     make("lightning", callbacks=[native], max_epochs=1).fit(made, loader(), loader())
     state = torch.load(tmp_path / "best.ckpt", weights_only=True)["state_dict"]
-    assert not differences({name: state[f"model.{name}"] for name in made.model.state_dict()}, dict(made.model.state_dict()))
+    assert not differences(
+        {name: state[f"model.{name}"] for name in made.model.state_dict()}, dict(made.model.state_dict())
+    )
 
 
 def test_native_ignite_handlers_are_attached():
@@ -259,7 +269,9 @@ def test_ignite_and_torchmetrics_metrics_agree_on_both_backends(framework):
     def both():
         made = {"theirs": ignite.metrics.Accuracy(), "ours": metric("accuracy", num_classes=5)}
         made["lambda"] = ignite.metrics.Precision(average=False).mean()
-        made["transformed"] = ignite.metrics.Loss(nn.CrossEntropyLoss(), output_transform=lambda pair: (pair[0] * 2, pair[1]))
+        made["transformed"] = ignite.metrics.Loss(
+            nn.CrossEntropyLoss(), output_transform=lambda pair: (pair[0] * 2, pair[1])
+        )
         return spec(metrics=made)
 
     case = Case(name="metrics", spec=both, train=loader, val=loader)

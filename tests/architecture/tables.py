@@ -6,7 +6,6 @@ A table stands between `<!-- table: NAME -->` and `<!-- end -->`; test_tables.py
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -28,7 +27,9 @@ def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 def support() -> str:
     adapters = [find_adapter(name) for name in ("lightning", "ignite", "reference")]
-    rows = [(feature.value, *("yes" if feature in one.features else "refused" for one in adapters)) for feature in Feature]
+    rows = [
+        (feature.value, *("yes" if feature in one.features else "refused" for one in adapters)) for feature in Feature
+    ]
     return _table(("feature", *(one.name for one in adapters)), rows)
 
 
@@ -40,7 +41,9 @@ def events() -> str:
 
 def unmapped(framework: str) -> str:
     adapter = find_adapter(framework)
-    return _table((framework.capitalize(), "why no event of ours"), [(f"`{name}`", why) for name, why in adapter.unmapped.items()])
+    return _table(
+        (framework.capitalize(), "why no event of ours"), [(f"`{name}`", why) for name, why in adapter.unmapped.items()]
+    )
 
 
 def options() -> str:
@@ -75,8 +78,4 @@ def rendered(page: str) -> str:
 if __name__ == "__main__":
     for name in PAGES:
         path = ROOT / name
-        text = rendered(path.read_text())
-        if "--write" in sys.argv:
-            path.write_text(text)
-        else:
-            print(text)
+        path.write_text(rendered(path.read_text()))

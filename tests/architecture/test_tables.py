@@ -17,7 +17,9 @@ def test_page_holds_the_tables_of_the_code(page):
 
 
 def test_every_table_is_shown_somewhere():
-    shown = {found["name"] for page in tables.PAGES for found in tables.BLOCK.finditer((tables.ROOT / page).read_text())}
+    shown = {
+        found["name"] for page in tables.PAGES for found in tables.BLOCK.finditer((tables.ROOT / page).read_text())
+    }
     assert shown == set(tables.TABLES)
 
 

@@ -21,7 +21,7 @@ from unitrain.rng import RngSnapshot
 from unitrain.step import TrainStep
 from unitrain.testing.conformance import AdapterConformance
 from unitrain_ignite.primitives import TorchPrimitives
-from unitrain_lightning.module import LightningPrimitives
+from unitrain_lightning.primitives import LightningPrimitives
 
 Patch = tuple[type, str, Callable[..., Any]]
 

@@ -413,7 +413,7 @@ def _read(source: DataSource, epoch: int) -> Iterator[tuple[Any, bool]]:
         return
     number, batch = 1, next(iterator, iterator)
     if batch is iterator and (source.required or iterator is loader):
-        raise DataError(f"the {source.stage} loader is empty.")
+        raise DataError(f"the {source.stage} loader is empty.", hint="give one that yields batches.")
     while batch is not iterator:
         following = iterator if number == source.limit and isinstance(source.limit, int) else next(iterator, iterator)
         yield batch, following is iterator

@@ -1,0 +1,109 @@
+"""What stands for a spec on Ignite: the handlers that drive the shared program, and the engine that evaluates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from unitrain.program import ModuleModes
+from unitrain_ignite._compat import Engine, Events
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+    from unitrain.program import Evaluation, FitProgram
+
+
+class TrainingLoop:
+    """The handlers that drive a FitProgram from an engine's events.
+
+    Args:
+        program: What to drive.
+        validator: What to run when validation is due, or None.
+    """
+
+    def __init__(self, program: FitProgram, validator: Evaluator | None) -> None:
+        self._program = program
+        self._validator = validator
+        self._sized = program.batches.sized
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to ``engine``, after the handlers that are there already."""
+        handlers: dict[Events, Callable[..., None]] = {
+            Events.STARTED: self.started,
+            Events.EPOCH_STARTED: self.epoch_started,
+            Events.ITERATION_COMPLETED: self.iteration_completed,
+            Events.EPOCH_COMPLETED: self.epoch_completed,
+            Events.COMPLETED: self.completed,
+        }
+        for event, handler in handlers.items():
+            engine.add_event_handler(event, handler)
+
+    def started(self, engine: Engine) -> None:
+        """Begin the run."""
+        self._program.fit_start()
+        if self._program.stopping:
+            engine.terminate()
+
+    def epoch_started(self) -> None:
+        """Begin an epoch."""
+        self._program.epoch_start()
+
+    def iteration_completed(self, engine: Engine) -> None:
+        """Validate if it is due; end the epoch if the run stops or no batch is left."""
+        program = self._program
+        if self._validator is not None and program.validation_due:
+            self._validator.run()
+        # Ignite keeps the first epoch's length for all epochs, so without a trusted length each is ended by hand.
+        if (not self._sized and program.epoch_over) or (program.stopping and not program.epoch_over):
+            engine.terminate_epoch()
+
+    def epoch_completed(self, engine: Engine) -> None:
+        """End the epoch, and the run if it stops."""
+        self._program.epoch_end()
+        if self._program.stopping:
+            engine.terminate()
+
+    def completed(self) -> None:
+        """End the run."""
+        self._program.fit_end()
+
+
+class Evaluator:
+    """An engine that evaluates, to be run as often as wanted.
+
+    Attributes:
+        engine: The real engine.
+
+    Args:
+        evaluation: What to drive.
+        model: What to put into eval mode meanwhile.
+    """
+
+    def __init__(self, evaluation: Evaluation, model: nn.Module) -> None:
+        self._evaluation = evaluation
+        self._model = model
+        self._results: list[Any] = []
+        self.engine = Engine(self._process)
+        self.engine.add_event_handler(Events.STARTED, evaluation.start)
+        self.engine.add_event_handler(Events.COMPLETED, evaluation.end)
+
+    def _process(self, engine: Engine, batch: Any) -> None:  # noqa: ARG002 - Ignite's signature
+        self._results.append(self._evaluation.batch(batch))
+
+    def run(self) -> list[Any]:
+        """Evaluate once, without gradients, and return what the steps returned."""
+        self._results = []
+        batches = self._evaluation.batches
+        modes = ModuleModes(self._model)
+        try:
+            if not batches.sized:
+                self.engine.state.epoch_length = None  # it keeps the length of the run before
+            with torch.no_grad():
+                self.engine.run(batches, max_epochs=1, epoch_length=batches.length if batches.sized else None)
+        finally:
+            modes.restore()
+        return self._results

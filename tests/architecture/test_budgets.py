@@ -1,0 +1,87 @@
+"""The budgets of the design, and the rules that no linter holds."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted([*ROOT.glob("unitrain/**/*.py"), *ROOT.glob("adapters/**/*.py")])
+FILE_LINES, FUNCTION_LINES = 400, 40
+OVER_BUDGET = {
+    "reference.py": "the bare loop is read from top to bottom; splitting it would hide what it shows",
+}
+
+
+def names(paths):
+    return [str(path.relative_to(ROOT)) for path in paths]
+
+
+def test_there_is_something_to_look_at():
+    assert len(SOURCES) > 30
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=names(SOURCES))
+def test_file_is_within_budget(path):
+    lines = path.read_text().count("\n")
+    assert lines <= FILE_LINES or path.name in OVER_BUDGET, f"{lines} lines"
+
+
+def functions(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            doc = ast.get_docstring(node, clean=False) or ""
+            yield node.name, node.end_lineno - node.lineno + 1 - (doc.count("\n") + 1 if doc else 0)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=names(SOURCES))
+def test_functions_are_within_budget(path):
+    # a table of contradictions is one statement a line, not a function to follow
+    tables = {"__post_init__"} if path.name == "config.py" else set()
+    assert not {name: size for name, size in functions(path) if size > FUNCTION_LINES and name not in tables}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=names(SOURCES))
+def test_nothing_branches_on_the_name_of_a_framework(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Compare):
+            constants = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)}
+            attributes = {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}
+            assert not (constants & {"lightning", "ignite"} and attributes & {"framework", "name"}), ast.unparse(node)
+
+
+def test_adapters_is_no_package_and_nothing_is_called_utils():
+    assert not (ROOT / "adapters" / "__init__.py").exists()
+    assert not [path for path in SOURCES if path.stem in ("utils", "_utils", "helpers")]
+
+
+def test_two_adapters_have_the_same_files_under_the_same_names():
+    def files(name):
+        return {path.name for path in (ROOT / "adapters" / name).glob("*.py")}
+
+    assert files("unitrain_lightning") == files("unitrain_ignite")
+
+
+def test_wheel_holds_the_packages_and_only_them(tmp_path):
+    import zipfile
+
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=200)
+    (wheel,) = tmp_path.glob("pytorch_unitrain-*.whl")
+    held = zipfile.ZipFile(wheel).namelist()
+    assert {name.partition("/")[0] for name in held if ".dist-info" not in name} == {
+        "unitrain",
+        "unitrain_lightning",
+        "unitrain_ignite",
+    }
+    assert {"unitrain/py.typed", "unitrain_lightning/py.typed", "unitrain_ignite/py.typed"} <= set(held)
+
+
+def test_dangerous_releases_are_refused_by_the_metadata():
+    from importlib.metadata import requires
+
+    pins = [one for one in requires("pytorch-unitrain") if one.startswith(("lightning", "pytorch-lightning"))]
+    assert pins
+    assert all("!=2.6.2" in pin and "!=2.6.3" in pin for pin in pins)

@@ -1,0 +1,83 @@
+"""What the pages claim runs: the README's example, its commands, and the code that MIGRATION.md shows."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PYTHON_BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+
+PRELUDE = """
+from functools import partial
+import warnings
+import torch, pytorch_lightning as pl
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics.classification import MulticlassAccuracy
+warnings.simplefilter("ignore")
+from ignite.engine import Engine, Events, create_supervised_evaluator
+from ignite.metrics import Accuracy, Loss
+from unitrain import Event, TrainSpec, UnifiedTrainer
+Net = lambda: nn.Linear(6, 10)
+data = TensorDataset(torch.randn(40, 6), torch.randint(0, 10, (40,)))
+train_loader, val_loader = DataLoader(data, 8), DataLoader(data, 8)
+model, criterion = Net(), nn.CrossEntropyLoss()
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+"""
+
+
+def blocks(page: str) -> list[str]:
+    return PYTHON_BLOCK.findall((ROOT / page).read_text())
+
+
+def run(code: str, folder: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200, check=False)
+
+
+@pytest.mark.parametrize("framework", ["ignite", "lightning", "reference"])
+def test_readme_example_runs_on_every_backend(framework, tmp_path):
+    (code,) = blocks("README.md")
+    done = run(
+        "import torch; torch.manual_seed(0)\n" + code.replace('framework="ignite"', f'framework="{framework}"', 1),
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    accuracy = float(re.search(r"'val/acc': ([\d.]+)", done.stdout)[1])
+    assert accuracy > 0.8
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_code_in_migration_runs(index, tmp_path):
+    found = blocks("MIGRATION.md")
+    assert len(found) == 4
+    done = run(PRELUDE + found[index], tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_block_that_fails_is_noticed(tmp_path):
+    assert run(PRELUDE + "UnifiedTrainer('ignite', max_epoch=1)", tmp_path).returncode != 0
+
+
+def test_readme_opens_with_the_two_commands_and_make_has_them():
+    text = (ROOT / "README.md").read_text()
+    commands = re.findall(r"^make ([\w-]+)", text[: text.index("## ")], re.MULTILINE)
+    assert commands == ["quickstart", "test"]
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))
+    mentioned = set(re.findall(r"`make ([\w-]+)`", text + (ROOT / "CONTRIBUTING.md").read_text()))
+    assert mentioned | set(commands) <= targets
+
+
+@pytest.mark.parametrize("page", ["README.md", "MIGRATION.md", "CONTRIBUTING.md"])
+def test_links_within_the_repository_lead_somewhere(page):
+    links = re.findall(r"\]\((?!http|#)([^)#]+)", (ROOT / page).read_text())
+    assert all((ROOT / link).exists() for link in links), links
+    anchors = re.findall(r"\]\(#([\w-]+)\)", (ROOT / page).read_text())
+    headings = re.findall(r"^#+ (.*)$", (ROOT / page).read_text(), re.MULTILINE)
+    slugs = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    assert set(anchors) <= slugs
