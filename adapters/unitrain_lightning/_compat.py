@@ -54,6 +54,7 @@ Checkpoint: Any = pl.callbacks.Checkpoint
 EarlyStopping: Any = pl.callbacks.EarlyStopping
 ModelSummary: Any = pl.callbacks.ModelSummary
 ProgressBar: Any = pl.callbacks.ProgressBar
+Profiler: Any = pl.profilers.Profiler
 
 _BESIDE_THE_POINT = (
     # the shell defines every step; which loaders there are is unitrain's to check
@@ -92,6 +93,7 @@ __all__ = [
     "EarlyStopping",
     "LightningModule",
     "ModelSummary",
+    "Profiler",
     "ProgressBar",
     "Trainer",
     "quietly",

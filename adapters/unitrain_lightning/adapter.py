@@ -24,6 +24,7 @@ from unitrain_lightning.events import EVENTS, UNMAPPED
 from unitrain_lightning.module import EvalShell, FitShell, LightningBatches
 from unitrain_lightning.options import OPTIONS, OWNED
 from unitrain_lightning.primitives import LightningPrimitives
+from unitrain_lightning.profiler import NullProfiler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -68,7 +69,7 @@ class LightningAdapter:
         given = dict(config.native.get(self.name, {})) if config.native else {}
         _check_native(given)
         with quietly():
-            trainer = Trainer(**_arguments(config, device, callbacks), **given)
+            trainer = Trainer(**{"profiler": NullProfiler(), **_arguments(config, device, callbacks), **given})
         return LightningRun(trainer, callbacks)
 
     def accepts_callback(self, callback: object) -> bool:

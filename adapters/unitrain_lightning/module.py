@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import sys
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,13 @@ class Shell(LightningModule):  # type: ignore[misc]
         self.model = model
         self.automatic_optimization = False
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning writes this name 32 times a step; nn.Module would look each time whether it is a parameter.
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the user's model."""
         return self.model(*args, **kwargs)
@@ -108,6 +116,9 @@ class FitShell(Shell):
             self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
         if self._hub.stop_reason is not None:
             self._stop_if_asked()
+
+    # Lightning asks for the signature of the step at each step; kept here it is asked for once.
+    training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]
 
     def on_validation_model_zero_grad(self) -> None:
         """Keep the gradients: they may be accumulating."""
