@@ -219,6 +219,7 @@ class EventHub:
 
     def __init__(self) -> None:
         self._listeners: dict[Event, tuple[_Listener, ...]] = dict.fromkeys(Event, ())
+        self._deciders: tuple[_Listener, ...] = ()
         self.begin()
 
     def begin(self) -> None:
@@ -241,8 +242,17 @@ class EventHub:
         for trigger in Triggers.of(event):
             self._listeners[trigger.event] += (_Listener(handler, call, trigger.accepts),)
 
+    def on_decision(self, handler: Handler) -> None:
+        """Call ``handler`` at the very end of each epoch, when everything that it decides on is known."""
+        self._deciders += (_Listener(handler, _bind(handler), None),)
+
+    def decide(self) -> None:
+        """End an epoch, after the handlers of EPOCH_END and the schedules that wait for a metric: stop, or save?"""
+        self._call(self._deciders, self.state.epoch + 1)
+
     def off(self, handler: Handler) -> None:
         """Forget ``handler`` wherever it was registered."""
+        self._deciders = tuple(one for one in self._deciders if one.handler != handler)
         for event, listeners in self._listeners.items():
             self._listeners[event] = tuple(one for one in listeners if one.handler != handler)
 

@@ -181,6 +181,7 @@ class FitProgram(Program):
         awaiting_validation = self.validation is not None and not self.validation.has_run
         for schedule in self._schedules:
             schedule.after_epoch(self.hub, awaiting_validation=awaiting_validation)
+        self.hub.decide()
 
     def fit_end(self) -> None:
         """End."""

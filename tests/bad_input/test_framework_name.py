@@ -12,7 +12,7 @@ from unitrain_ignite.adapter import IgniteAdapter
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ("lightnin", "did you mean 'lightning'"),
+        ("lighting", "did you mean 'lightning'"),
         ("Lightning", "did you mean 'lightning'"),
         ("pytorch-ignite", "did you mean 'ignite'"),
         ("keras", "accepted are ignite, lightning, reference"),

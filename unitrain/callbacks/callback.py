@@ -92,6 +92,18 @@ class Callback:
         """Take up what ``state_dict`` returned."""
 
 
+class Decider(Callback):
+    """A callback that decides on the epoch's metrics: whether to stop, whether to save.
+
+    It is asked last, after the handlers of EPOCH_END, which may log what it watches, and after the schedules that wait
+    for a metric, so that what it saves is what the next epoch starts with.
+    """
+
+    def decide(self, run: RunContext) -> None:
+        """Decide, at the very end of an epoch."""
+        raise NotImplementedError
+
+
 _HANDLERS = {f"on_{event}": event for event in Event}
 
 
@@ -113,4 +125,7 @@ def register(hub: EventHub, callback: Callback) -> list[Any]:
             handler = getattr(callback, name)
             hub.on(event, handler)
             found.append(handler)
+    if isinstance(callback, Decider):
+        hub.on_decision(callback.decide)
+        found.append(callback.decide)
     return found

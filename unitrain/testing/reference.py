@@ -177,6 +177,7 @@ class _Training(_Bare):
             hub.publish(_results("train", self.measured, self.metrics))
             hub.fire(Event.EPOCH_END)
             self.step_plateaus()
+            hub.decide()
         hub.fire(Event.FIT_END)
 
     def epoch(self) -> None:
