@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Iterator
 
 with warnings.catch_warnings():
     # Ignite imports torch.distributed.optim, which uses what torch 2.13 deprecates.
@@ -12,4 +18,19 @@ with warnings.catch_warnings():
 
 REQUIRES = ("pytorch-ignite>=0.5.2",)
 
-__all__ = ["REQUIRES", "Engine", "Events", "Metric"]
+
+@contextmanager
+def quietly(engine: Engine) -> Iterator[None]:
+    """Keep back the log lines by which Ignite announces, twice, an error that it raises anyway."""
+
+    def tells_more(record: logging.LogRecord) -> bool:
+        return "run is terminating due to exception" not in str(record.msg)
+
+    engine.logger.addFilter(tells_more)  # engines share a logger, so each needs a filter of its own
+    try:
+        yield
+    finally:
+        engine.logger.removeFilter(tells_more)
+
+
+__all__ = ["REQUIRES", "Engine", "Events", "Metric", "quietly"]

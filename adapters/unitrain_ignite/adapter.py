@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from unitrain.errors import ConfigError
 from unitrain.program import EvalProgram, FitProgram
 from unitrain.protocol import Feature, Translation
-from unitrain_ignite._compat import REQUIRES, Engine, Metric
+from unitrain_ignite._compat import REQUIRES, Engine, Metric, quietly
 from unitrain_ignite.events import EVENTS, UNMAPPED
 from unitrain_ignite.module import Evaluator, TrainingLoop
 from unitrain_ignite.options import OPTIONS
@@ -106,9 +106,12 @@ class IgniteRun:
         loop = TrainingLoop(program, validator)
         loop.attach(self._engine)
         epochs = job.config.epochs
-        self._engine.run(
-            program.batches, max_epochs=sys.maxsize if epochs is None else epochs, epoch_length=program.batches.length
-        )
+        with quietly(self._engine):
+            self._engine.run(
+                program.batches,
+                max_epochs=sys.maxsize if epochs is None else epochs,
+                epoch_length=program.batches.length,
+            )
         if self._engine.should_terminate:
             job.hub.request_stop("user")  # a native handler called engine.terminate()
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from unitrain.program import ModuleModes
-from unitrain_ignite._compat import Engine, Events
+from unitrain_ignite._compat import Engine, Events, quietly
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,7 +102,7 @@ class Evaluator:
         try:
             if not batches.sized:
                 self.engine.state.epoch_length = None  # it keeps the length of the run before
-            with torch.no_grad():
+            with torch.no_grad(), quietly(self.engine):
                 self.engine.run(batches, max_epochs=1, epoch_length=batches.length if batches.sized else None)
         finally:
             modes.restore()

@@ -362,3 +362,12 @@ def test_an_empty_validation_is_no_validation(framework):
     result = make(framework).fit(spec(), loader(), Nothing())
     assert result.step == 12
     assert not any(name.startswith("val/") for name in result.metrics)
+
+
+@pytest.mark.parametrize("framework", [*ENGINES, "reference"])
+def test_an_error_is_not_logged_besides_being_raised(framework, caplog):
+    trainer = make(framework)
+    trainer.on(Event.VAL_BATCH_END, lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        trainer.fit(spec(), loader(), loader())
+    assert not caplog.records
