@@ -10,8 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unitrain._version import __version__
+    from unitrain.callbacks.accumulation import GradientAccumulationSchedule
     from unitrain.callbacks.callback import Callback
+    from unitrain.callbacks.device_stats import DeviceStats
+    from unitrain.callbacks.early_stopping import EarlyStopping
+    from unitrain.callbacks.ema import EMA
+    from unitrain.callbacks.empty_cache import EmptyCache
+    from unitrain.callbacks.lr_monitor import LRMonitor
+    from unitrain.callbacks.model_checkpoint import ModelCheckpoint
     from unitrain.callbacks.progress import ProgressBar
+    from unitrain.callbacks.terminate_on_nan import TerminateOnNaN
+    from unitrain.callbacks.timer import Timer
+    from unitrain.checkpoint.snapshot import load_weights
     from unitrain.config import TrainerConfig
     from unitrain.context import RunContext
     from unitrain.data import DataSpec
@@ -28,6 +38,10 @@ if TYPE_CHECKING:
         VersionError,
     )
     from unitrain.events import Event, RunState
+    from unitrain.loggers.csv import CSVLogger
+    from unitrain.loggers.mlflow import MLflowLogger
+    from unitrain.loggers.tensorboard import TensorBoardLogger
+    from unitrain.loggers.wandb import WandbLogger
     from unitrain.metrics import metric
     from unitrain.result import FitResult
     from unitrain.spec import LRSchedule, TrainSpec
@@ -35,8 +49,18 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "unitrain._version": ("__version__",),
+    "unitrain.callbacks.accumulation": ("GradientAccumulationSchedule",),
     "unitrain.callbacks.callback": ("Callback",),
+    "unitrain.callbacks.device_stats": ("DeviceStats",),
+    "unitrain.callbacks.early_stopping": ("EarlyStopping",),
+    "unitrain.callbacks.ema": ("EMA",),
+    "unitrain.callbacks.empty_cache": ("EmptyCache",),
+    "unitrain.callbacks.lr_monitor": ("LRMonitor",),
+    "unitrain.callbacks.model_checkpoint": ("ModelCheckpoint",),
     "unitrain.callbacks.progress": ("ProgressBar",),
+    "unitrain.callbacks.terminate_on_nan": ("TerminateOnNaN",),
+    "unitrain.callbacks.timer": ("Timer",),
+    "unitrain.checkpoint.snapshot": ("load_weights",),
     "unitrain.config": ("TrainerConfig",),
     "unitrain.context": ("RunContext",),
     "unitrain.data": ("DataSpec",),
@@ -53,6 +77,10 @@ _MODULES = {
         "VersionError",
     ),
     "unitrain.events": ("Event", "RunState"),
+    "unitrain.loggers.csv": ("CSVLogger",),
+    "unitrain.loggers.mlflow": ("MLflowLogger",),
+    "unitrain.loggers.tensorboard": ("TensorBoardLogger",),
+    "unitrain.loggers.wandb": ("WandbLogger",),
     "unitrain.metrics": ("metric",),
     "unitrain.result": ("FitResult",),
     "unitrain.spec": ("LRSchedule", "TrainSpec"),
@@ -60,29 +88,43 @@ _MODULES = {
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
     "BackendNotInstalledError",
+    "CSVLogger",
     "Callback",
     "CheckpointError",
     "ConfigError",
     "DataError",
     "DataSpec",
+    "DeviceStats",
     "DistributedError",
+    "EMA",
+    "EarlyStopping",
+    "EmptyCache",
     "Event",
     "ExportError",
     "FitResult",
+    "GradientAccumulationSchedule",
+    "LRMonitor",
     "LRSchedule",
+    "MLflowLogger",
+    "ModelCheckpoint",
     "ProgressBar",
     "RunContext",
     "RunState",
     "SpecError",
+    "TensorBoardLogger",
+    "TerminateOnNaN",
+    "Timer",
     "TrainSpec",
     "TrainerConfig",
     "UnifiedTrainer",
     "UnitrainError",
     "UnsupportedFeatureError",
     "VersionError",
+    "WandbLogger",
     "__version__",
+    "load_weights",
     "metric",
 ]
 

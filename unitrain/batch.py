@@ -89,6 +89,21 @@ def to_device(value: Any, device: torch.device) -> Any:
     return value
 
 
+def to_dtype(value: Any, dtype: torch.dtype) -> Any:
+    """Return ``value`` with every floating tensor in ``dtype``; containers keep their type."""
+    if isinstance(value, Tensor):
+        return value.to(dtype) if value.is_floating_point() else value
+    if isinstance(value, Mapping):
+        cast = {key: to_dtype(item, dtype) for key, item in value.items()}
+        return cast if type(value) is dict else _rebuilt(value, cast)
+    if isinstance(value, (tuple, list)):
+        items = [to_dtype(item, dtype) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: to_dtype(getattr(value, f.name), dtype) for f in fields(value) if f.init})
+    return value
+
+
 def _rebuilt(original: Mapping[Any, Any], items: dict[Any, Any]) -> Any:
     try:
         return type(original)(items)  # type: ignore[call-arg]

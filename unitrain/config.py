@@ -75,7 +75,8 @@ class TrainerConfig:
         devices: How many devices, or which.
         num_nodes: How many hosts.
         strategy: How several devices work together.
-        precision: ``"32-true"`` and the like; old spellings are understood.
+        precision: ``"32-true"`` (the model as it is), ``"64-true"``, ``"bf16-true"``, ``"16-true"`` (it is converted
+            and stays so), ``"bf16-mixed"`` or ``"16-mixed"`` (the loss is scaled, on a CPU too); or an old spelling.
         accumulate_grad_batches: Batches per optimizer step, by position within the epoch; the last batch always steps.
         gradient_clip_val: The largest norm or value of the gradients; None or 0 clips nothing.
         gradient_clip_algorithm: ``"norm"`` or ``"value"``.
@@ -88,7 +89,7 @@ class TrainerConfig:
         fast_dev_run: Run n batches (True: one) of everything, one epoch, to see whether it works.
         overfit_batches: Train and validate on that many batches; the training batches are the same in every epoch.
         sync_batchnorm: Compute batch norm over all processes.
-        compile: Run the model through torch.compile.
+        compile: Run the model through torch.compile; it stays the object it is, and eager again after the run.
         deterministic: Deterministic algorithms only; ``"warn"`` to be told where there are none.
         benchmark: cuDNN's autotuner; None leaves it as it is.
         detect_anomaly: Stop at the first NaN in a backward pass.
@@ -252,7 +253,7 @@ _RULES: dict[str, rules.Rule] = {
     "detect_anomaly": rules.switch,
     "seed": rules.seed,
     "callbacks": rules.sequence,
-    "loggers": rules.sequence,
+    "loggers": rules.trackers,
     "log_every_n_steps": rules.count(0),
     "enable_progress_bar": rules.switch,
     "default_root_dir": rules.path,

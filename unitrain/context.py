@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unitrain.errors import ConfigError
 from unitrain.metrics import clash, full_name, reserved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor, nn
+    from torch.amp import GradScaler
     from torch.optim import Optimizer
 
     from unitrain.config import TrainerConfig
@@ -31,7 +34,13 @@ class RunContext(ABC):
         optimizers: By name; a single one is called ``"optimizer"``.
         native: The real ``Trainer`` or ``Engine``; None on the reference.
         exception: What broke the run, for the handlers of EXCEPTION.
+        accumulate_grad_batches: Batches per optimizer step; a callback may set it at EPOCH_START, for the epoch.
+        at_rest: Whether the run is over, so that a checkpoint is written at once.
+        scaler: Scales the loss of a fit with ``precision="16-mixed"``; else None. Its scale falls after a step that was
+            skipped since a gradient was not finite.
     """
+
+    scaler: GradScaler | None = None
 
     def __init__(
         self, hub: EventHub, spec: TrainSpec, config: TrainerConfig, optimizers: Mapping[str, Optimizer], native: Any
@@ -42,6 +51,8 @@ class RunContext(ABC):
         self.optimizers = optimizers
         self.native = native
         self.exception: BaseException | None = None
+        self.accumulate_grad_batches = config.accumulate_grad_batches
+        self.at_rest = False
         self._reserved = frozenset().union(*(reserved(stage, spec.metrics or ()) for stage in STAGES))
         hub.context = self
 
@@ -71,6 +82,20 @@ class RunContext(ABC):
             raise clash(full)
         return full
 
+    def save_checkpoint(self, path: str | Path) -> None:
+        """Write a portable checkpoint once the running batch and its validation are done.
+
+        After an epoch's last batch it is written at the epoch's very end. What is written goes on to the same bits, so
+        it cannot be written in the middle of a batch.
+        """
+        self.hub.saves.append(Path(path))
+        if self.at_rest:
+            self.write_saves()
+
+    def write_saves(self) -> None:
+        """Write the checkpoints that were asked for; called where a run can go on from."""
+        raise ConfigError("a checkpoint is of a fit, and this is an evaluation.", hint="save it from a fit.")
+
     def stop(self) -> None:
         """Ask for the end: the running batch is finished, validation and EPOCH_END follow, then the run ends."""
         self.hub.request_stop("user")
@@ -81,6 +106,10 @@ class RunContext(ABC):
 
         Within a batch it goes into the epoch's mean, weighted by batch size. Elsewhere it is the value at once.
         """
+
+    @abstractmethod
+    def batch_values(self) -> dict[str, float]:
+        """Read the loss and the logged values of the running training batch from the device, under their full names."""
 
     @abstractmethod
     def backward(self, loss: Tensor) -> None:

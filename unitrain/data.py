@@ -17,6 +17,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from unitrain.batch import to_device
 from unitrain.errors import ConfigError, DataError, named_arguments
+from unitrain.position import Position, skipped
+from unitrain.rng import RngSnapshot
 
 if TYPE_CHECKING:
     import torch
@@ -88,6 +90,10 @@ class DataSource:
             )
         return count
 
+    def snapshot(self) -> RngSnapshot:
+        """Return the states of the global generators and of the loader's own."""
+        return RngSnapshot(self.generators)
+
     @property
     def generators(self) -> list[Generator]:
         """The generators that the loader and its samplers draw from, which another loader may share."""
@@ -122,25 +128,32 @@ class Batches:
     """The batches of one stage for a backend's loop.
 
     Attributes:
+        at_iter: The global generators when the running epoch's iterator was made.
+        before_ahead: The generators before the batch that was read ahead, if one was.
         length: The number of batches of the running epoch; None as long as it is not known. At the latest it is known
             when the last batch is handed out: without a trusted length, one batch is read ahead.
 
     Args:
         source: Where the batches come from.
         epoch: Returns the running epoch, for samplers with ``set_epoch``.
+        start: Where to go on in the first epoch; None is its beginning.
     """
 
-    def __init__(self, source: DataSource, epoch: Callable[[], int]) -> None:
+    def __init__(self, source: DataSource, epoch: Callable[[], int], start: Position | None = None) -> None:
         self._source = source
         self._epoch = epoch
+        self._start = start
+        self._resumed = start is not None
+        self.at_iter: RngSnapshot | None = None
+        self.before_ahead: RngSnapshot | None = None
         self._trusted = source.length
         self._kept: list[Any] | None = None
         self.length = self._trusted
 
     @property
     def sized(self) -> bool:
-        """Whether the length is known before the first batch."""
-        return self._trusted is not None
+        """Whether each epoch has the trusted length; an epoch that is gone on with has not."""
+        return self._trusted is not None and not self._resumed
 
     def __iter__(self) -> Iterator[Any]:
         place = self._source.place
@@ -152,14 +165,23 @@ class Batches:
             set_epoch = getattr(sampler, "set_epoch", None)
             if callable(set_epoch):
                 set_epoch(self._epoch())
-        iterator = iter(self._source.loader)
-        batches = self._ahead(iterator) if self._trusted is None else self._counted(iterator, self._trusted)
-        if not self._source.repeat:
-            return batches
-        return self._remember(batches)
+        start, self._start = self._start, None
+        if start is not None:
+            start.at_iter.restore()
+        self.at_iter = start.at_iter if start is not None else self._source.snapshot()
+        loader = self._source.loader
+        iterator = iter(loader) if start is None else skipped(loader, start.skip)
+        batches = (
+            self._ahead(iterator, start) if self._trusted is None else self._counted(iterator, self._trusted, start)
+        )
+        return self._remember(batches) if self._source.repeat else batches
 
-    def _counted(self, iterator: Iterator[Any], count: int) -> Iterator[Any]:
-        for index in range(count):
+    def _counted(self, iterator: Iterator[Any], count: int, start: Position | None) -> Iterator[Any]:
+        first = 0
+        if start is not None:
+            first = start.skip
+            start.now.restore()
+        for index in range(first, count):
             batch = next(iterator, _END)
             if batch is _END:
                 raise DataError(
@@ -168,17 +190,23 @@ class Batches:
                 )
             yield batch
 
-    def _ahead(self, iterator: Iterator[Any]) -> Iterator[Any]:
+    def _ahead(self, iterator: Iterator[Any], start: Position | None) -> Iterator[Any]:
         """Yield with one batch of look-ahead, so that the last one is known as such while it is trained on."""
         limit = self._source.limit if isinstance(self._source.limit, int) else None
         self.length = None
-        count = 0
+        count = 0 if start is None else start.skip
+        if start is not None and start.before_ahead is not None:
+            start.before_ahead.restore()
+        self.before_ahead = self._source.snapshot()
         batch = _END if limit == 0 else next(iterator, _END)
+        if start is not None:
+            start.now.restore()
         one_shot = iterator is self._source.loader
         if batch is _END and (self._source.required or one_shot) and limit != 0:
             raise empty(self._source.stage, one_shot=one_shot)
         while batch is not _END:
             count += 1
+            self.before_ahead = self._source.snapshot()
             following = _END if count == limit else next(iterator, _END)
             if following is _END:
                 self.length = count
@@ -284,6 +312,8 @@ def _datamodule_loader(datamodule: Any, hook: str) -> Any:
 
 def _overridden(datamodule: Any, hook: str) -> bool:
     """Return whether the user wrote ``hook``; Lightning's own is a placeholder that raises or does nothing."""
+    if hook in vars(datamodule):  # LightningDataModule.from_datasets puts them on the object
+        return True
     function = getattr(type(datamodule), hook, None)
     return function is not None and function.__module__.partition(".")[0] not in ("pytorch_lightning", "lightning")
 

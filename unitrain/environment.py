@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from unitrain.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from torch import nn
 
     from unitrain.config import TrainerConfig
 
@@ -56,3 +59,44 @@ def torch_switches(config: TrainerConfig) -> Iterator[None]:
         if config.detect_anomaly:
             stack.enter_context(torch.autograd.set_detect_anomaly(mode=True))
         yield
+
+
+@contextmanager
+def compiled(model: nn.Module, config: TrainerConfig) -> Iterator[None]:
+    """Compile the calls of ``model``, and of its direct parts, for a run, if ``compile=True``.
+
+    The model stays the same object with the same names, so a file holds no ``_orig_mod.``. The parts are for manual steps
+    that call them by themselves. torch keeps what it compiled, for at most eight models with the same code, and is then
+    eager without a word; so that a run depends on nothing before it, all of that is dropped first.
+
+    Raises:
+        ConfigError: If the model is compiled already.
+    """
+    if not config.compile:
+        yield
+        return
+    modules = [model, *model.children()]
+    if hasattr(model, "_orig_mod") or any("_compiled_call_impl" in vars(module) for module in modules):
+        raise ConfigError("compile=True: the model is compiled already.", hint="leave compile=True out.")
+    torch.compiler.reset()
+    try:
+        for module in modules:
+            vars(module)["_compiled_call_impl"] = _compiled_call(module)
+        yield
+    finally:
+        for module in modules:
+            vars(module).pop("_compiled_call_impl", None)
+
+
+def _compiled_call(module: nn.Module) -> Callable[..., Any]:
+    """Return what ``module.compile()`` makes, but for torch's own modules too: it does nothing for a Sequential.
+
+    torch does not compile code that stands in torch.nn by itself, only what is called from elsewhere, as from here.
+    """
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return module._call_impl(*args, **kwargs)  # noqa: SLF001 - what nn.Module.compile compiles
+
+    own = call.__code__.replace()  # the eight versions that torch keeps are by code object
+    compiled_call: Callable[..., Any] = torch.compile(FunctionType(own, globals(), "call", None, call.__closure__))
+    return compiled_call

@@ -8,7 +8,7 @@ before it starts, Lightning sums steps over optimizers; here there is one meanin
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from unitrain.errors import SpecError, refuse_unknown
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
     from unitrain.context import RunContext
@@ -192,7 +194,9 @@ class RunState:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-class _Listener(NamedTuple):
+class Listener(NamedTuple):
+    """One registration of a handler."""
+
     handler: Handler
     call: Callable[[RunContext], object]
     accepts: EventFilter | None
@@ -215,11 +219,15 @@ class EventHub:
         epoch_metrics: What was published since the last EPOCH_START.
         stop_reason: Why the run was asked to stop, or None.
         epoch_length: Training batches of an epoch, or None if unknown.
+        validates: Whether the fit has validation data.
+        gauges: Further values that trackers read when they write the row of a step, by name.
+        saves: Checkpoints that were asked for and wait for the end of the batch, or of the epoch.
+        saved: The newest checkpoint that was written.
     """
 
     def __init__(self) -> None:
-        self._listeners: dict[Event, tuple[_Listener, ...]] = dict.fromkeys(Event, ())
-        self._deciders: tuple[_Listener, ...] = ()
+        self._listeners: dict[Event, tuple[Listener, ...]] = dict.fromkeys(Event, ())
+        self._deciders: tuple[Listener, ...] = ()
         self.begin()
 
     def begin(self) -> None:
@@ -229,22 +237,39 @@ class EventHub:
         self.epoch_metrics: dict[str, float] = {}
         self.stop_reason: str | None = None
         self.epoch_length: int | None = None
+        self.validates = False
+        self.gauges: dict[str, Callable[[], float]] = {}
+        self.saves: list[Path] = []
+        self.saved: Path | None = None
         self._counts = dict.fromkeys(Event, 0)
 
-    def on(self, event: Event | Trigger | Triggers, handler: Handler) -> None:
-        """Call ``handler`` at each occurrence of ``event``.
+    def on(self, event: Event | Trigger | Triggers, handler: Handler) -> list[Listener]:
+        """Call ``handler`` at each occurrence of ``event``, and return the registrations, for ``remove``.
 
         Args:
             event: What to wait for.
             handler: Takes the run, or nothing.
         """
         call = _bind(handler)
+        made = []
         for trigger in Triggers.of(event):
-            self._listeners[trigger.event] += (_Listener(handler, call, trigger.accepts),)
+            listener = Listener(handler, call, trigger.accepts)
+            self._listeners[trigger.event] += (listener,)
+            made.append(listener)
+        return made
 
-    def on_decision(self, handler: Handler) -> None:
+    def on_decision(self, handler: Handler) -> list[Listener]:
         """Call ``handler`` at the very end of each epoch, when everything that it decides on is known."""
-        self._deciders += (_Listener(handler, _bind(handler), None),)
+        listener = Listener(handler, _bind(handler), None)
+        self._deciders += (listener,)
+        return [listener]
+
+    def remove(self, registrations: Iterable[Listener]) -> None:
+        """Forget these registrations, and no equal ones."""
+        gone = {id(one) for one in registrations}
+        self._deciders = tuple(one for one in self._deciders if id(one) not in gone)
+        for event, listeners in self._listeners.items():
+            self._listeners[event] = tuple(one for one in listeners if id(one) not in gone)
 
     def decide(self) -> None:
         """End an epoch, after the handlers of EPOCH_END and the schedules that wait for a metric: stop, or save?"""
@@ -255,6 +280,11 @@ class EventHub:
         self._deciders = tuple(one for one in self._deciders if one.handler != handler)
         for event, listeners in self._listeners.items():
             self._listeners[event] = tuple(one for one in listeners if one.handler != handler)
+
+    @property
+    def awaits_validation(self) -> bool:
+        """Whether there will be a validation and none has run yet."""
+        return self.validates and not self._counts[Event.VAL_END]
 
     @property
     def watched(self) -> bool:
@@ -276,7 +306,7 @@ class EventHub:
         if listeners:
             self._call(listeners, counts[event])
 
-    def _call(self, listeners: tuple[_Listener, ...], count: int) -> None:
+    def _call(self, listeners: tuple[Listener, ...], count: int) -> None:
         context = self.context
         if context is None:
             raise RuntimeError("an event was fired before the adapter set hub.context")
@@ -291,6 +321,29 @@ class EventHub:
         """Make values known under their full names: to handlers, to the history and to the result."""
         self.state.metrics.update(metrics)
         self.epoch_metrics.update(metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the counters and values, for a checkpoint."""
+        state = self.state
+        return {
+            "epoch": state.epoch,
+            "step": state.step,
+            "batch": state.batch,
+            "metrics": dict(state.metrics),
+            "epoch_metrics": dict(self.epoch_metrics),
+            "counts": {event.value: count for event, count in self._counts.items() if count},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what ``state_dict`` returned."""
+        self.state = RunState(state["epoch"], state["step"], state["batch"], metrics=dict(state["metrics"]))
+        self.epoch_metrics = dict(state["epoch_metrics"])
+        self._counts.update({Event(name): count for name, count in state["counts"].items()})
+        self._counts[Event.FIT_START] = 0
+
+    def occurred(self, event: Event) -> int:
+        """Return how often ``event`` has occurred in this run."""
+        return self._counts[event]
 
     def request_stop(self, reason: str) -> None:
         """Ask the run to stop after the batch that is running; the first reason is kept."""

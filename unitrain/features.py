@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from unitrain.callbacks import Callback
 from unitrain.config import TrainerConfig
-from unitrain.errors import UnsupportedFeatureError
+from unitrain.errors import SpecError, UnitrainError, UnsupportedFeatureError
 from unitrain.protocol import Feature
 
 if TYPE_CHECKING:
@@ -93,3 +94,39 @@ def require_spec(adapter: Adapter, spec: TrainSpec, *, closure: bool) -> None:
         raise refuse(adapter, Feature.MANUAL_OPTIMIZATION, "automatic_optimization=False", "choose another framework.")
     if closure and Feature.CLOSURE_OPTIMIZERS not in adapter.features:
         raise refuse(adapter, Feature.CLOSURE_OPTIMIZERS, "the optimizer", "choose one that needs no closure.")
+
+
+_FRAMEWORKS = ("ignite", "lightning", "pytorch_lightning")
+
+
+def sorted_callbacks(adapter: Adapter, callbacks: Sequence[Any]) -> tuple[list[Callback], list[Any]]:
+    """Return unitrain's callbacks, and the native ones of ``adapter``.
+
+    Raises:
+        UnsupportedFeatureError: If one belongs to another framework.
+        SpecError: If one is no callback, or cannot be attached without further arguments.
+    """
+    own: list[Callback] = []
+    native: list[Any] = []
+    for callback in callbacks:
+        if isinstance(callback, Callback):
+            own.append(callback)
+        elif Feature.NATIVE_CALLBACKS in adapter.features and adapter.accepts_callback(callback):
+            native.append(callback)
+        else:
+            raise _foreign(adapter, callback)
+    return own, native
+
+
+def _foreign(adapter: Adapter, callback: object) -> UnitrainError:
+    name = getattr(callback, "__name__", type(callback).__name__)
+    package = type(callback).__module__.partition(".")[0]
+    if package in adapter.packages and Feature.NATIVE_CALLBACKS in adapter.features:
+        return SpecError(
+            f"{name} of {package} cannot be attached without further arguments.",
+            hint="attach it to the object that trainer.create_trainer() returns.",
+        )
+    hint = "subclass unitrain.Callback, or use trainer.on(event, handler)."
+    if package in _FRAMEWORKS:
+        return refuse(adapter, Feature.NATIVE_CALLBACKS, f"the callback {name} of {package}", hint)
+    return SpecError(f"a callback must be a unitrain.Callback or a native one; got {callback!r}.", hint=hint)

@@ -5,19 +5,24 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
+from unitrain.callbacks import GradientAccumulationSchedule
 from unitrain.data import make_source, opened, placement
-from unitrain.errors import ConfigError, DataError
-from unitrain.features import require_spec
+from unitrain.errors import ConfigError, DataError, SpecError
+from unitrain.features import refuse, require_spec
 from unitrain.limits import ValidationRule
 from unitrain.monitors import require_monitors
 from unitrain.optimization import build_optimizers, build_schedules, needs_closure
-from unitrain.protocol import EvalJob, FitJob, Stage
+from unitrain.precision import SCALED, convert_model
+from unitrain.protocol import EvalJob, Feature, FitJob, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import torch
 
+    from unitrain.callbacks import Callback
     from unitrain.config import TrainerConfig
     from unitrain.events import EventHub
     from unitrain.protocol import Adapter
@@ -33,6 +38,7 @@ def fit_job(
     spec: TrainSpec,
     data: tuple[Any, Any],
     device: torch.device,
+    callbacks: Mapping[str, Callback],
 ) -> Iterator[FitJob]:
     """Yield the checked job of a fit, with its data open.
 
@@ -43,6 +49,7 @@ def fit_job(
         spec: What to train.
         data: The training and validation data as given.
         device: Where to run.
+        callbacks: By the name under which a checkpoint keeps their state.
 
     Raises:
         UnitrainError: If anything about it cannot be trained.
@@ -57,7 +64,8 @@ def fit_job(
         if val_source is not None:
             spec.require_evaluation()
             ValidationRule(config, train_source.length)
-        spec.model.to(device)
+        _place(spec, device)
+        convert_model(spec.model, config.precision)
         optimizers = build_optimizers(spec)
         _check_closures(adapter, config, spec, closure=any(map(needs_closure, optimizers.values())))
         schedules = build_schedules(spec, optimizers)
@@ -72,6 +80,7 @@ def fit_job(
             optimizers=optimizers,
             schedules=schedules,
             device=device,
+            callbacks=callbacks,
         )
 
 
@@ -88,7 +97,8 @@ def eval_job(
         spec.require_evaluation()
     with opened(_given(data, stage.value), (stage.value,)) as loaders:
         source = make_source(_given(loaders[stage.value], stage.value), stage.value, config, placement(device, data))
-        spec.model.to(device)
+        _place(spec, device)
+        convert_model(spec.model, config.precision)
         yield EvalJob(spec=spec, config=config, hub=hub, data=source, stage=stage, device=device)
 
 
@@ -100,18 +110,63 @@ def _given(data: Any, stage: str) -> Any:
     return data
 
 
+def _place(spec: TrainSpec, device: torch.device) -> None:
+    """Bring the model and the loss to ``device``.
+
+    Raises:
+        SpecError: If the loss has parameters of its own, which no optimizer would get.
+    """
+    spec.model.to(device)
+    if isinstance(spec.loss, nn.Module):
+        if any(parameter.requires_grad for parameter in spec.loss.parameters()):
+            raise SpecError(
+                f"the loss {type(spec.loss).__name__} has parameters, which would never be trained: the optimizer gets"
+                " those of the model.",
+                hint="make it a part of the model and use it in a training_step, or set requires_grad=False.",
+            )
+        spec.loss.to(device)
+
+
 def _check_closures(adapter: Adapter, config: TrainerConfig, spec: TrainSpec, *, closure: bool) -> None:
     require_spec(adapter, spec, closure=closure)
-    if config.accumulate_grad_batches == 1:
+    if closure and not spec.automatic_optimization:
+        raise ConfigError(
+            "an optimizer that needs a closure (LBFGS) cannot be stepped by run.step() in manual optimization.",
+            hint="automatic_optimization=True evaluates the closure for it.",
+        )
+    if closure and config.precision == SCALED:
+        raise ConfigError(
+            f"precision={SCALED!r} looks at the gradients before a step; an optimizer with a closure (LBFGS) makes"
+            " them within its step.",
+            hint='precision="bf16-mixed" needs no scaling.',
+        )
+    what = _accumulation(adapter, config, spec)
+    if not what:
         return
     if not spec.automatic_optimization:
         raise ConfigError(
-            f"accumulate_grad_batches={config.accumulate_grad_batches} has no effect in manual optimization.",
+            f"{what} has no effect in manual optimization.",
             hint="call run.step() in the training step when it is time.",
         )
     if closure:
         raise ConfigError(
-            f"accumulate_grad_batches={config.accumulate_grad_batches}: an optimizer with a closure (LBFGS) clears the"
-            " gradients by itself.",
+            f"{what}: an optimizer with a closure (LBFGS) clears the gradients by itself.",
             hint="accumulate_grad_batches=1 and larger batches.",
         )
+
+
+def _accumulation(adapter: Adapter, config: TrainerConfig, spec: TrainSpec) -> str:
+    """Return what asks for accumulation, in words, or nothing."""
+    given = (*spec.callbacks, *config.callbacks)
+    schedules = [one for one in given if isinstance(one, GradientAccumulationSchedule)]
+    number = config.accumulate_grad_batches
+    if not schedules:
+        return "" if number == 1 else f"accumulate_grad_batches={number}"
+    if Feature.ACCUMULATION not in adapter.features:
+        raise refuse(adapter, Feature.ACCUMULATION, "GradientAccumulationSchedule", "leave it out.")
+    if number != 1 or len(schedules) > 1:
+        other = f"accumulate_grad_batches={number}" if number != 1 else "another one"
+        raise ConfigError(
+            f"GradientAccumulationSchedule and {other} both say how many batches to accumulate.", hint="give one."
+        )
+    return "GradientAccumulationSchedule"

@@ -99,6 +99,14 @@ class Mean:
         self._total = term if self._total is None else self._total.to(term.device) + term
         self._weight += weight
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sum and the weight."""
+        return {"total": self._total, "weight": self._weight}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what ``state_dict`` returned."""
+        self._total, self._weight = state["total"], state["weight"]
+
     def compute(self) -> float | None:
         """Return the mean, or None if nothing was added."""
         return None if self._total is None else (self._total / self._weight).item()
@@ -116,10 +124,17 @@ class StageMetric(Protocol):
     def compute(self) -> Any:
         """Return the value: a scalar, or a mapping of names to scalars."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what it has measured, for a checkpoint."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what ``state_dict`` returned."""
+
 
 class _Torchmetric:
     def __init__(self, metric: Any) -> None:
         self._metric = metric
+        metric.persistent(mode=True)  # else its state_dict is empty
 
     def reset(self, device: torch.device) -> None:
         self._metric.to(device)
@@ -130,6 +145,12 @@ class _Torchmetric:
 
     def compute(self) -> Any:
         return self._metric.compute()
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self._metric.state_dict())
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._metric.load_state_dict(state)
 
 
 class _IgniteMetric:
@@ -150,6 +171,12 @@ class _IgniteMetric:
     def compute(self) -> Any:
         return self._metric.compute()
 
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self._metric.state_dict())
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._metric.load_state_dict(state)
+
 
 class _Function:
     def __init__(self, name: str, function: Callable[[Any, Any], Tensor | float]) -> None:
@@ -166,6 +193,12 @@ class _Function:
 
     def compute(self) -> float | None:
         return self._mean.compute()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._mean.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._mean.load_state_dict(state)
 
 
 _LIBRARIES: dict[str, type[_Torchmetric | _IgniteMetric]] = {
@@ -195,80 +228,6 @@ def stage_metric(name: str, given: MetricLike) -> StageMetric:
         f" got {given!r}, a {type(given).__name__}.",
         hint='metrics={"acc": metric("accuracy", num_classes=10)}',
     )
-
-
-class StageMeter:
-    """Everything one stage measures in an epoch, under its prefix: the loss, the logged values, the metrics.
-
-    Args:
-        prefix: ``"train"``, ``"val"`` or ``"test"``.
-        metrics: The spec's metrics by name; the meter works on copies.
-    """
-
-    def __init__(self, prefix: str, metrics: Mapping[str, MetricLike]) -> None:
-        self.prefix = prefix
-        self._metrics = {name: stage_metric(name, given) for name, given in metrics.items()}
-        self._measured = list(self._metrics.values())
-        self._reserved = reserved(prefix, metrics)
-        self._loss = Mean()
-        self._logged: dict[str, Mean] = {}
-        self._updated = False
-
-    def reset(self, device: torch.device) -> None:
-        """Start an epoch."""
-        self._loss.reset()
-        self._logged.clear()
-        self._updated = False
-        for measured in self._measured:
-            measured.reset(device)
-
-    def add_loss(self, loss: Tensor, weight: int) -> None:
-        """Take the loss of a batch of ``weight`` samples."""
-        self._loss.add(loss, weight)
-
-    def add_output(self, output: Any, target: Any, weight: int) -> None:
-        """Take what the model gave and what it should have given for a batch, ``weight`` samples."""
-        if self._measured:
-            self._updated = True
-            output = detached(output)
-            for measured in self._measured:
-                measured.update(output, target, weight)
-
-    def add_values(self, values: Mapping[str, Tensor | float], weight: int) -> None:
-        """Take further values of a batch, each under its name.
-
-        Raises:
-            SpecError: If a value has the name of a metric or is not a number.
-        """
-        for name, value in values.items():
-            self.log(name, value, weight)
-
-    def log(self, name: str, value: Tensor | float, weight: int) -> None:
-        """Take one value of a batch under ``name``."""
-        mean = self._logged.get(name)
-        if mean is None:
-            if full_name(self.prefix, name) in self._reserved:
-                raise clash(full_name(self.prefix, name))
-            mean = self._logged[name] = Mean()
-        mean.add(as_number(name, value), weight)
-
-    def compute(self) -> dict[str, float]:
-        """Return all values of the epoch under their full names; what was never fed is left out."""
-        found: dict[str, float] = {}
-        for name, value in self._computed():
-            full = full_name(self.prefix, name)
-            if full in found:
-                raise clash(full)
-            if value is not None:
-                found[full] = float(value)
-        return found
-
-    def _computed(self) -> Iterator[tuple[str, Any]]:
-        yield LOSS, self._loss.compute()
-        for name, mean in self._logged.items():
-            yield name, mean.compute()
-        for name, measured in self._metrics.items() if self._updated else ():
-            yield from _scalars(name, measured.compute())
 
 
 def full_name(prefix: str, name: str) -> str:
@@ -304,6 +263,11 @@ def as_number(name: str, value: Any) -> Any:
     )
 
 
+def as_float32(value: Tensor | float) -> float:
+    """Return the number that ``value`` is in float32, read from its device."""
+    return torch.as_tensor(value, dtype=torch.float32).item()
+
+
 def detached(output: Any) -> Any:
     """Return ``output`` without its graph, through the usual containers."""
     if isinstance(output, Tensor):
@@ -315,11 +279,11 @@ def detached(output: Any) -> Any:
     return output
 
 
-def _scalars(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+def scalars(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     """Yield the scalars of a metric's value; a vector becomes ``name_0``, ``name_1`` and so on."""
     if isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _scalars(f"{name}_{key}", item)
+            yield from scalars(f"{name}_{key}", item)
     elif isinstance(value, Tensor) and value.ndim == 1 and value.numel() > 1:
         for index, item in enumerate(value.tolist()):
             yield f"{name}_{index}", item

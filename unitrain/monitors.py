@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from unitrain.callbacks import Decider
 from unitrain.metrics import LOSS
 from unitrain.optimization import unknown_monitor
 
@@ -34,13 +35,21 @@ def require_monitors(
     validates = validates and not _never_validates(config)
     stages = ("train", "val") if validates else ("train",)
     logged = {f"{stage}/{name}" for stage in stages for name in (LOSS, *(spec.metrics or {}))}
-    anything = watched or bool(spec.callbacks) or spec.training_step is not None
+    loggers = [one for one in spec.callbacks if not isinstance(one, Decider)]
+    anything = watched or bool(loggers) or spec.training_step is not None
     anything = anything or (validates and spec.validation_step is not None)
-    for rule in rules:
-        if rule.monitor is None or any(_same(rule.monitor, name) for name in logged):
+    never = set() if validates else {f"val/{name}" for name in (LOSS, *(spec.metrics or {}))}
+    for monitor in [*(rule.monitor for rule in rules), *_monitors_of_callbacks(spec, config)]:
+        if monitor is None or any(_same(monitor, name) for name in logged):
             continue
-        if not anything or (not validates and rule.monitor == f"val/{LOSS}"):
-            raise unknown_monitor(rule.monitor, logged)
+        if not anything or monitor in never:
+            raise unknown_monitor(monitor, logged)
+
+
+def _monitors_of_callbacks(spec: TrainSpec, config: TrainerConfig) -> list[str | None]:
+    """Return what callbacks watch, but for those that are content to wait for it."""
+    deciders = [one for one in (*spec.callbacks, *config.callbacks) if isinstance(one, Decider)]
+    return [getattr(one, "monitor", None) for one in deciders if getattr(one, "strict", True)]
 
 
 def _never_validates(config: TrainerConfig) -> bool:

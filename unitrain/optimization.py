@@ -203,12 +203,12 @@ def _schedule(name: str, optimizers: Mapping[str, Optimizer], given: Any) -> Sch
             f"the scheduler of {name!r} could not be made from its optimizer: {error}",
             hint="LRSchedule(partial(torch.optim.lr_scheduler.StepLR, step_size=2))",
         ) from error
-    schedule = Schedule(name, scheduler, rule)
-    if not callable(getattr(scheduler, "step", None)):
+    if not isinstance(scheduler, LRScheduler):
         raise SpecError(
             f"LRSchedule(factory=) must return a torch scheduler; it returned {scheduler!r}.",
             hint="LRSchedule(partial(torch.optim.lr_scheduler.StepLR, step_size=2))",
         )
+    schedule = Schedule(name, scheduler, rule)
     _check_monitor(schedule)
     return schedule
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from unitrain.batch import batch_size, describe
+from unitrain.checkpoint.snapshot import Progress, capture, gradients, position, take_up, write_all
 from unitrain.context import RunContext
 from unitrain.data import Batches
 from unitrain.errors import SpecError, UnitrainError, did_you_mean
 from unitrain.events import Event
 from unitrain.limits import StopRule, ValidationRule
-from unitrain.metrics import StageMeter, as_number
+from unitrain.meter import StageMeter
+from unitrain.metrics import LOSS, as_float32, as_number
+from unitrain.precision import converted, within
 from unitrain.protocol import Stage
 from unitrain.rng import RngSnapshot
 from unitrain.step import EvalStep, TrainStep, predict
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from unitrain.data import DataSource
+    from unitrain.precision import Context
     from unitrain.protocol import EvalJob, FitJob
     from unitrain.step import Primitives
 
@@ -43,10 +47,12 @@ class Program(RunContext):
     Attributes:
         meter: The meter of the running stage.
         weight: The size of the running batch; None between batches.
+        context: Makes what surrounds a forward pass, or None.
     """
 
     meter: StageMeter
     weight: int | None = None
+    context: Context = None
 
     def log(self, name: str, value: Tensor | float) -> None:
         """Log a value: into the epoch's mean within a batch, at once elsewhere."""
@@ -54,6 +60,11 @@ class Program(RunContext):
             self.hub.publish({self.name_of(self.meter.prefix, name): float(as_number(name, value))})
         else:
             self.meter.log(name, value, self.weight)
+
+    def batch_values(self) -> dict[str, float]:
+        """Read the loss and the logged values of the running training batch from the device."""
+        loss = {} if self.state.loss is None else {f"train/{LOSS}": as_float32(self.state.loss)}
+        return {**loss, **self.meter.batch_values()}
 
     def backward(self, loss: Tensor) -> None:  # noqa: ARG002 - refused as a whole
         """Refuse: there is nothing to train."""
@@ -88,15 +99,21 @@ class FitProgram(Program):
         super().__init__(job.hub, job.spec, job.config, job.optimizers, native)
         self._device = job.device
         self._schedules = job.schedules
+        self.context, self.scaler = primitives.context, primitives.scaler
         self.meter = self._train_meter = StageMeter("train", job.spec.metrics or {})
         self._step = TrainStep(job, primitives, self.meter)
         self._stop = StopRule(job.config, job.hub)
-        self.batches = Batches(job.train, lambda: self.state.epoch)
+        self._job = job
+        self._resume = resume = job.resume
+        self._midway = resume is not None and resume.midway
+        start = None if resume is None or not resume.midway else position(job.train, resume)
+        self.batches = Batches(converted(job.train, job.config.precision), lambda: self.state.epoch, start)
         self.validation = None if job.val is None else Evaluation(self, job.val, Stage.VAL, job.device)
-        length = self.batches.length if self.batches.sized else None
-        self._validate_when = None if job.val is None else ValidationRule(job.config, length)
-        self._index = 0
-        self._epochs_done = 0
+        self._validate_when = None if job.val is None else ValidationRule(job.config, job.train.length)
+        self._index = 0 if resume is None else resume.in_epoch
+        self._epochs_done = 0 if resume is None else resume.epochs_done
+        self._was_last = False
+        self._cut: dict[str, Any] | None = None
 
     def fit_start(self) -> None:
         """Begin. A model in eval mode is put into train mode; submodules that the user froze stay frozen."""
@@ -104,9 +121,18 @@ class FitProgram(Program):
             self.model.train()
         self._stop.start()
         self.hub.fire(Event.FIT_START)
+        if self._resume is not None:
+            take_up(self._resume, self._job)
+            if self.scaler is not None and self._resume.scaler is not None:
+                self.scaler.load_state_dict(self._resume.scaler)
 
     def epoch_start(self) -> None:
-        """Begin an epoch."""
+        """Begin an epoch, or go on with the one that a checkpoint was written in."""
+        if self._midway and self._resume is not None:
+            self._midway = False
+            self._train_meter.reset(self._device)
+            self._train_meter.load_state_dict(self._resume.meter or {})
+            return
         self.state.epoch = self._epochs_done
         self.hub.epoch_metrics = {}
         self._train_meter.reset(self._device)
@@ -120,6 +146,7 @@ class FitProgram(Program):
             RuntimeError: If user code lets a StopIteration out; both backends would take it for the end of the epoch.
         """
         self.weight = weight = batch_size(batch)
+        self._train_meter.batch_start()
         try:
             self.hub.fire(Event.BATCH_START)
             self._step.run(batch, weight, self._index, self.last)
@@ -173,19 +200,51 @@ class FitProgram(Program):
             stopping=self.stopping,
         )
 
+    def batch_done(self) -> None:
+        """Take note that a batch and its validation are over; write the checkpoints that were asked for meanwhile."""
+        if self.hub.saves and not self._was_last and not self.stopping:
+            self.write_saves()
+
+    def write_saves(self) -> None:
+        """Write the checkpoints that were asked for."""
+        content = self._cut or capture(self._job, self._progress(midway=not (self._was_last or self.at_rest)))
+        write_all(self.hub, content)
+
+    def _progress(self, *, midway: bool) -> Progress:
+        pending = midway and (not self.spec.automatic_optimization or self._index % self.accumulate_grad_batches)
+        at_iter, ahead = self.batches.at_iter, self.batches.before_ahead
+        return Progress(
+            epochs_done=self._epochs_done,
+            in_epoch=self._index,
+            midway=midway,
+            meter=self._train_meter.state_dict() if midway else None,
+            rng=self._job.train.snapshot().state_dict(),
+            rng_at_iter=at_iter.state_dict() if midway and at_iter else None,
+            rng_before_ahead=ahead.state_dict() if midway and ahead else None,
+            gradients=gradients(self.model) if pending else None,
+            scaler=None if self.scaler is None else self.scaler.state_dict(),
+        )
+
     def epoch_end(self) -> None:
         """End an epoch: publish what was measured, call the handlers, step the schedulers that wait for a metric."""
+        if not self._was_last:  # cut short by a stop: a checkpoint goes on after the last batch, not after the epoch
+            self._cut = capture(self._job, self._progress(midway=True))
         self._epochs_done += 1
         self.hub.publish(self._train_meter.compute())
         self.hub.fire(Event.EPOCH_END)
-        awaiting_validation = self.validation is not None and not self.validation.has_run
+        awaiting_validation = self.validation is not None and not self.hub.occurred(Event.VAL_END)
         for schedule in self._schedules:
             schedule.after_epoch(self.hub, awaiting_validation=awaiting_validation)
         self.hub.decide()
+        if self.hub.saves:
+            self.write_saves()
 
     def fit_end(self) -> None:
         """End."""
         self.hub.fire(Event.FIT_END)
+        self.at_rest = True
+        if self.hub.saves:
+            self.write_saves()
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of ``loss``, in manual optimization."""
@@ -222,7 +281,6 @@ class Evaluation:
 
     Attributes:
         batches: What the backend's evaluation loop iterates.
-        has_run: Whether it has run to its end at least once.
 
     Args:
         program: The run it belongs to.
@@ -238,11 +296,11 @@ class Evaluation:
         self._start, self._batch_start, self._batch_end, self._end = _EVENTS[stage]
         self._generators = source.generators
         self._meter = StageMeter(stage.value, program.spec.metrics or {})
-        self._step: Callable[[Any, int], Any] = EvalStep(program.spec, self._meter).run
+        self._step: Callable[[Any, int], Any] = EvalStep(program.spec, self._meter, program.context).run
         if stage is Stage.PREDICT:
-            self._step = lambda batch, _: predict(program.spec, batch)
-        self.batches = Batches(source, lambda: program.state.epoch)
-        self.has_run = False
+            predict_in_context = within(program.context, predict)
+            self._step = lambda batch, _: predict_in_context(program.spec, batch)
+        self.batches = Batches(converted(source, program.config.precision), lambda: program.state.epoch)
 
     def start(self) -> None:
         """Begin."""
@@ -267,10 +325,8 @@ class Evaluation:
 
     def end(self) -> None:
         """End: publish what was measured and forget what was drawn."""
-        self.has_run = True
         hub = self._program.hub
-        if self._stage is not Stage.PREDICT:
-            hub.publish(self._meter.compute())
+        hub.publish(self._meter.compute())
         hub.fire(self._end)
         self._program.meter = self._outer
         self._rng.restore()
@@ -285,10 +341,12 @@ class EvalProgram(Program):
     Args:
         job: What to evaluate.
         native: The real backend object, for handlers.
+        context: Makes what surrounds a forward pass, or None.
     """
 
-    def __init__(self, job: EvalJob, native: Any) -> None:
+    def __init__(self, job: EvalJob, native: Any, context: Context) -> None:
         super().__init__(job.hub, job.spec, job.config, {}, native)
+        self.context = context
         self.meter = StageMeter(job.stage.value, {})
         self.evaluation = Evaluation(self, job.data, job.stage, job.device)
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import torch
     from torch.optim import Optimizer
 
+    from unitrain.callbacks import Callback
+    from unitrain.checkpoint.snapshot import Progress
     from unitrain.config import TrainerConfig
     from unitrain.data import DataSource
     from unitrain.events import Event, EventHub
@@ -35,6 +37,7 @@ class Feature(StrEnum):
     CLIPPING = "gradient clipping"
     NATIVE_ARGUMENTS = "native arguments"
     NATIVE_CALLBACKS = "native callbacks"
+    AUTOMATIC_CALLBACKS = "native callbacks that insist on Lightning's automatic optimization"
     GPU = "one GPU"
     PRECISION = "precision other than 32-true"
     COMPILE = "torch.compile"
@@ -77,6 +80,9 @@ class FitJob:
         optimizers: By name.
         schedules: The learning-rate schedules.
         device: Where it runs.
+        callbacks: unitrain's callbacks by the name under which a checkpoint keeps their state.
+        resume: Where an earlier run stood, if this one goes on with it; model, optimizers, schedules, hub and callbacks
+            have been brought there already.
     """
 
     spec: TrainSpec
@@ -87,6 +93,8 @@ class FitJob:
     optimizers: Mapping[str, Optimizer]
     schedules: Sequence[Schedule]
     device: torch.device
+    callbacks: Mapping[str, Callback]
+    resume: Progress | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

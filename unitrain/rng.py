@@ -58,6 +58,36 @@ class RngSnapshot:
         self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
         self._others = [(generator, generator.get_state()) for generator in generators]
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states as tensors and plain values, for a checkpoint."""
+        version, words, gauss = self._python
+        numpy = None
+        if self._numpy is not None:
+            name, keys, position, has_gauss, cached = self._numpy
+            numpy = [name, [int(key) for key in keys], int(position), int(has_gauss), float(cached)]
+        return {
+            "python": [version, list(words), gauss],
+            "numpy": numpy,
+            "cpu": self._cpu,
+            "cuda": list(self._cuda),
+            "others": [state for _, state in self._others],
+        }
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any], generators: Iterable[torch.Generator] = ()) -> RngSnapshot:
+        """Return the snapshot that ``state`` was taken from; ``generators`` are the further ones, in their order."""
+        snapshot = cls(generators)
+        snapshot._load(state)
+        return snapshot
+
+    def _load(self, state: dict[str, Any]) -> None:
+        version, words, gauss = state["python"]
+        self._python = (version, tuple(words), gauss)
+        self._numpy = None if state["numpy"] is None else tuple(state["numpy"])
+        self._cpu = state["cpu"]
+        self._cuda = state["cuda"]
+        self._others = [(one, saved) for (one, _), saved in zip(self._others, state["others"], strict=True)]
+
     def restore(self) -> None:
         """Put every generator back."""
         random.setstate(self._python)

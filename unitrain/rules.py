@@ -168,6 +168,14 @@ def sequence(value: Any) -> tuple[Any, ...]:
     raise Refusal("a sequence", "[...]")
 
 
+def trackers(value: Any) -> tuple[Any, ...]:
+    """Accept a sequence of objects that take rows."""
+    found = sequence(value)
+    if all(callable(getattr(one, "log_metrics", None)) and not isinstance(one, type) for one in found):
+        return found
+    raise Refusal("a sequence of objects with log_metrics(metrics, step)", 'loggers=[CSVLogger("runs")]')
+
+
 def native(value: Any) -> Any:
     """Accept a mapping of names to mappings of arguments."""
     if value is None:

@@ -16,11 +16,14 @@ from unitrain.errors import SpecError
 from unitrain.events import Event
 from unitrain.metrics import LOSS
 from unitrain.optimization import needs_closure
+from unitrain.precision import outside, within
 
 if TYPE_CHECKING:
+    from torch.amp import GradScaler
     from torch.optim import Optimizer
 
-    from unitrain.metrics import StageMeter
+    from unitrain.meter import StageMeter
+    from unitrain.precision import Context
     from unitrain.protocol import FitJob
     from unitrain.spec import TrainSpec
 
@@ -29,7 +32,15 @@ _PAIR = 2
 
 
 class Primitives(Protocol):
-    """What a backend does within a step."""
+    """What a backend does within a step; with a scaled loss, all that the scaling needs.
+
+    Attributes:
+        context: Makes what surrounds a forward pass, or None.
+        scaler: Scales the loss, or None.
+    """
+
+    context: Context
+    scaler: GradScaler | None
 
     def zero_grad(self, optimizer: Optimizer) -> None:
         """Clear the gradients."""
@@ -42,6 +53,9 @@ class Primitives(Protocol):
 
     def step(self, optimizer: Optimizer, closure: Callable[[], Tensor] | None = None) -> None:
         """Step ``optimizer``; with a closure, let it evaluate the closure as often as it likes."""
+
+    def update(self) -> None:
+        """Let the scale of the loss follow the steps of the batch; called only if there is a scaler."""
 
 
 class TrainStep:
@@ -65,12 +79,21 @@ class TrainStep:
         self._schedules = job.schedules
         self._clip_value = job.config.gradient_clip_val
         self._clip_algorithm = job.config.gradient_clip_algorithm
-        self._accumulate = job.config.accumulate_grad_batches
         self._optimizer = next(iter(job.optimizers.values()))
         self._name = next(iter(job.optimizers))
         self._stepped = False
+        self._scaled = primitives.scaler is not None
+        self._outside = outside(job.config.precision, job.device)
+        self._model = within(primitives.context, job.spec.model)
+        self._loss = within(primitives.context, job.spec.loss)
+        self._training_step = within(primitives.context, job.spec.training_step)
         self.loss: Tensor | None = None
         self.run = self._choose()
+
+    @property
+    def _accumulate(self) -> int:
+        """Batches per optimizer step, which a callback may change from epoch to epoch."""
+        return self._hub.context.accumulate_grad_batches  # type: ignore[union-attr]
 
     def _choose(self) -> Callable[[Any, int, int, bool], None]:
         if not self._spec.automatic_optimization:
@@ -79,13 +102,16 @@ class TrainStep:
 
     def _plain(self, batch: Any, weight: int, index: int, last: bool) -> None:
         """Run batch number ``index`` (from 0) of the epoch; ``last`` says whether it is the epoch's last."""
-        if index % self._accumulate == 0:
+        accumulate = self._accumulate
+        if index % accumulate == 0:
             self._primitives.zero_grad(self._optimizer)
         loss = self._forward(batch, weight)
-        self._backward(loss if self._accumulate == 1 else loss / self._accumulate)
-        if last or (index + 1) % self._accumulate == 0:
+        self._backward(loss if accumulate == 1 else loss / accumulate)
+        if last or (index + 1) % accumulate == 0:
             self._clip(self._optimizer)
             self._primitives.step(self._optimizer)
+            if self._scaled:
+                self._primitives.update()
             self._hub.state.step += 1
             self._after_step(self._name)
 
@@ -110,19 +136,23 @@ class TrainStep:
     def _manual(self, batch: Any, weight: int, index: int, last: bool) -> None:  # noqa: ARG002 - one signature
         self._stepped = False
         self.loss = None
-        step = self._spec.training_step
-        assert step is not None  # noqa: S101 - TrainSpec.require_fit
-        result = step(self._hub.context, batch)
+        result = self._training_step(self._hub.context, batch)
+        if self._scaled:
+            self._primitives.update()
         if result is not None:
             self._read(result, weight)
 
     def manual_backward(self, loss: Tensor) -> None:
         """Add the gradients of ``loss``, for a manual training step."""
-        self._backward(loss)
+        with self._outside():
+            self._backward(loss)
 
     def manual_step(self, name: str) -> None:
         """Clip, step and clear one optimizer, for a manual training step."""
-        optimizer = self._optimizers[name]
+        with self._outside():
+            self._manual_step(name, self._optimizers[name])
+
+    def _manual_step(self, name: str, optimizer: Optimizer) -> None:
         self._clip(optimizer)
         self._primitives.step(optimizer)
         if not self._stepped:
@@ -149,10 +179,10 @@ class TrainStep:
         """Return the loss of ``batch``; measure it unless ``weight`` is None."""
         spec = self._spec
         if spec.training_step is not None:
-            return self._read(spec.training_step(spec.model, batch), weight)
+            return self._read(self._training_step(spec.model, batch), weight)
         inputs, target = unpack(batch)
-        output = spec.model(inputs)
-        loss: Tensor = spec.loss(output, target)  # type: ignore[misc]
+        output = self._model(inputs)
+        loss: Tensor = self._loss(output, target)
         if weight is not None:
             self._meter.add_output(output, target, weight)
             self._measure(loss, weight)
@@ -185,10 +215,14 @@ class EvalStep:
     Args:
         spec: What to evaluate.
         meter: Takes what the step measures.
+        context: Makes what surrounds a forward pass, or None.
     """
 
-    def __init__(self, spec: TrainSpec, meter: StageMeter) -> None:
+    def __init__(self, spec: TrainSpec, meter: StageMeter, context: Context = None) -> None:
         self._spec = spec
+        self._model = within(context, spec.model)
+        self._loss = within(context, spec.loss)
+        self._validation_step = within(context, spec.validation_step)
         self._meter = meter
 
     def run(self, batch: Any, weight: int) -> None:
@@ -196,9 +230,9 @@ class EvalStep:
         spec = self._spec
         if spec.validation_step is None:
             inputs, target = unpack(batch)
-            self._measure(spec.model(inputs), target, weight)
+            self._measure(self._model(inputs), target, weight)
             return
-        result = spec.validation_step(spec.model, batch)
+        result = self._validation_step(spec.model, batch)
         if isinstance(result, Mapping):
             self._read(dict(result), weight)
         elif isinstance(result, Tensor):
@@ -221,8 +255,8 @@ class EvalStep:
         measure_values(self._meter, values, weight)
 
     def _measure(self, output: Any, target: Any, weight: int) -> None:
-        if self._spec.loss is not None:
-            self._meter.add_loss(self._spec.loss(output, target), weight)
+        if self._loss is not None:
+            self._meter.add_loss(self._loss(output, target), weight)
         self._meter.add_output(output, target, weight)
 
 

@@ -9,23 +9,27 @@ import torch
 from torch import nn
 
 from unitrain.batch import to_device
-from unitrain.callbacks import Callback, ProgressBar, register
+from unitrain.callbacks import Callback, History, ModelCheckpoint, ProgressBar, named, register
+from unitrain.checkpoint.resume import find_checkpoint, resumed
+from unitrain.checkpoint.snapshot import load_model
 from unitrain.config import TrainerConfig, TrainerOptions
-from unitrain.environment import choose_device, torch_switches
+from unitrain.environment import choose_device, compiled, torch_switches
 from unitrain.errors import ConfigError, SpecError, did_you_mean, refuse_unknown
 from unitrain.events import Event, EventHub
 from unitrain.explain import explain
-from unitrain.features import refuse, require_config
+from unitrain.features import refuse, require_config, sorted_callbacks
 from unitrain.jobs import eval_job, fit_job
 from unitrain.limits import MAX_EPOCHS, StopRule
+from unitrain.loggers.dispatch import Tracking
 from unitrain.protocol import Feature, Stage
 from unitrain.registry import adapter_names, find_adapter
 from unitrain.result import FitResult
-from unitrain.rng import seed_everything
+from unitrain.rng import preserved_rng, seed_everything
 from unitrain.spec import TrainSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from torch import Tensor
     from torch.optim import Optimizer
@@ -65,12 +69,13 @@ class UnifiedTrainer:
         self._adapter = find_adapter(framework)
         _check_native_names(self.config, self._adapter)
         require_config(self._adapter, self.config)
-        self._own, self._native_callbacks = self._sorted_callbacks(self.config.callbacks)
+        self._own, self._native_callbacks = sorted_callbacks(self._adapter, self.config.callbacks)
         self._hub = EventHub()
         self._next: Run | None = None
         self._last: Run | None = None
         self._spec: TrainSpec | None = None
         self._optimizers: Mapping[str, Optimizer] = {}
+        self._busy = False
 
     # --- running ------------------------------------------------------------------------------------------------------
 
@@ -94,17 +99,31 @@ class UnifiedTrainer:
         self._require(spec, ckpt_path)
         device = choose_device(self.config)
         data = train_dataloaders, val_dataloaders
+        history, tracking = History(), Tracking(self.config.loggers, self.config.log_every_n_steps)
+        callbacks = named((history, tracking, *sorted_callbacks(self._adapter, spec.callbacks)[0], *self._own))
         with (
             self._running(spec) as run,
-            fit_job(self._adapter, self.config, self._hub, spec=spec, data=data, device=device) as job,
+            fit_job(
+                self._adapter, self.config, self._hub, spec=spec, data=data, device=device, callbacks=callbacks
+            ) as job,
         ):
             self._hub.begin()
             self._hub.epoch_length = job.train.length
+            self._hub.validates = job.val is not None
+            for callback in callbacks.values():
+                callback.reset_state()
             self._optimizers = job.optimizers
-            recorder = _Recorder()
-            with self._listening(recorder), self._listening(self._bar(spec)):
-                run.fit(job)
-            return self._result(run, recorder.history)
+            ready = job if ckpt_path is None else resumed(job, self._checkpoint(ckpt_path))
+            tracked = tracking if self.config.loggers else Callback()
+            with (
+                tracking,
+                self._listening(history),
+                self._listening(self._bar(spec)),
+                self._listening(tracked),
+                torch.enable_grad(),
+            ):
+                run.fit(ready)
+            return self._result(run, history.rows, callbacks.values())
 
     def train(
         self, model: TrainSpec | nn.Module, train_dataloaders: Any, val_dataloaders: Any = None, **spec: Any
@@ -210,8 +229,11 @@ class UnifiedTrainer:
         """The optimizers of the last fit, by name."""
         return self._optimizers
 
-    def save_checkpoint(self, path: Any) -> None:
-        """Write a portable checkpoint."""
+    def save_checkpoint(self, path: str | Path) -> None:
+        """Write a portable checkpoint: at once after a fit, when the running batch is done in a handler."""
+        if Feature.CHECKPOINTS in self._adapter.features:
+            self._context("save_checkpoint").save_checkpoint(path)
+            return
         raise refuse(
             self._adapter,
             Feature.CHECKPOINTS,
@@ -230,12 +252,11 @@ class UnifiedTrainer:
                 )
             raise SpecError(f"the first argument must be a TrainSpec; got a {shown}.", hint="TrainSpec(model=..., ...)")
         if ckpt_path is not None and Feature.CHECKPOINTS not in self._adapter.features:
-            raise refuse(
-                self._adapter,
-                Feature.CHECKPOINTS,
-                f"ckpt_path={str(ckpt_path)!r}",
-                "model.load_state_dict(torch.load(path))",
-            )
+            way_out = "model.load_state_dict(unitrain.load_weights(path))"
+            raise refuse(self._adapter, Feature.CHECKPOINTS, f"ckpt_path={str(ckpt_path)!r}", way_out)
+
+    def _checkpoint(self, given: str | Path) -> Path:
+        return find_checkpoint(given, self._own, self._hub.saved)
 
     def _evaluate(self, spec: TrainSpec, dataloaders: Any, stage: Stage, ckpt_path: Any) -> dict[str, float]:
         with self._evaluating(spec, dataloaders, stage, ckpt_path) as (run, job):
@@ -245,41 +266,59 @@ class UnifiedTrainer:
     @contextmanager
     def _evaluating(self, spec: TrainSpec, data: Any, stage: Stage, ckpt_path: Any) -> Iterator[tuple[Run, EvalJob]]:
         self._require(spec, ckpt_path)
-        device = choose_device(self.config)
+        device, before = choose_device(self.config), self._hub.context
         with (
+            preserved_rng(),
             self._running(spec) as run,
             eval_job(self.config, self._hub, spec=spec, data=data, stage=stage, device=device) as job,
         ):
+            if ckpt_path is not None:
+                load_model(self._checkpoint(ckpt_path), spec.model)
             yield run, job
+            self._hub.context = before  # what is saved afterwards is the fit
 
     @contextmanager
     def _running(self, spec: TrainSpec) -> Iterator[Run]:
-        """Set the stage for one run: callbacks listening, switches set, seed sown; any error announced once."""
+        """Set the stage for one run: callbacks listening, switches set, seed sown; any error announced once.
+
+        Raises:
+            ConfigError: If this trainer is in the middle of a run.
+        """
+        if self._busy:
+            raise ConfigError(
+                "this trainer is in the middle of a run, and it has one state and one clock.",
+                hint="make another UnifiedTrainer for what runs within a handler.",
+            )
         with ExitStack() as stack:
+            self._busy = True
+            stack.callback(setattr, self, "_busy", False)
+            modes = [(module, module.training) for module in spec.model.modules()]
             self._spec = spec
-            own, native = self._sorted_callbacks(spec.callbacks)
+            own, native = sorted_callbacks(self._adapter, spec.callbacks)
             self._last = run = self._take(native)
             self._hub.context = None
             self._hub.epoch_metrics = {}
             for callback in (*own, *self._own):
                 stack.enter_context(self._listening(callback))
             stack.enter_context(torch_switches(self.config))
+            stack.enter_context(compiled(spec.model, self.config))
             if self.config.seed is not None:
                 seed_everything(self.config.seed)
             try:
                 yield run
             except BaseException as error:
                 self._announce(error)
+                for module, training in modes:
+                    module.training = training
                 raise
 
     @contextmanager
     def _listening(self, callback: Callback) -> Iterator[None]:
-        handlers = register(self._hub, callback)
+        registrations = register(self._hub, callback)
         try:
             yield
         finally:
-            for handler in handlers:
-                self._hub.off(handler)
+            self._hub.remove(registrations)
 
     def _bar(self, spec: TrainSpec) -> Callback:
         given = any(isinstance(callback, ProgressBar) for callback in (*spec.callbacks, *self._own))
@@ -310,40 +349,15 @@ class UnifiedTrainer:
         except Exception as second:  # noqa: BLE001 - the first error is the one to raise
             error.add_note(f"unitrain: a handler of EXCEPTION failed too: {second!r}")
 
-    def _sorted_callbacks(self, callbacks: Sequence[Any]) -> tuple[list[Callback], list[Any]]:
-        own: list[Callback] = []
-        native: list[Any] = []
-        for callback in callbacks:
-            if isinstance(callback, Callback):
-                own.append(callback)
-            elif Feature.NATIVE_CALLBACKS in self._adapter.features and self._adapter.accepts_callback(callback):
-                native.append(callback)
-            else:
-                raise self._foreign(callback)
-        return own, native
-
-    def _foreign(self, callback: object) -> Exception:
-        name = getattr(callback, "__name__", type(callback).__name__)
-        package = type(callback).__module__.partition(".")[0]
-        if package in self._adapter.packages and Feature.NATIVE_CALLBACKS in self._adapter.features:
-            return SpecError(
-                f"{name} of {package} cannot be attached without further arguments.",
-                hint="attach it to the object that trainer.create_trainer() returns.",
-            )
-        hint = "subclass unitrain.Callback, or use trainer.on(event, handler)."
-        if package in _FRAMEWORKS:
-            return refuse(self._adapter, Feature.NATIVE_CALLBACKS, f"the callback {name} of {package}", hint)
-        return SpecError(f"a callback must be a unitrain.Callback or a native one; got {callback!r}.", hint=hint)
-
     def _context(self, method: str) -> RunContext:
         context = self._hub.context
-        if context is None:
+        if context is None or (context.at_rest and method != "save_checkpoint"):
             raise ConfigError(
                 f"trainer.{method}() acts on a running fit, and none is running.", hint="call it in a handler."
             )
         return context
 
-    def _result(self, run: Run, history: list[dict[str, float]]) -> FitResult:
+    def _result(self, run: Run, history: list[dict[str, float]], callbacks: Iterable[Callback]) -> FitResult:
         state, hub = self._hub.state, self._hub
         stopped = StopRule(self.config, hub).granted(len(history))
         return FitResult(
@@ -354,21 +368,12 @@ class UnifiedTrainer:
             stopped_by=hub.stop_reason if stopped and hub.stop_reason else MAX_EPOCHS,
             framework=self._adapter.name,
             native=run.native,
+            best_checkpoint=next((one.best_model_path for one in callbacks if isinstance(one, ModelCheckpoint)), None),
+            last_checkpoint=hub.saved,
         )
 
 
 _CPU = torch.device("cpu")
-_FRAMEWORKS = ("ignite", "lightning", "pytorch_lightning")
-
-
-class _Recorder(Callback):
-    """Writes the history, one row an epoch."""
-
-    def __init__(self) -> None:
-        self.history: list[dict[str, float]] = []
-
-    def on_epoch_end(self, run: RunContext) -> None:
-        self.history.append({"epoch": run.state.epoch, "step": run.state.step, **run.hub.epoch_metrics})
 
 
 def _check_native_names(config: TrainerConfig, adapter: Adapter) -> None:

@@ -7,19 +7,21 @@ import sys
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from unitrain.errors import ConfigError
+from unitrain.precision import forward_context
 from unitrain.program import EvalProgram, FitProgram
 from unitrain.protocol import Feature, Translation
-from unitrain_ignite._compat import REQUIRES, Engine, Metric, quietly
+from unitrain_ignite._compat import REQUIRES, Engine, Events, Metric, quietly
 from unitrain_ignite.events import EVENTS, UNMAPPED
 from unitrain_ignite.module import Evaluator, TrainingLoop
 from unitrain_ignite.options import OPTIONS
-from unitrain_ignite.primitives import TorchPrimitives
+from unitrain_ignite.primitives import torch_primitives
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import torch
 
+    from unitrain.checkpoint.snapshot import Progress
     from unitrain.config import TrainerConfig
     from unitrain.events import Event
     from unitrain.protocol import EvalJob, FitJob
@@ -40,9 +42,13 @@ class IgniteAdapter:
             Feature.CLOSURE_OPTIMIZERS,
             Feature.ACCUMULATION,
             Feature.CLIPPING,
+            Feature.CHECKPOINTS,
             Feature.NATIVE_ARGUMENTS,
             Feature.NATIVE_CALLBACKS,
             Feature.GPU,
+            Feature.TRACKERS,
+            Feature.PRECISION,
+            Feature.COMPILE,
         }
     )
     events: ClassVar[Mapping[Event, str]] = EVENTS
@@ -100,12 +106,23 @@ class IgniteRun:
         return self._program.train_batch(batch)
 
     def fit(self, job: FitJob) -> None:
-        """Train."""
-        self._program = program = FitProgram(job, TorchPrimitives(), self._engine)
+        """Train.
+
+        Raises:
+            ConfigError: If the engine has a handler of EXCEPTION_RAISED: it would swallow errors, and training go on.
+        """
+        if self._engine.has_event_handler(Events.EXCEPTION_RAISED):
+            raise ConfigError(
+                "the engine has a handler of Events.EXCEPTION_RAISED, which swallows errors, and training goes on.",
+                hint="handle unitrain's Event.EXCEPTION; the error is raised after it.",
+            )
+        self._program = program = FitProgram(job, torch_primitives(job.config.precision, job.device), self._engine)
         validator = None if program.validation is None else Evaluator(program.validation, job.spec.model)
         loop = TrainingLoop(program, validator)
         loop.attach(self._engine)
-        epochs = job.config.epochs
+        epochs = sys.maxsize if job.config.epochs is None else job.config.epochs
+        if job.resume is not None:
+            self._resume(job.resume, job.hub.state.batch, epochs)
         with quietly(self._engine):
             self._engine.run(
                 program.batches,
@@ -114,6 +131,11 @@ class IgniteRun:
             )
         if self._engine.should_terminate:
             job.hub.request_stop("user")  # a native handler called engine.terminate()
+
+    def _resume(self, progress: Progress, batches: int, epochs: int) -> None:
+        """Bring the engine's own counters to where the earlier run stood; unitrain's loader wrapper skips the data."""
+        state = self._engine.state
+        state.epoch, state.iteration, state.max_epochs = progress.epochs_done, batches, epochs
 
     def evaluate(self, job: EvalJob) -> None:
         """Validate or test."""
@@ -124,7 +146,7 @@ class IgniteRun:
         return self._evaluate(job)
 
     def _evaluate(self, job: EvalJob) -> list[Any]:
-        program = EvalProgram(job, self._engine)
+        program = EvalProgram(job, self._engine, forward_context(job.config.precision, job.device))
         evaluator = Evaluator(program.evaluation, job.spec.model)
         self._engine = program.native = evaluator.engine
         return evaluator.run()

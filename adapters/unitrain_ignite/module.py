@@ -57,6 +57,7 @@ class TrainingLoop:
         program = self._program
         if self._validator is not None and program.validation_due:
             self._validator.run()
+        program.batch_done()
         # Ignite keeps the first epoch's length for all epochs, so without a trusted length each is ended by hand.
         if (not self._sized and program.epoch_over) or (program.stopping and not program.epoch_over):
             engine.terminate_epoch()
@@ -64,6 +65,7 @@ class TrainingLoop:
     def epoch_completed(self, engine: Engine) -> None:
         """End the epoch, and the run if it stops."""
         self._program.epoch_end()
+        engine.state.metrics.update(self._program.hub.epoch_metrics)  # where Ignite's own handlers look
         if self._program.stopping:
             engine.terminate()
 

@@ -12,6 +12,7 @@ _EVALUATOR = (
     "a second Engine, run on ITERATION_COMPLETED when unitrain.limits says so: Ignite has no validation of its own"
 )
 _STOP = "unitrain.limits: Engine.terminate() skips EPOCH_COMPLETED, so the epoch is ended first"
+_TRACK = "unitrain.loggers.dispatch: Ignite's loggers count iterations, and name nothing"
 _SWITCH = "unitrain.environment: a switch of torch, set around the run"
 
 OPTIONS: Final[dict[str, Translation]] = {
@@ -22,6 +23,12 @@ OPTIONS: Final[dict[str, Translation]] = {
     "max_time": Translation(shared=_STOP),
     "accelerator": Translation(shared="torch: the model and the batches are moved there"),
     "devices": Translation(shared="torch: the model and the batches are moved there"),
+    "compile": Translation(
+        shared="unitrain.environment: torch.compile of the model's call during the run; no name changes"
+    ),
+    "precision": Translation(
+        shared="unitrain.precision: torch.autocast and GradScaler; supervised_training_step_amp autocasts on CUDA alone"
+    ),
     "accumulate_grad_batches": Translation(shared=_STEP),
     "gradient_clip_val": Translation(shared=_STEP),
     "gradient_clip_algorithm": Translation(shared=_STEP),
@@ -38,6 +45,8 @@ OPTIONS: Final[dict[str, Translation]] = {
     "detect_anomaly": Translation(shared=_SWITCH),
     "seed": Translation(shared="unitrain.rng: a plain Engine; DeterministicEngine seeds anew each epoch"),
     "callbacks": Translation("handler.attach(engine)", "unitrain.events: Callbacks listen to the hub"),
+    "loggers": Translation(shared=_TRACK),
+    "log_every_n_steps": Translation(shared=_TRACK),
     "enable_progress_bar": Translation(shared="unitrain.callbacks.progress: one bar on both backends"),
     "default_root_dir": Translation(shared="unitrain: where its own files go"),
     "native": Translation("Engine(process_function) takes nothing else; use create_trainer()"),

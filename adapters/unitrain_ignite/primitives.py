@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 from unitrain.optimization import clipped_parameters
+from unitrain.precision import SCALED, Context, LossScaling, forward_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import torch
     from torch import Tensor
     from torch.optim import Optimizer
 
@@ -18,7 +20,16 @@ _CLIP: dict[str, Callable[..., object]] = {"norm": clip_grad_norm_, "value": cli
 
 
 class TorchPrimitives:
-    """The primitives of a step on one device, without a framework between."""
+    """The primitives of a step on one device, without a framework between.
+
+    Args:
+        context: Makes what surrounds a forward pass, or None.
+    """
+
+    scaler: torch.amp.GradScaler | None = None
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
 
     def zero_grad(self, optimizer: Optimizer) -> None:
         """Clear the gradients."""
@@ -34,4 +45,44 @@ class TorchPrimitives:
 
     def step(self, optimizer: Optimizer, closure: Callable[[], Tensor] | None = None) -> None:
         """Step ``optimizer``."""
-        optimizer.step(closure)  # type: ignore[arg-type]
+        optimizer.step(*(() if closure is None else (closure,)))
+
+    def update(self) -> None:
+        """Do nothing; there is no scale."""
+
+
+class ScaledPrimitives(TorchPrimitives):
+    """The primitives of a step whose loss is scaled.
+
+    Args:
+        context: Makes what surrounds a forward pass.
+        device: Where the losses are.
+    """
+
+    def __init__(self, context: Context, device: torch.device) -> None:
+        super().__init__(context)
+        self._scaling = LossScaling(device.type)
+        self.scaler = self._scaling.scaler
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of the scaled ``loss``."""
+        super().backward(self._scaling.scale(loss))
+
+    def clip(self, optimizer: Optimizer, value: float, algorithm: str) -> None:
+        """Unscale and clip the gradients of all parameters of ``optimizer`` together."""
+        self._scaling.unscale(optimizer)
+        super().clip(optimizer, value, algorithm)
+
+    def step(self, optimizer: Optimizer, closure: Callable[[], Tensor] | None = None) -> None:  # noqa: ARG002 - refused before
+        """Step ``optimizer``, unless a gradient is not finite."""
+        self._scaling.step(optimizer)
+
+    def update(self) -> None:
+        """Let the scale follow what the steps found."""
+        self._scaling.update()
+
+
+def torch_primitives(precision: str | int, device: torch.device) -> TorchPrimitives:
+    """Return the primitives of a step in ``precision`` on ``device``."""
+    context = forward_context(precision, device)
+    return ScaledPrimitives(context, device) if precision == SCALED else TorchPrimitives(context)

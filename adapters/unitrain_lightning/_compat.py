@@ -55,6 +55,10 @@ EarlyStopping: Any = pl.callbacks.EarlyStopping
 ModelSummary: Any = pl.callbacks.ModelSummary
 ProgressBar: Any = pl.callbacks.ProgressBar
 Profiler: Any = pl.profilers.Profiler
+Precision: Any = pl.plugins.Precision
+MixedPrecision: Any = pl.plugins.MixedPrecision
+HalfPrecision: Any = pl.plugins.HalfPrecision
+DoublePrecision: Any = pl.plugins.DoublePrecision
 
 _BESIDE_THE_POINT = (
     # the shell defines every step; which loaders there are is unitrain's to check
@@ -90,9 +94,13 @@ __all__ = [
     "REQUIRES",
     "Callback",
     "Checkpoint",
+    "DoublePrecision",
     "EarlyStopping",
+    "HalfPrecision",
     "LightningModule",
+    "MixedPrecision",
     "ModelSummary",
+    "Precision",
     "Profiler",
     "ProgressBar",
     "Trainer",

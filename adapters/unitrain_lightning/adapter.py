@@ -7,15 +7,22 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
+
+from unitrain.batch import to_device
 from unitrain.config import UNLIMITED
 from unitrain.errors import ConfigError, did_you_mean
+from unitrain.events import Event
+from unitrain.features import refuse
 from unitrain.program import EvalProgram, FitProgram
 from unitrain.protocol import Feature, Stage, Translation
 from unitrain_lightning._compat import (
     REQUIRES,
     Callback,
     Checkpoint,
+    LightningModule,
     ModelSummary,
+    Precision,
     ProgressBar,
     Trainer,
     quietly,
@@ -23,16 +30,17 @@ from unitrain_lightning._compat import (
 from unitrain_lightning.events import EVENTS, UNMAPPED
 from unitrain_lightning.module import EvalShell, FitShell, LightningBatches
 from unitrain_lightning.options import OPTIONS, OWNED
+from unitrain_lightning.precision import precision_plugin
 from unitrain_lightning.primitives import LightningPrimitives
 from unitrain_lightning.profiler import NullProfiler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    import torch
-
+    from unitrain.checkpoint.snapshot import Progress
     from unitrain.config import TrainerConfig
-    from unitrain.events import Event
+    from unitrain.events import EventHub
+    from unitrain.precision import Context
     from unitrain.protocol import EvalJob, FitJob
 
 
@@ -51,9 +59,13 @@ class LightningAdapter:
             Feature.CLOSURE_OPTIMIZERS,
             Feature.ACCUMULATION,
             Feature.CLIPPING,
+            Feature.CHECKPOINTS,
             Feature.NATIVE_ARGUMENTS,
             Feature.NATIVE_CALLBACKS,
             Feature.GPU,
+            Feature.TRACKERS,
+            Feature.PRECISION,
+            Feature.COMPILE,
         }
     )
     events: ClassVar[Mapping[Event, str]] = EVENTS
@@ -68,13 +80,37 @@ class LightningAdapter:
         """
         given = dict(config.native.get(self.name, {})) if config.native else {}
         _check_native(given)
+        _check_callbacks(self, callbacks)
+        plugins = _plugins(config, device, given.pop("plugins", None))
         with quietly():
-            trainer = Trainer(**{"profiler": NullProfiler(), **_arguments(config, device, callbacks), **given})
+            made = {"profiler": NullProfiler(), **_arguments(config, device, callbacks), **given}
+            trainer = Trainer(**made, plugins=plugins)
         return LightningRun(trainer, callbacks)
 
     def accepts_callback(self, callback: object) -> bool:
         """Return whether ``callback`` is a Lightning callback."""
         return isinstance(callback, Callback)
+
+
+_INSIST_ON_AUTOMATIC = {
+    "StochasticWeightAveraging": "the callback EMA, or average the weights at Event.EPOCH_END.",
+    "GradientAccumulationScheduler": "the callback GradientAccumulationSchedule.",
+    "LearningRateFinder": "plain Lightning for the search, then give lr=.",
+    "BatchSizeFinder": "plain Lightning for the search, then give batch_size=.",
+}
+"""Native callbacks that work only under automatic optimization, some of them without saying so; and the way out."""
+
+
+def _check_callbacks(adapter: LightningAdapter, callbacks: Sequence[Any]) -> None:
+    for callback in callbacks:
+        for cls in type(callback).__mro__:
+            if cls.__name__ in _INSIST_ON_AUTOMATIC:
+                raise refuse(
+                    adapter,
+                    Feature.AUTOMATIC_CALLBACKS,
+                    f"the callback {type(callback).__name__}",
+                    _INSIST_ON_AUTOMATIC[cls.__name__],
+                )
 
 
 def _check_native(given: Mapping[str, Any]) -> None:
@@ -92,6 +128,25 @@ def _check_native(given: Mapping[str, Any]) -> None:
             )
 
 
+def _plugins(config: TrainerConfig, device: torch.device, given: Any) -> list[Any]:
+    """Return the user's plugins, and a precision plugin unless one is among them.
+
+    Raises:
+        ConfigError: If the user's precision plugin scales the loss, or a precision was asked for besides.
+    """
+    plugins = list(given) if isinstance(given, (list, tuple)) else [given] if given is not None else []
+    own = [plugin for plugin in plugins if isinstance(plugin, Precision)]
+    if not own:
+        return [*plugins, precision_plugin(config.precision, device)]
+    if config.precision != "32-true" or any(getattr(plugin, "scaler", None) is not None for plugin in own):
+        raise ConfigError(
+            f"native={{'lightning': {{'plugins': ...}}}} brings {type(own[0]).__name__}; unitrain's step enters"
+            f" the precision and scales the loss by itself, as precision={config.precision!r} says.",
+            hint='UnifiedTrainer(precision="16-mixed"), without the plugin.',
+        )
+    return plugins
+
+
 def _arguments(config: TrainerConfig, device: torch.device, callbacks: Sequence[Any]) -> dict[str, Any]:
     """Return what the Trainer is made with: what Lightning does itself, and what it must leave to unitrain."""
 
@@ -103,9 +158,11 @@ def _arguments(config: TrainerConfig, device: torch.device, callbacks: Sequence[
         "accelerator": device.type,
         "devices": 1 if device.index is None else [device.index],
         "max_epochs": UNLIMITED if epochs is None else epochs,
-        "val_check_interval": config.val_check_interval,
         "check_val_every_n_epoch": config.check_val_every_n_epoch,
-        "detect_anomaly": config.detect_anomaly,  # Lightning sets the switch of torch anew around each run
+        # Lightning sets the switch of torch anew around each run
+        "detect_anomaly": config.detect_anomaly or torch.is_anomaly_enabled(),
+        "min_epochs": config.min_epochs,
+        "min_steps": config.min_steps,
         "default_root_dir": str(config.default_root_dir),
         "callbacks": list(callbacks),
         "enable_checkpointing": given(Checkpoint),
@@ -138,13 +195,13 @@ class LightningRun:
     def fit(self, job: FitJob) -> None:
         """Train."""
         shell = FitShell(job.spec.model, job.hub, list(job.optimizers.values()), job.schedules)
-        shell.program = program = FitProgram(job, LightningPrimitives(shell, self._callbacks), self._trainer)
+        primitives = LightningPrimitives(shell, self._callbacks, self._context(job), self._trainer.precision_plugin)
+        shell.program = program = FitProgram(job, primitives, self._trainer)
         validation = None if program.validation is None else LightningBatches(program.validation.batches)
-        if validation is None:
-            self._trainer.limit_val_batches = 0  # else it checks val_check_interval against data that is not there
-        with quietly(), _errors_as_they_are():
+        if job.resume is not None:
+            _resume(self._trainer, job.resume, job.hub)
+        with quietly(), _errors_as_they_are(), _model_left_as_it_was(job):
             self._trainer.fit(shell, LightningBatches(program.batches), validation)
-        _stay_on(job)
 
     def evaluate(self, job: EvalJob) -> None:
         """Validate or test."""
@@ -155,29 +212,55 @@ class LightningRun:
         """Return the predictions, one item a batch."""
         return self._evaluate(job, self._trainer.predict) or []
 
+    def _context(self, job: FitJob | EvalJob) -> Context:
+        """Return the plugin's own context; a plugin that the user gave is entered by Lightning."""
+        return None if job.config.precision == "32-true" else self._trainer.precision_plugin.forward_context
+
     def _evaluate(self, job: EvalJob, run: Any, **options: Any) -> Any:
-        evaluation = EvalProgram(job, self._trainer).evaluation
+        evaluation = EvalProgram(job, self._trainer, self._context(job)).evaluation
         shell = EvalShell(job.spec.model, job.hub, evaluation)
-        with quietly(), _errors_as_they_are():
-            results = run(shell, LightningBatches(evaluation.batches), **options)
-        _stay_on(job)
-        return results
+        with quietly(), _errors_as_they_are(), _model_left_as_it_was(job):
+            return run(shell, LightningBatches(evaluation.batches), **options)
 
 
-def _stay_on(job: FitJob | EvalJob) -> None:
-    """Leave the model on its device, as the bare loop does; Lightning moves it to the CPU when it is done."""
-    if job.device.type != "cpu":
-        job.spec.model.to(job.device)
+def _resume(trainer: Any, progress: Progress, hub: EventHub) -> None:
+    """Bring the loops' own counters to where the earlier run stood; unitrain's loader wrapper skips the data."""
+    loop = trainer.fit_loop
+    for tracker in (loop.epoch_progress.total, loop.epoch_progress.current):
+        tracker.ready = tracker.started = tracker.processed = tracker.completed = progress.epochs_done
+    batches = loop.epoch_loop.batch_progress.total
+    batches.ready = batches.started = batches.processed = batches.completed = hub.state.batch
+    steps = loop.epoch_loop.manual_optimization.optim_step_progress.total
+    steps.ready = steps.completed = hub.occurred(Event.OPTIMIZER_STEP)
+
+
+@contextmanager
+def _model_left_as_it_was(job: FitJob | EvalJob) -> Iterator[None]:
+    """Keep the model and its optimizers on their device, which Lightning empties, and free of the Trainer."""
+    try:
+        yield
+    finally:
+        for module in job.spec.model.modules():
+            if isinstance(module, LightningModule):
+                module._trainer = None  # noqa: SLF001 - there is no public way to detach one
+        if job.device.type != "cpu":
+            job.spec.model.to(job.device)
+            for optimizer in getattr(job, "optimizers", {}).values():
+                for state in optimizer.state.values():
+                    state.update({name: to_device(value, job.device) for name, value in state.items()})
 
 
 @contextmanager
 def _errors_as_they_are() -> Iterator[None]:
-    """Give back the KeyboardInterrupt that Lightning turns into an exit of the process, and the signal it blocks."""
-    handler = signal.getsignal(signal.SIGINT)
+    """Give back the interrupt and the signal that Lightning turns into an exit of the process."""
+    interrupt, terminate = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     try:
         yield
     except SystemExit as error:
         if isinstance(error.__context__, KeyboardInterrupt):
-            signal.signal(signal.SIGINT, handler)
+            signal.signal(signal.SIGINT, interrupt)
             raise error.__context__ from None
+        if type(error).__name__ == "SIGTERMException":  # else the process ends with the status of success
+            signal.signal(signal.SIGTERM, terminate)
+            signal.raise_signal(signal.SIGTERM)
         raise

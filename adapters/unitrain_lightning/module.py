@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -99,8 +98,6 @@ class FitShell(Shell):
 
     def on_train_start(self) -> None:
         """Begin the run."""
-        if not self.program.batches.sized and isinstance(self.trainer.val_check_interval, float):
-            self.trainer.val_check_batch = math.inf  # at the last batch, whenever it comes
         self.program.fit_start()
         self._stop_if_asked()
 
@@ -116,6 +113,11 @@ class FitShell(Shell):
             self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
         if self._hub.stop_reason is not None:
             self._stop_if_asked()
+        if program.validation is not None:
+            self.trainer.val_check_batch = 1 if program.validation_due else sys.maxsize
+            if program.validation_due:
+                return  # the batch is done when its validation is
+        program.batch_done()
 
     # Lightning asks for the signature of the step at each step; kept here it is asked for once.
     training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]
@@ -136,6 +138,7 @@ class FitShell(Shell):
         self._validation.end()
         self.publish(self._hub)
         self._stop_if_asked()
+        self.program.batch_done()
 
     def on_train_epoch_end(self) -> None:
         """End the epoch."""
@@ -158,6 +161,8 @@ class FitShell(Shell):
 
     def _stop_if_asked(self) -> None:
         if self.program.stopping:
+            # The minima bind native callbacks; where they do not hold (max_steps), Lightning must not wait for them.
+            self.trainer.fit_loop.min_epochs = self.trainer.fit_loop.epoch_loop.min_steps = None
             self.trainer.should_stop = True
 
 

@@ -9,7 +9,9 @@ from unitrain.protocol import Translation
 
 _STEP = "unitrain.step: automatic optimization would count other batches and cost more"
 _DATA = "unitrain.data: one wrapper limits alike on both backends"
+_VALIDATION = "unitrain.limits: the same rule on both backends, also in an epoch that is gone on with"
 _STOP = "unitrain.limits, by trainer.should_stop: Lightning's global_step sums over optimizers"
+_TRACK = "unitrain.loggers.dispatch: Lightning logs another step, each batch anew"
 _SWITCH = "unitrain.environment: a switch of torch, set around the run"
 
 OPTIONS: Final[dict[str, Translation]] = {
@@ -20,10 +22,17 @@ OPTIONS: Final[dict[str, Translation]] = {
     "max_time": Translation(shared=_STOP),
     "accelerator": Translation("Trainer(accelerator=)"),
     "devices": Translation("Trainer(devices=)"),
+    "compile": Translation(
+        shared="unitrain.environment: torch.compile of the model's call during the run; no name changes"
+    ),
+    "precision": Translation(
+        "Trainer(plugins=[MixedPrecision, HalfPrecision or DoublePrecision])",
+        "unitrain.precision: Trainer(precision='16-mixed') would become bf16-mixed on a CPU",
+    ),
     "accumulate_grad_batches": Translation(shared=_STEP),
     "gradient_clip_val": Translation("LightningModule.clip_gradients", _STEP),
     "gradient_clip_algorithm": Translation("LightningModule.clip_gradients", _STEP),
-    "val_check_interval": Translation("Trainer(val_check_interval=)"),
+    "val_check_interval": Translation("trainer.val_check_batch", _VALIDATION),
     "check_val_every_n_epoch": Translation("Trainer(check_val_every_n_epoch=)"),
     "limit_train_batches": Translation(shared=_DATA),
     "limit_val_batches": Translation(shared=_DATA),
@@ -36,6 +45,8 @@ OPTIONS: Final[dict[str, Translation]] = {
     "detect_anomaly": Translation("Trainer(detect_anomaly=)"),
     "seed": Translation(shared="unitrain.rng: seed_everything(workers=True) would change the workers' draws"),
     "callbacks": Translation("Trainer(callbacks=)", "unitrain.events: Callbacks listen to the hub"),
+    "loggers": Translation(shared=_TRACK),
+    "log_every_n_steps": Translation(shared=_TRACK),
     "enable_progress_bar": Translation(shared="unitrain.callbacks.progress: one bar on both backends"),
     "default_root_dir": Translation("Trainer(default_root_dir=)"),
     "native": Translation("Trainer(**native)"),

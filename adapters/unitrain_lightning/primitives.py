@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
+    from unitrain.precision import Context
     from unitrain_lightning.module import FitShell
 
 
@@ -21,10 +22,15 @@ class LightningPrimitives:
     Args:
         shell: The module in the Trainer.
         callbacks: The native callbacks; automatic optimization would call their ``on_before_zero_grad``.
+        context: Makes what surrounds a forward pass, or None.
+        plugin: The Trainer's precision plugin; it scales, unscales before it clips, and steps.
     """
 
-    def __init__(self, shell: FitShell, callbacks: Sequence[Any]) -> None:
+    def __init__(self, shell: FitShell, callbacks: Sequence[Any], context: Context, plugin: Any) -> None:
         self._shell = shell
+        self._scaling: Any = getattr(plugin, "scaling", None)
+        self.context = context
+        self.scaler = None if self._scaling is None else self._scaling.scaler
         self._zero_grad_hooks = [
             callback for callback in callbacks if type(callback).on_before_zero_grad is not Callback.on_before_zero_grad
         ]
@@ -55,3 +61,7 @@ class LightningPrimitives:
     def step(self, optimizer: Optimizer, closure: Callable[[], Tensor] | None = None) -> None:
         """Step ``optimizer`` through the strategy."""
         self._wrapper(optimizer).step(closure)
+
+    def update(self) -> None:
+        """Let the scale of the loss follow what the steps found."""
+        self._scaling.update()

@@ -44,6 +44,17 @@ class Count(Callback):
 
 COUNT = Count()
 
+
+class Rows:
+    def __init__(self):
+        self.rows = 0
+
+    def log_metrics(self, metrics, step):
+        self.rows += 1
+
+
+ROWS = Rows()
+
 ACTS = {
     "max_epochs": Case(3, "epochs", 2, 3),
     "min_epochs": Case(2, "epochs", 1, 2, stops=True),
@@ -51,6 +62,8 @@ ACTS = {
     "min_steps": Case(3, "step", 1, 3, stops=True),
     "max_time": Case({"microseconds": 1}, "step", 8, 1),
     "accelerator": Case(HERE, "device", None, HERE),
+    "compile": Case(True, "compiled", False, True),
+    "precision": Case("bf16-true", "dtype", "torch.float32", "torch.bfloat16"),
     "accumulate_grad_batches": Case(2, "step", 8, 4),
     "gradient_clip_val": Case(0.01, "weights", None, None),
     "gradient_clip_algorithm": Case("value", "weights", None, None, (("gradient_clip_val", 0.01),)),
@@ -67,6 +80,8 @@ ACTS = {
     "detect_anomaly": Case(True, "anomaly", False, True),
     "seed": Case(7, "seed", None, 7),
     "callbacks": Case([COUNT], "called", 0, 8),
+    "loggers": Case([ROWS], "rows", 0, 2),
+    "log_every_n_steps": Case(2, "rows", 2, 6, (("loggers", [ROWS]),)),
     "enable_progress_bar": Case(True, "lines", 0, 2),
     "default_root_dir": Case("elsewhere", "root", ".", "elsewhere"),
 }
@@ -76,10 +91,6 @@ REFUSED = {
     "num_nodes": (2, Feature.DEVICES),
     "strategy": ("ddp", Feature.DEVICES),
     "sync_batchnorm": (True, Feature.DEVICES),
-    "precision": ("bf16-mixed", Feature.PRECISION),
-    "compile": (True, Feature.COMPILE),
-    "loggers": ([object()], Feature.TRACKERS),
-    "log_every_n_steps": (1, Feature.TRACKERS),
 }
 """Options whose feature no framework declares yet. One that declares it needs a row in ACTS."""
 
@@ -100,6 +111,8 @@ def observed(trace, run):
     trace["anomaly"] = torch.is_anomaly_enabled()
     trace["seed"] = torch.initial_seed()
     trace["device"] = run.model.weight.device.type
+    trace["compiled"] = "_compiled_call_impl" in vars(run.model)
+    trace["dtype"] = str(run.model.weight.dtype)
     # only Lightning writes files of its own; elsewhere it is for callbacks to read
     trace["root"] = str(getattr(run.native, "default_root_dir", run.config.default_root_dir))
 
@@ -118,10 +131,15 @@ def traced(framework, capsys, *, stops=False, **options):
     spec.model.register_forward_pre_hook(
         lambda model, given: inputs.add(given[0].sum().item()) if model.training else None
     )
-    COUNT.batches = 0
+    COUNT.batches = ROWS.rows = 0
     capsys.readouterr()
     result = trainer.fit(spec, batches(4), batches(3))
-    trace |= {"lines": len(capsys.readouterr().err.splitlines()), "called": COUNT.batches, "inputs": len(inputs)}
+    trace |= {
+        "lines": len(capsys.readouterr().err.splitlines()),
+        "called": COUNT.batches,
+        "rows": ROWS.rows,
+        "inputs": len(inputs),
+    }
     trainer.test(spec, batches(3))
     trace |= {"step": result.step, "epochs": len(result.history), "weights": spec.model.weight.tolist()}
     trace |= {"validations": seen["val_start"], "val batches": seen["val_batch_end"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,20 +11,25 @@ from typing import Any
 import pytest
 import torch
 
-from unitrain import program
+import unitrain_ignite.primitives
+from unitrain import program, step
 from unitrain.data import Batches
 from unitrain.events import Event, EventHub
-from unitrain.metrics import Mean, StageMeter
+from unitrain.meter import StageMeter
+from unitrain.metrics import Mean
 from unitrain.optimization import Schedule
+from unitrain.precision import LossScaling
 from unitrain.program import Evaluation, FitProgram, ModuleModes
 from unitrain.registry import find_adapter
 from unitrain.rng import RngSnapshot
-from unitrain.step import TrainStep
+from unitrain.step import EvalStep, TrainStep
 from unitrain.testing.conformance import AdapterConformance
-from unitrain_ignite.primitives import TorchPrimitives
+from unitrain_ignite.primitives import ScaledPrimitives, TorchPrimitives
+from unitrain_lightning import _compat as lightning
+from unitrain_lightning.precision import MixedPrecision
 from unitrain_lightning.primitives import LightningPrimitives
 
-Patch = tuple[type, str, Callable[..., Any]]
+Patch = tuple[Any, str, Callable[..., Any]]
 
 
 class FaultyAdapter:
@@ -88,8 +94,8 @@ def draws_once_more(original, self):
     return original(self)
 
 
-def skips_the_last_batch(original, self, source, epoch):
-    original(self, source, epoch)
+def skips_the_last_batch(original, self, source, epoch, *position):
+    original(self, source, epoch, *position)
     self.length = self._trusted = self._trusted - 1
 
 
@@ -148,6 +154,76 @@ def publishes_after_the_event(original, self):
     self._program.hub.publish(compute())
 
 
+def forgets_to_update(original, self):
+    if self._stepped:
+        self.scaler.update(self.scaler.get_scale())
+        self._unscaled.clear()
+        self._stepped.clear()
+
+
+def updates_after_each_step(original, self, optimizer):
+    original(self, optimizer)
+    self.update()
+
+
+def steps_whatever_the_gradients_are(original, self, optimizer):
+    self.unscale(optimizer)
+    self._stepped.add(id(optimizer))
+    optimizer.step()
+
+
+def never_unscales(original, self, optimizer):
+    self._unscaled.add(id(optimizer))
+    self.scaler._per_optimizer_states[id(optimizer)]["stage"] = torch.amp.grad_scaler.OptState.UNSCALED
+    found = self.scaler._per_optimizer_states[id(optimizer)]["found_inf_per_device"]
+    found[torch.device("cpu")] = torch.zeros(())
+
+
+def evaluates_in_float32(original, self, spec, meter, context=None):
+    original(self, spec, meter)
+
+
+def a_skipped_step_does_not_count(original, self, name):
+    scaler = self._primitives.scaler
+    if scaler.get_scale() >= getattr(self, "scale_before", 0):
+        original(self, name)
+    self.scale_before = scaler.get_scale()
+
+
+def never_leaves_the_context(original, precision, device):
+    return contextlib.nullcontext
+
+
+def clips_before_it_unscales(original, self, optimizer, *args, **options):
+    unscale, self._scaling.unscale = self._scaling.unscale, lambda one: None
+    original(self, optimizer, *args, **options)
+    self._scaling.unscale = unscale
+
+
+def clips_lightning_before_it_unscales(original, self, optimizer, *args, **options):
+    unscale, self.scaling.unscale = self.scaling.unscale, lambda one: None
+    original(self, optimizer, *args, **options)
+    self.scaling.unscale = unscale
+
+
+def keeps_a_cache(original, *args):
+    context = original(*args)
+    return functools.partial(context.func, *context.args, **{**context.keywords, "cache_enabled": True})
+
+
+def becomes_bf16(original, *args):
+    context = original(*args)
+    return functools.partial(context.func, *context.args, **{**context.keywords, "dtype": torch.bfloat16})
+
+
+def keeps_a_lightning_cache(original, self):
+    return torch.autocast(self.device, dtype=torch.bfloat16)
+
+
+def becomes_bf16_on_lightning(original, self):
+    return torch.autocast(self.device, dtype=torch.bfloat16, cache_enabled=False)
+
+
 SHARED: dict[str, tuple[Patch, str]] = {
     "wrong zero_grad order": ((TrainStep, "_backward", clears_before_the_step), "mlp-sgd-constant"),
     "wrong zero_grad order, accumulating": ((TrainStep, "_backward", clears_before_the_step), "accumulate-3"),
@@ -163,12 +239,49 @@ SHARED: dict[str, tuple[Patch, str]] = {
     "metrics not reset": ((StageMeter, "reset", forgets_to_reset), "mlp-adamw-constant"),
     "plateau stepped too early": ((FitProgram, "epoch_end", steps_the_plateau_first), "mlp-adamw-plateau"),
     "metrics published too late": ((Evaluation, "end", publishes_after_the_event), "busy-callback"),
+    "scale not updated": ((LossScaling, "update", forgets_to_update), "poisoned-unclipped-1"),
+    "scale updated between two optimizers": ((LossScaling, "step", updates_after_each_step), "poisoned-joint"),
+    "step not skipped": ((LossScaling, "step", steps_whatever_the_gradients_are), "poisoned-unclipped-1"),
+    "gradients not unscaled": ((LossScaling, "unscale", never_unscales), "16-mixed-unclipped-1"),
+    "evaluation in float32": ((EvalStep, "__init__", evaluates_in_float32), "bf16-mixed-unclipped-1"),
+    "step by hand within autocast": ((step, "outside", never_leaves_the_context), "bf16-mixed-manual-products"),
+    "skipped step not counted": ((TrainStep, "_after_step", a_skipped_step_does_not_count), "poisoned-unclipped-1"),
 }
 OF_A_BACKEND: dict[str, tuple[str, Patch, str]] = {
     "ignite never clears": ("ignite", (TorchPrimitives, "zero_grad", never_clears), "mlp-sgd-constant"),
     "ignite stays in eval mode": ("ignite", (ModuleModes, "restore", stays_in_eval_mode), "cnn-sgd-constant"),
     "ignite validates too often": ("ignite", (program.ValidationRule, "due", validates_once_more), "val-every-2"),
     "ignite steps twice": ("ignite", (TorchPrimitives, "step", steps_twice), "mlp-sgd-constant"),
+    "ignite clips before it unscales": (
+        "ignite",
+        (ScaledPrimitives, "clip", clips_before_it_unscales),
+        "16-mixed-norm-1",
+    ),
+    "ignite keeps an autocast cache": (
+        "ignite",
+        (unitrain_ignite.primitives, "forward_context", keeps_a_cache),
+        "bf16-mixed-tied",
+    ),
+    "ignite trains 16-mixed in bf16": (
+        "ignite",
+        (unitrain_ignite.primitives, "forward_context", becomes_bf16),
+        "16-mixed-unclipped-1",
+    ),
+    "lightning clips before it unscales": (
+        "lightning",
+        (MixedPrecision, "clip_gradients", clips_lightning_before_it_unscales),
+        "16-mixed-norm-1",
+    ),
+    "lightning keeps an autocast cache": (
+        "lightning",
+        (lightning.MixedPrecision, "autocast_context_manager", keeps_a_lightning_cache),
+        "bf16-mixed-tied",
+    ),
+    "lightning trains 16-mixed in bf16": (
+        "lightning",
+        (lightning.MixedPrecision, "autocast_context_manager", becomes_bf16_on_lightning),
+        "16-mixed-unclipped-1",
+    ),
     "lightning never clears": ("lightning", (LightningPrimitives, "zero_grad", never_clears), "mlp-sgd-constant"),
     "lightning steps twice": ("lightning", (LightningPrimitives, "step", steps_twice), "mlp-sgd-constant"),
 }

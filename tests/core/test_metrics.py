@@ -11,7 +11,8 @@ from torchmetrics.aggregation import MeanMetric
 from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassRecall
 
 from unitrain import Event, SpecError, metric
-from unitrain.metrics import Mean, StageMeter, full_name, stage_metric
+from unitrain.meter import StageMeter
+from unitrain.metrics import Mean, full_name, stage_metric
 
 CPU = torch.device("cpu")
 

@@ -1,6 +1,32 @@
 """Callbacks: several handlers and a state in one object. One callback a file."""
 
-from unitrain.callbacks.callback import Callback, Decider, register
+from unitrain.callbacks.accumulation import GradientAccumulationSchedule
+from unitrain.callbacks.callback import Callback, Decider, named, register
+from unitrain.callbacks.device_stats import DeviceStats
+from unitrain.callbacks.early_stopping import EarlyStopping
+from unitrain.callbacks.ema import EMA
+from unitrain.callbacks.empty_cache import EmptyCache
+from unitrain.callbacks.history import History
+from unitrain.callbacks.lr_monitor import LRMonitor
+from unitrain.callbacks.model_checkpoint import ModelCheckpoint
 from unitrain.callbacks.progress import ProgressBar
+from unitrain.callbacks.terminate_on_nan import TerminateOnNaN
+from unitrain.callbacks.timer import Timer
 
-__all__ = ["Callback", "Decider", "ProgressBar", "register"]
+__all__ = [
+    "EMA",
+    "Callback",
+    "Decider",
+    "DeviceStats",
+    "EarlyStopping",
+    "EmptyCache",
+    "GradientAccumulationSchedule",
+    "History",
+    "LRMonitor",
+    "ModelCheckpoint",
+    "ProgressBar",
+    "TerminateOnNaN",
+    "Timer",
+    "named",
+    "register",
+]

@@ -8,8 +8,10 @@ from unitrain.errors import SpecError, did_you_mean
 from unitrain.events import Event
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from unitrain.context import RunContext
-    from unitrain.events import EventHub
+    from unitrain.events import EventHub, Listener, Trigger, Triggers
 
 
 class Callback:
@@ -84,6 +86,13 @@ class Callback:
     def on_predict_end(self, run: RunContext) -> None:
         """Handle Event.PREDICT_END."""
 
+    def further_handlers(self) -> Iterable[tuple[Event | Trigger | Triggers, Callable[[RunContext], Any]]]:
+        """Return handlers for events that are known only when the callback is made, beside the methods above."""
+        return ()
+
+    def reset_state(self) -> None:
+        """Forget the runs before: called when a fit begins, before a checkpoint's state is taken up."""
+
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint must keep of this callback."""
         return {}
@@ -107,8 +116,8 @@ class Decider(Callback):
 _HANDLERS = {f"on_{event}": event for event in Event}
 
 
-def register(hub: EventHub, callback: Callback) -> list[Any]:
-    """Make ``callback`` listen to ``hub``, and return its handlers, for ``hub.off``.
+def register(hub: EventHub, callback: Callback) -> list[Listener]:
+    """Make ``callback`` listen to ``hub``, and return its registrations, for ``hub.remove``.
 
     Raises:
         SpecError: If it has a method ``on_...`` that is the name of no event.
@@ -119,13 +128,23 @@ def register(hub: EventHub, callback: Callback) -> list[Any]:
                 f"{type(callback).__name__}.{name} is the handler of no event, so it would never be called.",
                 hint=did_you_mean(name, _HANDLERS),
             )
-    found = []
+    found: list[Listener] = []
     for name, event in _HANDLERS.items():
         if getattr(type(callback), name) is not getattr(Callback, name):
-            handler = getattr(callback, name)
-            hub.on(event, handler)
-            found.append(handler)
+            found += hub.on(event, getattr(callback, name))
+    for triggers, handler in callback.further_handlers():
+        found += hub.on(triggers, handler)
     if isinstance(callback, Decider):
-        hub.on_decision(callback.decide)
-        found.append(callback.decide)
+        found += hub.on_decision(callback.decide)
+    return found
+
+
+def named(callbacks: Iterable[Callback]) -> dict[str, Callback]:
+    """Return ``callbacks`` by class name, for a checkpoint; the second of a class is ``Name#2``."""
+    found: dict[str, Callback] = {}
+    for callback in callbacks:
+        name, number = type(callback).__name__, 1
+        while (key := name if number == 1 else f"{name}#{number}") in found:
+            number += 1
+        found[key] = callback
     return found

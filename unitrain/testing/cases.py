@@ -221,7 +221,7 @@ def _manual_single(run: RunContext, batch: Any) -> dict[str, Tensor]:
 def step_cases() -> list[Case]:
     """Return the ways to write a step."""
     custom = partial(spec, training_step=_views_step, validation_step=_views_validation)
-    drawing = partial(spec, validation_step=_drawing_validation)
+    drawing = partial(spec, validation_step=_drawing_validation, metrics=None)
     manual = partial(spec, automatic_optimization=False, training_step=_manual_single, metrics=None)
     return [
         Case(name="custom-steps", spec=custom, train=_nested, val=_nested),

@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from unitrain.events import Event
-from unitrain.testing import cases
+from unitrain.testing import cases, cases_callbacks, cases_precision
 from unitrain.testing.models import loader
 from unitrain.testing.trace import Case, Trace, differences, record
 from unitrain.trainer import UnifiedTrainer
@@ -36,6 +36,9 @@ TABLES = {
     "options": cases.option_cases(),
     "stops": cases.stop_cases(),
     "handlers": cases.handler_cases(),
+    "callbacks": cases_callbacks.callback_cases(),
+    "precision": cases_precision.precision_cases(),
+    "poisoned": cases_precision.poisoned_cases(),
 }
 ALL = {case.name: case for table in TABLES.values() for case in table}
 
@@ -66,6 +69,7 @@ class AdapterConformance:
 
     framework: ClassVar[str | Adapter]
 
+    @pytest.mark.filterwarnings("ignore:TerminateOnNaN")
     @pytest.mark.parametrize("name", ALL)
     def test_training_equals_the_bare_loop(self, name: str) -> None:
         """Each case ends with the same bits, and did the same on the way."""

@@ -6,9 +6,9 @@ that shares the code under test proves nothing. It is naive on purpose; do not m
 
 from __future__ import annotations
 
-import copy
 import random
 import time
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,14 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unitrain.batch import unpack
+from unitrain.checkpoint.snapshot import Progress, capture, gradients, take_up, write_all
 from unitrain.config import TrainerConfig
 from unitrain.context import RunContext
-from unitrain.errors import DataError, SpecError
+from unitrain.errors import SpecError
 from unitrain.events import Event
-from unitrain.metrics import metric as named_metric
 from unitrain.optimization import unknown_monitor
 from unitrain.protocol import Feature, Stage, Translation
+from unitrain.rng import RngSnapshot
+from unitrain.testing.bare_data import batches, cast, pair, size_of
+from unitrain.testing.bare_metrics import copied, feed, from_sums, results, sums
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -49,7 +51,11 @@ class ReferenceAdapter:
             Feature.CLOSURE_OPTIMIZERS,
             Feature.ACCUMULATION,
             Feature.CLIPPING,
+            Feature.CHECKPOINTS,
             Feature.GPU,
+            Feature.TRACKERS,
+            Feature.PRECISION,
+            Feature.COMPILE,
         }
     )
     events: ClassVar[Mapping[Event, str]] = dict.fromkeys(Event, "the loop")
@@ -90,9 +96,15 @@ class _Bare(RunContext):
 
     def __init__(self, job: FitJob | EvalJob, optimizers: Mapping[str, Optimizer]) -> None:
         super().__init__(job.hub, job.spec, job.config, optimizers, None)
-        self.measured: dict[str, list[tuple[Tensor, int]]] = {}
+        self.measured: dict[str, list[Any]] = {}
         self.prefix = ""
         self.size: int | None = None
+        self.logged: dict[str, Tensor] = {}  # by the running batch
+        self.device = job.device
+        self.default_dtype = torch.get_default_dtype()
+        self.dtype = {"64-true": torch.float64, "16-true": torch.float16, "bf16-true": torch.bfloat16}.get(
+            str(job.config.precision)
+        )
 
     def log(self, name: str, value: Tensor | float) -> None:
         full = self.name_of(self.prefix, name)
@@ -101,12 +113,33 @@ class _Bare(RunContext):
         else:
             value = torch.as_tensor(value).detach().float().reshape(())
             self.measured.setdefault(name, []).append((value, self.size))
+            self.logged[full] = value
+
+    def batch_values(self) -> dict[str, float]:
+        loss = {} if self.state.loss is None else {"train/loss": self.state.loss.float()}
+        return {name: value.item() for name, value in (loss | self.logged).items()}
 
     def backward(self, loss: Tensor) -> None:  # noqa: ARG002 - refused as a whole
         raise SpecError("run.backward() belongs to manual optimization.")
 
     def step(self, name: str | None = None) -> None:  # noqa: ARG002 - refused as a whole
         raise SpecError("run.step() belongs to manual optimization.")
+
+    @contextmanager
+    def precision(self, *, enabled: bool = True) -> Iterator[None]:
+        """Run what is within in the precision that was asked for; or outside of it again."""
+        before = torch.get_default_dtype()
+        mixed = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}.get(str(self.config.precision))
+        try:
+            if mixed is not None:
+                with torch.autocast(self.device.type, dtype=mixed, cache_enabled=False, enabled=enabled):
+                    yield
+            else:
+                if self.dtype is not None:
+                    torch.set_default_dtype(self.dtype if enabled else self.default_dtype)
+                yield
+        finally:
+            torch.set_default_dtype(before)
 
     def evaluate(self, source: DataSource, stage: Stage) -> list[Any]:
         """Evaluate or predict, leaving the random number generators, the modes and the measured values as they were."""
@@ -116,23 +149,24 @@ class _Bare(RunContext):
         modes = {module: module.training for module in spec.model.modules()}
         outer = self.measured, self.prefix
         self.measured, self.prefix = {}, stage.value
-        metrics = {key: _copy(metric) for key, metric in (spec.metrics or {}).items()}
+        metrics = {key: copied(metric) for key, metric in (spec.metrics or {}).items()}
         outputs = []
         spec.model.eval()
-        hub.fire(Event[f"{name}_START"])
         with torch.no_grad():
-            for batch, _ in _batches(source, hub.state.epoch, None):
-                self.size = _size(batch)
+            hub.fire(Event[f"{name}_START"])
+            for given, _ in batches(None, source, hub.state.epoch, None):
+                batch = cast(given, self.dtype)
+                self.size = size_of(batch)
                 hub.fire(Event[f"{name}_BATCH_START"])
                 if stage is Stage.PREDICT:
-                    outputs.append(_prediction(spec, batch))
+                    with self.precision():
+                        outputs.append(_prediction(spec, batch))
                 else:
                     _evaluation(spec, self, batch, metrics)
                 hub.fire(Event[f"{name}_BATCH_END"])
                 self.size = None
-        if stage is not Stage.PREDICT:
-            hub.publish(_results(stage.value, self.measured, metrics))
-        hub.fire(Event[f"{name}_END"])
+            hub.publish(results(stage.value, self.measured, metrics))
+            hub.fire(Event[f"{name}_END"])
         for module, training in modes.items():
             module.training = training
         self.measured, self.prefix = outer
@@ -151,43 +185,100 @@ class _Training(_Bare):
         super().__init__(job, job.optimizers)
         self.job = job
         self.prefix = "train"
-        self.metrics = {name: _copy(metric) for name, metric in (job.spec.metrics or {}).items()}
+        self.metrics = {name: copied(metric) for name, metric in (job.spec.metrics or {}).items()}
         self.optimizer = next(iter(job.optimizers.values()))
-        self.steps = dict.fromkeys(job.optimizers, 0)
         self.kept: list[Any] | None = [] if job.train.repeat else None
         self.epochs_done = 0
         self.validated = False
         self.stepped = False
+        if job.config.precision == "16-mixed":
+            self.scaler = torch.amp.GradScaler(job.device.type)
+        self.just_stepped: list[str] = []  # since the scale was updated
+        self.cut: dict[str, Any] | None = None
+        self.in_epoch, self.last = 0, False
+        self.at_iter: RngSnapshot | None = None
+        self.before_ahead: RngSnapshot | None = None
+        self.midway = job.resume if job.resume is not None and job.resume.midway else None
+        if job.resume is not None:
+            self.epochs_done = job.resume.epochs_done
+            self.validated = self.hub.occurred(Event.VAL_END) > 0
         time_limit = job.config.max_time
         self.deadline = time.monotonic() + time_limit.total_seconds() if isinstance(time_limit, timedelta) else None
 
     def run(self) -> None:
         """Train, epoch by epoch."""
-        state, hub, config = self.state, self.hub, self.config
         if not self.model.training:
             self.model.train()
-        hub.fire(Event.FIT_START)
-        while not self.stops() and (config.epochs is None or self.epochs_done < config.epochs):
-            state.epoch, hub.epoch_metrics, self.measured = self.epochs_done, {}, {}
-            for metric in self.metrics.values():
-                metric.reset()
-            hub.fire(Event.EPOCH_START)
+        self.hub.fire(Event.FIT_START)
+        if self.job.resume is not None:
+            take_up(self.job.resume, self.job)
+            if self.scaler is not None and self.job.resume.scaler is not None:
+                self.scaler.load_state_dict(self.job.resume.scaler)
+        while not self.stops() and (self.config.epochs is None or self.epochs_done < self.config.epochs):
+            self.begin_epoch()
             self.epoch()
-            self.epochs_done += 1
-            hub.publish(_results("train", self.measured, self.metrics))
-            hub.fire(Event.EPOCH_END)
-            self.step_plateaus()
-            hub.decide()
-        hub.fire(Event.FIT_END)
+            self.end_epoch()
+        self.hub.fire(Event.FIT_END)
+        self.at_rest = True
+        if self.hub.saves:
+            self.write_saves()
+
+    def begin_epoch(self) -> None:
+        """Begin an epoch, or go on with the one in which an earlier run was interrupted."""
+        for metric in self.metrics.values():
+            metric.reset()
+        if self.midway is not None:
+            self.take_up_epoch(self.midway)
+            return
+        self.state.epoch, self.hub.epoch_metrics, self.measured, self.in_epoch = self.epochs_done, {}, {}, 0
+        self.hub.fire(Event.EPOCH_START)
+
+    def end_epoch(self) -> None:
+        """Publish, announce, decide and save."""
+        if not self.last:  # cut short: a checkpoint goes on after the last batch that was done
+            self.cut = capture(self.job, self.progress(midway=True))
+        self.epochs_done += 1
+        self.hub.publish(results("train", self.measured, self.metrics))
+        self.hub.fire(Event.EPOCH_END)
+        self.step_plateaus()
+        self.hub.decide()
+        if self.hub.saves:
+            self.write_saves()
+
+    def write_saves(self) -> None:
+        midway = not (self.last or self.at_rest)
+        write_all(self.hub, self.cut or capture(self.job, self.progress(midway=midway)))
+
+    def progress(self, *, midway: bool) -> Progress:
+        """Return where the run is, for a checkpoint."""
+        pending = not self.spec.automatic_optimization or self.in_epoch % self.accumulate_grad_batches
+        return Progress(
+            epochs_done=self.epochs_done,
+            in_epoch=self.in_epoch,
+            midway=midway,
+            meter=sums(self.measured, self.metrics) if midway else None,
+            rng=RngSnapshot(self.job.train.generators).state_dict(),
+            rng_at_iter=self.at_iter.state_dict() if midway and self.at_iter else None,
+            rng_before_ahead=self.before_ahead.state_dict() if midway and self.before_ahead else None,
+            gradients=gradients(self.model) if midway and pending else None,
+            scaler=None if self.scaler is None else self.scaler.state_dict(),
+        )
+
+    def take_up_epoch(self, progress: Progress) -> None:
+        """Bring back what the epoch had measured."""
+        self.in_epoch = progress.in_epoch
+        self.measured = from_sums(progress.meter or {}, self.metrics)
 
     def epoch(self) -> None:
         """Train on the batches of one epoch, validating where it is due."""
-        for index, (batch, last) in enumerate(_batches(self.job.train, self.state.epoch, self.kept)):
-            self.size = _size(batch)
+        for given, last in batches(self, self.job.train, self.state.epoch, self.kept):
+            batch, index = cast(given, self.dtype), self.in_epoch
+            self.size, self.logged = size_of(batch), {}
             self.hub.fire(Event.BATCH_START)
             loss = self.batch(batch, index, last)
             self.state.loss = None if loss is None else loss.detach()
             self.state.batch += 1
+            self.in_epoch, self.last = index + 1, last
             self.after_batch(last)
             self.hub.fire(Event.BATCH_END)
             self.size = None
@@ -196,6 +287,8 @@ class _Training(_Bare):
                 self.validated = True
             if self.stops():
                 return
+            if self.hub.saves and not last:
+                self.write_saves()
 
     def after_batch(self, last: bool) -> None:
         """Step the schedulers that count epochs, and look at the limits."""
@@ -210,23 +303,26 @@ class _Training(_Bare):
 
     def batch(self, batch: Any, index: int, last: bool) -> Tensor | None:
         """Train on one batch and return its loss."""
-        accumulate = self.config.accumulate_grad_batches
+        accumulate = self.accumulate_grad_batches
         if not self.spec.automatic_optimization:
             self.stepped = False
-            result = self.spec.training_step(self, batch)  # type: ignore[misc]
+            with self.precision():
+                result = self.spec.training_step(self, batch)  # type: ignore[misc]
+            self.update_scale()
             return None if result is None else self.measure(*_step_result(result))
         if isinstance(self.optimizer, torch.optim.LBFGS):
             return self.closure_batch(batch)
         if index % accumulate == 0:
             self.optimizer.zero_grad()
-        loss = self.measure(*_training_loss(self.spec, batch))
+        with self.precision():
+            found = _training_loss(self.spec, batch)
+        loss = self.measure(*found)
         if loss.numel() != 1 or not loss.requires_grad:
             raise SpecError(f"the loss must be one number with a gradient; got {loss!r}.")
-        (loss if accumulate == 1 else loss / accumulate).backward()  # type: ignore[no-untyped-call]
-        self.hub.fire(Event.BACKWARD_END)
+        self.differentiate(loss if accumulate == 1 else loss / accumulate)
         if (index + 1) % accumulate == 0 or last:
-            self.clip(self.optimizer)
-            self.optimizer.step()
+            self.clip_and_step(next(iter(self.optimizers)))
+            self.update_scale()
             self.state.step += 1
             self.after_step(next(iter(self.optimizers)))
         return loss
@@ -237,11 +333,13 @@ class _Training(_Bare):
 
         def closure() -> Tensor:
             self.optimizer.zero_grad()
-            loss, values, pair = _training_loss(self.spec, batch)
+            with self.precision():
+                found = _training_loss(self.spec, batch)
+            loss = found[0]
             if not first:
-                first.append(self.measure(loss, values, pair).detach())
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.hub.fire(Event.BACKWARD_END)
+                first.append(self.measure(*found).detach())
+            loss: Tensor = found[0]
+            self.differentiate(loss)
             self.clip(self.optimizer)
             return loss
 
@@ -253,8 +351,38 @@ class _Training(_Bare):
     def backward(self, loss: Tensor) -> None:
         if self.spec.automatic_optimization:
             raise SpecError("run.backward() belongs to manual optimization.")
+        with self.precision(enabled=False):
+            self.update_scale()
+            self.differentiate(loss)
+
+    def differentiate(self, loss: Tensor) -> None:
+        """Add the gradients of the loss, scaled if float16 needs it."""
+        if self.scaler is not None:
+            loss = self.scaler.scale(loss)
         loss.backward()  # type: ignore[no-untyped-call]
         self.hub.fire(Event.BACKWARD_END)
+
+    def clip_and_step(self, name: str) -> None:
+        """Unscale, clip and step one optimizer; the scaler skips the step if a gradient is not finite."""
+        optimizer = self.optimizers[name]
+        gradients = [one.grad for group in optimizer.param_groups for one in group["params"] if one.grad is not None]
+        if self.scaler is None or not gradients:
+            self.clip(optimizer)
+            optimizer.step()
+            return
+        if name in self.just_stepped:
+            self.update_scale()
+        self.scaler.unscale_(optimizer)
+        self.clip(optimizer)
+        self.scaler.step(optimizer)
+        self.just_stepped.append(name)
+        optimizer._opt_called = True  # type: ignore[attr-defined]  # noqa: SLF001 - a skipped step counts for schedulers
+
+    def update_scale(self) -> None:
+        """Change the scale after what the steps found, once for all optimizers that stepped since the last time."""
+        if self.scaler is not None and self.just_stepped:
+            self.scaler.update()
+        self.just_stepped = []
 
     def step(self, name: str | None = None) -> None:
         if self.spec.automatic_optimization or (name is None and len(self.optimizers) > 1):
@@ -262,12 +390,12 @@ class _Training(_Bare):
         name = name or next(iter(self.optimizers))
         if name not in self.optimizers:
             raise SpecError(f"run.step({name!r}): there is no such optimizer.")
-        self.clip(self.optimizers[name])
-        self.optimizers[name].step()
-        self.state.step += not self.stepped
-        self.stepped = True
-        self.after_step(name)
-        self.optimizers[name].zero_grad()
+        with self.precision(enabled=False):
+            self.clip_and_step(name)
+            self.state.step += not self.stepped
+            self.stepped = True
+            self.after_step(name)
+            self.optimizers[name].zero_grad()
 
     def clip(self, optimizer: Optimizer) -> None:
         """Clip all gradients of one optimizer."""
@@ -281,11 +409,11 @@ class _Training(_Bare):
     def after_step(self, name: str) -> None:
         """Announce a step, and step the schedulers that count the steps of that optimizer."""
         self.hub.fire(Event.OPTIMIZER_STEP)
-        self.steps[name] += 1
         for schedule in self.job.schedules:
-            counts = schedule.optimizer_name == name and schedule.rule.interval == "step"
-            if counts and self.steps[name] % schedule.rule.frequency == 0:
-                schedule.scheduler.step()
+            if schedule.optimizer_name == name:
+                schedule.steps += 1
+                if schedule.rule.interval == "step" and schedule.steps % schedule.rule.frequency == 0:
+                    schedule.scheduler.step()
 
     def step_plateaus(self) -> None:
         """Step the schedulers that wait for a metric of the epoch."""
@@ -306,7 +434,7 @@ class _Training(_Bare):
         for name, value in values.items():
             self.log(name, value)
         if pair is not None:
-            _feed(self, self.metrics, *pair)
+            feed(self, self.metrics, *pair)
         return loss
 
     def stops(self) -> bool:
@@ -334,7 +462,7 @@ class _Training(_Bare):
 def _training_loss(spec: Any, batch: Any) -> tuple[Tensor, dict[str, Any], Any]:
     """Return the loss, the values to log and the (output, target) for the metrics."""
     if spec.training_step is None:
-        inputs, target = _pair(batch)
+        inputs, target = pair(batch)
         output = spec.model(inputs)
         return spec.loss(output, target), {}, (output, target)
     return _step_result(spec.training_step(spec.model, batch))
@@ -347,16 +475,18 @@ def _step_result(result: Any) -> tuple[Tensor, dict[str, Any], Any]:
     loss = values.pop("loss", None)
     if not isinstance(loss, Tensor):
         raise SpecError(f"training_step must return the loss, or a mapping with it; it returned {result!r}.")
-    pair = (values.pop("output"), values.pop("target")) if "output" in values and "target" in values else None
-    return loss, values, pair
+    both = "output" in values and "target" in values
+    return loss, values, (values.pop("output"), values.pop("target")) if both else None
 
 
 def _evaluation(spec: Any, run: _Bare, batch: Any, metrics: Any) -> None:
     if spec.validation_step is None:
-        inputs, target = _pair(batch)
-        values: Any = (spec.model(inputs), target)
+        inputs, target = pair(batch)
+        with run.precision():
+            values: Any = (spec.model(inputs), target)
     else:
-        values = spec.validation_step(spec.model, batch)
+        with run.precision():
+            values = spec.validation_step(spec.model, batch)
     if isinstance(values, Tensor):
         values = {"loss": values}
     if isinstance(values, tuple):
@@ -365,8 +495,9 @@ def _evaluation(spec: Any, run: _Bare, batch: Any, metrics: Any) -> None:
     if "output" in values and "target" in values:
         output, target = values.pop("output"), values.pop("target")
         if spec.loss is not None and "loss" not in values:
-            values["loss"] = spec.loss(output, target)
-        _feed(run, metrics, output, target)
+            with run.precision():
+                values["loss"] = spec.loss(output, target)
+        feed(run, metrics, output, target)
     if "loss" in values:
         run.measured.setdefault("loss", []).append((values.pop("loss").detach().float(), run.size or 0))
     for name, value in values.items():
@@ -379,113 +510,3 @@ def _prediction(spec: Any, batch: Any) -> Any:
     if isinstance(batch, (tuple, list)) and len(batch) in (1, 2):
         return spec.model(batch[0])
     return spec.model(batch["input"] if isinstance(batch, dict) and "input" in batch else batch)
-
-
-def _pair(batch: Any) -> tuple[Any, Any]:
-    if isinstance(batch, (tuple, list)) and len(batch) == 2:  # noqa: PLR2004 - input and target
-        return batch[0], batch[1]
-    if isinstance(batch, dict) and "input" in batch and "target" in batch:
-        return batch["input"], batch["target"]
-    return unpack(batch)  # raises, in the library's words
-
-
-def _batches(source: DataSource, epoch: int, kept: list[Any] | None) -> Iterator[tuple[Any, bool]]:
-    """Yield each batch of one epoch, and whether it is the last; fill or repeat ``kept``."""
-    place = source.place or (lambda batch: batch)
-    if kept:
-        for number, batch in enumerate(kept, 1):
-            yield place(batch), number == len(kept)
-        return
-    for batch, last in _read(source, epoch):
-        if kept is not None:
-            kept.append(batch)
-        yield place(batch), last
-
-
-def _read(source: DataSource, epoch: int) -> Iterator[tuple[Any, bool]]:
-    loader: Any = source.loader
-    for sampler in (getattr(loader, "sampler", None), getattr(getattr(loader, "batch_sampler", None), "sampler", None)):
-        if sampler is not None and hasattr(sampler, "set_epoch"):
-            sampler.set_epoch(epoch)
-    iterator = iter(loader)
-    if source.length is not None:  # the length is known: nothing is read ahead
-        for number in range(1, source.length + 1):
-            yield next(iterator), number == source.length
-        return
-    number, batch = 1, next(iterator, iterator)
-    if batch is iterator and (source.required or iterator is loader):
-        raise DataError(f"the {source.stage} loader is empty.", hint="give one that yields batches.")
-    while batch is not iterator:
-        following = iterator if number == source.limit and isinstance(source.limit, int) else next(iterator, iterator)
-        yield batch, following is iterator
-        number, batch = number + 1, following
-
-
-def _size(batch: Any) -> int:
-    """Return the first dimension of the first tensor in the batch."""
-    if isinstance(batch, Tensor):
-        return len(batch) if batch.ndim else 1
-    parts = batch.values() if isinstance(batch, dict) else batch if isinstance(batch, (tuple, list)) else ()
-    for part in parts:
-        if isinstance(part, (Tensor, dict, tuple, list)):
-            return _size(part)
-    return 1
-
-
-def _feed(run: _Bare, metrics: Mapping[str, Any], output: Any, target: Any) -> None:
-    output = output.detach() if isinstance(output, Tensor) else output
-    for name, metric in metrics.items():
-        if type(metric).__module__.startswith("ignite"):
-            metric.update((output, target))
-        elif hasattr(metric, "update"):
-            metric.update(output, target)
-        else:
-            with torch.no_grad():
-                metric.values.append((torch.as_tensor(metric.function(output, target)).float(), run.size))
-        run.measured.setdefault(f"fed {name}", [])
-
-
-class _Averaged:
-    """A plain function as a metric."""
-
-    def __init__(self, function: Any) -> None:
-        self.function = function
-        self.reset()
-
-    def reset(self) -> None:
-        self.values: list[tuple[Tensor, int]] = []
-
-    def compute(self) -> Tensor:
-        return _mean(self.values)
-
-
-def _copy(metric: Any) -> Any:
-    if isinstance(metric, str):
-        return named_metric(metric)
-    if type(metric).__module__.startswith("ignite") or hasattr(metric, "update"):
-        metric = copy.deepcopy(metric)
-        metric.reset()
-        return metric
-    return _Averaged(metric)
-
-
-def _mean(values: list[tuple[Tensor, int]]) -> Tensor:
-    """Return Σ(value·n) / Σn, summed in float32 in the order of the batches."""
-    total = torch.zeros((), device=values[0][0].device)
-    for value, size in values:
-        total = total + value * size
-    return total / sum(size for _, size in values)
-
-
-def _results(prefix: str, averages: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, float]:
-    found = {name: _mean(values) for name, values in averages.items() if values}
-    for name, metric in metrics.items():
-        if f"fed {name}" in averages:
-            value = metric.compute()
-            if isinstance(value, dict):
-                found |= {f"{name}_{key}": item for key, item in value.items()}
-            elif isinstance(value, Tensor) and value.ndim == 1:
-                found |= {f"{name}_{position}": item for position, item in enumerate(value)}
-            else:
-                found[name] = value
-    return {name if "/" in name else f"{prefix}/{name}": float(value) for name, value in found.items()}

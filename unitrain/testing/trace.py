@@ -17,6 +17,7 @@ from unitrain.trainer import UnifiedTrainer
 if TYPE_CHECKING:
     from unitrain.context import RunContext
     from unitrain.protocol import Adapter
+    from unitrain.result import FitResult
     from unitrain.spec import TrainSpec
 
 SEED = 1234
@@ -60,6 +61,7 @@ class Trace:
         outcome: Last epoch, steps, batches and the reason for the end.
         rng: The final states of the global generators.
         modes: The train or eval mode of each module.
+        scales: With a scaled loss, the scale after each training batch, and the scaler's last state.
     """
 
     tape: list[tuple[str, int, int, int]]
@@ -72,6 +74,7 @@ class Trace:
     outcome: tuple[Any, ...]
     rng: tuple[Any, ...]
     modes: list[bool]
+    scales: list[Any]
 
 
 class Tape:
@@ -86,6 +89,7 @@ class Tape:
         self.losses: list[Tensor | None] = []
         self.rates: list[list[float]] = []
         self.metrics: list[dict[str, float]] = []
+        self.scales: list[Any] = []
         for event in Event:
             trainer.on(event, self._recorder(event))
 
@@ -97,10 +101,30 @@ class Tape:
                 self.losses.append(state.loss)
                 groups = [group for optimizer in run.optimizers.values() for group in optimizer.param_groups]
                 self.rates.append([float(group["lr"]) for group in groups])
+                self.scales += [] if run.scaler is None else [run.scaler.get_scale()]
+            if event is Event.FIT_END:
+                self.scales += [] if run.scaler is None else [run.scaler.state_dict()]
             if event in _ENDS:
                 self.metrics.append(dict(state.metrics))
 
         return record
+
+    def trace(self, trainer: UnifiedTrainer, result: FitResult) -> Trace:
+        """Return everything observable of the fit that just ended."""
+        state = {} if trainer.model is None else trainer.model.state_dict()
+        return Trace(
+            tape=self.events,
+            losses=self.losses,
+            rates=self.rates,
+            metrics=[*self.metrics, result.metrics],
+            history=result.history,
+            weights={name: value.clone() for name, value in state.items()},
+            optimizers={name: optimizer.state_dict() for name, optimizer in trainer.optimizers.items()},
+            outcome=(result.epoch, result.step, trainer.state.batch, result.stopped_by),
+            rng=(torch.get_rng_state(), np.random.get_state(legacy=True), random.getstate()),  # noqa: NPY002
+            modes=[] if trainer.model is None else [module.training for module in trainer.model.modules()],
+            scales=self.scales,
+        )
 
 
 def record(framework: str | Adapter, case: Case) -> Trace:
@@ -113,18 +137,7 @@ def record(framework: str | Adapter, case: Case) -> Trace:
     if case.act is not None:
         case.act(trainer)
     result = trainer.fit(spec, case.train(), None if case.val is None else case.val())
-    return Trace(
-        tape=tape.events,
-        losses=tape.losses,
-        rates=tape.rates,
-        metrics=[*tape.metrics, result.metrics],
-        history=result.history,
-        weights={name: value.clone() for name, value in spec.model.state_dict().items()},
-        optimizers={name: optimizer.state_dict() for name, optimizer in trainer.optimizers.items()},
-        outcome=(result.epoch, result.step, trainer.state.batch, result.stopped_by),
-        rng=(torch.get_rng_state(), np.random.get_state(legacy=True), random.getstate()),  # noqa: NPY002
-        modes=[module.training for module in spec.model.modules()],
-    )
+    return tape.trace(trainer, result)
 
 
 def _seed() -> None:

@@ -1,0 +1,106 @@
+"""Lightning's precision plugins, with unitrain's say on when the precision holds.
+
+Lightning's own surround the whole training step; there the backward pass, the metrics and all handlers would run in the
+precision too. Here ``unitrain.step`` enters ``forward_context`` itself. The classes keep Lightning's names, under which
+a checkpoint holds a plugin's state.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from unitrain.precision import SCALED, LossScaling
+from unitrain_lightning import _compat
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+_NOTHING = nullcontext()
+
+
+class _Entered:
+    """Leaves it to the shared step to enter the context, and to the job to have converted model and batches."""
+
+    def train_step_context(self) -> nullcontext[None]:
+        """Do nothing around the step."""
+        return _NOTHING
+
+    val_step_context = test_step_context = predict_step_context = train_step_context
+
+    def convert_module(self, module: Any) -> Any:
+        """Leave the model as the job made it."""
+        return module
+
+    def convert_input(self, data: Any) -> Any:
+        """Leave the batch as the job's data made it."""
+        return data
+
+
+class Precision(_Entered, _compat.Precision):  # type: ignore[misc]
+    """Plain float32, or whatever the model is in."""
+
+
+class HalfPrecision(_Entered, _compat.HalfPrecision):  # type: ignore[misc]
+    """Model, input and what is made within the forward pass in half."""
+
+
+class DoublePrecision(_Entered, _compat.DoublePrecision):  # type: ignore[misc]
+    """Model, input and what is made within the forward pass in double."""
+
+
+class MixedPrecision(_Entered, _compat.MixedPrecision):  # type: ignore[misc]
+    """Autocast, with a scaler on every device where float16 was asked for.
+
+    Attributes:
+        scaling: When the scaler does what, or None.
+
+    Args:
+        precision: ``"16-mixed"`` or ``"bf16-mixed"``.
+        device: The type of the device.
+    """
+
+    def __init__(self, precision: str, device: str) -> None:
+        self.scaling = LossScaling(device) if precision == SCALED else None
+        super().__init__(precision, device, None if self.scaling is None else self.scaling.scaler)
+
+    def pre_backward(self, tensor: torch.Tensor, module: Any) -> torch.Tensor:
+        """Return the scaled loss, and call the hooks."""
+        if self.scaling is not None:
+            self.scaling.update()  # the scale of this loss is that of its gradients
+        scaled: torch.Tensor = super().pre_backward(tensor, module)
+        return scaled
+
+    def optimizer_step(self, optimizer: Any, model: Any, closure: Callable[[], Any], **options: Any) -> Any:
+        """Step, unless a gradient is not finite; the scale is updated later, for all optimizers of the batch."""
+        if self.scaling is None:
+            return super().optimizer_step(optimizer, model, closure, **options)
+        closure()
+        self.scaling.unscale(optimizer)
+        self._after_closure(model, optimizer)
+        self.scaling.step(optimizer)
+        return None
+
+    def clip_gradients(self, optimizer: Any, *args: Any, **options: Any) -> None:
+        """Unscale the gradients, then clip them."""
+        if self.scaling is not None:
+            self.scaling.unscale(optimizer)
+        super().clip_gradients(optimizer, *args, **options)
+
+
+_PLUGINS: dict[str | int, Callable[[str], Any]] = {
+    "32-true": lambda _: Precision(),
+    "64-true": lambda _: DoublePrecision(),
+    "bf16-true": lambda _: HalfPrecision("bf16-true"),
+    "16-true": lambda _: HalfPrecision("16-true"),
+    "bf16-mixed": partial(MixedPrecision, "bf16-mixed"),
+    "16-mixed": partial(MixedPrecision, "16-mixed"),
+}
+
+
+def precision_plugin(precision: str | int, device: torch.device) -> Any:
+    """Return the plugin for ``precision`` on ``device``."""
+    return _PLUGINS[precision](device.type)

@@ -1,0 +1,92 @@
+"""What unitrain writes, on any backend, plain Lightning reads: to the same bits where it can, loudly where it cannot."""
+
+from __future__ import annotations
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from unitrain import Event, TrainSpec, UnifiedTrainer
+from unitrain.checkpoint import io
+from unitrain.testing.models import batches, mlp, tensors
+from unitrain.testing.trace import differences
+
+FRAMEWORKS = ["reference", "lightning", "ignite"]
+QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+
+
+def net():
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(36, 12), nn.Tanh(), nn.Linear(12, 5))
+
+
+class Plain(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.model = net()
+
+    def training_step(self, batch, batch_idx):
+        return nn.functional.cross_entropy(self.model(batch[0]), batch[1])
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.model.parameters(), lr=0.01)
+
+
+def data():
+    return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*tensors()), batch_size=4)
+
+
+def written(framework, path, after):
+    spec = TrainSpec(model=net(), loss=nn.CrossEntropyLoss(), optimizer=lambda ps: torch.optim.AdamW(ps, lr=0.01))
+    trainer = UnifiedTrainer(framework, max_epochs=2, enable_progress_bar=False)
+    trainer.on(Event.BATCH_END(once=after), lambda run: run.save_checkpoint(path))
+    trainer.fit(spec, data())
+    return spec
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_plain_lightning_goes_on_at_an_epoch_boundary_to_the_same_bits(framework, tmp_path):
+    whole = Plain()
+    pl.Trainer(max_epochs=3, **QUIET).fit(whole, data())
+    written(framework, tmp_path / "run.ckpt", after=12)
+    rest = Plain()
+    trainer = pl.Trainer(max_epochs=3, **QUIET)
+    trainer.fit(rest, data(), ckpt_path=tmp_path / "run.ckpt", weights_only=True)
+    assert (trainer.current_epoch, trainer.global_step) == (3, 18)
+    assert not differences(dict(whole.state_dict()), dict(rest.state_dict()))
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_plain_lightning_fails_loudly_in_mid_epoch(framework, tmp_path):
+    written(framework, tmp_path / "run.ckpt", after=8)
+    with pytest.raises(RuntimeError, match="stateful loaders"):
+        pl.Trainer(max_epochs=3, **QUIET).fit(Plain(), data(), ckpt_path=tmp_path / "run.ckpt", weights_only=True)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_load_from_checkpoint_takes_the_weights(framework, tmp_path):
+    spec = written(framework, tmp_path / "run.ckpt", after=12)
+    loaded = Plain.load_from_checkpoint(tmp_path / "run.ckpt", weights_only=True)
+    assert not differences(dict(loaded.model.state_dict()), dict(spec.model.state_dict()))
+
+
+def test_the_tree_of_loops_is_lightnings_own(tmp_path):
+    """Key by key what Lightning itself writes at the same moment, but for what validation had counted."""
+    written("ignite", tmp_path / "ours.ckpt", after=12)
+
+    class Save(pl.Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            if trainer.current_epoch == 1:
+                trainer.save_checkpoint(tmp_path / "theirs.ckpt")
+
+    pl.Trainer(max_epochs=2, callbacks=[Save()], **QUIET).fit(Plain(), data())
+    ours, theirs = io.read(tmp_path / "ours.ckpt"), torch.load(tmp_path / "theirs.ckpt", weights_only=True)
+    for name in ("epoch", "global_step", "optimizer_states"):
+        assert not differences(ours[name], theirs[name], name)
+    assert set(theirs) <= set(ours)
+    manual = "epoch_loop.manual_optimization.optim_step_progress"  # plain Lightning counts on the other path
+    for loop in theirs["loops"]:
+        mine, other = dict(ours["loops"][loop]), dict(theirs["loops"][loop])
+        mine.pop(manual, None), other.pop(manual, None)
+        assert not differences(mine, other, loop)

@@ -1,0 +1,117 @@
+"""A run that stops and goes on, on any backend, is the run that never stopped: in every bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache, partial
+
+import pytest
+import torch
+
+from unitrain import Event, UnifiedTrainer
+from unitrain.checkpoint import io
+from unitrain.testing import cases
+from unitrain.testing.models import loader
+from unitrain.testing.trace import SEED, Case, Tape, Trace, differences, record
+
+FRAMEWORKS = ["reference", "lightning", "ignite"]
+PAIRS = [(writer, reader) for writer in FRAMEWORKS for reader in FRAMEWORKS]
+
+BATCHES = 6
+POSITIONS = {"epoch boundary": BATCHES, "mid-epoch": BATCHES + 2, "mid-accumulation": BATCHES + 4, "first batch": 1}
+"""The batch of the run, counted from 1, after which the checkpoint is written."""
+
+
+def case_of(position: str, **changes) -> Case:
+    made = partial(cases.spec, "cnn", "adamw", "step")
+    options = {"accumulate_grad_batches": 3} if "accumulation" in position else {}
+    base = {"name": position, "spec": made, "train": loader, "val": partial(loader, samples=10), "options": options}
+    return Case(**{**base, **changes})
+
+
+CASES = {
+    **{position: (case_of(position), after) for position, after in POSITIONS.items()},
+    "noisy, workers 0": (case_of("", train=cases.DATA["noisy"], val=cases.DATA["noisy"]), BATCHES + 3),
+    "noisy, workers 2": (case_of("", train=cases.DATA["noisy-workers"]), BATCHES + 3),
+    "stream": (case_of("", train=cases.DATA["stream"], options={"accumulate_grad_batches": 4}), BATCHES + 2),
+    "stream, workers 2": (case_of("", train=cases.DATA["stream-workers"]), BATCHES + 2),
+    "list": (case_of("", train=cases.DATA["list"]), BATCHES + 5),
+    "dropout": (case_of("", spec=partial(cases.spec, "transformer", "groups", "plateau")), BATCHES + 2),
+    "momentum, epoch schedule": (case_of("", spec=partial(cases.spec, "mlp", "sgd", "epoch")), BATCHES * 2),
+    "lbfgs": (case_of("", spec=partial(cases.spec, "mlp", "lbfgs", "step")), BATCHES + 1),
+    "two optimizers": (case_of("", spec=cases.adversarial, val=None), BATCHES + 3),
+    "own generator": (case_of("", train=cases.DATA["shared-generator"], val=None), BATCHES + 2),
+    "validation in mid-epoch": (case_of("", options={"val_check_interval": 2}), BATCHES + 4),
+    "validation over epochs": (case_of("", options={"val_check_interval": 4, "check_val_every_n_epoch": None}), 8),
+    "handlers that log and draw": (case_of("", spec=lambda: cases.handler_cases()[0].spec()), BATCHES + 2),
+    "custom steps": (cases.step_cases()[0], BATCHES + 1),
+    "16-mixed": (case_of("", options={"precision": "16-mixed", "gradient_clip_val": 0.5}), BATCHES + 2),
+    "bf16-mixed": (case_of("", options={"precision": "bf16-mixed"}), BATCHES + 2),
+}
+
+
+@cache
+def uninterrupted(name: str) -> Trace:
+    return record("reference", CASES[name][0])
+
+
+def written(framework: str, case: Case, after: int, path) -> None:
+    """Train until ``after`` batches are done, write a checkpoint there and break off."""
+
+    def act(trainer: UnifiedTrainer) -> None:
+        @trainer.on(Event.BATCH_END(once=after))
+        def save(run):
+            run.save_checkpoint(path)
+
+        @trainer.on(Event.CHECKPOINT_SAVED)
+        def crash():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        record(framework, replace(case, act=act))
+
+
+def resumed(framework: str, case: Case, path) -> Trace:
+    """Go on from ``path``, in a world whose random numbers are somewhere else."""
+    torch.manual_seed(999)
+    spec = case.spec()
+    torch.manual_seed(31)
+    options = {"max_epochs": 3, "seed": SEED + 1, "enable_progress_bar": False, **case.options}
+    trainer = UnifiedTrainer(framework, **options)
+    tape = Tape(trainer)
+    result = trainer.fit(spec, case.train(), None if case.val is None else case.val(), ckpt_path=path)
+    return tape.trace(trainer, result)
+
+
+def assert_goes_on(whole: Trace, rest: Trace) -> None:
+    """The rest is what the whole run did after the checkpoint, and ends as it did."""
+    assert rest.tape[0][0] == "fit_start"
+    assert len(rest.losses) < len(whole.losses)
+    assert not differences(whole.tape[len(whole.tape) - len(rest.tape) + 1 :], rest.tape[1:], "tape")
+    for part in ("losses", "rates"):
+        expected = getattr(whole, part)
+        got = getattr(rest, part)
+        assert not differences(expected[len(expected) - len(got) :], got, part)
+    for part in ("weights", "optimizers", "history", "outcome", "rng"):
+        assert not differences(getattr(whole, part), getattr(rest, part), part)
+    assert not differences(whole.scales[len(whole.scales) - len(rest.scales) :], rest.scales, "scales")
+    assert not differences(whole.metrics[-1], rest.metrics[-1], "metrics")
+
+
+@pytest.mark.parametrize(("writer", "reader"), PAIRS, ids=lambda name: name)
+@pytest.mark.parametrize("name", CASES)
+def test_a_resumed_run_equals_the_uninterrupted_one(name, writer, reader, tmp_path):
+    case, after = CASES[name]
+    written(writer, case, after, tmp_path / "run.ckpt")
+    assert_goes_on(uninterrupted(name), resumed(reader, case, tmp_path / "run.ckpt"))
+
+
+@pytest.mark.parametrize("name", ["epoch boundary", "mid-accumulation", "noisy, workers 0", "stream"])
+def test_every_backend_writes_the_same_file(name, tmp_path):
+    case, after = CASES[name]
+    contents = []
+    for framework in FRAMEWORKS:
+        written(framework, case, after, tmp_path / framework)
+        contents.append(io.read(tmp_path / framework))
+    assert not differences(contents[0], contents[1])
+    assert not differences(contents[0], contents[2])

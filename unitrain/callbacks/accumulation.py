@@ -1,0 +1,52 @@
+"""Changes the number of batches per optimizer step from epoch to epoch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from unitrain.callbacks.callback import Callback
+from unitrain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unitrain.context import RunContext
+
+
+class GradientAccumulationSchedule(Callback):
+    """Accumulates over another number of batches from certain epochs on.
+
+    It sets ``run.accumulate_grad_batches``, which the training step reads; as always, batches are counted within the
+    epoch and the epoch's last batch steps.
+
+    Args:
+        schedule: The number of batches by the epoch (from 0) from which it holds: ``{0: 1, 4: 2}``; before the first
+            one it is 1.
+
+    Raises:
+        ConfigError: If it is not such a mapping.
+    """
+
+    def __init__(self, schedule: Mapping[int, int]) -> None:
+        good = bool(schedule) and all(_count(epoch, 0) and _count(number, 1) for epoch, number in schedule.items())
+        if not good:
+            raise ConfigError(
+                "GradientAccumulationSchedule(schedule=) must map epochs (from 0) to numbers of batches (from 1);"
+                f" got {schedule!r}.",
+                hint="GradientAccumulationSchedule({0: 1, 4: 2})",
+            )
+        self.schedule = dict(sorted(schedule.items()))
+
+    def at(self, epoch: int) -> int:
+        """Return the number of batches per optimizer step in ``epoch``, from 0."""
+        return next((number for first, number in reversed(self.schedule.items()) if epoch >= first), 1)
+
+    def on_epoch_start(self, run: RunContext) -> None:
+        """Set the number for the epoch."""
+        run.accumulate_grad_batches = self.at(run.state.epoch)
+
+    on_batch_start = on_epoch_start  # an epoch that is resumed in its middle has no start
+
+
+def _count(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

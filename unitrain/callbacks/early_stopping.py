@@ -1,0 +1,118 @@
+"""Stops a run whose metric no longer improves."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from unitrain.callbacks.callback import Decider
+from unitrain.callbacks.decision import WORST, Mode, beyond, float32, improved, measured, require_monitor
+from unitrain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from unitrain.context import RunContext
+
+EARLY_STOPPING = "early_stopping"
+
+
+class EarlyStopping(Decider):
+    """Stops after the epoch in which a metric has not improved for ``patience`` measurements.
+
+    Only epochs that measured the metric count. It decides as Lightning's ``EarlyStopping`` does, in float32.
+
+    Attributes:
+        best: The best value so far.
+        wait: Measurements since then.
+        stopped_epoch: The epoch (from 0) in which it asked to stop, or None.
+        reason: Why it did, in words; empty if it did not.
+
+    Args:
+        monitor: The metric's full name, as ``"val/loss"``.
+        mode: Whether ``"min"`` or ``"max"`` is better.
+        patience: Measurements without an improvement that are one too many; 0 and 1 both stop at the first.
+        min_delta: What an improvement must be above.
+        check_finite: Stop at NaN or infinity. If not, NaN is no improvement.
+        strict: Refuse a metric that no one logs; if not, wait for it.
+        stopping_threshold: Stop as soon as the metric is better than this.
+        divergence_threshold: Stop as soon as the metric is worse than this.
+
+    Raises:
+        ConfigError: If a value cannot be meant.
+    """
+
+    def __init__(
+        self,
+        monitor: str,
+        *,
+        mode: Mode = "min",
+        patience: int = 3,
+        min_delta: float = 0.0,
+        check_finite: bool = True,
+        strict: bool = True,
+        stopping_threshold: float | None = None,
+        divergence_threshold: float | None = None,
+    ) -> None:
+        require_monitor("EarlyStopping", monitor, mode)
+        if not isinstance(patience, int) or isinstance(patience, bool) or patience < 0:
+            raise ConfigError(
+                f"EarlyStopping(patience=) must be an integer of at least 0, got {patience!r}.", hint="patience=3"
+            )
+        if not isinstance(min_delta, (int, float)) or not 0 <= min_delta < math.inf:
+            raise ConfigError(
+                f"EarlyStopping(min_delta=) must be a finite number of at least 0, got {min_delta!r}.",
+                hint="it is the same for both modes.",
+            )
+        self.monitor = monitor
+        self.mode = mode
+        self.patience = patience
+        self.min_delta = float(min_delta)
+        self.check_finite = check_finite
+        self.strict = strict
+        self.stopping_threshold = stopping_threshold
+        self.divergence_threshold = divergence_threshold
+        self.reset_state()
+
+    def reset_state(self) -> None:
+        """Forget the runs before."""
+        self.best = WORST[self.mode]
+        self.wait = 0
+        self.stopped_epoch: int | None = None
+        self.reason = ""
+
+    def decide(self, run: RunContext) -> None:
+        """Ask for the end if it is time."""
+        current = measured(run, self.monitor, strict=self.strict)
+        if current is None:
+            return
+        self.reason = self._judge(current)
+        if self.reason:
+            self.stopped_epoch = run.state.epoch
+            run.hub.request_stop(EARLY_STOPPING)
+
+    def _judge(self, current: float) -> str:
+        """Take note of a measurement and return why to stop, or nothing."""
+        if self.check_finite and not float32(current).isfinite():
+            return f"{self.monitor} = {current} is not finite"
+        if self.stopping_threshold is not None and beyond(current, self.stopping_threshold, self.mode):
+            return f"{self.monitor} = {current} is better than the stopping threshold {self.stopping_threshold}"
+        if self.divergence_threshold is not None and beyond(-current, -self.divergence_threshold, self.mode):
+            return f"{self.monitor} = {current} is worse than the divergence threshold {self.divergence_threshold}"
+        if improved(current, self.best, self.mode, self.min_delta):
+            self.best = float32(current).item()
+            self.wait = 0
+            return ""
+        self.wait += 1
+        if self.wait < self.patience:
+            return ""
+        return f"{self.monitor} has not improved on {self.best} for {self.wait} measurements"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was the best, and how long ago."""
+        return {"best": self.best, "wait": self.wait, "stopped_epoch": self.stopped_epoch, "reason": self.reason}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what ``state_dict`` returned."""
+        self.best = state["best"]
+        self.wait = state["wait"]
+        self.stopped_epoch = state["stopped_epoch"]
+        self.reason = state["reason"]

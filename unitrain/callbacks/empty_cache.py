@@ -1,0 +1,44 @@
+"""Gives memory back to the device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from unitrain.callbacks.callback import Callback
+from unitrain.events import Event, Trigger, Triggers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from unitrain.context import RunContext
+
+_CACHES: dict[str, Callable[[], None]] = {"cuda": torch.cuda.empty_cache, "mps": torch.mps.empty_cache}
+
+
+class EmptyCache(Callback):
+    """Frees the memory that torch keeps cached on the model's device; a CPU has no such cache, so nothing is done.
+
+    It does not make more memory available to torch, but to others on the device; it costs time.
+
+    Args:
+        on: When: an Event, ``Event.BATCH_END(every=100)``, or several joined by ``|``.
+
+    Raises:
+        SpecError: If it is no event.
+    """
+
+    def __init__(self, on: Event | Trigger | Triggers = Event.EPOCH_END) -> None:
+        self._on = Triggers.of(on)
+
+    def further_handlers(self) -> Iterable[tuple[Event | Trigger | Triggers, Callable[..., Any]]]:
+        """Return the one handler, for the events that were chosen."""
+        return ((self._on, self.empty),)
+
+    def empty(self, run: RunContext) -> None:
+        """Free the cache of the device that the model is on."""
+        parameter = next(run.model.parameters(), None)
+        if parameter is not None and parameter.device.type in _CACHES:
+            _CACHES[parameter.device.type]()

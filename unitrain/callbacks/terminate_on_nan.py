@@ -1,0 +1,54 @@
+"""Stops a run that has gone wrong beyond repair."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+
+from unitrain.callbacks.callback import Callback
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from unitrain.context import RunContext
+
+
+class TerminateOnNaN(Callback):
+    """Stops after the batch whose loss is NaN or infinite, or after which a weight is, with a warning that names it.
+
+    It stops, as Ignite's ``TerminateOnNan`` does, where Lightning's ``detect_nan_parameters`` raises: what was reached
+    is kept, and the reason is ``"user"``. It looks after each batch, so the device is waited for once a batch.
+    """
+
+    def reset_state(self) -> None:
+        """Forget the runs before."""
+        self._found = False
+
+    _found = False
+
+    def on_batch_end(self, run: RunContext) -> None:
+        """Look at the loss and the weights."""
+        if self._found:
+            return
+        loss = run.state.loss
+        what = "" if loss is None or bool(torch.isfinite(loss)) else f"the loss is {loss.item()}"
+        what = what or _broken_weight(run.model)
+        if what:
+            self._found = True
+            warnings.warn(
+                f"TerminateOnNaN: {what} after batch {run.state.batch - 1} of the run, in epoch {run.state.epoch}"
+                " (both from 0); training stops.",
+                stacklevel=2,
+            )
+            run.hub.request_stop("user")
+
+
+def _broken_weight(model: nn.Module) -> str:
+    """Return what is wrong with the weights, or nothing; the device is asked once if all is well."""
+    weights = {name: one.detach() for name, one in model.named_parameters() if one.is_floating_point()}
+    if not weights or bool(torch.stack([torch.isfinite(one).all() for one in weights.values()]).all()):
+        return ""
+    name = next(name for name, one in weights.items() if not bool(torch.isfinite(one).all()))
+    return f"the parameter {name!r} is not finite"

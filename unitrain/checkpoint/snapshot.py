@@ -1,0 +1,274 @@
+"""What is in a checkpoint, how it is taken from a run and how it is put back."""
+
+from __future__ import annotations
+
+import copy
+import platform
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from unitrain._version import __version__
+from unitrain.checkpoint import io
+from unitrain.checkpoint.layout import LIGHTNING_VERSION, PREFIX, Counts, loops
+from unitrain.errors import DISTRIBUTION, CheckpointError
+from unitrain.events import Event
+from unitrain.position import Position
+from unitrain.rng import RngSnapshot
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from unitrain.callbacks import Callback
+    from unitrain.data import DataSource
+    from unitrain.events import EventHub
+    from unitrain.protocol import FitJob
+
+FORMAT = 1
+KEY = "unitrain"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a run is between two batches.
+
+    Attributes:
+        epochs_done: Whole epochs behind.
+        in_epoch: Batches done in the running epoch, or in the one that just ended.
+        midway: Whether the epoch is to go on.
+        meter: What training has measured in the running epoch.
+        rng: The global generators now.
+        rng_at_iter: The generators when the running epoch's iterator was made.
+        rng_before_ahead: The generators before the batch that was read ahead, if one was.
+        gradients: Pending gradients by parameter name, within an accumulation window.
+        scaler: The gradient scaler's state, where there is one.
+    """
+
+    epochs_done: int
+    in_epoch: int = 0
+    midway: bool = False
+    meter: dict[str, Any] | None = None
+    rng: dict[str, Any] | None = None
+    rng_at_iter: dict[str, Any] | None = None
+    rng_before_ahead: dict[str, Any] | None = None
+    gradients: dict[str, Tensor] | None = None
+    scaler: dict[str, Any] | None = None
+
+
+def capture(job: FitJob, progress: Progress) -> dict[str, Any]:
+    """Return the content of a checkpoint. Tensors are not copied; everything else is."""
+    counts = Counts(
+        epoch=progress.epochs_done if progress.midway else max(progress.epochs_done - 1, 0),
+        batches=job.hub.state.batch,
+        batches_in_epoch=progress.in_epoch,
+        steps=job.hub.occurred(Event.OPTIMIZER_STEP),
+        midway=progress.midway,
+    )
+    return {
+        "epoch": counts.epoch,
+        "global_step": counts.steps,
+        "pytorch-lightning_version": LIGHTNING_VERSION,
+        "state_dict": {f"{PREFIX}{name}": value for name, value in job.spec.model.state_dict().items()},
+        "loops": loops(counts),
+        "callbacks": {},
+        "optimizer_states": [optimizer.state_dict() for optimizer in job.optimizers.values()],
+        "lr_schedulers": [plain(schedule.scheduler.state_dict()) for schedule in job.schedules],
+        KEY: {
+            "format": FORMAT,
+            "versions": {"unitrain": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
+            "names": {
+                "optimizers": list(job.optimizers),
+                "schedules": [schedule.optimizer_name for schedule in job.schedules],
+                "metrics": list(job.spec.metrics or {}),
+            },
+            "progress": asdict(progress),
+            "schedule_steps": [schedule.steps for schedule in job.schedules],
+            "hub": plain(job.hub.state_dict()),
+            "callbacks": {name: plain(callback.state_dict()) for name, callback in job.callbacks.items()},
+            "hparams": plain(dict(job.spec.hparams or {})),
+        },
+    }
+
+
+def restore(path: Path, job: FitJob) -> Progress:
+    """Put the checkpoint at ``path`` into ``job``'s model, optimizers, schedules, hub and callbacks.
+
+    Returns:
+        Where the run goes on.
+
+    Raises:
+        CheckpointError: If the file is damaged, from a newer format, of another model or not unitrain's.
+    """
+    content = io.read(path)
+    own = _own_part(path, content)
+    _load_weights(path, job.spec.model, _weights(content))
+    _load_optimizers(path, job, content, own["names"])
+    for schedule, state, steps in zip(job.schedules, content["lr_schedulers"], own["schedule_steps"], strict=True):
+        schedule.scheduler.load_state_dict(state)
+        schedule.steps = steps
+    job.hub.load_state_dict(own["hub"])
+    _load_callbacks(path, job.callbacks, own["callbacks"])
+    return Progress(**own["progress"])
+
+
+def _own_part(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    own = content.get(KEY)
+    if not isinstance(own, dict):
+        raise CheckpointError(
+            f"{path} was not written by unitrain, so where its run stood is not in it.",
+            hint="model.load_state_dict(unitrain.load_weights(path)) takes its weights.",
+        )
+    if own["format"] > FORMAT:
+        raise CheckpointError(
+            f"{path} has format {own['format']}; this unitrain reads up to {FORMAT}.",
+            hint=f"pip install --upgrade {DISTRIBUTION}",
+        )
+    return own
+
+
+def _weights(content: dict[str, Any]) -> dict[str, Tensor]:
+    return {name.removeprefix(PREFIX): value for name, value in content["state_dict"].items()}
+
+
+def _load_weights(path: Path, model: nn.Module, weights: dict[str, Tensor]) -> None:
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    found = {name: tuple(value.shape) for name, value in weights.items() if isinstance(value, Tensor)}
+    if expected != found:
+        differing = sorted({*expected.items()} ^ {*found.items()})[:6]
+        raise CheckpointError(
+            f"{path} is of another model than {type(model).__name__}; among what differs:"
+            f" {', '.join(f'{name} {shape}' for name, shape in differing)}.",
+            hint="build the model as it was when the checkpoint was written.",
+        )
+    model.load_state_dict(weights)
+
+
+def _load_optimizers(path: Path, job: FitJob, content: dict[str, Any], names: dict[str, Any]) -> None:
+    given = {"optimizers": list(job.optimizers), "schedules": [schedule.optimizer_name for schedule in job.schedules]}
+    for what, expected in given.items():
+        if names[what] != expected:
+            raise CheckpointError(
+                f"{path} has the {what} {names[what]}, and the spec has {expected}.", hint="resume with the same spec."
+            )
+    for optimizer, state in zip(job.optimizers.values(), content["optimizer_states"], strict=True):
+        try:
+            optimizer.load_state_dict(state)
+        except ValueError as error:
+            raise CheckpointError(
+                f"{path}: the state does not fit {type(optimizer).__name__}: {error}", hint="resume with the same spec."
+            ) from error
+
+
+def _load_callbacks(path: Path, callbacks: Mapping[str, Callback], states: dict[str, Any]) -> None:
+    for name, callback in callbacks.items():
+        if name in states:
+            callback.load_state_dict(copy.deepcopy(states[name]))
+    left = [name for name, state in states.items() if state and name not in callbacks]
+    if left:
+        warnings.warn(f"{path} holds states of callbacks that are not there now: {', '.join(left)}.", stacklevel=2)
+
+
+def plain(value: Any) -> Any:
+    """Return ``value`` in terms that ``torch.load(weights_only=True)`` reads back: tensors and plain values.
+
+    Raises:
+        CheckpointError: If it holds anything else.
+    """
+    if isinstance(value, Enum):
+        return plain(value.value)
+    if value is None or isinstance(value, (Tensor, bool)):
+        return value
+    for kind in _SCALARS:
+        if isinstance(value, kind):
+            return kind(value)  # a subclass, as torch's own version string, would be refused on reading
+    for kind, convert in _CONTAINERS.items():
+        if isinstance(value, kind):
+            return convert(value)
+    if callable(getattr(value, "tolist", None)):  # numpy
+        return value.tolist()
+    raise CheckpointError(
+        f"a state holds a {type(value).__name__}, {value!r}, which a safe file cannot carry.",
+        hint="return tensors, numbers, texts, lists and dicts from state_dict().",
+    )
+
+
+_SCALARS: tuple[type[Any], ...] = (int, float, str, bytes)
+_CONTAINERS: dict[type[Any], Callable[[Any], Any]] = {
+    Counter: lambda value: Counter({plain(key): plain(item) for key, item in value.items()}),
+    Mapping: lambda value: {plain(key): plain(item) for key, item in value.items()},
+    PurePath: str,
+    set: lambda value: sorted(map(plain, value)),
+    frozenset: lambda value: sorted(map(plain, value)),
+    tuple: lambda value: tuple(map(plain, value)),
+    Sequence: lambda value: list(map(plain, value)),
+}
+"""How the kinds are turned plain; the first that fits."""
+
+
+def gradients(model: nn.Module) -> dict[str, Tensor]:
+    """Return the pending gradients of ``model`` by parameter name."""
+    return {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
+
+
+def write_all(hub: EventHub, content: dict[str, Any]) -> None:
+    """Write ``content`` to every path that was asked for, and tell of each."""
+    saves, hub.saves = hub.saves, []
+    for path in saves:
+        io.write(path, content)
+        hub.saved = path
+        hub.fire(Event.CHECKPOINT_SAVED)
+
+
+def position(source: DataSource, progress: Progress) -> Position:
+    """Return where the loader of an interrupted epoch goes on."""
+    generators = source.generators
+
+    def snapshot(state: dict[str, Any]) -> RngSnapshot:
+        return RngSnapshot.from_state_dict(state, generators)
+
+    ahead = progress.rng_before_ahead
+    return Position(
+        skip=progress.in_epoch,
+        at_iter=snapshot(progress.rng_at_iter or {}),
+        before_ahead=None if ahead is None else snapshot(ahead),
+        now=snapshot(progress.rng or {}),
+    )
+
+
+def take_up(progress: Progress, job: FitJob) -> None:
+    """Put back the random numbers and the pending gradients, once FIT_START is over."""
+    RngSnapshot.from_state_dict(progress.rng or {}, job.train.generators).restore()
+    for name, parameter in job.spec.model.named_parameters():
+        if name in (progress.gradients or {}):
+            parameter.grad = progress.gradients[name].to(parameter.device)  # type: ignore[index]
+
+
+def load_model(path: Path, model: nn.Module) -> None:
+    """Put the weights in the checkpoint at ``path`` into ``model``.
+
+    Raises:
+        CheckpointError: If the file is damaged or of another model.
+    """
+    _load_weights(path, model, load_weights(path))
+
+
+def load_weights(path: str | Path) -> dict[str, Tensor]:
+    """Return the model's weights in a checkpoint, by the model's own names; no framework is needed.
+
+    Args:
+        path: A file written by unitrain or by Lightning.
+
+    Raises:
+        CheckpointError: If it is damaged or holds no weights.
+    """
+    content = io.read(Path(path))
+    if not isinstance(content.get("state_dict"), dict):
+        raise CheckpointError(f"{path} holds no state_dict.", hint="give a checkpoint of unitrain or Lightning.")
+    return _weights(content)

@@ -1,0 +1,129 @@
+"""Writes a run into a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from unitrain.loggers.logger import run_folder
+
+_FIRST = ("step", "epoch")
+
+
+class CSVLogger:
+    """Writes ``<save_dir>/<name>/metrics.csv``, and the hyper-parameters beside it as ``hparams.json``.
+
+    A row is ``step, epoch`` and the values, their names sorted; a new name rewrites the file. There are no times in it,
+    so the same spec, config and seed give the same bytes on every backend. A new run never overwrites an old one: it
+    goes to ``<name>-2`` and so on. A resumed run goes on in the last of them, after the rows that its checkpoint knows.
+
+    Attributes:
+        folder: Where the files of the run are.
+        path: The CSV file.
+
+    Args:
+        save_dir: Where the folder is made.
+        name: Its name.
+    """
+
+    def __init__(self, save_dir: str | Path, name: str = "run") -> None:
+        self._save_dir = Path(save_dir)
+        self._name = name
+        self._folder: Path | None = None
+        self.begin(0)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.folder / "metrics.csv"
+
+    @property
+    def folder(self) -> Path:
+        """The folder; it is made by what is written first."""
+        if self._folder is None:
+            self._folder = run_folder(self._save_dir, self._name, resumed=self._keep > 0)
+        return self._folder
+
+    def begin(self, rows: int) -> None:
+        """Start a run, or go on after ``rows`` rows."""
+        self._keep = rows
+        self._folder = None
+        self._columns: list[str] = []
+        self._end = 0
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        """Write one row; what cannot be written leaves the file as it was."""
+        row = {"step": step, **metrics}
+        if self._end == 0:
+            self._take_up()
+        new = row.keys() - {*self._columns}
+        if new or self._end == 0:
+            self._rewrite([*_FIRST, *sorted({*self._columns, *row} - {*_FIRST})], row)
+        else:
+            self._append(row)
+
+    def log_hyperparams(self, params: dict[str, Any]) -> None:
+        """Write the hyper-parameters."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(dict(params), indent=2, default=str) + "\n"
+        (self.folder / "hparams.json").write_text(text, encoding="utf-8")
+
+    def save(self) -> None:
+        """Do nothing: each row is written at once."""
+
+    def finalize(self, status: str) -> None:
+        """Do nothing: each row is written at once."""
+
+    def _take_up(self) -> None:
+        """Read the header of a file to go on with, and cut the rows that the checkpoint does not know."""
+        if not self._keep or not self.path.exists():
+            return
+        header, *rows = self._read()
+        self._columns = header
+        self._replace([header, *rows[: self._keep]])
+
+    def _read(self) -> list[list[str]]:
+        with self.path.open(encoding="utf-8", newline="") as file:
+            return list(csv.reader(file))
+
+    def _rewrite(self, columns: list[str], row: dict[str, Any]) -> None:
+        """Write the file anew, with more columns and one more row."""
+        header, *rows = self._read()[: 1 + self._rows()] if self._end else [self._columns]
+        old = [dict(zip(header, one, strict=True)) for one in rows]
+        self._replace([columns, *[[_text(one.get(name, "")) for name in columns] for one in (*old, row)]])
+        self._columns = columns
+
+    def _rows(self) -> int:
+        """Return the number of whole rows: a write that failed may have left a part of one."""
+        return self.path.read_bytes()[: self._end].count(b"\n") - 1
+
+    def _replace(self, lines: list[list[str]]) -> None:
+        data = _encoded(lines)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_suffix(".part")
+        part.write_bytes(data)
+        os.replace(part, self.path)  # noqa: PTH105 - the same, and known to be atomic
+        self._end = len(data)
+
+    def _append(self, row: dict[str, Any]) -> None:
+        data = _encoded([[_text(row.get(name, "")) for name in self._columns]])
+        with self.path.open("r+b") as file:
+            file.seek(self._end)
+            file.truncate()
+            file.write(data)
+        self._end += len(data)
+
+
+def _text(value: Any) -> str:
+    """Return the shortest text that reads back as the same number."""
+    return value if isinstance(value, str) else repr(float(value) if isinstance(value, float) else value)
+
+
+def _encoded(lines: list[list[str]]) -> bytes:
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer, lineterminator="\n").writerows(lines)
+    return buffer.getvalue().encode()

@@ -1,0 +1,48 @@
+"""What a tracker is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Logger(Protocol):
+    """A tracker, in the shape of Lightning's ``Logger``; only ``log_metrics`` must be there.
+
+    A tracker with a method ``begin(rows)`` is told, before anything else, how many rows an earlier part of the run has
+    written: 0 for a new run, more for one that is resumed.
+    """
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        """Take one row of values at the optimizer step ``step``; ``epoch`` (from 0) is among them."""
+
+    def log_hyperparams(self, params: dict[str, Any]) -> None:
+        """Take the spec's ``hparams``."""
+
+    def save(self) -> None:
+        """Write what is not written yet."""
+
+    def finalize(self, status: str) -> None:
+        """End the run as ``"success"`` or ``"failed"``."""
+
+
+def run_folder(save_dir: Path, name: str, *, resumed: bool) -> Path:
+    """Return the folder of a run: a new one, ``name``, ``name-2`` and so on, or, resumed, the last that there is."""
+    folder, number = save_dir / name, 1
+    last = folder
+    while folder.exists():
+        last, number = folder, number + 1
+        folder = save_dir / f"{name}-{number}"
+    return last if resumed else folder
+
+
+def flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield nested hyper-parameters as ``outer/inner`` and their values."""
+    for name, value in params.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}/")
+        else:
+            yield f"{prefix}{name}", value

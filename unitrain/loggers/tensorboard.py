@@ -1,0 +1,82 @@
+"""Writes a run for TensorBoard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from unitrain.errors import BackendNotInstalledError, install_hint
+from unitrain.loggers.logger import flat, run_folder
+
+
+class TensorBoardLogger:
+    """Writes event files into ``<save_dir>/<name>``, to be shown by ``tensorboard --logdir <save_dir>``.
+
+    A new run goes to ``<name>-2`` and so on; a resumed one goes on in the last of them, and what the part that was
+    broken off had logged beyond is no longer shown.
+
+    Args:
+        save_dir: Where the folder is made.
+        name: Its name.
+
+    Raises:
+        BackendNotInstalledError: If tensorboard is not installed.
+    """
+
+    def __init__(self, save_dir: str | Path, name: str = "run") -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - only those who use it need it
+        except ImportError as error:
+            raise BackendNotInstalledError(
+                "TensorBoardLogger needs the package tensorboard, which is not installed.",
+                hint=install_hint("tensorboard"),
+            ) from error
+        self._make = SummaryWriter
+        self._save_dir = Path(save_dir)
+        self._name = name
+        self.begin(0)
+
+    def begin(self, rows: int) -> None:
+        """Start a run, or go on with the last one."""
+        self._resumed = rows > 0
+        self._writer: Any = None
+        self.folder: Path | None = None
+
+    @property
+    def writer(self) -> Any:
+        """The ``SummaryWriter``, for figures and histograms of one's own."""
+        return self._open(None)
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        """Write one row."""
+        writer = self._open(step)
+        for name, value in metrics.items():
+            writer.add_scalar(name, value, step)
+
+    def log_hyperparams(self, params: dict[str, Any]) -> None:
+        """Write the hyper-parameters, for the tab HPARAMS; a resumed run has them already."""
+        if self._resumed:
+            return
+        from torch.utils.tensorboard.summary import hparams  # noqa: PLC0415 - only those who use it need it
+
+        plain = {name: value if isinstance(value, (bool, int, float)) else str(value) for name, value in flat(params)}
+        for summary in hparams(plain, {}):  # type: ignore[no-untyped-call]
+            self.writer.file_writer.add_summary(summary)
+
+    def _open(self, step: int | None) -> Any:
+        """Return the writer; the first row of a resumed run hides what was written at its step and later."""
+        if self._writer is None:
+            self.folder = self.folder or run_folder(self._save_dir, self._name, resumed=self._resumed)
+            self._writer = self._make(log_dir=str(self.folder), purge_step=step if self._resumed else None)
+        return self._writer
+
+    def save(self) -> None:
+        """Write what is in the writer's queue."""
+        if self._writer is not None:
+            self._writer.flush()
+
+    def finalize(self, status: str) -> None:  # noqa: ARG002 - Lightning's shape
+        """Close the files."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None

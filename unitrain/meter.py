@@ -1,0 +1,138 @@
+"""What one stage measures in an epoch."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from unitrain.metrics import (
+    LOSS,
+    Mean,
+    as_float32,
+    as_number,
+    clash,
+    detached,
+    full_name,
+    reserved,
+    scalars,
+    stage_metric,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import torch
+
+    from unitrain.metrics import MetricLike
+
+
+class StageMeter:
+    """Everything one stage measures in an epoch, under its prefix: the loss, the logged values, the metrics.
+
+    Args:
+        prefix: ``"train"``, ``"val"`` or ``"test"``.
+        metrics: The spec's metrics by name; the meter works on copies.
+    """
+
+    def __init__(self, prefix: str, metrics: Mapping[str, MetricLike]) -> None:
+        self.prefix = prefix
+        self._metrics = {name: stage_metric(name, given) for name, given in metrics.items()}
+        self._measured = list(self._metrics.values())
+        self._reserved = reserved(prefix, metrics)
+        self._loss = Mean()
+        self._logged: dict[str, Mean] = {}
+        self._batch: dict[str, Tensor | float] = {}
+        self._updated = False
+
+    def batch_start(self) -> None:
+        """Forget what the batch before has logged."""
+        self._batch.clear()
+
+    def batch_values(self) -> dict[str, float]:
+        """Return what the running batch has logged, as the means take it, under its full name."""
+        return {full_name(self.prefix, name): as_float32(value) for name, value in self._batch.items()}
+
+    def reset(self, device: torch.device) -> None:
+        """Start an epoch."""
+        self._loss.reset()
+        self._logged.clear()
+        self._updated = False
+        for measured in self._measured:
+            measured.reset(device)
+
+    def add_loss(self, loss: Tensor, weight: int) -> None:
+        """Take the loss of a batch of ``weight`` samples."""
+        self._loss.add(loss, weight)
+
+    def add_output(self, output: Any, target: Any, weight: int) -> None:
+        """Take what the model gave and what it should have given for a batch, ``weight`` samples."""
+        if self._measured:
+            self._updated = True
+            output = detached(output)
+            for measured in self._measured:
+                measured.update(output, target, weight)
+
+    def add_values(self, values: Mapping[str, Tensor | float], weight: int) -> None:
+        """Take further values of a batch, each under its name.
+
+        Raises:
+            SpecError: If a value has the name of a metric or is not a number.
+        """
+        for name, value in values.items():
+            self.log(name, value, weight)
+
+    def log(self, name: str, value: Tensor | float, weight: int) -> None:
+        """Take one value of a batch under ``name``."""
+        mean = self._logged.get(name)
+        if mean is None:
+            if full_name(self.prefix, name) in self._reserved:
+                raise clash(full_name(self.prefix, name))
+            mean = self._logged[name] = Mean()
+        number = as_number(name, value)
+        self._batch[name] = number.detach() if isinstance(number, Tensor) else number
+        mean.add(number, weight)
+
+    def compute(self) -> dict[str, float]:
+        """Return all values of the epoch under their full names; what was never fed is left out."""
+        found: dict[str, float] = {}
+        for name, value in self._computed():
+            full = full_name(self.prefix, name)
+            if full in found:
+                raise clash(full)
+            if value is not None:
+                found[full] = float(value)
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the epoch has measured so far, for a checkpoint."""
+        return {
+            "loss": self._loss.state_dict(),
+            "logged": {name: mean.state_dict() for name, mean in self._logged.items()},
+            "metrics": {name: measured.state_dict() for name, measured in self._metrics.items()},
+            "updated": self._updated,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what ``state_dict`` returned."""
+        self._loss.load_state_dict(state["loss"])
+        self._updated = state["updated"]
+        for name, mean in state["logged"].items():
+            self._logged[name] = Mean()
+            self._logged[name].load_state_dict(mean)
+        for name, measured in self._metrics.items():
+            measured.load_state_dict(state["metrics"][name])
+
+    def _computed(self) -> Iterator[tuple[str, Any]]:
+        if self._metrics and not self._updated and self._loss.compute() is not None:
+            warnings.warn(
+                f"the metrics {', '.join(self._metrics)} are not measured in {self.prefix!r}: its step returns no"
+                ' "output" and "target".',
+                stacklevel=2,
+            )
+        yield LOSS, self._loss.compute()
+        for name, mean in self._logged.items():
+            yield name, mean.compute()
+        for name, measured in self._metrics.items() if self._updated else ():
+            yield from scalars(name, measured.compute())

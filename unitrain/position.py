@@ -1,0 +1,77 @@
+"""Going on in the middle of an epoch: the loader is brought to where it was, and so are the random numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.data import DataLoader, IterableDataset
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unitrain.rng import RngSnapshot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """Where to go on in an epoch that was begun in another run.
+
+    Attributes:
+        skip: Batches that were done.
+        at_iter: The global generators when the loader's iterator was made.
+        before_ahead: The generators before the batch that was read ahead, if one was.
+        now: The generators when the checkpoint was written.
+    """
+
+    skip: int
+    at_iter: RngSnapshot
+    before_ahead: RngSnapshot | None
+    now: RngSnapshot
+
+
+def skipped(loader: Any, count: int) -> Iterator[Any]:
+    """Return an iterator of ``loader`` behind its first ``count`` batches.
+
+    A list, and a DataLoader that reads in this process by a batch sampler, skip without reading. Workers carry random
+    states that only reading moves, so theirs is read and dropped.
+    """
+    if isinstance(loader, (list, tuple)):
+        return iter(loader[count:])
+    stream = isinstance(getattr(loader, "dataset", None), IterableDataset)
+    if type(loader) is DataLoader and not stream and not loader.num_workers and loader.batch_sampler is not None:
+        return _skipped_unread(loader, count)
+    iterator: Iterator[Any] = iter(loader)
+    for _ in range(count):
+        next(iterator, None)
+    return iterator
+
+
+def _skipped_unread(loader: DataLoader[Any], count: int) -> Iterator[Any]:
+    """Return an iterator over a copy of ``loader`` that draws as the original does, and reads only what is left."""
+    collate = loader.collate_fn
+    copy = DataLoader(
+        loader.dataset,
+        batch_sampler=_SkippingSampler(loader.batch_sampler, count),
+        collate_fn=lambda items: collate(items) if items else None,
+        pin_memory=loader.pin_memory,
+        generator=loader.generator,
+    )
+    iterator: Iterator[Any] = iter(copy)
+    next(iterator)  # the empty batch: the sampler has drawn its seed, after the loader's, and stands behind the skipped
+    return iterator
+
+
+class _SkippingSampler:
+    """A batch sampler whose first batch is empty and stands for those that are left out."""
+
+    def __init__(self, sampler: Any, count: int) -> None:
+        self._sampler = sampler
+        self._count = count
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        batches = iter(self._sampler)
+        for _ in range(self._count):
+            next(batches, None)
+        yield []
+        yield from batches

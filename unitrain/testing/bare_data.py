@@ -1,0 +1,120 @@
+"""How the bare loop reads its data: naive, and sharing nothing with ``unitrain.data``."""
+
+from __future__ import annotations
+
+from collections import UserDict
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from unitrain.batch import unpack
+from unitrain.checkpoint.snapshot import position
+from unitrain.errors import DataError
+from unitrain.rng import RngSnapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unitrain.data import DataSource
+    from unitrain.position import Position
+    from unitrain.testing.reference import _Training
+
+
+def pair(batch: Any) -> tuple[Any, Any]:
+    """Return the input and the target of a batch."""
+    if isinstance(batch, (tuple, list)) and len(batch) == 2:  # noqa: PLR2004 - input and target
+        return batch[0], batch[1]
+    if isinstance(batch, dict) and "input" in batch and "target" in batch:
+        return batch["input"], batch["target"]
+    return unpack(batch)  # raises, in the library's words
+
+
+def batches(
+    run: _Training | None, source: DataSource, epoch: int, kept: list[Any] | None
+) -> Iterator[tuple[Any, bool]]:
+    """Yield each batch of one epoch, and whether it is the last; fill or repeat ``kept``."""
+    place = source.place or (lambda batch: batch)
+    if kept:
+        for number, batch in enumerate(kept, 1):
+            yield place(batch), number == len(kept)
+        return
+    for batch, last in _read(run, source, epoch):
+        if kept is not None:
+            kept.append(batch)
+        yield place(batch), last
+
+
+def _read(run: _Training | None, source: DataSource, epoch: int) -> Iterator[tuple[Any, bool]]:
+    """Read the loader, going on where an earlier run stood, if there was one."""
+    loader: Any = source.loader
+    _tell_the_epoch(loader, epoch)
+    start = None if run is None or run.midway is None else position(source, run.midway)
+    if start is not None:
+        start.at_iter.restore()
+    at_iter = RngSnapshot(source.generators)
+    iterator = iter(loader)
+    if run is not None:
+        run.at_iter, run.midway = at_iter, None
+    if start is not None:
+        for _ in range(start.skip):
+            next(iterator)
+    if source.length is None:
+        yield from _read_ahead(run, source, iterator, start)
+        return
+    if start is not None:
+        start.now.restore()
+    for number in range(1 if start is None else start.skip + 1, source.length + 1):  # nothing is read ahead
+        yield next(iterator), number == source.length
+
+
+def _tell_the_epoch(loader: Any, epoch: int) -> None:
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    told: list[Any] = []
+    for sampler in (getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None)):
+        if hasattr(sampler, "set_epoch") and not any(sampler is one for one in told):
+            sampler.set_epoch(epoch)  # type: ignore[union-attr]
+            told.append(sampler)
+
+
+def _read_ahead(
+    run: _Training | None, source: DataSource, iterator: Iterator[Any], start: Position | None
+) -> Iterator[tuple[Any, bool]]:
+    """Read one batch ahead, since only the end tells which was the last."""
+    if start is not None and start.before_ahead is not None:
+        start.before_ahead.restore()
+    number, batch = 1 if start is None else start.skip + 1, next(iterator, iterator)
+    if start is not None:
+        start.now.restore()
+    if batch is iterator and (source.required or iterator is source.loader):
+        raise DataError(f"the {source.stage} loader is empty.", hint="give one that yields batches.")
+    while batch is not iterator:
+        if run is not None:
+            run.before_ahead = RngSnapshot(source.generators)
+        following = iterator if number == source.limit and isinstance(source.limit, int) else next(iterator, iterator)
+        yield batch, following is iterator
+        number, batch = number + 1, following
+
+
+def cast(value: Any, dtype: torch.dtype | None) -> Any:
+    """Return a batch with its floating tensors in ``dtype``."""
+    if dtype is None:
+        return value
+    if isinstance(value, Tensor):
+        return value.to(dtype) if value.is_floating_point() else value
+    if isinstance(value, dict):
+        return {key: cast(item, dtype) for key, item in value.items()}
+    return type(value)(cast(item, dtype) for item in value) if isinstance(value, (tuple, list)) else value
+
+
+def size_of(batch: Any) -> int:
+    """Return the first dimension of the first tensor in the batch that has one, or 1."""
+    return next((len(tensor) for tensor in _tensors(batch) if tensor.ndim), 1)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list, UserDict, dict)):
+        for part in value.values() if isinstance(value, (dict, UserDict)) else value:
+            yield from _tensors(part)

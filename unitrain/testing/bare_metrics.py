@@ -1,0 +1,119 @@
+"""How the bare loop measures: naive, and sharing nothing with ``unitrain.meter``."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from unitrain.metrics import metric as named_metric
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unitrain.testing.reference import _Bare
+
+
+def _is_ignite(metric: Any) -> bool:
+    return any(cls.__module__.startswith("ignite") for cls in type(metric).__mro__)
+
+
+def feed(run: _Bare, metrics: Mapping[str, Any], output: Any, target: Any) -> None:
+    """Give a batch to the metrics."""
+    output = output.detach() if isinstance(output, Tensor) else output
+    for name, metric in metrics.items():
+        if _is_ignite(metric):
+            metric.update((output, target))
+        elif hasattr(metric, "update"):
+            metric.update(output, target)
+        else:
+            with torch.no_grad():
+                metric.values.append((torch.as_tensor(metric.function(output, target)).float(), run.size))
+        run.measured.setdefault(f"fed {name}", [])
+
+
+class _Averaged:
+    """A plain function as a metric."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+        self.reset()
+
+    def reset(self) -> None:
+        self.values: list[Any] = []
+
+    def compute(self) -> Tensor:
+        return _mean(self.values)
+
+    def state_dict(self) -> dict[str, Any]:
+        total, weight = _sum(self.values) if self.values else (None, 0)
+        return {"total": total, "weight": weight}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.values = [(state["total"], state["weight"], "before")] if state["weight"] else []
+
+
+def copied(metric: Any) -> Any:
+    """Return a fresh metric like the one given."""
+    if isinstance(metric, str):
+        return named_metric(metric)
+    if _is_ignite(metric) or hasattr(metric, "update"):
+        metric = copy.deepcopy(metric)
+        metric.reset()
+        if hasattr(type(metric), "persistent"):
+            metric.persistent(mode=True)
+        return metric
+    return _Averaged(metric)
+
+
+def _mean(values: list[Any]) -> Tensor:
+    """Return Σ(value·n) / Σn, summed in float32 in the order of the batches."""
+    total, weight = _sum(values)
+    return total / weight
+
+
+def _sum(values: list[Any]) -> tuple[Tensor, int]:
+    total = torch.zeros((), device=values[0][0].device)
+    for value, size, *before in values:
+        total = total + (value if before else value * size)  # a sum of an earlier run is added as it is
+    return total, sum(size for _, size, *_ in values)
+
+
+def sums(measured: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an epoch has measured so far, in the form of a checkpoint."""
+    nothing = {"total": None, "weight": 0}
+    sums = {
+        name: dict(zip(("total", "weight"), _sum(values), strict=True)) for name, values in measured.items() if values
+    }
+    return {
+        "loss": sums.pop("loss", nothing),
+        "logged": sums,
+        "metrics": {name: dict(metric.state_dict()) for name, metric in metrics.items()},
+        "updated": any(name.startswith("fed ") for name in measured),
+    }
+
+
+def from_sums(state: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return what an earlier run had measured of the epoch, and bring the metrics there."""
+    for name, metric in metrics.items():
+        metric.load_state_dict(state["metrics"][name])
+    sums = {"loss": state["loss"], **state["logged"]}
+    measured = {name: [(one["total"], one["weight"], "before")] for name, one in sums.items() if one["weight"]}
+    return measured | ({f"fed {name}": [] for name in metrics} if state["updated"] else {})
+
+
+def results(prefix: str, averages: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a stage measured, under full names."""
+    found = {name: _mean(values) for name, values in averages.items() if values}
+    for name, metric in metrics.items():
+        if f"fed {name}" in averages:
+            value = metric.compute()
+            if isinstance(value, dict):
+                found |= {f"{name}_{key}": item for key, item in value.items()}
+            elif isinstance(value, Tensor) and value.ndim == 1:
+                found |= {f"{name}_{position}": item for position, item in enumerate(value)}
+            else:
+                found[name] = value
+    return {name if "/" in name else f"{prefix}/{name}": float(value) for name, value in found.items()}
