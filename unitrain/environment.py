@@ -65,9 +65,9 @@ def torch_switches(config: TrainerConfig) -> Iterator[None]:
 def compiled(model: nn.Module, config: TrainerConfig) -> Iterator[None]:
     """Compile the calls of ``model``, and of its direct parts, for a run, if ``compile=True``.
 
-    The model stays the same object with the same names, so a file holds no ``_orig_mod.``. The parts are for manual steps
-    that call them by themselves. torch keeps what it compiled, for at most eight models with the same code, and is then
-    eager without a word; so that a run depends on nothing before it, all of that is dropped first.
+    The model stays the same object with the same names, so a file holds no ``_orig_mod.``. The parts are for manual
+    steps that call them by themselves. torch keeps what it compiled, for at most eight models with the same code, and
+    is then eager without a word; so that a run depends on nothing before it, all of that is dropped first.
 
     Raises:
         ConfigError: If the model is compiled already.
@@ -95,7 +95,7 @@ def _compiled_call(module: nn.Module) -> Callable[..., Any]:
     """
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        return module._call_impl(*args, **kwargs)  # noqa: SLF001 - what nn.Module.compile compiles
+        return module._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]  # noqa: SLF001 - as Module.compile
 
     own = call.__code__.replace()  # the eight versions that torch keeps are by code object
     compiled_call: Callable[..., Any] = torch.compile(FunctionType(own, globals(), "call", None, call.__closure__))

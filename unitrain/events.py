@@ -287,9 +287,9 @@ class EventHub:
         return self.validates and not self._counts[Event.VAL_END]
 
     @property
-    def watched(self) -> bool:
-        """Whether any handler is registered."""
-        return any(self._listeners.values())
+    def handlers(self) -> list[Handler]:
+        """The registered handlers of events."""
+        return [listener.handler for listeners in self._listeners.values() for listener in listeners]
 
     def fire(self, event: Event) -> None:
         """Count one occurrence of ``event`` and call those who wait for it.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from unitrain.callbacks import GradientAccumulationSchedule
+from unitrain.callbacks import Decider, GradientAccumulationSchedule
 from unitrain.data import make_source, opened, placement
 from unitrain.errors import ConfigError, DataError, SpecError
 from unitrain.features import refuse, require_spec
@@ -70,7 +70,7 @@ def fit_job(
         _check_closures(adapter, config, spec, closure=any(map(needs_closure, optimizers.values())))
         schedules = build_schedules(spec, optimizers)
         rules = [schedule.rule for schedule in schedules]
-        require_monitors(spec, config, rules, validates=val_source is not None, watched=hub.watched)
+        require_monitors(spec, config, rules, validates=val_source is not None, watched=_may_log(hub))
         yield FitJob(
             spec=spec,
             config=config,
@@ -108,6 +108,11 @@ def _given(data: Any, stage: str) -> Any:
             f"there is no {stage} data.", hint="give a DataLoader, or a DataSpec or datamodule that has one."
         )
     return data
+
+
+def _may_log(hub: EventHub) -> bool:
+    """Return whether a handler might log values of its own; callbacks that only decide do not."""
+    return any(not isinstance(getattr(handler, "__self__", None), Decider) for handler in hub.handlers)
 
 
 def _place(spec: TrainSpec, device: torch.device) -> None:

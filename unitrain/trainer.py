@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
@@ -118,7 +118,7 @@ class UnifiedTrainer:
             with (
                 tracking,
                 self._listening(history),
-                self._listening(self._bar(spec)),
+                self._progress(spec),
                 self._listening(tracked),
                 torch.enable_grad(),
             ):
@@ -320,9 +320,15 @@ class UnifiedTrainer:
         finally:
             self._hub.remove(registrations)
 
-    def _bar(self, spec: TrainSpec) -> Callback:
+    @contextmanager
+    def _progress(self, spec: TrainSpec) -> Iterator[None]:
+        """Show a progress bar, unless one is given or none is wanted."""
         given = any(isinstance(callback, ProgressBar) for callback in (*spec.callbacks, *self._own))
-        return ProgressBar() if self.config.enable_progress_bar and not given else Callback()
+        if given or not self.config.enable_progress_bar:
+            yield
+            return
+        with closing(ProgressBar()) as bar, self._listening(bar):
+            yield
 
     def _take(self, native: Sequence[Any]) -> Run:
         """Return the run that create_trainer() built, or a new one."""

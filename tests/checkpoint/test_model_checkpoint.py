@@ -6,6 +6,7 @@ import math
 from datetime import timedelta
 
 import pytest
+import torch
 
 from unitrain import ConfigError, Event, ModelCheckpoint, UnifiedTrainer
 from unitrain.checkpoint import io
@@ -38,6 +39,7 @@ def run(framework, folder, scores=None, epochs=3, **options):
     trainer = UnifiedTrainer(framework, max_epochs=epochs, seed=0, enable_progress_bar=False, callbacks=[keeper])
     if scores is not None:
         trainer.on(Event.EPOCH_END, lambda run: run.log("score", scores[run.state.epoch]))
+    torch.manual_seed(5)
     return trainer.fit(spec(), loader(), loader()), keeper
 
 

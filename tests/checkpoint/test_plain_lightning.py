@@ -9,11 +9,13 @@ from torch import nn
 
 from unitrain import Event, TrainSpec, UnifiedTrainer
 from unitrain.checkpoint import io
-from unitrain.testing.models import batches, mlp, tensors
+from unitrain.testing.models import tensors
 from unitrain.testing.trace import differences
 
+pytestmark = pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no")
 FRAMEWORKS = ["reference", "lightning", "ignite"]
 QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+QUIET["num_sanity_val_steps"] = 0
 
 
 def net():
@@ -29,6 +31,9 @@ class Plain(pl.LightningModule):
     def training_step(self, batch, batch_idx):
         return nn.functional.cross_entropy(self.model(batch[0]), batch[1])
 
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", nn.functional.cross_entropy(self.model(batch[0]), batch[1]))
+
     def configure_optimizers(self):
         return torch.optim.AdamW(self.model.parameters(), lr=0.01)
 
@@ -37,22 +42,24 @@ def data():
     return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*tensors()), batch_size=4)
 
 
-def written(framework, path, after):
+def written(framework, path, after, val=None):
     spec = TrainSpec(model=net(), loss=nn.CrossEntropyLoss(), optimizer=lambda ps: torch.optim.AdamW(ps, lr=0.01))
     trainer = UnifiedTrainer(framework, max_epochs=2, enable_progress_bar=False)
     trainer.on(Event.BATCH_END(once=after), lambda run: run.save_checkpoint(path))
-    trainer.fit(spec, data())
+    trainer.fit(spec, data(), val)
     return spec
 
 
+@pytest.mark.parametrize("validated", [False, True])
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_plain_lightning_goes_on_at_an_epoch_boundary_to_the_same_bits(framework, tmp_path):
+def test_plain_lightning_goes_on_at_an_epoch_boundary_to_the_same_bits(framework, validated, tmp_path):
+    val = data() if validated else None
     whole = Plain()
-    pl.Trainer(max_epochs=3, **QUIET).fit(whole, data())
-    written(framework, tmp_path / "run.ckpt", after=12)
+    pl.Trainer(max_epochs=3, **QUIET).fit(whole, data(), val)
+    written(framework, tmp_path / "run.ckpt", 12, val)
     rest = Plain()
     trainer = pl.Trainer(max_epochs=3, **QUIET)
-    trainer.fit(rest, data(), ckpt_path=tmp_path / "run.ckpt", weights_only=True)
+    trainer.fit(rest, data(), val, ckpt_path=tmp_path / "run.ckpt", weights_only=True)
     assert (trainer.current_epoch, trainer.global_step) == (3, 18)
     assert not differences(dict(whole.state_dict()), dict(rest.state_dict()))
 

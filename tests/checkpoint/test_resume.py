@@ -43,7 +43,7 @@ CASES = {
     "own generator": (case_of("", train=cases.DATA["shared-generator"], val=None), BATCHES + 2),
     "validation in mid-epoch": (case_of("", options={"val_check_interval": 2}), BATCHES + 4),
     "validation over epochs": (case_of("", options={"val_check_interval": 4, "check_val_every_n_epoch": None}), 8),
-    "handlers that log and draw": (case_of("", spec=lambda: cases.handler_cases()[0].spec()), BATCHES + 2),
+    "handlers that log and draw": (case_of("", spec=cases.handler_cases()[0].spec), BATCHES + 2),
     "custom steps": (cases.step_cases()[0], BATCHES + 1),
     "16-mixed": (case_of("", options={"precision": "16-mixed", "gradient_clip_val": 0.5}), BATCHES + 2),
     "bf16-mixed": (case_of("", options={"precision": "bf16-mixed"}), BATCHES + 2),

@@ -61,17 +61,14 @@ class ProgressBar(Callback):
 
     def on_epoch_end(self, run: RunContext) -> None:
         """Leave one line of the epoch."""
-        self._close()
+        self.close()
         seconds = time.monotonic() - self._started
         values = "  ".join(f"{name} {value:.4g}" for name, value in sorted(run.hub.epoch_metrics.items()))
         line = f"epoch {run.state.epoch}  step {run.state.step}  {values}  {seconds:.1f}s"
         self._console.print(line, highlight=False, soft_wrap=True)
 
-    def on_exception(self, run: RunContext) -> None:  # noqa: ARG002 - a handler's signature
-        """Take the bar away, so that the error can be read."""
-        self._close()
-
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Take the bar away, if there is one; after an error too, so that it can be read."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

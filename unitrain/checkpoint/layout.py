@@ -27,6 +27,7 @@ class Counts:
         batches_in_epoch: Of those, in the running epoch.
         steps: Optimizer steps, summed over the optimizers.
         midway: Whether the epoch is to go on.
+        validated: Whether a validation has run.
     """
 
     epoch: int
@@ -34,6 +35,7 @@ class Counts:
     batches_in_epoch: int
     steps: int
     midway: bool
+    validated: bool
 
 
 def _tracker(names: tuple[str, ...], **counts: int) -> dict[str, int]:
@@ -73,7 +75,7 @@ def loops(counts: Counts) -> dict[str, Any]:
         "epoch_loop.manual_optimization.state_dict": {},
         "epoch_loop.manual_optimization.optim_step_progress": _progress(steps, steps),
         "epoch_loop.val_loop.state_dict": {},
-        "epoch_loop.val_loop.batch_progress": _zero(_STATES, is_last_batch=not counts.midway),
+        "epoch_loop.val_loop.batch_progress": _zero(_STATES, is_last_batch=counts.validated and not counts.midway),
         "epoch_progress": _progress(epochs, dict(epochs)),
     }
     predicted = {"state_dict": {}, "batch_progress": _zero(_STATES)}

@@ -70,6 +70,7 @@ def capture(job: FitJob, progress: Progress) -> dict[str, Any]:
         batches_in_epoch=progress.in_epoch,
         steps=job.hub.occurred(Event.OPTIMIZER_STEP),
         midway=progress.midway,
+        validated=job.hub.occurred(Event.VAL_END) > 0,
     )
     return {
         "epoch": counts.epoch,

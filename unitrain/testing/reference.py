@@ -335,10 +335,9 @@ class _Training(_Bare):
             self.optimizer.zero_grad()
             with self.precision():
                 found = _training_loss(self.spec, batch)
-            loss = found[0]
+            loss: Tensor = found[0]
             if not first:
                 first.append(self.measure(*found).detach())
-            loss: Tensor = found[0]
             self.differentiate(loss)
             self.clip(self.optimizer)
             return loss
