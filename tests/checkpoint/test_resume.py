@@ -34,6 +34,7 @@ CASES = {
     "noisy, workers 0": (case_of("", train=cases.DATA["noisy"], val=cases.DATA["noisy"]), BATCHES + 3),
     "noisy, workers 2": (case_of("", train=cases.DATA["noisy-workers"]), BATCHES + 3),
     "stream": (case_of("", train=cases.DATA["stream"], options={"accumulate_grad_batches": 4}), BATCHES + 2),
+    "stream with dropout": (case_of("", spec=cases.spec, train=cases.DATA["stream"]), BATCHES + 2),
     "stream, workers 2": (case_of("", train=cases.DATA["stream-workers"]), BATCHES + 2),
     "list": (case_of("", train=cases.DATA["list"]), BATCHES + 5),
     "dropout": (case_of("", spec=partial(cases.spec, "transformer", "groups", "plateau")), BATCHES + 2),
@@ -115,3 +116,15 @@ def test_every_backend_writes_the_same_file(name, tmp_path):
         contents.append(io.read(tmp_path / framework))
     assert not differences(contents[0], contents[1])
     assert not differences(contents[0], contents[2])
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_filters_count_on(framework, tmp_path):
+    """The third EPOCH_END of the run is the third, whoever counted the first two."""
+    case, after = CASES["epoch boundary"]
+    written(framework, case, after, tmp_path / "run.ckpt")
+    trainer = UnifiedTrainer(framework, max_epochs=4, enable_progress_bar=False)
+    seen = []
+    trainer.on(Event.EPOCH_END(once=[2, 3]) | Event.BATCH_END(every=10), lambda run: seen.append(run.state.batch))
+    trainer.fit(case.spec(), case.train(), case.val(), ckpt_path=tmp_path / "run.ckpt")
+    assert seen == [10, 12, 18, 20]

@@ -1,0 +1,85 @@
+"""The resume tests can fail: one seeded fault at a time, and it is caught."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from unitrain import DataError, data, program
+from unitrain.checkpoint import resume as going_on
+from unitrain.checkpoint import snapshot
+from unitrain.data import Batches
+from unitrain.meter import StageMeter
+from unitrain.rng import RngSnapshot
+
+found = importlib.util.spec_from_file_location("resume", Path(__file__).with_name("test_resume.py"))
+resume = importlib.util.module_from_spec(found)
+found.loader.exec_module(resume)
+
+
+def forgets(*args, **kwargs):
+    return None
+
+
+def skips_one_more(original, loader, count):
+    return original(loader, count + 1)
+
+
+def starts_at_the_beginning(original, loader, count):
+    return iter(loader)
+
+
+def loses_the_gradients(original, model):
+    return {}
+
+
+def loses_schedule_steps(original, path, job):
+    progress = original(path, job)
+    for schedule in job.schedules:
+        schedule.steps = 0
+    return progress
+
+
+def loses_the_optimizer(original, path, job, content, names):
+    pass
+
+
+def forgets_the_batch_read_ahead(original, self, *args, **kwargs):
+    original(self, *args, **kwargs)
+    if self._start is not None:
+        object.__setattr__(self._start, "before_ahead", None)
+
+
+FAULTS = {
+    "random numbers": ((program, "take_up", forgets), "momentum, epoch schedule"),
+    "gradients": ((program, "gradients", loses_the_gradients), "mid-accumulation"),
+    "one batch too many": ((data, "skipped", skips_one_more), "mid-epoch"),
+    "the epoch anew": ((data, "skipped", starts_at_the_beginning), "mid-epoch"),
+    "what was measured": ((StageMeter, "load_state_dict", forgets), "mid-epoch"),
+    "the steps of a schedule": ((going_on, "restore", loses_schedule_steps), "first batch"),
+    "the optimizer": ((snapshot, "_load_optimizers", loses_the_optimizer), "momentum, epoch schedule"),
+    "the generators": ((RngSnapshot, "restore", forgets), "noisy, workers 0"),
+    "the batch read ahead": ((Batches, "__init__", forgets_the_batch_read_ahead), "stream with dropout"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_lost_part_is_noticed(name, tmp_path, monkeypatch):
+    (owner, attribute, fault), case_name = FAULTS[name]
+    case, after = resume.CASES[case_name]
+    whole = resume.uninterrupted(case_name)
+    resume.written("ignite", case, after, tmp_path / "run.ckpt")
+    original = getattr(owner, attribute)
+
+    @functools.wraps(original)
+    def faulty(*args, **kwargs):
+        return fault(original, *args, **kwargs)
+
+    monkeypatch.setattr(owner, attribute, forgets if fault is forgets else faulty)
+    if name == "gradients":  # lost when they are written
+        resume.written("ignite", case, after, tmp_path / "run.ckpt")
+    with pytest.raises((AssertionError, DataError)):
+        resume.assert_goes_on(whole, resume.resumed("ignite", case, tmp_path / "run.ckpt"))
