@@ -97,6 +97,7 @@ class UnifiedTrainer:
             UnitrainError: If anything is refused, before training starts.
         """
         self._require(spec, ckpt_path)
+        path = None if ckpt_path is None else self._checkpoint(ckpt_path, spec)
         device = choose_device(self.config)
         data = train_dataloaders, val_dataloaders
         history, tracking = History(), Tracking(self.config.loggers, self.config.log_every_n_steps)
@@ -113,7 +114,7 @@ class UnifiedTrainer:
             for callback in callbacks.values():
                 callback.reset_state()
             self._optimizers = job.optimizers
-            ready = job if ckpt_path is None else resumed(job, self._checkpoint(ckpt_path))
+            ready = job if path is None else resumed(job, path)
             tracked = tracking if self.config.loggers else Callback()
             with (
                 tracking,
@@ -255,8 +256,9 @@ class UnifiedTrainer:
             way_out = "model.load_state_dict(unitrain.load_weights(path))"
             raise refuse(self._adapter, Feature.CHECKPOINTS, f"ckpt_path={str(ckpt_path)!r}", way_out)
 
-    def _checkpoint(self, given: str | Path) -> Path:
-        return find_checkpoint(given, self._own, self._hub.saved)
+    def _checkpoint(self, given: str | Path, spec: TrainSpec) -> Path:
+        own, _ = sorted_callbacks(self._adapter, spec.callbacks)
+        return find_checkpoint(given, (*own, *self._own), self._hub.saved)
 
     def _evaluate(self, spec: TrainSpec, dataloaders: Any, stage: Stage, ckpt_path: Any) -> dict[str, float]:
         with self._evaluating(spec, dataloaders, stage, ckpt_path) as (run, job):
@@ -273,7 +275,7 @@ class UnifiedTrainer:
             eval_job(self.config, self._hub, spec=spec, data=data, stage=stage, device=device) as job,
         ):
             if ckpt_path is not None:
-                load_model(self._checkpoint(ckpt_path), spec.model)
+                load_model(self._checkpoint(ckpt_path, spec), spec.model)
             yield run, job
             self._hub.context = before  # what is saved afterwards is the fit
 

@@ -41,7 +41,7 @@ def run(code: str, folder: Path) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize("framework", ["ignite", "lightning", "reference"])
 def test_readme_example_runs_on_every_backend(framework, tmp_path):
-    (code,) = blocks("README.md")
+    code, _ = blocks("README.md")
     done = run(
         "import torch; torch.manual_seed(0)\n" + code.replace('framework="ignite"', f'framework="{framework}"', 1),
         tmp_path,
@@ -49,6 +49,13 @@ def test_readme_example_runs_on_every_backend(framework, tmp_path):
     assert done.returncode == 0, done.stderr
     accuracy = float(re.search(r"'val/acc': ([\d.]+)", done.stdout)[1])
     assert accuracy > 0.8
+
+
+def test_readme_goes_on_with_a_run(tmp_path):
+    first, second = blocks("README.md")
+    done = run(f"import torch; torch.manual_seed(0)\n{first}\n{second}\nprint(result.best_checkpoint)", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("runs/digits/epoch=")
 
 
 @pytest.mark.parametrize("index", range(4))

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-NAMES = ("quickstart", "tabular_regression", "gan_digits", "char_lm")
+NAMES = ("quickstart", "resume_elsewhere", "tabular_regression", "gan_digits", "char_lm")
 FRAMEWORKS = ("lightning", "ignite")
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -188,3 +188,13 @@ def test_char_lm_names_the_texts_if_there_is_none_of_the_name(tmp_path):
     assert "'faust'" in done.stderr
     assert "hamlet" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("first", "then"), [("lightning", "ignite"), ("ignite", "lightning")])
+def test_a_killed_run_goes_on_elsewhere(first, then, tmp_path):
+    command = [sys.executable, str(EXAMPLES / "resume_elsewhere.py"), "--first", first, "--then", then]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"{first} was killed" in done.stdout
+    assert done.stdout.splitlines()[-1] == "equal weights: yes"
+    assert "Warning" not in done.stderr

@@ -33,8 +33,14 @@ class ProgressBar(Callback):
         self._next_refresh = 0.0
         self._started = 0.0
 
+    def on_fit_start(self, run: RunContext) -> None:
+        """Start the bar of an epoch that is gone on with; it has no EPOCH_START of its own."""
+        if run.state.batch:
+            self.on_epoch_start(run)
+
     def on_epoch_start(self, run: RunContext) -> None:
         """Start the epoch's bar."""
+        self.close()
         self._started = time.monotonic()
         if not self._console.is_terminal:
             return
@@ -43,7 +49,7 @@ class ProgressBar(Callback):
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._bar = Progress(*columns, TextColumn("{task.fields[loss]}"), console=self._console, transient=True)
         self._task = self._bar.add_task(f"epoch {run.state.epoch}", total=run.epoch_length, loss="")
-        self._first = run.state.batch
+        self._first = run.state.batch - (run.state.batch % run.epoch_length if run.epoch_length else 0)
         self._bar.start()
 
     def on_batch_end(self, run: RunContext) -> None:
