@@ -77,8 +77,12 @@ def train_and_be_killed(framework: str, folder: Path) -> Path:
 def main() -> int:
     """Run the three runs and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--first", choices=FRAMEWORKS, default="lightning", help="the backend that is killed")
-    parser.add_argument("--then", choices=FRAMEWORKS, default="ignite", help="the backend that goes on")
+    parser.add_argument(
+        "--first", choices=FRAMEWORKS, default="lightning", help="the backend that is killed; default: %(default)s"
+    )
+    parser.add_argument(
+        "--then", choices=FRAMEWORKS, default="ignite", help="the backend that goes on; default: %(default)s"
+    )
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)  # results depend on the number of threads

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from unitrain.callbacks.progress import ProgressBar
     from unitrain.callbacks.terminate_on_nan import TerminateOnNaN
     from unitrain.callbacks.timer import Timer
+    from unitrain.checkpoint.convert import convert_checkpoint
     from unitrain.checkpoint.snapshot import load_weights
     from unitrain.config import TrainerConfig
     from unitrain.context import RunContext
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from unitrain.loggers.mlflow import MLflowLogger
     from unitrain.loggers.tensorboard import TensorBoardLogger
     from unitrain.loggers.wandb import WandbLogger
+    from unitrain.lr_finder import LRFinder
     from unitrain.metrics import metric
     from unitrain.result import FitResult
     from unitrain.spec import LRSchedule, TrainSpec
@@ -60,6 +62,7 @@ _MODULES = {
     "unitrain.callbacks.progress": ("ProgressBar",),
     "unitrain.callbacks.terminate_on_nan": ("TerminateOnNaN",),
     "unitrain.callbacks.timer": ("Timer",),
+    "unitrain.checkpoint.convert": ("convert_checkpoint",),
     "unitrain.checkpoint.snapshot": ("load_weights",),
     "unitrain.config": ("TrainerConfig",),
     "unitrain.context": ("RunContext",),
@@ -81,6 +84,7 @@ _MODULES = {
     "unitrain.loggers.mlflow": ("MLflowLogger",),
     "unitrain.loggers.tensorboard": ("TensorBoardLogger",),
     "unitrain.loggers.wandb": ("WandbLogger",),
+    "unitrain.lr_finder": ("LRFinder",),
     "unitrain.metrics": ("metric",),
     "unitrain.result": ("FitResult",),
     "unitrain.spec": ("LRSchedule", "TrainSpec"),
@@ -105,6 +109,7 @@ __all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
     "ExportError",
     "FitResult",
     "GradientAccumulationSchedule",
+    "LRFinder",
     "LRMonitor",
     "LRSchedule",
     "MLflowLogger",
@@ -124,6 +129,7 @@ __all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
     "VersionError",
     "WandbLogger",
     "__version__",
+    "convert_checkpoint",
     "load_weights",
     "metric",
 ]

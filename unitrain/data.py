@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from torch import Generator, Tensor
@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from unitrain.batch import to_device
 from unitrain.errors import ConfigError, DataError, named_arguments
-from unitrain.position import Position, skipped
+from unitrain.position import Position, going_on, kept_state
 from unitrain.rng import RngSnapshot
+from unitrain.workers import Workers
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +61,7 @@ class DataSource:
         place: Moves a batch to the device (with a datamodule's own transfer hooks, if it has any).
         repeat: Whether each epoch repeats the batches of the first (``overfit_batches``).
         required: Whether it is an error if there is no batch; a validation within a fit may be empty.
+        workers: The worker processes that reading has started.
     """
 
     loader: Iterable[Any]
@@ -68,6 +70,7 @@ class DataSource:
     place: Place = None
     repeat: bool = False
     required: bool = True
+    workers: Workers = field(default_factory=Workers, compare=False, repr=False)
 
     @property
     def length(self) -> int | None:
@@ -146,6 +149,7 @@ class Batches:
         self._resumed = start is not None
         self.at_iter: RngSnapshot | None = None
         self.before_ahead: RngSnapshot | None = None
+        self._state_before_ahead: Any = None
         self._trusted = source.length
         self._kept: list[Any] | None = None
         self.length = self._trusted
@@ -154,6 +158,12 @@ class Batches:
     def sized(self) -> bool:
         """Whether each epoch has the trusted length; an epoch that is gone on with has not."""
         return self._trusted is not None and not self._resumed
+
+    def state(self, *, midway: bool) -> Any:
+        """Return the state of what keeps the position by itself, behind the batches that were handed out, or None."""
+        if midway and self._trusted is None:
+            return self._state_before_ahead
+        return kept_state(self._source.loader, midway=midway)
 
     def __iter__(self) -> Iterator[Any]:
         place = self._source.place
@@ -170,7 +180,8 @@ class Batches:
             start.at_iter.restore()
         self.at_iter = start.at_iter if start is not None else self._source.snapshot()
         loader = self._source.loader
-        iterator = iter(loader) if start is None else skipped(loader, start.skip)
+        workers = self._source.workers
+        iterator = workers.watch(iter(loader)) if start is None else going_on(loader, start, workers)
         batches = (
             self._ahead(iterator, start) if self._trusted is None else self._counted(iterator, self._trusted, start)
         )
@@ -207,6 +218,7 @@ class Batches:
         while batch is not _END:
             count += 1
             self.before_ahead = self._source.snapshot()
+            self._state_before_ahead = kept_state(self._source.loader, midway=True)
             following = _END if count == limit else next(iterator, _END)
             if following is _END:
                 self.length = count

@@ -223,6 +223,7 @@ class EventHub:
         gauges: Further values that trackers read when they write the row of a step, by name.
         saves: Checkpoints that were asked for and wait for the end of the batch, or of the epoch.
         saved: The newest checkpoint that was written.
+        rescue: Told the content of a checkpoint wherever a run can go on from, if anybody wants it.
     """
 
     def __init__(self) -> None:
@@ -241,6 +242,7 @@ class EventHub:
         self.gauges: dict[str, Callable[[], float]] = {}
         self.saves: list[Path] = []
         self.saved: Path | None = None
+        self.rescue: Callable[[dict[str, Any]], None] | None = None
         self._counts = dict.fromkeys(Event, 0)
 
     def on(self, event: Event | Trigger | Triggers, handler: Handler) -> list[Listener]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from unitrain.callbacks import Decider, GradientAccumulationSchedule
 from unitrain.data import make_source, opened, placement
-from unitrain.errors import ConfigError, DataError, SpecError
+from unitrain.errors import ConfigError, DataError, SpecError, did_you_mean
 from unitrain.features import refuse, require_spec
 from unitrain.limits import ValidationRule
 from unitrain.monitors import require_monitors
 from unitrain.optimization import build_optimizers, build_schedules, needs_closure
 from unitrain.precision import SCALED, convert_model
 from unitrain.protocol import EvalJob, Feature, FitJob, Stage
+from unitrain.registry import adapter_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from unitrain.callbacks import Callback
     from unitrain.config import TrainerConfig
+    from unitrain.data import DataSource
     from unitrain.events import EventHub
     from unitrain.protocol import Adapter
     from unitrain.spec import TrainSpec
@@ -71,17 +73,18 @@ def fit_job(
         schedules = build_schedules(spec, optimizers)
         rules = [schedule.rule for schedule in schedules]
         require_monitors(spec, config, rules, validates=val_source is not None, watched=_may_log(hub))
-        yield FitJob(
-            spec=spec,
-            config=config,
-            hub=hub,
-            train=train_source,
-            val=val_source,
-            optimizers=optimizers,
-            schedules=schedules,
-            device=device,
-            callbacks=callbacks,
-        )
+        with _workers_ended(train_source, val_source):
+            yield FitJob(
+                spec=spec,
+                config=config,
+                hub=hub,
+                train=train_source,
+                val=val_source,
+                optimizers=optimizers,
+                schedules=schedules,
+                device=device,
+                callbacks=callbacks,
+            )
 
 
 @contextmanager
@@ -99,7 +102,32 @@ def eval_job(
         source = make_source(_given(loaders[stage.value], stage.value), stage.value, config, placement(device, data))
         _place(spec, device)
         convert_model(spec.model, config.precision)
-        yield EvalJob(spec=spec, config=config, hub=hub, data=source, stage=stage, device=device)
+        with _workers_ended(source):
+            yield EvalJob(spec=spec, config=config, hub=hub, data=source, stage=stage, device=device)
+
+
+@contextmanager
+def _workers_ended(*sources: DataSource | None) -> Iterator[None]:
+    """Leave no worker process of these loaders behind."""
+    with ExitStack() as stack:
+        for source in sources:
+            if source is not None:
+                stack.callback(source.workers.close, source.loader)
+        yield
+
+
+def check_native_names(config: TrainerConfig, adapter: Adapter) -> None:
+    """Refuse arguments for a framework that there is not.
+
+    Raises:
+        ConfigError: With the nearest name.
+    """
+    known = {*adapter_names(), adapter.name}
+    for name in config.native or {}:
+        if name not in known:
+            raise ConfigError(
+                f"native= names the framework {name!r}, which is unknown.", hint=did_you_mean(name, known)
+            )
 
 
 def _given(data: Any, stage: str) -> Any:

@@ -15,13 +15,18 @@ if TYPE_CHECKING:
     from unitrain.events import EventHub
 
 MAX_STEPS, MAX_TIME, MAX_EPOCHS = "max_steps", "max_time", "max_epochs"
+USER, SIGNAL, INTERRUPT = "user", "signal", "interrupt"
+"""Handlers ask as the user; INTERRUPT is Ctrl-C, which a result calls the user's too."""
+
+HARD = frozenset({MAX_STEPS, SIGNAL, INTERRUPT})
+"""The reasons that no minimum holds up."""
 
 
 class StopRule:
     """Says whether a run is to end before its epochs are over.
 
     A request (``run.stop()``, ``max_time``) is granted once ``min_epochs`` and ``min_steps`` are met; ``max_steps``
-    always holds.
+    and signals always hold.
 
     Args:
         config: The limits.
@@ -48,7 +53,7 @@ class StopRule:
     def granted(self, epochs_done: int) -> bool:
         """Return whether the run ends now, after ``epochs_done`` whole epochs."""
         reason = self._hub.stop_reason
-        if reason is None or reason == MAX_STEPS:
+        if reason is None or reason in HARD:
             return reason is not None
         enough_epochs = epochs_done >= (self._config.min_epochs or 0)
         return enough_epochs and self._hub.state.step >= (self._config.min_steps or 0)

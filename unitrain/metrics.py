@@ -131,13 +131,13 @@ class StageMetric(Protocol):
         """Take up what ``state_dict`` returned."""
 
 
-class _Torchmetric:
+class _OfLibrary:
+    """What torchmetrics and Ignite share: the metric counts samples by itself, and keeps a state."""
+
     def __init__(self, metric: Any) -> None:
         self._metric = metric
-        metric.persistent(mode=True)  # else its state_dict is empty
 
-    def reset(self, device: torch.device) -> None:
-        self._metric.to(device)
+    def reset(self, device: torch.device) -> None:  # noqa: ARG002 - an Ignite metric is made for its device
         self._metric.reset()
 
     def update(self, output: Any, target: Any, weight: int) -> None:  # noqa: ARG002 - it counts samples by itself
@@ -153,29 +153,27 @@ class _Torchmetric:
         self._metric.load_state_dict(state)
 
 
-class _IgniteMetric:
+class _Torchmetric(_OfLibrary):
+    def __init__(self, metric: Any) -> None:
+        super().__init__(metric)
+        metric.persistent(mode=True)  # else its state_dict is empty
+
+    def reset(self, device: torch.device) -> None:
+        self._metric.to(device)
+        super().reset(device)
+
+
+class _IgniteMetric(_OfLibrary):
     """Calls what Ignite's engine would call, so that ``output_transform`` and the like keep their meaning."""
 
     def __init__(self, metric: Any) -> None:
-        self._metric = metric
+        super().__init__(metric)
         self._engine = SimpleNamespace(state=SimpleNamespace(output=None))
-
-    def reset(self, device: torch.device) -> None:  # noqa: ARG002 - an Ignite metric is made for its device
-        self._metric.reset()
 
     def update(self, output: Any, target: Any, weight: int) -> None:  # noqa: ARG002 - it counts samples by itself
         self._engine.state.output = (output, target)
         self._metric.iteration_completed(self._engine)
         self._engine.state.output = None
-
-    def compute(self) -> Any:
-        return self._metric.compute()
-
-    def state_dict(self) -> dict[str, Any]:
-        return dict(self._metric.state_dict())
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._metric.load_state_dict(state)
 
 
 class _Function:
@@ -201,7 +199,7 @@ class _Function:
         self._mean.load_state_dict(state)
 
 
-_LIBRARIES: dict[str, type[_Torchmetric | _IgniteMetric]] = {
+_LIBRARIES: dict[str, type[_OfLibrary]] = {
     "torchmetrics": _Torchmetric,
     "ignite": _IgniteMetric,
 }

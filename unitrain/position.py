@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from unitrain.rng import RngSnapshot
+    from unitrain.workers import Workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,26 +24,77 @@ class Position:
         at_iter: The global generators when the loader's iterator was made.
         before_ahead: The generators before the batch that was read ahead, if one was.
         now: The generators when the checkpoint was written.
+        loader: The state of what keeps the data's position by itself, if anything does.
     """
 
     skip: int
     at_iter: RngSnapshot
     before_ahead: RngSnapshot | None
     now: RngSnapshot
+    loader: Any = None
 
 
-def skipped(loader: Any, count: int) -> Iterator[Any]:
+def keeper(loader: Any, *, midway: bool) -> Any:
+    """Return what keeps the position of the data in a ``state_dict``, or None.
+
+    That is a loader with ``state_dict`` and ``load_state_dict`` (torchdata's StatefulDataLoader), or the
+    IterableDataset of a DataLoader that reads in this process; of its copies in workers nothing is known here.
+    Between epochs a DataLoader begins anew, so only its dataset's state counts.
+
+    Args:
+        loader: What the user gave.
+        midway: Whether it is within an epoch.
+    """
+    if isinstance(loader, DataLoader) and not (midway and _stateful(loader)):
+        dataset = loader.dataset
+        in_process = isinstance(dataset, IterableDataset) and not loader.num_workers
+        return dataset if in_process and _stateful(dataset) else None
+    return loader if _stateful(loader) else None
+
+
+def _stateful(one: Any) -> bool:
+    return all(callable(getattr(one, name, None)) for name in ("state_dict", "load_state_dict"))
+
+
+def kept_state(loader: Any, *, midway: bool) -> Any:
+    """Return a copy of the state of the ``keeper`` of ``loader``, or None."""
+    found = keeper(loader, midway=midway)
+    return None if found is None else copy.deepcopy(found.state_dict())
+
+
+def going_on(loader: Any, start: Position, workers: Workers) -> Iterator[Any]:
+    """Return an iterator of ``loader`` from ``start``: by the loader's own state if it has one, else by skipping.
+
+    Args:
+        loader: What to iterate.
+        start: Where to begin.
+        workers: Those of the run.
+    """
+    found = keeper(loader, midway=True)
+    if start.loader is None or found is None:
+        return skipped(loader, start.skip, workers)
+    found.load_state_dict(copy.deepcopy(start.loader))
+    iterator: Iterator[Any] = workers.watch(iter(loader))
+    return iterator
+
+
+def skipped(loader: Any, count: int, workers: Workers) -> Iterator[Any]:
     """Return an iterator of ``loader`` behind its first ``count`` batches.
 
     A list, and a DataLoader that reads in this process by a batch sampler, skip without reading. Workers carry random
     states that only reading moves, so theirs is read and dropped.
+
+    Args:
+        loader: What to iterate.
+        count: How many batches to leave out.
+        workers: Those of the run.
     """
     if isinstance(loader, (list, tuple)):
         return iter(loader[count:])
     stream = isinstance(getattr(loader, "dataset", None), IterableDataset)
     if type(loader) is DataLoader and not stream and not loader.num_workers and loader.batch_sampler is not None:
         return _skipped_unread(loader, count)
-    iterator: Iterator[Any] = iter(loader)
+    iterator: Iterator[Any] = workers.watch(iter(loader))
     for _ in range(count):
         next(iterator, None)
     return iterator

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from unitrain.batch import batch_size, describe
-from unitrain.checkpoint.snapshot import Progress, capture, gradients, position, take_up, write_all
+from unitrain.checkpoint.snapshot import Progress, capture, gradients, plain, position, take_up, write_all
 from unitrain.context import RunContext
 from unitrain.data import Batches
 from unitrain.errors import SpecError, UnitrainError, did_you_mean
 from unitrain.events import Event
-from unitrain.limits import StopRule, ValidationRule
+from unitrain.limits import SIGNAL, StopRule, ValidationRule
 from unitrain.meter import StageMeter
 from unitrain.metrics import LOSS, as_float32, as_number
 from unitrain.precision import converted, within
@@ -125,6 +125,7 @@ class FitProgram(Program):
             take_up(self._resume, self._job)
             if self.scaler is not None and self._resume.scaler is not None:
                 self.scaler.load_state_dict(self._resume.scaler)
+        self._safe_point(begun=False)
 
     def epoch_start(self) -> None:
         """Begin an epoch, or go on with the one that a checkpoint was written in."""
@@ -197,20 +198,32 @@ class FitProgram(Program):
             done=self._index,
             total=self.state.batch,
             last=self._was_last,
-            stopping=self.stopping,
+            stopping=self.stopping and self.hub.stop_reason != SIGNAL,  # who sends one does not wait for long
         )
 
     def batch_done(self) -> None:
         """Take note that a batch and its validation are over; write the checkpoints that were asked for meanwhile."""
-        if self.hub.saves and not self._was_last and not self.stopping:
+        if self._was_last:
+            return
+        if self.hub.saves and not self.stopping:
             self.write_saves()
+        self._safe_point()
 
     def write_saves(self) -> None:
         """Write the checkpoints that were asked for."""
-        content = self._cut or capture(self._job, self._progress(midway=not (self._was_last or self.at_rest)))
-        write_all(self.hub, content)
+        write_all(self.hub, self._content())
+
+    def _content(self) -> dict[str, Any]:
+        return self._cut or capture(self._job, self._progress(midway=not (self._was_last or self.at_rest)))
+
+    def _safe_point(self, *, begun: bool = True) -> None:
+        """Tell who wants to save after an error that the run could go on from here."""
+        if self.hub.rescue is not None:
+            self.hub.rescue(self._content() if begun else capture(self._job, self._progress(midway=False)))
 
     def _progress(self, *, midway: bool) -> Progress:
+        if self._midway and self._resume is not None:
+            return self._resume  # the epoch that an earlier run began is not taken up yet
         pending = midway and (not self.spec.automatic_optimization or self._index % self.accumulate_grad_batches)
         at_iter, ahead = self.batches.at_iter, self.batches.before_ahead
         return Progress(
@@ -223,6 +236,7 @@ class FitProgram(Program):
             rng_before_ahead=ahead.state_dict() if midway and ahead else None,
             gradients=gradients(self.model) if pending else None,
             scaler=None if self.scaler is None else self.scaler.state_dict(),
+            loader=plain(self.batches.state(midway=midway)),
         )
 
     def epoch_end(self) -> None:
@@ -238,6 +252,7 @@ class FitProgram(Program):
         self.hub.decide()
         if self.hub.saves:
             self.write_saves()
+        self._safe_point()
 
     def fit_end(self) -> None:
         """End."""

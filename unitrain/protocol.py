@@ -47,6 +47,25 @@ class Feature(StrEnum):
     NATIVE_CODE = "LightningModules and Ignite engines as they are"
 
 
+ONE_DEVICE = frozenset(
+    {
+        Feature.TRAINING,
+        Feature.EVALUATION,
+        Feature.PREDICTION,
+        Feature.MANUAL_OPTIMIZATION,
+        Feature.CLOSURE_OPTIMIZERS,
+        Feature.ACCUMULATION,
+        Feature.CLIPPING,
+        Feature.GPU,
+        Feature.PRECISION,
+        Feature.COMPILE,
+        Feature.CHECKPOINTS,
+        Feature.TRACKERS,
+    }
+)
+"""What the shared parts give to every backend that lets them run its steps."""
+
+
 class Stage(StrEnum):
     """An evaluation; the value is the prefix of its metrics."""
 

@@ -14,17 +14,18 @@ from unitrain.checkpoint.resume import find_checkpoint, resumed
 from unitrain.checkpoint.snapshot import load_model
 from unitrain.config import TrainerConfig, TrainerOptions
 from unitrain.environment import choose_device, compiled, torch_switches
-from unitrain.errors import ConfigError, SpecError, did_you_mean, refuse_unknown
+from unitrain.errors import ConfigError, SpecError, refuse_unknown
 from unitrain.events import Event, EventHub
 from unitrain.explain import explain
 from unitrain.features import refuse, require_config, sorted_callbacks
-from unitrain.jobs import eval_job, fit_job
-from unitrain.limits import MAX_EPOCHS, StopRule
+from unitrain.jobs import check_native_names, eval_job, fit_job
+from unitrain.limits import INTERRUPT, MAX_EPOCHS, USER, StopRule
 from unitrain.loggers.dispatch import Tracking
 from unitrain.protocol import Feature, Stage
-from unitrain.registry import adapter_names, find_adapter
+from unitrain.registry import find_adapter
 from unitrain.result import FitResult
 from unitrain.rng import preserved_rng, seed_everything
+from unitrain.signals import guarded
 from unitrain.spec import TrainSpec
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class UnifiedTrainer:
         refuse_unknown(options, TrainerConfig.__dataclass_fields__, "UnifiedTrainer", ConfigError)
         self.config = TrainerConfig(**options).resolved()
         self._adapter = find_adapter(framework)
-        _check_native_names(self.config, self._adapter)
+        check_native_names(self.config, self._adapter)
         require_config(self._adapter, self.config)
         self._own, self._native_callbacks = sorted_callbacks(self._adapter, self.config.callbacks)
         self._hub = EventHub()
@@ -95,6 +96,7 @@ class UnifiedTrainer:
 
         Raises:
             UnitrainError: If anything is refused, before training starts.
+            KeyboardInterrupt: At a second Ctrl-C; the first one stops the fit as ``stop()`` does, SIGTERM saves too.
         """
         self._require(spec, ckpt_path)
         path = None if ckpt_path is None else self._checkpoint(ckpt_path, spec)
@@ -122,6 +124,7 @@ class UnifiedTrainer:
                 self._progress(spec),
                 self._listening(tracked),
                 torch.enable_grad(),
+                guarded(ready),
             ):
                 run.fit(ready)
             return self._result(run, history.rows, callbacks.values())
@@ -367,13 +370,13 @@ class UnifiedTrainer:
 
     def _result(self, run: Run, history: list[dict[str, float]], callbacks: Iterable[Callback]) -> FitResult:
         state, hub = self._hub.state, self._hub
-        stopped = StopRule(self.config, hub).granted(len(history))
+        stopped = hub.stop_reason if StopRule(self.config, hub).granted(len(history)) else None
         return FitResult(
             metrics=dict(state.metrics),
             history=history,
             epoch=state.epoch,
             step=state.step,
-            stopped_by=hub.stop_reason if stopped and hub.stop_reason else MAX_EPOCHS,
+            stopped_by=USER if stopped == INTERRUPT else stopped or MAX_EPOCHS,
             framework=self._adapter.name,
             native=run.native,
             best_checkpoint=next((one.best_model_path for one in callbacks if isinstance(one, ModelCheckpoint)), None),
@@ -382,12 +385,3 @@ class UnifiedTrainer:
 
 
 _CPU = torch.device("cpu")
-
-
-def _check_native_names(config: TrainerConfig, adapter: Adapter) -> None:
-    known = {*adapter_names(), adapter.name}
-    for name in config.native or {}:
-        if name not in known:
-            raise ConfigError(
-                f"native= names the framework {name!r}, which is unknown.", hint=did_you_mean(name, known)
-            )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from unitrain.errors import ConfigError
 from unitrain.precision import forward_context
 from unitrain.program import EvalProgram, FitProgram
-from unitrain.protocol import Feature, Translation
+from unitrain.protocol import ONE_DEVICE, Feature, Translation
 from unitrain_ignite._compat import REQUIRES, Engine, Events, Metric, quietly
 from unitrain_ignite.events import EVENTS, UNMAPPED
 from unitrain_ignite.module import Evaluator, TrainingLoop
@@ -33,24 +33,7 @@ class IgniteAdapter:
     name: ClassVar[str] = "ignite"
     requires: ClassVar[tuple[str, ...]] = REQUIRES
     packages: ClassVar[tuple[str, ...]] = ("ignite",)
-    features: ClassVar[frozenset[Feature]] = frozenset(
-        {
-            Feature.TRAINING,
-            Feature.EVALUATION,
-            Feature.PREDICTION,
-            Feature.MANUAL_OPTIMIZATION,
-            Feature.CLOSURE_OPTIMIZERS,
-            Feature.ACCUMULATION,
-            Feature.CLIPPING,
-            Feature.CHECKPOINTS,
-            Feature.NATIVE_ARGUMENTS,
-            Feature.NATIVE_CALLBACKS,
-            Feature.GPU,
-            Feature.TRACKERS,
-            Feature.PRECISION,
-            Feature.COMPILE,
-        }
-    )
+    features: ClassVar[frozenset[Feature]] = ONE_DEVICE | {Feature.NATIVE_ARGUMENTS, Feature.NATIVE_CALLBACKS}
     events: ClassVar[Mapping[Event, str]] = EVENTS
     unmapped: ClassVar[Mapping[str, str]] = UNMAPPED
     options: ClassVar[Mapping[str, Translation]] = OPTIONS

@@ -15,7 +15,7 @@ from unitrain.errors import ConfigError, did_you_mean
 from unitrain.events import Event
 from unitrain.features import refuse
 from unitrain.program import EvalProgram, FitProgram
-from unitrain.protocol import Feature, Stage, Translation
+from unitrain.protocol import ONE_DEVICE, Feature, Stage, Translation
 from unitrain_lightning._compat import (
     REQUIRES,
     Callback,
@@ -50,24 +50,7 @@ class LightningAdapter:
     name: ClassVar[str] = "lightning"
     requires: ClassVar[tuple[str, ...]] = REQUIRES
     packages: ClassVar[tuple[str, ...]] = ("pytorch_lightning", "lightning")
-    features: ClassVar[frozenset[Feature]] = frozenset(
-        {
-            Feature.TRAINING,
-            Feature.EVALUATION,
-            Feature.PREDICTION,
-            Feature.MANUAL_OPTIMIZATION,
-            Feature.CLOSURE_OPTIMIZERS,
-            Feature.ACCUMULATION,
-            Feature.CLIPPING,
-            Feature.CHECKPOINTS,
-            Feature.NATIVE_ARGUMENTS,
-            Feature.NATIVE_CALLBACKS,
-            Feature.GPU,
-            Feature.TRACKERS,
-            Feature.PRECISION,
-            Feature.COMPILE,
-        }
-    )
+    features: ClassVar[frozenset[Feature]] = ONE_DEVICE | {Feature.NATIVE_ARGUMENTS, Feature.NATIVE_CALLBACKS}
     events: ClassVar[Mapping[Event, str]] = EVENTS
     unmapped: ClassVar[Mapping[str, str]] = UNMAPPED
     options: ClassVar[Mapping[str, Translation]] = OPTIONS

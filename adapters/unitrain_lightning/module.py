@@ -98,6 +98,8 @@ class FitShell(Shell):
 
     def on_train_start(self) -> None:
         """Begin the run."""
+        # Lightning listens to SIGTERM while it sets up, and would end the process; from here on unitrain does
+        self.trainer._signal_connector.received_sigterm = False  # noqa: SLF001 - there is no public way
         self.program.fit_start()
         self._stop_if_asked()
 

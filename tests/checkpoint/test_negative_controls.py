@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from unitrain import DataError, data, program
+from unitrain import DataError, position, program
 from unitrain.checkpoint import resume as going_on
 from unitrain.checkpoint import snapshot
 from unitrain.data import Batches
@@ -24,11 +25,11 @@ def forgets(*args, **kwargs):
     return None
 
 
-def skips_one_more(original, loader, count):
-    return original(loader, count + 1)
+def skips_one_more(original, loader, count, *workers):
+    return original(loader, count + 1, *workers)
 
 
-def starts_at_the_beginning(original, loader, count):
+def starts_at_the_beginning(original, loader, count, *workers):
     return iter(loader)
 
 
@@ -53,11 +54,16 @@ def forgets_the_batch_read_ahead(original, self, *args, **kwargs):
         object.__setattr__(self._start, "before_ahead", None)
 
 
+def forgets_the_loaders_state(original, progress, job):
+    return original(replace(progress, loader=None), job)
+
+
 FAULTS = {
     "random numbers": ((program, "take_up", forgets), "momentum, epoch schedule"),
     "gradients": ((program, "gradients", loses_the_gradients), "mid-accumulation"),
-    "one batch too many": ((data, "skipped", skips_one_more), "mid-epoch"),
-    "the epoch anew": ((data, "skipped", starts_at_the_beginning), "mid-epoch"),
+    "the state of the data": ((program, "take_up", forgets_the_loaders_state), "stateful dataset, epoch boundary"),
+    "one batch too many": ((position, "skipped", skips_one_more), "mid-epoch"),
+    "the epoch anew": ((position, "skipped", starts_at_the_beginning), "mid-epoch"),
     "what was measured": ((StageMeter, "load_state_dict", forgets), "mid-epoch"),
     "the steps of a schedule": ((going_on, "restore", loses_schedule_steps), "first batch"),
     "the optimizer": ((snapshot, "_load_optimizers", loses_the_optimizer), "momentum, epoch schedule"),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from functools import cache, partial
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from unitrain import Event, UnifiedTrainer
 from unitrain.checkpoint import io
 from unitrain.testing import cases
-from unitrain.testing.models import loader
+from unitrain.testing.models import loader, tensors
 from unitrain.testing.trace import SEED, Case, Tape, Trace, differences, record
 
 FRAMEWORKS = ["reference", "lightning", "ignite"]
@@ -20,6 +22,64 @@ PAIRS = [(writer, reader) for writer in FRAMEWORKS for reader in FRAMEWORKS]
 BATCHES = 6
 POSITIONS = {"epoch boundary": BATCHES, "mid-epoch": BATCHES + 2, "mid-accumulation": BATCHES + 4, "first batch": 1}
 """The batch of the run, counted from 1, after which the checkpoint is written."""
+
+
+class Counting(IterableDataset):
+    """A stream that keeps its own position and its own random numbers, which go on over the epochs."""
+
+    def __init__(self, samples=22):
+        self.at, self.samples = 0, samples
+        self.generator = torch.Generator().manual_seed(5)
+
+    def __iter__(self):
+        while self.at < self.samples:
+            self.at += 1
+            yield torch.randn(36, generator=self.generator), torch.randint(0, 5, (), generator=self.generator)
+        self.at = 0
+
+    def state_dict(self):
+        return {"at": self.at, "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state):
+        self.at = state["at"]
+        self.generator.set_state(state["generator"])
+
+
+class OwnLoader:
+    """A loader that is no DataLoader and keeps its position; its batches differ from epoch to epoch."""
+
+    def __init__(self):
+        self.batch = 0
+
+    def __iter__(self):
+        for _ in range(BATCHES):
+            self.batch += 1
+            generator = torch.Generator().manual_seed(self.batch)
+            yield torch.randn(4, 36, generator=generator), torch.randint(0, 5, (4,), generator=generator)
+            if self.batch % BATCHES == 0:
+                return
+
+    def state_dict(self):
+        return {"batch": self.batch}
+
+    def load_state_dict(self, state):
+        self.batch = state["batch"]
+
+
+def stateful(dataset, workers=0, shuffle=True):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it calls what torch deprecates
+        from torchdata.stateful_dataloader import StatefulDataLoader
+
+        return StatefulDataLoader(dataset(), batch_size=4, num_workers=workers, shuffle=shuffle or None)
+
+
+def counted(workers=0):
+    return DataLoader(Counting(), batch_size=4, num_workers=workers)
+
+
+def samples():
+    return TensorDataset(*tensors())
 
 
 def case_of(position: str, **changes) -> Case:
@@ -46,6 +106,19 @@ CASES = {
     "validation over epochs": (case_of("", options={"val_check_interval": 4, "check_val_every_n_epoch": None}), 8),
     "handlers that log and draw": (case_of("", spec=cases.handler_cases()[0].spec), BATCHES + 2),
     "custom steps": (cases.step_cases()[0], BATCHES + 1),
+    "stateful dataset": (case_of("", train=counted, val=None), BATCHES + 2),
+    "stateful dataset, epoch boundary": (case_of("", train=counted, val=None), BATCHES),
+    "stateful loader of one's own": (case_of("", train=OwnLoader, val=None), BATCHES + 2),
+    "stateful loader of one's own, epoch boundary": (case_of("", train=OwnLoader, val=None), BATCHES),
+    "StatefulDataLoader": (case_of("", train=partial(stateful, samples)), BATCHES + 2),
+    "StatefulDataLoader, epoch boundary": (case_of("", train=partial(stateful, samples)), BATCHES),
+    "StatefulDataLoader, noisy": (case_of("", train=partial(stateful, cases.Noisy)), BATCHES + 2),
+    "StatefulDataLoader, workers 2": (case_of("", train=partial(stateful, samples, 2)), BATCHES + 2),
+    "StatefulDataLoader, stream": (case_of("", train=partial(stateful, Counting, 0, False)), BATCHES + 2),
+    "StatefulDataLoader, stream, dropout": (
+        case_of("", spec=cases.spec, train=partial(stateful, Counting, 0, False)),
+        BATCHES + 2,
+    ),
     "16-mixed": (case_of("", options={"precision": "16-mixed", "gradient_clip_val": 0.5}), BATCHES + 2),
     "bf16-mixed": (case_of("", options={"precision": "bf16-mixed"}), BATCHES + 2),
 }
@@ -128,3 +201,41 @@ def test_filters_count_on(framework, tmp_path):
     trainer.on(Event.EPOCH_END(once=[2, 3]) | Event.BATCH_END(every=10), lambda run: seen.append(run.state.batch))
     trainer.fit(case.spec(), case.train(), case.val(), ckpt_path=tmp_path / "run.ckpt")
     assert seen == [10, 12, 18, 20]
+
+
+class Reads(TensorDataset):
+    """Notes which samples are read."""
+
+    def __init__(self):
+        super().__init__(*tensors())
+        self.seen = []
+
+    def __getitem__(self, index):
+        self.seen.append(index)
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS[1:])
+def test_what_is_skipped_is_not_read(framework, tmp_path):
+    case = case_of("", train=lambda: DataLoader(Reads(), batch_size=4, shuffle=True), val=None)
+    written(framework, case, BATCHES + 2, tmp_path / "run.ckpt")
+    data = Reads()
+    resumed(framework, replace(case, train=lambda: DataLoader(data, batch_size=4, shuffle=True)), tmp_path / "run.ckpt")
+    assert len(data.seen) == 22 - 2 * 4 + 22
+    assert len({*data.seen[:14]}) == 14
+
+
+class Rewound(OwnLoader):
+    """Cannot be skipped: reading from the beginning is an error."""
+
+    def __iter__(self):
+        assert self.batch >= BATCHES + 2
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_loaders_own_state_is_used_and_nothing_is_skipped(framework, tmp_path):
+    case = case_of("", train=OwnLoader, val=None)
+    written(framework, case, BATCHES + 2, tmp_path / "run.ckpt")
+    assert io.read(tmp_path / "run.ckpt")["unitrain"]["progress"]["loader"] == {"batch": BATCHES + 2}
+    resumed(framework, replace(case, train=Rewound), tmp_path / "run.ckpt")

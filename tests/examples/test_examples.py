@@ -76,7 +76,7 @@ def test_help_teaches(tmp_path, name):
     text = run(tmp_path, name, "--help")
     assert text.startswith(f"usage: {name}.py")
     assert len(text.split("\n\n")[1]) > 25  # a sentence that says what it does
-    assert "--framework" in text
+    assert "--framework" in text or "--then" in text
     assert "default" in text
     options = re.findall(r"^  -", text, flags=re.MULTILINE)
     explained = re.findall(r"^  -.*?(?: {2,}|\n {8,})\w", text, flags=re.MULTILINE)

@@ -15,6 +15,7 @@ from unitrain.errors import ConfigError
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from unitrain.config import TrainerConfig
     from unitrain.context import RunContext
 
 _FIELD = re.compile(r"\{([\w/-]+)(:[^{}]*)?\}")
@@ -43,6 +44,8 @@ class ModelCheckpoint(Decider):
         every_n_epochs: Decide after each n-th epoch.
         every_n_train_steps: Write after each n-th optimizer step, instead of at epochs.
         train_time_interval: Write when so much time has passed, instead of at epochs; looked at after each batch.
+        save_on_exception: If the fit fails, write ``exception.ckpt``: the state after the last batch that was done, if
+            the error left it as it was; else a warning says so. The state is looked at after each batch for it.
 
     Raises:
         ConfigError: If a value cannot be meant.
@@ -60,6 +63,7 @@ class ModelCheckpoint(Decider):
         every_n_epochs: int | None = None,
         every_n_train_steps: int | None = None,
         train_time_interval: timedelta | None = None,
+        save_on_exception: bool = False,
     ) -> None:
         require_monitor("ModelCheckpoint", "none" if monitor is None else monitor, mode)
         _require_count("save_top_k", save_top_k, -1)
@@ -78,6 +82,7 @@ class ModelCheckpoint(Decider):
         self.mode = mode
         self.save_top_k = save_top_k
         self.save_last = save_last
+        self.save_on_exception = save_on_exception
         self._every_n_epochs = every_n_epochs or 1
         self._every_n_steps = every_n_train_steps
         self._seconds = None if train_time_interval is None else train_time_interval.total_seconds()
@@ -102,6 +107,10 @@ class ModelCheckpoint(Decider):
         """The value of the best file."""
         return self.best_k_models[0][1] if self.best_k_models else None
 
+    def folder(self, config: TrainerConfig) -> Path:
+        """Return where it writes in a run with ``config``."""
+        return self.dirpath or Path(config.default_root_dir) / "checkpoints"
+
     def on_batch_end(self, run: RunContext) -> None:
         """Write, if it is time by steps or by the clock."""
         step = run.state.step
@@ -125,7 +134,7 @@ class ModelCheckpoint(Decider):
             self._fallen.clear()
 
     def _consider(self, run: RunContext) -> None:
-        folder = self.dirpath or Path(run.config.default_root_dir) / "checkpoints"
+        folder = self.folder(run.config)
         value = self._value(run)
         if value is None:
             return

@@ -6,11 +6,14 @@ import os
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 import torch
 
 from unitrain.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SUFFIX = ".ckpt"
 
@@ -21,6 +24,15 @@ def write(path: Path, content: dict[str, Any]) -> None:
     Raises:
         CheckpointError: If the folder cannot be written or the disk is full; an older file stays as it was.
     """
+    write_by(path, lambda file: torch.save(content, file))
+
+
+def write_by(path: Path, save: Callable[[IO[bytes]], object]) -> None:
+    """Write to ``path`` what ``save`` puts into the open file, as ``write`` does: all or nothing.
+
+    Raises:
+        CheckpointError: As ``write``.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
@@ -29,7 +41,7 @@ def write(path: Path, content: dict[str, Any]) -> None:
     part = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
-            torch.save(content, file)
+            save(file)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)

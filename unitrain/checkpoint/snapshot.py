@@ -18,9 +18,10 @@ from torch import Tensor
 from unitrain._version import __version__
 from unitrain.checkpoint import io
 from unitrain.checkpoint.layout import LIGHTNING_VERSION, PREFIX, Counts, loops
+from unitrain.checkpoint.weights import SUFFIX, unpacked
 from unitrain.errors import DISTRIBUTION, CheckpointError
 from unitrain.events import Event
-from unitrain.position import Position
+from unitrain.position import Position, keeper
 from unitrain.rng import RngSnapshot
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Progress:
         rng_before_ahead: The generators before the batch that was read ahead, if one was.
         gradients: Pending gradients by parameter name, within an accumulation window.
         scaler: The gradient scaler's state, where there is one.
+        loader: The state of the loader or dataset that keeps its position by itself, if it does.
     """
 
     epochs_done: int
@@ -60,6 +62,7 @@ class Progress:
     rng_before_ahead: dict[str, Any] | None = None
     gradients: dict[str, Tensor] | None = None
     scaler: dict[str, Any] | None = None
+    loader: Any = None
 
 
 def capture(job: FitJob, progress: Progress) -> dict[str, Any]:
@@ -90,6 +93,7 @@ def capture(job: FitJob, progress: Progress) -> dict[str, Any]:
                 "metrics": list(job.spec.metrics or {}),
             },
             "progress": asdict(progress),
+            "run": {"epoch_length": job.train.length, "max_epochs": job.config.epochs},
             "schedule_steps": [schedule.steps for schedule in job.schedules],
             "hub": plain(job.hub.state_dict()),
             "callbacks": {name: plain(callback.state_dict()) for name, callback in job.callbacks.items()},
@@ -108,8 +112,8 @@ def restore(path: Path, job: FitJob) -> Progress:
         CheckpointError: If the file is damaged, from a newer format, of another model or not unitrain's.
     """
     content = io.read(path)
-    own = _own_part(path, content)
-    _load_weights(path, job.spec.model, _weights(content))
+    own = own_part(path, content)
+    _load_weights(path, job.spec.model, weights_of(content))
     _load_optimizers(path, job, content, own["names"])
     for schedule, state, steps in zip(job.schedules, content["lr_schedulers"], own["schedule_steps"], strict=True):
         schedule.scheduler.load_state_dict(state)
@@ -119,7 +123,12 @@ def restore(path: Path, job: FitJob) -> Progress:
     return Progress(**own["progress"])
 
 
-def _own_part(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+def own_part(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Return what only unitrain knows of the checkpoint.
+
+    Raises:
+        CheckpointError: If it is not unitrain's, or of a newer format.
+    """
     own = content.get(KEY)
     if not isinstance(own, dict):
         raise CheckpointError(
@@ -134,7 +143,8 @@ def _own_part(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     return own
 
 
-def _weights(content: dict[str, Any]) -> dict[str, Tensor]:
+def weights_of(content: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the weights in the content of a checkpoint, by the model's own names."""
     return {name.removeprefix(PREFIX): value for name, value in content["state_dict"].items()}
 
 
@@ -240,11 +250,15 @@ def position(source: DataSource, progress: Progress) -> Position:
         at_iter=snapshot(progress.rng_at_iter or {}),
         before_ahead=None if ahead is None else snapshot(ahead),
         now=snapshot(progress.rng or {}),
+        loader=progress.loader,
     )
 
 
 def take_up(progress: Progress, job: FitJob) -> None:
-    """Put back the random numbers and the pending gradients, once FIT_START is over."""
+    """Put back the random numbers and the pending gradients, once FIT_START is over, and the data between epochs."""
+    holder = None if progress.midway or progress.loader is None else keeper(job.train.loader, midway=False)
+    if holder is not None:
+        holder.load_state_dict(copy.deepcopy(progress.loader))
     RngSnapshot.from_state_dict(progress.rng or {}, job.train.generators).restore()
     for name, parameter in job.spec.model.named_parameters():
         if name in (progress.gradients or {}):
@@ -264,12 +278,14 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
     """Return the model's weights in a checkpoint, by the model's own names; no framework is needed.
 
     Args:
-        path: A file written by unitrain or by Lightning.
+        path: A file written by unitrain or by Lightning, or a .safetensors file.
 
     Raises:
         CheckpointError: If it is damaged or holds no weights.
     """
+    if Path(path).suffix == SUFFIX:
+        return unpacked(Path(path))
     content = io.read(Path(path))
     if not isinstance(content.get("state_dict"), dict):
         raise CheckpointError(f"{path} holds no state_dict.", hint="give a checkpoint of unitrain or Lightning.")
-    return _weights(content)
+    return weights_of(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import UserDict
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from unitrain.batch import unpack
 from unitrain.checkpoint.snapshot import position
 from unitrain.errors import DataError
+from unitrain.position import keeper
 from unitrain.rng import RngSnapshot
 
 if TYPE_CHECKING:
@@ -53,12 +55,12 @@ def _read(run: _Training | None, source: DataSource, epoch: int) -> Iterator[tup
     if start is not None:
         start.at_iter.restore()
     at_iter = RngSnapshot(source.generators)
-    iterator = iter(loader)
+    skip = 0 if start is None else _to_skip(loader, start)
+    iterator = source.workers.watch(iter(loader))
     if run is not None:
         run.at_iter, run.midway = at_iter, None
-    if start is not None:
-        for _ in range(start.skip):
-            next(iterator)
+    for _ in range(skip):
+        next(iterator)
     if source.length is None:
         yield from _read_ahead(run, source, iterator, start)
         return
@@ -66,6 +68,24 @@ def _read(run: _Training | None, source: DataSource, epoch: int) -> Iterator[tup
         start.now.restore()
     for number in range(1 if start is None else start.skip + 1, source.length + 1):  # nothing is read ahead
         yield next(iterator), number == source.length
+
+
+def _to_skip(loader: Any, start: Position) -> int:
+    """Return how many batches to skip; a loader that keeps its position is brought there and skips none."""
+    keeps = keeper(loader, midway=True)
+    if start.loader is None or keeps is None:
+        return start.skip
+    keeps.load_state_dict(copy.deepcopy(start.loader))
+    return 0
+
+
+def own_position(run: _Training, *, midway: bool) -> Any:
+    """Return the state of a loader or dataset that keeps its position, behind the batches that were trained on."""
+    source = run.job.train
+    if midway and source.length is None:
+        return run.data_before_ahead
+    keeps = keeper(source.loader, midway=midway)
+    return None if keeps is None else copy.deepcopy(keeps.state_dict())
 
 
 def _tell_the_epoch(loader: Any, epoch: int) -> None:
@@ -91,6 +111,8 @@ def _read_ahead(
     while batch is not iterator:
         if run is not None:
             run.before_ahead = RngSnapshot(source.generators)
+            keeps = keeper(source.loader, midway=True)
+            run.data_before_ahead = None if keeps is None else copy.deepcopy(keeps.state_dict())
         following = iterator if number == source.limit and isinstance(source.limit, int) else next(iterator, iterator)
         yield batch, following is iterator
         number, batch = number + 1, following

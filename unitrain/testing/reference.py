@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unitrain.checkpoint.snapshot import Progress, capture, gradients, take_up, write_all
+from unitrain.checkpoint.snapshot import Progress, capture, gradients, plain, take_up, write_all
 from unitrain.config import TrainerConfig
 from unitrain.context import RunContext
 from unitrain.errors import SpecError
 from unitrain.events import Event
 from unitrain.optimization import unknown_monitor
-from unitrain.protocol import Feature, Stage, Translation
+from unitrain.protocol import ONE_DEVICE, Feature, Stage, Translation
 from unitrain.rng import RngSnapshot
-from unitrain.testing.bare_data import batches, cast, pair, size_of
+from unitrain.testing.bare_data import batches, cast, own_position, pair, size_of
 from unitrain.testing.bare_metrics import copied, feed, from_sums, results, sums
 
 if TYPE_CHECKING:
@@ -42,22 +42,7 @@ class ReferenceAdapter:
     name: ClassVar[str] = "reference"
     requires: ClassVar[tuple[str, ...]] = ()
     packages: ClassVar[tuple[str, ...]] = ()
-    features: ClassVar[frozenset[Feature]] = frozenset(
-        {
-            Feature.TRAINING,
-            Feature.EVALUATION,
-            Feature.PREDICTION,
-            Feature.MANUAL_OPTIMIZATION,
-            Feature.CLOSURE_OPTIMIZERS,
-            Feature.ACCUMULATION,
-            Feature.CLIPPING,
-            Feature.CHECKPOINTS,
-            Feature.GPU,
-            Feature.TRACKERS,
-            Feature.PRECISION,
-            Feature.COMPILE,
-        }
-    )
+    features: ClassVar[frozenset[Feature]] = ONE_DEVICE
     events: ClassVar[Mapping[Event, str]] = dict.fromkeys(Event, "the loop")
     unmapped: ClassVar[Mapping[str, str]] = {}
     options: ClassVar[Mapping[str, Translation]] = dict.fromkeys(
@@ -195,9 +180,10 @@ class _Training(_Bare):
             self.scaler = torch.amp.GradScaler(job.device.type)
         self.just_stepped: list[str] = []  # since the scale was updated
         self.cut: dict[str, Any] | None = None
-        self.in_epoch, self.last = 0, False
+        self.in_epoch, self.last, self.begun = 0, False, False
         self.at_iter: RngSnapshot | None = None
         self.before_ahead: RngSnapshot | None = None
+        self.data_before_ahead: Any = None
         self.midway = job.resume if job.resume is not None and job.resume.midway else None
         if job.resume is not None:
             self.epochs_done = job.resume.epochs_done
@@ -214,6 +200,7 @@ class _Training(_Bare):
             take_up(self.job.resume, self.job)
             if self.scaler is not None and self.job.resume.scaler is not None:
                 self.scaler.load_state_dict(self.job.resume.scaler)
+        self.safe_point()
         while not self.stops() and (self.config.epochs is None or self.epochs_done < self.config.epochs):
             self.begin_epoch()
             self.epoch()
@@ -227,6 +214,7 @@ class _Training(_Bare):
         """Begin an epoch, or go on with the one in which an earlier run was interrupted."""
         for metric in self.metrics.values():
             metric.reset()
+        self.begun = True
         if self.midway is not None:
             self.take_up_epoch(self.midway)
             return
@@ -244,13 +232,24 @@ class _Training(_Bare):
         self.hub.decide()
         if self.hub.saves:
             self.write_saves()
+        self.safe_point()
 
     def write_saves(self) -> None:
-        midway = not (self.last or self.at_rest)
-        write_all(self.hub, self.cut or capture(self.job, self.progress(midway=midway)))
+        write_all(self.hub, self.content())
+
+    def content(self) -> dict[str, Any]:
+        """Return what a checkpoint written now holds."""
+        return self.cut or capture(self.job, self.progress(midway=not (self.last or self.at_rest)))
+
+    def safe_point(self) -> None:
+        """Tell who wants to save after an error."""
+        if self.hub.rescue is not None:
+            self.hub.rescue(self.content() if self.begun else capture(self.job, self.progress(midway=False)))
 
     def progress(self, *, midway: bool) -> Progress:
         """Return where the run is, for a checkpoint."""
+        if self.midway is not None and not self.begun:
+            return self.midway
         pending = not self.spec.automatic_optimization or self.in_epoch % self.accumulate_grad_batches
         return Progress(
             epochs_done=self.epochs_done,
@@ -262,6 +261,7 @@ class _Training(_Bare):
             rng_before_ahead=self.before_ahead.state_dict() if midway and self.before_ahead else None,
             gradients=gradients(self.model) if midway and pending else None,
             scaler=None if self.scaler is None else self.scaler.state_dict(),
+            loader=plain(own_position(self, midway=midway)),
         )
 
     def take_up_epoch(self, progress: Progress) -> None:
@@ -289,6 +289,8 @@ class _Training(_Bare):
                 return
             if self.hub.saves and not last:
                 self.write_saves()
+            if not last:
+                self.safe_point()
 
     def after_batch(self, last: bool) -> None:
         """Step the schedulers that count epochs, and look at the limits."""
@@ -438,7 +440,7 @@ class _Training(_Bare):
 
     def stops(self) -> bool:
         """Return whether the run ends now."""
-        if self.hub.stop_reason == "max_steps":
+        if self.hub.stop_reason in ("max_steps", "signal", "interrupt"):
             return True
         enough_epochs = self.epochs_done >= (self.config.min_epochs or 0)
         enough_steps = self.state.step >= (self.config.min_steps or 0)
@@ -449,7 +451,7 @@ class _Training(_Bare):
         every, interval = self.config.check_val_every_n_epoch, self.config.val_check_interval
         if every is not None and (self.state.epoch + 1) % every != 0:
             return False
-        if self.stops():
+        if self.stops() and self.hub.stop_reason != "signal":
             return True
         if interval == 1.0 and isinstance(interval, float):
             return last

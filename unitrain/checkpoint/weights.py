@@ -1,0 +1,76 @@
+"""Weights in a safetensors file. Tensors that share their memory (tied weights) are written once, by their first name.
+
+The other names stand in the file's metadata, as ``safetensors.torch.save_model`` puts them there, so its ``load_model``
+reads such a file too. Memory that is shared in part is written once for each name.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from unitrain.errors import CheckpointError, install_hint
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SUFFIX = ".safetensors"
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.torch  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        raise CheckpointError("a .safetensors file needs safetensors.", hint=install_hint("safetensors")) from error
+    return safetensors
+
+
+def packed(weights: dict[str, Tensor]) -> bytes:
+    """Return the content of a safetensors file with ``weights``.
+
+    Raises:
+        CheckpointError: If there is anything but tensors among them, or safetensors is not installed.
+    """
+    library = _safetensors()
+    names: dict[Any, str] = {}
+    tensors, tied = {}, {}
+    for name, value in weights.items():
+        if not isinstance(value, Tensor):
+            raise CheckpointError(
+                f"the state {name!r} is a {type(value).__name__}, and a safetensors file holds tensors only.",
+                hint='to="lightning" and to="ignite" keep it.',
+            )
+        first = names.setdefault(_memory(name, value), name)
+        if first == name:
+            tensors[name] = value.detach().cpu().clone().contiguous()
+        else:
+            tied[name] = first
+    content: bytes = library.torch.save(tensors, metadata={"format": "pt", **tied})
+    return content
+
+
+def _memory(name: str, value: Tensor) -> Any:
+    """Return what is the same for two names of the same tensor."""
+    if not value.numel():
+        return name
+    return value.data_ptr(), value.dtype, tuple(value.shape), value.stride()
+
+
+def unpacked(path: Path) -> dict[str, Tensor]:
+    """Return the weights in the safetensors file at ``path``; tied names share one tensor, as they did.
+
+    Raises:
+        CheckpointError: If there is no such file, it is damaged, or safetensors is not installed.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no file {path}.", hint="give the path of a file.")
+    library = _safetensors()
+    try:
+        with library.safe_open(path, framework="pt", device="cpu") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            noted = file.metadata() or {}
+    except library.SafetensorError as error:
+        raise CheckpointError(f"the file {path} is damaged: {error}.", hint="take another one.") from error
+    tied = {name: tensors[first] for name, first in noted.items() if first in tensors and name not in tensors}
+    return {**tensors, **tied}

@@ -1,0 +1,30 @@
+"""The worker processes of loaders: a run leaves none behind, however it ends."""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import WeakSet
+
+
+class Workers:
+    """The iterators with worker processes that a run has made."""
+
+    def __init__(self) -> None:
+        self._watched: WeakSet[Any] = WeakSet()
+
+    def watch(self, iterator: Any) -> Any:
+        """Return ``iterator``, and remember it if it has workers."""
+        if callable(getattr(iterator, "_shutdown_workers", None)):
+            self._watched.add(iterator)
+        return iterator
+
+    def close(self, loader: Any) -> None:
+        """End all workers, those too that ``loader`` keeps for its next epoch.
+
+        An error's traceback holds the iterator, and with it the workers, for as long as anybody looks at the error.
+        """
+        for iterator in list(self._watched):
+            iterator._shutdown_workers()  # noqa: SLF001 - there is no public way
+            if getattr(loader, "_iterator", None) is iterator:
+                loader._iterator = None  # noqa: SLF001 - else the next epoch would wait for dead workers
+        self._watched.clear()
