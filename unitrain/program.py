@@ -171,10 +171,10 @@ class FitProgram(Program):
         state = self.state
         state.loss = self._step.loss
         state.batch += 1
-        if self.last:
+        self._was_last = self.last
+        if self._was_last:
             for schedule in self._schedules:
                 schedule.after_last_batch(state.epoch)
-        self._was_last = self.last
         self._index += 1
         self._stop.after_batch()
         self.hub.fire(Event.BATCH_END)

@@ -119,7 +119,8 @@ class FitShell(Shell):
             self.trainer.val_check_batch = 1 if program.validation_due else sys.maxsize
             if program.validation_due:
                 return  # the batch is done when its validation is
-        program.batch_done()
+        if self._hub.saves:
+            program.batch_done()
 
     # Lightning asks for the signature of the step at each step; kept here it is asked for once.
     training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]

@@ -203,7 +203,7 @@ async def _coroutine(run):
 def test_handler_that_cannot_be_called_is_refused(hub, handler):
     with pytest.raises(SpecError, match="handler"):
         hub.on(Event.BATCH_END, handler)
-    assert not hub.watched
+    assert not hub.handlers
 
 
 def test_filter_that_is_misspelt_is_refused_with_the_nearest():
@@ -257,7 +257,7 @@ def test_off_forgets_a_handler_everywhere_and_only_it(hub):
     hub.fire(Event.EPOCH_END)
     assert (bound.seen, other.seen) == ([], ["the run"])
     hub.off(other.with_run)
-    assert not hub.watched
+    assert not hub.handlers
 
 
 def test_off_within_a_handler_does_not_disturb_the_others(hub):
@@ -319,7 +319,7 @@ def test_callback_hears_exactly_what_it_overrides(make_trainer, make_spec, make_
     trainer.fit(make_spec(), make_batches())
     trainer.fit(make_spec(), make_batches())
     assert callback.seen == (0, 1, 0, 1)
-    assert not trainer._hub.watched  # its handlers are taken off after each run
+    assert not trainer._hub.handlers  # its handlers are taken off after each run
 
 
 def test_callback_with_a_handler_of_no_event_is_refused(make_trainer, make_spec, make_batches):
