@@ -83,6 +83,7 @@ class FitShell(Shell):
     """
 
     program: FitProgram
+    _sized = True
 
     def __init__(
         self, model: nn.Module, hub: EventHub, optimizers: Sequence[Optimizer], schedules: Sequence[Schedule]
@@ -100,6 +101,7 @@ class FitShell(Shell):
         """Begin the run."""
         # Lightning listens to SIGTERM while it sets up, and would end the process; from here on unitrain does
         self.trainer._signal_connector.received_sigterm = False  # noqa: SLF001 - there is no public way
+        self._sized = self.program.batches.sized
         self.program.fit_start()
         self._stop_if_asked()
 
@@ -111,7 +113,7 @@ class FitShell(Shell):
         """Run the shared step."""
         program = self.program
         program.train_batch(batch)
-        if program.epoch_over and not program.batches.sized:
+        if not self._sized and program.epoch_over:
             self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
         if self._hub.stop_reason is not None:
             self._stop_if_asked()
@@ -119,8 +121,7 @@ class FitShell(Shell):
             self.trainer.val_check_batch = 1 if program.validation_due else sys.maxsize
             if program.validation_due:
                 return  # the batch is done when its validation is
-        if self._hub.saves:
-            program.batch_done()
+        program.batch_done()
 
     # Lightning asks for the signature of the step at each step; kept here it is asked for once.
     training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]
