@@ -11,10 +11,12 @@ from unitrain import BackendNotInstalledError, WandbLogger
 from unitrain.testing import cases
 
 pytest.importorskip("wandb")
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning")
 
 # W&B starts a service process of its own; on a loaded machine one of four runs did not read back its file in time.
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning"),
+]
 
 
 BLOCK, HEADER = 32768, 7
