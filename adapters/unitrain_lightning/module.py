@@ -118,9 +118,12 @@ class FitShell(Shell):
         if self._hub.stop_reason is not None:
             self._stop_if_asked()
         if program.validation is not None:
-            self.trainer.val_check_batch = 1 if program.validation_due else sys.maxsize
-            if program.validation_due:
+            due = program.validation_due
+            self.trainer.val_check_batch = 1 if due else sys.maxsize
+            if due:
                 return  # the batch is done when its validation is
+            if self.trainer.should_stop:
+                self.trainer.limit_val_batches = 0  # at a stop Lightning validates unasked, after SIGTERM too
         program.batch_done()
 
     # Lightning asks for the signature of the step at each step; kept here it is asked for once.

@@ -18,7 +18,6 @@ from unitrain import BackendNotInstalledError, Callback, MLflowLogger
 from unitrain.loggers import dispatch
 from unitrain.testing import cases
 
-pytest.importorskip("mlflow")
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
 )
