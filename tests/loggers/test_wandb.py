@@ -10,7 +10,6 @@ import pytest
 from unitrain import BackendNotInstalledError, WandbLogger
 from unitrain.testing import cases
 
-
 # W&B starts a service process of its own; on a loaded machine one of four runs did not read back its file in time.
 pytestmark = [
     pytest.mark.slow,
