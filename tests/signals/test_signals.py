@@ -212,9 +212,12 @@ print(result.stopped_by, result.step, result.last_checkpoint, flush=True)
 def test_a_script_goes_on_after_the_fit_and_ends_well(framework, number, tmp_path):
     command = [sys.executable, "-c", SCRIPT, framework, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        try:
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(number)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()  # else a failure would wait here for ever, and leave it running
     assert process.returncode == 0, err
     reason, step, path = out.split()
     if number == signal.SIGINT:
