@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unitrain.errors import ConfigError
+from unitrain.errors import ConfigError, SpecError
 from unitrain.metrics import clash, full_name, reserved
 
 if TYPE_CHECKING:
@@ -106,6 +106,30 @@ class RunContext(ABC):
 
         Within a batch it goes into the epoch's mean, weighted by batch size. Elsewhere it is the value at once.
         """
+
+    def log_figure(self, name: str, figure: Any) -> None:
+        """Send a matplotlib figure to all trackers that take one, at the step where the run is.
+
+        Args:
+            name: Its full name; slashes make folders, as in ``"val/confusion"``.
+            figure: A ``matplotlib.figure.Figure``; it may be drawn anew or closed afterwards.
+
+        Raises:
+            SpecError: If it is no figure, or the name cannot be that of a file.
+        """
+        parts = name.split("/") if isinstance(name, str) else [""]
+        if any(part in ("", ".", "..") or "\\" in part for part in parts):
+            raise SpecError(
+                f"the name of a figure becomes that of a file; got {name!r}.",
+                hint='run.log_figure("val/confusion", figure)',
+            )
+        if isinstance(figure, type) or not callable(getattr(figure, "savefig", None)):
+            raise SpecError(
+                f"run.log_figure({name!r}, ...) takes a matplotlib figure; got a {type(figure).__name__}.",
+                hint="figure, axes = matplotlib.pyplot.subplots()",
+            )
+        if self.hub.trackers is not None:
+            self.hub.trackers.log_figure(name, figure)
 
     @abstractmethod
     def batch_values(self) -> dict[str, float]:

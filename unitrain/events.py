@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from unitrain.context import RunContext
+    from unitrain.loggers.dispatch import Tracking
 
 _FILTERS = ("every", "once", "before", "after", "event_filter")
 
@@ -221,6 +222,7 @@ class EventHub:
         epoch_length: Training batches of an epoch, or None if unknown.
         validates: Whether the fit has validation data.
         gauges: Further values that trackers read when they write the row of a step, by name.
+        trackers: Takes rows, figures and hyper-parameters for all trackers while a run is tracked; else None.
         saves: Checkpoints that were asked for and wait for the end of the batch, or of the epoch.
         saved: The newest checkpoint that was written.
         rescue: Told the content of a checkpoint wherever a run can go on from, if anybody wants it.
@@ -240,6 +242,7 @@ class EventHub:
         self.epoch_length: int | None = None
         self.validates = False
         self.gauges: dict[str, Callable[[], float]] = {}
+        self.trackers: Tracking | None = None
         self.saves: list[Path] = []
         self.saved: Path | None = None
         self.rescue: Callable[[dict[str, Any]], None] | None = None

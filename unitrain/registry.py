@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING, Any, cast
 from unitrain.errors import BackendNotInstalledError, ConfigError, did_you_mean, install_hint
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from importlib.metadata import EntryPoint
 
     from unitrain.protocol import Adapter
 
 GROUP = "unitrain.adapters"
 """The entry-point group; a third party adds a backend by publishing a package with one."""
+
+TRACKERS = "unitrain.loggers"
+"""The entry-point group of those who make trackers of a framework's own loggers, by its top-level package.
+
+Each takes an object and returns a tracker, or None if it cannot make one of it.
+"""
 
 
 def adapter_names() -> tuple[str, ...]:
@@ -60,3 +67,22 @@ def _checked(given: Any) -> Adapter:
             hint=f"one of {', '.join(map(repr, adapter_names()))}.",
         )
     return cast("Adapter", given)
+
+
+def find_trackers(given: Any) -> Any:
+    """Return ``given`` with a tracker in the place of each object that a framework's own package knows."""
+    if not isinstance(given, (list, tuple)):
+        return given
+    makers = {entry.name: entry for entry in entry_points(group=TRACKERS)}
+    return [_tracker(makers, one) for one in given]
+
+
+def _tracker(makers: dict[str, EntryPoint], given: Any) -> Any:
+    """Return what the package of one of the object's classes makes of it, else the object itself."""
+    packages = {cls.__module__.partition(".")[0] for cls in type(given).__mro__}
+    for name in packages & makers.keys():
+        make: Callable[[Any], Any] = makers[name].load()
+        made = make(given)
+        if made is not None:
+            return made
+    return given

@@ -173,7 +173,10 @@ def trackers(value: Any) -> tuple[Any, ...]:
     found = sequence(value)
     if all(callable(getattr(one, "log_metrics", None)) and not isinstance(one, type) for one in found):
         return found
-    raise Refusal("a sequence of objects with log_metrics(metrics, step)", 'loggers=[CSVLogger("runs")]')
+    raise Refusal(
+        "a sequence of objects with log_metrics(metrics, step), or of loggers of an installed framework",
+        'loggers=[CSVLogger("runs")]',
+    )
 
 
 def native(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
@@ -22,7 +22,7 @@ from unitrain.jobs import check_native_names, eval_job, fit_job
 from unitrain.limits import INTERRUPT, MAX_EPOCHS, USER, StopRule
 from unitrain.loggers.dispatch import Tracking
 from unitrain.protocol import Feature, Stage
-from unitrain.registry import find_adapter
+from unitrain.registry import find_adapter, find_trackers
 from unitrain.result import FitResult
 from unitrain.rng import preserved_rng, seed_everything
 from unitrain.signals import guarded
@@ -66,12 +66,15 @@ class UnifiedTrainer:
 
     def __init__(self, framework: str | Adapter, **options: Unpack[TrainerOptions]) -> None:
         refuse_unknown(options, TrainerConfig.__dataclass_fields__, "UnifiedTrainer", ConfigError)
+        if "loggers" in options:
+            options["loggers"] = find_trackers(options["loggers"])
         self.config = TrainerConfig(**options).resolved()
         self._adapter = find_adapter(framework)
         check_native_names(self.config, self._adapter)
         require_config(self._adapter, self.config)
         self._own, self._native_callbacks = sorted_callbacks(self._adapter, self.config.callbacks)
         self._hub = EventHub()
+        self._tracking = Tracking(self.config.loggers, self.config.log_every_n_steps)
         self._next: Run | None = None
         self._last: Run | None = None
         self._spec: TrainSpec | None = None
@@ -102,10 +105,10 @@ class UnifiedTrainer:
         path = None if ckpt_path is None else self._checkpoint(ckpt_path, spec)
         device = choose_device(self.config)
         data = train_dataloaders, val_dataloaders
-        history, tracking = History(), Tracking(self.config.loggers, self.config.log_every_n_steps)
+        history, tracking = History(), self._tracking
         callbacks = named((history, tracking, *sorted_callbacks(self._adapter, spec.callbacks)[0], *self._own))
         with (
-            self._running(spec) as run,
+            self._running(spec, train_dataloaders) as run,
             fit_job(
                 self._adapter, self.config, self._hub, spec=spec, data=data, device=device, callbacks=callbacks
             ) as job,
@@ -119,7 +122,7 @@ class UnifiedTrainer:
             ready = job if path is None else resumed(job, path)
             tracked = tracking if self.config.loggers else Callback()
             with (
-                tracking,
+                tracking.open(self._hub, spec.hparams),
                 self._listening(history),
                 self._progress(spec),
                 self._listening(tracked),
@@ -265,7 +268,9 @@ class UnifiedTrainer:
 
     def _evaluate(self, spec: TrainSpec, dataloaders: Any, stage: Stage, ckpt_path: Any) -> dict[str, float]:
         with self._evaluating(spec, dataloaders, stage, ckpt_path) as (run, job):
-            run.evaluate(job)
+            with self._tracking.open(self._hub, spec.hparams):
+                run.evaluate(job)
+                self._tracking.log_metrics(self._hub.epoch_metrics)
             return dict(self._hub.epoch_metrics)
 
     @contextmanager
@@ -274,7 +279,7 @@ class UnifiedTrainer:
         device, before = choose_device(self.config), self._hub.context
         with (
             preserved_rng(),
-            self._running(spec) as run,
+            self._running(spec, data) as run,
             eval_job(self.config, self._hub, spec=spec, data=data, stage=stage, device=device) as job,
         ):
             if ckpt_path is not None:
@@ -283,7 +288,7 @@ class UnifiedTrainer:
             self._hub.context = before  # what is saved afterwards is the fit
 
     @contextmanager
-    def _running(self, spec: TrainSpec) -> Iterator[Run]:
+    def _running(self, spec: TrainSpec, data: Any) -> Iterator[Run]:
         """Set the stage for one run: callbacks listening, switches set, seed sown; any error announced once.
 
         Raises:
@@ -301,6 +306,8 @@ class UnifiedTrainer:
             self._spec = spec
             own, native = sorted_callbacks(self._adapter, spec.callbacks)
             self._last = run = self._take(native)
+            # a backend whose framework has datamodules shows itself to the one that is given
+            stack.enter_context(getattr(run, "serving", nullcontext)(data))
             self._hub.context = None
             self._hub.epoch_metrics = {}
             for callback in (*own, *self._own):

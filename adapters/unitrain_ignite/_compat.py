@@ -14,6 +14,11 @@ with warnings.catch_warnings():
     # Ignite imports torch.distributed.optim, which uses what torch 2.13 deprecates.
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=DeprecationWarning)
     from ignite.engine import Engine, Events
+    from ignite.handlers.base_logger import BaseLogger
+    from ignite.handlers.mlflow_logger import MLflowLogger
+    from ignite.handlers.tensorboard_logger import TensorboardLogger
+    from ignite.handlers.tqdm_logger import ProgressBar
+    from ignite.handlers.wandb_logger import WandBLogger
     from ignite.metrics import Metric
 
 REQUIRES = ("pytorch-ignite>=0.5.2",)
@@ -33,4 +38,15 @@ def quietly(engine: Engine) -> Iterator[None]:
         engine.logger.removeFilter(tells_more)
 
 
-__all__ = ["REQUIRES", "Engine", "Events", "Metric", "quietly"]
+__all__ = [
+    "REQUIRES",
+    "BaseLogger",
+    "Engine",
+    "Events",
+    "MLflowLogger",
+    "Metric",
+    "ProgressBar",
+    "TensorboardLogger",
+    "WandBLogger",
+    "quietly",
+]

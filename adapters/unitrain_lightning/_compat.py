@@ -48,7 +48,9 @@ except ModuleNotFoundError as missing:
     import lightning.pytorch as pl  # type: ignore[no-redef]
 
 Callback: Any = pl.Callback
+LightningDataModule: Any = pl.LightningDataModule
 LightningModule: Any = pl.LightningModule
+Logger: Any = pl.loggers.Logger
 Trainer: Any = pl.Trainer
 Checkpoint: Any = pl.callbacks.Checkpoint
 EarlyStopping: Any = pl.callbacks.EarlyStopping
@@ -69,6 +71,8 @@ _BESIDE_THE_POINT = (
     r".*does not have many workers which may be a bottleneck",
     # the device was chosen by unitrain, and named
     r"(GPU|MPS) available but not used",
+    # Lightning's own callbacks ask for the interval, which is unitrain's too
+    r"The number of training batches \(\d+\) is smaller than the logging interval",
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
 )
 
@@ -97,7 +101,9 @@ __all__ = [
     "DoublePrecision",
     "EarlyStopping",
     "HalfPrecision",
+    "LightningDataModule",
     "LightningModule",
+    "Logger",
     "MixedPrecision",
     "ModelSummary",
     "Precision",

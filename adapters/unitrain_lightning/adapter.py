@@ -33,9 +33,11 @@ from unitrain_lightning.options import OPTIONS, OWNED
 from unitrain_lightning.precision import precision_plugin
 from unitrain_lightning.primitives import LightningPrimitives
 from unitrain_lightning.profiler import NullProfiler
+from unitrain_lightning.tracking import TrackingLogger, hand_over, lent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from unitrain.checkpoint.snapshot import Progress
     from unitrain.config import TrainerConfig
@@ -151,7 +153,8 @@ def _arguments(config: TrainerConfig, device: torch.device, callbacks: Sequence[
         "enable_checkpointing": given(Checkpoint),
         "enable_progress_bar": given(ProgressBar),
         "enable_model_summary": given(ModelSummary),
-        "logger": False,
+        "logger": TrackingLogger(str(config.default_root_dir)) if config.loggers else False,
+        "log_every_n_steps": config.log_every_n_steps,
         "num_sanity_val_steps": 0,
         "use_distributed_sampler": False,
         "inference_mode": False,
@@ -175,8 +178,13 @@ class LightningRun:
         """The real Trainer."""
         return self._trainer
 
+    def serving(self, data: Any) -> AbstractContextManager[None]:
+        """Show the Trainer to a datamodule while it is used, as ``self.trainer``."""
+        return lent(self._trainer, data)
+
     def fit(self, job: FitJob) -> None:
         """Train."""
+        hand_over(self._trainer, job.hub)
         shell = FitShell(job.spec.model, job.hub, list(job.optimizers.values()), job.schedules)
         primitives = LightningPrimitives(shell, self._callbacks, self._context(job), self._trainer.precision_plugin)
         shell.program = program = FitProgram(job, primitives, self._trainer)
@@ -200,6 +208,7 @@ class LightningRun:
         return None if job.config.precision == "32-true" else self._trainer.precision_plugin.forward_context
 
     def _evaluate(self, job: EvalJob, run: Any, **options: Any) -> Any:
+        hand_over(self._trainer, job.hub)
         evaluation = EvalProgram(job, self._trainer, self._context(job)).evaluation
         shell = EvalShell(job.spec.model, job.hub, evaluation)
         with quietly(), _errors_as_they_are(), _model_left_as_it_was(job):

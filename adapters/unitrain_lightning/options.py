@@ -12,6 +12,7 @@ _DATA = "unitrain.data: one wrapper limits alike on both backends"
 _VALIDATION = "unitrain.limits: the same rule on both backends, also in an epoch that is gone on with"
 _STOP = "unitrain.limits, by trainer.should_stop: Lightning's global_step sums over optimizers"
 _TRACK = "unitrain.loggers.dispatch: Lightning logs another step, each batch anew"
+_FOR_CALLBACKS = f"{_TRACK}; its own callbacks reach the same trackers"
 _SWITCH = "unitrain.environment: a switch of torch, set around the run"
 
 OPTIONS: Final[dict[str, Translation]] = {
@@ -45,8 +46,8 @@ OPTIONS: Final[dict[str, Translation]] = {
     "detect_anomaly": Translation("Trainer(detect_anomaly=)"),
     "seed": Translation(shared="unitrain.rng: seed_everything(workers=True) would change the workers' draws"),
     "callbacks": Translation("Trainer(callbacks=)", "unitrain.events: Callbacks listen to the hub"),
-    "loggers": Translation(shared=_TRACK),
-    "log_every_n_steps": Translation(shared=_TRACK),
+    "loggers": Translation("Trainer(logger=)", _FOR_CALLBACKS),
+    "log_every_n_steps": Translation("Trainer(log_every_n_steps=)", _FOR_CALLBACKS),
     "enable_progress_bar": Translation(shared="unitrain.callbacks.progress: one bar on both backends"),
     "default_root_dir": Translation("Trainer(default_root_dir=)"),
     "native": Translation("Trainer(**native)"),

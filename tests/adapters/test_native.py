@@ -264,6 +264,58 @@ def test_a_lightning_datamodule_is_set_up_and_torn_down(framework):
         make(framework).test(spec(), data)
 
 
+class AskingModule(DigitsModule):
+    """Notes what ``self.trainer`` is in each of its hooks."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = {}
+
+    def note(self, hook):
+        self.seen[hook] = self.trainer
+
+    def prepare_data(self):
+        self.note("prepare_data")
+
+    def setup(self, stage):
+        self.note("setup")
+        super().setup(stage)
+
+    def train_dataloader(self):
+        self.note("train_dataloader")
+        return super().train_dataloader()
+
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        self.note("on_after_batch_transfer")
+        return super().on_after_batch_transfer(batch, dataloader_idx)
+
+    def teardown(self, stage):
+        self.note("teardown")
+
+
+@pytest.mark.parametrize("framework", ["lightning", "ignite", "reference"])
+def test_datamodule_sees_the_trainer_of_lightning_while_it_is_used(framework):
+    data, trainer = AskingModule(), make(framework)
+    trainer.fit(spec(), data)
+    hooks = {"prepare_data", "setup", "train_dataloader", "on_after_batch_transfer", "teardown"}
+    expected = trainer.native if framework == "lightning" else None
+    assert data.seen == dict.fromkeys(hooks, expected)
+    assert data.trainer is None
+    data.seen.clear()
+    trainer.validate(spec(), data)
+    assert data.seen["setup"] is (trainer.native if framework == "lightning" else None)
+    assert data.trainer is None
+
+
+def test_datamodule_is_free_of_the_trainer_after_an_error():
+    data, trainer = AskingModule(), make("lightning")
+    trainer.on(Event.BATCH_END, lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        trainer.fit(spec(), data)
+    assert data.seen["teardown"] is trainer.native
+    assert data.trainer is None
+
+
 @pytest.mark.parametrize("framework", ENGINES)
 def test_ignite_and_torchmetrics_metrics_agree_on_both_backends(framework):
     def both():

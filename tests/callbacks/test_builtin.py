@@ -224,6 +224,62 @@ def test_process_memory_is_logged(framework, fit):
     assert all(row["device/process_memory"] > 1e6 for row in result.history)
 
 
+def test_system_is_logged_if_it_is_asked_for(framework, fit, tmp_path):
+    """The trackers' rows and the history hold it; a loop that keeps a core busy is seen."""
+    import csv
+    import time
+
+    from unitrain import CSVLogger
+
+    class Spin(Callback):
+        def on_batch_end(self, run):
+            until = time.process_time() + 0.15
+            while time.process_time() < until:
+                pass
+
+    logger = CSVLogger(tmp_path)
+    result, _ = fit(framework, Spin(), DeviceStats(system=True), loggers=[logger], log_every_n_steps=1)
+    with logger.path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    percents = [float(row["device/cpu_percent"]) for row in rows]
+    assert max(percents) > 20.0  # of a core, on a machine that does other things too
+    assert min(percents) > 0.0
+    assert all(0.0 < float(row["device/system_memory_percent"]) < 100.0 for row in rows)
+    assert all(row["device/cpu_percent"] > 0.0 for row in result.history)
+    assert "device/gpu_percent" not in rows[0]  # a CPU has none
+
+
+def test_system_is_left_out_otherwise(framework, fit):
+    result, _ = fit(framework, DeviceStats())
+    assert {name for row in result.history for name in row if name.startswith("device/")} == {"device/process_memory"}
+
+
+def test_idle_process_is_not_busy():
+    """The percentage is of the time since the reading before, and not of the process's whole life."""
+    import time
+
+    from unitrain.callbacks.device_stats import _psutil
+
+    stats = DeviceStats(system=True)
+    stats._process = _psutil().Process()
+    stats._busy, stats._clocks = 0.0, stats._read_clocks()
+    until = time.process_time() + 0.3
+    while time.process_time() < until:
+        pass
+    busy = stats._cpu_percent()
+    assert stats._cpu_percent() == busy  # too soon for another reading
+    time.sleep(0.5)
+    assert stats._cpu_percent() < busy / 2
+
+
+def test_gpu_s_load_is_left_out_where_torch_cannot_read_it():
+    from unitrain.callbacks.device_stats import _gpu_percent
+
+    assert _gpu_percent(torch.device("cpu")) is None
+    found = _gpu_percent(torch.device("cuda", 0))
+    assert found is None or (torch.cuda.is_available() and 0.0 <= found <= 100.0)
+
+
 def test_process_memory_without_psutil_is_refused(framework, fit, monkeypatch):
     monkeypatch.setitem(sys.modules, "psutil", None)
     with pytest.raises(ConfigError, match="pip install psutil"):

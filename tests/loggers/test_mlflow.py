@@ -13,10 +13,12 @@ import urllib.error
 import urllib.request
 
 import pytest
+import torch
 
-from unitrain import BackendNotInstalledError, Callback, MLflowLogger
+from unitrain import BackendNotInstalledError, Callback, MLflowLogger, UnifiedTrainer
 from unitrain.loggers import dispatch
 from unitrain.testing import cases
+from unitrain.testing.models import loader
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
@@ -169,6 +171,104 @@ def test_broken_run_is_marked_as_failed(fit, server):
     with pytest.raises(RuntimeError, match="on purpose"):
         fit("reference", logger, spec=lambda: cases.spec(callbacks=[Break()]))
     assert server.get("runs/get", run_id=logger.run_id)["run"]["info"]["status"] == "FAILED"
+
+
+BROKEN_OFF = """
+import os, sys
+import torch
+from unitrain import Event, MLflowLogger, UnifiedTrainer
+from unitrain.testing import cases
+from unitrain.testing.models import loader
+
+framework, uri, path = sys.argv[1:]
+torch.set_num_threads(1)
+torch.manual_seed(0)
+logger = MLflowLogger("again", tracking_uri=uri)
+options = {"max_epochs": 2, "seed": 3, "enable_progress_bar": False, "log_every_n_steps": 1}
+trainer = UnifiedTrainer(framework, loggers=[logger], **options)
+trainer.on(Event.BATCH_END(once=4), lambda run: run.save_checkpoint(path))
+
+
+@trainer.on(Event.EPOCH_START(once=2))
+def die():
+    print(logger.run_id, flush=True)
+    os._exit(9)
+
+
+trainer.fit(cases.spec("mlp", "sgd", "step"), loader(), loader(samples=6))
+"""
+
+
+def broken_off(framework, server, folder):
+    """Train in a process that dies behind its checkpoint; return the run's id and the checkpoint."""
+    path = folder / "saved.ckpt"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    command = [sys.executable, "-W", "ignore", "-c", BROKEN_OFF, framework, server.uri, str(path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 9, done.stderr
+    return done.stdout.split()[-1], path
+
+
+def go_on(framework, path, *loggers):
+    torch.manual_seed(0)
+    options = {"max_epochs": 2, "seed": 3, "enable_progress_bar": False, "log_every_n_steps": 1}
+    trainer = UnifiedTrainer(framework, loggers=loggers, **options)
+    return trainer.fit(cases.spec("mlp", "sgd", "step"), loader(), loader(samples=6), ckpt_path=path)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("lightning", "ignite"),
+        pytest.param("ignite", "reference", marks=pytest.mark.slow),
+        pytest.param("reference", "lightning", marks=pytest.mark.slow),
+    ],
+)
+def test_fit_that_is_resumed_in_a_new_process_goes_on_in_its_run(before, after, server, tmp_path):
+    run_id, path = broken_off(before, server, tmp_path)
+    assert server.get("runs/get", run_id=run_id)["run"]["info"]["status"] == "RUNNING"
+    logger, rows = MLflowLogger("again", tracking_uri=server.uri), Rows()
+    go_on(after, path, logger, rows)
+    assert logger.run_id == run_id
+    history = server.history(run_id, "train/loss")
+    # the process that died had logged steps 5 and 6, and the epoch, beyond its checkpoint: the same values again
+    assert [step for step, _ in history] == [1, 2, 3, 4, 5, 5, 6, 6, 6, 6, 7, 8, 9, 10, 11, 12, 12]
+    assert {*rows.history("train/loss")} == {one for one in history if one[0] >= 5}
+    assert server.get("runs/get", run_id=run_id)["run"]["info"]["status"] == "FINISHED"
+
+
+def test_run_of_the_checkpoint_is_left_alone_where_it_is_not_meant(server, tmp_path):
+    """The user's own run_id stands above it; another experiment has other runs; and a deleted run is gone."""
+    from mlflow import MlflowClient
+
+    run_id, path = broken_off("reference", server, tmp_path)
+    named = MLflowLogger("again", tracking_uri=server.uri)
+    named.log_metrics({"epoch": 0}, 0)
+    logger = MLflowLogger("again", tracking_uri=server.uri, run_id=named.run_id)
+    go_on("reference", path, logger)
+    assert logger.run_id == named.run_id != run_id
+    assert [step for step, _ in server.history(named.run_id, "val/loss")] == [6, 12]
+    assert server.history(run_id, "val/loss")[-1][0] == 6
+    other = MLflowLogger("elsewhere", tracking_uri=server.uri)
+    go_on("reference", path, other)
+    assert other.run_id != run_id
+    assert server.get("runs/get", run_id=run_id)["run"]["info"]["status"] == "RUNNING"
+    MlflowClient(server.uri).delete_run(run_id)
+    again = MLflowLogger("again", tracking_uri=server.uri)
+    with pytest.warns(UserWarning, match=f"MLflow has no run {run_id}"):
+        go_on("reference", path, again)
+    assert again.run_id != run_id
+    assert server.history(again.run_id, "val/loss")[-1][0] == 12
+
+
+def test_test_after_a_fit_is_in_the_run_of_the_fit(framework, fit, server):
+    logger = MLflowLogger("tested", tracking_uri=server.uri)
+    trainer = fit(framework, logger)
+    run_id = logger.run_id
+    result = trainer.test(cases.spec(), loader())
+    assert logger.run_id == run_id
+    assert server.history(run_id, "test/loss") == [(12, result["test/loss"])]
+    assert server.get("runs/get", run_id=run_id)["run"]["info"]["status"] == "FINISHED"
 
 
 def test_missing_package_is_named(monkeypatch):

@@ -1,7 +1,8 @@
-"""Logs how much memory a run takes."""
+"""Logs how much memory a run takes, and how busy the machine is."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,21 +14,45 @@ if TYPE_CHECKING:
     from unitrain.context import RunContext
 
 
+_APART = 0.1
+"""Seconds between two readings of the processor's clock; below, its ticks are too coarse."""
+
+
 class DeviceStats(Callback):
     """Logs memory in bytes, at the end of each epoch and in each row of a tracker.
 
     On a GPU ``device/memory_allocated``, ``device/memory_reserved`` and ``device/memory_peak`` (since the epoch began);
     elsewhere ``device/process_memory``, which needs psutil.
 
+    Args:
+        system: Log also ``device/cpu_percent`` (of one core, by this process since the reading before; several busy
+            cores are above 100) and ``device/system_memory_percent``, which need psutil, and on a GPU
+            ``device/gpu_percent``, if torch can read it: it needs pynvml, and is left out without.
+
     Raises:
-        ConfigError: When training starts on a CPU, and psutil is not installed.
+        ConfigError: When training starts, and psutil is needed and not installed.
     """
+
+    def __init__(self, *, system: bool = False) -> None:
+        self._system = system
 
     def on_fit_start(self, run: RunContext) -> None:
         """Offer the values to trackers."""
         self._device = _device(run)
+        self._row: tuple[int, dict[str, float]] = (-1, {})
+        if self._system:
+            self._process = _psutil().Process()
+            self._clocks = self._read_clocks()
+            self._busy = 0.0
+            self._gpu = _gpu_percent(self._device) is not None
         for name in self.read(self._device):
-            run.hub.gauges[name] = lambda name=name: self.read(self._device)[name]  # type: ignore[misc]
+            run.hub.gauges[name] = lambda name=name: self._of_row(run.state.batch)[name]  # type: ignore[misc]
+
+    def _of_row(self, batch: int) -> dict[str, float]:
+        """Read once for all values of a row."""
+        if self._row[0] != batch:
+            self._row = batch, self.read(self._device)
+        return self._row[1]
 
     def on_epoch_start(self, run: RunContext) -> None:  # noqa: ARG002 - a handler's signature
         """Begin a new peak."""
@@ -40,13 +65,46 @@ class DeviceStats(Callback):
 
     def read(self, device: torch.device) -> dict[str, float]:
         """Return what is known of ``device`` now."""
-        if device.type != "cuda":
-            return {"device/process_memory": float(_psutil().Process().memory_info().rss)}
-        return {
-            "device/memory_allocated": float(torch.cuda.memory_allocated(device)),
-            "device/memory_reserved": float(torch.cuda.memory_reserved(device)),
-            "device/memory_peak": float(torch.cuda.max_memory_allocated(device)),
-        }
+        found = _memory(device)
+        if self._system:
+            found["device/cpu_percent"] = self._cpu_percent()
+            found["device/system_memory_percent"] = float(_psutil().virtual_memory().percent)
+            gpu = _gpu_percent(device) if self._gpu else None
+            if gpu is not None:
+                found["device/gpu_percent"] = gpu
+        return found
+
+    def _cpu_percent(self) -> float:
+        """Return how busy the process was since the last reading, or that reading if it was just now."""
+        clocks = self._read_clocks()
+        busy, passed = (now - before for now, before in zip(clocks, self._clocks, strict=True))
+        if passed >= _APART:
+            self._clocks, self._busy = clocks, 100.0 * busy / passed
+        return self._busy
+
+    def _read_clocks(self) -> tuple[float, float]:
+        times = self._process.cpu_times()
+        return times.user + times.system, time.monotonic()
+
+
+def _memory(device: torch.device) -> dict[str, float]:
+    if device.type != "cuda":
+        return {"device/process_memory": float(_psutil().Process().memory_info().rss)}
+    return {
+        "device/memory_allocated": float(torch.cuda.memory_allocated(device)),
+        "device/memory_reserved": float(torch.cuda.memory_reserved(device)),
+        "device/memory_peak": float(torch.cuda.max_memory_allocated(device)),
+    }
+
+
+def _gpu_percent(device: torch.device) -> float | None:
+    """Return how busy the GPU is, or None where torch cannot tell."""
+    if device.type != "cuda":
+        return None
+    try:
+        return float(torch.cuda.utilization(device))
+    except Exception:  # noqa: BLE001 - pynvml raises errors of its own, for a driver or a machine that does not tell
+        return None
 
 
 def _device(run: RunContext) -> torch.device:
@@ -59,7 +117,7 @@ def _psutil() -> Any:
         import psutil  # noqa: PLC0415 - only those who use it need it
     except ModuleNotFoundError as error:
         raise ConfigError(
-            "DeviceStats() reads the memory of the process through psutil, which is not installed.",
+            "DeviceStats() reads the process and the machine through psutil, which is not installed.",
             hint="pip install psutil",
         ) from error
     return psutil

@@ -9,17 +9,19 @@ import os
 from pathlib import Path
 from typing import Any
 
+from unitrain.loggers.figures import file_name
 from unitrain.loggers.logger import run_folder
 
 _FIRST = ("step", "epoch")
 
 
 class CSVLogger:
-    """Writes ``<save_dir>/<name>/metrics.csv``, and the hyper-parameters beside it as ``hparams.json``.
+    """Writes ``<save_dir>/<name>/metrics.csv``; ``hparams.json`` and ``figures/<name>-<step>.png`` stand beside it.
 
     A row is ``step, epoch`` and the values, their names sorted; a new name rewrites the file. There are no times in it,
     so the same spec, config and seed give the same bytes on every backend. A new run never overwrites an old one: it
     goes to ``<name>-2`` and so on. A resumed run goes on in the last of them, after the rows that its checkpoint knows.
+    An evaluation after a fit of the same trainer adds its row to the fit's file; by itself it is a new run.
 
     Attributes:
         folder: Where the files of the run are.
@@ -71,6 +73,12 @@ class CSVLogger:
         self.folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(dict(params), indent=2, default=str) + "\n"
         (self.folder / "hparams.json").write_text(text, encoding="utf-8")
+
+    def log_figure(self, name: str, figure: Any, step: int) -> None:
+        """Write a figure as a picture."""
+        path = self.folder / file_name(name, step)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
 
     def save(self) -> None:
         """Do nothing: each row is written at once."""

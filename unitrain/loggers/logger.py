@@ -13,7 +13,9 @@ class Logger(Protocol):
     """A tracker, in the shape of Lightning's ``Logger``; only ``log_metrics`` must be there.
 
     A tracker with a method ``begin(rows)`` is told, before anything else, how many rows an earlier part of the run has
-    written: 0 for a new run, more for one that is resumed.
+    written: 0 for a new run, more for one that is resumed. One with ``run_state()`` returns a mapping by which it knows
+    its run again; a checkpoint keeps it, and ``load_run_state(state)`` gets it before ``begin`` when a fit is resumed,
+    in a new process too. After ``finalize`` more may come: the result of an evaluation that follows a fit.
     """
 
     def log_metrics(self, metrics: dict[str, float], step: int) -> None:
@@ -21,6 +23,9 @@ class Logger(Protocol):
 
     def log_hyperparams(self, params: dict[str, Any]) -> None:
         """Take the spec's ``hparams``."""
+
+    def log_figure(self, name: str, figure: Any, step: int) -> None:
+        """Take a matplotlib figure; without this method the tracker is warned about when one is logged."""
 
     def save(self) -> None:
         """Write what is not written yet."""

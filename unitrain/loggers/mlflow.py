@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from unitrain.errors import BackendNotInstalledError, install_hint
+from unitrain.loggers.figures import file_name
 from unitrain.loggers.logger import flat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _AT_ONCE = 100
 """Parameters in one request, MLflow's limit."""
@@ -31,7 +33,9 @@ class MLflowLogger:
         experiment: The name of the experiment; it is made if there is none.
         tracking_uri: The server, as ``"http://127.0.0.1:5000"``, or a store; by default MLflow's own choice.
         run_name: The name of the run.
-        run_id: A run to go on with; one that is resumed in a new process is a run of its own without it.
+        run_id: A run to go on with. Without it a fit that is resumed goes on with the run that its checkpoint names, in
+            a new process too, if it has the same experiment and tracking_uri. What the part that was broken off had
+            logged beyond the checkpoint is then there twice.
 
     Raises:
         BackendNotInstalledError: If mlflow is not installed.
@@ -57,29 +61,48 @@ class MLflowLogger:
         self._run_name = run_name
         self._given = run_id
         self._client: Any = None
+        self._unseen = False
         self.run_id = run_id
 
     def begin(self, rows: int) -> None:
         """Start a run, or go on with the last one."""
         if rows == 0:
-            self.run_id = self._given
+            self.run_id, self._unseen = self._given, False
+
+    def run_state(self) -> dict[str, Any]:
+        """Return the run's id and where it is."""
+        return {} if self.run_id is None else {"run_id": self.run_id, **self._place()}
+
+    def load_run_state(self, state: Mapping[str, Any]) -> None:
+        """Go on with the run of ``state``, if it is where this one would be."""
+        if self._given is None and all(state.get(name) == value for name, value in self._place().items()):
+            self.run_id, self._unseen = state["run_id"], True
+
+    def _place(self) -> dict[str, Any]:
+        uri = self._uri if self._uri is not None else self._mlflow.get_tracking_uri()
+        return {"tracking_uri": str(uri), "experiment": self._experiment}
 
     def log_metrics(self, metrics: dict[str, float], step: int) -> None:
         """Send one row."""
         now = int(time.time() * 1000)
         entities = self._mlflow.entities
         row = [entities.Metric(name, float(value), now, step) for name, value in metrics.items()]
-        with _impatient():
+        with impatient():
             self._open().log_batch(self.run_id, metrics=row)
 
     def log_hyperparams(self, params: dict[str, Any]) -> None:
         """Send the hyper-parameters, nested ones as ``outer/inner``."""
         entities = self._mlflow.entities
         found = [entities.Param(name, str(value)) for name, value in flat(params)]
-        with _impatient():
+        with impatient():
             client = self._open()
             for first in range(0, len(found), _AT_ONCE):
                 client.log_batch(self.run_id, params=found[first : first + _AT_ONCE])
+
+    def log_figure(self, name: str, figure: Any, step: int) -> None:
+        """Store a figure among the run's artifacts."""
+        with impatient():
+            self._open().log_figure(self.run_id, figure, file_name(name, step))
 
     def save(self) -> None:
         """Do nothing: each row is sent at once."""
@@ -87,22 +110,40 @@ class MLflowLogger:
     def finalize(self, status: str) -> None:
         """End the run."""
         if self.run_id is not None:
-            with _impatient():
+            with impatient():
                 self._open().set_terminated(self.run_id, _STATUS.get(status, "FAILED"))
 
     def _open(self) -> Any:
         """Return a client, after a run was made if there is none."""
         if self._client is None:
             self._client = self._mlflow.MlflowClient(tracking_uri=self._uri)
+        if self._unseen:
+            self.run_id, self._unseen = self._taken_up(), False
         if self.run_id is None:
             found = self._client.get_experiment_by_name(self._experiment)
             number = self._client.create_experiment(self._experiment) if found is None else found.experiment_id
             self.run_id = self._client.create_run(number, run_name=self._run_name).info.run_id
         return self._client
 
+    def _taken_up(self) -> str | None:
+        """Set the run of a checkpoint running again; return None if the server does not have it any more."""
+        try:
+            gone = self._client.get_run(self.run_id).info.lifecycle_stage == "deleted"
+        except self._mlflow.exceptions.MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            gone = True
+        if gone:
+            warnings.warn(
+                f"MLflow has no run {self.run_id}, which the checkpoint names; a new one begins.", stacklevel=2
+            )
+            return None
+        self._client.update_run(self.run_id, status="RUNNING")
+        return self.run_id
+
 
 @contextmanager
-def _impatient() -> Iterator[None]:
+def impatient() -> Iterator[None]:
     """Keep MLflow from trying for minutes, unless the user told it to."""
     changed = {name: value for name, value in _IMPATIENT.items() if name not in os.environ}
     os.environ.update(changed)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unitrain.errors import BackendNotInstalledError, install_hint
 from unitrain.loggers.logger import flat, run_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class TensorBoardLogger:
@@ -59,15 +62,23 @@ class TensorBoardLogger:
             return
         from torch.utils.tensorboard.summary import hparams  # noqa: PLC0415 - only those who use it need it
 
-        plain = {name: value if isinstance(value, (bool, int, float)) else str(value) for name, value in flat(params)}
-        for summary in hparams(plain, {}):  # type: ignore[no-untyped-call]
+        for summary in hparams(plain(params), {}):  # type: ignore[no-untyped-call]
             self.writer.file_writer.add_summary(summary)
+
+    def log_figure(self, name: str, figure: Any, step: int) -> None:
+        """Write a figure as an image."""
+        canvas = figure.canvas
+        try:
+            self._open(step).add_figure(name, figure, step, close=False)
+        finally:
+            figure.set_canvas(canvas)  # TensorBoard draws on one of its own, and leaves it there
 
     def _open(self, step: int | None) -> Any:
         """Return the writer; the first row of a resumed run hides what was written at its step and later."""
         if self._writer is None:
+            purge = step if self._resumed and self.folder is None else None
             self.folder = self.folder or run_folder(self._save_dir, self._name, resumed=self._resumed)
-            self._writer = self._make(log_dir=str(self.folder), purge_step=step if self._resumed else None)
+            self._writer = self._make(log_dir=str(self.folder), purge_step=purge)
         return self._writer
 
     def save(self) -> None:
@@ -80,3 +91,8 @@ class TensorBoardLogger:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+def plain(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return hyper-parameters in the kinds that TensorBoard knows, nested ones as ``outer/inner``."""
+    return {name: value if isinstance(value, (bool, int, float)) else str(value) for name, value in flat(params)}

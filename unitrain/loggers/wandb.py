@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unitrain.errors import BackendNotInstalledError, install_hint
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class WandbLogger:
     """Sends a run to Weights & Biases, or with ``mode="offline"`` into a folder, for ``wandb sync``.
+
+    A fit that is resumed goes on with the run that its checkpoint names, in a new process too, with ``resume="allow"``,
+    if the project and the entity are the same; so does an evaluation that follows a fit. Offline each part is a folder
+    of its own with the same run id. W&B takes no step twice: it drops what the broken-off part has logged already.
 
     Args:
         project: The project.
         name: The name of the run; by default W&B makes one up.
         save_dir: Where the folder ``wandb`` is made.
         mode: ``"online"``, ``"offline"`` or ``"disabled"``; by default what W&B is set to.
-        **options: Further arguments of ``wandb.init``, as ``id=..., resume="allow"`` for a run that is resumed.
+        **options: Further arguments of ``wandb.init``; an ``id=`` stands above that of a checkpoint.
 
     Raises:
         BackendNotInstalledError: If wandb is not installed.
@@ -40,18 +48,51 @@ class WandbLogger:
         self._wandb = wandb
         self._options = {"project": project, "name": name, "dir": str(save_dir), "mode": mode, **options}
         self._run: Any = None
+        self._id: str | None = None
+        self._ended = False
+        self._first_step = 0
+        self._began = 0
+
+    def begin(self, rows: int) -> None:
+        """Start a run, or go on with the last one."""
+        self._ended = False
+        if rows == 0:
+            self._id = None
+
+    def run_state(self) -> dict[str, Any]:
+        """Return the run's id and where it is."""
+        return {} if self._id is None else {"id": self._id, **self._place()}
+
+    def load_run_state(self, state: Mapping[str, Any]) -> None:
+        """Go on with the run of ``state``, if it is where this one would be."""
+        if "id" not in self._options and all(state.get(name) == value for name, value in self._place().items()):
+            self._id = state["id"]
+
+    def _place(self) -> dict[str, Any]:
+        return {"project": self._options["project"], "entity": self._options.get("entity")}
 
     @property
     def run(self) -> Any:
         """The real run, for artifacts and tables of one's own; it is made when it is first used."""
         if self._run is None:
             Path(self._options["dir"]).mkdir(parents=True, exist_ok=True)
-            self._run = self._wandb.init(**self._options)
+            again = {} if self._id is None else {"id": self._id, "resume": "allow"}
+            while int(time.time()) == self._began:  # a folder is named after the second in which its run began
+                time.sleep(0.01)
+            self._began = int(time.time())
+            self._run = self._wandb.init(**{**self._options, **again})
+            self._id = self._run.id
+            # an evaluation's row must not be dropped since its step was the fit's last
+            self._first_step = self._run.starting_step if self._ended else 0
         return self._run
 
     def log_metrics(self, metrics: dict[str, float], step: int) -> None:
         """Log one row; two rows of one step are one row of W&B."""
-        self.run.log(metrics, step=step)
+        self.run.log(metrics, step=max(step, self._first_step))
+
+    def log_figure(self, name: str, figure: Any, step: int) -> None:
+        """Log a figure as an image."""
+        self.run.log({name: self._wandb.Image(figure)}, step=max(step, self._first_step))
 
     def log_hyperparams(self, params: dict[str, Any]) -> None:
         """Put the hyper-parameters into the run's config."""
@@ -64,4 +105,4 @@ class WandbLogger:
         """End the run."""
         if self._run is not None:
             self._run.finish(exit_code=0 if status in ("success", "finished") else 1)
-            self._run = None
+            self._run, self._ended = None, True
