@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
 from unitrain import rules
+from unitrain.distributed.strategy import STRATEGIES, Strategy
 from unitrain.errors import ConfigError, named_arguments
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class TrainerOptions(TypedDict, total=False):
     accelerator: str
     devices: int | str | list[int]
     num_nodes: int
-    strategy: str
+    strategy: str | Strategy
     precision: str | int
     accumulate_grad_batches: int
     gradient_clip_val: float | None
@@ -74,7 +75,8 @@ class TrainerConfig:
         accelerator: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"gpu"``, ``"cuda"`` or ``"mps"``.
         devices: How many devices, or which.
         num_nodes: How many hosts.
-        strategy: How several devices work together.
+        strategy: How several devices work together: ``"ddp"`` (``"auto"`` too), ``"fsdp"``, or a ``DDP`` or ``FSDP`` with
+            its time limits.
         precision: ``"32-true"`` (the model as it is), ``"64-true"``, ``"bf16-true"``, ``"16-true"`` (it is converted
             and stays so), ``"bf16-mixed"`` or ``"16-mixed"`` (the loss is scaled, on a CPU too); or an old spelling.
         accumulate_grad_batches: Batches per optimizer step, by position within the epoch; the last batch always steps.
@@ -113,7 +115,7 @@ class TrainerConfig:
     accelerator: str = "auto"
     devices: int | str | list[int] = 1
     num_nodes: int = 1
-    strategy: str = "auto"
+    strategy: str | Strategy = "auto"
     precision: str | int = "32-true"
     accumulate_grad_batches: int = 1
     gradient_clip_val: float | None = None
@@ -192,6 +194,11 @@ class TrainerConfig:
             return DEFAULT_MAX_EPOCHS if free else None
         return None if self.max_epochs == UNLIMITED else self.max_epochs
 
+    @property
+    def plan(self) -> Strategy:
+        """How several processes work together."""
+        return self.strategy if isinstance(self.strategy, Strategy) else STRATEGIES[self.strategy]
+
     def limit(self, stage: str) -> Limit:
         """Return the limit on the batches of ``"train"``, ``"val"``, ``"test"`` or ``"predict"``."""
         limit: Limit = getattr(self, f"limit_{stage}_batches")
@@ -233,7 +240,7 @@ _RULES: dict[str, rules.Rule] = {
     "accelerator": rules.choice("auto", "cpu", "gpu", "cuda", "mps"),
     "devices": rules.devices,
     "num_nodes": rules.count(1),
-    "strategy": rules.text,
+    "strategy": rules.either(rules.choice(*STRATEGIES), Strategy),
     "precision": rules.precision,
     "accumulate_grad_batches": rules.count(1),
     "gradient_clip_val": rules.clip,

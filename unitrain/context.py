@@ -4,24 +4,33 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from unitrain.distributed.team import ALONE
 from unitrain.errors import ConfigError, SpecError
 from unitrain.metrics import clash, full_name, reserved
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor, nn
     from torch.amp import GradScaler
     from torch.optim import Optimizer
 
     from unitrain.config import TrainerConfig
+    from unitrain.distributed.team import Reduction, Team
     from unitrain.events import EventHub, RunState
     from unitrain.spec import TrainSpec
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 STAGES = ("train", "val", "test")
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """Do nothing."""
 
 
 class RunContext(ABC):
@@ -33,6 +42,7 @@ class RunContext(ABC):
         config: How it is trained.
         optimizers: By name; a single one is called ``"optimizer"``.
         native: The real ``Trainer`` or ``Engine``; None on the reference.
+        team: The processes that run together.
         exception: What broke the run, for the handlers of EXCEPTION.
         accumulate_grad_batches: Batches per optimizer step; a callback may set it at EPOCH_START, for the epoch.
         at_rest: Whether the run is over, so that a checkpoint is written at once.
@@ -43,8 +53,15 @@ class RunContext(ABC):
     scaler: GradScaler | None = None
 
     def __init__(
-        self, hub: EventHub, spec: TrainSpec, config: TrainerConfig, optimizers: Mapping[str, Optimizer], native: Any
+        self,
+        hub: EventHub,
+        spec: TrainSpec,
+        config: TrainerConfig,
+        optimizers: Mapping[str, Optimizer],
+        native: Any,
+        team: Team = ALONE,
     ) -> None:
+        self.team = team
         self.hub = hub
         self.spec = spec
         self.config = config
@@ -55,6 +72,32 @@ class RunContext(ABC):
         self.at_rest = False
         self._reserved = frozenset().union(*(reserved(stage, spec.metrics or ()) for stage in STAGES))
         hub.context = self
+
+    @property
+    def rank(self) -> int:
+        """The number of this process, from 0."""
+        return self.team.rank
+
+    @property
+    def world_size(self) -> int:
+        """How many processes run together."""
+        return self.team.size
+
+    def all_reduce(self, value: Tensor | float, op: Reduction = "mean") -> Tensor | float:
+        """Return the mean, sum, max or min of a value over all processes; all must call it."""
+        return self.team.all_reduce(value, op)
+
+    def all_gather(self, value: Tensor) -> Tensor:
+        """Return the tensors of all processes, of shape ``(world_size, *value.shape)``; all must call it."""
+        return self.team.all_gather(value)
+
+    def barrier(self) -> None:
+        """Wait until all processes are here."""
+        self.team.barrier()
+
+    def rank_zero_only(self, function: Callable[P, T]) -> Callable[P, T | None]:
+        """Return ``function`` for rank 0, and what does nothing elsewhere: ``run.rank_zero_only(print)("once")``."""
+        return function if self.rank == 0 else _nothing
 
     @property
     def model(self) -> nn.Module:

@@ -93,6 +93,16 @@ class DataSource:
             )
         return count
 
+    @property
+    def order_seed(self) -> int | None:
+        """What the order is drawn from that several processes share; None where one process draws it as it goes."""
+        return getattr(getattr(self.loader, "sampler", None), "seed", None)
+
+    def draw_order(self, seed: int) -> None:
+        """Draw the order that ``seed`` stands for, if the order is drawn from a seed."""
+        if self.order_seed is not None:
+            self.loader.sampler.seed = seed  # type: ignore[attr-defined]
+
     def snapshot(self) -> RngSnapshot:
         """Return the states of the global generators and of the loader's own."""
         return RngSnapshot(self.generators)

@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 _ALIASES = {"gpu": "cuda"}
 
 
-def choose_device(config: TrainerConfig) -> torch.device:
-    """Return the one device that ``config`` names.
+def choose_device(config: TrainerConfig, local_rank: int = 0) -> torch.device:
+    """Return the device of this process.
+
+    Args:
+        config: Names the devices.
+        local_rank: The number of this process among those of its host.
 
     Raises:
         ConfigError: If it is not there; the CPU is never taken in its place.
@@ -35,9 +39,9 @@ def choose_device(config: TrainerConfig) -> torch.device:
             f"accelerator={config.accelerator!r} was asked for; torch {torch.__version__} sees no {kind} device here.",
             hint='accelerator="auto" takes what there is, accelerator="cpu" the processor.',
         )
-    index = config.devices[0] if isinstance(config.devices, list) else 0
+    index = config.devices[local_rank] if isinstance(config.devices, list) else local_rank
     if kind != "cuda":
-        if index:
+        if index and (kind != "cpu" or isinstance(config.devices, list)):  # any number of processes shares processors
             raise ConfigError(f"devices={config.devices!r}: there is only one {kind} device.", hint="devices=1")
         return torch.device(kind)
     if index >= torch.cuda.device_count():

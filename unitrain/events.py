@@ -149,18 +149,47 @@ def _predicate(
             )
         return event_filter
     if once is not None:
-        wanted = frozenset(_counts("once", once))
-        return lambda _, count: count in wanted
+        return _Once(frozenset(_counts("once", once)))
     (step,) = _counts("every", 1 if every is None else every)
     if before is None and after is None:
-        return lambda _, count: count % step == 0
+        return _Every(step)
     (low,) = _counts("after", 0 if after is None else after, least=0)
     (high,) = _counts("before", _NEVER if before is None else before, least=0)
-    # as in Ignite, a range starts with its first occurrence: every=2, after=4 means 5, 7, 9, ...
-    return lambda _, count: low < count < high and (count - low - 1) % step == 0
+    return _Within(low, high, step)
 
 
 _NEVER = 2**62
+
+
+# These are classes since a trigger is sent to other processes, and a local function cannot be.
+
+
+@dataclass(frozen=True)
+class _Once:
+    wanted: frozenset[int]
+
+    def __call__(self, _: RunContext, count: int) -> bool:
+        return count in self.wanted
+
+
+@dataclass(frozen=True)
+class _Every:
+    step: int
+
+    def __call__(self, _: RunContext, count: int) -> bool:
+        return count % self.step == 0
+
+
+@dataclass(frozen=True)
+class _Within:
+    """As in Ignite, a range starts with its first occurrence: every=2, after=4 means 5, 7, 9, ..."""
+
+    low: int
+    high: int
+    step: int
+
+    def __call__(self, _: RunContext, count: int) -> bool:
+        return self.low < count < self.high and (count - self.low - 1) % self.step == 0
 
 
 def _counts(name: str, value: int | Sequence[int], least: int = 1) -> tuple[int, ...]:
@@ -290,6 +319,12 @@ class EventHub:
     def awaits_validation(self) -> bool:
         """Whether there will be a validation and none has run yet."""
         return self.validates and not self._counts[Event.VAL_END]
+
+    def registered(self) -> list[tuple[Trigger, Handler]]:
+        """Return what was given to ``on``, to be given to another hub; those of one event keep their order."""
+        return [
+            (Trigger(event, one.accepts), one.handler) for event, some in self._listeners.items() for one in some
+        ]
 
     @property
     def handlers(self) -> list[Handler]:

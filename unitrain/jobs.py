@@ -5,10 +5,14 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from unitrain.callbacks import Decider, GradientAccumulationSchedule
 from unitrain.data import make_source, opened, placement
+from unitrain.distributed.refusals import require_together
+from unitrain.distributed.shards import shard
+from unitrain.distributed.team import ALONE
 from unitrain.errors import ConfigError, DataError, SpecError, did_you_mean
 from unitrain.features import refuse, require_spec
 from unitrain.limits import ValidationRule
@@ -21,11 +25,10 @@ from unitrain.registry import adapter_names
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    import torch
-
     from unitrain.callbacks import Callback
     from unitrain.config import TrainerConfig
     from unitrain.data import DataSource
+    from unitrain.distributed.team import Team
     from unitrain.events import EventHub
     from unitrain.protocol import Adapter
     from unitrain.spec import TrainSpec
@@ -41,6 +44,7 @@ def fit_job(
     data: tuple[Any, Any],
     device: torch.device,
     callbacks: Mapping[str, Callback],
+    team: Team = ALONE,
 ) -> Iterator[FitJob]:
     """Yield the checked job of a fit, with its data open.
 
@@ -52,16 +56,19 @@ def fit_job(
         data: The training and validation data as given.
         device: Where to run.
         callbacks: By the name under which a checkpoint keeps their state.
+        team: The processes that train together.
 
     Raises:
         UnitrainError: If anything about it cannot be trained.
     """
     spec.require_fit()
     train, val = data
+    order = _order_seed(config, team)
     with opened(_given(train, "train"), ("train", "val")) as loaders:
         place = placement(device, train)
-        train_source = make_source(_given(loaders["train"], "train"), "train", config, place)
-        val_loader = val if val is not None else loaders["val"]
+        part = shard(_given(loaders["train"], "train"), "train", team, order)
+        train_source = make_source(part, "train", config, place)
+        val_loader = shard(val if val is not None else loaders["val"], "val", team, order)
         val_source = None if val_loader is None else make_source(val_loader, "val", config, place, required=False)
         if val_source is not None:
             spec.require_evaluation()
@@ -70,6 +77,8 @@ def fit_job(
         convert_model(spec.model, config.precision)
         optimizers = build_optimizers(spec)
         _check_closures(adapter, config, spec, closure=any(map(needs_closure, optimizers.values())))
+        if team.size > 1:
+            require_together(config, device, callbacks.values(), closure=any(map(needs_closure, optimizers.values())))
         schedules = build_schedules(spec, optimizers)
         rules = [schedule.rule for schedule in schedules]
         require_monitors(spec, config, rules, validates=val_source is not None, watched=_may_log(hub))
@@ -84,12 +93,20 @@ def fit_job(
                 schedules=schedules,
                 device=device,
                 callbacks=callbacks,
+                team=team,
             )
 
 
 @contextmanager
 def eval_job(
-    config: TrainerConfig, hub: EventHub, *, spec: TrainSpec, data: Any, stage: Stage, device: torch.device
+    config: TrainerConfig,
+    hub: EventHub,
+    *,
+    spec: TrainSpec,
+    data: Any,
+    stage: Stage,
+    device: torch.device,
+    team: Team = ALONE,
 ) -> Iterator[EvalJob]:
     """Yield the checked job of an evaluation or a prediction, with its data open; the arguments are as in ``fit_job``.
 
@@ -99,11 +116,21 @@ def eval_job(
     if stage is not Stage.PREDICT:
         spec.require_evaluation()
     with opened(_given(data, stage.value), (stage.value,)) as loaders:
-        source = make_source(_given(loaders[stage.value], stage.value), stage.value, config, placement(device, data))
+        part = shard(_given(loaders[stage.value], stage.value), stage.value, team, _order_seed(config, team))
+        source = make_source(part, stage.value, config, placement(device, data))
         _place(spec, device)
         convert_model(spec.model, config.precision)
+        team.share(spec.model.state_dict().values())
         with _workers_ended(source):
-            yield EvalJob(spec=spec, config=config, hub=hub, data=source, stage=stage, device=device)
+            yield EvalJob(spec=spec, config=config, hub=hub, data=source, stage=stage, device=device, team=team)
+
+
+def _order_seed(config: TrainerConfig, team: Team) -> int:
+    """Return what the order of the data is drawn from: the same on all processes."""
+    if team.size == 1 or config.seed is not None:
+        return config.seed or 0
+    seed: int = team.gather(int(torch.randint(2**31, ())))[0]
+    return seed
 
 
 @contextmanager

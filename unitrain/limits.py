@@ -8,18 +8,23 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from unitrain.config import UNLIMITED
+from unitrain.distributed.team import ALONE
 from unitrain.errors import ConfigError
 
 if TYPE_CHECKING:
     from unitrain.config import TrainerConfig
+    from unitrain.distributed.team import Team
     from unitrain.events import EventHub
 
-MAX_STEPS, MAX_TIME, MAX_EPOCHS = "max_steps", "max_time", "max_epochs"
+MAX_STEPS, MAX_TIME, MAX_EPOCHS, EARLY_STOPPING = "max_steps", "max_time", "max_epochs", "early_stopping"
 USER, SIGNAL, INTERRUPT = "user", "signal", "interrupt"
 """Handlers ask as the user; INTERRUPT is Ctrl-C, which a result calls the user's too."""
 
 HARD = frozenset({MAX_STEPS, SIGNAL, INTERRUPT})
 """The reasons that no minimum holds up."""
+
+_REASONS = (None, EARLY_STOPPING, MAX_TIME, USER, MAX_STEPS, INTERRUPT, SIGNAL)
+"""Of several reasons on several processes, the last one in this order holds on all."""
 
 
 class StopRule:
@@ -31,9 +36,12 @@ class StopRule:
     Args:
         config: The limits.
         hub: Holds the counters and the request.
+        team: The processes that stop together.
     """
 
-    def __init__(self, config: TrainerConfig, hub: EventHub) -> None:
+    def __init__(self, config: TrainerConfig, hub: EventHub, team: Team = ALONE) -> None:
+        self._team = team
+        self._agreed: str | None = None
         self._config = config
         self._hub = hub
         self._seconds = config.max_time.total_seconds() if isinstance(config.max_time, timedelta) else math.inf
@@ -50,9 +58,26 @@ class StopRule:
         elif self._deadline != math.inf and time.monotonic() >= self._deadline:
             self._hub.request_stop(MAX_TIME)
 
+    def agree(self) -> None:
+        """Take up what any process asks for: a stop, or checkpoints. Requests that come later wait for the next time."""
+        hub, team = self._hub, self._team
+        if team.size == 1:
+            return
+        highest, saving = team.highest([_REASONS.index(hub.stop_reason), bool(hub.saves)])
+        self._agreed = _REASONS[highest]
+        if highest:
+            hub.stop_reason = self._agreed
+        if saving:
+            hub.saves = list(dict.fromkeys(path for paths in team.gather(hub.saves) for path in paths))
+
+    @property
+    def reason(self) -> str | None:
+        """Why the run is to stop, as all processes know it."""
+        return self._hub.stop_reason if self._team.size == 1 else self._agreed
+
     def granted(self, epochs_done: int) -> bool:
         """Return whether the run ends now, after ``epochs_done`` whole epochs."""
-        reason = self._hub.stop_reason
+        reason = self.reason
         if reason is None or reason in HARD:
             return reason is not None
         enough_epochs = epochs_done >= (self._config.min_epochs or 0)

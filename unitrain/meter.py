@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from unitrain.distributed.team import ALONE
 from unitrain.metrics import (
     LOSS,
     Mean,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from unitrain.distributed.team import Team
     from unitrain.metrics import MetricLike
 
 
@@ -34,13 +36,15 @@ class StageMeter:
     Args:
         prefix: ``"train"``, ``"val"`` or ``"test"``.
         metrics: The spec's metrics by name; the meter works on copies.
+        team: Whose values are measured together.
     """
 
-    def __init__(self, prefix: str, metrics: Mapping[str, MetricLike]) -> None:
+    def __init__(self, prefix: str, metrics: Mapping[str, MetricLike], team: Team = ALONE) -> None:
         self.prefix = prefix
         self._metrics = {name: stage_metric(name, given) for name, given in metrics.items()}
         self._measured = list(self._metrics.values())
         self._reserved = reserved(prefix, metrics)
+        self._team = team
         self._loss = Mean()
         self._logged: dict[str, Mean] = {}
         self._batch: dict[str, Tensor | float] = {}
@@ -95,7 +99,7 @@ class StageMeter:
         mean.add(number, weight)
 
     def compute(self) -> dict[str, float]:
-        """Return all values of the epoch under their full names; what was never fed is left out."""
+        """Return all values of the epoch, over all processes, under their full names; what was never fed is left out."""
         found: dict[str, float] = {}
         for name, value in self._computed():
             full = full_name(self.prefix, name)
@@ -125,14 +129,17 @@ class StageMeter:
             measured.load_state_dict(state["metrics"][name])
 
     def _computed(self) -> Iterator[tuple[str, Any]]:
-        if self._metrics and not self._updated and self._loss.compute() is not None:
+        team = self._team
+        loss = self._loss.compute(team)
+        (updated,) = team.highest([self._updated])
+        if self._metrics and not updated and loss is not None:
             warnings.warn(
                 f"the metrics {', '.join(self._metrics)} are not measured in {self.prefix!r}: its step returns no"
                 ' "output" and "target".',
                 stacklevel=2,
             )
-        yield LOSS, self._loss.compute()
-        for name, mean in self._logged.items():
-            yield name, mean.compute()
-        for name, measured in self._metrics.items() if self._updated else ():
-            yield from scalars(name, measured.compute())
+        yield LOSS, loss
+        for name in dict.fromkeys(name for names in team.gather(list(self._logged)) for name in names):
+            yield name, self._logged.get(name, Mean()).compute(team)
+        for name, measured in self._metrics.items() if updated else ():
+            yield from scalars(name, measured.compute(team))

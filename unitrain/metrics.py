@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
+from unitrain.distributed.team import ALONE
 from unitrain.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from unitrain.distributed.team import Team
 
 MetricLike: TypeAlias = Any
 """A torchmetrics metric, an ``ignite.metrics`` metric, a name, or ``function(output, target) -> value``."""
@@ -107,9 +110,21 @@ class Mean:
         """Take up what ``state_dict`` returned."""
         self._total, self._weight = state["total"], state["weight"]
 
-    def compute(self) -> float | None:
-        """Return the mean, or None if nothing was added."""
-        return None if self._total is None else (self._total / self._weight).item()
+    def compute(self, team: Team = ALONE) -> float | None:
+        """Return the mean over what all processes added, or None if nothing was.
+
+        The sums are added up in float32 in the order of ranks, so that the value is the same bits on all of them.
+        """
+        if team.size == 1:
+            return None if self._total is None else (self._total / self._weight).item()
+        own = None if self._total is None else (self._total.item(), self._weight)
+        parts = [part for part in team.gather(own) if part is not None]
+        if not parts:
+            return None
+        total = torch.tensor(parts[0][0], dtype=torch.float32)
+        for more, _ in parts[1:]:
+            total = total + torch.tensor(more, dtype=torch.float32)
+        return (total / sum(weight for _, weight in parts)).item()
 
 
 class StageMetric(Protocol):
@@ -121,8 +136,8 @@ class StageMetric(Protocol):
     def update(self, output: Any, target: Any, weight: int) -> None:
         """Take one batch."""
 
-    def compute(self) -> Any:
-        """Return the value: a scalar, or a mapping of names to scalars."""
+    def compute(self, team: Team) -> Any:
+        """Return the value over all processes: a scalar, or a mapping of names to scalars."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return what it has measured, for a checkpoint."""
@@ -143,7 +158,7 @@ class _OfLibrary:
     def update(self, output: Any, target: Any, weight: int) -> None:  # noqa: ARG002 - it counts samples by itself
         self._metric.update(output, target)
 
-    def compute(self) -> Any:
+    def compute(self, team: Team) -> Any:  # noqa: ARG002 - both libraries gather over torch's process group themselves
         return self._metric.compute()
 
     def state_dict(self) -> dict[str, Any]:
@@ -189,8 +204,8 @@ class _Function:
         with torch.no_grad():
             self._mean.add(as_number(self._name, self._function(output, target)), weight)
 
-    def compute(self) -> float | None:
-        return self._mean.compute()
+    def compute(self, team: Team) -> float | None:
+        return self._mean.compute(team)
 
     def state_dict(self) -> dict[str, Any]:
         return self._mean.state_dict()

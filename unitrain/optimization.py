@@ -102,7 +102,7 @@ def needs_closure(optimizer: Optimizer) -> bool:
     return parameter is not None and parameter.default is parameter.empty
 
 
-def clipped_parameters(optimizer: Optimizer) -> list[nn.Parameter]:
+def all_parameters(optimizer: Optimizer) -> list[nn.Parameter]:
     """Return all parameters of ``optimizer``, in the order of its groups."""
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 

@@ -61,6 +61,9 @@ class Program(RunContext):
         else:
             self.meter.log(name, value, self.weight)
 
+    def agree(self) -> None:
+        """Take up what other processes ask for; an evaluation by itself has nothing to stop."""
+
     def batch_values(self) -> dict[str, float]:
         """Read the loss and the logged values of the running training batch from the device."""
         loss = {} if self.state.loss is None else {f"train/{LOSS}": as_float32(self.state.loss)}
@@ -96,13 +99,13 @@ class FitProgram(Program):
     """
 
     def __init__(self, job: FitJob, primitives: Primitives, native: Any) -> None:
-        super().__init__(job.hub, job.spec, job.config, job.optimizers, native)
+        super().__init__(job.hub, job.spec, job.config, job.optimizers, native, job.team)
         self._device = job.device
         self._schedules = job.schedules
         self.context, self.scaler = primitives.context, primitives.scaler
-        self.meter = self._train_meter = StageMeter("train", job.spec.metrics or {})
+        self.meter = self._train_meter = StageMeter("train", job.spec.metrics or {}, job.team)
         self._step = TrainStep(job, primitives, self.meter)
-        self._stop = StopRule(job.config, job.hub)
+        self._stop = StopRule(job.config, job.hub, job.team)
         self._job = job
         self._resume = resume = job.resume
         self._midway = resume is not None and resume.midway
@@ -125,6 +128,7 @@ class FitProgram(Program):
             take_up(self._resume, self._job)
             if self.scaler is not None and self._resume.scaler is not None:
                 self.scaler.load_state_dict(self._resume.scaler)
+        self._stop.agree()
         self._safe_point(begun=False)
 
     def epoch_start(self) -> None:
@@ -132,7 +136,8 @@ class FitProgram(Program):
         if self._midway and self._resume is not None:
             self._midway = False
             self._train_meter.reset(self._device)
-            self._train_meter.load_state_dict(self._resume.meter or {})
+            if self._resume.meter is not None:
+                self._train_meter.load_state_dict(self._resume.meter)
             return
         self.state.epoch = self._epochs_done
         self.hub.epoch_metrics = {}
@@ -178,12 +183,17 @@ class FitProgram(Program):
         self._index += 1
         self._stop.after_batch()
         self.hub.fire(Event.BATCH_END)
+        self._stop.agree()
         self.weight = None
 
     @property
     def epoch_over(self) -> bool:
         """Whether the batch just done was the epoch's last."""
         return self._was_last
+
+    def agree(self) -> None:
+        """Take up what other processes ask for."""
+        self._stop.agree()
 
     @property
     def stopping(self) -> bool:
@@ -198,7 +208,7 @@ class FitProgram(Program):
             done=self._index,
             total=self.state.batch,
             last=self._was_last,
-            stopping=self.stopping and self.hub.stop_reason != SIGNAL,  # who sends one does not wait for long
+            stopping=self.stopping and self._stop.reason != SIGNAL,  # who sends one does not wait for long
         )
 
     def batch_done(self) -> None:
@@ -211,7 +221,7 @@ class FitProgram(Program):
 
     def write_saves(self) -> None:
         """Write the checkpoints that were asked for."""
-        write_all(self.hub, self._content())
+        write_all(self.hub, self._content(), self.team)
 
     def _content(self) -> dict[str, Any]:
         return self._cut or capture(self._job, self._progress(midway=not (self._was_last or self.at_rest)))
@@ -250,6 +260,7 @@ class FitProgram(Program):
         for schedule in self._schedules:
             schedule.after_epoch(self.hub, awaiting_validation=awaiting_validation)
         self.hub.decide()
+        self._stop.agree()
         if self.hub.saves:
             self.write_saves()
         self._safe_point()
@@ -257,6 +268,8 @@ class FitProgram(Program):
     def fit_end(self) -> None:
         """End."""
         self.hub.fire(Event.FIT_END)
+        self.team.share_buffers(self.model)
+        self._stop.agree()
         self.at_rest = True
         if self.hub.saves:
             self.write_saves()
@@ -310,7 +323,7 @@ class Evaluation:
         self._device = device
         self._start, self._batch_start, self._batch_end, self._end = _EVENTS[stage]
         self._generators = source.generators
-        self._meter = StageMeter(stage.value, program.spec.metrics or {})
+        self._meter = StageMeter(stage.value, program.spec.metrics or {}, program.team)
         self._step: Callable[[Any, int], Any] = EvalStep(program.spec, self._meter, program.context).run
         if stage is Stage.PREDICT:
             predict_in_context = within(program.context, predict)
@@ -320,6 +333,7 @@ class Evaluation:
     def start(self) -> None:
         """Begin."""
         self._rng = RngSnapshot(self._generators)
+        self._program.team.share_buffers(self._program.model)
         self._outer = self._program.meter
         self._program.meter = self._meter
         self._meter.reset(self._device)
@@ -343,6 +357,7 @@ class Evaluation:
         hub = self._program.hub
         hub.publish(self._meter.compute())
         hub.fire(self._end)
+        self._program.agree()
         self._program.meter = self._outer
         self._rng.restore()
 
@@ -360,7 +375,7 @@ class EvalProgram(Program):
     """
 
     def __init__(self, job: EvalJob, native: Any, context: Context) -> None:
-        super().__init__(job.hub, job.spec, job.config, {}, native)
+        super().__init__(job.hub, job.spec, job.config, {}, native, job.team)
         self.context = context
         self.meter = StageMeter(job.stage.value, {})
         self.evaluation = Evaluation(self, job.data, job.stage, job.device)

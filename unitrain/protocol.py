@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
+from unitrain.distributed.team import ALONE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from unitrain.checkpoint.snapshot import Progress
     from unitrain.config import TrainerConfig
     from unitrain.data import DataSource
+    from unitrain.distributed.team import Team
     from unitrain.events import Event, EventHub
     from unitrain.optimization import Schedule
     from unitrain.spec import TrainSpec
@@ -100,6 +103,7 @@ class FitJob:
         schedules: The learning-rate schedules.
         device: Where it runs.
         callbacks: unitrain's callbacks by the name under which a checkpoint keeps their state.
+        team: The processes that train together.
         resume: Where an earlier run stood, if this one goes on with it; model, optimizers, schedules, hub and callbacks
             have been brought there already.
     """
@@ -113,6 +117,7 @@ class FitJob:
     schedules: Sequence[Schedule]
     device: torch.device
     callbacks: Mapping[str, Callback]
+    team: Team = ALONE
     resume: Progress | None = None
 
 
@@ -126,6 +131,7 @@ class EvalJob:
     data: DataSource
     stage: Stage
     device: torch.device
+    team: Team = ALONE
 
 
 class Run(Protocol):
@@ -166,13 +172,14 @@ class Adapter(Protocol):
     unmapped: ClassVar[Mapping[str, str]]
     options: ClassVar[Mapping[str, Translation]]
 
-    def build(self, config: TrainerConfig, device: torch.device, callbacks: Sequence[Any]) -> Run:
+    def build(self, config: TrainerConfig, device: torch.device, callbacks: Sequence[Any], team: Team = ALONE) -> Run:
         """Make the real backend object.
 
         Args:
             config: The trainer's arguments.
             device: Where to run.
             callbacks: The native callbacks the user gave.
+            team: The processes that run together.
 
         Raises:
             ConfigError: If a native argument is unknown or unitrain's own.

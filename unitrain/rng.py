@@ -55,7 +55,8 @@ class RngSnapshot:
         numpy = sys.modules.get("numpy")
         self._numpy: Any = None if numpy is None else numpy.random.get_state()
         self._cpu = torch.get_rng_state()
-        self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+        # of the device of this process; to ask the others would take memory on each
+        self._cuda = [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else []
         self._others = [(generator, generator.get_state()) for generator in generators]
 
     def state_dict(self) -> dict[str, Any]:
@@ -95,6 +96,6 @@ class RngSnapshot:
             sys.modules["numpy"].random.set_state(self._numpy)
         torch.set_rng_state(self._cpu)
         if self._cuda:
-            torch.cuda.set_rng_state_all(self._cuda)
+            torch.cuda.set_rng_state(self._cuda[0])
         for generator, state in self._others:
             generator.set_state(state)

@@ -147,11 +147,18 @@ def devices(value: Any) -> Any:
     raise Refusal('a number of devices, a list of their indices, "auto" or -1 (all)')
 
 
-def text(value: Any) -> Any:
-    """Accept a text."""
-    if isinstance(value, str) and value:
-        return value
-    raise Refusal("a name")
+def either(rule: Rule, kind: type[Any]) -> Rule:
+    """Accept an object of ``kind``, or what ``rule`` accepts."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, kind):
+            return value
+        try:
+            return rule(value)
+        except Refusal as refusal:
+            raise Refusal(f"{refusal.accepted} or a {kind.__name__}", refusal.hint) from None
+
+    return check
 
 
 def path(value: Any) -> Path:

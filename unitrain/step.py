@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import Tensor
 
 from unitrain.batch import describe, model_input, unpack
+from unitrain.distributed.replica import Replica
 from unitrain.errors import SpecError
 from unitrain.events import Event
 from unitrain.metrics import LOSS
-from unitrain.optimization import needs_closure
+from unitrain.optimization import all_parameters, needs_closure
 from unitrain.precision import outside, within
 
 if TYPE_CHECKING:
@@ -88,6 +89,9 @@ class TrainStep:
         self._loss = within(primitives.context, job.spec.loss)
         self._training_step = within(primitives.context, job.spec.training_step)
         self.loss: Tensor | None = None
+        self._team = job.team
+        self._replica = _replica(job, self._loss_of)
+        self._forward = self._loss_of if self._replica is None else self._replica.forward
         self.run = self._choose()
 
     @property
@@ -103,11 +107,14 @@ class TrainStep:
     def _plain(self, batch: Any, weight: int, index: int, last: bool) -> None:
         """Run batch number ``index`` (from 0) of the epoch; ``last`` says whether it is the epoch's last."""
         accumulate = self._accumulate
+        stepping = last or (index + 1) % accumulate == 0
+        if self._replica is not None:
+            self._replica.synchronize(now=stepping)
         if index % accumulate == 0:
             self._primitives.zero_grad(self._optimizer)
         loss = self._forward(batch, weight)
         self._backward(loss if accumulate == 1 else loss / accumulate)
-        if last or (index + 1) % accumulate == 0:
+        if stepping:
             self._clip(self._optimizer)
             self._primitives.step(self._optimizer)
             if self._scaled:
@@ -153,6 +160,7 @@ class TrainStep:
             self._manual_step(name, self._optimizers[name])
 
     def _manual_step(self, name: str, optimizer: Optimizer) -> None:
+        self._team.average_gradients(all_parameters(optimizer))
         self._clip(optimizer)
         self._primitives.step(optimizer)
         if not self._stepped:
@@ -175,7 +183,7 @@ class TrainStep:
             if schedule.optimizer_name == name:
                 schedule.after_step()
 
-    def _forward(self, batch: Any, weight: int | None) -> Tensor:
+    def _loss_of(self, batch: Any, weight: int | None) -> Tensor:
         """Return the loss of ``batch``; measure it unless ``weight`` is None."""
         spec = self._spec
         if spec.training_step is not None:
@@ -207,6 +215,13 @@ class TrainStep:
             check_loss(loss, trained=self._spec.automatic_optimization)
         self.loss = loss.detach()
         self._meter.add_loss(self.loss, weight)
+
+
+def _replica(job: FitJob, forward: Callable[..., Tensor]) -> Replica | None:
+    """Return what averages gradients within the backward pass; in manual optimization ``run.step()`` averages them."""
+    if job.team.size == 1 or not job.spec.automatic_optimization:
+        return None
+    return Replica(job.spec.model, forward, (job.config.native or {}).get("ddp", {}))
 
 
 class EvalStep:

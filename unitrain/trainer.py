@@ -13,6 +13,7 @@ from unitrain.callbacks import Callback, History, ModelCheckpoint, ProgressBar, 
 from unitrain.checkpoint.resume import find_checkpoint, resumed
 from unitrain.checkpoint.snapshot import load_model
 from unitrain.config import TrainerConfig, TrainerOptions
+from unitrain.distributed.group import team, world_of
 from unitrain.environment import choose_device, compiled, torch_switches
 from unitrain.errors import ConfigError, SpecError, refuse_unknown
 from unitrain.events import Event, EventHub
@@ -23,6 +24,7 @@ from unitrain.limits import INTERRUPT, MAX_EPOCHS, USER, StopRule
 from unitrain.loggers.dispatch import Tracking
 from unitrain.protocol import Feature, Stage
 from unitrain.registry import find_adapter, find_trackers
+from unitrain.remote import elsewhere
 from unitrain.result import FitResult
 from unitrain.rng import preserved_rng, seed_everything
 from unitrain.signals import guarded
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from unitrain.context import RunContext
+    from unitrain.distributed.team import Team
     from unitrain.events import Handler, RunState, Trigger, Triggers
     from unitrain.explain import Explanation
     from unitrain.protocol import Adapter, EvalJob, Run
@@ -70,11 +73,13 @@ class UnifiedTrainer:
             options["loggers"] = find_trackers(options["loggers"])
         self.config = TrainerConfig(**options).resolved()
         self._adapter = find_adapter(framework)
+        self._world = world_of(self.config)
         check_native_names(self.config, self._adapter)
         require_config(self._adapter, self.config)
         self._own, self._native_callbacks = sorted_callbacks(self._adapter, self.config.callbacks)
         self._hub = EventHub()
-        self._tracking = Tracking(self.config.loggers, self.config.log_every_n_steps)
+        self._elsewhere = elsewhere(type(self), self._adapter, self.config, self._world, self._hub)
+        self._tracking = Tracking(() if self.rank else self.config.loggers, self.config.log_every_n_steps)
         self._next: Run | None = None
         self._last: Run | None = None
         self._spec: TrainSpec | None = None
@@ -103,14 +108,26 @@ class UnifiedTrainer:
         """
         self._require(spec, ckpt_path)
         path = None if ckpt_path is None else self._checkpoint(ckpt_path, spec)
-        device = choose_device(self.config)
         data = train_dataloaders, val_dataloaders
         history, tracking = History(), self._tracking
         callbacks = named((history, tracking, *sorted_callbacks(self._adapter, spec.callbacks)[0], *self._own))
+        if self._elsewhere is not None:
+            self._spec = spec
+            given = {"train_dataloaders": train_dataloaders, "val_dataloaders": val_dataloaders, "ckpt_path": path}
+            result, self._optimizers = self._elsewhere.fit(callbacks, spec=spec, **given)
+            return result
         with (
-            self._running(spec, train_dataloaders) as run,
+            self._team() as (device, team),
+            self._running(spec, train_dataloaders, team) as run,
             fit_job(
-                self._adapter, self.config, self._hub, spec=spec, data=data, device=device, callbacks=callbacks
+                self._adapter,
+                self.config,
+                self._hub,
+                spec=spec,
+                data=data,
+                device=device,
+                callbacks=callbacks,
+                team=team,
             ) as job,
         ):
             self._hub.begin()
@@ -164,13 +181,17 @@ class UnifiedTrainer:
 
     def predict(self, spec: TrainSpec, dataloaders: Any = None, ckpt_path: Any = None) -> list[Any]:
         """Return the predictions, one item a batch, on the CPU."""
+        if self._elsewhere is not None:
+            return list(self._evaluate_elsewhere("predict", spec, dataloaders, ckpt_path))
         with self._evaluating(spec, dataloaders, Stage.PREDICT, ckpt_path) as (run, job):
             predictions = run.predict(job)
-            return predictions if job.device.type == "cpu" else [to_device(one, _CPU) for one in predictions]
+            own = predictions if job.device.type == "cpu" else [to_device(one, _CPU) for one in predictions]
+            return [one for part in job.team.gather(own) for one in part]
 
     def create_trainer(self) -> Any:
         """Build and return the real ``Trainer`` or ``Engine`` without running it; the next run uses it."""
-        self._next = self._build(())
+        with self._team() as (_, together):
+            self._next = self._build((), together)
         return self._next.native
 
     # --- watching -----------------------------------------------------------------------------------------------------
@@ -267,20 +288,32 @@ class UnifiedTrainer:
         return find_checkpoint(given, (*own, *self._own), self._hub.saved)
 
     def _evaluate(self, spec: TrainSpec, dataloaders: Any, stage: Stage, ckpt_path: Any) -> dict[str, float]:
+        if self._elsewhere is not None:
+            found: dict[str, float] = self._evaluate_elsewhere(_METHODS[stage], spec, dataloaders, ckpt_path)
+            self._hub.publish(found)
+            return found
         with self._evaluating(spec, dataloaders, stage, ckpt_path) as (run, job):
             with self._tracking.open(self._hub, spec.hparams):
                 run.evaluate(job)
                 self._tracking.log_metrics(self._hub.epoch_metrics)
             return dict(self._hub.epoch_metrics)
 
+    def _evaluate_elsewhere(self, method: str, spec: TrainSpec, data: Any, ckpt_path: Any) -> Any:
+        assert self._elsewhere is not None  # noqa: S101 - for the type checker
+        self._require(spec, ckpt_path)
+        path = None if ckpt_path is None else self._checkpoint(ckpt_path, spec)
+        self._spec = spec
+        return self._elsewhere.run(method, spec=spec, dataloaders=data, ckpt_path=path)
+
     @contextmanager
     def _evaluating(self, spec: TrainSpec, data: Any, stage: Stage, ckpt_path: Any) -> Iterator[tuple[Run, EvalJob]]:
         self._require(spec, ckpt_path)
-        device, before = choose_device(self.config), self._hub.context
+        before = self._hub.context
         with (
             preserved_rng(),
-            self._running(spec, data) as run,
-            eval_job(self.config, self._hub, spec=spec, data=data, stage=stage, device=device) as job,
+            self._team() as (device, team),
+            self._running(spec, data, team) as run,
+            eval_job(self.config, self._hub, spec=spec, data=data, stage=stage, device=device, team=team) as job,
         ):
             if ckpt_path is not None:
                 load_model(self._checkpoint(ckpt_path, spec), spec.model)
@@ -288,7 +321,7 @@ class UnifiedTrainer:
             self._hub.context = before  # what is saved afterwards is the fit
 
     @contextmanager
-    def _running(self, spec: TrainSpec, data: Any) -> Iterator[Run]:
+    def _running(self, spec: TrainSpec, data: Any, together: Team) -> Iterator[Run]:
         """Set the stage for one run: callbacks listening, switches set, seed sown; any error announced once.
 
         Raises:
@@ -305,7 +338,7 @@ class UnifiedTrainer:
             modes = [(module, module.training) for module in spec.model.modules()]
             self._spec = spec
             own, native = sorted_callbacks(self._adapter, spec.callbacks)
-            self._last = run = self._take(native)
+            self._last = run = self._take(native, together)
             # a backend whose framework has datamodules shows itself to the one that is given
             stack.enter_context(getattr(run, "serving", nullcontext)(data))
             self._hub.context = None
@@ -315,7 +348,7 @@ class UnifiedTrainer:
             stack.enter_context(torch_switches(self.config))
             stack.enter_context(compiled(spec.model, self.config))
             if self.config.seed is not None:
-                seed_everything(self.config.seed)
+                seed_everything(self.config.seed + together.rank)
             try:
                 yield run
             except BaseException as error:
@@ -326,7 +359,8 @@ class UnifiedTrainer:
 
     @contextmanager
     def _listening(self, callback: Callback) -> Iterator[None]:
-        registrations = register(self._hub, callback)
+        shown = not self.rank or not isinstance(callback, ProgressBar)
+        registrations = register(self._hub, callback) if shown else []
         try:
             yield
         finally:
@@ -336,13 +370,13 @@ class UnifiedTrainer:
     def _progress(self, spec: TrainSpec) -> Iterator[None]:
         """Show a progress bar, unless one is given or none is wanted."""
         given = any(isinstance(callback, ProgressBar) for callback in (*spec.callbacks, *self._own))
-        if given or not self.config.enable_progress_bar:
+        if given or not self.config.enable_progress_bar or self.rank:
             yield
             return
         with closing(ProgressBar()) as bar, self._listening(bar):
             yield
 
-    def _take(self, native: Sequence[Any]) -> Run:
+    def _take(self, native: Sequence[Any], together: Team) -> Run:
         """Return the run that create_trainer() built, or a new one."""
         run, self._next = self._next, None
         if run is not None and native:
@@ -351,11 +385,23 @@ class UnifiedTrainer:
                 f" {', '.join(type(callback).__name__ for callback in native)}.",
                 hint="give them to UnifiedTrainer(callbacks=[...]).",
             )
-        return run or self._build(native)
+        return run or self._build(native, together)
 
-    def _build(self, native: Sequence[Any]) -> Run:
-        device = choose_device(self.config)
-        return self._adapter.build(self.config, device, (*native, *self._native_callbacks))
+    def _build(self, native: Sequence[Any], together: Team) -> Run:
+        device = choose_device(self.config, 0 if self._world is None else self._world.local_rank)
+        return self._adapter.build(self.config, device, (*native, *self._native_callbacks), together)
+
+    @contextmanager
+    def _team(self) -> Iterator[tuple[torch.device, Team]]:
+        """Yield the device of this process and the processes that it runs with."""
+        device = choose_device(self.config, 0 if self._world is None else self._world.local_rank)
+        with team(self._world, device, self.config.plan) as together:
+            yield device, together
+
+    @property
+    def rank(self) -> int:
+        """The number of this process among those of the run, from 0; rank 0 writes and shows what all have done."""
+        return 0 if self._world is None else self._world.rank
 
     def _announce(self, error: BaseException) -> None:
         context = self._hub.context
@@ -392,3 +438,4 @@ class UnifiedTrainer:
 
 
 _CPU = torch.device("cpu")
+_METHODS = {Stage.VAL: "validate", Stage.TEST: "test"}

@@ -6,6 +6,7 @@ import inspect
 import sys
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from unitrain.distributed.team import ALONE
 from unitrain.errors import ConfigError
 from unitrain.precision import forward_context
 from unitrain.program import EvalProgram, FitProgram
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from unitrain.checkpoint.snapshot import Progress
     from unitrain.config import TrainerConfig
+    from unitrain.distributed.team import Team
     from unitrain.events import Event
     from unitrain.protocol import EvalJob, FitJob
 
@@ -33,12 +35,22 @@ class IgniteAdapter:
     name: ClassVar[str] = "ignite"
     requires: ClassVar[tuple[str, ...]] = REQUIRES
     packages: ClassVar[tuple[str, ...]] = ("ignite",)
-    features: ClassVar[frozenset[Feature]] = ONE_DEVICE | {Feature.NATIVE_ARGUMENTS, Feature.NATIVE_CALLBACKS}
+    features: ClassVar[frozenset[Feature]] = ONE_DEVICE | {
+        Feature.NATIVE_ARGUMENTS,
+        Feature.NATIVE_CALLBACKS,
+        Feature.DEVICES,
+    }
     events: ClassVar[Mapping[Event, str]] = EVENTS
     unmapped: ClassVar[Mapping[str, str]] = UNMAPPED
     options: ClassVar[Mapping[str, Translation]] = OPTIONS
 
-    def build(self, config: TrainerConfig, device: torch.device, callbacks: Sequence[Any]) -> IgniteRun:  # noqa: ARG002
+    def build(  # noqa: D417
+        self,
+        config: TrainerConfig,
+        device: torch.device,  # noqa: ARG002
+        callbacks: Sequence[Any],
+        team: Team = ALONE,  # noqa: ARG002 - Ignite finds torch's process group by itself
+    ) -> IgniteRun:
         """Make the engine and attach the native handlers.
 
         Raises:

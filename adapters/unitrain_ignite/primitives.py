@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
-from unitrain.optimization import clipped_parameters
+from unitrain.optimization import all_parameters
 from unitrain.precision import SCALED, Context, LossScaling, forward_context
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class TorchPrimitives:
 
     def clip(self, optimizer: Optimizer, value: float, algorithm: str) -> None:
         """Clip the gradients of all parameters of ``optimizer`` together."""
-        _CLIP[algorithm](clipped_parameters(optimizer), value)
+        _CLIP[algorithm](all_parameters(optimizer), value)
 
     def step(self, optimizer: Optimizer, closure: Callable[[], Tensor] | None = None) -> None:
         """Step ``optimizer``."""

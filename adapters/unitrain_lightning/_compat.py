@@ -61,6 +61,9 @@ Precision: Any = pl.plugins.Precision
 MixedPrecision: Any = pl.plugins.MixedPrecision
 HalfPrecision: Any = pl.plugins.HalfPrecision
 DoublePrecision: Any = pl.plugins.DoublePrecision
+ClusterEnvironment: Any = pl.plugins.ClusterEnvironment
+DDPStrategy: Any = pl.strategies.DDPStrategy
+rank_zero_only: Any = pl.utilities.rank_zero_only
 
 _BESIDE_THE_POINT = (
     # the shell defines every step; which loaders there are is unitrain's to check
@@ -98,6 +101,8 @@ __all__ = [
     "REQUIRES",
     "Callback",
     "Checkpoint",
+    "ClusterEnvironment",
+    "DDPStrategy",
     "DoublePrecision",
     "EarlyStopping",
     "HalfPrecision",
@@ -111,4 +116,5 @@ __all__ = [
     "ProgressBar",
     "Trainer",
     "quietly",
+    "rank_zero_only",
 ]

@@ -11,6 +11,7 @@ import torch
 
 from unitrain.batch import to_device
 from unitrain.config import UNLIMITED
+from unitrain.distributed.team import ALONE
 from unitrain.errors import ConfigError, did_you_mean
 from unitrain.events import Event
 from unitrain.features import refuse
@@ -33,6 +34,7 @@ from unitrain_lightning.options import OPTIONS, OWNED
 from unitrain_lightning.precision import precision_plugin
 from unitrain_lightning.primitives import LightningPrimitives
 from unitrain_lightning.profiler import NullProfiler
+from unitrain_lightning.strategy import TeamStrategy
 from unitrain_lightning.tracking import TrackingLogger, hand_over, lent
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
     from unitrain.checkpoint.snapshot import Progress
     from unitrain.config import TrainerConfig
+    from unitrain.distributed.team import Team
     from unitrain.events import EventHub
     from unitrain.precision import Context
     from unitrain.protocol import EvalJob, FitJob
@@ -52,12 +55,18 @@ class LightningAdapter:
     name: ClassVar[str] = "lightning"
     requires: ClassVar[tuple[str, ...]] = REQUIRES
     packages: ClassVar[tuple[str, ...]] = ("pytorch_lightning", "lightning")
-    features: ClassVar[frozenset[Feature]] = ONE_DEVICE | {Feature.NATIVE_ARGUMENTS, Feature.NATIVE_CALLBACKS}
+    features: ClassVar[frozenset[Feature]] = ONE_DEVICE | {
+        Feature.NATIVE_ARGUMENTS,
+        Feature.NATIVE_CALLBACKS,
+        Feature.DEVICES,
+    }
     events: ClassVar[Mapping[Event, str]] = EVENTS
     unmapped: ClassVar[Mapping[str, str]] = UNMAPPED
     options: ClassVar[Mapping[str, Translation]] = OPTIONS
 
-    def build(self, config: TrainerConfig, device: torch.device, callbacks: Sequence[Any]) -> LightningRun:
+    def build(
+        self, config: TrainerConfig, device: torch.device, callbacks: Sequence[Any], team: Team = ALONE
+    ) -> LightningRun:
         """Make the Trainer.
 
         Raises:
@@ -68,7 +77,7 @@ class LightningAdapter:
         _check_callbacks(self, callbacks)
         plugins = _plugins(config, device, given.pop("plugins", None))
         with quietly():
-            made = {"profiler": NullProfiler(), **_arguments(config, device, callbacks), **given}
+            made = {"profiler": NullProfiler(), **_arguments(config, device, callbacks), **_placed(config, device, team), **given}
             trainer = Trainer(**made, plugins=plugins)
         return LightningRun(trainer, callbacks)
 
@@ -140,8 +149,6 @@ def _arguments(config: TrainerConfig, device: torch.device, callbacks: Sequence[
 
     epochs = config.epochs
     return {
-        "accelerator": device.type,
-        "devices": 1 if device.index is None else [device.index],
         "max_epochs": UNLIMITED if epochs is None else epochs,
         "check_val_every_n_epoch": config.check_val_every_n_epoch,
         # Lightning sets the switch of torch anew around each run
@@ -158,6 +165,18 @@ def _arguments(config: TrainerConfig, device: torch.device, callbacks: Sequence[
         "num_sanity_val_steps": 0,
         "use_distributed_sampler": False,
         "inference_mode": False,
+    }
+
+
+def _placed(config: TrainerConfig, device: torch.device, team: Team) -> dict[str, Any]:
+    """Return the arguments that say where the Trainer runs."""
+    if team.world is None:
+        return {"accelerator": device.type, "devices": 1 if device.index is None else [device.index]}
+    return {
+        "accelerator": device.type,
+        "devices": config.devices if isinstance(config.devices, list) else team.world.local_size,
+        "num_nodes": team.world.hosts,
+        "strategy": TeamStrategy(team.world, config.plan.timeout),
     }
 
 

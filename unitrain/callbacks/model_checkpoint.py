@@ -115,7 +115,8 @@ class ModelCheckpoint(Decider):
         """Write, if it is time by steps or by the clock."""
         step = run.state.step
         by_step = self._every_n_steps is not None and step != self._newest_step and step % self._every_n_steps == 0
-        if by_step or time.monotonic() >= self._next_time:
+        by_clock = run.rank == 0 and time.monotonic() >= self._next_time  # of several clocks, one counts
+        if by_step or by_clock:
             self._newest_step = step
             self._next_time = math.inf if self._seconds is None else time.monotonic() + self._seconds
             self._consider(run)
@@ -129,7 +130,7 @@ class ModelCheckpoint(Decider):
     def on_checkpoint_saved(self, run: RunContext) -> None:
         """Remove the files that fell out, now that the one that took their place is complete."""
         if run.hub.saved == self._awaited:
-            for path in self._fallen:
+            for path in self._fallen if run.rank == 0 else ():
                 path.unlink(missing_ok=True)
             self._fallen.clear()
 

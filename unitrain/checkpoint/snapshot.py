@@ -7,7 +7,7 @@ import platform
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from torch import Tensor
 from unitrain._version import __version__
 from unitrain.checkpoint import io
 from unitrain.checkpoint.layout import LIGHTNING_VERSION, PREFIX, Counts, loops
+from unitrain.checkpoint.ranks import Progress, shared_out
 from unitrain.checkpoint.weights import SUFFIX, unpacked
 from unitrain.errors import DISTRIBUTION, CheckpointError
 from unitrain.events import Event
@@ -26,9 +27,11 @@ from unitrain.rng import RngSnapshot
 
 if TYPE_CHECKING:
     from torch import nn
+    from torch.optim import Optimizer
 
     from unitrain.callbacks import Callback
     from unitrain.data import DataSource
+    from unitrain.distributed.team import Team
     from unitrain.events import EventHub
     from unitrain.protocol import FitJob
 
@@ -36,37 +39,9 @@ FORMAT = 1
 KEY = "unitrain"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """Where a run is between two batches.
-
-    Attributes:
-        epochs_done: Whole epochs behind.
-        in_epoch: Batches done in the running epoch, or in the one that just ended.
-        midway: Whether the epoch is to go on.
-        meter: What training has measured in the running epoch.
-        rng: The global generators now.
-        rng_at_iter: The generators when the running epoch's iterator was made.
-        rng_before_ahead: The generators before the batch that was read ahead, if one was.
-        gradients: Pending gradients by parameter name, within an accumulation window.
-        scaler: The gradient scaler's state, where there is one.
-        loader: The state of the loader or dataset that keeps its position by itself, if it does.
-    """
-
-    epochs_done: int
-    in_epoch: int = 0
-    midway: bool = False
-    meter: dict[str, Any] | None = None
-    rng: dict[str, Any] | None = None
-    rng_at_iter: dict[str, Any] | None = None
-    rng_before_ahead: dict[str, Any] | None = None
-    gradients: dict[str, Tensor] | None = None
-    scaler: dict[str, Any] | None = None
-    loader: Any = None
-
-
 def capture(job: FitJob, progress: Progress) -> dict[str, Any]:
-    """Return the content of a checkpoint. Tensors are not copied; everything else is."""
+    """Return the content of a checkpoint, for which all processes are asked. Tensors are not copied, the rest is."""
+    ranks = job.team.gather(asdict(progress))
     counts = Counts(
         epoch=progress.epochs_done if progress.midway else max(progress.epochs_done - 1, 0),
         batches=job.hub.state.batch,
@@ -92,8 +67,9 @@ def capture(job: FitJob, progress: Progress) -> dict[str, Any]:
                 "schedules": [schedule.optimizer_name for schedule in job.schedules],
                 "metrics": list(job.spec.metrics or {}),
             },
-            "progress": asdict(progress),
-            "run": {"epoch_length": job.train.length, "max_epochs": job.config.epochs},
+            "progress": ranks[0],
+            "ranks": ranks[1:],
+            "run": {"epoch_length": job.train.length, "max_epochs": job.config.epochs, "order": job.train.order_seed},
             "schedule_steps": [schedule.steps for schedule in job.schedules],
             "hub": plain(job.hub.state_dict()),
             "callbacks": {name: plain(callback.state_dict()) for name, callback in job.callbacks.items()},
@@ -120,7 +96,26 @@ def restore(path: Path, job: FitJob) -> Progress:
         schedule.steps = steps
     job.hub.load_state_dict(own["hub"])
     _load_callbacks(path, job.callbacks, own["callbacks"])
-    return Progress(**own["progress"])
+    if own["run"].get("order") is not None:
+        job.train.draw_order(own["run"]["order"])
+    return shared_out([own["progress"], *own.get("ranks", [])], job.team)
+
+
+def restore_result(
+    content: dict[str, Any],
+    model: nn.Module,
+    optimizers: Mapping[str, Optimizer],
+    hub: EventHub,
+    callbacks: Mapping[str, Callback],
+) -> None:
+    """Put the end of a run in other processes into the objects of this one."""
+    own = content[KEY]
+    model.load_state_dict(weights_of(content))
+    for optimizer, state in zip(optimizers.values(), content["optimizer_states"], strict=True):
+        optimizer.load_state_dict(state)
+    hub.load_state_dict(own["hub"])
+    for name, callback in callbacks.items():
+        callback.load_state_dict(copy.deepcopy(own["callbacks"].get(name, {})))
 
 
 def own_part(path: Path, content: dict[str, Any]) -> dict[str, Any]:
@@ -228,11 +223,13 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
     return {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
 
 
-def write_all(hub: EventHub, content: dict[str, Any]) -> None:
-    """Write ``content`` to every path that was asked for, and tell of each."""
+def write_all(hub: EventHub, content: dict[str, Any], team: Team) -> None:
+    """Write ``content`` to every path that was asked for, on rank 0, and tell everybody of each."""
     saves, hub.saves = hub.saves, []
     for path in saves:
-        io.write(path, content)
+        if team.rank == 0:
+            io.write(path, content)
+        team.barrier()
         hub.saved = path
         hub.fire(Event.CHECKPOINT_SAVED)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unitrain.metrics import metric as named_metric
+from unitrain.testing.bare_team import everybodys, sums_of_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,9 +45,6 @@ class _Averaged:
     def reset(self) -> None:
         self.values: list[Any] = []
 
-    def compute(self) -> Tensor:
-        return _mean(self.values)
-
     def state_dict(self) -> dict[str, Any]:
         total, weight = _sum(self.values) if self.values else (None, 0)
         return {"total": total, "weight": weight}
@@ -68,13 +66,8 @@ def copied(metric: Any) -> Any:
     return _Averaged(metric)
 
 
-def _mean(values: list[Any]) -> Tensor:
-    """Return Σ(value·n) / Σn, summed in float32 in the order of the batches."""
-    total, weight = _sum(values)
-    return total / weight
-
-
 def _sum(values: list[Any]) -> tuple[Tensor, int]:
+    """Return Σ(value·n), in float32 in the order of the batches, and Σn."""
     total = torch.zeros((), device=values[0][0].device)
     for value, size, *before in values:
         total = total + (value if before else value * size)  # a sum of an earlier run is added as it is
@@ -104,12 +97,19 @@ def from_sums(state: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str,
     return measured | ({f"fed {name}": [] for name in metrics} if state["updated"] else {})
 
 
-def results(prefix: str, averages: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Return what a stage measured, under full names."""
-    found = {name: _mean(values) for name, values in averages.items() if values}
+def results(prefix: str, averages: Mapping[str, Any], metrics: Mapping[str, Any], size: int) -> dict[str, float]:
+    """Return what a stage measured on all processes, under full names."""
+    totals = {name: _sum(values) for name, values in averages.items() if values}
+    functions = {name: metric for name, metric in metrics.items() if isinstance(metric, _Averaged)}
+    totals |= {f"fed {name}": _sum(metric.values) for name, metric in functions.items() if metric.values}
+    fed = {name for name in averages if name.startswith("fed ")}
+    if size > 1:
+        totals, fed = sums_of_all(totals), {name for names in everybodys(fed) for name in names}
+    found = {name: total / weight for name, (total, weight) in totals.items() if not name.startswith("fed ")}
     for name, metric in metrics.items():
-        if f"fed {name}" in averages:
-            value = metric.compute()
+        if f"fed {name}" in fed:
+            total, weight = totals.get(f"fed {name}", (None, 0))
+            value = metric.compute() if total is None else total / weight
             if isinstance(value, dict):
                 found |= {f"{name}_{key}": item for key, item in value.items()}
             elif isinstance(value, Tensor) and value.ndim == 1:

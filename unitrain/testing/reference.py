@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from unitrain.checkpoint.snapshot import Progress, capture, gradients, plain, take_up, write_all
 from unitrain.config import TrainerConfig
 from unitrain.context import RunContext
+from unitrain.distributed.team import ALONE
 from unitrain.errors import SpecError
 from unitrain.events import Event
 from unitrain.optimization import unknown_monitor
@@ -26,6 +27,7 @@ from unitrain.protocol import ONE_DEVICE, Feature, Stage, Translation
 from unitrain.rng import RngSnapshot
 from unitrain.testing.bare_data import batches, cast, own_position, pair, size_of
 from unitrain.testing.bare_metrics import copied, feed, from_sums, results, sums
+from unitrain.testing.bare_team import average_gradients, everybodys, from_rank_zero, stop_of_all, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from unitrain.data import DataSource
+    from unitrain.distributed.team import Team
     from unitrain.protocol import EvalJob, FitJob
 
 
@@ -42,14 +45,20 @@ class ReferenceAdapter:
     name: ClassVar[str] = "reference"
     requires: ClassVar[tuple[str, ...]] = ()
     packages: ClassVar[tuple[str, ...]] = ()
-    features: ClassVar[frozenset[Feature]] = ONE_DEVICE
+    features: ClassVar[frozenset[Feature]] = ONE_DEVICE | {Feature.DEVICES}
     events: ClassVar[Mapping[Event, str]] = dict.fromkeys(Event, "the loop")
     unmapped: ClassVar[Mapping[str, str]] = {}
     options: ClassVar[Mapping[str, Translation]] = dict.fromkeys(
         TrainerConfig.__dataclass_fields__, Translation(shared="the bare loop")
     )
 
-    def build(self, config: TrainerConfig, device: torch.device, callbacks: Sequence[Any]) -> ReferenceRun:  # noqa: ARG002
+    def build(  # noqa: D417
+        self,
+        config: TrainerConfig,  # noqa: ARG002
+        device: torch.device,  # noqa: ARG002
+        callbacks: Sequence[Any],  # noqa: ARG002
+        team: Team = ALONE,  # noqa: ARG002
+    ) -> ReferenceRun:
         """Return a run; there is nothing to build."""
         return ReferenceRun()
 
@@ -80,7 +89,8 @@ class _Bare(RunContext):
     """The run that handlers see, with what the running stage has measured, and the loop of an evaluation."""
 
     def __init__(self, job: FitJob | EvalJob, optimizers: Mapping[str, Optimizer]) -> None:
-        super().__init__(job.hub, job.spec, job.config, optimizers, None)
+        super().__init__(job.hub, job.spec, job.config, optimizers, None, job.team)
+        self.together = job.team.size > 1
         self.measured: dict[str, list[Any]] = {}
         self.prefix = ""
         self.size: int | None = None
@@ -103,6 +113,9 @@ class _Bare(RunContext):
     def batch_values(self) -> dict[str, float]:
         loss = {} if self.state.loss is None else {"train/loss": self.state.loss.float()}
         return {name: value.item() for name, value in (loss | self.logged).items()}
+
+    def settle(self) -> None:
+        """Do what all processes do if any of them asks for it: nothing, in an evaluation by itself."""
 
     def backward(self, loss: Tensor) -> None:  # noqa: ARG002 - refused as a whole
         raise SpecError("run.backward() belongs to manual optimization.")
@@ -131,6 +144,8 @@ class _Bare(RunContext):
         spec, hub, name = self.spec, self.hub, stage.value.upper()
         python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
         generators = [(generator, generator.get_state()) for generator in source.generators]
+        if self.together:
+            from_rank_zero(spec.model.buffers())
         modes = {module: module.training for module in spec.model.modules()}
         outer = self.measured, self.prefix
         self.measured, self.prefix = {}, stage.value
@@ -150,8 +165,9 @@ class _Bare(RunContext):
                     _evaluation(spec, self, batch, metrics)
                 hub.fire(Event[f"{name}_BATCH_END"])
                 self.size = None
-            hub.publish(results(stage.value, self.measured, metrics))
+            hub.publish(results(stage.value, self.measured, metrics, self.team.size))
             hub.fire(Event[f"{name}_END"])
+            self.settle()
         for module, training in modes.items():
             module.training = training
         self.measured, self.prefix = outer
@@ -170,6 +186,7 @@ class _Training(_Bare):
         super().__init__(job, job.optimizers)
         self.job = job
         self.prefix = "train"
+        self.replica = wrapped(job)
         self.metrics = {name: copied(metric) for name, metric in (job.spec.metrics or {}).items()}
         self.optimizer = next(iter(job.optimizers.values()))
         self.kept: list[Any] | None = [] if job.train.repeat else None
@@ -200,12 +217,16 @@ class _Training(_Bare):
             take_up(self.job.resume, self.job)
             if self.scaler is not None and self.job.resume.scaler is not None:
                 self.scaler.load_state_dict(self.job.resume.scaler)
+        self.settle()
         self.safe_point()
         while not self.stops() and (self.config.epochs is None or self.epochs_done < self.config.epochs):
             self.begin_epoch()
             self.epoch()
             self.end_epoch()
         self.hub.fire(Event.FIT_END)
+        if self.together:
+            from_rank_zero(self.model.buffers())
+        self.settle()
         self.at_rest = True
         if self.hub.saves:
             self.write_saves()
@@ -226,16 +247,17 @@ class _Training(_Bare):
         if not self.last:  # cut short: a checkpoint goes on after the last batch that was done
             self.cut = capture(self.job, self.progress(midway=True))
         self.epochs_done += 1
-        self.hub.publish(results("train", self.measured, self.metrics))
+        self.hub.publish(results("train", self.measured, self.metrics, self.team.size))
         self.hub.fire(Event.EPOCH_END)
         self.step_plateaus()
         self.hub.decide()
+        self.settle()
         if self.hub.saves:
             self.write_saves()
         self.safe_point()
 
     def write_saves(self) -> None:
-        write_all(self.hub, self.content())
+        write_all(self.hub, self.content(), self.team)
 
     def content(self) -> dict[str, Any]:
         """Return what a checkpoint written now holds."""
@@ -267,7 +289,7 @@ class _Training(_Bare):
     def take_up_epoch(self, progress: Progress) -> None:
         """Bring back what the epoch had measured."""
         self.in_epoch = progress.in_epoch
-        self.measured = from_sums(progress.meter or {}, self.metrics)
+        self.measured = {} if progress.meter is None else from_sums(progress.meter, self.metrics)
 
     def epoch(self) -> None:
         """Train on the batches of one epoch, validating where it is due."""
@@ -281,6 +303,7 @@ class _Training(_Bare):
             self.in_epoch, self.last = index + 1, last
             self.after_batch(last)
             self.hub.fire(Event.BATCH_END)
+            self.settle()
             self.size = None
             if self.job.val is not None and self.validates(index + 1, last):
                 self.evaluate(self.job.val, Stage.VAL)
@@ -291,6 +314,12 @@ class _Training(_Bare):
                 self.write_saves()
             if not last:
                 self.safe_point()
+
+    def settle(self) -> None:
+        """Stop, or save, if any process asks for it."""
+        if self.together:
+            self.hub.stop_reason = stop_of_all(self.hub.stop_reason)
+            self.hub.saves = list(dict.fromkeys(path for paths in everybodys(self.hub.saves) for path in paths))
 
     def after_batch(self, last: bool) -> None:
         """Step the schedulers that count epochs, and look at the limits."""
@@ -314,15 +343,17 @@ class _Training(_Bare):
             return None if result is None else self.measure(*_step_result(result))
         if isinstance(self.optimizer, torch.optim.LBFGS):
             return self.closure_batch(batch)
+        stepping = (index + 1) % accumulate == 0 or last
         if index % accumulate == 0:
             self.optimizer.zero_grad()
-        with self.precision():
-            found = _training_loss(self.spec, batch)
-        loss = self.measure(*found)
-        if loss.numel() != 1 or not loss.requires_grad:
-            raise SpecError(f"the loss must be one number with a gradient; got {loss!r}.")
-        self.differentiate(loss if accumulate == 1 else loss / accumulate)
-        if (index + 1) % accumulate == 0 or last:
+        with self.replica.no_sync() if self.together and not stepping else nullcontext():
+            with self.precision():
+                found = _training_loss(self.spec, self.replica, batch)
+            loss = self.measure(*found)
+            if loss.numel() != 1 or not loss.requires_grad:
+                raise SpecError(f"the loss must be one number with a gradient; got {loss!r}.")
+            self.differentiate(loss if accumulate == 1 else loss / accumulate)
+        if stepping:
             self.clip_and_step(next(iter(self.optimizers)))
             self.update_scale()
             self.state.step += 1
@@ -336,7 +367,7 @@ class _Training(_Bare):
         def closure() -> Tensor:
             self.optimizer.zero_grad()
             with self.precision():
-                found = _training_loss(self.spec, batch)
+                found = _training_loss(self.spec, self.model, batch)
             loss: Tensor = found[0]
             if not first:
                 first.append(self.measure(*found).detach())
@@ -392,6 +423,8 @@ class _Training(_Bare):
         if name not in self.optimizers:
             raise SpecError(f"run.step({name!r}): there is no such optimizer.")
         with self.precision(enabled=False):
+            if self.together:
+                average_gradients(self.optimizers[name])
             self.clip_and_step(name)
             self.state.step += not self.stepped
             self.stepped = True
@@ -460,13 +493,13 @@ class _Training(_Bare):
         return (self.state.batch if every is None else done) % interval == 0
 
 
-def _training_loss(spec: Any, batch: Any) -> tuple[Tensor, dict[str, Any], Any]:
+def _training_loss(spec: Any, model: Any, batch: Any) -> tuple[Tensor, dict[str, Any], Any]:
     """Return the loss, the values to log and the (output, target) for the metrics."""
     if spec.training_step is None:
         inputs, target = pair(batch)
-        output = spec.model(inputs)
+        output = model(inputs)
         return spec.loss(output, target), {}, (output, target)
-    return _step_result(spec.training_step(spec.model, batch))
+    return _step_result(spec.training_step(model, batch))
 
 
 def _step_result(result: Any) -> tuple[Tensor, dict[str, Any], Any]:

@@ -1,0 +1,96 @@
+"""Lightning's DDP strategy over the process group that unitrain has joined, with the model wrapped by the shared step.
+
+Lightning would wrap the whole LightningModule. There, under manual optimization, the forward pass that torch watches
+is the whole training step; buffers are exchanged in the first one only. The shared step wraps the forward pass alone,
+as a hand-written loop does, so that gradients and buffers are the same bits on every backend.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import distributed as dist
+
+from unitrain_lightning._compat import ClusterEnvironment, DDPStrategy, rank_zero_only
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from unitrain.distributed.world import World
+
+
+class TeamEnvironment(ClusterEnvironment):  # type: ignore[misc]
+    """Tells Lightning what unitrain knows of the processes; whoever started them, it was not Lightning.
+
+    Args:
+        world: The place of this process.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        """Whether somebody else starts the processes."""
+        return True
+
+    @property
+    def main_address(self) -> str:
+        """The host where all meet."""
+        return self._world.address
+
+    @property
+    def main_port(self) -> int:
+        """The port there."""
+        return self._world.port
+
+    @staticmethod
+    def detect() -> bool:
+        """Return False: it is given, not found."""
+        return False
+
+    def world_size(self) -> int:
+        """Return how many processes there are."""
+        return self._world.size
+
+    def set_world_size(self, size: int) -> None:
+        """Do nothing; it is known."""
+
+    def global_rank(self) -> int:
+        """Return the number of this process."""
+        return self._world.rank
+
+    def set_global_rank(self, rank: int) -> None:
+        """Do nothing; it is known."""
+
+    def local_rank(self) -> int:
+        """Return the number of this process on its host."""
+        return self._world.local_rank
+
+    def node_rank(self) -> int:
+        """Return the number of the host."""
+        return self._world.rank // self._world.local_size
+
+
+class TeamStrategy(DDPStrategy):  # type: ignore[misc]
+    """DDP whose model the shared step wraps.
+
+    Args:
+        world: The place of this process.
+        timeout: How long an exchange may take.
+    """
+
+    def __init__(self, world: World, timeout: timedelta) -> None:
+        super().__init__(cluster_environment=TeamEnvironment(world), timeout=timeout)
+
+    def setup_distributed(self) -> None:
+        """Take up the process group that is there; Lightning would also seed anew."""
+        self.set_world_ranks()
+        self._process_group_backend = dist.get_backend()
+        rank_zero_only.rank = self.global_rank
+
+    def configure_ddp(self) -> None:
+        """Leave the wrapping to the shared step."""
+
+    def barrier(self, *_: Any, **__: Any) -> None:
+        """Do nothing: unitrain waits where waiting is needed, and a process may reach fewer of Lightning's places."""

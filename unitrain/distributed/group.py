@@ -1,0 +1,138 @@
+"""Joins the process group of a run, once a process, and tells why it broke."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import distributed as dist
+
+from unitrain.distributed.team import ALONE, Processes
+from unitrain.distributed.watch import Watch
+from unitrain.distributed.world import world_here
+from unitrain.errors import ConfigError, DistributedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unitrain.config import TrainerConfig
+    from unitrain.distributed.strategy import Strategy
+    from unitrain.distributed.team import Team
+    from unitrain.distributed.world import World
+
+_BACKENDS = {"cuda": "cpu:gloo,cuda:nccl"}
+"""gloo for what stands on the processor: notes, counters and decisions; nccl for what stands on GPUs."""
+
+
+def world_of(config: TrainerConfig) -> World | None:
+    """Return the place of this process among those that ``config`` asks for, or None for a run in one process.
+
+    Raises:
+        ConfigError: If the environment has another number of processes than the config.
+    """
+    world = world_here()
+    if world is None or (world.size == 1 and wanted(config) == 1):
+        return None
+    here = config.devices if isinstance(config.devices, int) and config.devices > 0 else world.local_size
+    asked = (len(config.devices) if isinstance(config.devices, list) else here, config.num_nodes)
+    if asked != (world.local_size, world.hosts):
+        raise ConfigError(
+            f"devices={config.devices!r}, num_nodes={config.num_nodes} ask for {asked[0] * asked[1]} processes on"
+            f" {asked[1]} host(s); {world.launcher} started {world.size} on {world.hosts}.",
+            hint=f'devices={world.local_size} (or "auto"), num_nodes={world.hosts}.',
+        )
+    return world
+
+
+def wanted(config: TrainerConfig) -> int:
+    """Return how many processes of this host ``config`` asks for; ``"auto"`` and -1 are all GPUs, or one processor."""
+    if isinstance(config.devices, list):
+        return len(config.devices)
+    if isinstance(config.devices, int) and config.devices > 0:
+        return config.devices
+    cuda = torch.cuda.is_available() and config.accelerator in ("auto", "gpu", "cuda")
+    return max(1, torch.cuda.device_count()) if cuda else 1
+
+
+class _Joined:
+    """What this process has joined; a process does so at most once."""
+
+    watch: Watch | None = None
+
+
+_joined = _Joined()
+
+
+@contextmanager
+def team(world: World | None, device: torch.device, strategy: Strategy) -> Iterator[Team]:
+    """Yield the team of a run, and turn an error that only says that the others are gone into one that says why.
+
+    Args:
+        world: The place of this process; None for a run in one.
+        device: Where its tensors are.
+        strategy: Says how long to wait for others.
+
+    Raises:
+        DistributedError: If the processes do not come together, or another process failed.
+    """
+    if world is None:
+        yield ALONE
+        return
+    _join(world, device, strategy)
+    try:
+        yield Processes(world)
+    except BaseException as error:
+        if isinstance(error, DistributedError) or _joined.watch is None:
+            raise
+        cause = _joined.watch.explain() if _lost_others(error) else None
+        if cause is not None:
+            raise cause from error
+        _joined.watch.report(error)
+        raise
+
+
+def _join(world: World, device: torch.device, strategy: Strategy) -> None:
+    """Make the process group, unless there is one; it stays until the process ends."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():
+        os.environ.setdefault("MASTER_ADDR", world.address)
+        os.environ.setdefault("MASTER_PORT", str(world.port))
+        try:
+            dist.init_process_group(
+                _BACKENDS.get(device.type, "gloo"), rank=world.rank, world_size=world.size, timeout=strategy.timeout
+            )
+        except (RuntimeError, ValueError) as error:
+            raise DistributedError(
+                f"rank {world.rank} of {world.size} could not meet the others at {world.address}:{world.port}: {error}",
+                hint="is the port free, and the host reachable from all? MASTER_ADDR and MASTER_PORT say where to meet.",
+            ) from error
+    if _joined.watch is None:
+        _joined.watch = _watch(world, strategy)
+        atexit.register(_leave)
+
+
+def _watch(world: World, strategy: Strategy) -> Watch:
+    """Start to watch the others, over a connection of its own: the group's may be busy for as long as a training step."""
+    store = dist.distributed_c10d._get_default_store()  # noqa: SLF001 - there is no public way to it
+    watch = Watch(store.clone(), world.rank, world.size, strategy.watchdog)
+    watch.start()
+    return watch
+
+
+def _leave() -> None:
+    if _joined.watch is not None:
+        _joined.watch.stop()
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+_SIGNS = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting", "Broken pipe", "NCCL", "gloo")
+
+
+def _lost_others(error: BaseException) -> bool:
+    """Return whether ``error`` may be that of an exchange that another process broke off."""
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)

@@ -1,0 +1,173 @@
+"""Starts the processes of a run by torch's elastic agent, the engine of ``torchrun``, and brings back what they made."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from unitrain import errors
+from unitrain.distributed import parcel
+from unitrain.distributed.group import wanted
+from unitrain.distributed.watch import Failure
+from unitrain.errors import ConfigError, DistributedError, UnitrainError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unitrain.config import TrainerConfig
+    from unitrain.distributed.parcel import Order
+    from unitrain.distributed.world import World
+
+Member = Callable[[str], None]
+"""What each process runs, told the folder of its order: a function at the top of a module."""
+
+
+def starts(config: TrainerConfig, world: World | None) -> int:
+    """Return how many processes this one is to start; 0 if it is to run by itself.
+
+    Raises:
+        ConfigError: If other hosts are needed, on which nothing can be started from here.
+    """
+    if world is not None:
+        return 0
+    count = wanted(config)
+    if config.num_nodes > 1:
+        raise ConfigError(
+            f"num_nodes={config.num_nodes}: a process cannot start others on other hosts.",
+            hint=f"on each host: torchrun --nnodes={config.num_nodes} --nproc-per-node={count}"
+            " --rdzv-backend=c10d --rdzv-endpoint=FIRST_HOST:29400 script.py",
+        )
+    return count if count > 1 else 0
+
+
+@contextmanager
+def launched(count: int, order: Order, member: Member) -> Iterator[Path]:
+    """Run ``order`` in ``count`` new processes, and yield the folder with what they left.
+
+    Ctrl-C and SIGTERM are handed on to them, who stop as a run in one process does.
+
+    Raises:
+        SpecError: If the order cannot be sent.
+        DistributedError: If a process failed, with its rank and its traceback; an error of unitrain as it is.
+    """
+    with tempfile.TemporaryDirectory(prefix="unitrain-") as name:
+        folder = Path(name)
+        parcel.send(folder, order)
+        _run(count, folder, member)
+        yield folder
+
+
+def _run(count: int, folder: Path, member: Member) -> None:
+    # torch.distributed.elastic takes a third of a second to import
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch  # noqa: PLC0415
+
+    wished: dict[str, Any] = {
+        "min_nodes": 1,
+        "max_nodes": 1,
+        "nproc_per_node": count,
+        "run_id": uuid.uuid4().hex,
+        "rdzv_backend": "c10d",
+        "rdzv_endpoint": "localhost:0",
+        "max_restarts": 0,
+        "monitor_interval": 0.1,
+        "start_method": "spawn",
+        "signals_to_handle": "SIGHUP,SIGQUIT",
+        "shutdown_timeout": _LAST_WORDS,
+    }
+    known = {one.name for one in fields(LaunchConfig)}
+    config = LaunchConfig(**{name: value for name, value in wished.items() if name in known})
+    with _handing_signals_on() as interrupted:
+        try:
+            elastic_launch(config, member)(str(folder))
+        except ChildFailedError as error:
+            if len(interrupted) > 1:
+                raise KeyboardInterrupt from None
+            raise _why(folder, error) from None
+        except RuntimeError as error:
+            raise _unguarded(error) from error
+
+
+_LAST_WORDS = 10
+"""Seconds between SIGTERM and SIGKILL for processes whose neighbour has failed."""
+
+
+def _why(folder: Path, error: Any) -> UnitrainError:
+    """Return the error that says which process failed, and how."""
+    failure = parcel.first_failure(folder)
+    if failure is None:
+        rank, process = error.get_first_failure()
+        ended = f"was ended by {process.signal_name()}" if process.exitcode < 0 else f"ended with {process.exitcode}"
+        return DistributedError(
+            f"rank {rank} {ended} without a word; the others were stopped.",
+            hint="SIGKILL often means that the host had no memory left.",
+        )
+    kind = getattr(errors, failure.kind, None)
+    if isinstance(kind, type) and issubclass(kind, UnitrainError):
+        raised = kind(failure.message)
+        raised.add_note(f"unitrain: raised on rank {failure.rank}")
+        return raised
+    return failure.error()
+
+
+def _unguarded(error: RuntimeError) -> Exception:
+    """Return the error for a script that starts processes while it is imported by one of them."""
+    if "freeze_support" not in str(error) and "bootstrapping" not in str(error):
+        return error
+    return ConfigError(
+        "several processes are started, and each imports this script, which would start them again.",
+        hint='put what the script does under: if __name__ == "__main__":',
+    )
+
+
+@contextmanager
+def _handing_signals_on() -> Iterator[list[int]]:
+    """Hand Ctrl-C and SIGTERM on to the processes, and yield the list of those that came."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+
+    def hand_on(number: int, _: object) -> None:
+        if number == signal.SIGINT:
+            came.append(number)
+        for process in multiprocessing.active_children():
+            with suppress(ProcessLookupError):
+                os.kill(process.pid or 0, number)
+
+    ours = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, hand_on) for number in ours}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def membership(name: str) -> Iterator[tuple[Path, Order]]:
+    """Prepare this process, one of those that were started, and leave word of what breaks it.
+
+    Args:
+        name: The folder of the order.
+    """
+    folder, rank = Path(name), int(os.environ["RANK"])
+    os.setpgid(0, 0)  # the terminal's Ctrl-C comes once, by way of the process that started this one
+    try:
+        order = parcel.receive(folder)
+        torch.set_num_threads(order.threads)
+        yield folder, order
+    except BaseException as error:
+        parcel.report(folder, Failure.of(rank, error))
+        raise

@@ -1,0 +1,131 @@
+"""What one process sends to those that it starts, and what they send back."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unitrain import errors
+from unitrain.distributed.watch import Failure
+from unitrain.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_ORDER = "order.pickle"
+_RESULT = "result.pickle"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the processes are to do.
+
+    Attributes:
+        make: The trainer's class.
+        framework: The adapter.
+        options: The arguments of the trainer.
+        handlers: What was given to ``trainer.on``.
+        method: Of the trainer: ``"fit"``, ``"validate"``, ``"test"`` or ``"predict"``.
+        arguments: Its arguments by name.
+        seed: Each process's generators are sown with this plus its rank.
+        threads: Of torch, for each process.
+    """
+
+    make: Any
+    framework: Any
+    options: Mapping[str, Any]
+    handlers: tuple[Any, ...]
+    method: str
+    arguments: Mapping[str, Any]
+    seed: int
+    threads: int
+
+
+def send(folder: Path, order: Order) -> None:
+    """Write ``order`` into ``folder``, in one piece, so that what is shared stays shared.
+
+    Raises:
+        SpecError: That names what cannot be sent.
+    """
+    try:
+        data = pickle.dumps(order)
+    except Exception as error:
+        names = [name for name, part in _parts(order) if not _travels(part)]
+        raise SpecError(
+            f"several processes are started, and what they need must be picklable; this is not: {', '.join(names)}"
+            f" ({error}).",
+            hint="define functions and classes at the top of a module (no lambda, no inner function), or start the"
+            " script with torchrun, which sends nothing.",
+        ) from error
+    (folder / _ORDER).write_bytes(data)
+
+
+def receive(folder: Path) -> Order:
+    """Return the order in ``folder``, which only this user's processes can write to."""
+    order: Order = pickle.loads((folder / _ORDER).read_bytes())  # noqa: S301 - from the process that started this one
+    return order
+
+
+def reply(folder: Path, result: Any) -> None:
+    """Write what the first process has to tell."""
+    (folder / _RESULT).write_bytes(pickle.dumps(result))
+
+
+def answer(folder: Path) -> Any:
+    """Return what the first process told."""
+    return pickle.loads((folder / _RESULT).read_bytes())  # noqa: S301 - from a process that this one started
+
+
+def report(folder: Path, failure: Failure) -> None:
+    """Leave word of an error."""
+    (folder / f"failure-{failure.rank}.json").write_text(json.dumps(asdict(failure)), encoding="utf-8")
+
+
+def first_failure(folder: Path) -> Failure | None:
+    """Return the error that came first; those that only say that another process is gone come last."""
+    found = []
+    for path in folder.glob("failure-*.json"):
+        failure = Failure(**json.loads(path.read_text(encoding="utf-8")))
+        found.append((failure.kind == errors.DistributedError.__name__, path.stat().st_mtime_ns, failure))
+    return min(found, key=lambda one: one[:2])[2] if found else None
+
+
+def _parts(order: Order) -> Iterator[tuple[str, Any]]:
+    """Yield what an order consists of, as finely as its names tell."""
+    for name, option in order.options.items():
+        yield from _within(name, option)
+    for name, argument in order.arguments.items():
+        yield from _within(name, argument)
+    for _, handler in order.handlers:
+        yield f"the handler {getattr(handler, '__qualname__', handler)!r}", handler
+
+
+_LOADER = ("dataset", "sampler", "collate_fn", "worker_init_fn")
+
+
+def _within(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if is_dataclass(value) and not isinstance(value, type):
+        for one in fields(value):
+            yield from _within(f"{name}.{one.name}", getattr(value, one.name))
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _within(f"{name}[{index}]", item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _within(f"{name}[{key!r}]", item)
+    elif all(hasattr(value, part) for part in _LOADER):
+        for part in _LOADER:
+            yield f"{name}.{part}", getattr(value, part)
+    else:
+        yield name, value
+
+
+def _travels(part: Any) -> bool:
+    try:
+        pickle.dumps(part)
+    except Exception:  # noqa: BLE001 - whatever its reason, it cannot be sent
+        return False
+    return True

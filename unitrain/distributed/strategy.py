@@ -1,0 +1,59 @@
+"""How several processes work together, as ``UnifiedTrainer(strategy=)`` takes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import ClassVar
+
+from unitrain.errors import ConfigError, named_arguments
+
+
+@named_arguments(ConfigError)
+@dataclass(frozen=True, kw_only=True)
+class Strategy:
+    """What all strategies have.
+
+    Attributes:
+        timeout: How long a process waits for the others in one exchange before it gives up.
+        watchdog: How long a process may give no sign of life before the others give it up.
+
+    Raises:
+        ConfigError: If a duration is not above zero.
+    """
+
+    name: ClassVar[str] = ""
+    timeout: timedelta = timedelta(minutes=30)
+    watchdog: timedelta = timedelta(minutes=1)
+
+    def __post_init__(self) -> None:
+        """Check the durations."""
+        for option in ("timeout", "watchdog"):
+            value = getattr(self, option)
+            if not isinstance(value, timedelta) or value <= timedelta(0):
+                raise ConfigError(
+                    f"{type(self).__name__}({option}=) must be a positive timedelta, got {value!r}.",
+                    hint=f"{option}=timedelta(minutes=5)",
+                )
+
+
+class DDP(Strategy):
+    """Each process has the whole model; gradients are averaged (torch's DistributedDataParallel).
+
+    ``UnifiedTrainer(native={"ddp": {"find_unused_parameters": True, "bucket_cap_mb": 50}})`` hands arguments to it.
+    """
+
+    name: ClassVar[str] = "ddp"
+
+
+class FSDP(Strategy):
+    """Each process has a part of each parameter (torch's ``fully_shard``).
+
+    ``UnifiedTrainer(native={"fsdp": {"reshard_after_forward": False}})`` hands arguments to it.
+    """
+
+    name: ClassVar[str] = "fsdp"
+
+
+STRATEGIES: dict[str, Strategy] = {"auto": DDP(), "ddp": DDP(), "fsdp": FSDP()}
+"""What the names stand for; ``"auto"`` is one process if there is one device."""

@@ -1,0 +1,121 @@
+"""A run in other processes: what the trainer sends there, what each of them does, and what the trainer takes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from unitrain.checkpoint import io
+from unitrain.checkpoint.snapshot import restore_result
+from unitrain.distributed import parcel
+from unitrain.distributed.launch import launched, membership, starts
+from unitrain.distributed.parcel import Order
+from unitrain.optimization import build_optimizers
+from unitrain.precision import convert_model
+from unitrain.rng import seed_everything
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from torch.optim import Optimizer
+
+    from unitrain.callbacks import Callback
+    from unitrain.config import TrainerConfig
+    from unitrain.distributed.world import World
+    from unitrain.events import EventHub
+    from unitrain.protocol import Adapter
+    from unitrain.result import FitResult
+
+_CHECKPOINT = "result.ckpt"
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """The processes in which a trainer does its work, anew for each run.
+
+    Attributes:
+        count: How many.
+        make: Makes the trainer there: its class.
+        framework: The backend.
+        config: How to train.
+        hub: Whose handlers go along, and which gets the counters back.
+    """
+
+    count: int
+    make: Callable[..., Any]
+    framework: Adapter
+    config: TrainerConfig
+    hub: EventHub
+
+    def run(self, method: str, **arguments: Any) -> Any:
+        """Return what ``method`` of the trainer returns there."""
+        with launched(self.count, self._order(method, arguments), _member) as folder:
+            return parcel.answer(folder).value
+
+    def fit(self, callbacks: Mapping[str, Callback], **arguments: Any) -> tuple[FitResult, dict[str, Optimizer]]:
+        """Fit there; bring the weights, the counters and the callbacks of this process to where they are there.
+
+        Args:
+            callbacks: Those of this process, by the name under which a checkpoint keeps their state.
+            **arguments: Of ``UnifiedTrainer.fit``.
+
+        Returns:
+            The result, and the optimizers.
+        """
+        spec = arguments["spec"]
+        with launched(self.count, self._order("fit", arguments), _member) as folder:
+            answer = parcel.answer(folder)
+            content = io.read(folder / _CHECKPOINT)
+        convert_model(spec.model, self.config.precision)
+        optimizers = build_optimizers(spec)
+        self.hub.begin()
+        restore_result(content, spec.model, optimizers, self.hub, callbacks)
+        self.hub.saved = answer.value.last_checkpoint
+        for own, used in zip(self.config.loggers, answer.loggers, strict=True):
+            vars(own).update(vars(used))  # where it wrote, under which identity
+        return answer.value, optimizers
+
+    def _order(self, method: str, arguments: Mapping[str, Any]) -> Order:
+        seed = self.config.seed
+        return Order(
+            make=self.make,
+            framework=self.framework,
+            options={one.name: getattr(self.config, one.name) for one in fields(self.config)},
+            handlers=tuple(self.hub.registered()),
+            method=method,
+            arguments=arguments,
+            seed=int(torch.randint(2**31, ())) if seed is None else seed,
+            threads=max(1, torch.get_num_threads() // self.count),
+        )
+
+
+def elsewhere(
+    make: Callable[..., Any], framework: Adapter, config: TrainerConfig, world: World | None, hub: EventHub
+) -> Elsewhere | None:
+    """Return the processes in which a trainer works; None if it works in this one."""
+    count = starts(config, world)
+    return Elsewhere(count, make, framework, config, hub) if count else None
+
+
+@dataclass(frozen=True)
+class _Answer:
+    value: Any
+    loggers: tuple[Any, ...] = ()
+
+
+def _member(name: str) -> None:
+    """Do what the order says, as one of the processes."""
+    with membership(name) as (folder, order):
+        trainer = order.make(order.framework, **order.options)
+        for trigger, handler in order.handlers:
+            trainer.on(trigger, handler)
+        seed_everything(order.seed + trainer.rank)
+        value = getattr(trainer, order.method)(**order.arguments)
+        if order.method == "fit":
+            trainer.save_checkpoint(folder / _CHECKPOINT)
+            value = replace(value, native=None)
+        if trainer.rank == 0:
+            parcel.reply(folder, _Answer(value, trainer.config.loggers))

@@ -1,0 +1,68 @@
+"""How the bare loop works on several processes: torch.distributed by hand, sharing nothing with the core."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from unitrain.protocol import FitJob
+
+_STOPS = [None, "early_stopping", "max_time", "user", "max_steps", "interrupt", "signal"]
+
+
+def wrapped(job: FitJob) -> Any:
+    """Return what stands for the model in the forward pass of training."""
+    if job.team.size == 1 or not job.spec.automatic_optimization:
+        return job.spec.model
+    return DistributedDataParallel(job.spec.model, **(job.config.native or {}).get("ddp", {}))
+
+
+def average_gradients(optimizer: Optimizer) -> None:
+    """Average the gradients of one optimizer by hand, as one vector of all that have one."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not any(everybodys(len(gradients))):
+        return
+    vector = torch.cat([gradient.flatten() for gradient in gradients]) / dist.get_world_size()
+    dist.all_reduce(vector)
+    at = 0
+    for gradient in gradients:
+        gradient[...] = vector[at : at + gradient.numel()].view(gradient.shape)
+        at += gradient.numel()
+
+
+def from_rank_zero(tensors: Iterable[Tensor]) -> None:
+    """Overwrite buffers with those of rank 0."""
+    for tensor in tensors:
+        dist.broadcast(tensor, 0)
+
+
+def stop_of_all(own: str | None) -> str | None:
+    """Return why the run stops: the weightiest of all reasons."""
+    return _STOPS[max(_STOPS.index(reason) for reason in everybodys(own))]
+
+
+def everybodys(value: Any) -> list[Any]:
+    """Return the value of each process."""
+    found = [None] * dist.get_world_size()
+    dist.all_gather_object(found, value)
+    return found
+
+
+def sums_of_all(own: dict[str, tuple[Tensor, int]]) -> dict[str, tuple[Tensor, int]]:
+    """Return the sums and weights of each name, added up in the order of ranks."""
+    total: dict[str, tuple[Tensor, int]] = {}
+    for part in everybodys({name: (value.cpu(), weight) for name, (value, weight) in own.items()}):
+        for name, (value, weight) in part.items():
+            before = total.get(name)
+            total[name] = (value, weight) if before is None else (before[0] + value, before[1] + weight)
+    return total
