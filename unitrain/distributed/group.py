@@ -81,20 +81,19 @@ def team(world: World | None, device: torch.device, strategy: Strategy) -> Itera
     if world is None:
         yield ALONE
         return
-    _join(world, device, strategy)
-    try:
-        yield Processes(world)
-    except BaseException as error:
-        if isinstance(error, DistributedError) or _joined.watch is None:
+    watch = _join(world, device, strategy)
+    with watch.one_run():
+        try:
+            yield Processes(world)
+        except BaseException as error:
+            cause = watch.explain() if _lost_others(error) else None
+            if cause is not None:
+                raise cause from error
+            watch.report(error)
             raise
-        cause = _joined.watch.explain() if _lost_others(error) else None
-        if cause is not None:
-            raise cause from error
-        _joined.watch.report(error)
-        raise
 
 
-def _join(world: World, device: torch.device, strategy: Strategy) -> None:
+def _join(world: World, device: torch.device, strategy: Strategy) -> Watch:
     """Make the process group, unless there is one; it stays until the process ends."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -113,6 +112,7 @@ def _join(world: World, device: torch.device, strategy: Strategy) -> None:
     if _joined.watch is None:
         _joined.watch = _watch(world, strategy)
         atexit.register(_leave)
+    return _joined.watch
 
 
 def _watch(world: World, strategy: Strategy) -> Watch:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,9 @@ from torch import distributed as dist
 from unitrain.errors import DistributedError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import timedelta
 
-_FAILURE = "unitrain/failure"
 _INTERVAL = 1.0
 """Seconds between two signs of life."""
 
@@ -76,6 +77,8 @@ class Watch:
         self._lock = threading.Lock()
         self._seen = dict.fromkeys(range(size), ("", time.monotonic()))
         self._beat = 0
+        self._runs = 0
+        self._within = False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="unitrain-watch", daemon=True)
 
@@ -83,6 +86,16 @@ class Watch:
         """Start to watch."""
         self._send()
         self._thread.start()
+
+    @contextmanager
+    def one_run(self) -> Iterator[None]:
+        """Watch over one run; between runs a process waits for nobody. All count their runs alike."""
+        self._runs += 1
+        self._within = True
+        try:
+            yield
+        finally:
+            self._within = False
 
     def stop(self) -> None:
         """End; a process that has ended well is not missed."""
@@ -96,7 +109,7 @@ class Watch:
         text = json.dumps(asdict(Failure.of(self._rank, error)))
         with self._lock:
             try:
-                self._store.compare_set(_FAILURE, "", text)
+                self._store.compare_set(self._failure_key, "", text)
             except (RuntimeError, OSError):
                 return  # who holds the notes is gone; the others notice that
 
@@ -114,14 +127,25 @@ class Watch:
     def _run(self) -> None:
         while not self._over.wait(_INTERVAL):
             self._send()
-            failure = self._failure()
-            found = None
-            if failure is not None and failure.rank != self._rank:
-                found = failure.error()
-            elif (silent := self._silent(self._patience)) is not None:
-                found = _silence(silent)
-            if found is not None and not self._over.wait(2 * _GRACE):
+            run, found = self._runs, self._trouble()
+            if found is None or self._over.wait(2 * _GRACE):
+                continue
+            if self._within and self._runs == run:
                 end_process(found)
+
+    def _trouble(self) -> DistributedError | None:
+        """Return what is wrong with another process that this one may be waiting for."""
+        if not self._within:
+            return None
+        failure = self._failure()
+        if failure is not None:
+            return None if failure.rank == self._rank else failure.error()
+        silent = self._silent(self._patience)
+        return None if silent is None else _silence(silent)
+
+    @property
+    def _failure_key(self) -> str:
+        return f"unitrain/failure/{self._runs}"
 
     def _send(self) -> None:
         self._beat += 1
@@ -157,7 +181,8 @@ class Watch:
     def _failure(self) -> Failure | None:
         with self._lock:
             try:
-                text = self._store.get(_FAILURE).decode() if self._store.check([_FAILURE]) else ""
+                key = self._failure_key
+                text = self._store.get(key).decode() if self._store.check([key]) else ""
             except (RuntimeError, OSError):
                 return None
         return Failure(**json.loads(text)) if text else None
