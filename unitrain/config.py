@@ -75,8 +75,8 @@ class TrainerConfig:
         accelerator: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"gpu"``, ``"cuda"`` or ``"mps"``.
         devices: How many devices, or which.
         num_nodes: How many hosts.
-        strategy: How several devices work together: ``"ddp"`` (``"auto"`` too), ``"fsdp"``, or a ``DDP`` or ``FSDP`` with
-            its time limits.
+        strategy: How several devices work together: ``"ddp"`` (``"auto"`` too), ``"fsdp"``, or a ``DDP`` or
+            ``FSDP`` with its time limits.
         precision: ``"32-true"`` (the model as it is), ``"64-true"``, ``"bf16-true"``, ``"16-true"`` (it is converted
             and stays so), ``"bf16-mixed"`` or ``"16-mixed"`` (the loss is scaled, on a CPU too); or an old spelling.
         accumulate_grad_batches: Batches per optimizer step, by position within the epoch; the last batch always steps.

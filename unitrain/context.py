@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from unitrain.distributed.team import ALONE
 from unitrain.errors import ConfigError, SpecError
 from unitrain.metrics import clash, full_name, reserved
 
@@ -17,10 +16,9 @@ if TYPE_CHECKING:
     from torch.amp import GradScaler
     from torch.optim import Optimizer
 
-    from unitrain.config import TrainerConfig
-    from unitrain.distributed.team import Reduction, Team
-    from unitrain.events import EventHub, RunState
-    from unitrain.spec import TrainSpec
+    from unitrain.distributed.team import Reduction
+    from unitrain.events import RunState
+    from unitrain.protocol import EvalJob, FitJob
 
 
 P = ParamSpec("P")
@@ -52,26 +50,18 @@ class RunContext(ABC):
 
     scaler: GradScaler | None = None
 
-    def __init__(
-        self,
-        hub: EventHub,
-        spec: TrainSpec,
-        config: TrainerConfig,
-        optimizers: Mapping[str, Optimizer],
-        native: Any,
-        team: Team = ALONE,
-    ) -> None:
-        self.team = team
-        self.hub = hub
-        self.spec = spec
-        self.config = config
-        self.optimizers = optimizers
+    def __init__(self, job: FitJob | EvalJob, native: Any) -> None:
+        self.hub = job.hub
+        self.spec = job.spec
+        self.config = job.config
+        self.team = job.team
+        self.optimizers: Mapping[str, Optimizer] = getattr(job, "optimizers", {})  # an evaluation has none
         self.native = native
         self.exception: BaseException | None = None
-        self.accumulate_grad_batches = config.accumulate_grad_batches
+        self.accumulate_grad_batches = job.config.accumulate_grad_batches
         self.at_rest = False
-        self._reserved = frozenset().union(*(reserved(stage, spec.metrics or ()) for stage in STAGES))
-        hub.context = self
+        self._reserved = frozenset().union(*(reserved(stage, job.spec.metrics or ()) for stage in STAGES))
+        job.hub.context = self
 
     @property
     def rank(self) -> int:

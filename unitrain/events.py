@@ -322,9 +322,7 @@ class EventHub:
 
     def registered(self) -> list[tuple[Trigger, Handler]]:
         """Return what was given to ``on``, to be given to another hub; those of one event keep their order."""
-        return [
-            (Trigger(event, one.accepts), one.handler) for event, some in self._listeners.items() for one in some
-        ]
+        return [(Trigger(event, one.accepts), one.handler) for event, some in self._listeners.items() for one in some]
 
     @property
     def handlers(self) -> list[Handler]:

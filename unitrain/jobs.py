@@ -75,6 +75,7 @@ def fit_job(
             ValidationRule(config, train_source.length)
         _place(spec, device)
         convert_model(spec.model, config.precision)
+        team.share(spec.model.state_dict().values())
         optimizers = build_optimizers(spec)
         _check_closures(adapter, config, spec, closure=any(map(needs_closure, optimizers.values())))
         if team.size > 1:

@@ -59,7 +59,7 @@ class StopRule:
             self._hub.request_stop(MAX_TIME)
 
     def agree(self) -> None:
-        """Take up what any process asks for: a stop, or checkpoints. Requests that come later wait for the next time."""
+        """Take up what any process asks for: a stop, or checkpoints. What comes later waits for the next time."""
         hub, team = self._hub, self._team
         if team.size == 1:
             return

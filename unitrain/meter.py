@@ -99,7 +99,7 @@ class StageMeter:
         mean.add(number, weight)
 
     def compute(self) -> dict[str, float]:
-        """Return all values of the epoch, over all processes, under their full names; what was never fed is left out."""
+        """Return all values of the epoch, over all processes, by full name; what was never fed is left out."""
         found: dict[str, float] = {}
         for name, value in self._computed():
             full = full_name(self.prefix, name)

@@ -124,7 +124,7 @@ class Mean:
         total = torch.tensor(parts[0][0], dtype=torch.float32)
         for more, _ in parts[1:]:
             total = total + torch.tensor(more, dtype=torch.float32)
-        return (total / sum(weight for _, weight in parts)).item()
+        return float(total / sum(weight for _, weight in parts))
 
 
 class StageMetric(Protocol):

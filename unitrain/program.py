@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from unitrain.batch import batch_size, describe
-from unitrain.checkpoint.snapshot import Progress, capture, gradients, plain, position, take_up, write_all
+from unitrain.checkpoint.ranks import Progress
+from unitrain.checkpoint.snapshot import capture, gradients, plain, position, take_up, write_all
 from unitrain.context import RunContext
 from unitrain.data import Batches
 from unitrain.errors import SpecError, UnitrainError, did_you_mean
@@ -99,7 +100,7 @@ class FitProgram(Program):
     """
 
     def __init__(self, job: FitJob, primitives: Primitives, native: Any) -> None:
-        super().__init__(job.hub, job.spec, job.config, job.optimizers, native, job.team)
+        super().__init__(job, native)
         self._device = job.device
         self._schedules = job.schedules
         self.context, self.scaler = primitives.context, primitives.scaler
@@ -375,7 +376,7 @@ class EvalProgram(Program):
     """
 
     def __init__(self, job: EvalJob, native: Any, context: Context) -> None:
-        super().__init__(job.hub, job.spec, job.config, {}, native, job.team)
+        super().__init__(job, native)
         self.context = context
         self.meter = StageMeter(job.stage.value, {})
         self.evaluation = Evaluation(self, job.data, job.stage, job.device)

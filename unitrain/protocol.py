@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from unitrain.callbacks import Callback
-    from unitrain.checkpoint.snapshot import Progress
+    from unitrain.checkpoint.ranks import Progress
     from unitrain.config import TrainerConfig
     from unitrain.data import DataSource
     from unitrain.distributed.team import Team
@@ -135,7 +135,13 @@ class EvalJob:
 
 
 class Run(Protocol):
-    """One real backend object, ready to work."""
+    """One real backend object, ready to work.
+
+    Attributes:
+        framework: The name of the backend whose engine runs the steps.
+    """
+
+    framework: str
 
     @property
     def native(self) -> Any:

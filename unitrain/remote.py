@@ -18,7 +18,6 @@ from unitrain.rng import seed_everything
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from torch.optim import Optimizer
 

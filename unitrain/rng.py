@@ -56,7 +56,8 @@ class RngSnapshot:
         self._numpy: Any = None if numpy is None else numpy.random.get_state()
         self._cpu = torch.get_rng_state()
         # of the device of this process; to ask the others would take memory on each
-        self._cuda = [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else []
+        initialized = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        self._cuda = [torch.cuda.get_rng_state()] if initialized else []
         self._others = [(generator, generator.get_state()) for generator in generators]
 
     def state_dict(self) -> dict[str, Any]:

@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 from torch import nn
 
 from unitrain.batch import to_device
-from unitrain.callbacks import Callback, History, ModelCheckpoint, ProgressBar, named, register
+from unitrain.callbacks import Callback, History, ProgressBar, named
 from unitrain.checkpoint.resume import find_checkpoint, resumed
 from unitrain.checkpoint.snapshot import load_model
 from unitrain.config import TrainerConfig, TrainerOptions
 from unitrain.distributed.group import team, world_of
 from unitrain.environment import choose_device, compiled, torch_switches
 from unitrain.errors import ConfigError, SpecError, refuse_unknown
-from unitrain.events import Event, EventHub
+from unitrain.events import EventHub
 from unitrain.explain import explain
 from unitrain.features import refuse, require_config, sorted_callbacks
 from unitrain.jobs import check_native_names, eval_job, fit_job
-from unitrain.limits import INTERRUPT, MAX_EPOCHS, USER, StopRule
 from unitrain.loggers.dispatch import Tracking
 from unitrain.protocol import Feature, Stage
 from unitrain.registry import find_adapter, find_trackers
 from unitrain.remote import elsewhere
-from unitrain.result import FitResult
 from unitrain.rng import preserved_rng, seed_everything
+from unitrain.session import announce, listening, outcome, progress
 from unitrain.signals import guarded
 from unitrain.spec import TrainSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -39,9 +38,10 @@ if TYPE_CHECKING:
 
     from unitrain.context import RunContext
     from unitrain.distributed.team import Team
-    from unitrain.events import Handler, RunState, Trigger, Triggers
+    from unitrain.events import Event, Handler, RunState, Trigger, Triggers
     from unitrain.explain import Explanation
     from unitrain.protocol import Adapter, EvalJob, Run
+    from unitrain.result import FitResult
 
 
 class UnifiedTrainer:
@@ -140,14 +140,14 @@ class UnifiedTrainer:
             tracked = tracking if self.config.loggers else Callback()
             with (
                 tracking.open(self._hub, spec.hparams),
-                self._listening(history),
-                self._progress(spec),
-                self._listening(tracked),
+                listening(self._hub, history),
+                progress(self._hub, wanted=self._shows_progress(spec)),
+                listening(self._hub, tracked),
                 torch.enable_grad(),
                 guarded(ready),
             ):
                 run.fit(ready)
-            return self._result(run, history.rows, callbacks.values())
+            return outcome(self.config, self._hub, run, history.rows, callbacks.values())
 
     def train(
         self, model: TrainSpec | nn.Module, train_dataloaders: Any, val_dataloaders: Any = None, **spec: Any
@@ -344,7 +344,7 @@ class UnifiedTrainer:
             self._hub.context = None
             self._hub.epoch_metrics = {}
             for callback in (*own, *self._own):
-                stack.enter_context(self._listening(callback))
+                stack.enter_context(listening(self._hub, callback, shows=not self.rank))
             stack.enter_context(torch_switches(self.config))
             stack.enter_context(compiled(spec.model, self.config))
             if self.config.seed is not None:
@@ -352,29 +352,14 @@ class UnifiedTrainer:
             try:
                 yield run
             except BaseException as error:
-                self._announce(error)
+                announce(self._hub, error)
                 for module, training in modes:
                     module.training = training
                 raise
 
-    @contextmanager
-    def _listening(self, callback: Callback) -> Iterator[None]:
-        shown = not self.rank or not isinstance(callback, ProgressBar)
-        registrations = register(self._hub, callback) if shown else []
-        try:
-            yield
-        finally:
-            self._hub.remove(registrations)
-
-    @contextmanager
-    def _progress(self, spec: TrainSpec) -> Iterator[None]:
-        """Show a progress bar, unless one is given or none is wanted."""
+    def _shows_progress(self, spec: TrainSpec) -> bool:
         given = any(isinstance(callback, ProgressBar) for callback in (*spec.callbacks, *self._own))
-        if given or not self.config.enable_progress_bar or self.rank:
-            yield
-            return
-        with closing(ProgressBar()) as bar, self._listening(bar):
-            yield
+        return self.config.enable_progress_bar and not given and not self.rank
 
     def _take(self, native: Sequence[Any], together: Team) -> Run:
         """Return the run that create_trainer() built, or a new one."""
@@ -403,16 +388,6 @@ class UnifiedTrainer:
         """The number of this process among those of the run, from 0; rank 0 writes and shows what all have done."""
         return 0 if self._world is None else self._world.rank
 
-    def _announce(self, error: BaseException) -> None:
-        context = self._hub.context
-        if context is None:
-            return
-        context.exception = error
-        try:
-            self._hub.fire(Event.EXCEPTION)
-        except Exception as second:  # noqa: BLE001 - the first error is the one to raise
-            error.add_note(f"unitrain: a handler of EXCEPTION failed too: {second!r}")
-
     def _context(self, method: str) -> RunContext:
         context = self._hub.context
         if context is None or (context.at_rest and method != "save_checkpoint"):
@@ -420,21 +395,6 @@ class UnifiedTrainer:
                 f"trainer.{method}() acts on a running fit, and none is running.", hint="call it in a handler."
             )
         return context
-
-    def _result(self, run: Run, history: list[dict[str, float]], callbacks: Iterable[Callback]) -> FitResult:
-        state, hub = self._hub.state, self._hub
-        stopped = hub.stop_reason if StopRule(self.config, hub).granted(len(history)) else None
-        return FitResult(
-            metrics=dict(state.metrics),
-            history=history,
-            epoch=state.epoch,
-            step=state.step,
-            stopped_by=USER if stopped == INTERRUPT else stopped or MAX_EPOCHS,
-            framework=self._adapter.name,
-            native=run.native,
-            best_checkpoint=next((one.best_model_path for one in callbacks if isinstance(one, ModelCheckpoint)), None),
-            last_checkpoint=hub.saved,
-        )
 
 
 _CPU = torch.device("cpu")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from unitrain.checkpoint.snapshot import Progress
+    from unitrain.checkpoint.ranks import Progress
     from unitrain.config import TrainerConfig
     from unitrain.distributed.team import Team
     from unitrain.events import Event
@@ -44,7 +44,7 @@ class IgniteAdapter:
     unmapped: ClassVar[Mapping[str, str]] = UNMAPPED
     options: ClassVar[Mapping[str, Translation]] = OPTIONS
 
-    def build(  # noqa: D417
+    def build(
         self,
         config: TrainerConfig,
         device: torch.device,  # noqa: ARG002
@@ -83,6 +83,8 @@ class IgniteRun:
     Args:
         handlers: Ignite handlers, attached as they are.
     """
+
+    framework = "ignite"
 
     def __init__(self, handlers: Sequence[Any]) -> None:
         self._program: FitProgram | None = None

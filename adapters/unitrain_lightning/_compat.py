@@ -61,7 +61,7 @@ Precision: Any = pl.plugins.Precision
 MixedPrecision: Any = pl.plugins.MixedPrecision
 HalfPrecision: Any = pl.plugins.HalfPrecision
 DoublePrecision: Any = pl.plugins.DoublePrecision
-ClusterEnvironment: Any = pl.plugins.ClusterEnvironment
+ClusterEnvironment: Any = pl.plugins.ClusterEnvironment  # type: ignore[attr-defined]
 DDPStrategy: Any = pl.strategies.DDPStrategy
 rank_zero_only: Any = pl.utilities.rank_zero_only
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from unitrain.checkpoint.snapshot import Progress
+    from unitrain.checkpoint.ranks import Progress
     from unitrain.config import TrainerConfig
     from unitrain.distributed.team import Team
     from unitrain.events import EventHub
@@ -77,7 +77,8 @@ class LightningAdapter:
         _check_callbacks(self, callbacks)
         plugins = _plugins(config, device, given.pop("plugins", None))
         with quietly():
-            made = {"profiler": NullProfiler(), **_arguments(config, device, callbacks), **_placed(config, device, team), **given}
+            placed = _placed(config, device, team)
+            made = {"profiler": NullProfiler(), **placed, **_arguments(config, callbacks), **given}
             trainer = Trainer(**made, plugins=plugins)
         return LightningRun(trainer, callbacks)
 
@@ -141,7 +142,7 @@ def _plugins(config: TrainerConfig, device: torch.device, given: Any) -> list[An
     return plugins
 
 
-def _arguments(config: TrainerConfig, device: torch.device, callbacks: Sequence[Any]) -> dict[str, Any]:
+def _arguments(config: TrainerConfig, callbacks: Sequence[Any]) -> dict[str, Any]:
     """Return what the Trainer is made with: what Lightning does itself, and what it must leave to unitrain."""
 
     def given(kind: Any) -> bool:
@@ -187,6 +188,8 @@ class LightningRun:
         trainer: The real Trainer.
         callbacks: The native callbacks that the user gave.
     """
+
+    framework = "lightning"
 
     def __init__(self, trainer: Any, callbacks: Sequence[Any]) -> None:
         self._trainer = trainer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import distributed as dist
@@ -107,7 +107,7 @@ def _join(world: World, device: torch.device, strategy: Strategy) -> Watch:
         except (RuntimeError, ValueError) as error:
             raise DistributedError(
                 f"rank {world.rank} of {world.size} could not meet the others at {world.address}:{world.port}: {error}",
-                hint="is the port free, and the host reachable from all? MASTER_ADDR and MASTER_PORT say where to meet.",
+                hint="is the port free and the host reachable? MASTER_ADDR and MASTER_PORT say where to meet.",
             ) from error
     if _joined.watch is None:
         _joined.watch = _watch(world, strategy)
@@ -116,8 +116,8 @@ def _join(world: World, device: torch.device, strategy: Strategy) -> Watch:
 
 
 def _watch(world: World, strategy: Strategy) -> Watch:
-    """Start to watch the others, over a connection of its own: the group's may be busy for as long as a training step."""
-    store = dist.distributed_c10d._get_default_store()  # noqa: SLF001 - there is no public way to it
+    """Start to watch the others, over a connection of its own: the group's may be busy for a whole training step."""
+    store: Any = dist.distributed_c10d._get_default_store()  # noqa: SLF001 - there is no public way to it
     watch = Watch(store.clone(), world.rank, world.size, strategy.watchdog)
     watch.start()
     return watch

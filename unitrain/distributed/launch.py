@@ -1,4 +1,4 @@
-"""Starts the processes of a run by torch's elastic agent, the engine of ``torchrun``, and brings back what they made."""
+"""Starts the processes of a run by torch's elastic agent, the engine of ``torchrun``, and brings their work back."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitrain import errors
@@ -14,6 +13,7 @@ from unitrain.errors import SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 _ORDER = "order.pickle"
 _RESULT = "result.pickle"
@@ -107,20 +107,25 @@ _LOADER = ("dataset", "sampler", "collate_fn", "worker_init_fn")
 
 
 def _within(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if is_dataclass(value) and not isinstance(value, type):
-        for one in fields(value):
-            yield from _within(f"{name}.{one.name}", getattr(value, one.name))
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from _within(f"{name}[{index}]", item)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _within(f"{name}[{key!r}]", item)
-    elif all(hasattr(value, part) for part in _LOADER):
-        for part in _LOADER:
-            yield f"{name}.{part}", getattr(value, part)
-    else:
+    """Yield the parts of ``value`` that have names of their own, each with its name."""
+    parts = _named_parts(name, value)
+    if parts is None:
         yield name, value
+        return
+    for inner, part in parts.items():
+        yield from _within(inner, part)
+
+
+def _named_parts(name: str, value: Any) -> dict[str, Any] | None:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f"{name}.{one.name}": getattr(value, one.name) for one in fields(value)}
+    if isinstance(value, (list, tuple)):
+        return {f"{name}[{index}]": item for index, item in enumerate(value)}
+    if isinstance(value, dict):
+        return {f"{name}[{key!r}]": item for key, item in value.items()}
+    if all(hasattr(value, part) for part in _LOADER):
+        return {f"{name}.{part}": getattr(value, part) for part in _LOADER}
+    return None
 
 
 def _travels(part: Any) -> bool:

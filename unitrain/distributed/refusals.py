@@ -39,7 +39,7 @@ def require_together(
             hint="devices=1, or another optimizer.",
         )
     if isinstance(config.plan, FSDP):
-        raise UnsupportedFeatureError("strategy=\"fsdp\" is not there yet.", hint='strategy="ddp".')
+        raise UnsupportedFeatureError('strategy="fsdp" is not there yet.', hint='strategy="ddp".')
     if any(isinstance(one, ModelCheckpoint) and one.save_on_exception for one in callbacks):
         raise UnsupportedFeatureError(
             "ModelCheckpoint(save_on_exception=True) would need the state of a process that has just failed.",

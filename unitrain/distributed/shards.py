@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -100,7 +101,7 @@ class DrawnTogether(Sampler[int]):
         return itertools.islice(padded, self._team.rank, None, self._team.size)
 
     def __len__(self) -> int:
-        return -(-len(self._sampler) // self._team.size)  # type: ignore[arg-type]
+        return math.ceil(len(self._sampler) / self._team.size)  # type: ignore[arg-type]
 
 
 def _drawn(sampler: Iterable[int], seed: int) -> list[int]:
@@ -111,6 +112,7 @@ def _drawn(sampler: Iterable[int], seed: int) -> list[int]:
 
 
 _SEEDS = 2**32
+
 
 class Neighbours(Sampler[int]):
     """A run of neighbouring samples of an order, without repeating any.

@@ -11,7 +11,7 @@ from torch import distributed as dist
 from unitrain.errors import SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from torch import nn
 
@@ -57,7 +57,7 @@ class Team:
         if op not in _REDUCTIONS:
             raise SpecError(f"all_reduce(op={op!r}) must be one of {', '.join(map(repr, _REDUCTIONS))}.")
         tensor = torch.as_tensor(value)
-        reduced = _REDUCTIONS[op](self.all_gather(tensor))
+        reduced: Tensor = _REDUCTIONS[op](self.all_gather(tensor))
         return reduced if isinstance(value, Tensor) else reduced.item()
 
     def share(self, tensors: Iterable[Tensor]) -> None:
@@ -83,7 +83,7 @@ def _mean(values: Tensor) -> Tensor:
     return total / len(values)
 
 
-_REDUCTIONS = {
+_REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": _mean,
     "sum": _in_order,
     "max": lambda values: values.amax(0),
@@ -149,6 +149,6 @@ class Processes(Team):
     def _average(self, gradients: list[Tensor]) -> None:
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
         dist.all_reduce(flat.div_(self.size))
-        parts = flat.split([gradient.numel() for gradient in gradients])
+        parts = torch.split(flat, [gradient.numel() for gradient in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from torch import distributed as dist
-
 from unitrain.errors import DistributedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import timedelta
+
+    from torch.distributed.distributed_c10d import Store
 
 _INTERVAL = 1.0
 """Seconds between two signs of life."""
@@ -69,7 +69,7 @@ class Watch:
         patience: How long one may be silent.
     """
 
-    def __init__(self, store: dist.Store, rank: int, size: int, patience: timedelta) -> None:
+    def __init__(self, store: Store, rank: int, size: int, patience: timedelta) -> None:
         self._store = store
         self._rank = rank
         self._size = size

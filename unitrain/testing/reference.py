@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unitrain.checkpoint.snapshot import Progress, capture, gradients, plain, take_up, write_all
+from unitrain.checkpoint.ranks import Progress
+from unitrain.checkpoint.snapshot import capture, gradients, plain, take_up, write_all
 from unitrain.config import TrainerConfig
 from unitrain.context import RunContext
 from unitrain.distributed.team import ALONE
@@ -52,7 +53,7 @@ class ReferenceAdapter:
         TrainerConfig.__dataclass_fields__, Translation(shared="the bare loop")
     )
 
-    def build(  # noqa: D417
+    def build(
         self,
         config: TrainerConfig,  # noqa: ARG002
         device: torch.device,  # noqa: ARG002
@@ -70,6 +71,7 @@ class ReferenceAdapter:
 class ReferenceRun:
     """The loops of training, evaluation and prediction."""
 
+    framework = "reference"
     native = None
 
     def fit(self, job: FitJob) -> None:
@@ -78,18 +80,18 @@ class ReferenceRun:
 
     def evaluate(self, job: EvalJob) -> None:
         """Validate or test."""
-        _Bare(job, {}).evaluate(job.data, job.stage)
+        _Bare(job).evaluate(job.data, job.stage)
 
     def predict(self, job: EvalJob) -> list[Any]:
         """Return the predictions, one item a batch."""
-        return _Bare(job, {}).evaluate(job.data, job.stage)
+        return _Bare(job).evaluate(job.data, job.stage)
 
 
 class _Bare(RunContext):
     """The run that handlers see, with what the running stage has measured, and the loop of an evaluation."""
 
-    def __init__(self, job: FitJob | EvalJob, optimizers: Mapping[str, Optimizer]) -> None:
-        super().__init__(job.hub, job.spec, job.config, optimizers, None, job.team)
+    def __init__(self, job: FitJob | EvalJob) -> None:
+        super().__init__(job, None)
         self.together = job.team.size > 1
         self.measured: dict[str, list[Any]] = {}
         self.prefix = ""
@@ -183,7 +185,7 @@ class _Training(_Bare):
     """The training loop."""
 
     def __init__(self, job: FitJob) -> None:
-        super().__init__(job, job.optimizers)
+        super().__init__(job)
         self.job = job
         self.prefix = "train"
         self.replica = wrapped(job)

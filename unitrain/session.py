@@ -1,0 +1,68 @@
+"""What is around a run of a trainer: who listens, what is shown, how an error is announced, what is left at the end."""
+
+from __future__ import annotations
+
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+from unitrain.callbacks import ModelCheckpoint, ProgressBar, register
+from unitrain.events import Event
+from unitrain.limits import INTERRUPT, MAX_EPOCHS, USER, StopRule
+from unitrain.result import FitResult
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from unitrain.callbacks import Callback
+    from unitrain.config import TrainerConfig
+    from unitrain.events import EventHub
+    from unitrain.protocol import Run
+
+
+@contextmanager
+def listening(hub: EventHub, callback: Callback, *, shows: bool = True) -> Iterator[None]:
+    """Let ``callback`` listen for a while; a progress bar only where progress is shown."""
+    registrations = register(hub, callback) if shows or not isinstance(callback, ProgressBar) else []
+    try:
+        yield
+    finally:
+        hub.remove(registrations)
+
+
+@contextmanager
+def progress(hub: EventHub, *, wanted: bool) -> Iterator[None]:
+    """Show a progress bar, if one is wanted."""
+    if not wanted:
+        yield
+        return
+    with closing(ProgressBar()) as bar, listening(hub, bar):
+        yield
+
+
+def announce(hub: EventHub, error: BaseException) -> None:
+    """Tell the handlers of EXCEPTION; one that fails itself leaves a note at the error."""
+    if hub.context is None:
+        return
+    hub.context.exception = error
+    try:
+        hub.fire(Event.EXCEPTION)
+    except Exception as second:  # noqa: BLE001 - the first error is the one to raise
+        error.add_note(f"unitrain: a handler of EXCEPTION failed too: {second!r}")
+
+
+def outcome(
+    config: TrainerConfig, hub: EventHub, run: Run, history: list[dict[str, float]], callbacks: Iterable[Callback]
+) -> FitResult:
+    """Return what a fit has reached."""
+    stopped = hub.stop_reason if StopRule(config, hub).granted(len(history)) else None
+    return FitResult(
+        metrics=dict(hub.state.metrics),
+        history=history,
+        epoch=hub.state.epoch,
+        step=hub.state.step,
+        stopped_by=USER if stopped == INTERRUPT else stopped or MAX_EPOCHS,
+        framework=run.framework,
+        native=run.native,
+        best_checkpoint=next((one.best_model_path for one in callbacks if isinstance(one, ModelCheckpoint)), None),
+        last_checkpoint=hub.saved,
+    )
