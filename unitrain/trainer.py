@@ -19,7 +19,7 @@ from unitrain.errors import ConfigError, SpecError, refuse_unknown
 from unitrain.events import EventHub
 from unitrain.explain import explain
 from unitrain.features import refuse, require_config, sorted_callbacks
-from unitrain.jobs import check_native_names, eval_job, fit_job
+from unitrain.jobs import Place, check_native_names, eval_job, fit_job
 from unitrain.loggers.dispatch import Tracking
 from unitrain.protocol import Feature, Stage
 from unitrain.registry import find_adapter, find_trackers
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from unitrain.context import RunContext
-    from unitrain.distributed.team import Team
     from unitrain.events import Event, Handler, RunState, Trigger, Triggers
     from unitrain.explain import Explanation
     from unitrain.protocol import Adapter, EvalJob, Run
@@ -117,32 +116,20 @@ class UnifiedTrainer:
             result, self._optimizers = self._elsewhere.fit(callbacks, spec=spec, **given)
             return result
         with (
-            self._team() as (device, team),
-            self._running(spec, train_dataloaders, team) as run,
-            fit_job(
-                self._adapter,
-                self.config,
-                self._hub,
-                spec=spec,
-                data=data,
-                device=device,
-                callbacks=callbacks,
-                team=team,
-            ) as job,
+            self._placed() as place,
+            self._running(spec, train_dataloaders, place) as run,
+            fit_job(self._adapter, self.config, self._hub, place, spec=spec, data=data, callbacks=callbacks) as job,
         ):
-            self._hub.begin()
-            self._hub.epoch_length = job.train.length
-            self._hub.validates = job.val is not None
+            self._hub.begin(job.train.length, validates=job.val is not None)
             for callback in callbacks.values():
                 callback.reset_state()
             self._optimizers = job.optimizers
             ready = job if path is None else resumed(job, path)
-            tracked = tracking if self.config.loggers else Callback()
             with (
                 tracking.open(self._hub, spec.hparams),
                 listening(self._hub, history),
                 progress(self._hub, wanted=self._shows_progress(spec)),
-                listening(self._hub, tracked),
+                listening(self._hub, tracking if self.config.loggers else Callback()),
                 torch.enable_grad(),
                 guarded(ready),
             ):
@@ -172,11 +159,11 @@ class UnifiedTrainer:
         return self.fit(TrainSpec(model=model, **spec), train_dataloaders, val_dataloaders)
 
     def validate(self, spec: TrainSpec, dataloaders: Any = None, ckpt_path: Any = None) -> dict[str, float]:
-        """Return the validation metrics, as ``val/...``."""
+        """Return the validation metrics, as ``val/...``; trackers get a row at the step of the fit before."""
         return self._evaluate(spec, dataloaders, Stage.VAL, ckpt_path)
 
     def test(self, spec: TrainSpec, dataloaders: Any = None, ckpt_path: Any = None) -> dict[str, float]:
-        """Return the test metrics, as ``test/...``."""
+        """Return the test metrics, as ``test/...``; trackers get a row at the step of the fit before."""
         return self._evaluate(spec, dataloaders, Stage.TEST, ckpt_path)
 
     def predict(self, spec: TrainSpec, dataloaders: Any = None, ckpt_path: Any = None) -> list[Any]:
@@ -184,14 +171,15 @@ class UnifiedTrainer:
         if self._elsewhere is not None:
             return list(self._evaluate_elsewhere("predict", spec, dataloaders, ckpt_path))
         with self._evaluating(spec, dataloaders, Stage.PREDICT, ckpt_path) as (run, job):
-            predictions = run.predict(job)
+            with self._tracking.open(self._hub, None):  # for what handlers log
+                predictions = run.predict(job)
             own = predictions if job.device.type == "cpu" else [to_device(one, _CPU) for one in predictions]
             return [one for part in job.team.gather(own) for one in part]
 
     def create_trainer(self) -> Any:
         """Build and return the real ``Trainer`` or ``Engine`` without running it; the next run uses it."""
-        with self._team() as (_, together):
-            self._next = self._build((), together)
+        with self._placed() as place:
+            self._next = self._build((), place)
         return self._next.native
 
     # --- watching -----------------------------------------------------------------------------------------------------
@@ -292,10 +280,10 @@ class UnifiedTrainer:
             found: dict[str, float] = self._evaluate_elsewhere(_METHODS[stage], spec, dataloaders, ckpt_path)
             self._hub.publish(found)
             return found
-        with self._evaluating(spec, dataloaders, stage, ckpt_path) as (run, job):
-            with self._tracking.open(self._hub, spec.hparams):
-                run.evaluate(job)
-                self._tracking.log_metrics(self._hub.epoch_metrics)
+        opened = self._tracking.open(self._hub, spec.hparams)
+        with self._evaluating(spec, dataloaders, stage, ckpt_path) as (run, job), opened:
+            run.evaluate(job)
+            self._tracking.log_metrics(self._hub.epoch_metrics)
             return dict(self._hub.epoch_metrics)
 
     def _evaluate_elsewhere(self, method: str, spec: TrainSpec, data: Any, ckpt_path: Any) -> Any:
@@ -311,9 +299,9 @@ class UnifiedTrainer:
         before = self._hub.context
         with (
             preserved_rng(),
-            self._team() as (device, team),
-            self._running(spec, data, team) as run,
-            eval_job(self.config, self._hub, spec=spec, data=data, stage=stage, device=device, team=team) as job,
+            self._placed() as place,
+            self._running(spec, data, place) as run,
+            eval_job(self.config, self._hub, place, spec=spec, data=data, stage=stage) as job,
         ):
             if ckpt_path is not None:
                 load_model(self._checkpoint(ckpt_path, spec), spec.model)
@@ -321,7 +309,7 @@ class UnifiedTrainer:
             self._hub.context = before  # what is saved afterwards is the fit
 
     @contextmanager
-    def _running(self, spec: TrainSpec, data: Any, together: Team) -> Iterator[Run]:
+    def _running(self, spec: TrainSpec, data: Any, place: Place) -> Iterator[Run]:
         """Set the stage for one run: callbacks listening, switches set, seed sown; any error announced once.
 
         Raises:
@@ -338,9 +326,8 @@ class UnifiedTrainer:
             modes = [(module, module.training) for module in spec.model.modules()]
             self._spec = spec
             own, native = sorted_callbacks(self._adapter, spec.callbacks)
-            self._last = run = self._take(native, together)
-            # a backend whose framework has datamodules shows itself to the one that is given
-            stack.enter_context(getattr(run, "serving", nullcontext)(data))
+            self._last = run = self._take(native, place)
+            stack.enter_context(getattr(run, "serving", nullcontext)(data))  # a datamodule may see its Trainer
             self._hub.context = None
             self._hub.epoch_metrics = {}
             for callback in (*own, *self._own):
@@ -348,7 +335,7 @@ class UnifiedTrainer:
             stack.enter_context(torch_switches(self.config))
             stack.enter_context(compiled(spec.model, self.config))
             if self.config.seed is not None:
-                seed_everything(self.config.seed + together.rank)
+                seed_everything(self.config.seed + self.rank)
             try:
                 yield run
             except BaseException as error:
@@ -361,7 +348,7 @@ class UnifiedTrainer:
         given = any(isinstance(callback, ProgressBar) for callback in (*spec.callbacks, *self._own))
         return self.config.enable_progress_bar and not given and not self.rank
 
-    def _take(self, native: Sequence[Any], together: Team) -> Run:
+    def _take(self, native: Sequence[Any], place: Place) -> Run:
         """Return the run that create_trainer() built, or a new one."""
         run, self._next = self._next, None
         if run is not None and native:
@@ -370,18 +357,17 @@ class UnifiedTrainer:
                 f" {', '.join(type(callback).__name__ for callback in native)}.",
                 hint="give them to UnifiedTrainer(callbacks=[...]).",
             )
-        return run or self._build(native, together)
+        return run or self._build(native, place)
 
-    def _build(self, native: Sequence[Any], together: Team) -> Run:
-        device = choose_device(self.config, 0 if self._world is None else self._world.local_rank)
-        return self._adapter.build(self.config, device, (*native, *self._native_callbacks), together)
+    def _build(self, native: Sequence[Any], place: Place) -> Run:
+        return self._adapter.build(self.config, place.device, (*native, *self._native_callbacks), place.team)
 
     @contextmanager
-    def _team(self) -> Iterator[tuple[torch.device, Team]]:
+    def _placed(self) -> Iterator[Place]:
         """Yield the device of this process and the processes that it runs with."""
         device = choose_device(self.config, 0 if self._world is None else self._world.local_rank)
         with team(self._world, device, self.config.plan) as together:
-            yield device, together
+            yield Place(device, together)
 
     @property
     def rank(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 
 import pytest
+from matplotlib.figure import Figure
 
 from unitrain import CSVLogger, Event, TensorBoardLogger, UnifiedTrainer
 from unitrain.testing import cases
@@ -112,6 +113,18 @@ def test_row_of_an_evaluation_is_known_to_a_checkpoint(framework, fit, tmp_path)
     further.fit(cases.spec("mlp", "sgd", "step"), loader(), loader(samples=6), ckpt_path=tmp_path / "saved.ckpt")
     assert again.path == logger.path
     assert again.path.read_bytes().startswith(before)
+
+
+def test_prediction_tracks_what_handlers_log_and_nothing_else(framework, tmp_path):
+    trainer = make(framework, CSVLogger(tmp_path))
+    spec = cases.spec(hparams={"lr": 0.1})
+    trainer.predict(spec, loader())
+    assert list(tmp_path.iterdir()) == []
+    trainer.on(Event.PREDICT_END, lambda run: run.log_figure("seen", Figure(figsize=(1, 1))))
+    trainer.predict(spec, loader())
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")] == ["run/figures/seen-0.png"]
+    trainer.test(spec, loader())
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["figures", "hparams.json", "metrics.csv"]
 
 
 def test_failing_tracker_does_not_stop_a_test(framework):

@@ -65,6 +65,20 @@ def test_resumed_run_goes_on_in_its_folder(tmp_path):
     assert found == [(0, 0), (1, 0), (2, 2), (3, 2), (4, 2)]
 
 
+def test_evaluation_after_a_resumed_run_hides_none_of_its_rows(tmp_path):
+    logger = TensorBoardLogger(tmp_path)
+    logger.begin(2)
+    for step in (2, 3):
+        logger.log_metrics({"m": float(step)}, step)
+    logger.finalize("success")
+    time.sleep(1.1)
+    logger.log_metrics({"test/loss": 0.5}, 3)
+    logger.finalize("success")
+    found = read(logger.folder)
+    assert [event.step for event in found.Scalars("m")] == [2, 3]
+    assert [event.step for event in found.Scalars("test/loss")] == [3]
+
+
 def test_missing_package_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(BackendNotInstalledError, match=r"pip install 'pytorch-unitrain\[tensorboard\]'"):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import struct
 import sys
 import time
 
 import pytest
 
-from unitrain import BackendNotInstalledError, Callback, UnifiedTrainer, WandbLogger
+from unitrain import BackendNotInstalledError, Callback, CSVLogger, UnifiedTrainer, WandbLogger
 from unitrain.testing import cases
 from unitrain.testing.models import loader
 
@@ -133,6 +134,28 @@ def test_figure_is_stored_beside_the_run(fit, tmp_path, monkeypatch):
     assert steps == [6, 12]
     pictures = list(tmp_path.glob("wandb/offline-run-*/files/media/images/val/*.png"))
     assert len(pictures) == 2
+
+
+@pytest.mark.parametrize("framework", ["lightning", "ignite"])
+def test_logger_of_ignite_holds_the_rows_of_the_csv_file(framework, fit, tmp_path, monkeypatch):
+    from ignite.handlers.wandb_logger import WandBLogger
+
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    rows = CSVLogger(tmp_path / "csv")
+    with WandBLogger(project="p", mode="offline", dir=str(tmp_path)) as logger:
+        fit(framework, logger, rows, spec=lambda: cases.spec(hparams={"lr": 0.1}))
+    ((_, path),) = files(tmp_path)
+    expected = {}  # two rows of one step are one of W&B
+    with rows.path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            values = {name: float(value) for name, value in row.items() if value}
+            expected.setdefault(int(values.pop("step")), {}).update(values)
+    found = history(path)
+    assert [int(row["_step"]) for row in found] == list(expected)
+    for row, values in zip(found, expected.values(), strict=True):
+        assert {name: float(value) for name, value in row.items() if not name.startswith("_")} == values
+    config = {one.key: one.value_json for record in records(path) for one in record.config.update}
+    assert config["lr"] == "0.1"
 
 
 def test_missing_package_is_named(monkeypatch):

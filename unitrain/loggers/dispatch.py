@@ -46,7 +46,7 @@ class Tracking(Callback):
 
     def reset_state(self) -> None:
         """Forget the runs before."""
-        self._begun = False
+        self._begun = self._told = False
         self._rows = 0
         self._step = 0
         self._states: Mapping[str, Any] = {}
@@ -57,7 +57,7 @@ class Tracking(Callback):
 
         Args:
             hub: Where the run is.
-            hparams: The spec's.
+            hparams: The spec's, told once a run; None of a prediction, which by itself is no run to be tracked.
         """
         self._hub = hub
         hub.trackers = self if self._outlets else None
@@ -65,9 +65,9 @@ class Tracking(Callback):
             outlet.open()
             if not self._begun:
                 outlet.begin(self._rows, self._states.get(name))
-                if hparams:
-                    outlet.send("log_hyperparams", dict(hparams))
-        self._begun = True
+            if hparams and not self._told:
+                outlet.send("log_hyperparams", dict(hparams))
+        self._begun, self._told = True, self._told or bool(hparams)
         status = "failed"
         try:
             yield
