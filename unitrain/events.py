@@ -8,24 +8,25 @@ before it starts, Lightning sums steps over optimizers; here there is one meanin
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from unitrain.errors import SpecError, refuse_unknown
+from unitrain.filters import fits, predicate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from torch import Tensor
 
     from unitrain.context import RunContext
+    from unitrain.filters import EventFilter
     from unitrain.loggers.dispatch import Tracking
 
 _FILTERS = ("every", "once", "before", "after", "event_filter")
 
-EventFilter: TypeAlias = "Callable[[RunContext, int], bool]"
 Handler: TypeAlias = "Callable[[RunContext], object] | Callable[[], object]"
 
 
@@ -83,7 +84,7 @@ class Event(StrEnum):
             SpecError: If nothing is given, a number is below 1, or exclusive filters are mixed.
         """
         refuse_unknown(unknown, _FILTERS, f"Event.{self.name}()", SpecError)
-        return Trigger(self, _predicate(every, once, before, after, event_filter))
+        return Trigger(self, predicate(every, once, before, after, event_filter))
 
     def __or__(self, other: Event | Trigger | Triggers) -> Triggers:
         """Return the union of two events."""
@@ -125,84 +126,6 @@ class Triggers(tuple[Trigger, ...]):
 
     def __or__(self, other: Event | Trigger | Triggers) -> Triggers:
         return Triggers((*self, *Triggers.of(other)))
-
-
-def _predicate(
-    every: int | None,
-    once: int | Sequence[int] | None,
-    before: int | None,
-    after: int | None,
-    event_filter: EventFilter | None,
-) -> EventFilter:
-    ranged = not (every is None and before is None and after is None)
-    if (event_filter is not None) + (once is not None) + ranged != 1:
-        raise SpecError(
-            "An event filter takes one of event_filter=, once=, or every=/before=/after= together;"
-            f" got {_given(every=every, once=once, before=before, after=after, event_filter=event_filter)}.",
-            hint="Event.EPOCH_END(every=2, after=4)",
-        )
-    if event_filter is not None:
-        if not callable(event_filter) or not _fits(event_filter, None, 1):
-            raise SpecError(
-                f"event_filter must be callable as (run, count) -> bool, got {event_filter!r}.",
-                hint="Event.BATCH_END(event_filter=lambda run, count: count % 10 == 0)",
-            )
-        return event_filter
-    if once is not None:
-        return _Once(frozenset(_counts("once", once)))
-    (step,) = _counts("every", 1 if every is None else every)
-    if before is None and after is None:
-        return _Every(step)
-    (low,) = _counts("after", 0 if after is None else after, least=0)
-    (high,) = _counts("before", _NEVER if before is None else before, least=0)
-    return _Within(low, high, step)
-
-
-_NEVER = 2**62
-
-
-# These are classes since a trigger is sent to other processes, and a local function cannot be.
-
-
-@dataclass(frozen=True)
-class _Once:
-    wanted: frozenset[int]
-
-    def __call__(self, _: RunContext, count: int) -> bool:
-        return count in self.wanted
-
-
-@dataclass(frozen=True)
-class _Every:
-    step: int
-
-    def __call__(self, _: RunContext, count: int) -> bool:
-        return count % self.step == 0
-
-
-@dataclass(frozen=True)
-class _Within:
-    """As in Ignite, a range starts with its first occurrence: every=2, after=4 means 5, 7, 9, ..."""
-
-    low: int
-    high: int
-    step: int
-
-    def __call__(self, _: RunContext, count: int) -> bool:
-        return self.low < count < self.high and (count - self.low - 1) % self.step == 0
-
-
-def _counts(name: str, value: int | Sequence[int], least: int = 1) -> tuple[int, ...]:
-    values = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
-    if not values or any(not isinstance(n, int) or isinstance(n, bool) or n < least for n in values):
-        raise SpecError(
-            f"{name} must be an integer of at least {least}, got {value!r}.", hint="occurrences count from 1."
-        )
-    return values
-
-
-def _given(**arguments: Any) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in arguments.items() if value is not None) or "nothing"
 
 
 @dataclass(slots=True)
@@ -262,14 +185,14 @@ class EventHub:
         self._deciders: tuple[Listener, ...] = ()
         self.begin()
 
-    def begin(self) -> None:
+    def begin(self, epoch_length: int | None = None, *, validates: bool = False) -> None:
         """Start a new run: fresh counters, the same handlers."""
         self.state = RunState()
         self.context: RunContext | None = None
         self.epoch_metrics: dict[str, float] = {}
         self.stop_reason: str | None = None
-        self.epoch_length: int | None = None
-        self.validates = False
+        self.epoch_length = epoch_length
+        self.validates = validates
         self.gauges: dict[str, Callable[[], float]] = {}
         self.trackers: Tracking | None = None
         self.saves: list[Path] = []
@@ -396,24 +319,14 @@ def _bind(handler: Handler) -> Callable[[RunContext], object]:
             f"an event handler must be a plain function, got {handler!r}.", hint="def handler(run): ...; not async."
         )
     # Defaults count as no argument: in `lambda name=name: ...` they are bound values, not a place for the run.
-    if _fits(handler) and not _takes_any(handler):
+    if fits(handler) and not _takes_any(handler):
         return lambda _: handler()  # type: ignore[call-arg]
-    if _fits(handler, None):
+    if fits(handler, None):
         return handler  # type: ignore[return-value]
     raise SpecError(
         f"the event handler {handler!r} must take the run, or nothing; its signature is {inspect.signature(handler)}.",
         hint="bind further arguments with functools.partial.",
     )
-
-
-def _fits(function: Callable[..., Any], *args: object) -> bool:
-    try:
-        inspect.signature(function).bind(*args)
-    except TypeError:
-        return False
-    except ValueError:  # some builtins have no signature
-        return bool(args)
-    return True
 
 
 def _takes_any(function: Callable[..., Any]) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,9 +11,9 @@ from torch import nn
 
 from unitrain.callbacks import Decider, GradientAccumulationSchedule
 from unitrain.data import make_source, opened, placement
+from unitrain.distributed.batchnorm import synchronized
 from unitrain.distributed.refusals import require_together
 from unitrain.distributed.shards import shard
-from unitrain.distributed.team import ALONE
 from unitrain.errors import ConfigError, DataError, SpecError, did_you_mean
 from unitrain.features import refuse, require_spec
 from unitrain.limits import ValidationRule
@@ -34,17 +35,29 @@ if TYPE_CHECKING:
     from unitrain.spec import TrainSpec
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a process runs, and with whom.
+
+    Attributes:
+        device: Where its tensors are.
+        team: The processes that run together.
+    """
+
+    device: torch.device
+    team: Team
+
+
 @contextmanager
 def fit_job(
     adapter: Adapter,
     config: TrainerConfig,
     hub: EventHub,
+    place: Place,
     *,
     spec: TrainSpec,
     data: tuple[Any, Any],
-    device: torch.device,
     callbacks: Mapping[str, Callback],
-    team: Team = ALONE,
 ) -> Iterator[FitJob]:
     """Yield the checked job of a fit, with its data open.
 
@@ -52,62 +65,66 @@ def fit_job(
         adapter: Who is to run it.
         config: How to train.
         hub: Whose events to fire.
+        place: Where to run, and with whom.
         spec: What to train.
         data: The training and validation data as given.
-        device: Where to run.
         callbacks: By the name under which a checkpoint keeps their state.
-        team: The processes that train together.
 
     Raises:
         UnitrainError: If anything about it cannot be trained.
     """
     spec.require_fit()
-    train, val = data
-    order = _order_seed(config, team)
-    with opened(_given(train, "train"), ("train", "val")) as loaders:
-        place = placement(device, train)
-        part = shard(_given(loaders["train"], "train"), "train", team, order)
-        train_source = make_source(part, "train", config, place)
-        val_loader = shard(val if val is not None else loaders["val"], "val", team, order)
-        val_source = None if val_loader is None else make_source(val_loader, "val", config, place, required=False)
-        if val_source is not None:
+    with opened(_given(data[0], "train"), ("train", "val")) as loaders:
+        train, val = _sources(config, place, data, loaders)
+        if val is not None:
             spec.require_evaluation()
-            ValidationRule(config, train_source.length)
-        _place(spec, device)
-        convert_model(spec.model, config.precision)
-        team.share(spec.model.state_dict().values())
+            ValidationRule(config, train.length)
+        _prepare(spec, config, place)
         optimizers = build_optimizers(spec)
-        _check_closures(adapter, config, spec, closure=any(map(needs_closure, optimizers.values())))
-        if team.size > 1:
-            require_together(config, device, callbacks.values(), closure=any(map(needs_closure, optimizers.values())))
+        closure = any(map(needs_closure, optimizers.values()))
+        _check_closures(adapter, config, spec, closure=closure)
+        if place.team.size > 1:
+            require_together(config, place.device, callbacks.values(), closure=closure)
         schedules = build_schedules(spec, optimizers)
         rules = [schedule.rule for schedule in schedules]
-        require_monitors(spec, config, rules, validates=val_source is not None, watched=_may_log(hub))
-        with _workers_ended(train_source, val_source):
+        require_monitors(spec, config, rules, validates=val is not None, watched=_may_log(hub))
+        together = synchronized if config.sync_batchnorm and place.team.size > 1 else nullcontext
+        with _workers_ended(train, val), together(spec.model):
             yield FitJob(
                 spec=spec,
                 config=config,
                 hub=hub,
-                train=train_source,
-                val=val_source,
+                train=train,
+                val=val,
                 optimizers=optimizers,
                 schedules=schedules,
-                device=device,
+                device=place.device,
                 callbacks=callbacks,
-                team=team,
+                team=place.team,
             )
+
+
+def _sources(
+    config: TrainerConfig, place: Place, data: tuple[Any, Any], loaders: Mapping[str, Any]
+) -> tuple[DataSource, DataSource | None]:
+    """Return this process's part of the training and of the validation data."""
+    seed, move = _order_seed(config, place.team), placement(place.device, data[0])
+    part = shard(_given(loaders["train"], "train"), "train", place.team, seed)
+    train = make_source(part, "train", config, move)
+    rest = shard(data[1] if data[1] is not None else loaders["val"], "val", place.team, seed)
+    return train, None if rest is None else make_source(rest, "val", config, move, required=False)
+
+
+def _prepare(spec: TrainSpec, config: TrainerConfig, place: Place) -> None:
+    """Bring the model to its device and precision, and to the weights of rank 0."""
+    _place(spec, place.device)
+    convert_model(spec.model, config.precision)
+    place.team.share(spec.model.state_dict().values())
 
 
 @contextmanager
 def eval_job(
-    config: TrainerConfig,
-    hub: EventHub,
-    *,
-    spec: TrainSpec,
-    data: Any,
-    stage: Stage,
-    device: torch.device,
-    team: Team = ALONE,
+    config: TrainerConfig, hub: EventHub, place: Place, *, spec: TrainSpec, data: Any, stage: Stage
 ) -> Iterator[EvalJob]:
     """Yield the checked job of an evaluation or a prediction, with its data open; the arguments are as in ``fit_job``.
 
@@ -117,13 +134,12 @@ def eval_job(
     if stage is not Stage.PREDICT:
         spec.require_evaluation()
     with opened(_given(data, stage.value), (stage.value,)) as loaders:
-        part = shard(_given(loaders[stage.value], stage.value), stage.value, team, _order_seed(config, team))
-        source = make_source(part, stage.value, config, placement(device, data))
-        _place(spec, device)
-        convert_model(spec.model, config.precision)
-        team.share(spec.model.state_dict().values())
+        name, team = stage.value, place.team
+        part = shard(_given(loaders[name], name), name, team, _order_seed(config, team))
+        source = make_source(part, name, config, placement(place.device, data))
+        _prepare(spec, config, place)
         with _workers_ended(source):
-            yield EvalJob(spec=spec, config=config, hub=hub, data=source, stage=stage, device=device, team=team)
+            yield EvalJob(spec=spec, config=config, hub=hub, data=source, stage=stage, device=place.device, team=team)
 
 
 def _order_seed(config: TrainerConfig, team: Team) -> int:

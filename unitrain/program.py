@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import torch
-    from torch import Tensor, nn
+    from torch import Tensor
     from torch.optim import Optimizer
 
     from unitrain.data import DataSource
@@ -116,6 +116,7 @@ class FitProgram(Program):
         self._validate_when = None if job.val is None else ValidationRule(job.config, job.train.length)
         self._index = 0 if resume is None else resume.in_epoch
         self._epochs_done = 0 if resume is None else resume.epochs_done
+        self._together = job.team.size > 1
         self._was_last = False
         self._cut: dict[str, Any] | None = None
 
@@ -184,7 +185,8 @@ class FitProgram(Program):
         self._index += 1
         self._stop.after_batch()
         self.hub.fire(Event.BATCH_END)
-        self._stop.agree()
+        if self._together:
+            self._stop.agree()
         self.weight = None
 
     @property
@@ -380,21 +382,3 @@ class EvalProgram(Program):
         self.context = context
         self.meter = StageMeter(job.stage.value, {})
         self.evaluation = Evaluation(self, job.data, job.stage, job.device)
-
-
-class ModuleModes:
-    """The train or eval mode of each part of a model, to be put back after an evaluation.
-
-    Args:
-        model: The model to put into eval mode.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self._training = [module for module in model.modules() if module.training]
-        self._model = model
-        model.eval()
-
-    def restore(self) -> None:
-        """Put each part back into the mode that it had."""
-        for module in self._training:
-            module.training = True

@@ -19,7 +19,7 @@ from unitrain.errors import ConfigError, SpecError, refuse_unknown
 from unitrain.events import EventHub
 from unitrain.explain import explain
 from unitrain.features import refuse, require_config, sorted_callbacks
-from unitrain.jobs import check_native_names, eval_job, fit_job
+from unitrain.jobs import Place, check_native_names, eval_job, fit_job
 from unitrain.loggers.dispatch import Tracking
 from unitrain.protocol import Feature, Stage
 from unitrain.registry import find_adapter, find_trackers
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from unitrain.context import RunContext
-    from unitrain.distributed.team import Team
     from unitrain.events import Event, Handler, RunState, Trigger, Triggers
     from unitrain.explain import Explanation
     from unitrain.protocol import Adapter, EvalJob, Run
@@ -117,22 +116,11 @@ class UnifiedTrainer:
             result, self._optimizers = self._elsewhere.fit(callbacks, spec=spec, **given)
             return result
         with (
-            self._team() as (device, team),
-            self._running(spec, train_dataloaders, team) as run,
-            fit_job(
-                self._adapter,
-                self.config,
-                self._hub,
-                spec=spec,
-                data=data,
-                device=device,
-                callbacks=callbacks,
-                team=team,
-            ) as job,
+            self._placed() as place,
+            self._running(spec, train_dataloaders, place) as run,
+            fit_job(self._adapter, self.config, self._hub, place, spec=spec, data=data, callbacks=callbacks) as job,
         ):
-            self._hub.begin()
-            self._hub.epoch_length = job.train.length
-            self._hub.validates = job.val is not None
+            self._hub.begin(job.train.length, validates=job.val is not None)
             for callback in callbacks.values():
                 callback.reset_state()
             self._optimizers = job.optimizers
@@ -190,8 +178,8 @@ class UnifiedTrainer:
 
     def create_trainer(self) -> Any:
         """Build and return the real ``Trainer`` or ``Engine`` without running it; the next run uses it."""
-        with self._team() as (_, together):
-            self._next = self._build((), together)
+        with self._placed() as place:
+            self._next = self._build((), place)
         return self._next.native
 
     # --- watching -----------------------------------------------------------------------------------------------------
@@ -311,9 +299,9 @@ class UnifiedTrainer:
         before = self._hub.context
         with (
             preserved_rng(),
-            self._team() as (device, team),
-            self._running(spec, data, team) as run,
-            eval_job(self.config, self._hub, spec=spec, data=data, stage=stage, device=device, team=team) as job,
+            self._placed() as place,
+            self._running(spec, data, place) as run,
+            eval_job(self.config, self._hub, place, spec=spec, data=data, stage=stage) as job,
         ):
             if ckpt_path is not None:
                 load_model(self._checkpoint(ckpt_path, spec), spec.model)
@@ -321,7 +309,7 @@ class UnifiedTrainer:
             self._hub.context = before  # what is saved afterwards is the fit
 
     @contextmanager
-    def _running(self, spec: TrainSpec, data: Any, together: Team) -> Iterator[Run]:
+    def _running(self, spec: TrainSpec, data: Any, place: Place) -> Iterator[Run]:
         """Set the stage for one run: callbacks listening, switches set, seed sown; any error announced once.
 
         Raises:
@@ -338,7 +326,7 @@ class UnifiedTrainer:
             modes = [(module, module.training) for module in spec.model.modules()]
             self._spec = spec
             own, native = sorted_callbacks(self._adapter, spec.callbacks)
-            self._last = run = self._take(native, together)
+            self._last = run = self._take(native, place)
             stack.enter_context(getattr(run, "serving", nullcontext)(data))  # a datamodule may see its Trainer
             self._hub.context = None
             self._hub.epoch_metrics = {}
@@ -347,7 +335,7 @@ class UnifiedTrainer:
             stack.enter_context(torch_switches(self.config))
             stack.enter_context(compiled(spec.model, self.config))
             if self.config.seed is not None:
-                seed_everything(self.config.seed + together.rank)
+                seed_everything(self.config.seed + self.rank)
             try:
                 yield run
             except BaseException as error:
@@ -360,7 +348,7 @@ class UnifiedTrainer:
         given = any(isinstance(callback, ProgressBar) for callback in (*spec.callbacks, *self._own))
         return self.config.enable_progress_bar and not given and not self.rank
 
-    def _take(self, native: Sequence[Any], together: Team) -> Run:
+    def _take(self, native: Sequence[Any], place: Place) -> Run:
         """Return the run that create_trainer() built, or a new one."""
         run, self._next = self._next, None
         if run is not None and native:
@@ -369,18 +357,17 @@ class UnifiedTrainer:
                 f" {', '.join(type(callback).__name__ for callback in native)}.",
                 hint="give them to UnifiedTrainer(callbacks=[...]).",
             )
-        return run or self._build(native, together)
+        return run or self._build(native, place)
 
-    def _build(self, native: Sequence[Any], together: Team) -> Run:
-        device = choose_device(self.config, 0 if self._world is None else self._world.local_rank)
-        return self._adapter.build(self.config, device, (*native, *self._native_callbacks), together)
+    def _build(self, native: Sequence[Any], place: Place) -> Run:
+        return self._adapter.build(self.config, place.device, (*native, *self._native_callbacks), place.team)
 
     @contextmanager
-    def _team(self) -> Iterator[tuple[torch.device, Team]]:
+    def _placed(self) -> Iterator[Place]:
         """Yield the device of this process and the processes that it runs with."""
         device = choose_device(self.config, 0 if self._world is None else self._world.local_rank)
         with team(self._world, device, self.config.plan) as together:
-            yield device, together
+            yield Place(device, together)
 
     @property
     def rank(self) -> int:

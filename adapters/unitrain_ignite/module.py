@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from unitrain.program import ModuleModes
+from unitrain.modes import ModuleModes
 from unitrain_ignite._compat import Engine, Events, quietly
 
 if TYPE_CHECKING:

@@ -13,6 +13,8 @@ _EVALUATOR = (
 )
 _STOP = "unitrain.limits: Engine.terminate() skips EPOCH_COMPLETED, so the epoch is ended first"
 _TRACK = "unitrain.loggers.dispatch: Ignite's loggers count iterations, and name nothing"
+_TEAM = "unitrain.distributed: one process group, joined before the backend is built"
+_STRATEGY = "unitrain.distributed.replica: torch's DistributedDataParallel around the forward pass of the shared step"
 _SWITCH = "unitrain.environment: a switch of torch, set around the run"
 
 OPTIONS: Final[dict[str, Translation]] = {
@@ -22,7 +24,10 @@ OPTIONS: Final[dict[str, Translation]] = {
     "min_steps": Translation(shared=_STOP),
     "max_time": Translation(shared=_STOP),
     "accelerator": Translation(shared="torch: the model and the batches are moved there"),
-    "devices": Translation(shared="torch: the model and the batches are moved there"),
+    "devices": Translation(shared="torch: the model and the batches are moved there, in one process a device"),
+    "num_nodes": Translation(shared=_TEAM),
+    "strategy": Translation(shared=_STRATEGY),
+    "sync_batchnorm": Translation(shared="unitrain.distributed.batchnorm: torch's SyncBatchNorm during the fit"),
     "compile": Translation(
         shared="unitrain.environment: torch.compile of the model's call during the run; no name changes"
     ),

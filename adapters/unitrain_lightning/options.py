@@ -13,6 +13,8 @@ _VALIDATION = "unitrain.limits: the same rule on both backends, also in an epoch
 _STOP = "unitrain.limits, by trainer.should_stop: Lightning's global_step sums over optimizers"
 _TRACK = "unitrain.loggers.dispatch: Lightning logs another step, each batch anew"
 _FOR_CALLBACKS = f"{_TRACK}; its own callbacks reach the same trackers"
+_TEAM = "unitrain.distributed: one process group, joined before the backend is built"
+_STRATEGY = "unitrain.distributed.replica: torch's DistributedDataParallel around the forward pass of the shared step"
 _SWITCH = "unitrain.environment: a switch of torch, set around the run"
 
 OPTIONS: Final[dict[str, Translation]] = {
@@ -23,6 +25,9 @@ OPTIONS: Final[dict[str, Translation]] = {
     "max_time": Translation(shared=_STOP),
     "accelerator": Translation("Trainer(accelerator=)"),
     "devices": Translation("Trainer(devices=)"),
+    "num_nodes": Translation("Trainer(num_nodes=)", _TEAM),
+    "strategy": Translation("Trainer(strategy=DDPStrategy)", _STRATEGY),
+    "sync_batchnorm": Translation(shared="unitrain.distributed.batchnorm: torch's SyncBatchNorm during the fit"),
     "compile": Translation(
         shared="unitrain.environment: torch.compile of the model's call during the run; no name changes"
     ),

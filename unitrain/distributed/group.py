@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import os
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -84,12 +86,11 @@ def team(world: World | None, device: torch.device, strategy: Strategy) -> Itera
     watch = _join(world, device, strategy)
     with watch.one_run():
         try:
-            yield Processes(world)
+            yield Processes(world, watch)
         except BaseException as error:
-            cause = watch.explain() if _lost_others(error) else None
-            if cause is not None:
-                raise cause from error
-            watch.report(error)
+            known = watch.failed(error)
+            if known is not error:
+                raise known from error
             raise
 
 
@@ -118,21 +119,23 @@ def _join(world: World, device: torch.device, strategy: Strategy) -> Watch:
 def _watch(world: World, strategy: Strategy) -> Watch:
     """Start to watch the others, over a connection of its own: the group's may be busy for a whole training step."""
     store: Any = dist.distributed_c10d._get_default_store()  # noqa: SLF001 - there is no public way to it
-    watch = Watch(store.clone(), world.rank, world.size, strategy.watchdog)
+    launched = "TORCHELASTIC_RUN_ID" in os.environ
+    host = None if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True) else 0
+    watch = Watch(store.clone(), world.rank, world.size, strategy.watchdog, host=host, launched=launched)
     watch.start()
     return watch
 
 
+_PARTING = 10
+"""Seconds that a process whose run has failed has for its last exchanges."""
+
+
 def _leave() -> None:
-    if _joined.watch is not None:
-        _joined.watch.stop()
+    watch = _joined.watch
+    if watch is not None:
+        watch.stop()
+    if watch is not None and watch.broken:
+        # what was begun with a process that is stopped is waited for in C++, when torch's objects are taken apart
+        faulthandler.dump_traceback_later(_PARTING, exit=True, file=Path(os.devnull).open("w"))  # noqa: SIM115
     if dist.is_initialized():
         dist.destroy_process_group()
-
-
-_SIGNS = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting", "Broken pipe", "NCCL", "gloo")
-
-
-def _lost_others(error: BaseException) -> bool:
-    """Return whether ``error`` may be that of an exchange that another process broke off."""
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)

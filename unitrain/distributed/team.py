@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from unitrain.distributed.watch import Watch
     from unitrain.distributed.world import World
 
 Reduction: TypeAlias = Literal["mean", "sum", "max", "min"]
@@ -32,6 +33,10 @@ class Team:
     rank = 0
     size = 1
     world: World | None = None
+
+    def failed(self, error: BaseException) -> BaseException:
+        """Tell the others of ``error``, and return the error to raise for it: the one that says whose fault it was."""
+        return error
 
     def gather(self, value: Any) -> list[Any]:
         """Return the ``value`` of each process, in the order of ranks; it travels pickled."""
@@ -98,12 +103,18 @@ class Processes(Team):
 
     Args:
         world: The place of this process.
+        watch: Knows what ended the others.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, watch: Watch) -> None:
         self.rank = world.rank
         self.size = world.size
         self.world = world
+        self._watch = watch
+
+    def failed(self, error: BaseException) -> BaseException:
+        """Tell the others of ``error``, and return the error to raise for it: the one that says whose fault it was."""
+        return self._watch.failed(error)
 
     def gather(self, value: Any) -> list[Any]:
         """Return the ``value`` of each process, in the order of ranks."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import threading
 import time
-import traceback
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from unitrain.distributed.failure import Failure, end_process
+from unitrain.distributed.notes import INTERVAL, Notes
 from unitrain.errors import DistributedError
 
 if TYPE_CHECKING:
@@ -20,77 +18,63 @@ if TYPE_CHECKING:
 
     from torch.distributed.distributed_c10d import Store
 
-_INTERVAL = 1.0
-"""Seconds between two signs of life."""
+_LOOK = 0.25
+"""Seconds between two looks at what is known of the others."""
 
-_GRACE = 5.0
-"""Seconds that a process waits for another to say why it broke off; then it is taken to have died without a word."""
+_NOTICE = 8.0
+"""Seconds that a process has to notice by itself that another has failed, before it is ended."""
 
-EXIT = 70
-"""The status of a process that the watchdog ended."""
+_HASTE = 1.0
+"""The same after a silence, which has lasted long enough already."""
 
+_CLEARING = 60.0
+"""The same for a process that has noticed, and is calling handlers and closing files."""
 
-@dataclass(frozen=True)
-class Failure:
-    """The first error of a run.
+_SHORT_SILENCE = 3.0
+"""Seconds without a sign of life after which the silent one is who broke off an exchange."""
 
-    Attributes:
-        rank: Whose it was.
-        kind: The class of the exception.
-        message: What it said.
-        trace: Its traceback, as Python prints it.
-    """
-
-    rank: int
-    kind: str
-    message: str
-    trace: str
-
-    @classmethod
-    def of(cls, rank: int, error: BaseException) -> Failure:
-        """Return the failure that ``error`` is."""
-        return cls(rank, type(error).__name__, str(error), "".join(traceback.format_exception(error)))
-
-    def error(self) -> DistributedError:
-        """Return the error for all that did not fail themselves."""
-        return DistributedError(f"rank {self.rank} failed with {self.kind}; the others stopped.\n\n{self.trace}")
+_SEARCH = 10.0
+"""Seconds that a process searches for the reason why another broke off."""
 
 
 class Watch:
-    """A thread that tells the others that this process is alive, and looks after them.
+    """Tells the others that this process is alive, and looks after them.
 
     A process whose neighbour has failed or fallen silent is given time to notice by itself, as its exchanges break
     off; one that hangs on is ended with a line that says why, since nothing else reaches a thread that waits in C++.
 
     Args:
-        store: Where the processes leave notes for each other; used by no other thread.
+        store: Where the processes leave notes for each other; used by nobody else.
         rank: The number of this process.
         size: How many there are.
         patience: How long one may be silent.
+        host: The rank of the process in which the store is; None if a launcher keeps it.
+        launched: Whether the parent of this process is a launcher, without which it must not go on.
     """
 
-    def __init__(self, store: Store, rank: int, size: int, patience: timedelta) -> None:
-        self._store = store
+    def __init__(
+        self, store: Store, rank: int, size: int, patience: timedelta, *, host: int | None, launched: bool
+    ) -> None:
+        self._notes = Notes(store, rank, size, patience)
         self._rank = rank
-        self._size = size
         self._patience = patience.total_seconds()
-        self._lock = threading.Lock()
-        self._seen = dict.fromkeys(range(size), ("", time.monotonic()))
-        self._beat = 0
-        self._runs = 0
-        self._within = False
+        self._host = host
+        self._parent = os.getppid() if launched else None
+        self._within = self._noticed = False
+        self.broken = False
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="unitrain-watch", daemon=True)
+        self._thread = threading.Thread(target=self._judge, name="unitrain-watch", daemon=True)
 
     def start(self) -> None:
         """Start to watch."""
-        self._send()
+        self._notes.start()
         self._thread.start()
 
     @contextmanager
     def one_run(self) -> Iterator[None]:
         """Watch over one run; between runs a process waits for nobody. All count their runs alike."""
-        self._runs += 1
+        self._notes.run += 1
+        self._noticed = False
         self._within = True
         try:
             yield
@@ -98,101 +82,75 @@ class Watch:
             self._within = False
 
     def stop(self) -> None:
-        """End; a process that has ended well is not missed."""
+        """End; a process that has ended as it should is not missed."""
         self._over.set()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(timeout=2 * _INTERVAL)
-        self._tell(_key(self._rank), _GONE)
+        self._notes.close()
+        if self._host == self._rank:
+            time.sleep(2 * INTERVAL)  # the notes are here: let the others read them
 
-    def report(self, error: BaseException) -> None:
-        """Tell the others of an error, unless another was first."""
-        text = json.dumps(asdict(Failure.of(self._rank, error)))
-        with self._lock:
-            try:
-                self._store.compare_set(self._failure_key, "", text)
-            except (RuntimeError, OSError):
-                return  # who holds the notes is gone; the others notice that
+    def failed(self, error: BaseException) -> BaseException:
+        """Return the error to raise for ``error``: if it only says that the others are gone, the one that says why.
 
-    def explain(self) -> DistributedError | None:
-        """Return why this process lost the others: another's error, or its silence; None if nothing is known."""
-        end = time.monotonic() + _GRACE
+        The others are told.
+        """
+        self._noticed = self.broken = True
+        if self._notes.failure is None or _lost_others(error):
+            error = (self._explain() if _lost_others(error) else None) or error
+            self._notes.report(Failure.of(self._rank, error))
+        return error
+
+    def _explain(self) -> DistributedError | None:
+        """Return why this process lost the others; None if nothing is known, or it was its own error."""
+        end = time.monotonic() + _SEARCH
         while time.monotonic() < end:
-            failure = self._failure()
-            if failure is not None:
-                return None if failure.rank == self._rank else failure.error()
+            failure = self._notes.failure
+            found = self._absence(_SHORT_SILENCE) if failure is None else failure.error()
+            if found is not None:
+                return None if failure is not None and failure.rank == self._rank else found
             time.sleep(0.1)
-        silent = self._silent(_GRACE)
-        return None if silent is None else _silence(silent)
+        return None
 
-    def _run(self) -> None:
-        while not self._over.wait(_INTERVAL):
-            self._send()
-            run, found = self._runs, self._trouble()
-            if found is None or self._over.wait(2 * _GRACE):
-                continue
-            if self._within and self._runs == run:
-                end_process(found)
+    def _judge(self) -> None:
+        since, run = 0.0, 0
+        while not self._over.wait(_LOOK):
+            found, now = self._trouble(), time.monotonic()
+            if found is None or run != self._notes.run:
+                since, run = now, self._notes.run
+            elif self._within and now - since > (_CLEARING if self._noticed else found[1]):
+                end_process(found[0])
 
-    def _trouble(self) -> DistributedError | None:
-        """Return what is wrong with another process that this one may be waiting for."""
+    def _trouble(self) -> tuple[DistributedError, float] | None:
+        """Return what is wrong with those whom this process may be waiting for, and how long it may go on."""
         if not self._within:
             return None
-        failure = self._failure()
+        failure = self._notes.failure
         if failure is not None:
-            return None if failure.rank == self._rank else failure.error()
-        silent = self._silent(self._patience)
-        return None if silent is None else _silence(silent)
+            return None if failure.rank == self._rank else (failure.error(), _NOTICE)
+        absent = self._absence(self._patience)
+        return None if absent is None else (absent, _HASTE if self._notes.left() is None else _NOTICE)
 
-    @property
-    def _failure_key(self) -> str:
-        return f"unitrain/failure/{self._runs}"
-
-    def _send(self) -> None:
-        self._beat += 1
-        self._tell(_key(self._rank), str(self._beat))
-        self._look()
-
-    def _tell(self, key: str, text: str) -> None:
-        with self._lock:
-            try:
-                self._store.set(key, text)
-            except (RuntimeError, OSError):
-                return
-
-    def _look(self) -> None:
-        """Note what the others have said last, and when it was new; who cannot be asked says nothing new."""
-        keys = [_key(rank) for rank in range(self._size)]
-        with self._lock:
-            try:
-                said = [self._store.get(key).decode() if self._store.check([key]) else "" for key in keys]
-            except (RuntimeError, OSError):
-                return
-        for rank, text in enumerate(said):
-            if text != self._seen[rank][0]:
-                self._seen[rank] = text, time.monotonic()
-
-    def _silent(self, patience: float) -> int | None:
-        """Return who has said nothing for ``patience`` seconds, or None."""
-        others = [rank for rank in range(self._size) if rank != self._rank and self._seen[rank][0] != _GONE]
-        now = time.monotonic()
-        oldest = min(others, key=lambda rank: self._seen[rank][1], default=None)
-        return oldest if oldest is not None and now - self._seen[oldest][1] > patience else None
-
-    def _failure(self) -> Failure | None:
-        with self._lock:
-            try:
-                key = self._failure_key
-                text = self._store.get(key).decode() if self._store.check([key]) else ""
-            except (RuntimeError, OSError):
-                return None
-        return Failure(**json.loads(text)) if text else None
+    def _absence(self, patience: float) -> DistributedError | None:
+        """Return who is missing."""
+        notes = self._notes
+        left, silent = notes.left(), notes.silent(patience)
+        if left is not None:
+            return _left(left, self._rank)
+        if silent is not None:
+            return _silence(silent)
+        if self._parent is not None and os.getppid() != self._parent:
+            return _orphaned(self._rank)
+        host_left = self._host is not None and notes.has_left(self._host)
+        if time.monotonic() - notes.reached > patience and not host_left:
+            return _unreachable(self._rank, self._host)
+        return None
 
 
-_GONE = "gone"
+_SIGNS = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting", "Broken pipe", "NCCL", "gloo")
 
 
-def _key(rank: int) -> str:
-    return f"unitrain/alive/{rank}"
+def _lost_others(error: BaseException) -> bool:
+    """Return whether ``error`` may be that of an exchange that another process broke off."""
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 
 def _silence(rank: int) -> DistributedError:
@@ -202,8 +160,23 @@ def _silence(rank: int) -> DistributedError:
     )
 
 
-def end_process(error: DistributedError) -> None:
-    """End this process at once: its main thread waits in C++ for one that will never answer."""
-    sys.stderr.write(f"unitrain: {error}\n")
-    sys.stderr.flush()
-    os._exit(EXIT)
+def _left(rank: int, own: int) -> DistributedError:
+    return DistributedError(
+        f"rank {rank} has ended without taking part in the run that rank {own} is in.",
+        hint="each process must make the same calls of fit, validate, test and predict, in the same order.",
+    )
+
+
+def _orphaned(rank: int) -> DistributedError:
+    return DistributedError(
+        f"the launcher of rank {rank} is gone; nobody would end this process.", hint="look into the launcher's log."
+    )
+
+
+def _unreachable(rank: int, host: int | None) -> DistributedError:
+    where = "the launcher of the first host" if host is None else f"rank {host}"
+    return DistributedError(
+        f"rank {rank} has lost {where}, which keeps what the processes tell each other: it or its host was killed or"
+        f" stopped, or the network of either is gone.",
+        hint="look into its log and its host's; DDP(watchdog=...) says how long to wait for a sign.",
+    )

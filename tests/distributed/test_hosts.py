@@ -1,0 +1,55 @@
+"""Two hosts, made of network namespaces, train what two processes of one host train, bit for bit."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from tests.distributed.launching import FRAMEWORKS, TRAIN, assert_same, finish, on_one_host, reached, two_hosts
+
+
+@pytest.fixture(scope="module")
+def hosts():
+    with two_hosts() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """What two processes on one host reach."""
+    folder = tmp_path_factory.mktemp("one")
+    on_one_host(folder, ",".join(FRAMEWORKS), 2, 1)
+    return folder
+
+
+def meet(hosts, how):
+    """Return how torchrun is told on each host where to meet."""
+    first = hosts[0].address
+    if how == "c10d":
+        return [["--rdzv-backend=c10d", f"--rdzv-endpoint={first}:29411", "--rdzv-id=two"]] * 2
+    return [[f"--node-rank={rank}", f"--master-addr={first}", "--master-port=29412"] for rank in range(2)]
+
+
+@pytest.mark.parametrize("how", ["c10d", pytest.param("static", marks=pytest.mark.slow)])
+def test_two_hosts_reach_the_bits_of_one(how, hosts, expected, tmp_path):
+    arguments = ["--nproc-per-node=1", TRAIN, tmp_path, ",".join(FRAMEWORKS), 1, 2]
+    finish(*(host.torchrun(*told, *arguments) for host, told in zip(hosts, meet(hosts, how), strict=True)))
+    for framework in FRAMEWORKS:
+        networks = set()
+        for rank in range(2):
+            found = reached(tmp_path, framework, rank)
+            networks.add(found["network"])
+            assert_same(reached(expected, framework, rank), found)
+        assert len(networks) == 2  # they were hosts indeed
+    assert_same(reached(expected, "lightning"), reached(expected, "ignite"))
+
+
+def test_the_hosts_go_with_their_processes_though_the_test_fails():
+    with pytest.raises(ZeroDivisionError), two_hosts() as made:
+        sleeper = made[0].start("sleep", "600")
+        sleeper.stdout.close()
+        raise ZeroDivisionError
+    assert sleeper.wait(timeout=10) == -9
+    listed = subprocess.run(["ip", "netns", "list"], check=True, capture_output=True, text=True).stdout
+    assert not {host.name for host in made} & {line.split()[0] for line in listed.splitlines()}

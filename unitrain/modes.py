@@ -1,0 +1,26 @@
+"""Which parts of a model are in train mode."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class ModuleModes:
+    """The train or eval mode of each part of a model, to be put back after an evaluation.
+
+    Args:
+        model: The model to put into eval mode.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._training = [module for module in model.modules() if module.training]
+        self._model = model
+        model.eval()
+
+    def restore(self) -> None:
+        """Put each part back into the mode that it had."""
+        for module in self._training:
+            module.training = True
