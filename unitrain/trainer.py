@@ -339,9 +339,12 @@ class UnifiedTrainer:
             try:
                 yield run
             except BaseException as error:
-                announce(self._hub, error)
+                known = place.team.failed(error)
+                announce(self._hub, known)
                 for module, training in modes:
                     module.training = training
+                if known is not error:
+                    raise known from error
                 raise
 
     def _shows_progress(self, spec: TrainSpec) -> bool:

@@ -126,7 +126,7 @@ def _watch(world: World, strategy: Strategy) -> Watch:
     return watch
 
 
-_PARTING = 10
+_PARTING = 20
 """Seconds that a process whose run has failed has for its last exchanges."""
 
 

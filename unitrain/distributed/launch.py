@@ -18,12 +18,13 @@ import torch
 
 from unitrain import errors
 from unitrain.distributed import parcel
+from unitrain.distributed.failure import Failure, last_words
 from unitrain.distributed.group import wanted
-from unitrain.distributed.watch import Failure
 from unitrain.errors import ConfigError, DistributedError, UnitrainError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
     from unitrain.config import TrainerConfig
     from unitrain.distributed.parcel import Order
@@ -92,20 +93,29 @@ def _run(count: int, folder: Path, member: Member) -> None:
         try:
             elastic_launch(config, member)(str(folder))
         except ChildFailedError as error:
-            if len(interrupted) > 1:
+            failure = parcel.first_failure(folder)
+            if interrupted and (failure is None or failure.kind == KeyboardInterrupt.__name__):
                 raise KeyboardInterrupt from None
-            raise _why(folder, error) from None
+            raise _why(failure, error) from None
         except RuntimeError as error:
             raise _unguarded(error) from error
+        finally:
+            _end_the_rest(folder)
 
 
 _LAST_WORDS = 10
 """Seconds between SIGTERM and SIGKILL for processes whose neighbour has failed."""
 
 
-def _why(folder: Path, error: Any) -> UnitrainError:
+def _end_the_rest(folder: Path) -> None:
+    """End what the processes have left behind, as the workers of a loader whose process was killed."""
+    for group in parcel.signed(folder):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
+
+
+def _why(failure: Failure | None, error: Any) -> UnitrainError:
     """Return the error that says which process failed, and how."""
-    failure = parcel.first_failure(folder)
     if failure is None:
         rank, process = error.get_first_failure()
         ended = f"was ended by {process.signal_name()}" if process.exitcode < 0 else f"ended with {process.exitcode}"
@@ -133,26 +143,45 @@ def _unguarded(error: RuntimeError) -> Exception:
 
 @contextmanager
 def _handing_signals_on() -> Iterator[list[int]]:
-    """Hand Ctrl-C and SIGTERM on to the processes, and yield the list of those that came."""
+    """Hand Ctrl-C and SIGTERM on to the processes, and yield the list of the interrupts that came."""
     came: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield came
         return
+    others = multiprocessing.active_children()
 
-    def hand_on(number: int, _: object) -> None:
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        ours = [process for process in multiprocessing.active_children() if process not in others]
         if number == signal.SIGINT:
             came.append(number)
-        for process in multiprocessing.active_children():
+        if not ours:  # none has been started yet
+            _as_before(before[number], number, frame)
+        for process in ours:
             with suppress(ProcessLookupError):
-                os.kill(process.pid or 0, number)
+                os.kill(process.pid or 0, number if len(came) < _IMPATIENT else signal.SIGKILL)
 
-    ours = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, hand_on) for number in ours}
+    heard = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.getsignal(number) for number in heard}
     try:
+        for number in heard:
+            signal.signal(number, hand_on)
         yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+_IMPATIENT = 3
+"""The Ctrl-C that ends processes that do not hear it."""
+
+
+def _as_before(handler: Any, number: int, frame: FrameType | None) -> None:
+    """Do what a signal would have done without us."""
+    if callable(handler):
+        handler(number, frame)
+    else:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
 
 @contextmanager
@@ -164,6 +193,8 @@ def membership(name: str) -> Iterator[tuple[Path, Order]]:
     """
     folder, rank = Path(name), int(os.environ["RANK"])
     os.setpgid(0, 0)  # the terminal's Ctrl-C comes once, by way of the process that started this one
+    parcel.sign(folder, rank)
+    last_words.append(lambda error: parcel.report(folder, Failure.of(rank, error)))
     try:
         order = parcel.receive(folder)
         torch.set_num_threads(order.threads)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from unitrain import errors
-from unitrain.distributed.watch import Failure
+from unitrain.distributed.failure import Failure
 from unitrain.errors import SpecError
 
 if TYPE_CHECKING:
@@ -80,8 +81,21 @@ def answer(folder: Path) -> Any:
 
 
 def report(folder: Path, failure: Failure) -> None:
-    """Leave word of an error."""
-    (folder / f"failure-{failure.rank}.json").write_text(json.dumps(asdict(failure)), encoding="utf-8")
+    """Leave word of an error, whole or not at all."""
+    part = folder / f"failure-{failure.rank}.part"
+    part.write_text(json.dumps(asdict(failure)), encoding="utf-8")
+    part.replace(part.with_suffix(".json"))
+
+
+def sign(folder: Path, rank: int) -> None:
+    """Leave the number of this process, which is that of its process group too."""
+    (folder / f"process-{rank}.txt").write_text(str(os.getpid()), encoding="utf-8")
+
+
+def signed(folder: Path) -> list[int]:
+    """Return the numbers of the processes that have signed."""
+    texts = [path.read_text(encoding="utf-8") for path in folder.glob("process-*.txt")]
+    return [int(text) for text in texts if text]
 
 
 def first_failure(folder: Path) -> Failure | None:

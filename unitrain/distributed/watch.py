@@ -50,6 +50,9 @@ class Watch:
         patience: How long one may be silent.
         host: The rank of the process in which the store is; None if a launcher keeps it.
         launched: Whether the parent of this process is a launcher, without which it must not go on.
+
+    Attributes:
+        broken: Whether the last run has failed.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Watch:
         self._within = True
         try:
             yield
+            self.broken = False
         finally:
             self._within = False
 
