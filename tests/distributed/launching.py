@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -100,6 +101,7 @@ class Host:
         return self.start(*TORCHRUN, "--nnodes=2", f"--local-addr={self.address}", *arguments, **changes)
 
 
+_PAIR = itertools.cycle(range(10))
 _IN = ("ip", "netns", "exec")
 
 
@@ -115,16 +117,19 @@ def two_hosts():
     """
     if shutil.which("ip") is None:
         pytest.skip("two hosts need the program `ip` (Debian: iproute2)")
-    names = [f"unitrain{os.getpid()}{side}" for side in "ab"]
-    cards = [f"ut{os.getpid()}{side}" for side in "ab"]
+    unique = f"ut{os.getpid()}{next(_PAIR)}"  # a card's name has 15 letters at most
+    names = cards = [f"{unique}{side}" for side in "ab"]
     hosts = [Host(name, f"10.77.0.{n}", card) for n, (name, card) in enumerate(zip(names, cards, strict=True), 1)]
     try:
         try:
             for name in names:
                 _ip("netns", "add", name)
-            _ip("link", "add", cards[0], "netns", names[0], "type", "veth", "peer", cards[1], "netns", names[1])
         except subprocess.CalledProcessError as error:
             pytest.skip(f"this system lets no network namespaces be made: {error.stderr.strip()}")
+        try:
+            _ip("link", "add", cards[0], "netns", names[0], "type", "veth", "peer", cards[1], "netns", names[1])
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"this system lets no virtual cable be made: {error.stderr.strip()}")
         for host in hosts:
             _ip("-n", host.name, "address", "add", f"{host.address}/24", "dev", host.card)
             _ip("-n", host.name, "link", "set", "lo", "up")

@@ -27,7 +27,9 @@ def meet(hosts, how):
     """Return how torchrun is told on each host where to meet."""
     first = hosts[0].address
     if how == "c10d":
-        return [["--rdzv-backend=c10d", f"--rdzv-endpoint={first}:29411", "--rdzv-id=two"]] * 2
+        # a namespace's addresses are not those of the host's name, by which torchrun would know that it is the first
+        told = ["--rdzv-backend=c10d", f"--rdzv-endpoint={first}:29411", "--rdzv-id=two"]
+        return [[*told, f"--rdzv-conf=is_host={here}"] for here in ("true", "false")]
     return [[f"--node-rank={rank}", f"--master-addr={first}", "--master-port=29412"] for rank in range(2)]
 
 
