@@ -12,8 +12,10 @@ from torch import nn
 from unitrain.callbacks import Decider, GradientAccumulationSchedule
 from unitrain.data import make_source, opened, placement
 from unitrain.distributed.batchnorm import synchronized
-from unitrain.distributed.refusals import require_together
+from unitrain.distributed.refusals import require_shardable, require_together
+from unitrain.distributed.sharded import check_options, in_parts
 from unitrain.distributed.shards import shard
+from unitrain.distributed.strategy import FSDP, STRATEGIES
 from unitrain.errors import ConfigError, DataError, SpecError, did_you_mean
 from unitrain.features import refuse, require_spec
 from unitrain.limits import ValidationRule
@@ -85,11 +87,19 @@ def fit_job(
         _check_closures(adapter, config, spec, closure=closure)
         if place.team.size > 1:
             require_together(config, place.device, callbacks.values(), closure=closure)
+            require_shardable(config, spec)
         schedules = build_schedules(spec, optimizers)
         rules = [schedule.rule for schedule in schedules]
         require_monitors(spec, config, rules, validates=val is not None, watched=_may_log(hub))
         together = synchronized if config.sync_batchnorm and place.team.size > 1 else nullcontext
-        with _workers_ended(train, val), together(spec.model):
+        with (
+            _workers_ended(train, val),
+            together(spec.model),
+            in_parts(spec.model, config, place.device, place.team, callbacks.values()) as sharded,
+        ):
+            if sharded is not None:  # the ones before were made to be looked at; these get the parts
+                sharded.optimizers = optimizers = build_optimizers(spec)
+                schedules = build_schedules(spec, optimizers)
             yield FitJob(
                 spec=spec,
                 config=config,
@@ -101,6 +111,7 @@ def fit_job(
                 device=place.device,
                 callbacks=callbacks,
                 team=place.team,
+                sharded=sharded,
             )
 
 
@@ -166,12 +177,18 @@ def check_native_names(config: TrainerConfig, adapter: Adapter) -> None:
     Raises:
         ConfigError: With the nearest name.
     """
-    known = {*adapter_names(), adapter.name}
-    for name in config.native or {}:
+    known = {*adapter_names(), adapter.name, *(strategy.name for strategy in STRATEGIES.values())}
+    for name, options in (config.native or {}).items():
         if name not in known:
             raise ConfigError(
                 f"native= names the framework {name!r}, which is unknown.", hint=did_you_mean(name, known)
             )
+        if name in STRATEGIES and name != config.plan.name:
+            raise ConfigError(
+                f"native={{{name!r}: ...}} has no effect: strategy={config.plan.name!r}.", hint=f"strategy={name!r}"
+            )
+        if name == FSDP.name:
+            check_options(options)
 
 
 def _given(data: Any, stage: str) -> Any:

@@ -39,6 +39,7 @@ class IgniteAdapter:
         Feature.NATIVE_ARGUMENTS,
         Feature.NATIVE_CALLBACKS,
         Feature.DEVICES,
+        Feature.SHARDING,
     }
     events: ClassVar[Mapping[Event, str]] = EVENTS
     unmapped: ClassVar[Mapping[str, str]] = UNMAPPED
@@ -119,7 +120,9 @@ class IgniteRun:
         loop.attach(self._engine)
         epochs = sys.maxsize if job.config.epochs is None else job.config.epochs
         if job.resume is not None:
-            self._resume(job.resume, job.hub.state.batch, epochs)
+            length = job.train.length
+            done = job.hub.state.batch if length is None else job.resume.epochs_done * length + job.resume.in_epoch
+            self._resume(job.resume, done, epochs)
         with quietly(self._engine):
             self._engine.run(
                 program.batches,
@@ -130,7 +133,10 @@ class IgniteRun:
             job.hub.request_stop("user")  # a native handler called engine.terminate()
 
     def _resume(self, progress: Progress, batches: int, epochs: int) -> None:
-        """Bring the engine's own counters to where the earlier run stood; unitrain's loader wrapper skips the data."""
+        """Bring the engine's own counters to where the earlier run stood; unitrain's loader wrapper skips the data.
+
+        Ignite takes a run for done by its iterations, so they are those of epochs as long as they are now.
+        """
         state = self._engine.state
         state.epoch, state.iteration, state.max_epochs = progress.epochs_done, batches, epochs
 

@@ -19,7 +19,8 @@ from unitrain.meter import StageMeter
 from unitrain.metrics import Mean
 from unitrain.optimization import Schedule
 from unitrain.precision import LossScaling
-from unitrain.program import Evaluation, FitProgram, ModuleModes
+from unitrain.modes import ModuleModes
+from unitrain.program import Evaluation, FitProgram
 from unitrain.registry import find_adapter
 from unitrain.rng import RngSnapshot
 from unitrain.step import EvalStep, TrainStep
