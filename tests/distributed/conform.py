@@ -186,13 +186,17 @@ def evaluations() -> dict[str, list[str]]:
 @cache
 def resume() -> Any:
     """Return the way of the resume tests."""
-    path = HERE.parent / "checkpoint" / "test_resume.py"
-    found = importlib.util.spec_from_file_location("resume", path)
+    return module("resume", HERE.parent / "checkpoint" / "test_resume.py")
+
+
+def module(name: str, path: Path) -> Any:
+    found = importlib.util.spec_from_file_location(name, path)
     assert found is not None
     assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
+    made = importlib.util.module_from_spec(found)
+    sys.modules[name] = made
+    found.loader.exec_module(made)
+    return made
 
 
 POSITIONS = {"epoch boundary": EPOCH, "mid-epoch": EPOCH + 1, "mid-accumulation": EPOCH + 2}
@@ -267,6 +271,7 @@ ACROSS = [("reference", "lightning"), ("lightning", "ignite"), ("ignite", "refer
 
 
 def section(name: str, folder: Path) -> dict[str, Any]:
+    by_hand = module("by_hand", HERE / "by_hand.py")
     sections = {
         "quick": lambda: (
             tables([*QUICK, *(case.name for table in ("steps", "handlers") for case in TABLES[table])])
@@ -276,8 +281,16 @@ def section(name: str, folder: Path) -> dict[str, Any]:
             | {"by parts": differences(by_parts("lightning"), by_parts("ignite"))}
             | evaluations()
         ),
-        "resume": lambda: resumes(folder, [("mid-accumulation", "32-true", 0), ("mid-epoch", "16-mixed", 2)], ACROSS)
-        | other_number(folder),
+        "by hand": lambda: (
+            by_hand.oracle(FRAMEWORKS)
+            | by_hand.controls("ignite")
+            | by_hand.controls("lightning")
+            | by_hand.stop_control("lightning")
+        ),
+        "resume": lambda: (
+            resumes(folder, [("mid-accumulation", "32-true", 0), ("mid-epoch", "16-mixed", 2)], ACROSS)
+            | other_number(folder)
+        ),
         "resume-all": lambda: resumes(folder, GRID, PAIRS),
         "everything": lambda: tables(list(ALL)),
         "four": lambda: tables([*QUICK, "accumulate-3"]) | {"uneven": equal(DEALT["uneven"])},

@@ -48,6 +48,10 @@ def test_a_run_of_two_goes_on_exactly_on_another_backend_and_from_one_process(tm
     assert_equal(conform("resume", tmp_path), 9)
 
 
+def test_two_processes_equal_a_loop_of_torch_alone_and_faults_are_noticed(tmp_path):
+    assert_equal(conform("by hand", tmp_path), 6 + 2 * 5 + 1)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_every_case_of_the_suite(tmp_path):
