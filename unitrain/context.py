@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from unitrain.errors import ConfigError, SpecError
+from unitrain.events import InParts
 from unitrain.metrics import clash, full_name, reserved
 
 if TYPE_CHECKING:
@@ -115,13 +116,17 @@ class RunContext(ABC):
             raise clash(full)
         return full
 
-    def save_checkpoint(self, path: str | Path) -> None:
+    def save_checkpoint(self, path: str | Path, *, sharded: bool = False) -> None:
         """Write a portable checkpoint once the running batch and its validation are done.
 
         After an epoch's last batch it is written at the epoch's very end. What is written goes on to the same bits, so
         it cannot be written in the middle of a batch.
+
+        Args:
+            path: The file.
+            sharded: Make ``path`` a folder, into which each process writes what it holds by itself.
         """
-        self.hub.saves.append(Path(path))
+        self.hub.saves.append(InParts(Path(path)) if sharded else Path(path))
         if self.at_rest:
             self.write_saves()
 

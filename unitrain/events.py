@@ -30,6 +30,12 @@ _FILTERS = ("every", "once", "before", "after", "event_filter")
 Handler: TypeAlias = "Callable[[RunContext], object] | Callable[[], object]"
 
 
+class InParts(NamedTuple):
+    """A checkpoint that is asked for as a folder, into which each process writes what it holds."""
+
+    path: Path
+
+
 class Event(StrEnum):
     """A moment of a run. Call one to filter it, join two with ``|``.
 
@@ -195,7 +201,7 @@ class EventHub:
         self.validates = validates
         self.gauges: dict[str, Callable[[], float]] = {}
         self.trackers: Tracking | None = None
-        self.saves: list[Path] = []
+        self.saves: list[Path | InParts] = []
         self.saved: Path | None = None
         self.rescue: Callable[[dict[str, Any]], None] | None = None
         self._counts = dict.fromkeys(Event, 0)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unitrain.callbacks import Callback
 from unitrain.config import TrainerConfig
+from unitrain.distributed.strategy import FSDP
 from unitrain.errors import SpecError, UnitrainError, UnsupportedFeatureError
 from unitrain.protocol import Feature
 
@@ -74,6 +75,8 @@ def require_config(adapter: Adapter, config: TrainerConfig) -> None:
     for option, request in REQUESTS.items():
         if request.feature not in adapter.features and request.asked(config):
             raise refuse(adapter, request.feature, f"{option}={getattr(config, option)!r}", request.instead)
+    if isinstance(config.plan, FSDP) and Feature.SHARDING not in adapter.features:
+        raise refuse(adapter, Feature.SHARDING, f"strategy={config.strategy!r}", 'strategy="ddp".')
     own = config.native.get(adapter.name) if isinstance(config.native, Mapping) else None
     if own and Feature.NATIVE_ARGUMENTS not in adapter.features:
         raise refuse(adapter, Feature.NATIVE_ARGUMENTS, f"native={{{adapter.name!r}: ...}}", "leave it out.")

@@ -6,6 +6,7 @@ A backend owns the loop. It calls ``FitProgram`` at the start and end of the fit
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from unitrain.batch import batch_size, describe
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from unitrain.data import DataSource
+    from unitrain.distributed.sharded import Sharded
     from unitrain.precision import Context
     from unitrain.protocol import EvalJob, FitJob
     from unitrain.step import Primitives
@@ -49,11 +51,13 @@ class Program(RunContext):
         meter: The meter of the running stage.
         weight: The size of the running batch; None between batches.
         context: Makes what surrounds a forward pass, or None.
+        sharded: The model, if each process has a part of it.
     """
 
     meter: StageMeter
     weight: int | None = None
     context: Context = None
+    sharded: Sharded | None = None
 
     def log(self, name: str, value: Tensor | float) -> None:
         """Log a value: into the epoch's mean within a batch, at once elsewhere."""
@@ -103,7 +107,7 @@ class FitProgram(Program):
         super().__init__(job, native)
         self._device = job.device
         self._schedules = job.schedules
-        self.context, self.scaler = primitives.context, primitives.scaler
+        self.context, self.scaler, self.sharded = primitives.context, primitives.scaler, job.sharded
         self.meter = self._train_meter = StageMeter("train", job.spec.metrics or {}, job.team)
         self._step = TrainStep(job, primitives, self.meter)
         self._stop = StopRule(job.config, job.hub, job.team)
@@ -247,7 +251,7 @@ class FitProgram(Program):
             rng=self._job.train.snapshot().state_dict(),
             rng_at_iter=at_iter.state_dict() if midway and at_iter else None,
             rng_before_ahead=ahead.state_dict() if midway and ahead else None,
-            gradients=gradients(self.model) if pending else None,
+            gradients=gradients(self._job.spec.model, self.sharded) if pending else None,
             scaler=None if self.scaler is None else self.scaler.state_dict(),
             loader=plain(self.batches.state(midway=midway)),
         )
@@ -331,6 +335,9 @@ class Evaluation:
         if stage is Stage.PREDICT:
             predict_in_context = within(program.context, predict)
             self._step = lambda batch, _: predict_in_context(program.spec, batch)
+        self._sharded = program.sharded
+        if self._sharded is not None:
+            self._step = partial(self._sharded.run, self._step)
         self.batches = Batches(converted(source, program.config.precision), lambda: program.state.epoch)
 
     def start(self) -> None:
@@ -341,6 +348,8 @@ class Evaluation:
         self._program.meter = self._meter
         self._meter.reset(self._device)
         self._program.hub.fire(self._start)
+        if self._sharded is not None:
+            self._sharded.gather()
 
     def batch(self, batch: Any) -> Any:
         """Evaluate ``batch``; return the prediction, if it is one."""
@@ -358,6 +367,8 @@ class Evaluation:
     def end(self) -> None:
         """End: publish what was measured and forget what was drawn."""
         hub = self._program.hub
+        if self._sharded is not None:
+            self._sharded.release()
         hub.publish(self._meter.compute())
         hub.fire(self._end)
         self._program.agree()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from unitrain.checkpoint.ranks import Progress
     from unitrain.config import TrainerConfig
     from unitrain.data import DataSource
+    from unitrain.distributed.sharded import Sharded
     from unitrain.distributed.team import Team
     from unitrain.events import Event, EventHub
     from unitrain.optimization import Schedule
@@ -45,6 +46,7 @@ class Feature(StrEnum):
     PRECISION = "precision other than 32-true"
     COMPILE = "torch.compile"
     DEVICES = "several devices or hosts"
+    SHARDING = "sharded parameters (FSDP)"
     CHECKPOINTS = "portable checkpoints"
     TRACKERS = "trackers"
     NATIVE_CODE = "LightningModules and Ignite engines as they are"
@@ -104,6 +106,7 @@ class FitJob:
         device: Where it runs.
         callbacks: unitrain's callbacks by the name under which a checkpoint keeps their state.
         team: The processes that train together.
+        sharded: The model, if each process has a part of it.
         resume: Where an earlier run stood, if this one goes on with it; model, optimizers, schedules, hub and callbacks
             have been brought there already.
     """
@@ -118,6 +121,7 @@ class FitJob:
     device: torch.device
     callbacks: Mapping[str, Callback]
     team: Team = ALONE
+    sharded: Sharded | None = None
     resume: Progress | None = None
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from unitrain.batch import describe, model_input, unpack
 from unitrain.distributed.replica import Replica
+from unitrain.distributed.sharded import ShardedStep
 from unitrain.errors import SpecError
 from unitrain.events import Event
 from unitrain.metrics import LOSS
@@ -217,8 +218,10 @@ class TrainStep:
         self._meter.add_loss(self.loss, weight)
 
 
-def _replica(job: FitJob, forward: Callable[..., Tensor]) -> Replica | None:
+def _replica(job: FitJob, forward: Callable[..., Tensor]) -> Replica | ShardedStep | None:
     """Return what averages gradients within the backward pass; in manual optimization ``run.step()`` averages them."""
+    if job.sharded is not None:
+        return ShardedStep(job.sharded, forward)
     if job.team.size == 1 or not job.spec.automatic_optimization:
         return None
     return Replica(job.spec.model, forward, (job.config.native or {}).get("ddp", {}))

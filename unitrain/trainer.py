@@ -245,10 +245,15 @@ class UnifiedTrainer:
         """The optimizers of the last fit, by name."""
         return self._optimizers
 
-    def save_checkpoint(self, path: str | Path) -> None:
-        """Write a portable checkpoint: at once after a fit, when the running batch is done in a handler."""
+    def save_checkpoint(self, path: str | Path, *, sharded: bool = False) -> None:
+        """Write a portable checkpoint: at once after a fit, when the running batch is done in a handler.
+
+        Args:
+            path: The file.
+            sharded: Make ``path`` a folder, into which each process writes what it holds by itself.
+        """
         if Feature.CHECKPOINTS in self._adapter.features:
-            self._context("save_checkpoint").save_checkpoint(path)
+            self._context("save_checkpoint").save_checkpoint(path, sharded=sharded)
             return
         raise refuse(
             self._adapter,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from unitrain.callbacks.callback import Callback
+from unitrain.distributed.dtensors import part_like
 from unitrain.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ class EMA(Callback):
         for name, parameter in weights.items():
             if average[name].device != parameter.device:
                 average[name] = average[name].to(parameter.device)
+            average[name] = part_like(parameter, average[name])
             yield name, parameter, average[name]
 
 

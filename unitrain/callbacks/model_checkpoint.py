@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,7 @@ class ModelCheckpoint(Decider):
         train_time_interval: Write when so much time has passed, instead of at epochs; looked at after each batch.
         save_on_exception: If the fit fails, write ``exception.ckpt``: the state after the last batch that was done, if
             the error left it as it was; else a warning says so. The state is looked at after each batch for it.
+        sharded: Write folders, each process what it holds by itself, instead of files.
 
     Raises:
         ConfigError: If a value cannot be meant.
@@ -64,6 +66,7 @@ class ModelCheckpoint(Decider):
         every_n_train_steps: int | None = None,
         train_time_interval: timedelta | None = None,
         save_on_exception: bool = False,
+        sharded: bool = False,
     ) -> None:
         require_monitor("ModelCheckpoint", "none" if monitor is None else monitor, mode)
         _require_count("save_top_k", save_top_k, -1)
@@ -83,6 +86,7 @@ class ModelCheckpoint(Decider):
         self.save_top_k = save_top_k
         self.save_last = save_last
         self.save_on_exception = save_on_exception
+        self.sharded = sharded
         self._every_n_epochs = every_n_epochs or 1
         self._every_n_steps = every_n_train_steps
         self._seconds = None if train_time_interval is None else train_time_interval.total_seconds()
@@ -131,7 +135,7 @@ class ModelCheckpoint(Decider):
         """Remove the files that fell out, now that the one that took their place is complete."""
         if run.hub.saved == self._awaited:
             for path in self._fallen if run.rank == 0 else ():
-                path.unlink(missing_ok=True)
+                _remove(path)
             self._fallen.clear()
 
     def _consider(self, run: RunContext) -> None:
@@ -155,7 +159,7 @@ class ModelCheckpoint(Decider):
 
     def _write(self, run: RunContext, path: Path) -> None:
         self.last_model_path = path
-        run.save_checkpoint(path)
+        run.save_checkpoint(path, sharded=self.sharded)
 
     def _ranks(self, value: float) -> bool:
         """Return whether ``value`` belongs to the best."""
@@ -214,6 +218,14 @@ class ModelCheckpoint(Decider):
         self.best_k_models = [(Path(path), value) for path, value in state["best_k_models"]]
         self.last_model_path = None if state["last_model_path"] is None else Path(state["last_model_path"])
         self._newest_step = state["newest_step"]
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder of parts."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _require_count(name: str, value: object, least: int) -> None:

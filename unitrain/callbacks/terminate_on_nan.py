@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from unitrain.callbacks.callback import Callback
+from unitrain.distributed.dtensors import local
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,7 +48,7 @@ class TerminateOnNaN(Callback):
 
 def _broken_weight(model: nn.Module) -> str:
     """Return what is wrong with the weights, or nothing; the device is asked once if all is well."""
-    weights = {name: one.detach() for name, one in model.named_parameters() if one.is_floating_point()}
+    weights = {name: local(one.detach()) for name, one in model.named_parameters() if one.is_floating_point()}
     if not weights or bool(torch.stack([torch.isfinite(one).all() for one in weights.values()]).all()):
         return ""
     name = next(name for name, one in weights.items() if not bool(torch.isfinite(one).all()))

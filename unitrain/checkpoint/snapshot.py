@@ -7,6 +7,7 @@ import platform
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path, PurePath
@@ -16,12 +17,14 @@ import torch
 from torch import Tensor
 
 from unitrain._version import __version__
-from unitrain.checkpoint import io
+from unitrain.checkpoint import io, parts
 from unitrain.checkpoint.layout import LIGHTNING_VERSION, PREFIX, Counts, loops
 from unitrain.checkpoint.ranks import Progress, shared_out
 from unitrain.checkpoint.weights import SUFFIX, unpacked
+from unitrain.distributed.dtensors import is_part, part_like, whole
 from unitrain.errors import DISTRIBUTION, CheckpointError
-from unitrain.events import Event
+from unitrain.events import Event, InParts
+from unitrain.optimization import all_parameters
 from unitrain.position import Position, keeper
 from unitrain.rng import RngSnapshot
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
     from unitrain.callbacks import Callback
     from unitrain.data import DataSource
+    from unitrain.distributed.sharded import Sharded
     from unitrain.distributed.team import Team
     from unitrain.events import EventHub
     from unitrain.protocol import FitJob
@@ -40,7 +44,10 @@ KEY = "unitrain"
 
 
 def capture(job: FitJob, progress: Progress) -> dict[str, Any]:
-    """Return the content of a checkpoint, for which all processes are asked. Tensors are not copied, the rest is."""
+    """Return the content of a checkpoint, for which all processes are asked. Tensors are not copied, the rest is.
+
+    What is in parts is still so.
+    """
     ranks = job.team.gather(asdict(progress))
     counts = Counts(
         epoch=progress.epochs_done if progress.midway else max(progress.epochs_done - 1, 0),
@@ -54,7 +61,7 @@ def capture(job: FitJob, progress: Progress) -> dict[str, Any]:
         "epoch": counts.epoch,
         "global_step": counts.steps,
         "pytorch-lightning_version": LIGHTNING_VERSION,
-        "state_dict": {f"{PREFIX}{name}": value for name, value in job.spec.model.state_dict().items()},
+        "state_dict": {f"{PREFIX}{name}": value for name, value in _weights(job.spec.model).items()},
         "loops": loops(counts),
         "callbacks": {},
         "optimizer_states": [optimizer.state_dict() for optimizer in job.optimizers.values()],
@@ -87,7 +94,7 @@ def restore(path: Path, job: FitJob) -> Progress:
     Raises:
         CheckpointError: If the file is damaged, from a newer format, of another model or not unitrain's.
     """
-    content = io.read(path)
+    content = parts.read_any(path)
     own = own_part(path, content)
     _load_weights(path, job.spec.model, weights_of(content))
     _load_optimizers(path, job, content, own["names"])
@@ -153,7 +160,18 @@ def _load_weights(path: Path, model: nn.Module, weights: dict[str, Tensor]) -> N
             f" {', '.join(f'{name} {shape}' for name, shape in differing)}.",
             hint="build the model as it was when the checkpoint was written.",
         )
-    model.load_state_dict(weights)
+    there = model.state_dict()
+    model.load_state_dict({name: part_like(there[name], value) for name, value in weights.items()})
+
+
+def _weights(model: nn.Module) -> dict[str, Any]:
+    """Return the state of ``model``; of tied parameters in parts, one tensor for all their names."""
+    state = model.state_dict()
+    first: dict[int, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if name in state and is_part(state[name]):
+            state[name] = state[first.setdefault(id(parameter), name)]
+    return state
 
 
 def _load_optimizers(path: Path, job: FitJob, content: dict[str, Any], names: dict[str, Any]) -> None:
@@ -165,11 +183,35 @@ def _load_optimizers(path: Path, job: FitJob, content: dict[str, Any], names: di
             )
     for optimizer, state in zip(job.optimizers.values(), content["optimizer_states"], strict=True):
         try:
-            optimizer.load_state_dict(state)
+            optimizer.load_state_dict(_in_parts(path, optimizer, state))
         except ValueError as error:
             raise CheckpointError(
                 f"{path}: the state does not fit {type(optimizer).__name__}: {error}", hint="resume with the same spec."
             ) from error
+
+
+def _in_parts(path: Path, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """Return the state of an optimizer in the parts of its parameters, where they are in parts."""
+    parameters = all_parameters(optimizer)
+    if not any(map(is_part, parameters)):
+        return state
+    changed = {
+        index: {name: _like(path, parameters[index], name, value) for name, value in one.items()}
+        for index, one in state["state"].items()
+    }
+    return {**state, "state": changed}
+
+
+def _like(path: Path, parameter: Tensor, name: str, value: Any) -> Any:
+    if not isinstance(value, Tensor) or value.dim() == 0:
+        return value
+    if value.shape != parameter.shape:
+        raise CheckpointError(
+            f"{path}: the optimizer keeps {name!r} of the shape {tuple(value.shape)} for a parameter of the shape"
+            f" {tuple(parameter.shape)}; how its parts belong to the processes is not known.",
+            hint='strategy="ddp" goes on with it.',
+        )
+    return part_like(parameter, value)
 
 
 def _load_callbacks(path: Path, callbacks: Mapping[str, Callback], states: dict[str, Any]) -> None:
@@ -218,20 +260,29 @@ _CONTAINERS: dict[type[Any], Callable[[Any], Any]] = {
 """How the kinds are turned plain; the first that fits."""
 
 
-def gradients(model: nn.Module) -> dict[str, Tensor]:
-    """Return the pending gradients of ``model`` by parameter name."""
-    return {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
+def gradients(model: nn.Module, sharded: Sharded | None = None) -> dict[str, Tensor]:
+    """Return the pending gradients of this process by parameter name; those of parts add up in the whole."""
+    with nullcontext() if sharded is None else sharded.gathered():
+        return {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
 
 
 def write_all(hub: EventHub, content: dict[str, Any], team: Team) -> None:
-    """Write ``content`` to every path that was asked for, on rank 0, and tell everybody of each."""
+    """Write ``content`` to every path that was asked for, and tell everybody of each."""
     saves, hub.saves = hub.saves, []
-    for path in saves:
-        if team.rank == 0:
-            io.write(path, content)
-        team.barrier()
-        hub.saved = path
+    for asked in saves:
+        if isinstance(asked, InParts):
+            parts.write(asked.path, content, team)
+        else:
+            _write_whole(asked, content, team)
+        hub.saved = asked.path if isinstance(asked, InParts) else asked
         hub.fire(Event.CHECKPOINT_SAVED)
+
+
+def _write_whole(path: Path, content: dict[str, Any], team: Team) -> None:
+    content = whole(content, keep=team.rank == 0)
+    if team.rank == 0:
+        io.write(path, content)
+    team.barrier()
 
 
 def position(source: DataSource, progress: Progress) -> Position:
@@ -257,9 +308,12 @@ def take_up(progress: Progress, job: FitJob) -> None:
     if holder is not None:
         holder.load_state_dict(copy.deepcopy(progress.loader))
     RngSnapshot.from_state_dict(progress.rng or {}, job.train.generators).restore()
-    for name, parameter in job.spec.model.named_parameters():
-        if name in (progress.gradients or {}):
-            parameter.grad = progress.gradients[name].to(parameter.device)  # type: ignore[index]
+    if progress.gradients is None:
+        return
+    with nullcontext() if job.sharded is None else job.sharded.gathered():
+        for name, parameter in job.spec.model.named_parameters():
+            if name in progress.gradients:
+                parameter.grad = progress.gradients[name].to(parameter.device)
 
 
 def load_model(path: Path, model: nn.Module) -> None:
@@ -275,14 +329,14 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
     """Return the model's weights in a checkpoint, by the model's own names; no framework is needed.
 
     Args:
-        path: A file written by unitrain or by Lightning, or a .safetensors file.
+        path: A file or folder written by unitrain, a file of Lightning's, or a .safetensors file.
 
     Raises:
         CheckpointError: If it is damaged or holds no weights.
     """
     if Path(path).suffix == SUFFIX:
         return unpacked(Path(path))
-    content = io.read(Path(path))
+    content = parts.read_any(Path(path))
     if not isinstance(content.get("state_dict"), dict):
         raise CheckpointError(f"{path} holds no state_dict.", hint="give a checkpoint of unitrain or Lightning.")
     return weights_of(content)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import ClassVar
 
+from torch import nn
+
 from unitrain.errors import ConfigError, named_arguments
 
 
@@ -46,13 +48,38 @@ class DDP(Strategy):
     name: ClassVar[str] = "ddp"
 
 
+@named_arguments(ConfigError)
+@dataclass(frozen=True, kw_only=True)
 class FSDP(Strategy):
-    """Each process has a part of each parameter (torch's ``fully_shard``).
+    """Each process has a part of each parameter, its gradient and its optimizer state (torch's ``fully_shard``).
 
     ``UnifiedTrainer(native={"fsdp": {"reshard_after_forward": False}})`` hands arguments to it.
+
+    Attributes:
+        wrap: The classes of the modules that are gathered and freed by themselves, as
+            ``(nn.TransformerEncoderLayer,)``; they must be used by calling them. By default they are the model's direct
+            children, and in the place of a ModuleList, ModuleDict or Sequential what is in it. The rest is gathered
+            for a whole step.
+
+    Raises:
+        ConfigError: If a value cannot be meant.
     """
 
     name: ClassVar[str] = "fsdp"
+    wrap: tuple[type[nn.Module], ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the durations and the classes."""
+        super().__post_init__()
+        if self.wrap is None:
+            return
+        given = self.wrap if isinstance(self.wrap, (list, tuple, set, frozenset)) else (self.wrap,)
+        if not all(isinstance(one, type) and issubclass(one, nn.Module) for one in given):
+            raise ConfigError(
+                f"FSDP(wrap=) must be classes of modules, got {self.wrap!r}.",
+                hint="FSDP(wrap=(nn.TransformerEncoderLayer,))",
+            )
+        object.__setattr__(self, "wrap", tuple(given))
 
 
 STRATEGIES: dict[str, Strategy] = {"auto": DDP(), "ddp": DDP(), "fsdp": FSDP()}
