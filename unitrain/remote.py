@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +20,8 @@ from unitrain.rng import seed_everything
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from torch.optim import Optimizer
 
@@ -41,6 +45,7 @@ class Elsewhere:
         framework: The backend.
         config: How to train.
         hub: Whose handlers go along, and which gets the counters back.
+        launch: Runs an order in so many processes, and yields the folder with what they left.
     """
 
     count: int
@@ -48,10 +53,11 @@ class Elsewhere:
     framework: Adapter
     config: TrainerConfig
     hub: EventHub
+    launch: Callable[[int, Order], AbstractContextManager[Path]]
 
     def run(self, method: str, **arguments: Any) -> Any:
         """Return what ``method`` of the trainer returns there."""
-        with launched(self.count, self._order(method, arguments), _member) as folder:
+        with self.launch(self.count, self._order(method, arguments)) as folder:
             return parcel.answer(folder).value
 
     def fit(self, callbacks: Mapping[str, Callback], **arguments: Any) -> tuple[FitResult, dict[str, Optimizer]]:
@@ -65,7 +71,7 @@ class Elsewhere:
             The result, and the optimizers.
         """
         spec = arguments["spec"]
-        with launched(self.count, self._order("fit", arguments), _member) as folder:
+        with self.launch(self.count, self._order("fit", arguments)) as folder:
             answer = parcel.answer(folder)
             content = io.read(folder / _CHECKPOINT)
         convert_model(spec.model, self.config.precision)
@@ -96,7 +102,7 @@ def elsewhere(
 ) -> Elsewhere | None:
     """Return the processes in which a trainer works; None if it works in this one."""
     count = starts(config, world)
-    return Elsewhere(count, make, framework, config, hub) if count else None
+    return Elsewhere(count, make, framework, config, hub, partial(launched, member=_member)) if count else None
 
 
 @dataclass(frozen=True)
@@ -106,15 +112,29 @@ class _Answer:
 
 
 def _member(name: str) -> None:
-    """Do what the order says, as one of the processes."""
     with membership(name) as (folder, order):
-        trainer = order.make(order.framework, **order.options)
-        for trigger, handler in order.handlers:
-            trainer.on(trigger, handler)
-        seed_everything(order.seed + trainer.rank)
-        value = getattr(trainer, order.method)(**order.arguments)
-        if order.method == "fit":
-            trainer.save_checkpoint(folder / _CHECKPOINT)
-            value = replace(value, native=None)
-        if trainer.rank == 0:
-            parcel.reply(folder, _Answer(value, trainer.config.loggers))
+        work(folder, order)
+
+
+def work(folder: Path, order: Order, dumps: Callable[[Any], bytes] = pickle.dumps) -> Any:
+    """Do what the order says, as one of the processes; rank 0 leaves the answer in ``folder``.
+
+    Args:
+        folder: Where to leave it.
+        order: What to do.
+        dumps: Packs the answer.
+
+    Returns:
+        What the method of the trainer returned here.
+    """
+    trainer = order.make(order.framework, **order.options)
+    for trigger, handler in order.handlers:
+        trainer.on(trigger, handler)
+    seed_everything(order.seed + trainer.rank)
+    value = getattr(trainer, order.method)(**order.arguments)
+    if order.method == "fit":
+        trainer.save_checkpoint(folder / _CHECKPOINT)
+        value = replace(value, native=None)
+    if trainer.rank == 0:
+        parcel.reply(folder, _Answer(value, trainer.config.loggers), dumps)
+    return value

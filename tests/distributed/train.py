@@ -28,7 +28,7 @@ def run(framework, devices, hosts):
         "metrics": result.metrics,
         "history": result.history,
         "step": result.step,
-        "network": os.readlink("/proc/self/ns/net"),
+        "network": str(Path("/proc/self/ns/net").readlink()),
     }
 
 

@@ -123,6 +123,11 @@ def _why(failure: Failure | None, error: Any) -> UnitrainError:
             f"rank {rank} {ended} without a word; the others were stopped.",
             hint="SIGKILL often means that the host had no memory left.",
         )
+    return told(failure)
+
+
+def told(failure: Failure) -> UnitrainError:
+    """Return the error of a process: one of unitrain's own as it was, another with its rank and its traceback."""
     kind = getattr(errors, failure.kind, None)
     if isinstance(kind, type) and issubclass(kind, UnitrainError):
         raised = kind(failure.message)

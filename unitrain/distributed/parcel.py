@@ -13,7 +13,7 @@ from unitrain.distributed.failure import Failure
 from unitrain.errors import SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 _ORDER = "order.pickle"
@@ -46,22 +46,38 @@ class Order:
 
 
 def send(folder: Path, order: Order) -> None:
-    """Write ``order`` into ``folder``, in one piece, so that what is shared stays shared.
+    """Write ``order`` into ``folder``.
+
+    Raises:
+        SpecError: That names what cannot be sent.
+    """
+    hint = (
+        "define functions and classes at the top of a module (no lambda, no inner function), or start the script with"
+        " torchrun, which sends nothing."
+    )
+    (folder / _ORDER).write_bytes(packed(order, pickle.dumps, hint))
+
+
+def packed(order: Order, dumps: Callable[[Any], bytes], hint: str) -> bytes:
+    """Return ``order`` in one piece, so that what is shared stays shared.
+
+    Args:
+        order: What to pack.
+        dumps: Packs it.
+        hint: What mends it, if ``dumps`` refuses.
 
     Raises:
         SpecError: That names what cannot be sent.
     """
     try:
-        data = pickle.dumps(order)
+        return dumps(order)
     except Exception as error:
-        names = [name for name, part in _parts(order) if not _travels(part)]
+        names = [name for name, part in _parts(order) if not _travels(part, dumps)]
         raise SpecError(
             f"several processes are started, and what they need must be picklable; this is not: {', '.join(names)}"
             f" ({error}).",
-            hint="define functions and classes at the top of a module (no lambda, no inner function), or start the"
-            " script with torchrun, which sends nothing.",
+            hint=hint,
         ) from error
-    (folder / _ORDER).write_bytes(data)
 
 
 def receive(folder: Path) -> Order:
@@ -70,9 +86,9 @@ def receive(folder: Path) -> Order:
     return order
 
 
-def reply(folder: Path, result: Any) -> None:
+def reply(folder: Path, result: Any, dumps: Callable[[Any], bytes] = pickle.dumps) -> None:
     """Write what the first process has to tell."""
-    (folder / _RESULT).write_bytes(pickle.dumps(result))
+    (folder / _RESULT).write_bytes(dumps(result))
 
 
 def answer(folder: Path) -> Any:
@@ -142,9 +158,9 @@ def _named_parts(name: str, value: Any) -> dict[str, Any] | None:
     return None
 
 
-def _travels(part: Any) -> bool:
+def _travels(part: Any, dumps: Callable[[Any], bytes]) -> bool:
     try:
-        pickle.dumps(part)
+        dumps(part)
     except Exception:  # noqa: BLE001 - whatever its reason, it cannot be sent
         return False
     return True
