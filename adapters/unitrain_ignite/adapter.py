@@ -121,7 +121,8 @@ class IgniteRun:
         epochs = sys.maxsize if job.config.epochs is None else job.config.epochs
         if job.resume is not None:
             length = job.train.length
-            done = job.hub.state.batch if length is None else job.resume.epochs_done * length + job.resume.in_epoch
+            within = job.resume.in_epoch if job.resume.midway else 0
+            done = job.hub.state.batch if length is None else job.resume.epochs_done * length + within
             self._resume(job.resume, done, epochs)
         with quietly(self._engine):
             self._engine.run(
