@@ -72,36 +72,70 @@ def _torchrun(environment: Environment) -> World | None:
 _PORT = 29500
 """torchrun's own default."""
 
-_SHELLS = frozenset({"bash", "interactive"})
+_NO_STEP = 0xFFFFFFF0
+"""From here on, SLURM's step numbers mean what is no step: the script of sbatch, the shell of salloc, and the like."""
 
 
 def _slurm(environment: Environment) -> World | None:
-    """Read what ``srun`` sets; an interactive shell of one job is not a task of it."""
-    if "SLURM_PROCID" not in environment or environment.get("SLURM_JOB_NAME") in _SHELLS:
+    """Read what ``srun`` sets for each task of a step; the script of ``sbatch`` and an interactive shell are none."""
+    if "SLURM_PROCID" not in environment or not _is_task(environment):
         return None
-    if _number(environment, "SLURM_NTASKS", 1) == 1:
+    apart = any(name in environment for name in ("SLURM_HET_SIZE", "SLURM_PACK_SIZE"))
+    # a step may be a part of its job; a heterogeneous one tells of its components there, and of all here
+    tasks, nodes, hosts = (
+        ("SLURM_NTASKS", "SLURM_NNODES", "SLURM_JOB_NODELIST_HET_GROUP_0")
+        if apart
+        else ("SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_NODES", "SLURM_STEP_NODELIST")
+    )
+    rank = _number(environment, "SLURM_PROCID")
+    size = _number(environment, tasks, _number(environment, "SLURM_NTASKS", 1))
+    if size == 1:
         return None
+    if rank >= size:
+        raise DistributedError(
+            f"SLURM_PROCID={rank} is no task of a step of {size}.",
+            hint="start all with one srun, or with torchrun on each host.",
+        )
+    even = max(1, size // _number(environment, nodes, _number(environment, "SLURM_NNODES", 1)))
+    job = _number(environment, "SLURM_HET_JOB_ID", _number(environment, "SLURM_JOB_ID", 0))
+    found = environment.get(hosts) or environment.get("SLURM_JOB_NODELIST", "127.0.0.1")
     return World(
-        rank=_number(environment, "SLURM_PROCID"),
-        size=_number(environment, "SLURM_NTASKS"),
+        rank=rank,
+        size=size,
         local_rank=_number(environment, "SLURM_LOCALID"),
-        local_size=_number(environment, "SLURM_NTASKS") // _number(environment, "SLURM_NNODES", 1),
-        address=environment.get("MASTER_ADDR") or first_host(environment.get("SLURM_JOB_NODELIST", "127.0.0.1")),
+        local_size=even if apart else _tasks_here(environment, even),
+        address=environment.get("MASTER_ADDR") or first_host(found),
         # of jobs on one host, each needs a port of its own
-        port=_number(environment, "MASTER_PORT", 15000 + _number(environment, "SLURM_JOB_ID", 0) % 5000),
+        port=_number(environment, "MASTER_PORT", 15000 + job % 5000),
         launcher="SLURM",
     )
+
+
+def _is_task(environment: Environment) -> bool:
+    """Return whether this is a task that ``srun`` started, and not within a shell that it started."""
+    step = environment.get("SLURM_STEP_ID", environment.get("SLURM_STEPID", ""))
+    shell = "SLURM_PTY_PORT" in environment or environment.get("SLURM_JOB_NAME") == "bash"
+    return step.isdigit() and int(step) < _NO_STEP and not shell
+
+
+def _tasks_here(environment: Environment, even: int) -> int:
+    """Return how many tasks the step has on this node, of a list as ``"2(x3),1"``; ``even`` if there is none."""
+    counts: list[int] = []
+    for count, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", environment.get("SLURM_STEP_TASKS_PER_NODE", "")):
+        counts += [int(count)] * int(times or 1)
+    node = _number(environment, "SLURM_NODEID", 0)
+    return counts[node] if node < len(counts) else even
 
 
 _LAUNCHERS: tuple[Callable[[Environment], World | None], ...] = (_torchrun, _slurm)
 
 
 def first_host(hosts: str) -> str:
-    """Return the first name in SLURM's list of hosts, as ``"node[03-05,9],other"``."""
-    found = re.match(r"([^,\[\]]+)(?:\[([^\],-]+)[^\]]*\]([^,\[\]]*))?", hosts)
+    """Return the first name in SLURM's list of hosts, as ``"node[03-05,9],other"`` or ``"rack[1-2]node[1-4]"``."""
+    found = re.match(r"(?:[^,\[\]]|\[[^\[\]]+\])+", hosts)
     if found is None:
         raise DistributedError(f"SLURM_JOB_NODELIST={hosts!r} names no host.", hint="set MASTER_ADDR.")
-    return "".join(part or "" for part in found.groups())
+    return re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", found.group())
 
 
 def _number(environment: Environment, name: str, default: int | None = None) -> int:
