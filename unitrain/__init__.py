@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from unitrain.config import TrainerConfig
     from unitrain.context import RunContext
     from unitrain.data import DataSpec
+    from unitrain.distributed.shards import OwnBatches, ShardedBatches
+    from unitrain.distributed.strategy import DDP, FSDP
     from unitrain.errors import (
         BackendNotInstalledError,
         CheckpointError,
@@ -67,6 +69,8 @@ _MODULES = {
     "unitrain.config": ("TrainerConfig",),
     "unitrain.context": ("RunContext",),
     "unitrain.data": ("DataSpec",),
+    "unitrain.distributed.shards": ("OwnBatches", "ShardedBatches"),
+    "unitrain.distributed.strategy": ("DDP", "FSDP"),
     "unitrain.errors": (
         "BackendNotInstalledError",
         "CheckpointError",
@@ -98,6 +102,7 @@ __all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
     "Callback",
     "CheckpointError",
     "ConfigError",
+    "DDP",
     "DataError",
     "DataSpec",
     "DeviceStats",
@@ -107,6 +112,7 @@ __all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
     "EmptyCache",
     "Event",
     "ExportError",
+    "FSDP",
     "FitResult",
     "GradientAccumulationSchedule",
     "LRFinder",
@@ -114,9 +120,11 @@ __all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
     "LRSchedule",
     "MLflowLogger",
     "ModelCheckpoint",
+    "OwnBatches",
     "ProgressBar",
     "RunContext",
     "RunState",
+    "ShardedBatches",
     "SpecError",
     "TensorBoardLogger",
     "TerminateOnNaN",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks.callback import Callback
@@ -23,15 +24,21 @@ class ProgressBar(Callback):
     """
 
     def __init__(self, console: Any = None) -> None:
-        if console is None:
-            from rich.console import Console  # noqa: PLC0415 - only where a bar is shown
-
-            console = Console(stderr=True)
-        self._console = console
+        self._given = console
         self._bar: Any = None
         self._task: Any = None
         self._next_refresh = 0.0
         self._started = 0.0
+
+    @cached_property
+    def _console(self) -> Any:
+        from rich.console import Console  # noqa: PLC0415 - only where a bar is shown
+
+        return Console(stderr=True) if self._given is None else self._given
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what each process makes for itself: it cannot be sent."""
+        return {name: value for name, value in vars(self).items() if name != "_console"} | {"_bar": None}
 
     def on_fit_start(self, run: RunContext) -> None:
         """Start the bar of an epoch that is gone on with; it has no EPOCH_START of its own."""

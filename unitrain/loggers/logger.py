@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -32,6 +33,22 @@ class Logger(Protocol):
 
     def finalize(self, status: str) -> None:
         """End the run as ``"success"`` or ``"failed"``."""
+
+
+class Library:
+    """A library that is imported when it is first used, by each process for itself: a module cannot be sent to one.
+
+    Args:
+        name: The module's name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # what pickle asks for is not the module's
+            raise AttributeError(name)
+        return getattr(importlib.import_module(self._name), name)
 
 
 def run_folder(save_dir: Path, name: str, *, resumed: bool) -> Path:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from unitrain.errors import BackendNotInstalledError, install_hint
 from unitrain.loggers.figures import file_name
-from unitrain.loggers.logger import flat
+from unitrain.loggers.logger import Library, flat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,12 +50,12 @@ class MLflowLogger:
         run_id: str | None = None,
     ) -> None:
         try:
-            import mlflow  # noqa: PLC0415 - it takes seconds, and only those who use it need it
+            import mlflow  # noqa: F401, PLC0415 - it takes seconds, and only those who use it need it
         except ModuleNotFoundError as error:
             raise BackendNotInstalledError(
                 "MLflowLogger needs the package mlflow, which is not installed.", hint=install_hint("mlflow")
             ) from error
-        self._mlflow = mlflow
+        self._mlflow: Any = Library("mlflow")
         self._experiment = experiment
         self._uri = tracking_uri
         self._run_name = run_name
@@ -63,6 +63,10 @@ class MLflowLogger:
         self._client: Any = None
         self._unseen = False
         self.run_id = run_id
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the client, which holds a connection."""
+        return {**vars(self), "_client": None}
 
     def begin(self, rows: int) -> None:
         """Start a run, or go on with the last one."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitrain.errors import BackendNotInstalledError, install_hint
+from unitrain.loggers.logger import Library
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,12 +41,12 @@ class WandbLogger:
         **options: Any,
     ) -> None:
         try:
-            import wandb  # noqa: PLC0415 - it takes a second, and only those who use it need it
+            import wandb  # noqa: F401, PLC0415 - it takes a second, and only those who use it need it
         except ModuleNotFoundError as error:
             raise BackendNotInstalledError(
                 "WandbLogger needs the package wandb, which is not installed.", hint=install_hint("wandb")
             ) from error
-        self._wandb = wandb
+        self._wandb: Any = Library("wandb")
         self._options = {"project": project, "name": name, "dir": str(save_dir), "mode": mode, **options}
         self._run: Any = None
         self._id: str | None = None

@@ -1,0 +1,142 @@
+"""unitrain starts the processes by itself, and the parent gets everything back."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from unitrain import (
+    DDP,
+    ConfigError,
+    DistributedError,
+    Event,
+    SpecError,
+    UnifiedTrainer,
+    UnsupportedFeatureError,
+    load_weights,
+)
+from unitrain.testing import cases
+from unitrain.testing.models import loader
+from unitrain.testing.trace import differences
+
+HERE = Path(__file__).parent
+
+
+def script(name, *arguments):
+    command = [sys.executable, str(HERE / name), *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+
+
+@pytest.fixture(scope="module")
+def reached(tmp_path_factory):
+    found = {}
+    for framework in ("ignite", "lightning"):
+        folder = tmp_path_factory.mktemp(framework)
+        ended = script("launched.py", framework, folder)
+        assert ended.returncode == 0, ended.stderr
+        found[framework] = folder, torch.load(folder / "result.pt", weights_only=True), ended
+    return found
+
+
+def test_the_parent_gets_the_same_from_both_backends(reached):
+    folders = [str(folder) for folder, _, _ in reached.values()]
+    (_, ignite, _), (_, lightning, _) = reached.values()
+    assert ignite["result"].pop() == "ignite"
+    assert lightning["result"].pop() == "lightning"
+    for part in ("weights", "optimizer", "result", "state"):
+        assert not differences(ignite[part], lightning[part], part)
+    assert [one.replace(folders[0], folders[1]) for one in ignite["best"][2]] == lightning["best"][2]
+    assert ignite["log"] == lightning["log"]
+
+
+def test_it_is_what_the_processes_reached(reached):
+    for folder, got, _ in reached.values():
+        metrics, history, epoch, step, stopped_by = got["result"][:5]
+        assert (epoch, step, stopped_by, len(history)) == (2, 9, "max_epochs", 3)
+        assert got["state"] == [2, 9, 9, metrics]
+        assert {path.name for path in folder.glob("rank-*")} == {"rank-0-of-2", "rank-1-of-2"}
+        best, score, kept = got["best"]
+        assert best == kept[0]
+        assert score == min(row["val/loss"] for row in history)
+        assert {path.name for path in (folder / "kept").iterdir()} == {Path(one).name for one in kept} | {"last.ckpt"}
+        assert not differences(load_weights(got["last"]), dict(got["weights"]))
+        rows = got["log"].splitlines()
+        assert len(rows) == 1 + 9 + 3  # the header, each step, each epoch
+
+
+def test_evaluations_run_in_the_processes_too(reached):
+    _, got, _ = reached["ignite"]
+    assert got["validated"] == {name: value for name, value in got["result"][0].items() if name.startswith("val/")}
+    assert got["predicted"].shape == (11, 5)
+
+
+def test_progress_is_shown_once(reached):
+    for _, _, ended in reached.values():
+        assert [line.split()[1] for line in ended.stderr.splitlines() if line.startswith("epoch ")] == ["0", "1", "2"]
+
+
+def test_a_script_without_a_guard_is_told_so():
+    ended = script("unguarded.py")
+    assert ended.returncode != 0
+    assert 'if __name__ == "__main__":' in ended.stderr.splitlines()[-1]
+    assert "ConfigError" in ended.stderr
+
+
+def launching(**changes):
+    options = {"devices": 2, "strategy": "ddp", "max_epochs": 1, "enable_progress_bar": False, **changes}
+    return UnifiedTrainer("ignite", **options)
+
+
+def test_what_cannot_be_sent_is_named():
+    spec = cases.spec(training_step=lambda model, batch: model(batch[0]).sum())
+    with pytest.raises(SpecError, match=r"spec\.training_step") as caught:
+        launching().fit(spec, loader())
+    assert "spec.model" not in str(caught.value)
+    assert "torchrun" in caught.value.hint
+    trainer = launching()
+    trainer.on(Event.EPOCH_END, lambda run: None)
+    with pytest.raises(SpecError, match="the handler 'test_what_cannot_be_sent_is_named"):
+        trainer.fit(cases.spec(), loader())
+    data = loader()
+    data.worker_init_fn = lambda worker: None
+    with pytest.raises(SpecError, match=r"train_dataloaders\.worker_init_fn"):
+        launching().fit(cases.spec(), data)
+
+
+def test_other_hosts_cannot_be_reached_from_here():
+    with pytest.raises(ConfigError, match="num_nodes=2") as caught:
+        launching(num_nodes=2)
+    assert "torchrun --nnodes=2 --nproc-per-node=2" in caught.value.hint
+
+
+@pytest.mark.parametrize("value", ["ddpp", 3, "deepspeed"])
+def test_an_unknown_strategy_is_refused(value):
+    with pytest.raises(ConfigError, match=r"strategy must be one of 'auto', 'ddp', 'fsdp' or a Strategy"):
+        launching(strategy=value)
+
+
+def test_durations_must_be_durations():
+    with pytest.raises(ConfigError, match="positive timedelta"):
+        DDP(timeout=3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "spec_changes", "samples", "error", "words"),
+    [
+        ({}, {"optimizer": cases.OPTIMIZERS["lbfgs"]}, 22, UnsupportedFeatureError, "an optimizer with a closure"),
+        ({"sync_batchnorm": True}, {}, 22, ConfigError, "SyncBatchNorm works on GPUs only"),
+        ({}, {}, 1, Exception, "1 samples for 2 processes"),
+        ({"native": {"ddp": {"bukket": 3}}}, {}, 22, ConfigError, "DistributedDataParallel refuses it"),
+    ],
+)
+def test_a_refusal_in_the_processes_is_raised_here_as_it_is(changes, spec_changes, samples, error, words):
+    with pytest.raises(error, match=words):
+        launching(**changes).fit(replace(cases.spec(), **spec_changes), loader(samples=samples))
+    assert not isinstance(error, DistributedError)
+    assert not [one for one in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(one.cmdline())]
