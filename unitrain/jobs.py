@@ -11,6 +11,7 @@ from torch import nn
 
 from unitrain.callbacks import Decider, GradientAccumulationSchedule
 from unitrain.data import make_source, opened, placement
+from unitrain.distributed.agreement import require_same_fit, require_same_model
 from unitrain.distributed.batchnorm import synchronized
 from unitrain.distributed.refusals import require_shardable, require_together
 from unitrain.distributed.sharded import check_options, in_parts
@@ -91,6 +92,15 @@ def fit_job(
         schedules = build_schedules(spec, optimizers)
         rules = [schedule.rule for schedule in schedules]
         require_monitors(spec, config, rules, validates=val is not None, watched=_may_log(hub))
+        require_same_fit(
+            config,
+            spec,
+            place.team,
+            optimizers=optimizers,
+            schedules=schedules,
+            callbacks=callbacks.values(),
+            data=(train, val),
+        )
         together = synchronized if config.sync_batchnorm and place.team.size > 1 else nullcontext
         with (
             _workers_ended(train, val),
@@ -130,6 +140,7 @@ def _prepare(spec: TrainSpec, config: TrainerConfig, place: Place) -> None:
     """Bring the model to its device and precision, and to the weights of rank 0."""
     _place(spec, place.device)
     convert_model(spec.model, config.precision)
+    require_same_model(spec.model, place.team)
     place.team.share(spec.model.state_dict().values())
 
 

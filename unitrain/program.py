@@ -14,6 +14,7 @@ from unitrain.checkpoint.ranks import Progress
 from unitrain.checkpoint.snapshot import capture, gradients, plain, position, take_up, write_all
 from unitrain.context import RunContext
 from unitrain.data import Batches
+from unitrain.distributed.agreement import require_same_end
 from unitrain.errors import SpecError, UnitrainError, did_you_mean
 from unitrain.events import Event
 from unitrain.limits import SIGNAL, StopRule, ValidationRule
@@ -122,6 +123,7 @@ class FitProgram(Program):
         self._epochs_done = 0 if resume is None else resume.epochs_done
         self._together = job.team.size > 1
         self._was_last = False
+        self._unsized = job.train.length is None
         self._cut: dict[str, Any] | None = None
 
     def fit_start(self) -> None:
@@ -157,6 +159,8 @@ class FitProgram(Program):
         Raises:
             RuntimeError: If user code lets a StopIteration out; both backends would take it for the end of the epoch.
         """
+        if self._unsized:
+            require_same_end(self.team, self._index + 1, last=self.last)
         self.weight = weight = batch_size(batch)
         self._train_meter.batch_start()
         try:

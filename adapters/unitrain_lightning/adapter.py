@@ -34,7 +34,7 @@ from unitrain_lightning.options import OPTIONS, OWNED
 from unitrain_lightning.precision import precision_plugin
 from unitrain_lightning.primitives import LightningPrimitives
 from unitrain_lightning.profiler import NullProfiler
-from unitrain_lightning.strategy import TeamStrategy
+from unitrain_lightning.strategy import TeamStrategy, leave_signals
 from unitrain_lightning.tracking import TrackingLogger, hand_over, lent
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class LightningAdapter:
         Feature.NATIVE_ARGUMENTS,
         Feature.NATIVE_CALLBACKS,
         Feature.DEVICES,
+        Feature.SHARDING,
     }
     events: ClassVar[Mapping[Event, str]] = EVENTS
     unmapped: ClassVar[Mapping[str, str]] = UNMAPPED
@@ -80,6 +81,8 @@ class LightningAdapter:
             placed = _placed(config, device, team)
             made = {"profiler": NullProfiler(), **placed, **_arguments(config, callbacks), **given}
             trainer = Trainer(**made, plugins=plugins)
+        if team.world is not None:
+            leave_signals(trainer)
         return LightningRun(trainer, callbacks)
 
     def accepts_callback(self, callback: object) -> bool:

@@ -72,6 +72,24 @@ class TeamEnvironment(ClusterEnvironment):  # type: ignore[misc]
         return self._world.rank // self._world.local_size
 
 
+def leave_signals(trainer: Any) -> None:
+    """Leave signals to unitrain, which agrees on them after each batch.
+
+    Lightning's handler of SIGTERM sends a tensor at once, in the middle of whatever the others exchange; and its loop
+    asks for such tensors before each batch, and swallows the error if another process is gone.
+
+    Args:
+        trainer: A new Trainer.
+    """
+    connector = trainer._signal_connector  # noqa: SLF001 - there is no public way
+    connector.register_signal_handlers = connector.teardown = _nothing
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # noqa: SLF001
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
 class TeamStrategy(DDPStrategy):  # type: ignore[misc]
     """DDP whose model the shared step wraps.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import distributed as dist
 
+from unitrain.distributed.parting import mind_sigterm
 from unitrain.distributed.team import ALONE, Processes
 from unitrain.distributed.watch import Watch
 from unitrain.distributed.world import world_here
@@ -84,6 +85,7 @@ def team(world: World | None, device: torch.device, strategy: Strategy) -> Itera
         yield ALONE
         return
     watch = _join(world, device, strategy)
+    mind_sigterm(watch)
     with watch.one_run():
         try:
             yield Processes(world, watch)

@@ -85,11 +85,10 @@ def _run(count: int, folder: Path, member: Member) -> None:
         "monitor_interval": 0.1,
         "start_method": "spawn",
         "signals_to_handle": "SIGHUP,SIGQUIT",
-        "shutdown_timeout": _LAST_WORDS,
     }
     known = {one.name for one in fields(LaunchConfig)}
     config = LaunchConfig(**{name: value for name, value in wished.items() if name in known})
-    with _handing_signals_on() as interrupted:
+    with _handing_signals_on() as interrupted, _ending_late(folder):
         try:
             elastic_launch(config, member)(str(folder))
         except ChildFailedError as error:
@@ -103,12 +102,36 @@ def _run(count: int, folder: Path, member: Member) -> None:
             _end_the_rest(folder)
 
 
-_LAST_WORDS = 10
-"""Seconds between SIGTERM and SIGKILL for processes whose neighbour has failed."""
+_LAST_WORDS = 10.0
+"""Seconds that processes have to end by themselves once one of them has said why it cannot go on."""
+
+
+@contextmanager
+def _ending_late(folder: Path) -> Iterator[None]:
+    """End processes that do not end after another has failed, as one that is stopped; torch waits for 30 seconds."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_GLANCE):
+            if parcel.first_failure(folder) is not None and not over.wait(_LAST_WORDS):
+                _end_the_rest(folder)
+                return
+
+    thread = threading.Thread(target=watch, name="unitrain-launcher", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+_GLANCE = 0.5
+"""Seconds between two looks for failures."""
 
 
 def _end_the_rest(folder: Path) -> None:
-    """End what the processes have left behind, as the workers of a loader whose process was killed."""
+    """End all that is left of the processes, as the workers of a loader whose process was killed."""
     for group in parcel.signed(folder):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(group, signal.SIGKILL)

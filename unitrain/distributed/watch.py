@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -33,7 +34,7 @@ _CLEARING = 60.0
 _SHORT_SILENCE = 3.0
 """Seconds without a sign of life after which the silent one is who broke off an exchange."""
 
-_SEARCH = 10.0
+_SEARCH = 8.0
 """Seconds that a process searches for the reason why another broke off."""
 
 
@@ -52,7 +53,9 @@ class Watch:
         launched: Whether the parent of this process is a launcher, without which it must not go on.
 
     Attributes:
+        within: Whether a run is running.
         broken: Whether the last run has failed.
+        failed_at: When one has failed last.
     """
 
     def __init__(
@@ -63,8 +66,8 @@ class Watch:
         self._patience = patience.total_seconds()
         self._host = host
         self._parent = os.getppid() if launched else None
-        self._within = self._noticed = False
-        self.broken = False
+        self.within = self._noticed = self.broken = False
+        self.failed_at = -math.inf
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._judge, name="unitrain-watch", daemon=True)
 
@@ -78,12 +81,12 @@ class Watch:
         """Watch over one run; between runs a process waits for nobody. All count their runs alike."""
         self._notes.run += 1
         self._noticed = False
-        self._within = True
+        self.within = True
         try:
             yield
             self.broken = False
         finally:
-            self._within = False
+            self.within = False
 
     def stop(self) -> None:
         """End; a process that has ended as it should is not missed."""
@@ -98,12 +101,18 @@ class Watch:
         The others are told.
         """
         self._noticed = self.broken = True
+        try:
+            return self._reason(error)
+        finally:
+            self.failed_at = time.monotonic()
+
+    def _reason(self, error: BaseException) -> BaseException:
         if self._notes.failure is None or _lost_others(error):
-            error = (self._explain() if _lost_others(error) else None) or error
+            error = (self.explain() if _lost_others(error) else None) or error
             self._notes.report(Failure.of(self._rank, error))
         return error
 
-    def _explain(self) -> DistributedError | None:
+    def explain(self) -> DistributedError | None:
         """Return why this process lost the others; None if nothing is known, or it was its own error."""
         end = time.monotonic() + _SEARCH
         while time.monotonic() < end:
@@ -120,12 +129,12 @@ class Watch:
             found, now = self._trouble(), time.monotonic()
             if found is None or run != self._notes.run:
                 since, run = now, self._notes.run
-            elif self._within and now - since > (_CLEARING if self._noticed else found[1]):
+            elif self.within and now - since > (_CLEARING if self._noticed else found[1]):
                 end_process(found[0])
 
     def _trouble(self) -> tuple[DistributedError, float] | None:
         """Return what is wrong with those whom this process may be waiting for, and how long it may go on."""
-        if not self._within:
+        if not self.within:
             return None
         failure = self._notes.failure
         if failure is not None:

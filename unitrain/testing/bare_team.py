@@ -8,6 +8,8 @@ import torch
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from unitrain.errors import DataError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -49,6 +51,13 @@ def from_rank_zero(tensors: Iterable[Tensor]) -> None:
 def stop_of_all(own: str | None) -> str | None:
     """Return why the run stops: the weightiest of all reasons."""
     return _STOPS[max(_STOPS.index(reason) for reason in everybodys(own))]
+
+
+def all_or_none_end(last: bool, done: int) -> None:
+    """Refuse to go on if some have had their last batch, and others have not."""
+    ends = everybodys(last)
+    if any(ends) and not all(ends):
+        raise DataError(f"after {done} batches the data has ended on the ranks {[i for i, e in enumerate(ends) if e]}.")
 
 
 def everybodys(value: Any) -> list[Any]:

@@ -28,7 +28,14 @@ from unitrain.protocol import ONE_DEVICE, Feature, Stage, Translation
 from unitrain.rng import RngSnapshot
 from unitrain.testing.bare_data import batches, cast, own_position, pair, size_of
 from unitrain.testing.bare_metrics import copied, feed, from_sums, results, sums
-from unitrain.testing.bare_team import average_gradients, everybodys, from_rank_zero, stop_of_all, wrapped
+from unitrain.testing.bare_team import (
+    all_or_none_end,
+    average_gradients,
+    everybodys,
+    from_rank_zero,
+    stop_of_all,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -296,6 +303,8 @@ class _Training(_Bare):
     def epoch(self) -> None:
         """Train on the batches of one epoch, validating where it is due."""
         for given, last in batches(self, self.job.train, self.state.epoch, self.kept):
+            if self.together and self.job.train.length is None:
+                all_or_none_end(last, self.in_epoch + 1)
             batch, index = cast(given, self.dtype), self.in_epoch
             self.size, self.logged = size_of(batch), {}
             self.hub.fire(Event.BATCH_START)
