@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-NAMES = ("quickstart", "resume_elsewhere", "tabular_regression", "gan_digits", "char_lm")
+NAMES = ("quickstart", "resume_elsewhere", "tabular_regression", "gan_digits", "char_lm", "two_processes")
 FRAMEWORKS = ("lightning", "ignite")
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -198,3 +198,11 @@ def test_a_killed_run_goes_on_elsewhere(first, then, tmp_path):
     assert f"{first} was killed" in done.stdout
     assert done.stdout.splitlines()[-1] == "equal weights: yes"
     assert "Warning" not in done.stderr
+
+
+def test_two_processes_give_equal_weights_on_both_backends(tmp_path):
+    text = run(tmp_path, "two_processes")
+    lightning, ignite, last = text.splitlines()
+    assert lightning.replace("lightning", "ignite") == ignite
+    assert number(text, r"val/acc (\S+) after 69 steps of 2 x 32 samples") > 0.9
+    assert last == "equal weights: yes"

@@ -1,0 +1,49 @@
+"""One digit classifier on two processes, on both backends: the same bits on both.
+
+    python examples/two_processes.py                                          # unitrain starts the processes
+    torchrun --standalone --nproc-per-node=2 examples/two_processes.py        # torchrun does
+
+Weights, metrics and the history come back to this script whoever started the processes.
+"""
+
+from functools import partial
+
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset, random_split
+
+from unitrain import TrainSpec, UnifiedTrainer, metric
+
+
+def train(framework: str) -> tuple[dict[str, torch.Tensor], int]:
+    """Train the same spec and return its weights, and the rank of this process."""
+    torch.manual_seed(0)
+    images, labels = load_digits(return_X_y=True)
+    data = TensorDataset(torch.tensor(images, dtype=torch.float32) / 16, torch.tensor(labels))
+    train_data, val_data = random_split(data, [0.8, 0.2])
+    spec = TrainSpec(
+        model=nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Dropout(0.1), nn.Linear(64, 10)),
+        loss=nn.CrossEntropyLoss(),
+        optimizer=partial(torch.optim.AdamW, lr=3e-3),
+        metrics={"acc": metric("accuracy", num_classes=10)},
+    )
+    trainer = UnifiedTrainer(
+        framework, devices=2, strategy="ddp", accelerator="cpu", max_epochs=3, seed=0, enable_progress_bar=False
+    )
+    result = trainer.fit(spec, DataLoader(train_data, 32, shuffle=True), DataLoader(val_data, 32))
+    if trainer.rank == 0:
+        print(f"{framework}: val/acc {result.metrics['val/acc']:.4f} after {result.step} steps of 2 x 32 samples")
+    return spec.model.state_dict(), trainer.rank
+
+
+def main() -> None:
+    """Train on both backends and compare."""
+    (lightning, rank), (ignite, _) = train("lightning"), train("ignite")
+    equal = all(torch.equal(lightning[name], ignite[name]) for name in lightning)
+    if rank == 0:
+        print(f"equal weights: {'yes' if equal else 'no'}")
+
+
+if __name__ == "__main__":  # each process that unitrain starts imports this file
+    main()
