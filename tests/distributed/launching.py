@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 from unitrain.testing.trace import differences
 
 TRAIN = Path(__file__).parent / "train.py"
+ELASTIC = Path(__file__).parent / "elastic.py"
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
 FRAMEWORKS = ("lightning", "ignite")
 PATIENCE = 200
@@ -34,29 +36,44 @@ def environment(**changes):
 
 def start(command, **changes):
     """Start ``command`` as the head of a group of processes, which ``finish`` can end as a whole."""
-    return subprocess.Popen(
+    said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - `finish` reads and closes it
+    process = subprocess.Popen(
         [str(one) for one in command],
         env=environment(**changes),
-        stdout=subprocess.PIPE,
+        stdout=said,
         stderr=subprocess.STDOUT,
-        text=True,
         start_new_session=True,
     )
+    process.said = said
+    return process
 
 
 def finish(*processes, patience=PATIENCE):
     """Wait for processes and return what each has written; whatever happens, none is left."""
     end = time.monotonic() + patience
+    late = []
     try:
-        texts = [process.communicate(timeout=max(1, end - time.monotonic()))[0] for process in processes]
+        for process in processes:
+            try:
+                process.wait(timeout=max(1, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                late.append(process.args)
     finally:
         for process in processes:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+    texts = [_said(process) for process in processes]
+    assert not late, "\n".join(["these did not end:", *map(str, late), *texts])
     for process, text in zip(processes, texts, strict=True):
         assert process.returncode == 0, text
     return texts
+
+
+def _said(process) -> str:
+    with process.said as said:
+        said.seek(0)
+        return said.read()
 
 
 def on_one_host(folder, *arguments, count=2, script=TRAIN):

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.distributed.launching import FRAMEWORKS, TRAIN, assert_same, finish, on_one_host, reached, two_hosts
+from tests.distributed.launching import ELASTIC, FRAMEWORKS, TRAIN, assert_same, finish, on_one_host, reached, two_hosts
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +48,26 @@ def test_two_hosts_reach_the_bits_of_one(how, hosts, expected, tmp_path):
     assert_same(reached(expected, "lightning"), reached(expected, "ignite"))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_group_that_is_restarted_goes_on_to_the_exact_weights(framework, hosts, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    on_one_host(whole, framework, 2, 1, "go", script=ELASTIC)
+    arguments = ["--nproc-per-node=1", "--max-restarts=1", ELASTIC, broken, framework, 1, 2, "fail"]
+    finish(*(host.torchrun(*told, *arguments) for host, told in zip(hosts, meet(hosts, "c10d"), strict=True)))
+    assert (broken / "failed").exists()
+    for rank in range(2):
+        once, again = reached(whole, framework, rank), reached(broken, framework, rank)
+        assert once.pop("start") is None
+        assert "step=" in again.pop("start")
+        assert_same(once, again)
+
+
 def failing_test():
     with suppress(ZeroDivisionError), two_hosts() as made:
         sleeper = made[0].start("sleep", "600")
-        sleeper.stdout.close()
         raise ZeroDivisionError
     return made, sleeper
 
@@ -59,5 +75,6 @@ def failing_test():
 def test_the_hosts_go_with_their_processes_though_the_test_fails():
     made, sleeper = failing_test()
     assert sleeper.wait(timeout=10) == -9
+    sleeper.said.close()
     listed = subprocess.run(["ip", "netns", "list"], check=True, capture_output=True, text=True).stdout
     assert not {host.name for host in made} & {line.split()[0] for line in listed.splitlines()}

@@ -104,8 +104,7 @@ def test_evaluations_and_predictions_come_back(ray, tmp_path):
     made, data = spec("cnn"), loader(shuffle=False, samples=10)
     trainer, own = on_cluster("ignite", tmp_path), here("ignite")
     assert trainer.test(made, data) == own.test(made, data)
-    inputs = [batch[0] for batch in data]
-    assert differences(own.predict(made, inputs), trainer.predict(made, inputs)) == []
+    assert differences(own.predict(made, data), trainer.predict(made, data)) == []
 
 
 def break_down(run):
