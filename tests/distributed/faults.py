@@ -18,11 +18,12 @@ from tempfile import TemporaryDirectory
 import psutil
 import torch
 
-from tests.distributed.faulty import WORD, Plan
+from tests.distributed.faulty import Plan
 from tests.distributed.launching import TORCHRUN, environment
 
 SCRIPT = Path(__file__).parent / "faulty.py"
 MARK = "UNITRAIN_TEST_RUN"
+RECORD = Path("/tmp/ft/record")
 LONGEST = 120
 """Seconds after which a run counts as a hang."""
 
@@ -119,6 +120,8 @@ def _await(there, longest) -> None:
 
 def assert_ended(ended, *, within, says=(), status=1) -> None:
     """All are gone in time, and the reason was told."""
+    with RECORD.open("a") as record:
+        record.write(f"{ended.seconds:.1f} {len(ended.left)} {os.environ.get('PYTEST_CURRENT_TEST')}\n")
     assert (ended.folder / "fault").exists(), ended.text
     assert ended.left == [], ended.text
     assert ended.seconds < within, (ended.seconds, ended.text)
@@ -133,8 +136,9 @@ def newest(folder):
     return files[-1] if files else None
 
 
-def weights(folder, rank=0):
-    return torch.load(Path(folder, f"reached-{rank}.pt"), weights_only=True)["weights"]
+def reached(folder, rank=0):
+    """Return what a rank has reached; where the script starts processes itself, there is one."""
+    return torch.load(Path(folder, f"reached-{rank}.pt"), weights_only=True)
 
 
 @cache
@@ -144,7 +148,7 @@ def uninterrupted(size):
         plan = Plan(framework="reference", size=size)
         ended = run("torchrun", Path(name), plan)
         assert ended.status == 0, ended.text
-        return weights(name)
+        return reached(name)["weights"]
 
 
 def assert_resumes(ended, launcher, plan) -> None:
@@ -156,13 +160,10 @@ def assert_resumes(ended, launcher, plan) -> None:
     resumed = run(launcher, again, plan)
     assert resumed.status == 0, resumed.text
     expected = uninterrupted(plan.size)
-    for name, value in weights(again).items():
+    for name, value in reached(again)["weights"].items():
         assert torch.equal(value, expected[name]), name
 
 
 def tell_parent(number):
     """Return what sends a signal to the process that was started."""
     return lambda process, _: os.kill(process.pid, number)
-
-
-__all__ = ["WORD", "Plan", "assert_ended", "assert_resumes", "ranks", "run", "tell_parent"]

@@ -96,6 +96,7 @@ FAULTS = {
     "freeze": _signal(signal.SIGSTOP),
     "exit": lambda _: os._exit(0),
     "stall": _stall,
+    "nap": lambda _: time.sleep(2),
     "network": _network,
     "stop": lambda run: run.stop(),
     "sigterm": _signal(signal.SIGTERM),
@@ -144,13 +145,13 @@ def _within_save(happen) -> None:
     """Let it happen in the middle of the third file that this process writes."""
     save, count = torch.save, [0]
 
-    def half(content, file) -> None:
-        count[0] += 1
+    def half(content, file, **options) -> None:
+        count[0] += isinstance(content, dict)  # pickle saves tensors by the same function
         if count[0] == 3:
             file.write(b"the beginning of an archive" * 100)
             file.flush()
             happen()
-        save(content, file)
+        save(content, file, **options)
 
     torch.save = half
 

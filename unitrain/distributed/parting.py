@@ -14,7 +14,7 @@ from unitrain.distributed.failure import end_process
 if TYPE_CHECKING:
     from unitrain.distributed.watch import Watch
 
-_PARTING = 10.0
+_PARTING = 5.0
 """Seconds after a failure in which a process ends by itself and says why; SIGTERM would cut its word off."""
 
 
@@ -40,10 +40,18 @@ class _Parting:
 
     def __call__(self, number: int, _: object) -> None:
         if os.getpid() == self._process:  # not a loader's worker
-            if sys.exc_info()[0] is not None or time.monotonic() - self._watch.failed_at < _PARTING:
-                return  # an error is on its way out, and with it this process
+            failing = self._watch.within and sys.exc_info()[0] is not None
+            if failing or time.monotonic() - self._watch.failed_at < _PARTING:
+                self._later(number)  # an error is on its way out, and with it this process
+                return
             found = self._watch.explain() if self._watch.within else None
             if found is not None:
                 end_process(found)
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
+
+    @staticmethod
+    def _later(number: int) -> None:
+        timer = threading.Timer(_PARTING, os.kill, (os.getpid(), number))
+        timer.daemon = True
+        timer.start()

@@ -63,6 +63,7 @@ class Watch:
     ) -> None:
         self._notes = Notes(store, rank, size, patience)
         self._rank = rank
+        self._size = size
         self._patience = patience.total_seconds()
         self._host = host
         self._parent = os.getppid() if launched else None
@@ -108,7 +109,7 @@ class Watch:
 
     def _reason(self, error: BaseException) -> BaseException:
         if self._notes.failure is None or _lost_others(error):
-            error = (self.explain() if _lost_others(error) else None) or error
+            error = (self.explain() or self._overdue(error) if _lost_others(error) else None) or error
             self._notes.report(Failure.of(self._rank, error))
         return error
 
@@ -122,6 +123,17 @@ class Watch:
                 return None if failure is not None and failure.rank == self._rank else found
             time.sleep(0.1)
         return None
+
+    def _overdue(self, error: BaseException) -> DistributedError | None:
+        """Return that this process has waited too long for others that are alive, if that is the error."""
+        if _TIMED_OUT not in str(error):
+            return None
+        others = ", ".join(str(rank) for rank in range(self._size) if rank != self._rank)
+        return DistributedError(
+            f"rank {self._rank} has waited longer for an exchange with rank {others} than DDP(timeout=...) allows, and"
+            " all give signs of life: another process is busy with something else, or has left out an exchange.",
+            hint="let all do the same in the same order, or raise DDP(timeout=...) if one works that long by itself.",
+        )
 
     def _judge(self) -> None:
         since, run = 0.0, 0
@@ -158,7 +170,8 @@ class Watch:
         return None
 
 
-_SIGNS = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting", "Broken pipe", "NCCL", "gloo")
+_TIMED_OUT = "Timed out waiting"
+_SIGNS = (_TIMED_OUT, "Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "gloo")
 
 
 def _lost_others(error: BaseException) -> bool:
