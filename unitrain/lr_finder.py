@@ -12,7 +12,9 @@ import torch
 from unitrain.callbacks import Callback
 from unitrain.config import TrainerConfig
 from unitrain.data import DataSource, DataSpec, is_datamodule
-from unitrain.errors import ConfigError, UnitrainError, install_hint
+from unitrain.distributed.group import wanted
+from unitrain.distributed.world import world_here
+from unitrain.errors import ConfigError, UnitrainError, UnsupportedFeatureError, install_hint
 from unitrain.position import keeper
 from unitrain.rng import preserved_rng
 from unitrain.trainer import UnifiedTrainer
@@ -106,6 +108,11 @@ class LRFinder:
         """
         given = isinstance(trainer, UnifiedTrainer)
         config = trainer.config if given else TrainerConfig()  # type: ignore[union-attr]
+        if wanted(config) * config.num_nodes > 1 or world_here() is not None:
+            raise UnsupportedFeatureError(
+                "LRFinder searches in one process, whose losses decide when it ends.",
+                hint='LRFinder().run("ignite", spec, loader) before the run on several processes; scale the rate then.',
+            )
         options = {field.name: getattr(config, field.name) for field in fields(TrainerConfig)}
         search = _Search(self)
         limits = {**_OWN_LIMITS, "max_steps": self.num_training, "callbacks": (search,)}

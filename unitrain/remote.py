@@ -5,7 +5,8 @@ from __future__ import annotations
 import pickle
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -14,6 +15,7 @@ from unitrain.checkpoint.snapshot import restore_result
 from unitrain.distributed import parcel
 from unitrain.distributed.launch import launched, membership, starts
 from unitrain.distributed.parcel import Order
+from unitrain.errors import ConfigError
 from unitrain.optimization import build_optimizers
 from unitrain.precision import convert_model
 from unitrain.rng import seed_everything
@@ -21,12 +23,12 @@ from unitrain.rng import seed_everything
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from torch.optim import Optimizer
 
     from unitrain.callbacks import Callback
     from unitrain.config import TrainerConfig
+    from unitrain.context import RunContext
     from unitrain.distributed.world import World
     from unitrain.events import EventHub
     from unitrain.protocol import Adapter
@@ -79,6 +81,7 @@ class Elsewhere:
         self.hub.begin()
         restore_result(content, spec.model, optimizers, self.hub, callbacks)
         self.hub.saved = answer.value.last_checkpoint
+        self.hub.context = cast("RunContext", _Finished(content))
         for own, used in zip(self.config.loggers, answer.loggers, strict=True):
             vars(own).update(vars(used))  # where it wrote, under which identity
         return answer.value, optimizers
@@ -103,6 +106,23 @@ def elsewhere(
     """Return the processes in which a trainer works; None if it works in this one."""
     count = starts(config, world)
     return Elsewhere(count, make, framework, config, hub, partial(launched, member=_member)) if count else None
+
+
+class _Finished:
+    """What is left here of a run that was elsewhere: it can be saved, and nothing else."""
+
+    at_rest = True
+
+    def __init__(self, content: dict[str, Any]) -> None:
+        self._content = content
+
+    def save_checkpoint(self, path: str | Path, *, sharded: bool = False) -> None:
+        if sharded:
+            raise ConfigError(
+                "the processes that had the parts are gone.",
+                hint="run.save_checkpoint(path, sharded=True) in a handler.",
+            )
+        io.write(Path(path), self._content)
 
 
 @dataclass(frozen=True)

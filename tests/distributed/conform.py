@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import importlib.util
 import json
 import sys
@@ -256,6 +257,38 @@ def other_number(folder: Path) -> dict[str, list[str]]:
     return found
 
 
+COMPILED = Case(name="compiled", spec=cases.spec, train=loader, val=loader, options={"compile": True, "max_epochs": 1})
+
+
+def native(folder: Path) -> dict[str, list[str]]:
+    """Native callbacks work on several processes, on their own backend, and change nothing."""
+    import pytorch_lightning as pl
+    from ignite.engine import Events
+    from ignite.handlers import Checkpoint, DiskSaver
+
+    expected = traced("reference", replace(COMPILED, options={"max_epochs": 2}))
+    stopping = pl.callbacks.EarlyStopping("val/loss", patience=9)
+    keeping = pl.callbacks.ModelCheckpoint(folder / "pl", monitor="val/loss", save_top_k=1)
+    options = {"max_epochs": 2, "callbacks": [stopping, keeping]}
+    found = {"lightning": differences(expected, traced("lightning", replace(COMPILED, options=options)))}
+    if dist.get_rank() == 0 and len([*(folder / "pl").glob("*.ckpt")]) != 1:
+        found["lightning"].append("ModelCheckpoint wrote no file")
+
+    def save_by_ignite(trainer: UnifiedTrainer) -> None:
+        saver = DiskSaver(str(folder / "ignite"), require_empty=False)
+        engine = trainer.create_trainer()
+
+        @trainer.on(Event.FIT_START)
+        def attach(run):
+            engine.add_event_handler(Events.EPOCH_COMPLETED, Checkpoint({"model": run.model}, saver, n_saved=1))
+
+    case = replace(COMPILED, options={"max_epochs": 2}, act=save_by_ignite)
+    found["ignite"] = differences(expected, traced("ignite", case))
+    if dist.get_rank() == 0 and len([*(folder / "ignite").glob("*.pt")]) != 1:
+        found["ignite"].append("Checkpoint wrote no file")
+    return {f"native {framework}": bad for framework, bad in found.items()}
+
+
 def tables(names: list[str]) -> dict[str, Any]:
     return {cell: answer for name in names for cell, answer in equal(ALL[name]).items()}
 
@@ -291,6 +324,7 @@ def section(name: str, folder: Path) -> dict[str, Any]:
             resumes(folder, [("mid-accumulation", "32-true", 0), ("mid-epoch", "16-mixed", 2)], ACROSS)
             | other_number(folder)
         ),
+        "compiled": lambda: equal(COMPILED),
         "resume-all": lambda: resumes(folder, GRID, PAIRS),
         "everything": lambda: tables(list(ALL)),
         "four": lambda: tables([*QUICK, "accumulate-3"]) | {"uneven": equal(DEALT["uneven"])},
@@ -299,6 +333,7 @@ def section(name: str, folder: Path) -> dict[str, Any]:
 
 
 def main(name: str, out: str) -> None:
+    faulthandler.dump_traceback_later(240)  # should it hang, the test says where
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     dist.init_process_group("gloo")

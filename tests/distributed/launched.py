@@ -30,6 +30,7 @@ def main(framework: str, folder: str) -> None:
     )  # fmt: skip
     trainer.on(Event.FIT_END, at_the_end)
     result = trainer.fit(spec, loader(), loader(shuffle=False, samples=11))
+    trainer.save_checkpoint(Path(folder) / "afterwards.ckpt")
     rows = tracker.path.read_bytes()
     evaluated = {}
     if framework == "ignite":  # it costs two launches more

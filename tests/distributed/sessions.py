@@ -23,6 +23,9 @@ def torchrun(script: str, *arguments: object, processes: int = 2, timeout: float
 
 def conform(section: str, folder: Path, processes: int = 2, timeout: float = 280) -> dict[str, dict[str, object]]:
     """Return what each rank found in a section of conform.py."""
-    ended = torchrun("conform.py", section, folder, processes=processes, timeout=timeout)
+    try:
+        ended = torchrun("conform.py", section, folder, processes=processes, timeout=timeout)
+    except subprocess.TimeoutExpired as late:
+        raise AssertionError(f"it hung:\n{(late.stderr or b'').decode()[-6000:]}") from late
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return {f"rank {rank}": json.loads((folder / f"{rank}.json").read_text()) for rank in range(processes)}

@@ -45,7 +45,7 @@ def test_a_run_of_two_goes_on_exactly_on_another_backend_and_from_one_process(tm
     resume = sibling("conform").resume()
     case = resume.case_of("mid-accumulation", spec=lambda: cases.spec("cnn", "adamw", "step"))
     resume.written("ignite", case, resume.BATCHES + 4, tmp_path / "alone.ckpt")
-    assert_equal(conform("resume", tmp_path), 9)
+    assert_equal(conform("resume", tmp_path), 11)
 
 
 def test_two_processes_equal_a_loop_of_torch_alone_and_faults_are_noticed(tmp_path):
@@ -62,6 +62,12 @@ def test_every_case_of_the_suite(tmp_path):
 @pytest.mark.timeout(1800)
 def test_the_whole_resume_grid(tmp_path):
     assert_equal(conform("resume-all", tmp_path, timeout=1700), 162)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_compiled_model(tmp_path):
+    assert_equal(conform("compiled", tmp_path, timeout=800), 2)
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from unitrain import (
     ConfigError,
     DistributedError,
     Event,
+    LRFinder,
     SpecError,
     UnifiedTrainer,
     UnsupportedFeatureError,
@@ -66,6 +67,7 @@ def test_it_is_what_the_processes_reached(reached):
         assert score == min(row["val/loss"] for row in history)
         assert {path.name for path in (folder / "kept").iterdir()} == {Path(one).name for one in kept} | {"last.ckpt"}
         assert not differences(load_weights(got["last"]), dict(got["weights"]))
+        assert not differences(load_weights(folder / "afterwards.ckpt"), dict(got["weights"]))
         rows = got["log"].splitlines()
         assert len(rows) == 1 + 9 + 3  # the header, each step, each epoch
 
@@ -113,6 +115,11 @@ def test_other_hosts_cannot_be_reached_from_here():
     with pytest.raises(ConfigError, match="num_nodes=2") as caught:
         launching(num_nodes=2)
     assert "torchrun --nnodes=2 --nproc-per-node=2" in caught.value.hint
+
+
+def test_the_search_for_a_learning_rate_is_refused():
+    with pytest.raises(UnsupportedFeatureError, match="LRFinder searches in one process"):
+        LRFinder().run(launching(), cases.spec(), loader())
 
 
 @pytest.mark.parametrize("value", ["ddpp", 3, "deepspeed"])
