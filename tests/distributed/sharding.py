@@ -99,6 +99,18 @@ LAYERS = ((6, 9), (9, 7), (7, 1))
 """Sizes that do not divide by two, so that parts differ in size, and one is empty."""
 
 
+class Inplace(nn.Module):
+    """Changes in place what its parts return, which are views."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(6)
+        self.first, self.second, self.relu = nn.Linear(3, 8), nn.Linear(8, 1), nn.ReLU(inplace=True)
+
+    def forward(self, inputs):
+        return self.second(self.relu(self.first(inputs.view(-1, 2, 3)))).mean(1)
+
+
 class Network(nn.Module):
     def __init__(self):
         super().__init__()
@@ -285,6 +297,17 @@ def stepping(model, batch):
     inputs, target = batch
     hidden = nn.functional.linear(torch.tanh(model.blocks[0](inputs)), model.blocks[1].weight)
     return mean_squares(model.blocks[2](hidden * model.scale), target)
+
+
+def in_place() -> dict[str, list[str]]:
+    """What is done in place to the output of a part does not get in the way."""
+    reached = []
+    for backend, strategy in (("reference", "ddp"), ("lightning", "fsdp"), ("ignite", "fsdp")):
+        spec = TrainSpec(model=Inplace(), loss=mean_squares, optimizer=partial(torch.optim.AdamW, lr=1e-2))
+        options = {"devices": 2, "accelerator": "cpu", "max_epochs": 2, "seed": 0, "enable_progress_bar": False}
+        UnifiedTrainer(backend, strategy=strategy, **options).fit(spec, DataLoader(dataset(), batch_size=BATCH))
+        reached.append(dict(spec.model.state_dict()))
+    return {f"in place {index}": differences(reached[0], one) for index, one in enumerate(reached)}
 
 
 def by_parts() -> dict[str, Any]:
@@ -509,9 +532,11 @@ def section(name: str, folder: Path) -> dict[str, Any]:
         return {cell: answer for one in found for cell, answer in one.items()}
 
     sections = {
+        "in place": in_place,
         "quick": lambda: joined(
             oracle(),
             by_parts(),
+            in_place(),
             *(in_between(one) for one in FRAMEWORKS),
             *(uneven(one) for one in FRAMEWORKS),
             *(extras(one) for one in FRAMEWORKS),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from unitrain import UnifiedTrainer, load_weights
+from unitrain import ModelCheckpoint, UnifiedTrainer, load_weights
 from unitrain.checkpoint import io, parts
 from unitrain.testing import cases
 from unitrain.testing.conformance import ALL
@@ -125,27 +125,34 @@ if __name__ == "__main__":
 """
 
 
-def test_processes_that_a_script_starts_bring_back_the_whole_and_one_process_goes_on(tmp_path):
-    script = tmp_path / "script.py"
+def by_itself(framework, folder):
+    """Return what a script reaches that starts its processes by itself."""
+    script = folder / "script.py"
     script.write_text(BY_ITSELF)
-    reached = []
-    for framework in ("lightning", "ignite"):
-        folder = tmp_path / framework
-        folder.mkdir()
-        ended = subprocess.run(
-            [sys.executable, script, framework, folder], capture_output=True, text=True, timeout=200, check=False
-        )
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-        reached.append(torch.load(folder / f"{framework}.pt", weights_only=True))
-    kept = [Path(one.pop("kept")) for one in reached]
-    assert not differences(*reached)
-    assert not differences(dict(reached[0]["weights"]), load_weights(kept[0]))
-    parts.consolidate(kept[1], tmp_path / "one.ckpt")
-    assert not differences(parts.read(kept[1]), io.read(tmp_path / "one.ckpt"))
+    command = [sys.executable, "-W", "ignore", script, framework, folder]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return torch.load(folder / f"{framework}.pt", weights_only=True)
+
+
+@pytest.mark.slow
+def test_both_backends_start_processes_that_reach_the_same(tmp_path):
+    left, right = (by_itself(framework, tmp_path) for framework in ("lightning", "ignite"))
+    assert not differences(left, right)
+
+
+def test_processes_that_a_script_starts_bring_back_the_whole_and_one_process_goes_on(tmp_path):
+    reached = by_itself("ignite", tmp_path)
+    kept = Path(reached["kept"])
+    assert not differences(dict(reached["weights"]), load_weights(kept))
+    parts.consolidate(kept, tmp_path / "one.ckpt")
+    assert not differences(parts.read(kept), io.read(tmp_path / "one.ckpt"))
     ends = []
-    for framework, path in (("ignite", kept[0]), ("reference", tmp_path / "one.ckpt")):
+    for framework, path in (("lightning", kept), ("reference", tmp_path / "one.ckpt")):
         made = cases.spec("transformer", "adamw", "step")
-        trainer = UnifiedTrainer(framework, max_epochs=3, seed=0, enable_progress_bar=False)
+        keeper = ModelCheckpoint(tmp_path / "kept", "{epoch}", sharded=True)
+        options = {"seed": 0, "enable_progress_bar": False, "callbacks": [keeper]}
+        trainer = UnifiedTrainer(framework, max_epochs=3, **options)
         result = trainer.fit(made, loader(), loader(shuffle=False, samples=9), ckpt_path=path)
         ends.append([dict(made.model.state_dict()), result.history])
     assert not differences(*ends)

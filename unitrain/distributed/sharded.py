@@ -98,6 +98,8 @@ class Sharded:
         self._root = cast("Any", _Root(model))
         team.share(model.state_dict().values())
         mesh = options.get("mesh") or _mesh(device, team)
+        for module in chosen:
+            module.register_forward_hook(_own_output)
         try:
             for module in (*chosen, self._root):
                 _fully_shard()(module, **{**options, "mesh": mesh})
@@ -205,6 +207,21 @@ class ShardedStep:
     def synchronize(self, *, now: bool) -> None:
         """Exchange gradients in the backward pass to come, or leave them to add up here."""
         self._sharded.synchronize(now=now)
+
+
+def _own_output(_: nn.Module, __: Any, output: Any) -> Any:
+    """Return ``output`` with copies of tensors that are views of others.
+
+    What is done in place to a view, as by ``nn.ReLU(inplace=True)`` after a Linear of three dimensions, would put
+    another tensor in the place of the one on which torch waits for the backward pass.
+    """
+    if isinstance(output, torch.Tensor):
+        return output.clone() if output.requires_grad and output._base is not None else output  # noqa: SLF001 - as torch
+    if isinstance(output, dict):
+        return type(output)((key, _own_output(_, __, one)) for key, one in output.items())
+    if type(output) in (tuple, list):
+        return type(output)(_own_output(_, __, one) for one in output)
+    return output
 
 
 def _nothing() -> None:
