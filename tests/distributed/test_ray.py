@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -139,6 +140,24 @@ def test_a_worker_that_is_killed_ends_the_run(ray, tmp_path):
     trainer.on(Event.BATCH_END(once=2), die)
     with pytest.raises(DistributedError, match=r"rank 1 gave no sign of life|could not run 2 worker"):
         fitted(trainer)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_workers_and_is_raised(ray, tmp_path):
+    trainer, begun = on_cluster("ignite", tmp_path, max_epochs=100_000), tmp_path / "begun"
+    trainer.on(Event.EPOCH_END, lambda: begun.touch())
+
+    def interrupt():
+        while not begun.exists():
+            time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        fitted(trainer)
+    thread.join()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ class RayTrainer(UnifiedTrainer):
     The model's weights, the results, the counters and the callbacks of this process are afterwards what they are
     there, and the same bits as with ``UnifiedTrainer(devices=num_workers)``. Lambdas and inner functions may be sent.
     Each worker works in the folder that has the same path as this process's; a checkpoint that was kept on another
-    machine is brought to the same path here. An existing cluster is found as ``ray.init()`` finds it; without one,
+    machine is brought to the same path here. Ctrl-C ends the workers at once. An existing cluster is found as ``ray.init()`` finds it; without one,
     Ray starts one on this machine.
 
     Args:
@@ -73,6 +73,7 @@ class RayTrainer(UnifiedTrainer):
     ) -> None:
         _installed()
         _refuse(num_workers, scaling, run_config, options)
+        options |= {"devices": num_workers, "accelerator": "cuda" if use_gpu else "cpu"}
         super().__init__(framework, **options)
         scale = {**(scaling or {}), "num_workers": num_workers, "use_gpu": use_gpu}
         cluster = _Cluster(scale, run_config, autoscaling, int(self.config.plan.timeout.total_seconds()))
@@ -178,27 +179,15 @@ def _on_cluster(cluster: _Cluster, count: int, order: Order) -> Iterator[Path]:
         SpecError: If the order cannot be sent.
         ConfigError: If the cluster has too little for it.
         DistributedError: If a worker failed, with its rank and its traceback; an error of unitrain as it is.
+        KeyboardInterrupt: At Ctrl-C, when the workers have been ended.
     """
     ray = _installed()
     if not ray.is_initialized():
         ray.init()
     scaling = cluster.config()
-    hint = "build what cannot be sent (an open file, a lock, a connection) within what uses it."
-    threads = max(1, int(cluster.resources().get("CPU", 1)))
-    data = parcel.packed(replace(order, threads=threads), ray.cloudpickle.dumps, hint)
-    given = order.arguments.get("ckpt_path")
-    checkpoint = Path(given) if given is not None and Path(given).is_file() else None
     box = ray.remote(num_cpus=0)(_Box).remote()
-    errand = {
-        "order": ray.put(data),
-        "checkpoint": None if checkpoint is None else ray.put(checkpoint.read_bytes()),
-        "box": box,
-        "folder": str(Path.cwd()),
-        "machine": _machine(),
-        "use_gpu": cluster.scale["use_gpu"],
-    }
     try:
-        error = _run(cluster, scaling, errand)
+        error = _run(cluster, scaling, {**_errand(cluster, order), "box": box})
         with tempfile.TemporaryDirectory(prefix="unitrain-") as name:
             folder = Path(name)
             _unpack(ray.get(box.take.remote()), folder)
@@ -212,6 +201,22 @@ def _on_cluster(cluster: _Cluster, count: int, order: Order) -> Iterator[Path]:
             yield folder
     finally:
         ray.kill(box)
+
+
+def _errand(cluster: _Cluster, order: Order) -> dict[str, Any]:
+    """Return what each worker is told; what is large is there once a machine."""
+    ray = _installed()
+    hint = "build what cannot be sent (an open file, a lock, a connection) within what uses it."
+    threads = max(1, int(cluster.resources().get("CPU", 1)))
+    data = parcel.packed(replace(order, threads=threads), ray.cloudpickle.dumps, hint)
+    given = order.arguments.get("ckpt_path")
+    checkpoint = Path(given) if given is not None and Path(given).is_file() else None
+    return {
+        "order": ray.put(data),
+        "checkpoint": None if checkpoint is None else ray.put(checkpoint.read_bytes()),
+        "folder": str(Path.cwd()),
+        "machine": _machine(),
+    }
 
 
 def _run(cluster: _Cluster, scaling: Any, errand: dict[str, Any]) -> Exception | None:
@@ -228,6 +233,10 @@ def _run(cluster: _Cluster, scaling: Any, errand: dict[str, Any]) -> Exception |
                 scaling_config=scaling,
                 run_config=cluster.run_config,
             ).fit()
+        except SystemExit as error:  # how Ray answers Ctrl-C; at SIGTERM the code is that signal's number
+            if error.code in (0, 1):
+                raise KeyboardInterrupt from None
+            raise
         except Exception as error:  # noqa: BLE001 - Ray's class for it depends on its release
             return error
     return None
@@ -306,8 +315,7 @@ def _order(errand: Mapping[str, Any], hosts: int, folder: Path) -> Order:
     Path(errand["folder"]).mkdir(parents=True, exist_ok=True)
     os.chdir(errand["folder"])
     torch.set_num_threads(order.threads)
-    place = {"devices": "auto", "num_nodes": hosts, "accelerator": "cuda" if errand["use_gpu"] else "cpu"}
-    return replace(order, options={**order.options, **place}, arguments=arguments)
+    return replace(order, options={**order.options, "devices": "auto", "num_nodes": hosts}, arguments=arguments)
 
 
 def _kept(value: Any, errand: Mapping[str, Any]) -> list[Path]:
