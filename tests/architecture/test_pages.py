@@ -41,7 +41,7 @@ def run(code: str, folder: Path) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize("framework", ["ignite", "lightning", "reference"])
 def test_readme_example_runs_on_every_backend(framework, tmp_path):
-    code, _ = blocks("README.md")
+    code, *_ = blocks("README.md")
     done = run(
         "import torch; torch.manual_seed(0)\n" + code.replace('framework="ignite"', f'framework="{framework}"', 1),
         tmp_path,
@@ -52,10 +52,45 @@ def test_readme_example_runs_on_every_backend(framework, tmp_path):
 
 
 def test_readme_goes_on_with_a_run(tmp_path):
-    first, second = blocks("README.md")
+    first, second, _ = blocks("README.md")
     done = run(f"import torch; torch.manual_seed(0)\n{first}\n{second}\nprint(result.best_checkpoint)", tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("runs/digits/epoch=")
+
+
+def test_readme_trains_on_two_processes(tmp_path):
+    first, _, third = blocks("README.md")
+    code = third.replace("UnifiedTrainer(", "UnifiedTrainer(accelerator='cpu', framework=", 1)
+    done = run(f"import torch; torch.manual_seed(0)\n{first}\n{code}\n    print(result.step)", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str(5 * 23)
+
+
+_TOGETHER = """
+from pathlib import Path
+from unitrain import ModelCheckpoint
+if {ray}:
+    import ray
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+spec = TrainSpec(model=model, loss=criterion, optimizer=partial(torch.optim.SGD, lr=0.1))
+kept = ModelCheckpoint("kept", every_n_train_steps=2)
+trainer = UnifiedTrainer("ignite", max_epochs=2, callbacks=[kept], enable_progress_bar=False)
+trainer.fit(spec, train_loader)
+trainer = UnifiedTrainer("ignite", max_epochs=3, enable_progress_bar=False)
+"""
+
+
+@pytest.mark.parametrize(
+    "index", [1, 3, pytest.param(0, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)]
+)
+def test_code_about_several_processes_runs(index, tmp_path):
+    found = blocks("DISTRIBUTED.md")
+    assert len(found) == 4
+    code = found[index].replace("num_workers=4, use_gpu=True", "num_workers=2")
+    code = code.replace("devices=2", "accelerator='cpu', devices=2")
+    prelude = PRELUDE.replace("import torch,", "import os; os.environ['OMP_NUM_THREADS'] = '1'\nimport torch,")
+    done = run(prelude + _TOGETHER.format(ray=index == 2) + code, tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("index", range(4))
@@ -80,7 +115,7 @@ def test_readme_opens_with_the_two_commands_and_make_has_them():
     assert mentioned | set(commands) <= targets
 
 
-@pytest.mark.parametrize("page", ["README.md", "MIGRATION.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", ["README.md", "MIGRATION.md", "DISTRIBUTED.md", "CONTRIBUTING.md"])
 def test_links_within_the_repository_lead_somewhere(page):
     links = re.findall(r"\]\((?!http|#)([^)#]+)", (ROOT / page).read_text())
     assert all((ROOT / link).exists() for link in links), links
