@@ -105,6 +105,10 @@ FAULTS = {
 """What can happen at a moment; the others are in the data or the loss."""
 
 
+_AT = {"validation": 12, "batch": BATCH, "after_backward": BATCH}
+"""Batches done at those moments that come often."""
+
+
 @dataclass
 class Fault:
     """A handler that lets it happen at its moment."""
@@ -116,7 +120,7 @@ class Fault:
     def __call__(self, run) -> None:
         if self.plan.rank not in (run.rank, -1) or self.moment != self.plan.moment or self.plan.resume:
             return
-        if run.state.batch != {"validation": 12, "batch": BATCH, "after_backward": BATCH}.get(self.moment, run.state.batch):
+        if run.state.batch != _AT.get(self.moment, run.state.batch):
             return
         if self.moment == "backward":
             next(run.model.parameters()).register_hook(lambda _: self.happen(run) if run.state.batch == BATCH else None)
@@ -303,7 +307,7 @@ def main(folder, plan) -> None:
     except Exception as error:
         if not plan.catch:
             raise
-        print("survived:", error, flush=True)
+        print("survived:", error, flush=True)  # noqa: T201 - a user's script
         time.sleep(600)
 
 

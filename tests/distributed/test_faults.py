@@ -63,7 +63,7 @@ def test_a_process_that_is_stopped_is_found_by_the_watchdog_and_ended_by_the_lau
 def test_different_numbers_of_batches_are_refused_before_training(tmp_path):
     ended = run("own", tmp_path, Plan(data="few"))
     assert "rank 0 has 6, rank 1 has 5" in ended.text
-    assert ended.left == [] and ended.status == 1 and newest(tmp_path) is None
+    assert (ended.left, ended.status, newest(tmp_path)) == ([], 1, None)
 
 
 # --- all kinds at all moments on all backends ---------------------------------------------------------------------------
@@ -88,7 +88,9 @@ def test_every_fault_at_every_moment(fault, moment, launcher, framework, tmp_pat
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 @pytest.mark.parametrize("fault", ["raise", "kill", "freeze"])
 def test_three_processes(fault, launcher, tmp_path):
-    plan = plan_for(fault, "backward", size=3)
+    # of three numbers the sum depends on the order, and so on DDP's buckets, which it otherwise makes anew once a run
+    still = {"native": {"ddp": {"find_unused_parameters": True}}}
+    plan = plan_for(fault, "backward", size=3, options=still)
     assert_resumes(expect_end(fault, launcher, plan, tmp_path), launcher, plan)
 
 
@@ -148,7 +150,7 @@ def test_data_of_unknown_length_that_ends_early(launcher, framework, tmp_path):
 def test_different_models_are_refused_before_training(tmp_path):
     ended = run("torchrun", tmp_path, Plan(data="model"))
     assert "'layers.0.weight' is (8, 6) of torch.float32 on rank 0 and (9, 6)" in ended.text
-    assert ended.left == [] and ended.status == 1 and newest(tmp_path) is None
+    assert (ended.left, ended.status, newest(tmp_path)) == ([], 1, None)
 
 
 STOPS = {"stop": "user", "nan": "user", "early": "early_stopping", "sigint": "user", "sigterm": "signal"}
@@ -198,7 +200,8 @@ def test_a_signal_to_the_parent_stops_all_and_keeps_what_was_reached(number, fra
 def test_sigterm_to_torchrun_saves_on_all(framework, tmp_path):
     plan = slowly(framework=framework)
     ended = run("torchrun", tmp_path, plan, tell=tell_parent(signal.SIGTERM))
-    assert ended.left == [] and ended.seconds < SOON
+    assert ended.left == []
+    assert ended.seconds < SOON
     assert newest(tmp_path).name == "interrupted.ckpt"
     assert_resumes(ended, "torchrun", plan)
 

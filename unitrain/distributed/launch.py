@@ -188,10 +188,10 @@ def _handing_signals_on() -> Iterator[list[int]]:
             with suppress(ProcessLookupError):
                 os.kill(process.pid or 0, number if len(came) < _IMPATIENT else signal.SIGKILL)
 
-    heard = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.getsignal(number) for number in heard}
+    found: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in found.items() if handler != signal.SIG_IGN}
     try:
-        for number in heard:
+        for number in before:
             signal.signal(number, hand_on)
         yield came
     finally:

@@ -124,7 +124,7 @@ class Notes:
             self._store.compare_set(_failure_key(self._untold[0]), "", json.dumps(asdict(self._untold[1])))
             self._untold = None
             self._told.set()
-        said = {rank: self._read(key) for rank, key in self._keys.items()}
+        said = dict(zip(self._keys, self._read_all(list(self._keys.values())), strict=True))
         text = self._read(_failure_key(run))
         now = time.monotonic()
         for rank, word in said.items():
@@ -140,6 +140,12 @@ class Notes:
     @property
     def _own_key(self) -> str:
         return f"unitrain/alive/{self._rank}"
+
+    def _read_all(self, keys: list[str]) -> list[str]:
+        """Return all notes in one call, as soon as each process has left one."""
+        if self._store.check(keys):
+            return [value.decode() for value in self._store.multi_get(keys)]
+        return [self._read(key) for key in keys]
 
     def _read(self, key: str) -> str:
         return self._store.get(key).decode() if self._store.check([key]) else ""
