@@ -145,7 +145,7 @@ def test_a_worker_that_is_killed_ends_the_run(ray, tmp_path):
 @pytest.mark.slow
 def test_ctrl_c_ends_the_workers_and_is_raised(ray, tmp_path):
     trainer, begun = on_cluster("ignite", tmp_path, max_epochs=100_000), tmp_path / "begun"
-    trainer.on(Event.EPOCH_END, lambda: begun.touch())
+    trainer.on(Event.EPOCH_END, lambda run: begun.write_text(str(run.state.step)))
 
     def interrupt():
         while not begun.exists():

@@ -40,8 +40,8 @@ class RayTrainer(UnifiedTrainer):
     The model's weights, the results, the counters and the callbacks of this process are afterwards what they are
     there, and the same bits as with ``UnifiedTrainer(devices=num_workers)``. Lambdas and inner functions may be sent.
     Each worker works in the folder that has the same path as this process's; a checkpoint that was kept on another
-    machine is brought to the same path here. Ctrl-C ends the workers at once. An existing cluster is found as ``ray.init()`` finds it; without one,
-    Ray starts one on this machine.
+    machine is brought to the same path here. Ctrl-C ends the workers at once. An existing cluster is found as
+    ``ray.init()`` finds it; without one, Ray starts one on this machine.
 
     Args:
         framework: As of ``UnifiedTrainer``.
