@@ -23,7 +23,6 @@ from tests.distributed.launching import TORCHRUN, environment
 
 SCRIPT = Path(__file__).parent / "faulty.py"
 MARK = "UNITRAIN_TEST_RUN"
-RECORD = Path("/tmp/ft/record")
 LONGEST = 120
 """Seconds after which a run counts as a hang."""
 
@@ -120,8 +119,6 @@ def _await(there, longest) -> None:
 
 def assert_ended(ended, *, within, says=(), status=1) -> None:
     """All are gone in time, and the reason was told."""
-    with RECORD.open("a") as record:
-        record.write(f"{ended.seconds:.1f} {len(ended.left)} {os.environ.get('PYTEST_CURRENT_TEST')}\n")
     assert (ended.folder / "fault").exists(), ended.text
     assert ended.left == [], ended.text
     assert ended.seconds < within, (ended.seconds, ended.text)
@@ -142,10 +139,10 @@ def reached(folder, rank=0):
 
 
 @cache
-def uninterrupted(size):
+def uninterrupted(size, options):
     """Return the weights that a run reaches to which nothing happens: the bare loop's."""
     with TemporaryDirectory() as name:
-        plan = Plan(framework="reference", size=size)
+        plan = Plan(framework="reference", size=size, options=json.loads(options))
         ended = run("torchrun", Path(name), plan)
         assert ended.status == 0, ended.text
         return reached(name)["weights"]
@@ -159,7 +156,7 @@ def assert_resumes(ended, launcher, plan) -> None:
     plan = replace(plan, fault="", moment="batch", resume="" if found is None else str(found), data="")
     resumed = run(launcher, again, plan)
     assert resumed.status == 0, resumed.text
-    expected = uninterrupted(plan.size)
+    expected = uninterrupted(plan.size, json.dumps(plan.options))
     for name, value in reached(again)["weights"].items():
         assert torch.equal(value, expected[name]), name
 

@@ -61,7 +61,7 @@ def test_a_process_that_is_stopped_is_found_by_the_watchdog_and_ended_by_the_lau
 
 
 def test_different_numbers_of_batches_are_refused_before_training(tmp_path):
-    ended = run("own", tmp_path, Plan(data="few"))
+    ended = run("own", tmp_path, Plan(data="few", framework="reference"))
     assert "rank 0 has 6, rank 1 has 5" in ended.text
     assert (ended.left, ended.status, newest(tmp_path)) == ([], 1, None)
 

@@ -126,7 +126,7 @@ class Watch:
 
     def _overdue(self, error: BaseException) -> DistributedError | None:
         """Return that this process has waited too long for others that are alive, if that is the error."""
-        if _TIMED_OUT not in str(error):
+        if not any(sign in str(error) for sign in _TIMED_OUT):
             return None
         others = ", ".join(str(rank) for rank in range(self._size) if rank != self._rank)
         return DistributedError(
@@ -170,8 +170,8 @@ class Watch:
         return None
 
 
-_TIMED_OUT = "Timed out waiting"
-_SIGNS = (_TIMED_OUT, "Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "gloo")
+_TIMED_OUT = ("Timed out waiting", "Application timeout", "Operation timed out", "Watchdog caught collective")
+_SIGNS = (*_TIMED_OUT, "Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "gloo")
 
 
 def _lost_others(error: BaseException) -> bool:
