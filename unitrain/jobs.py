@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from unitrain.callbacks import Callback
     from unitrain.config import TrainerConfig
     from unitrain.data import DataSource
+    from unitrain.distributed.sharded import Sharded
     from unitrain.distributed.team import Team
     from unitrain.events import EventHub
     from unitrain.protocol import Adapter
@@ -83,46 +84,55 @@ def fit_job(
             spec.require_evaluation()
             ValidationRule(config, train.length)
         _prepare(spec, config, place)
-        optimizers = build_optimizers(spec)
-        closure = any(map(needs_closure, optimizers.values()))
-        _check_closures(adapter, config, spec, closure=closure)
-        if place.team.size > 1:
-            require_together(config, place.device, callbacks.values(), closure=closure)
-            require_shardable(config, spec)
-        schedules = build_schedules(spec, optimizers)
-        rules = [schedule.rule for schedule in schedules]
-        require_monitors(spec, config, rules, validates=val is not None, watched=_may_log(hub))
-        require_same_fit(
-            config,
-            spec,
-            place.team,
-            optimizers=optimizers,
-            schedules=schedules,
-            callbacks=callbacks.values(),
-            data=(train, val),
+        job = FitJob(
+            spec=spec,
+            config=config,
+            hub=hub,
+            train=train,
+            val=val,
+            optimizers=build_optimizers(spec),
+            schedules=(),
+            device=place.device,
+            callbacks=callbacks,
+            team=place.team,
         )
+        job = _checked(adapter, job)
         together = synchronized if config.sync_batchnorm and place.team.size > 1 else nullcontext
         with (
             _workers_ended(train, val),
             together(spec.model),
             in_parts(spec.model, config, place.device, place.team, callbacks.values()) as sharded,
         ):
-            if sharded is not None:  # the ones before were made to be looked at; these get the parts
-                sharded.optimizers = optimizers = build_optimizers(spec)
-                schedules = build_schedules(spec, optimizers)
-            yield FitJob(
-                spec=spec,
-                config=config,
-                hub=hub,
-                train=train,
-                val=val,
-                optimizers=optimizers,
-                schedules=schedules,
-                device=place.device,
-                callbacks=callbacks,
-                team=place.team,
-                sharded=sharded,
-            )
+            yield job if sharded is None else _on_parts(job, sharded)
+
+
+def _checked(adapter: Adapter, job: FitJob) -> FitJob:
+    """Return ``job`` with its schedules, if nothing about it has to be refused."""
+    spec, config, callbacks = job.spec, job.config, job.callbacks.values()
+    closure = any(map(needs_closure, job.optimizers.values()))
+    _check_closures(adapter, config, spec, closure=closure)
+    if job.team.size > 1:
+        require_together(config, job.device, callbacks, closure=closure)
+        require_shardable(config, spec)
+    schedules = build_schedules(spec, job.optimizers)
+    rules = [schedule.rule for schedule in schedules]
+    require_monitors(spec, config, rules, validates=job.val is not None, watched=_may_log(job.hub))
+    require_same_fit(
+        config,
+        spec,
+        job.team,
+        optimizers=job.optimizers,
+        schedules=schedules,
+        callbacks=callbacks,
+        data=(job.train, job.val),
+    )
+    return replace(job, schedules=schedules)
+
+
+def _on_parts(job: FitJob, sharded: Sharded) -> FitJob:
+    """Return ``job`` with optimizers of the parts; those before were made to be looked at."""
+    sharded.optimizers = optimizers = build_optimizers(job.spec)
+    return replace(job, optimizers=optimizers, schedules=build_schedules(job.spec, optimizers), sharded=sharded)
 
 
 def _sources(
