@@ -75,6 +75,10 @@ OTHERWISE = ("norm", "busy", "terminate-on-nan", "logged-value", "exploding", "p
 part, and a handler that writes into a view of a weight writes into a copy."""
 
 
+LEFT_OUT = ("poisoned-unclipped-3", "poisoned-norm-3", "poisoned-value-3")
+"""Their handler looks for a gradient after each backward pass; in between exchanges those of parts add up elsewhere."""
+
+
 def equal(name: str) -> dict[str, Any]:
     """Compare both backends with each other, and with the bare loop under DDP where that has the same bits."""
     case = ALL[name]
@@ -546,7 +550,7 @@ def section(name: str, folder: Path) -> dict[str, Any]:
             controls(folder),
         ),
         "refusals": refusals,
-        "everything": lambda: joined(*(equal(one) for one in ALL)),
+        "everything": lambda: joined(*(equal(one) for one in ALL if one not in LEFT_OUT)),
         "all checkpoints": lambda: checkpoints(folder, list(POSITIONS), ["32-true", "bf16-mixed", "16-mixed"]),
         "two": lambda: two(folder),
         "four": lambda: joined(
