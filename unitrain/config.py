@@ -101,8 +101,8 @@ class TrainerConfig:
         log_every_n_steps: Optimizer steps between two rows of a tracker.
         enable_progress_bar: A bar on a terminal, a line an epoch elsewhere.
         default_root_dir: Where files go.
-        native: ``{"lightning": {...}}``: arguments for the real constructor, as they are; ``{"ddp": {...}}`` for torch's
-            DistributedDataParallel.
+        native: ``{"lightning": {...}}``: arguments for the real constructor, as they are; ``{"ddp": {...}}``: for
+            torch's DistributedDataParallel.
 
     Raises:
         ConfigError: If a value cannot be meant.

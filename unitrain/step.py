@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import Tensor
 
 from unitrain.batch import describe, model_input, unpack
-from unitrain.distributed.replica import Replica
+from unitrain.distributed.replica import Replica, ddp_options
 from unitrain.distributed.sharded import ShardedStep
 from unitrain.errors import SpecError
 from unitrain.events import Event
@@ -224,7 +224,7 @@ def _replica(job: FitJob, forward: Callable[..., Tensor]) -> Replica | ShardedSt
         return ShardedStep(job.sharded, forward)
     if job.team.size == 1 or not job.spec.automatic_optimization:
         return None
-    return Replica(job.spec.model, forward, (job.config.native or {}).get("ddp", {}))
+    return Replica(job.spec.model, forward, ddp_options(job.config, job.team.size))
 
 
 class EvalStep:

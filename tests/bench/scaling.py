@@ -19,6 +19,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from unitrain import Event, TrainSpec, UnifiedTrainer
 
+# ruff: noqa: T201 - it is a script
+
 BATCH, STEPS, SKIPPED = 128, 120, 20
 WIDTHS = (256, 1024, 2048)
 

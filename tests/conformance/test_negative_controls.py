@@ -17,9 +17,9 @@ from unitrain.data import Batches
 from unitrain.events import Event, EventHub
 from unitrain.meter import StageMeter
 from unitrain.metrics import Mean
+from unitrain.modes import ModuleModes
 from unitrain.optimization import Schedule
 from unitrain.precision import LossScaling
-from unitrain.modes import ModuleModes
 from unitrain.program import Evaluation, FitProgram
 from unitrain.registry import find_adapter
 from unitrain.rng import RngSnapshot

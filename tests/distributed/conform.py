@@ -323,6 +323,7 @@ def section(name: str, folder: Path) -> dict[str, Any]:
         "resume": lambda: (
             resumes(folder, [("mid-accumulation", "32-true", 0), ("mid-epoch", "16-mixed", 2)], ACROSS)
             | other_number(folder)
+            | native(folder)
         ),
         "compiled": lambda: equal(COMPILED),
         "resume-all": lambda: resumes(folder, GRID, PAIRS),

@@ -74,21 +74,20 @@ def ranks(mark):
     return found
 
 
-def run(launcher, folder, plan, *, prefix=(), tell=None, longest=LONGEST):
+def run(launcher, folder, plan, *, tell=None, longest=LONGEST):
     """Run ``plan`` until all its processes are gone, or for ``longest`` seconds.
 
     Args:
         launcher: ``"own"`` or ``"torchrun"``.
         folder: Where it works.
         plan: What happens.
-        prefix: What comes before the command.
         tell: Called with the process that was started and the mark of the run, when the run has come to its fault.
         longest: Seconds.
     """
     mark = uuid.uuid4().hex
     with (folder / "log").open("a") as log:
         process = subprocess.Popen(
-            [*prefix, *command(launcher, folder, plan)],
+            command(launcher, folder, plan),
             env=environment(**{MARK: mark, "PYTHONPATH": str(SCRIPT.parents[2])}),
             stdout=log,
             stderr=log,
@@ -96,9 +95,9 @@ def run(launcher, folder, plan, *, prefix=(), tell=None, longest=LONGEST):
         )
         try:
             if tell is not None:
-                _await(lambda: (folder / "fault").exists() or process.poll() is not None, longest)
+                await_(lambda: (folder / "fault").exists() or process.poll() is not None, longest)
                 tell(process, mark)
-            _await(lambda: process.poll() is not None and not marked(mark), longest)
+            await_(lambda: process.poll() is not None and not marked(mark), longest)
             end = time.time()
         finally:
             left = [f"{one.pid} {' '.join(one.cmdline()[:3])} {one.status()}" for one in marked(mark)]
@@ -111,7 +110,8 @@ def run(launcher, folder, plan, *, prefix=(), tell=None, longest=LONGEST):
     return Ended(end - begin, process.returncode, (folder / "log").read_text(), left, folder)
 
 
-def _await(there, longest) -> None:
+def await_(there, longest) -> None:
+    """Wait until something is there, or for so many seconds."""
     end = time.monotonic() + longest
     while time.monotonic() < end and not there():
         time.sleep(0.1)

@@ -39,6 +39,7 @@ class Plan:
     Attributes:
         framework: The backend.
         size: How many processes.
+        hosts: On how many hosts.
         fault: What happens: a name in FAULTS, or nothing.
         moment: When: a name in MOMENTS.
         rank: To whom; -1 is everybody.
@@ -53,6 +54,7 @@ class Plan:
 
     framework: str = "ignite"
     size: int = 2
+    hosts: int = 1
     fault: str = ""
     moment: str = "batch"
     rank: int = 1
@@ -83,7 +85,7 @@ def _stall(_) -> None:
 
 
 def _network(_) -> None:
-    subprocess.run(["ip", "link", "set", "lo", "down"], check=True)
+    subprocess.run(["ip", "link", "set", os.environ["UNITRAIN_TEST_CARD"], "down"], check=True)
 
 
 def _signal(number):
@@ -279,7 +281,8 @@ def train(folder, plan) -> None:
     )
     trainer = UnifiedTrainer(
         plan.framework,
-        devices=plan.size,
+        devices=plan.size // plan.hosts,
+        num_nodes=plan.hosts,
         strategy=DDP(timeout=timedelta(seconds=plan.timeout), watchdog=timedelta(seconds=plan.watchdog)),
         accelerator="cpu",
         max_epochs=EPOCHS,

@@ -63,14 +63,14 @@ def finish(*processes, patience=PATIENCE):
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    texts = [_said(process) for process in processes]
+    texts = [said_by(process) for process in processes]
     assert not late, "\n".join(["these did not end:", *map(str, late), *texts])
     for process, text in zip(processes, texts, strict=True):
         assert process.returncode == 0, text
     return texts
 
 
-def _said(process) -> str:
+def said_by(process) -> str:
     with process.said as said:
         said.seek(0)
         return said.read()

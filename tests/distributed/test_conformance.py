@@ -1,22 +1,11 @@
 """On several processes each backend is the bare loop on as many, in every bit, on every rank."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
+from tests.checkpoint import test_resume as resume
+from tests.distributed.sessions import conform
 from unitrain.testing import cases
 from unitrain.testing.conformance import ALL
-
-
-def sibling(name):
-    found = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
-
-
-conform = sibling("sessions").conform
 
 REFUSED = {
     "shall train on all of it or on a part cannot be seen": "data without samplers: ShardedBatches or OwnBatches says which",
@@ -42,7 +31,6 @@ def test_two_processes_equal_the_bare_loop_on_two(tmp_path):
 
 
 def test_a_run_of_two_goes_on_exactly_on_another_backend_and_from_one_process(tmp_path):
-    resume = sibling("conform").resume()
     case = resume.case_of("mid-accumulation", spec=lambda: cases.spec("cnn", "adamw", "step"))
     resume.written("ignite", case, resume.BATCHES + 4, tmp_path / "alone.ckpt")
     assert_equal(conform("resume", tmp_path), 11)

@@ -6,16 +6,31 @@ The times are those of the fault until the last process is gone, on a busy machi
 from __future__ import annotations
 
 import itertools
+import json
 import os
-import shutil
 import signal
-import subprocess
 import time
+import uuid
+from dataclasses import asdict
 
 import pytest
 
-from tests.distributed.faults import Plan, assert_ended, assert_resumes, newest, ranks, reached, run, tell_parent
+from tests.distributed.faults import (
+    LONGEST,
+    MARK,
+    SCRIPT,
+    Plan,
+    assert_ended,
+    assert_resumes,
+    await_,
+    newest,
+    ranks,
+    reached,
+    run,
+    tell_parent,
+)
 from tests.distributed.faulty import WORD
+from tests.distributed.launching import said_by, two_hosts
 
 LAUNCHERS = ("own", "torchrun")
 FRAMEWORKS = ("reference", "lightning", "ignite")
@@ -88,9 +103,7 @@ def test_every_fault_at_every_moment(fault, moment, launcher, framework, tmp_pat
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 @pytest.mark.parametrize("fault", ["raise", "kill", "freeze"])
 def test_three_processes(fault, launcher, tmp_path):
-    # of three numbers the sum depends on the order, and so on DDP's buckets, which it otherwise makes anew once a run
-    still = {"native": {"ddp": {"find_unused_parameters": True}}}
-    plan = plan_for(fault, "backward", size=3, options=still)
+    plan = plan_for(fault, "backward", size=3)
     assert_resumes(expect_end(fault, launcher, plan, tmp_path), launcher, plan)
 
 
@@ -239,11 +252,28 @@ def test_nobody_outlives_a_launcher_that_was_killed(launcher, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_a_host_that_loses_its_network(launcher, tmp_path):
-    """In a network namespace of its own, whose only interface goes down."""
-    if shutil.which("unshare") is None or subprocess.run(["unshare", "-n", "true"], check=False).returncode:
-        pytest.skip("this system lets no network namespaces be made")
-    alone = ("unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
-    ended = run(launcher, tmp_path, plan_for("network", "batch"), prefix=alone)
-    assert_ended(ended, within=FROZEN[launcher], says=("the network of either is gone",))
+def test_a_host_that_loses_its_network(tmp_path):
+    """Of two hosts, made of network namespaces; torchrun itself waits longer, for its own store."""
+    plan, mark = plan_for("network", "batch", hosts=2), uuid.uuid4().hex
+    with two_hosts() as hosts:
+        told = ["--rdzv-backend=c10d", f"--rdzv-endpoint={hosts[0].address}:29413", "--rdzv-id=cut"]
+        arguments = ["--nproc-per-node=1", SCRIPT, tmp_path, json.dumps(asdict(plan))]
+        path = str(SCRIPT.parents[2])
+        started = [
+            host.torchrun(
+                *told, f"--rdzv-conf=is_host={first}", *arguments,
+                UNITRAIN_TEST_CARD=host.card, PYTHONPATH=path, **{MARK: mark},
+            )
+            for host, first in zip(hosts, ("true", "false"), strict=True)
+        ]  # fmt: skip
+        await_((tmp_path / "fault").exists, LONGEST)
+        cut = time.monotonic()
+        await_(lambda: not ranks(mark), LONGEST)
+        seconds = time.monotonic() - cut
+    for process in started:
+        process.wait(timeout=10)
+    texts = [said_by(process) for process in started]
+    assert (tmp_path / "fault").exists(), texts
+    assert seconds < WATCHDOG + 25, (seconds, texts)
+    assert any("gave no sign of life" in text for text in texts), texts
+    assert any("the network of either is gone" in text for text in texts), texts

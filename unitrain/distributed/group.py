@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import faulthandler
 import os
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import distributed as dist
 
+from unitrain.distributed.failure import end_process
 from unitrain.distributed.parting import mind_sigterm
 from unitrain.distributed.team import ALONE, Processes
 from unitrain.distributed.watch import Watch
@@ -104,9 +106,10 @@ def _join(world: World, device: torch.device, strategy: Strategy) -> Watch:
         os.environ.setdefault("MASTER_ADDR", world.address)
         os.environ.setdefault("MASTER_PORT", str(world.port))
         try:
-            dist.init_process_group(
-                _BACKENDS.get(device.type, "gloo"), rank=world.rank, world_size=world.size, timeout=strategy.timeout
-            )
+            with _meeting(world, strategy):
+                dist.init_process_group(
+                    _BACKENDS.get(device.type, "gloo"), rank=world.rank, world_size=world.size, timeout=strategy.timeout
+                )
         except (RuntimeError, ValueError) as error:
             raise DistributedError(
                 f"rank {world.rank} of {world.size} could not meet the others at {world.address}:{world.port}: {error}",
@@ -116,6 +119,26 @@ def _join(world: World, device: torch.device, strategy: Strategy) -> Watch:
         _joined.watch = _watch(world, strategy)
         atexit.register(_leave)
     return _joined.watch
+
+
+_MARGIN = 10.0
+"""Seconds that torch has to say by itself that nobody came."""
+
+
+@contextmanager
+def _meeting(world: World, strategy: Strategy) -> Iterator[None]:
+    """End this process if the others have not come in time: some of torch's steps on the way wait for ever."""
+    late = DistributedError(
+        f"rank {world.rank} of {world.size} waited in vain for the others at {world.address}:{world.port}.",
+        hint="look into their logs; DDP(timeout=...) says how long to wait.",
+    )
+    timer = threading.Timer(strategy.timeout.total_seconds() + _MARGIN, end_process, (late,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _watch(world: World, strategy: Strategy) -> Watch:

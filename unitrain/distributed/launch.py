@@ -62,11 +62,32 @@ def launched(count: int, order: Order, member: Member) -> Iterator[Path]:
         SpecError: If the order cannot be sent.
         DistributedError: If a process failed, with its rank and its traceback; an error of unitrain as it is.
     """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself asks
+        raise _unguarded()
     with tempfile.TemporaryDirectory(prefix="unitrain-") as name:
         folder = Path(name)
         parcel.send(folder, order)
-        _run(count, folder, member)
+        os.environ[_FOLDER] = name
+        try:
+            _run(count, folder, member)
+        finally:
+            del os.environ[_FOLDER]
         yield folder
+
+
+_FOLDER = "UNITRAIN_FOLDER"
+"""Tells the processes where to leave word of what keeps them from starting."""
+
+
+def _unguarded() -> ConfigError:
+    """Return the error for a script that starts processes while one of them imports it, and leave word of it."""
+    error = ConfigError(
+        "several processes are started, and each imports this script, which would start them again.",
+        hint='put what the script does under: if __name__ == "__main__":',
+    )
+    if _FOLDER in os.environ:
+        parcel.report(Path(os.environ[_FOLDER]), Failure.of(0, error))
+    return error
 
 
 def _run(count: int, folder: Path, member: Member) -> None:
@@ -96,8 +117,6 @@ def _run(count: int, folder: Path, member: Member) -> None:
             if interrupted and (failure is None or failure.kind == KeyboardInterrupt.__name__):
                 raise KeyboardInterrupt from None
             raise _why(failure, error) from None
-        except RuntimeError as error:
-            raise _unguarded(error) from error
         finally:
             _end_the_rest(folder)
 
@@ -157,16 +176,6 @@ def told(failure: Failure) -> UnitrainError:
         raised.add_note(f"unitrain: raised on rank {failure.rank}")
         return raised
     return failure.error()
-
-
-def _unguarded(error: RuntimeError) -> Exception:
-    """Return the error for a script that starts processes while it is imported by one of them."""
-    if "freeze_support" not in str(error) and "bootstrapping" not in str(error):
-        return error
-    return ConfigError(
-        "several processes are started, and each imports this script, which would start them again.",
-        hint='put what the script does under: if __name__ == "__main__":',
-    )
 
 
 @contextmanager

@@ -14,6 +14,22 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from unitrain.config import TrainerConfig
+
+
+_TWO = 2
+
+
+def ddp_options(config: TrainerConfig, size: int) -> dict[str, Any]:
+    """Return the arguments of DistributedDataParallel for ``size`` processes.
+
+    Of three numbers and more the sum depends on the order, which follows from a gradient's place in torch's buckets.
+    torch lays them out anew after a run's first backward pass, so the first step of a run that is gone on with would
+    add in another order than the same step of the run before. Where it looks for unused parameters, it does not.
+    """
+    own = (config.native or {}).get("ddp", {})
+    return {"find_unused_parameters": size > _TWO and not own.get("static_graph"), **own}
+
 
 class Replica:
     """Runs a step's forward pass so that the gradients that follow are the means over all processes.

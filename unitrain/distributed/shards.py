@@ -212,5 +212,5 @@ def _checked(loader: DataLoader[Any], stage: str, team: Team) -> DataLoader[Any]
 def _ambiguous(stage: str, what: str) -> DataError:
     return DataError(
         f"the {stage} data is {what}; whether each process shall train on all of it or on a part cannot be seen.",
-        hint="ShardedBatches(loader) deals its batches out, OwnBatches(loader) says that it yields this process's part.",
+        hint="ShardedBatches(loader) deals its batches out, OwnBatches(loader) yields this process's part already.",
     )

@@ -25,7 +25,8 @@ def wrapped(job: FitJob) -> Any:
     """Return what stands for the model in the forward pass of training."""
     if job.team.size == 1 or not job.spec.automatic_optimization:
         return job.spec.model
-    return DistributedDataParallel(job.spec.model, **(job.config.native or {}).get("ddp", {}))
+    still = {"find_unused_parameters": job.team.size > 2}  # noqa: PLR2004 - else torch changes the order of sums once
+    return DistributedDataParallel(job.spec.model, **still | dict((job.config.native or {}).get("ddp", {})))
 
 
 def average_gradients(optimizer: Optimizer) -> None:
