@@ -6,7 +6,7 @@ import math
 import os
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from unitrain.distributed.failure import Failure, end_process
@@ -117,11 +117,13 @@ class Watch:
         """Return why this process lost the others; None if nothing is known, or it was its own error."""
         end = time.monotonic() + _SEARCH
         while time.monotonic() < end:
-            failure = self._notes.failure
-            found = self._absence(_SHORT_SILENCE) if failure is None else failure.error()
-            if found is not None:
-                return None if failure is not None and failure.rank == self._rank else found
-            time.sleep(0.1)
+            # a launcher's SIGTERM reaches a loader's workers too, and torch raises their end wherever this thread is
+            with suppress(RuntimeError):
+                failure = self._notes.failure
+                found = self._absence(_SHORT_SILENCE) if failure is None else failure.error()
+                if found is not None:
+                    return None if failure is not None and failure.rank == self._rank else found
+                time.sleep(0.1)
         return None
 
     def _overdue(self, error: BaseException) -> DistributedError | None:
@@ -171,7 +173,15 @@ class Watch:
 
 
 _TIMED_OUT = ("Timed out waiting", "Application timeout", "Operation timed out", "Watchdog caught collective")
-_SIGNS = (*_TIMED_OUT, "Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "gloo")
+_SIGNS = (
+    *_TIMED_OUT,
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "NCCL",
+    "gloo",
+    "is killed by signal: Terminated",
+)
 
 
 def _lost_others(error: BaseException) -> bool:
