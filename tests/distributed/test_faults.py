@@ -13,6 +13,7 @@ import time
 import uuid
 from dataclasses import asdict
 
+import psutil
 import pytest
 
 from tests.distributed.faults import (
@@ -222,9 +223,12 @@ def test_sigterm_to_torchrun_saves_on_all(framework, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_all_at_once(number, tmp_path):
-    def tell(_, mark) -> None:
-        for process in ranks(mark).values():
-            process.send_signal(number)
+    def tell(parent, _) -> None:
+        children = psutil.Process(parent.pid).children()
+        started = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        assert len(started) == 2
+        for child in started:
+            child.send_signal(number)
 
     ended = run("own", tmp_path, slowly(), tell=tell)
     assert_ended(ended, within=SOON, status=0)

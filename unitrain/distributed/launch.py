@@ -238,4 +238,10 @@ def membership(name: str) -> Iterator[tuple[Path, Order]]:
         yield folder, order
     except BaseException as error:
         parcel.report(folder, Failure.of(rank, error))
+        if isinstance(error, KeyboardInterrupt):  # torch would take it for a good end, and wait for the answer
+            raise SystemExit(_INTERRUPTED) from error
         raise
+
+
+_INTERRUPTED = 130
+"""The status of a process that Ctrl-C has ended, as shells have it."""

@@ -22,6 +22,9 @@ INTERVAL = 1.0
 _DELIVERY = 3.0
 """Seconds that a failing process waits until its note is written."""
 
+_FAREWELL = 30.0
+"""Seconds that the last call may take; without a store it fails at once."""
+
 _GONE = "gone after run "
 
 
@@ -66,7 +69,7 @@ class Notes:
         """Say that this process has ended as it should, and stop to talk."""
         self._over.set()
         self._wake.set()
-        self._thread.join(timeout=2 * INTERVAL)
+        self._thread.join(timeout=_FAREWELL)  # a thread that is left in C++ when Python ends takes the process down
 
     @property
     def failure(self) -> Failure | None:
