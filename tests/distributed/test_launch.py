@@ -1,6 +1,7 @@
 """unitrain starts the processes by itself, and the parent gets everything back."""
 
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from torch import nn
 
 from unitrain import (
     DDP,
@@ -21,6 +23,7 @@ from unitrain import (
     UnsupportedFeatureError,
     load_weights,
 )
+from unitrain.distributed.batchnorm import synchronized
 from unitrain.testing import cases
 from unitrain.testing.models import loader
 from unitrain.testing.trace import differences
@@ -120,6 +123,38 @@ def test_other_hosts_cannot_be_reached_from_here():
 def test_the_search_for_a_learning_rate_is_refused():
     with pytest.raises(UnsupportedFeatureError, match="LRFinder searches in one process"):
         LRFinder().run(launching(), cases.spec(), loader())
+
+
+def test_more_devices_than_there_are_are_refused_before_anything_is_started():
+    with pytest.raises(ConfigError, match=r"accelerator='cuda'|there are"):
+        launching(accelerator="cuda", devices=torch.cuda.device_count() + 2)
+
+
+def test_a_port_that_is_taken_is_told_of():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        place = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(taken.getsockname()[1])}
+        ended = subprocess.run(
+            [sys.executable, str(HERE / "unguarded.py")],
+            env={**os.environ, **place}, capture_output=True, text=True, timeout=100, check=False,
+        )  # fmt: skip
+    assert ended.returncode == 1
+    assert f"rank 0 of 2 could not meet the others at 127.0.0.1:{place['MASTER_PORT']}" in ended.stderr
+    assert "is the port free" in ended.stderr
+
+
+def test_batch_norms_are_of_all_processes_while_a_fit_lasts():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.BatchNorm1d(4), nn.ReLU()), nn.BatchNorm1d(4))
+    own, names = [model[1][0], model[2]], [name for name, _ in model.named_parameters()]
+    with synchronized(model):
+        assert [type(one) for one in (model[1][0], model[2])] == [nn.SyncBatchNorm, nn.SyncBatchNorm]
+        assert model[2].weight is own[1].weight
+        assert model[2].running_mean is own[1].running_mean
+        assert [name for name, _ in model.named_parameters()] == names
+        model.eval()
+    assert [model[1][0], model[2]] == own
+    assert not own[1].training
+    with pytest.raises(SpecError, match="the model itself is a batch norm"), synchronized(nn.BatchNorm1d(2)):
+        pass
 
 
 @pytest.mark.parametrize("value", ["ddpp", 3, "deepspeed"])

@@ -20,6 +20,7 @@ from unitrain import errors
 from unitrain.distributed import parcel
 from unitrain.distributed.failure import Failure, last_words
 from unitrain.distributed.group import wanted
+from unitrain.environment import choose_device
 from unitrain.errors import ConfigError, DistributedError, UnitrainError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def starts(config: TrainerConfig, world: World | None) -> int:
     """Return how many processes this one is to start; 0 if it is to run by itself.
 
     Raises:
-        ConfigError: If other hosts are needed, on which nothing can be started from here.
+        ConfigError: If other hosts are needed, on which nothing can be started from here, or more GPUs than there are.
     """
     if world is not None:
         return 0
@@ -49,6 +50,7 @@ def starts(config: TrainerConfig, world: World | None) -> int:
             hint=f"on each host: torchrun --nnodes={config.num_nodes} --nproc-per-node={count}"
             " --rdzv-backend=c10d --rdzv-endpoint=FIRST_HOST:29400 script.py",
         )
+    choose_device(config, count - 1)  # refused here rather than in each process
     return count if count > 1 else 0
 
 
