@@ -1,11 +1,13 @@
 """One digit classifier on two processes, on both backends: the same bits on both.
 
-    python examples/two_processes.py                                          # unitrain starts the processes
-    torchrun --standalone --nproc-per-node=2 examples/two_processes.py        # torchrun does
+Weights, metrics and the history come back to this script whoever started the processes: unitrain in the first line,
+torchrun in the second. Nothing is downloaded.
 
-Weights, metrics and the history come back to this script whoever started the processes.
+    python examples/two_processes.py
+    torchrun --standalone --nproc-per-node=2 examples/two_processes.py --epochs 5
 """
 
+import argparse
 from functools import partial
 
 import torch
@@ -16,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset, random_split
 from unitrain import TrainSpec, UnifiedTrainer, metric
 
 
-def train(framework: str) -> tuple[dict[str, torch.Tensor], int]:
+def train(framework: str, processes: int, epochs: int) -> tuple[dict[str, torch.Tensor], int]:
     """Train the same spec and return its weights, and the rank of this process."""
     torch.manual_seed(0)
     images, labels = load_digits(return_X_y=True)
@@ -29,18 +31,35 @@ def train(framework: str) -> tuple[dict[str, torch.Tensor], int]:
         metrics={"acc": metric("accuracy", num_classes=10)},
     )
     trainer = UnifiedTrainer(
-        framework, devices=2, strategy="ddp", accelerator="cpu", max_epochs=3, seed=0, enable_progress_bar=False
+        framework,
+        devices=processes,
+        strategy="ddp",
+        accelerator="cpu",
+        max_epochs=epochs,
+        seed=0,
+        enable_progress_bar=False,
     )
     result = trainer.fit(spec, DataLoader(train_data, 32, shuffle=True), DataLoader(val_data, 32))
     if trainer.rank == 0:
-        print(f"{framework}: val/acc {result.metrics['val/acc']:.4f} after {result.step} steps of 2 x 32 samples")
+        print(
+            f"{framework}: val/acc {result.metrics['val/acc']:.4f} after {result.step} steps of {processes} x 32 samples"
+        )
     return spec.model.state_dict(), trainer.rank
 
 
 def main() -> None:
     """Train on both backends and compare."""
-    (lightning, rank), (ignite, _) = train("lightning"), train("ignite")
-    equal = all(torch.equal(lightning[name], ignite[name]) for name in lightning)
+    parser = argparse.ArgumentParser(
+        description="Train a digit classifier on several processes, once on each backend, and compare the weights.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--frameworks", nargs="+", default=["lightning", "ignite"], help="the backends to compare")
+    parser.add_argument("--processes", type=int, default=2, help="how many train together")
+    parser.add_argument("--epochs", type=int, default=3, help="how often to see all data")
+    options = parser.parse_args()
+    reached = [train(framework, options.processes, options.epochs) for framework in options.frameworks]
+    first, rank = reached[0]
+    equal = all(torch.equal(first[name], other[name]) for other, _ in reached for name in first)
     if rank == 0:
         print(f"equal weights: {'yes' if equal else 'no'}")
 

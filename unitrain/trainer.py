@@ -285,8 +285,10 @@ class UnifiedTrainer:
             found: dict[str, float] = self._evaluate_elsewhere(_METHODS[stage], spec, dataloaders, ckpt_path)
             self._hub.publish(found)
             return found
-        opened = self._tracking.open(self._hub, spec.hparams)
-        with self._evaluating(spec, dataloaders, stage, ckpt_path) as (run, job), opened:
+        with (
+            self._evaluating(spec, dataloaders, stage, ckpt_path) as (run, job),
+            self._tracking.open(self._hub, spec.hparams),
+        ):
             run.evaluate(job)
             self._tracking.log_metrics(self._hub.epoch_metrics)
             return dict(self._hub.epoch_metrics)

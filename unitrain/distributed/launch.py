@@ -50,8 +50,10 @@ def starts(config: TrainerConfig, world: World | None) -> int:
             hint=f"on each host: torchrun --nnodes={config.num_nodes} --nproc-per-node={count}"
             " --rdzv-backend=c10d --rdzv-endpoint=FIRST_HOST:29400 script.py",
         )
+    if count == 1:
+        return 0
     choose_device(config, count - 1)  # refused here rather than in each process
-    return count if count > 1 else 0
+    return count
 
 
 @contextmanager
