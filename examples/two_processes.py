@@ -41,9 +41,8 @@ def train(framework: str, processes: int, epochs: int) -> tuple[dict[str, torch.
     )
     result = trainer.fit(spec, DataLoader(train_data, 32, shuffle=True), DataLoader(val_data, 32))
     if trainer.rank == 0:
-        print(
-            f"{framework}: val/acc {result.metrics['val/acc']:.4f} after {result.step} steps of {processes} x 32 samples"
-        )
+        made = f"{result.step} steps of {processes} x 32 samples"
+        print(f"{framework}: val/acc {result.metrics['val/acc']:.4f} after {made}")
     return spec.model.state_dict(), trainer.rank
 
 
