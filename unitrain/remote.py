@@ -108,6 +108,14 @@ def elsewhere(
     return Elsewhere(count, make, framework, config, hub, partial(launched, member=_member)) if count else None
 
 
+def unseen() -> ConfigError:
+    """Return the error for a native object that is asked for where no run will use it."""
+    return ConfigError(
+        "create_trainer() would build an object in this process, and the run is in others, which never see it.",
+        hint="give callbacks to UnifiedTrainer(callbacks=[...]), or start the script with torchrun.",
+    )
+
+
 class _Finished:
     """What is left here of a run that was elsewhere: it can be saved, and nothing else."""
 

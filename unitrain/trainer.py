@@ -23,7 +23,7 @@ from unitrain.jobs import Place, check_native_names, eval_job, fit_job
 from unitrain.loggers.dispatch import Tracking
 from unitrain.protocol import Feature, Stage
 from unitrain.registry import find_adapter, find_trackers
-from unitrain.remote import elsewhere
+from unitrain.remote import elsewhere, unseen
 from unitrain.rng import preserved_rng, seed_everything
 from unitrain.session import announce, listening, outcome, progress
 from unitrain.signals import guarded
@@ -178,6 +178,8 @@ class UnifiedTrainer:
 
     def create_trainer(self) -> Any:
         """Build and return the real ``Trainer`` or ``Engine`` without running it; the next run uses it."""
+        if self._elsewhere is not None:
+            raise unseen()
         with self._placed() as place:
             self._next = self._build((), place)
         return self._next.native

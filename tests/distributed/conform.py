@@ -12,6 +12,7 @@ import json
 import sys
 import warnings
 from dataclasses import replace
+from datetime import timedelta
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import torch
 from torch import distributed as dist
 from torch import nn
 
-from unitrain import Event, UnifiedTrainer
+from unitrain import DDP, ConfigError, Event, UnifiedTrainer
 from unitrain.checkpoint import io
 from unitrain.distributed.shards import OwnBatches, ShardedBatches
 from unitrain.errors import UnitrainError
@@ -140,6 +141,17 @@ def one_rank_stops_all() -> dict[str, list[str]]:
             good = everybody == [expected, expected] and expected == ["user", 5, 5]
             found[f"stop {framework} {rank}"] = [] if good else [repr(everybody)]
     return found
+
+
+def other_limits() -> dict[str, list[str]]:
+    """A process has joined the others by now; other time limits would do nothing, and are refused."""
+    strategy = DDP(timeout=timedelta(minutes=7))
+    trainer = UnifiedTrainer("ignite", devices=2, strategy=strategy, max_epochs=1, enable_progress_bar=False)
+    try:
+        trainer.fit(cases.spec(), loader())
+    except ConfigError as error:
+        return {"other limits": [] if "joins the others once" in str(error) else [str(error)]}
+    return {"other limits": ["not refused"]}
 
 
 def talk() -> dict[str, list[str]]:
@@ -311,6 +323,7 @@ def section(name: str, folder: Path) -> dict[str, Any]:
             | dealt()
             | one_rank_stops_all()
             | talk()
+            | other_limits()
             | {"by parts": differences(by_parts("lightning"), by_parts("ignite"))}
             | evaluations()
         ),

@@ -120,6 +120,11 @@ def test_other_hosts_cannot_be_reached_from_here():
     assert "torchrun --nnodes=2 --nproc-per-node=2" in caught.value.hint
 
 
+def test_an_object_that_no_run_would_use_is_not_built():
+    with pytest.raises(ConfigError, match="the run is in others"):
+        launching().create_trainer()
+
+
 def test_the_search_for_a_learning_rate_is_refused():
     with pytest.raises(UnsupportedFeatureError, match="LRFinder searches in one process"):
         LRFinder().run(launching(), cases.spec(), loader())

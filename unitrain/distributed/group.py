@@ -22,6 +22,7 @@ from unitrain.errors import ConfigError, DistributedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import timedelta
 
     from unitrain.config import TrainerConfig
     from unitrain.distributed.strategy import Strategy
@@ -66,6 +67,7 @@ class _Joined:
     """What this process has joined; a process does so at most once."""
 
     watch: Watch | None = None
+    limits: tuple[timedelta, timedelta] | None = None
 
 
 _joined = _Joined()
@@ -81,6 +83,7 @@ def team(world: World | None, device: torch.device, strategy: Strategy) -> Itera
         strategy: Says how long to wait for others.
 
     Raises:
+        ConfigError: If an earlier run of this process had other time limits.
         DistributedError: If the processes do not come together, or another process failed.
     """
     if world is None:
@@ -100,6 +103,12 @@ def team(world: World | None, device: torch.device, strategy: Strategy) -> Itera
 
 def _join(world: World, device: torch.device, strategy: Strategy) -> Watch:
     """Make the process group, unless there is one; it stays until the process ends."""
+    limits = strategy.timeout, strategy.watchdog
+    if _joined.limits not in (None, limits):
+        raise ConfigError(
+            f"a process joins the others once: its (timeout, watchdog) are {_joined.limits}; now given are {limits}.",
+            hint="give all trainers of a script the same DDP(timeout=..., watchdog=...).",
+        )
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if not dist.is_initialized():
@@ -116,7 +125,7 @@ def _join(world: World, device: torch.device, strategy: Strategy) -> Watch:
                 hint="is the port free and the host reachable? MASTER_ADDR and MASTER_PORT say where to meet.",
             ) from error
     if _joined.watch is None:
-        _joined.watch = _watch(world, strategy)
+        _joined.watch, _joined.limits = _watch(world, strategy), limits
         atexit.register(_leave)
     return _joined.watch
 

@@ -17,7 +17,8 @@ class Strategy:
     """What all strategies have.
 
     Attributes:
-        timeout: How long a process waits for the others in one exchange before it gives up.
+        timeout: How long a process waits for the others in one exchange before it gives up; a process group that the
+            script itself has made keeps its own.
         watchdog: How long a process may give no sign of life before the others give it up.
 
     Raises:
