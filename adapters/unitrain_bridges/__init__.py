@@ -1,0 +1,1 @@
+"""One framework's own code on another's engine; the only package that knows both frameworks."""

@@ -1,0 +1,1 @@
+"""A LightningModule on Ignite's engine and on the bare loop."""

@@ -1,0 +1,73 @@
+"""The command line: ``unitrain COMMAND ...``. Each command is a module that is imported when it is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple
+
+from unitrain.errors import UnitrainError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FAILED = 1
+"""The exit status of a command that was refused; commands with more to tell have statuses of their own."""
+
+
+class Command(NamedTuple):
+    """A command.
+
+    Attributes:
+        module: Where it is: ``add_arguments(parser)`` and ``run(arguments) -> exit status``.
+        summary: One line, for ``unitrain --help``.
+    """
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "convert": Command("unitrain.checkpoint.command", "write a checkpoint in the form that another program reads"),
+    "migrate": Command("unitrain.migrate.command", "rewrite scripts of one framework for unitrain or the other one"),
+}
+
+
+def parser(name: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of the command line.
+
+    Args:
+        name: The command whose arguments it is to know.
+    """
+    top = argparse.ArgumentParser(
+        prog="unitrain",
+        description="One training spec, two real engines: PyTorch-Lightning and PyTorch-Ignite with the same bits.",
+        epilog="`unitrain COMMAND --help` tells what a command takes.",
+    )
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command, about in COMMANDS.items():
+        one = commands.add_parser(command, help=about.summary, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if command == name:
+            import_module(about.module).add_arguments(one)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: What was typed; ``sys.argv`` by default.
+
+    Returns:
+        The exit status.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    name = next((one for one in given if one in COMMANDS), None)
+    parsed = parser(name).parse_args(given)
+    try:
+        status: int = import_module(COMMANDS[parsed.command].module).run(parsed)
+    except UnitrainError as error:
+        print(f"unitrain {parsed.command}: {error}", file=sys.stderr)
+        return FAILED
+    return status
