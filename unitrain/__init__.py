@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from unitrain.data import DataSpec
     from unitrain.distributed.shards import OwnBatches, ShardedBatches
     from unitrain.distributed.strategy import DDP, FSDP
+    from unitrain.engines import from_engine, from_step
     from unitrain.errors import (
         BackendNotInstalledError,
         CheckpointError,
@@ -71,6 +72,7 @@ _MODULES = {
     "unitrain.data": ("DataSpec",),
     "unitrain.distributed.shards": ("OwnBatches", "ShardedBatches"),
     "unitrain.distributed.strategy": ("DDP", "FSDP"),
+    "unitrain.engines": ("from_engine", "from_step"),
     "unitrain.errors": (
         "BackendNotInstalledError",
         "CheckpointError",
@@ -138,6 +140,8 @@ __all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
     "WandbLogger",
     "__version__",
     "convert_checkpoint",
+    "from_engine",
+    "from_step",
     "load_weights",
     "metric",
 ]

@@ -68,6 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = import_module(COMMANDS[parsed.command].module).run(parsed)
     except UnitrainError as error:
-        print(f"unitrain {parsed.command}: {error}", file=sys.stderr)
+        print(f"unitrain {parsed.command}: {error}", file=sys.stderr)  # noqa: T201 - that is its output
         return FAILED
     return status

@@ -102,34 +102,72 @@ def require_spec(adapter: Adapter, spec: TrainSpec, *, closure: bool) -> None:
 _FRAMEWORKS = ("ignite", "lightning", "pytorch_lightning")
 
 
-def sorted_callbacks(adapter: Adapter, callbacks: Sequence[Any]) -> tuple[list[Callback], list[Any]]:
-    """Return unitrain's callbacks, and the native ones of ``adapter``.
+class Sorted(NamedTuple):
+    """Callbacks by whom they belong to.
+
+    Attributes:
+        own: unitrain's.
+        native: Those of the backend's framework.
+        foreign: Those of another framework.
+    """
+
+    own: list[Callback]
+    native: list[Any]
+    foreign: list[Any]
+
+
+def sorted_callbacks(adapter: Adapter, callbacks: Sequence[Any]) -> Sorted:
+    """Return the callbacks by whom they belong to, seen from ``adapter``.
+
+    Raises:
+        SpecError: If one is no callback, or cannot be attached without further arguments.
+    """
+    found = Sorted([], [], [])
+    for callback in callbacks:
+        if isinstance(callback, Callback):
+            found.own.append(callback)
+        elif Feature.NATIVE_CALLBACKS in adapter.features and adapter.accepts_callback(callback):
+            found.native.append(callback)
+        elif _package(callback) in _FRAMEWORKS and _package(callback) not in adapter.packages:
+            found.foreign.append(callback)
+        else:
+            raise _no_callback(adapter, callback)
+    return found
+
+
+def spec_callbacks(adapter: Adapter, callbacks: Sequence[Any]) -> Sorted:
+    """Return the callbacks of a spec's run.
 
     Raises:
         UnsupportedFeatureError: If one belongs to another framework.
-        SpecError: If one is no callback, or cannot be attached without further arguments.
+        SpecError: As ``sorted_callbacks``.
     """
-    own: list[Callback] = []
-    native: list[Any] = []
-    for callback in callbacks:
-        if isinstance(callback, Callback):
-            own.append(callback)
-        elif Feature.NATIVE_CALLBACKS in adapter.features and adapter.accepts_callback(callback):
-            native.append(callback)
-        else:
-            raise _foreign(adapter, callback)
-    return own, native
+    found = sorted_callbacks(adapter, callbacks)
+    for callback in found.foreign:
+        raise foreign(adapter, callback)
+    return found
 
 
-def _foreign(adapter: Adapter, callback: object) -> UnitrainError:
+def foreign(adapter: Adapter, callback: object) -> UnsupportedFeatureError:
+    """Return the error for a callback of another framework."""
+    what = f"the callback {type(callback).__name__} of {_package(callback)}"
+    return refuse(adapter, Feature.NATIVE_CALLBACKS, what, _INSTEAD)
+
+
+_INSTEAD = "subclass unitrain.Callback, or use trainer.on(event, handler)."
+
+
+def _package(callback: object) -> str:
+    """Return the framework that one of the object's classes comes from, or the object's own package."""
+    packages = [cls.__module__.partition(".")[0] for cls in type(callback).__mro__]
+    return next((package for package in packages if package in _FRAMEWORKS), packages[0])
+
+
+def _no_callback(adapter: Adapter, callback: object) -> UnitrainError:
     name = getattr(callback, "__name__", type(callback).__name__)
-    package = type(callback).__module__.partition(".")[0]
-    if package in adapter.packages and Feature.NATIVE_CALLBACKS in adapter.features:
+    if _package(callback) in adapter.packages and Feature.NATIVE_CALLBACKS in adapter.features:
         return SpecError(
-            f"{name} of {package} cannot be attached without further arguments.",
+            f"{name} of {_package(callback)} cannot be attached without further arguments.",
             hint="attach it to the object that trainer.create_trainer() returns.",
         )
-    hint = "subclass unitrain.Callback, or use trainer.on(event, handler)."
-    if package in _FRAMEWORKS:
-        return refuse(adapter, Feature.NATIVE_CALLBACKS, f"the callback {name} of {package}", hint)
-    return SpecError(f"a callback must be a unitrain.Callback or a native one; got {callback!r}.", hint=hint)
+    return SpecError(f"a callback must be a unitrain.Callback or a native one; got {callback!r}.", hint=_INSTEAD)

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 from unitrain.distributed.team import ALONE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
     import torch
+    from torch import nn
     from torch.optim import Optimizer
 
     from unitrain.callbacks import Callback
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from unitrain.distributed.team import Team
     from unitrain.events import Event, EventHub
     from unitrain.optimization import Schedule
+    from unitrain.result import FitResult
     from unitrain.spec import TrainSpec
 
 
@@ -136,6 +140,116 @@ class EvalJob:
     stage: Stage
     device: torch.device
     team: Team = ALONE
+
+
+class Guest(Protocol):
+    """Another framework's program, cut into what a backend's own training loop calls.
+
+    The calls are, in this order: ``start``; as long as it is not ``done``: ``epoch_start``, ``batch`` with each of
+    ``batches()`` until the ``epoch_over``, ``epoch_end``; then ``end``. What the calls mean is the guest's own.
+
+    Attributes:
+        model: What the program trains, as far as it is known; a backend's own checkpoints hold it.
+        optimizers: What it trains with, as far as they are known.
+    """
+
+    model: nn.Module
+    optimizers: Sequence[Optimizer]
+
+    def start(self) -> None:
+        """Begin."""
+
+    @property
+    def done(self) -> bool:
+        """Whether no further epoch is to run."""
+
+    def epoch_start(self) -> None:
+        """Begin an epoch."""
+
+    def batches(self) -> Iterator[Any]:
+        """Return the batches of the running epoch."""
+
+    def batch(self, batch: Any) -> Any:
+        """Train on a batch."""
+
+    @property
+    def epoch_over(self) -> bool:
+        """Whether the batch just done was the epoch's last."""
+
+    def epoch_end(self) -> None:
+        """End an epoch."""
+
+    def end(self) -> None:
+        """End."""
+
+
+class Host(Protocol):
+    """A run whose loop runs another framework's program; a backend with ``Feature.NATIVE_CODE`` builds such runs."""
+
+    framework: str
+
+    @property
+    def native(self) -> Any:
+        """The real ``Trainer`` or ``Engine``."""
+
+    def host(self, guest: Guest) -> None:
+        """Run the guest's training from its start to its end."""
+
+    def each(self, batches: Iterable[Any], step: Callable[[Any], Any]) -> None:
+        """Call ``step`` with each of ``batches`` in a loop of evaluation; ``step`` sees to modes and gradients."""
+
+
+class Session(Protocol):
+    """What runs one framework's own code for a trainer, from its first run on.
+
+    Attributes:
+        bridged: The trainer as that code sees it: a LightningModule's ``self.trainer``, or the Ignite engine.
+    """
+
+    bridged: Any
+
+    @property
+    def native(self) -> Any:
+        """The real ``Trainer`` or ``Engine`` that ran the steps."""
+
+    def fit(self, code: Any, data: tuple[Any, Any], ckpt_path: Any) -> FitResult:
+        """Train; ``data`` is for training and for validation."""
+
+    def evaluate(self, code: Any, data: Any, stage: Stage, ckpt_path: Any) -> dict[str, float]:
+        """Validate or test; without ``code``, that of the last run."""
+
+    def predict(self, code: Any, data: Any, ckpt_path: Any) -> list[Any]:
+        """Return the predictions, one item a batch; without ``code``, with that of the last run."""
+
+    def save_checkpoint(self, path: str | Path) -> None:
+        """Write a checkpoint in the form of the code's own framework."""
+
+    def stop(self) -> None:
+        """Ask the running fit to end, as the code's own framework does."""
+
+
+class Bridge(Protocol):
+    """Runs one framework's own code on any backend.
+
+    Attributes:
+        home: The name of the backend on which the code is at home; there nothing stands in between.
+    """
+
+    home: ClassVar[str]
+
+    def open(self, adapter: Adapter, config: TrainerConfig) -> Session:
+        """Return what runs such code on ``adapter``.
+
+        Args:
+            adapter: Whose engine is to run it.
+            config: The trainer's arguments, as they were given.
+
+        Raises:
+            UnitrainError: If an argument cannot act there.
+        """
+
+    def redirected(self, framework: str) -> AbstractContextManager[None]:
+        """Let scripts of this framework that are run meanwhile, as they are, train on ``framework``."""
 
 
 class Run(Protocol):

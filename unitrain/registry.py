@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from importlib.metadata import EntryPoint
 
-    from unitrain.protocol import Adapter
+    from unitrain.protocol import Adapter, Bridge
 
 GROUP = "unitrain.adapters"
 """The entry-point group; a third party adds a backend by publishing a package with one."""
@@ -21,6 +21,10 @@ TRACKERS = "unitrain.loggers"
 
 Each takes an object and returns a tracker, or None if it cannot make one of it.
 """
+
+
+BRIDGES = "unitrain.bridges"
+"""The entry-point group of what runs a framework's own code, by the framework's top-level package."""
 
 
 def adapter_names() -> tuple[str, ...]:
@@ -47,17 +51,20 @@ def find_adapter(framework: str | Adapter) -> Adapter:
             f"framework={framework!r} is unknown; there are {', '.join(map(repr, sorted(entries)))}.",
             hint=did_you_mean(framework, entries),
         )
+    return cast("Adapter", _loaded(entries[framework])())
+
+
+def _loaded(entry: EntryPoint) -> Any:
     try:
-        adapter = entries[framework].load()
+        return entry.load()
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing.startswith("unitrain"):
             raise
         raise BackendNotInstalledError(
-            f"framework={framework!r} needs the package {missing!r}, which is not installed.",
-            hint=install_hint(framework),
+            f"framework={entry.name!r} needs the package {missing!r}, which is not installed.",
+            hint=install_hint(entry.name),
         ) from error
-    return cast("Adapter", adapter())
 
 
 def _checked(given: Any) -> Adapter:
@@ -86,3 +93,16 @@ def _tracker(makers: dict[str, EntryPoint], given: Any) -> Any:
         if made is not None:
             return made
     return given
+
+
+def find_bridge(code: Any) -> Bridge | None:
+    """Return what runs ``code`` as it is, or None if no registered framework is its own.
+
+    Raises:
+        BackendNotInstalledError: If the code's framework is not installed.
+    """
+    bridges = {entry.name: entry for entry in entry_points(group=BRIDGES)}
+    packages = {cls.__module__.partition(".")[0] for cls in type(code).__mro__}
+    own = getattr(type(code), "framework", None)
+    name = own if own in bridges else next(iter(sorted(packages & bridges.keys())), None)
+    return None if name is None else cast("Bridge", _loaded(bridges[name])())

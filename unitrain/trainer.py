@@ -17,10 +17,10 @@ from unitrain.distributed.group import team, world_of
 from unitrain.environment import choose_device, compiled, torch_switches
 from unitrain.errors import ConfigError, SpecError, refuse_unknown
 from unitrain.events import EventHub
-from unitrain.explain import explain
-from unitrain.features import refuse, require_config, sorted_callbacks
+from unitrain.features import foreign, refuse, require_config, sorted_callbacks, spec_callbacks
 from unitrain.jobs import Place, check_native_names, eval_job, fit_job
 from unitrain.loggers.dispatch import Tracking
+from unitrain.native import NativeCode, busy
 from unitrain.protocol import Feature, Stage
 from unitrain.registry import find_adapter, find_trackers
 from unitrain.remote import elsewhere, unseen
@@ -28,22 +28,19 @@ from unitrain.rng import preserved_rng, seed_everything
 from unitrain.session import announce, listening, outcome, progress
 from unitrain.signals import guarded
 from unitrain.spec import TrainSpec
+from unitrain.watched import Watched
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from torch import Tensor
     from torch.optim import Optimizer
 
-    from unitrain.context import RunContext
-    from unitrain.events import Event, Handler, RunState, Trigger, Triggers
-    from unitrain.explain import Explanation
-    from unitrain.protocol import Adapter, EvalJob, Run
+    from unitrain.protocol import Adapter, EvalJob, Run, Session
     from unitrain.result import FitResult
 
 
-class UnifiedTrainer:
+class UnifiedTrainer(Watched):
     """Trains one spec on a real Lightning ``Trainer`` or a real Ignite ``Engine``, with the same bits.
 
     Args:
@@ -70,17 +67,19 @@ class UnifiedTrainer:
         refuse_unknown(options, TrainerConfig.__dataclass_fields__, "UnifiedTrainer", ConfigError)
         if "loggers" in options:
             options["loggers"] = find_trackers(options["loggers"])
-        self.config = TrainerConfig(**options).resolved()
+        given = TrainerConfig(**options)
+        self.config = given.resolved()
         self._adapter = find_adapter(framework)
         self._world = world_of(self.config)
         check_native_names(self.config, self._adapter)
         require_config(self._adapter, self.config)
-        self._own, self._native_callbacks = sorted_callbacks(self._adapter, self.config.callbacks)
+        self._own, self._native_callbacks, self._foreign = sorted_callbacks(self._adapter, self.config.callbacks)
         self._hub = EventHub()
+        self._code = NativeCode(self._adapter, given, self._hub)
         self._elsewhere = elsewhere(type(self), self._adapter, self.config, self._world, self._hub)
         self._tracking = Tracking(() if self.rank else self.config.loggers, self.config.log_every_n_steps)
         self._next: Run | None = None
-        self._last: Run | None = None
+        self._last: Run | Session | None = None
         self._spec: TrainSpec | None = None
         self._optimizers: Mapping[str, Optimizer] = {}
         self._busy = False
@@ -88,12 +87,13 @@ class UnifiedTrainer:
     # --- running ------------------------------------------------------------------------------------------------------
 
     def fit(
-        self, spec: TrainSpec, train_dataloaders: Any = None, val_dataloaders: Any = None, *, ckpt_path: Any = None
+        self, spec: Any, train_dataloaders: Any = None, val_dataloaders: Any = None, *, ckpt_path: Any = None
     ) -> FitResult:
         """Train.
 
         Args:
-            spec: What to train.
+            spec: What to train: a TrainSpec, or a framework's own code as it is: a LightningModule, an Ignite engine
+                or what ``from_engine`` and ``from_step`` return.
             train_dataloaders: A DataLoader or another iterable of batches, a DataSpec, or a LightningDataModule.
             val_dataloaders: What to validate on, if the first does not bring it.
             ckpt_path: A checkpoint to go on from.
@@ -105,11 +105,14 @@ class UnifiedTrainer:
             UnitrainError: If anything is refused, before training starts.
             KeyboardInterrupt: At a second Ctrl-C; the first one stops the fit as ``stop()`` does, SIGTERM saves too.
         """
-        self._require(spec, ckpt_path)
-        path = None if ckpt_path is None else self._checkpoint(ckpt_path, spec)
         data = train_dataloaders, val_dataloaders
+        if not isinstance(spec, TrainSpec):
+            with self._lent():
+                return self._code.fit(spec, data, ckpt_path)
+        self._require(ckpt_path)
+        path = None if ckpt_path is None else self._checkpoint(ckpt_path, spec)
         history, tracking = History(), self._tracking
-        callbacks = named((history, tracking, *sorted_callbacks(self._adapter, spec.callbacks)[0], *self._own))
+        callbacks = named((history, tracking, *spec_callbacks(self._adapter, spec.callbacks).own, *self._own))
         if self._elsewhere is not None:
             self._spec = spec
             given = {"train_dataloaders": train_dataloaders, "val_dataloaders": val_dataloaders, "ckpt_path": path}
@@ -158,16 +161,23 @@ class UnifiedTrainer:
             raise SpecError(f"train() takes a TrainSpec or a torch.nn.Module; got {model!r}.")
         return self.fit(TrainSpec(model=model, **spec), train_dataloaders, val_dataloaders)
 
-    def validate(self, spec: TrainSpec, dataloaders: Any = None, ckpt_path: Any = None) -> dict[str, float]:
-        """Return the validation metrics, as ``val/...``; trackers get a row at the step of the fit before."""
+    def validate(self, spec: Any = None, dataloaders: Any = None, ckpt_path: Any = None) -> dict[str, float]:
+        """Return the validation metrics, as ``val/...``; trackers get a row at the step of the fit before.
+
+        Without a spec, what ran last is validated.
+        """
         return self._evaluate(spec, dataloaders, Stage.VAL, ckpt_path)
 
-    def test(self, spec: TrainSpec, dataloaders: Any = None, ckpt_path: Any = None) -> dict[str, float]:
-        """Return the test metrics, as ``test/...``; trackers get a row at the step of the fit before."""
+    def test(self, spec: Any = None, dataloaders: Any = None, ckpt_path: Any = None) -> dict[str, float]:
+        """Return the test metrics, as ``test/...``; the rest is as in ``validate``."""
         return self._evaluate(spec, dataloaders, Stage.TEST, ckpt_path)
 
-    def predict(self, spec: TrainSpec, dataloaders: Any = None, ckpt_path: Any = None) -> list[Any]:
-        """Return the predictions, one item a batch, on the CPU."""
+    def predict(self, spec: Any = None, dataloaders: Any = None, ckpt_path: Any = None) -> list[Any]:
+        """Return the predictions, one item a batch, on the CPU; without a spec, of what ran last."""
+        spec = self._spec if spec is None else spec
+        if not isinstance(spec, TrainSpec):
+            with self._lent():
+                return self._code.predict(spec, dataloaders, ckpt_path)
         if self._elsewhere is not None:
             return list(self._evaluate_elsewhere("predict", spec, dataloaders, ckpt_path))
         with self._evaluating(spec, dataloaders, Stage.PREDICT, ckpt_path) as (run, job):
@@ -184,68 +194,7 @@ class UnifiedTrainer:
             self._next = self._build((), place)
         return self._next.native
 
-    # --- watching -----------------------------------------------------------------------------------------------------
-
-    def on(self, event: Event | Trigger | Triggers, handler: Handler | None = None) -> Any:
-        """Call a handler at an event; use it as a decorator, or give the handler.
-
-        Args:
-            event: An Event, ``Event.EPOCH_END(every=2)``, or several joined by ``|``.
-            handler: Takes the run, or nothing.
-        """
-        if handler is not None:
-            self._hub.on(event, handler)
-            return handler
-
-        def decorate(handler: Callable[..., Any]) -> Callable[..., Any]:
-            self._hub.on(event, handler)
-            return handler
-
-        return decorate
-
-    def explain(self, spec: TrainSpec | None = None) -> Explanation:
-        """Print and return what every option became on this backend.
-
-        Args:
-            spec: Explain it too; by default the one that ran last.
-        """
-        explanation = explain(self._adapter, self.config, spec or self._spec)
-        print(explanation)  # noqa: T201 - that is what it is for
-        return explanation
-
-    def stop(self) -> None:
-        """Ask the running fit to end: its batch is finished, validation and EPOCH_END follow."""
-        self._context("stop").stop()
-
-    def log(self, name: str, value: Tensor | float) -> None:
-        """Log a value into the running stage; see ``RunContext.log``."""
-        self._context("log").log(name, value)
-
-    @property
-    def framework(self) -> str:
-        """The name of the backend."""
-        return self._adapter.name
-
-    @property
-    def state(self) -> RunState:
-        """Where the fit is, or where the last one ended; an evaluation adds its metrics."""
-        return self._hub.state
-
-    @property
-    def native(self) -> Any:
-        """The real ``Trainer`` or ``Engine``; None before there is one."""
-        run = self._next or self._last
-        return None if run is None else run.native
-
-    @property
-    def model(self) -> nn.Module | None:
-        """The model of the last run."""
-        return None if self._spec is None else self._spec.model
-
-    @property
-    def optimizers(self) -> Mapping[str, Optimizer]:
-        """The optimizers of the last fit, by name."""
-        return self._optimizers
+    # --- saving -------------------------------------------------------------------------------------------------------
 
     def save_checkpoint(self, path: str | Path, *, sharded: bool = False) -> None:
         """Write a portable checkpoint: at once after a fit, when the running batch is done in a handler.
@@ -254,6 +203,9 @@ class UnifiedTrainer:
             path: The file.
             sharded: Make ``path`` a folder, into which each process writes what it holds by itself.
         """
+        if self._last is not None and self._last is self._code.session:
+            self._code.save_checkpoint(path, sharded=sharded)
+            return
         if Feature.CHECKPOINTS in self._adapter.features:
             self._context("save_checkpoint").save_checkpoint(path, sharded=sharded)
             return
@@ -266,23 +218,22 @@ class UnifiedTrainer:
 
     # --- within -------------------------------------------------------------------------------------------------------
 
-    def _require(self, spec: Any, ckpt_path: Any) -> None:
-        if not isinstance(spec, TrainSpec):
-            shown = type(spec).__name__
-            if isinstance(spec, nn.Module):
-                raise refuse(
-                    self._adapter, Feature.NATIVE_CODE, f"a {shown}", "TrainSpec(model=..., loss=..., optimizer=...)"
-                )
-            raise SpecError(f"the first argument must be a TrainSpec; got a {shown}.", hint="TrainSpec(model=..., ...)")
+    def _require(self, ckpt_path: Any) -> None:
+        for callback in self._foreign:
+            raise foreign(self._adapter, callback)
         if ckpt_path is not None and Feature.CHECKPOINTS not in self._adapter.features:
             way_out = "model.load_state_dict(unitrain.load_weights(path))"
             raise refuse(self._adapter, Feature.CHECKPOINTS, f"ckpt_path={str(ckpt_path)!r}", way_out)
 
     def _checkpoint(self, given: str | Path, spec: TrainSpec) -> Path:
-        own, _ = sorted_callbacks(self._adapter, spec.callbacks)
+        own = spec_callbacks(self._adapter, spec.callbacks).own
         return find_checkpoint(given, (*own, *self._own), self._hub.saved)
 
-    def _evaluate(self, spec: TrainSpec, dataloaders: Any, stage: Stage, ckpt_path: Any) -> dict[str, float]:
+    def _evaluate(self, spec: Any, dataloaders: Any, stage: Stage, ckpt_path: Any) -> dict[str, float]:
+        spec = self._spec if spec is None else spec
+        if not isinstance(spec, TrainSpec):
+            with self._lent():
+                return self._code.evaluate(spec, dataloaders, stage, ckpt_path)
         if self._elsewhere is not None:
             found: dict[str, float] = self._evaluate_elsewhere(_METHODS[stage], spec, dataloaders, ckpt_path)
             self._hub.publish(found)
@@ -297,14 +248,14 @@ class UnifiedTrainer:
 
     def _evaluate_elsewhere(self, method: str, spec: TrainSpec, data: Any, ckpt_path: Any) -> Any:
         assert self._elsewhere is not None  # noqa: S101 - for the type checker
-        self._require(spec, ckpt_path)
+        self._require(ckpt_path)
         path = None if ckpt_path is None else self._checkpoint(ckpt_path, spec)
         self._spec = spec
         return self._elsewhere.run(method, spec=spec, dataloaders=data, ckpt_path=path)
 
     @contextmanager
     def _evaluating(self, spec: TrainSpec, data: Any, stage: Stage, ckpt_path: Any) -> Iterator[tuple[Run, EvalJob]]:
-        self._require(spec, ckpt_path)
+        self._require(ckpt_path)
         before = self._hub.context
         with (
             preserved_rng(),
@@ -318,23 +269,30 @@ class UnifiedTrainer:
             self._hub.context = before  # what is saved afterwards is the fit
 
     @contextmanager
+    def _lent(self) -> Iterator[None]:
+        """Leave the stage to a framework's own code; what it ran on is the last run's."""
+        if self._busy:
+            raise busy()
+        try:
+            yield
+        finally:
+            self._last, self._spec = self._code.session, None
+
+    @contextmanager
     def _running(self, spec: TrainSpec, data: Any, place: Place) -> Iterator[Run]:
         """Set the stage for one run: callbacks listening, switches set, seed sown; any error announced once.
 
         Raises:
             ConfigError: If this trainer is in the middle of a run.
         """
-        if self._busy:
-            raise ConfigError(
-                "this trainer is in the middle of a run, and it has one state and one clock.",
-                hint="make another UnifiedTrainer for what runs within a handler.",
-            )
+        if self._busy or self._code.running:
+            raise busy()
         with ExitStack() as stack:
             self._busy = True
             stack.callback(setattr, self, "_busy", False)
             modes = [(module, module.training) for module in spec.model.modules()]
             self._spec = spec
-            own, native = sorted_callbacks(self._adapter, spec.callbacks)
+            own, native, _ = spec_callbacks(self._adapter, spec.callbacks)
             self._last = run = self._take(native, place)
             stack.enter_context(getattr(run, "serving", nullcontext)(data))  # a datamodule may see its Trainer
             self._hub.context = None
@@ -380,19 +338,6 @@ class UnifiedTrainer:
         device = choose_device(self.config, 0 if self._world is None else self._world.local_rank)
         with team(self._world, device, self.config.plan) as together:
             yield Place(device, together)
-
-    @property
-    def rank(self) -> int:
-        """The number of this process among those of the run, from 0; rank 0 writes and shows what all have done."""
-        return 0 if self._world is None else self._world.rank
-
-    def _context(self, method: str) -> RunContext:
-        context = self._hub.context
-        if context is None or (context.at_rest and method != "save_checkpoint"):
-            raise ConfigError(
-                f"trainer.{method}() acts on a running fit, and none is running.", hint="call it in a handler."
-            )
-        return context
 
 
 _CPU = torch.device("cpu")

@@ -13,12 +13,12 @@ from unitrain.program import EvalProgram, FitProgram
 from unitrain.protocol import ONE_DEVICE, Feature, Translation
 from unitrain_ignite._compat import REQUIRES, Engine, Events, Metric, quietly
 from unitrain_ignite.events import EVENTS, UNMAPPED
-from unitrain_ignite.module import Evaluator, TrainingLoop
+from unitrain_ignite.module import Evaluator, GuestLoop, TrainingLoop
 from unitrain_ignite.options import OPTIONS
 from unitrain_ignite.primitives import torch_primitives
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import torch
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from unitrain.config import TrainerConfig
     from unitrain.distributed.team import Team
     from unitrain.events import Event
-    from unitrain.protocol import EvalJob, FitJob
+    from unitrain.protocol import EvalJob, FitJob, Guest
 
 
 class IgniteAdapter:
@@ -40,6 +40,7 @@ class IgniteAdapter:
         Feature.NATIVE_CALLBACKS,
         Feature.DEVICES,
         Feature.SHARDING,
+        Feature.NATIVE_CODE,
     }
     events: ClassVar[Mapping[Event, str]] = EVENTS
     unmapped: ClassVar[Mapping[str, str]] = UNMAPPED
@@ -88,7 +89,7 @@ class IgniteRun:
     framework = "ignite"
 
     def __init__(self, handlers: Sequence[Any]) -> None:
-        self._program: FitProgram | None = None
+        self._train: Callable[[Any], Any] | None = None
         self._engine = Engine(self._process)
         for handler in handlers:
             handler.attach(self._engine)
@@ -99,9 +100,9 @@ class IgniteRun:
         return self._engine
 
     def _process(self, engine: Engine, batch: Any) -> Any:  # noqa: ARG002 - Ignite's signature
-        if self._program is None:
+        if self._train is None:
             raise ConfigError("this engine was made by create_trainer(); run it through trainer.fit(spec, loader).")
-        return self._program.train_batch(batch)
+        return self._train(batch)
 
     def fit(self, job: FitJob) -> None:
         """Train.
@@ -109,12 +110,9 @@ class IgniteRun:
         Raises:
             ConfigError: If the engine has a handler of EXCEPTION_RAISED: it would swallow errors, and training go on.
         """
-        if self._engine.has_event_handler(Events.EXCEPTION_RAISED):
-            raise ConfigError(
-                "the engine has a handler of Events.EXCEPTION_RAISED, which swallows errors, and training goes on.",
-                hint="handle unitrain's Event.EXCEPTION; the error is raised after it.",
-            )
-        self._program = program = FitProgram(job, torch_primitives(job.config.precision, job.device), self._engine)
+        self._refuse_swallowed_errors()
+        program = FitProgram(job, torch_primitives(job.config.precision, job.device), self._engine)
+        self._train = program.train_batch
         validator = None if program.validation is None else Evaluator(program.validation, job.spec.model)
         loop = TrainingLoop(program, validator)
         loop.attach(self._engine)
@@ -132,6 +130,34 @@ class IgniteRun:
             )
         if self._engine.should_terminate:
             job.hub.request_stop("user")  # a native handler called engine.terminate()
+
+    def _refuse_swallowed_errors(self) -> None:
+        if self._engine.has_event_handler(Events.EXCEPTION_RAISED):
+            raise ConfigError(
+                "the engine has a handler of Events.EXCEPTION_RAISED, which swallows errors, and training goes on.",
+                hint="handle unitrain's Event.EXCEPTION; the error is raised after it.",
+            )
+
+    def host(self, guest: Guest) -> None:
+        """Run the guest's training from its start to its end.
+
+        Raises:
+            ConfigError: If the engine has a handler of EXCEPTION_RAISED: it would swallow errors, and training go on.
+        """
+        self._refuse_swallowed_errors()
+        self._train = guest.batch
+        loop = GuestLoop(guest)
+        loop.attach(self._engine)
+        with quietly(self._engine):
+            self._engine.run(loop, max_epochs=sys.maxsize)
+
+    def each(self, batches: Iterable[Any], step: Callable[[Any], Any]) -> None:
+        """Call ``step`` with each of ``batches`` in an engine of its own."""
+        engine = Engine(lambda _, batch: step(batch))
+        if self._train is None:  # nothing is trained here: what evaluates is the native object
+            self._engine = engine
+        with quietly(engine):
+            engine.run(batches, max_epochs=1)
 
     def _resume(self, progress: Progress, batches: int, epochs: int) -> None:
         """Bring the engine's own counters to where the earlier run stood; unitrain's loader wrapper skips the data.

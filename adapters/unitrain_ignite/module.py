@@ -10,11 +10,12 @@ from unitrain.modes import ModuleModes
 from unitrain_ignite._compat import Engine, Events, quietly
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch import nn
 
     from unitrain.program import Evaluation, FitProgram
+    from unitrain.protocol import Guest
 
 
 class TrainingLoop:
@@ -72,6 +73,47 @@ class TrainingLoop:
     def completed(self) -> None:
         """End the run."""
         self._program.fit_end()
+
+
+class GuestLoop:
+    """The handlers that drive a guest from an engine's events, and the batches that the engine iterates.
+
+    Args:
+        guest: What to drive.
+    """
+
+    def __init__(self, guest: Guest) -> None:
+        self._guest = guest
+
+    def __iter__(self) -> Iterator[Any]:
+        # lazy: the guest's epoch begins at EPOCH_STARTED, after Ignite has asked for an iterator
+        yield from self._guest.batches()
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to ``engine``, after the handlers that are there already."""
+        guest = self._guest
+        engine.add_event_handler(Events.STARTED, self.started)
+        engine.add_event_handler(Events.EPOCH_STARTED, guest.epoch_start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.iteration_completed)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.epoch_completed)
+        engine.add_event_handler(Events.COMPLETED, guest.end)
+
+    def started(self, engine: Engine) -> None:
+        """Begin the run."""
+        self._guest.start()
+        if self._guest.done:
+            engine.terminate()
+
+    def iteration_completed(self, engine: Engine) -> None:
+        """End the epoch by hand where the guest does: Ignite would keep the first epoch's length for all epochs."""
+        if self._guest.epoch_over:
+            engine.terminate_epoch()
+
+    def epoch_completed(self, engine: Engine) -> None:
+        """End the epoch, and the run if the guest is done."""
+        self._guest.epoch_end()
+        if self._guest.done:
+            engine.terminate()
 
 
 class Evaluator:

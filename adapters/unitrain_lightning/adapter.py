@@ -29,6 +29,7 @@ from unitrain_lightning._compat import (
     quietly,
 )
 from unitrain_lightning.events import EVENTS, UNMAPPED
+from unitrain_lightning.guest import EachShell, Endless, GuestShell
 from unitrain_lightning.module import EvalShell, FitShell, LightningBatches
 from unitrain_lightning.options import OPTIONS, OWNED
 from unitrain_lightning.precision import precision_plugin
@@ -38,7 +39,7 @@ from unitrain_lightning.strategy import TeamStrategy, leave_signals
 from unitrain_lightning.tracking import TrackingLogger, hand_over, lent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from unitrain.checkpoint.ranks import Progress
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from unitrain.distributed.team import Team
     from unitrain.events import EventHub
     from unitrain.precision import Context
-    from unitrain.protocol import EvalJob, FitJob
+    from unitrain.protocol import EvalJob, FitJob, Guest
 
 
 class LightningAdapter:
@@ -60,6 +61,7 @@ class LightningAdapter:
         Feature.NATIVE_CALLBACKS,
         Feature.DEVICES,
         Feature.SHARDING,
+        Feature.NATIVE_CODE,
     }
     events: ClassVar[Mapping[Event, str]] = EVENTS
     unmapped: ClassVar[Mapping[str, str]] = UNMAPPED
@@ -218,6 +220,16 @@ class LightningRun:
             _resume(self._trainer, job.resume, job.hub)
         with quietly(), _errors_as_they_are(), _model_left_as_it_was(job):
             self._trainer.fit(shell, LightningBatches(program.batches), validation)
+
+    def host(self, guest: Guest) -> None:
+        """Run the guest's training from its start to its end."""
+        with quietly(), _errors_as_they_are():
+            self._trainer.fit(GuestShell(guest), Endless(guest.batches))
+
+    def each(self, batches: Iterable[Any], step: Callable[[Any], Any]) -> None:
+        """Call ``step`` with each of ``batches`` in the Trainer's loop of validation."""
+        with quietly(), _errors_as_they_are():
+            self._trainer.validate(EachShell(step), Endless(lambda: batches), verbose=False)
 
     def evaluate(self, job: EvalJob) -> None:
         """Validate or test."""

@@ -38,13 +38,13 @@ from unitrain.testing.bare_team import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from torch.optim import Optimizer
 
     from unitrain.data import DataSource
     from unitrain.distributed.team import Team
-    from unitrain.protocol import EvalJob, FitJob
+    from unitrain.protocol import EvalJob, FitJob, Guest
 
 
 class ReferenceAdapter:
@@ -53,7 +53,7 @@ class ReferenceAdapter:
     name: ClassVar[str] = "reference"
     requires: ClassVar[tuple[str, ...]] = ()
     packages: ClassVar[tuple[str, ...]] = ()
-    features: ClassVar[frozenset[Feature]] = ONE_DEVICE | {Feature.DEVICES}
+    features: ClassVar[frozenset[Feature]] = ONE_DEVICE | {Feature.DEVICES, Feature.NATIVE_CODE}
     events: ClassVar[Mapping[Event, str]] = dict.fromkeys(Event, "the loop")
     unmapped: ClassVar[Mapping[str, str]] = {}
     options: ClassVar[Mapping[str, Translation]] = dict.fromkeys(
@@ -84,6 +84,23 @@ class ReferenceRun:
     def fit(self, job: FitJob) -> None:
         """Train."""
         _Training(job).run()
+
+    def host(self, guest: Guest) -> None:
+        """Run another framework's program in a bare loop."""
+        guest.start()
+        while not guest.done:
+            guest.epoch_start()
+            for batch in guest.batches():
+                guest.batch(batch)
+                if guest.epoch_over:
+                    break
+            guest.epoch_end()
+        guest.end()
+
+    def each(self, batches: Iterable[Any], step: Callable[[Any], Any]) -> None:
+        """Call ``step`` with each of ``batches``."""
+        for batch in batches:
+            step(batch)
 
     def evaluate(self, job: EvalJob) -> None:
         """Validate or test."""

@@ -1,0 +1,101 @@
+"""Ignite's programs, as ``UnifiedTrainer.fit`` takes them: a process function, or an engine with its handlers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from unitrain.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import nn
+    from torch.optim import Optimizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineProgram:
+    """An Ignite program; made by ``from_engine`` and ``from_step``.
+
+    Attributes:
+        engine: An ``ignite.engine.Engine`` with its handlers; None if there is a process function.
+        process_function: Takes the engine and a batch; None if there is an engine.
+        epoch_length: Iterations of an epoch, as for ``Engine.run``; None is the length of the data.
+        max_iters: Iterations to run, as for ``Engine.run``.
+        modules: What it trains; by default what its functions refer to.
+        optimizers: What it trains with; by default what its functions refer to.
+    """
+
+    framework: ClassVar[str] = "ignite"
+
+    engine: Any = None
+    process_function: Callable[[Any, Any], Any] | None = None
+    epoch_length: int | None = None
+    max_iters: int | None = None
+    modules: Sequence[nn.Module] | None = None
+    optimizers: Sequence[Optimizer] | None = None
+
+
+def from_engine(
+    engine: Any,
+    *,
+    epoch_length: int | None = None,
+    max_iters: int | None = None,
+    modules: Sequence[nn.Module] | None = None,
+    optimizers: Sequence[Optimizer] | None = None,
+) -> EngineProgram:
+    """Return ``engine`` as a program for ``UnifiedTrainer.fit``: its process function, its handlers and its state.
+
+    Args:
+        engine: An ``ignite.engine.Engine`` that trains.
+        epoch_length: Iterations of an epoch, as for ``Engine.run``; the next epoch goes on with the data.
+        max_iters: Iterations to run, as for ``Engine.run``, in place of ``max_epochs``.
+        modules: What it trains; found in the process function and the handlers by default.
+        optimizers: What it trains with; found in the same way.
+
+    Raises:
+        SpecError: If it is no engine.
+    """
+    if not callable(getattr(engine, "run", None)) or not hasattr(engine, "state"):
+        raise SpecError(
+            f"from_engine() takes an ignite.engine.Engine; got {engine!r}.",
+            hint="from_step(process_function) makes one of a function.",
+        )
+    return EngineProgram(
+        engine=engine, epoch_length=epoch_length, max_iters=max_iters, modules=modules, optimizers=optimizers
+    )
+
+
+def from_step(
+    process_function: Callable[[Any, Any], Any],
+    *,
+    epoch_length: int | None = None,
+    max_iters: int | None = None,
+    modules: Sequence[nn.Module] | None = None,
+    optimizers: Sequence[Optimizer] | None = None,
+) -> EngineProgram:
+    """Return an Ignite process function as a program for ``UnifiedTrainer.fit``.
+
+    Args:
+        process_function: ``(engine, batch) -> output``; it steps its optimizers by itself.
+        epoch_length: As in ``from_engine``.
+        max_iters: As in ``from_engine``.
+        modules: As in ``from_engine``.
+        optimizers: As in ``from_engine``.
+
+    Raises:
+        SpecError: If it is no function.
+    """
+    if not callable(process_function):
+        raise SpecError(
+            f"from_step() takes a function of the engine and a batch; got {process_function!r}.",
+            hint="def step(engine, batch): ...; return loss.item()",
+        )
+    return EngineProgram(
+        process_function=process_function,
+        epoch_length=epoch_length,
+        max_iters=max_iters,
+        modules=modules,
+        optimizers=optimizers,
+    )
