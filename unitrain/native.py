@@ -148,7 +148,7 @@ def _no_code(code: Any) -> SpecError:
     if isinstance(code, nn.Module):
         return SpecError(
             f"a plain module ({shown}) does not say how it is trained.",
-            hint="trainer.train(module, loader, loss=..., optimizer=...), or TrainSpec(model=module, ...)",
+            hint="TrainSpec(model=module, loss=..., optimizer=...)",
         )
     return SpecError(
         f"the first argument must be a TrainSpec, a LightningModule or an Ignite engine; got {shown}.",
