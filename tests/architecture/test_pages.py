@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.architecture.walks import Command, walk, walks
+
 ROOT = Path(__file__).parents[2]
 PYTHON_BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
@@ -123,3 +125,15 @@ def test_links_within_the_repository_lead_somewhere(page):
     headings = re.findall(r"^#+ (.*)$", (ROOT / page).read_text(), re.MULTILINE)
     slugs = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
     assert set(anchors) <= slugs
+
+
+@pytest.mark.parametrize(("title", "commands"), [*walks("MIGRATION.md").items()])
+def test_each_walk_of_the_page_on_migration_prints_what_it_shows(title, commands, tmp_path):
+    walk(commands, tmp_path)
+
+
+def test_a_walk_that_prints_something_else_is_noticed(tmp_path):
+    here = Command("cd examples/migrate/ignite_spiral", "")
+    walk([here, Command("echo one; echo two", "one\n...\n")], tmp_path / "right")
+    with pytest.raises(AssertionError, match="expected:\nthree"):
+        walk([here, Command("echo one", "three\n")], tmp_path / "wrong")
