@@ -22,15 +22,18 @@ class Command(NamedTuple):
     Attributes:
         module: Where it is: ``add_arguments(parser)`` and ``run(arguments) -> exit status``.
         summary: One line, for ``unitrain --help``.
+        passes_on: Whether what stands after ``--`` is for another program; the command finds it as ``rest``.
     """
 
     module: str
     summary: str
+    passes_on: bool = False
 
 
 COMMANDS = {
     "convert": Command("unitrain.checkpoint.command", "write a checkpoint in the form that another program reads"),
     "migrate": Command("unitrain.migrate.command", "rewrite scripts of one framework for unitrain or the other one"),
+    "run": Command("unitrain.run_command", "run a script of one framework, as it is, on another", passes_on=True),
 }
 
 
@@ -64,7 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     name = next((one for one in given if one in COMMANDS), None)
-    parsed = parser(name).parse_args(given)
+    end = given.index("--") if name and COMMANDS[name].passes_on and "--" in given else len(given)
+    parsed = parser(name).parse_args(given[:end])
+    parsed.rest = given[end + 1 :]
     try:
         status: int = import_module(COMMANDS[parsed.command].module).run(parsed)
     except UnitrainError as error:

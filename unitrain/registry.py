@@ -106,3 +106,14 @@ def find_bridge(code: Any) -> Bridge | None:
     own = getattr(type(code), "framework", None)
     name = own if own in bridges else next(iter(sorted(packages & bridges.keys())), None)
     return None if name is None else cast("Bridge", _loaded(bridges[name])())
+
+
+def bridges() -> list[Bridge]:
+    """Return what runs the code of each framework that is installed."""
+    loaded: dict[type, None] = {}
+    for entry in sorted(entry_points(group=BRIDGES)):
+        try:
+            loaded[_loaded(entry)] = None  # a framework of two names has one bridge
+        except BackendNotInstalledError:
+            continue  # no script can be written for what is not there
+    return [cast("Bridge", cls()) for cls in loaded]
