@@ -76,8 +76,10 @@ def test_wheel_holds_the_packages_and_only_them(tmp_path):
         "unitrain",
         "unitrain_lightning",
         "unitrain_ignite",
+        "unitrain_bridges",
     }
-    assert {"unitrain/py.typed", "unitrain_lightning/py.typed", "unitrain_ignite/py.typed"} <= set(held)
+    typed = {f"{name}/py.typed" for name in ("unitrain", "unitrain_lightning", "unitrain_ignite", "unitrain_bridges")}
+    assert typed <= set(held)
 
 
 def test_dangerous_releases_are_refused_by_the_metadata():
