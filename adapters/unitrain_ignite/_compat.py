@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=DeprecationWarning)
     from ignite.engine import Engine, Events
     from ignite.handlers.base_logger import BaseLogger
+    from ignite.handlers.early_stopping import EarlyStopping
     from ignite.handlers.mlflow_logger import MLflowLogger
     from ignite.handlers.tensorboard_logger import TensorboardLogger
     from ignite.handlers.tqdm_logger import ProgressBar
@@ -22,6 +24,11 @@ with warnings.catch_warnings():
     from ignite.metrics import Metric
 
 REQUIRES = ("pytorch-ignite>=0.5.2",)
+
+
+def takes_max_iters() -> bool:
+    """Return whether ``Engine.run`` can be limited by iterations: since 0.5.5."""
+    return "max_iters" in inspect.signature(Engine.run).parameters
 
 
 @contextmanager
@@ -41,6 +48,7 @@ def quietly(engine: Engine) -> Iterator[None]:
 __all__ = [
     "REQUIRES",
     "BaseLogger",
+    "EarlyStopping",
     "Engine",
     "Events",
     "MLflowLogger",
@@ -49,4 +57,5 @@ __all__ = [
     "TensorboardLogger",
     "WandBLogger",
     "quietly",
+    "takes_max_iters",
 ]

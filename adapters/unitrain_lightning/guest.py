@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from unitrain_lightning._compat import LightningModule
@@ -52,6 +53,17 @@ class GuestShell(_Untouched):
         self.model = guest.model
         self._guest = guest
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Leave the gradients: Lightning drops them before a run."""
+
+    def train(self, mode: bool = True) -> GuestShell:  # noqa: ARG002 - torch's signature
+        """Leave the modes of the guest's modules."""
+        return self
+
+    def _apply(self, fn: Any, recurse: bool = True) -> GuestShell:  # noqa: ARG002 - torch's signature
+        """Leave the guest's modules on their devices: Lightning moves them at the beginning, and to the CPU at last."""
+        return self
+
     def configure_optimizers(self) -> Any:
         """Return the guest's optimizers, as far as they are known."""
         return list(self._guest.optimizers) or None
@@ -63,11 +75,13 @@ class GuestShell(_Untouched):
 
     def on_train_epoch_start(self) -> None:
         """Begin an epoch."""
-        self._guest.epoch_start()
+        with self._steps_counted():
+            self._guest.epoch_start()
 
     def training_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
         """Let the guest train on a batch."""
-        self._guest.batch(batch)
+        with self._steps_counted():
+            self._guest.batch(batch)
         if self._guest.epoch_over:
             self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
 
@@ -76,12 +90,29 @@ class GuestShell(_Untouched):
 
     def on_train_epoch_end(self) -> None:
         """End the epoch."""
-        self._guest.epoch_end()
+        with self._steps_counted():
+            self._guest.epoch_end()
         self._stop_if_done()
 
     def on_train_end(self) -> None:
         """End the run."""
         self._guest.end()
+
+    @contextmanager
+    def _steps_counted(self) -> Iterator[None]:
+        """Let the Trainer's ``global_step`` count the guest's steps: its checkpoints go by it."""
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+
+        def stepped(*_: Any) -> None:
+            progress.increment_ready()
+            progress.increment_completed()
+
+        hooks = [optimizer.register_step_post_hook(stepped) for optimizer in self._guest.optimizers]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def _stop_if_done(self) -> None:
         if self._guest.done:

@@ -1,0 +1,70 @@
+"""The bridge for Ignite programs, and scripts that are run as they are on another backend."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import contextmanager
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from unitrain.config import TrainerConfig
+from unitrain.engines import from_engine
+from unitrain.registry import find_adapter
+from unitrain_bridges.ignite.options import HOME
+from unitrain_bridges.ignite.prepare import Wanted
+from unitrain_bridges.ignite.roles import trains
+from unitrain_bridges.ignite.session import IgniteSession
+from unitrain_ignite._compat import Engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unitrain.protocol import Adapter
+
+
+class IgniteBridge:
+    """Runs Ignite engines and process functions on any backend."""
+
+    home: ClassVar[str] = HOME
+
+    def open(self, adapter: Adapter, config: TrainerConfig) -> IgniteSession:
+        """Return what runs Ignite programs on ``adapter``.
+
+        Raises:
+            UnitrainError: If an argument cannot act there.
+        """
+        return IgniteSession(adapter, config)
+
+    @contextmanager
+    def redirected(self, framework: str) -> Iterator[None]:
+        """Let each engine that trains run on ``framework``, where a script calls ``engine.run`` by itself.
+
+        An engine that a handler or a step of such an engine runs, and one that only evaluates, runs as it is.
+        """
+        adapter = find_adapter(framework)
+        if adapter.name == self.home:
+            yield
+            return
+        original = Engine.run
+        signature = inspect.signature(original)
+        running: list[Engine] = []
+
+        @wraps(original)
+        def run(engine: Engine, *args: Any, **kwargs: Any) -> Any:
+            given = signature.bind(engine, *args, **kwargs).arguments
+            given.pop("self")
+            if running or not trains(engine):
+                return original(engine, *args, **kwargs)
+            running.append(engine)
+            try:
+                session = IgniteSession(adapter, TrainerConfig())
+                session.train(from_engine(engine), Wanted(**given))
+            finally:
+                running.pop()
+            return engine.state
+
+        Engine.run = run  # type: ignore[assignment, method-assign]
+        try:
+            yield
+        finally:
+            Engine.run = original  # type: ignore[method-assign]

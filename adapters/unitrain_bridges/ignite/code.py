@@ -1,0 +1,103 @@
+"""What may be given as an Ignite program, and what is refused before it runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from unitrain.engines import EngineProgram, from_engine
+from unitrain.errors import ConfigError, SpecError, UnsupportedFeatureError
+from unitrain_bridges.ignite.options import HOME
+from unitrain_bridges.ignite.roles import trains
+from unitrain_ignite._compat import Engine, takes_max_iters
+
+
+def refuse_own_loops(engine: Engine, framework: str, methods: tuple[str, ...]) -> None:
+    """Refuse an engine whose class has a loop of its own, which another loop would leave out.
+
+    Raises:
+        UnsupportedFeatureError: With the class and the method.
+    """
+    if framework == HOME:
+        return
+    for cls in type(engine).__mro__:
+        own = [name for name in methods if name in vars(cls)]
+        if own and issubclass(cls, Engine) and cls is not Engine:
+            raise UnsupportedFeatureError(
+                f"{cls.__name__} overrides {own[0]} of Ignite's Engine, which {framework!r} does not run.",
+                hint='UnifiedTrainer("ignite"), or handlers in place of the override.',
+            )
+
+
+LOOPS = (
+    "_internal_run",
+    "_internal_run_as_gen",
+    "_internal_run_legacy",
+    "_maybe_terminate_or_interrupt",
+    "_run_once_on_dataset_as_gen",
+    "_run_once_on_dataset_legacy",
+)
+
+
+def program_of(code: Any) -> EngineProgram:
+    """Return what was given to fit as a program.
+
+    Raises:
+        SpecError: If it is none.
+        UnsupportedFeatureError: If the installed Ignite is too old for it.
+    """
+    if code is None:
+        raise SpecError("fit() takes an engine; got nothing.", hint="trainer.fit(engine, loader)")
+    program = code if isinstance(code, EngineProgram) else from_engine(code)
+    if program.engine is not None and not isinstance(program.engine, Engine):
+        raise SpecError(
+            f"an Ignite program is an ignite.engine.Engine; got a {type(program.engine).__name__}.",
+            hint="from_step(process_function) makes one of a function.",
+        )
+    if program.max_iters is not None and not takes_max_iters():
+        raise UnsupportedFeatureError(
+            f"max_iters={program.max_iters}: the installed Ignite does not know it.", hint="pytorch-ignite>=0.5.5"
+        )
+    return program
+
+
+def evaluator_of(code: Any, stage: str) -> EngineProgram:
+    """Return the program of an evaluator.
+
+    Raises:
+        SpecError: If there is none, or if it trains.
+    """
+    method = {"val": "validate"}.get(stage, stage)
+    if code is None:
+        raise SpecError(
+            f"{method}() of an Ignite program needs its evaluator: the engine that ran last trains.",
+            hint=f"trainer.{method}(evaluator, loader)",
+        )
+    program = program_of(code)
+    function = program.process_function
+    if function is not None:
+        program = replace(program, engine=Engine(function), process_function=None)
+    if trains(program.engine):
+        raise SpecError(
+            f"the engine given to {method}() trains: its step steps an optimizer or calls backward.",
+            hint=f"trainer.fit(engine, loader); for {method}() an engine that only evaluates.",
+        )
+    return program
+
+
+def refuse_for_engines(val: Any, ckpt_path: Any) -> None:
+    """Refuse what only means something where unitrain validates and saves.
+
+    Raises:
+        ConfigError: With the mend.
+    """
+    if val is not None:
+        raise ConfigError(
+            "val_dataloaders= cannot act on an Ignite program: it validates in its own handlers.",
+            hint="@engine.on(Events.EPOCH_COMPLETED) and evaluator.run(val_loader) in it.",
+        )
+    if ckpt_path is not None:
+        raise ConfigError(
+            f"ckpt_path={str(ckpt_path)!r} cannot act on an Ignite program: it knows by itself what it saved.",
+            hint='Checkpoint.load_objects({"model": model, "trainer": engine}, torch.load(path)) before fit().',
+        )

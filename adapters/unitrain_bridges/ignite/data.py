@@ -1,0 +1,60 @@
+"""A loader that ends each epoch after some of its batches."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from unitrain.data import DataSource, check_loader, trusted_length
+from unitrain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from unitrain.config import TrainerConfig
+
+
+class Limited:
+    """The first batches of a loader, which is started anew in each epoch.
+
+    ``epoch_length`` differs: with it, the next epoch goes on with the data.
+
+    Args:
+        loader: The user's loader.
+        count: How many batches.
+    """
+
+    def __init__(self, loader: Iterable[Any], count: int) -> None:
+        self._loader = loader
+        self._count = count
+
+    def __len__(self) -> int:
+        length = trusted_length(self._loader)
+        if length is None:
+            raise TypeError("a loader without a length")  # Ignite counts the first epoch's batches
+        return min(self._count, length)
+
+    def __iter__(self) -> Iterator[Any]:
+        return islice(iter(self._loader), self._count)
+
+
+def limited(loader: Any, config: TrainerConfig, epoch_length: int | None) -> Any:
+    """Return the batches to train on.
+
+    Raises:
+        DataError: If it is no iterable of batches.
+        ConfigError: If the limit leaves none, or there are two limits.
+    """
+    limit = config.limit_train_batches
+    if isinstance(limit, float) and limit == 1.0:
+        return loader
+    if epoch_length is not None:
+        raise ConfigError(
+            f"epoch_length={epoch_length} and limit_train_batches={limit!r} both say how long an epoch is.",
+            hint="give one of them: epoch_length goes on with the data, limit_train_batches starts it anew.",
+        )
+    check_loader(loader, "train")
+    count = limit if isinstance(limit, int) else DataSource(loader, "train", limit).length
+    if not count:
+        raise ConfigError(f"limit_train_batches={limit!r} leaves no batch to run on.", hint="1.0 is all of them.")
+    return Limited(loader, count)

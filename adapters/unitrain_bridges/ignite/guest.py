@@ -1,0 +1,203 @@
+"""An Ignite engine as the guest of another backend's loop."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from inspect import isgenerator
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from unitrain.errors import UnsupportedFeatureError
+from unitrain_bridges.ignite.prepare import prepare
+from unitrain_bridges.ignite.program import EngineProgram, Pause, Terminated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import nn
+    from torch.optim import Optimizer
+
+    from unitrain_bridges.ignite.prepare import Wanted
+    from unitrain_ignite._compat import Engine
+
+NO_BATCH = object()
+"""What the host gets for each iteration of an engine that runs without data: Lightning skips a step with None."""
+
+
+class Pending:
+    """A run that has begun, kept where Ignite keeps its own: in the engine, as long as it is not over.
+
+    ``Engine.run`` asks it for what comes next. Within a handler that is an error, as in Ignite.
+
+    Args:
+        framework: Whose loop runs it.
+        engine: Whose run it is.
+    """
+
+    def __init__(self, framework: str, engine: Engine) -> None:
+        self._framework = framework
+        self.pauses = EngineProgram(engine).run()
+        self.over = False
+        self.broken = False
+
+    @property
+    def running(self) -> bool:
+        """Whether a part of it runs at this moment."""
+        return isgenerator(self.pauses) and self.pauses.gi_running
+
+    def __next__(self) -> None:
+        if self.broken:
+            raise StopIteration  # what Ignite does after an error: the next run is none
+        if self.running:
+            raise ValueError("generator already executing")
+        raise UnsupportedFeatureError(
+            f"this engine's run was interrupted on {self._framework!r}; Ignite cannot go on with it.",
+            hint=f'go on with UnifiedTrainer("{self._framework}").fit(engine, loader).',
+        )
+
+
+class EngineGuest:
+    """Cuts an engine's run into what a host calls.
+
+    Args:
+        engine: The user's own engine, with its handlers; its state is prepared here.
+        framework: The host's name.
+        wanted: The arguments of the run.
+        model: What it trains.
+        optimizers: What it trains with.
+
+    Raises:
+        ValueError: If Ignite would refuse the arguments.
+        UnsupportedFeatureError: If the engine is in the middle of a run of Ignite's own.
+    """
+
+    def __init__(
+        self, engine: Engine, framework: str, wanted: Wanted, model: nn.Module, optimizers: Sequence[Optimizer]
+    ) -> None:
+        self.model = model
+        self.optimizers = optimizers
+        self._engine = engine
+        self._at: Pause | None = None
+        self._grad = torch.is_grad_enabled()
+        left = engine._internal_run_generator  # noqa: SLF001 - where Ignite keeps a run that was interrupted
+        _refuse_elsewhere(left, framework)
+        prepare(engine, wanted)
+        left = engine._internal_run_generator  # noqa: SLF001 - a new state drops it
+        self._run = left if isinstance(left, Pending) else Pending(framework, engine)
+        self._run.over = self._run.broken or (isgenerator(left) and left.gi_frame is None)
+        engine._internal_run_generator = self._run  # type: ignore[assignment]  # noqa: SLF001
+
+    def start(self) -> None:
+        """Begin the run, or go on with an interrupted one."""
+        self._advance()
+
+    @property
+    def done(self) -> bool:
+        """Whether no further epoch is to run, for now."""
+        return self._at in (None, Pause.END, Pause.INTERRUPTED)
+
+    def epoch_start(self) -> None:
+        """Begin an epoch, if one does not go on."""
+        if self._at is Pause.EPOCH:
+            self._advance()
+
+    def batches(self) -> Iterator[Any]:
+        """Return the batches of the running epoch."""
+        while True:
+            if self._at is Pause.FETCH:
+                self._advance()
+            if self._at is not Pause.STEP:
+                return
+            batch = self._engine.state.batch
+            yield NO_BATCH if batch is None else batch
+
+    def batch(self, batch: Any) -> Any:  # noqa: ARG002 - it is in the engine's state, where handlers may change it
+        """Let the engine run an iteration, and return its output."""
+        self._advance()
+        return self._engine.state.output
+
+    @property
+    def epoch_over(self) -> bool:
+        """Whether the batch just done was the epoch's last."""
+        return self._at is not Pause.FETCH
+
+    def epoch_end(self) -> None:
+        """End the epoch; if the host ends it by itself, the run too."""
+        if self._at in (Pause.FETCH, Pause.STEP):
+            self._terminate()
+        if self._at is Pause.EPOCH_END:
+            self._advance()
+
+    def end(self) -> None:
+        """End the run; if the host ends it by itself, as a handler that terminates it."""
+        if self._at is Pause.EPOCH:
+            self._terminate()
+        if self._at is Pause.END:
+            self._advance()
+
+    def fail(self, error: BaseException) -> None:
+        """Tell the engine's handlers of an error of the host, unless the engine has raised it.
+
+        Raises:
+            BaseException: The error, unless it ends the run and a handler of EXCEPTION_RAISED takes it.
+        """
+        if self._run.over:
+            raise error
+        self._advance(error)
+        if not self._run.over:  # a handler took the error, and the run would go on; its host cannot
+            self._run.pauses.close()
+            self._close(broken=True)
+            raise error
+
+    def _terminate(self) -> None:
+        self._engine.terminate()
+        self._advance(Terminated())
+
+    def _advance(self, thrown: BaseException | None = None) -> None:
+        """Let the run go on to its next pause, under its own mode of gradients: a host may have set another."""
+        if self._run.over:
+            self._close(broken=False)
+            return
+        with self._own_grad_mode():
+            try:
+                self._at = next(self._run.pauses) if thrown is None else self._run.pauses.throw(thrown)
+            except StopIteration:
+                self._close(broken=False)
+            except BaseException:
+                self._close(broken=True)
+                raise
+
+    def _close(self, *, broken: bool) -> None:
+        self._at, self._run.over, self._run.broken = None, True, broken
+        if not broken:
+            self._engine._internal_run_generator = None  # noqa: SLF001 - as Ignite after a run
+
+    @contextmanager
+    def _own_grad_mode(self) -> Iterator[None]:
+        outer = torch.is_grad_enabled()
+        torch.set_grad_enabled(self._grad)
+        try:
+            yield
+        finally:
+            self._grad = torch.is_grad_enabled()
+            torch.set_grad_enabled(outer)
+
+
+def _refuse_elsewhere(left: Any, framework: str) -> None:
+    """Refuse what runs already, and what Ignite itself has interrupted.
+
+    Raises:
+        ValueError: As Ignite does, if the engine runs.
+        UnsupportedFeatureError: If only Ignite can go on with it.
+    """
+    pauses = left.pauses if isinstance(left, Pending) else left
+    if not isgenerator(pauses) or pauses.gi_frame is None:
+        return
+    if pauses.gi_running:
+        raise ValueError("generator already executing")
+    if pauses is left:
+        raise UnsupportedFeatureError(
+            f"this engine's run was interrupted in Ignite itself; {framework!r} cannot go on with it.",
+            hint="engine.run(loader) goes on, or engine.load_state_dict(engine.state_dict()) on another engine.",
+        )

@@ -1,0 +1,136 @@
+"""What the trainer's arguments mean for an Ignite program; what would not act is refused before it runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from unitrain.config import UNLIMITED, TrainerConfig
+from unitrain.environment import choose_device
+from unitrain.errors import ConfigError, UnsupportedFeatureError
+from unitrain.registry import find_adapter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import nn
+
+    from unitrain.protocol import Adapter
+
+HOME = "ignite"
+_STEP = "the step is the program's own"
+
+REFUSED: dict[str, str] = {
+    "min_epochs": "call engine.terminate() only after that many epochs.",
+    "max_steps": "from_engine(engine, max_iters=...) counts iterations.",
+    "min_steps": "call engine.terminate() only after that many steps.",
+    "max_time": "attach ignite.handlers.TimeLimit to the engine.",
+    "num_nodes": "an Ignite program runs in one process here; num_nodes=1.",
+    "strategy": 'an Ignite program runs in one process here; strategy="auto".',
+    "sync_batchnorm": "convert the model by torch.nn.SyncBatchNorm.convert_sync_batchnorm.",
+    "compile": f"{_STEP}: model = torch.compile(model) before it.",
+    "precision": f"{_STEP}: with torch.autocast(...): in it.",
+    "accumulate_grad_batches": f"{_STEP}: call optimizer.step() each n-th iteration.",
+    "gradient_clip_val": f"{_STEP}: torch.nn.utils.clip_grad_norm_ before optimizer.step().",
+    "val_check_interval": "run the evaluator in a handler: Events.ITERATION_COMPLETED(every=n).",
+    "check_val_every_n_epoch": "run the evaluator in a handler: Events.EPOCH_COMPLETED(every=n).",
+    "limit_val_batches": "evaluator.run(loader, epoch_length=n)",
+    "limit_test_batches": "evaluator.run(loader, epoch_length=n)",
+    "limit_predict_batches": "evaluator.run(loader, epoch_length=n)",
+    "overfit_batches": "limit_train_batches=n, with a loader that does not shuffle.",
+    "loggers": "attach Ignite's own: TensorboardLogger(...).attach_output_handler(engine, ...).",
+    "log_every_n_steps": "give every=n to the event of the logger's handler.",
+}
+"""What belongs to unitrain's own loop, and what to do instead; the defaults pass."""
+
+
+def check(adapter: Adapter, config: TrainerConfig) -> None:
+    """Refuse the arguments that cannot act.
+
+    Args:
+        adapter: Whose engine is to run the program.
+        config: The arguments as they were given.
+
+    Raises:
+        ConfigError: With the argument, why it cannot act, and the mend.
+        UnsupportedFeatureError: If several devices are asked for.
+    """
+    plain = TrainerConfig()
+    for name, instead in REFUSED.items():
+        given = getattr(config, name)
+        if given != getattr(plain, name):
+            raise ConfigError(f"{name}={given!r} cannot act on an Ignite program.", hint=instead)
+    if config.devices not in (1, "auto") and not (isinstance(config.devices, list) and len(config.devices) == 1):
+        raise UnsupportedFeatureError(
+            f"devices={config.devices!r}: an Ignite program runs on one device here.",
+            hint="devices=1, or describe the training by a TrainSpec.",
+        )
+    if adapter.name == HOME and config.native and config.native.get(HOME):
+        raise ConfigError(
+            f"native={{{HOME!r}: ...}} cannot act: the engine is the program's own.", hint="leave it out."
+        )
+
+
+class Sorted(NamedTuple):
+    """Callbacks by where they go.
+
+    Attributes:
+        engine: Ignite handlers, to be attached to the program's engine.
+        host: Those of the backend's own framework, for its Trainer.
+    """
+
+    engine: list[Any]
+    host: list[Any]
+
+
+def sort_callbacks(adapter: Adapter, callbacks: Sequence[Any]) -> Sorted:
+    """Return where each callback goes.
+
+    Raises:
+        UnsupportedFeatureError: If one belongs to a framework that does not run here.
+    """
+    attachable = find_adapter(HOME).accepts_callback
+    found = Sorted([], [])
+    for callback in callbacks:
+        if attachable(callback):
+            found.engine.append(callback)
+        elif adapter.accepts_callback(callback):
+            found.host.append(callback)
+        else:
+            raise UnsupportedFeatureError(
+                f"the callback {type(callback).__name__} belongs neither to Ignite nor to {adapter.name!r},"
+                " which runs the program.",
+                hint="attach a handler to the engine: engine.add_event_handler(event, handler).",
+            )
+    return found
+
+
+def device_of(modules: Mapping[str, nn.Module], config: TrainerConfig) -> torch.device:
+    """Return where the program runs: where its modules are.
+
+    Raises:
+        ConfigError: If another device was asked for; a program moves its modules by itself.
+    """
+    places = [parameter.device for module in modules.values() for parameter in module.parameters()]
+    found = next((place for place in places if place.type != "meta"), None)
+    if found is None:
+        return torch.device("cpu") if config.accelerator == "auto" else choose_device(config)
+    if config.accelerator == "auto" and not isinstance(config.devices, list):
+        return found
+    wanted = choose_device(config)
+    if (wanted.type, wanted.index or 0) == (found.type, found.index or 0):
+        return found
+    raise ConfigError(
+        f"accelerator={config.accelerator!r}, devices={config.devices!r} mean {wanted}; the program's modules are on"
+        f" {found}, and it moves them by itself.",
+        hint=f'model.to("{wanted}") in the program, or accelerator="auto".',
+    )
+
+
+def epochs_of(config: TrainerConfig) -> int | None:
+    """Return ``max_epochs`` for ``Engine.run``; None is what Ignite makes of it."""
+    return _ENDLESS if config.max_epochs == UNLIMITED else config.max_epochs
+
+
+_ENDLESS = 2**62

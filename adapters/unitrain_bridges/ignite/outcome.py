@@ -1,0 +1,113 @@
+"""What a run of an Ignite program leaves: counted steps, a row for each epoch, why it ended."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import contextmanager
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from unitrain.limits import EARLY_STOPPING, MAX_EPOCHS, MAX_STEPS, USER
+from unitrain.result import FitResult
+from unitrain_bridges.ignite.prepare import max_iters_of
+from unitrain_ignite._compat import EarlyStopping, Events
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from torch.optim import Optimizer
+
+    from unitrain_bridges.ignite.found import Found
+    from unitrain_ignite._compat import Engine
+
+
+class Record:
+    """Counts the optimizers' steps of a run, and keeps what each of its epochs measured.
+
+    Args:
+        engine: Whose run.
+        optimizers: Whose steps count; if none is known, iterations do.
+    """
+
+    def __init__(self, engine: Engine, optimizers: Iterable[Optimizer]) -> None:
+        self._engine = engine
+        self._optimizers = list(optimizers)
+        self._counts: Counter[int] = Counter()
+        self._first = engine.state.iteration
+        self.history: list[dict[str, float]] = []
+
+    @property
+    def steps(self) -> int:
+        """The steps made by the optimizers that are known, or the iterations if none is."""
+        if not self._optimizers:
+            return self._engine.state.iteration - self._first
+        return sum(self._counts[id(one)] for one in self._optimizers)
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Count and keep what happens within; the row of an epoch is written after its other handlers."""
+        handlers = {Events.STARTED: self._started, Events.EPOCH_COMPLETED: self._epoch_completed}
+        hook = register_optimizer_step_post_hook(self._stepped)
+        for event, handler in handlers.items():
+            self._engine.add_event_handler(event, handler)
+        try:
+            yield
+        finally:
+            hook.remove()
+            for event, handler in handlers.items():
+                if self._engine.has_event_handler(handler, event):
+                    self._engine.remove_event_handler(handler, event)
+
+    def _stepped(self, optimizer: Optimizer, *_: Any) -> None:
+        self._counts[id(optimizer)] += 1
+
+    def _started(self) -> None:
+        self._first = self._engine.state.iteration
+
+    def _epoch_completed(self) -> None:
+        state = self._engine.state
+        self.history.append({"epoch": state.epoch - 1, "step": self.steps, **numbers(state.metrics)})
+
+
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return the metrics that are numbers, as floats."""
+    return {name: float(value) for name, value in metrics.items() if _is_number(value)}
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.numel() == 1 and not value.is_complex()
+    return isinstance(value, Real)
+
+
+def result(engine: Engine, found: Found, record: Record, framework: str, native: Any) -> FitResult:
+    """Return the outcome of a run."""
+    return FitResult(
+        metrics=numbers(engine.state.metrics),
+        history=record.history,
+        epoch=max(engine.state.epoch - 1, 0),
+        step=record.steps,
+        stopped_by=_stopped_by(engine, found),
+        framework=framework,
+        native=native,
+    )
+
+
+def _stopped_by(engine: Engine, found: Found) -> str:
+    state, iterations = engine.state, max_iters_of(engine.state)
+    if iterations is not None and state.iteration >= iterations:
+        return MAX_STEPS
+    if engine.should_terminate:
+        return EARLY_STOPPING if _ran_out_of_patience(engine, found) else USER
+    return MAX_EPOCHS if engine._is_done(state) else USER  # noqa: SLF001 - interrupted, or out of data
+
+
+def _ran_out_of_patience(engine: Engine, found: Found) -> bool:
+    """Return whether a handler of early stopping, on the engine or on an evaluator, stopped the run."""
+    engines = (engine, *found.engines.values())
+    listed = [listed for one in engines for listed in one._event_handlers.values()]  # noqa: SLF001
+    handlers = [handler for handlers in listed for handler, _, _ in handlers]
+    return any(isinstance(one, EarlyStopping) and one.counter >= one.patience for one in handlers)

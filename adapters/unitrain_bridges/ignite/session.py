@@ -1,0 +1,235 @@
+"""Runs Ignite programs for a trainer: at home as they are, elsewhere as guests of the backend's loop."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unitrain.checkpoint import io
+from unitrain.config import UNLIMITED
+from unitrain.environment import torch_switches
+from unitrain.errors import CheckpointError, ConfigError
+from unitrain_bridges.ignite.code import LOOPS, evaluator_of, program_of, refuse_for_engines, refuse_own_loops
+from unitrain_bridges.ignite.data import limited
+from unitrain_bridges.ignite.found import Found, find, holder
+from unitrain_bridges.ignite.guest import EngineGuest
+from unitrain_bridges.ignite.options import HOME, check, device_of, epochs_of, sort_callbacks
+from unitrain_bridges.ignite.outcome import Record, numbers, result
+from unitrain_bridges.ignite.prepare import Wanted
+from unitrain_ignite._compat import Engine, Events
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from unitrain.config import TrainerConfig
+    from unitrain.engines import EngineProgram
+    from unitrain.protocol import Adapter, Host, Stage
+    from unitrain.result import FitResult
+
+
+class IgniteSession:
+    """What runs Ignite programs on one backend.
+
+    Attributes:
+        bridged: The engine that ran last.
+
+    Args:
+        adapter: Whose engine is to run them.
+        config: The trainer's arguments, as they were given.
+
+    Raises:
+        UnitrainError: If an argument cannot act.
+    """
+
+    def __init__(self, adapter: Adapter, config: TrainerConfig) -> None:
+        check(adapter, config)
+        self._adapter = adapter
+        self._config = config.resolved()
+        self._callbacks = sort_callbacks(adapter, config.callbacks)
+        self._attached: list[Engine] = []
+        self._found = Found()
+        self._native: Any = None
+        self.bridged: Any = None
+
+    @property
+    def native(self) -> Any:
+        """The real ``Trainer`` or ``Engine`` that ran the steps."""
+        return self._native
+
+    # --- running ------------------------------------------------------------------------------------------------------
+
+    def fit(self, code: Any, data: tuple[Any, Any], ckpt_path: Any) -> FitResult:
+        """Train.
+
+        Raises:
+            UnitrainError: If anything given cannot act.
+        """
+        refuse_for_engines(data[1], ckpt_path)
+        program = program_of(code)
+        if program.engine is not None:
+            refuse_own_loops(program.engine, self._adapter.name, (*LOOPS, "run"))
+        length = program.epoch_length
+        loader = limited(data[0], self._config, length)
+        epochs = epochs_of(self._config)
+        if epochs is not None and program.max_iters is not None:
+            raise ConfigError(
+                f"max_epochs={epochs} and max_iters={program.max_iters} both say how long to train.",
+                hint="give one of them.",
+            )
+        return self.train(program, Wanted(loader, epochs, program.max_iters, length))
+
+    def train(self, program: EngineProgram, wanted: Wanted) -> FitResult:
+        """Run an engine as ``Engine.run`` does with the same arguments, on the backend's loop."""
+        engine = self._opened(program)
+        found = self._found = find(engine, program)
+        record = Record(engine, found.optimizers.values())
+        with torch_switches(self._config), record.keeping():
+            if self._adapter.name == HOME:
+                self._native = engine
+                engine.run(**_given(wanted))
+            else:
+                self._hosted(engine, wanted, found)
+        return result(engine, find(engine, program), record, self._adapter.name, self._native)
+
+    def evaluate(self, code: Any, data: Any, stage: Stage, ckpt_path: Any) -> dict[str, float]:
+        """Run an evaluator's engine, and return its metrics.
+
+        Raises:
+            SpecError: If there is no engine, or if it trains.
+            UnitrainError: If anything given cannot act.
+        """
+        engine = self._evaluated(code, stage.value, data, ckpt_path)
+        return numbers(engine.state.metrics)
+
+    def predict(self, code: Any, data: Any, ckpt_path: Any) -> list[Any]:
+        """Run an evaluator's engine, and return the outputs of its step, one item a batch.
+
+        Raises:
+            SpecError: If there is no engine, or if it trains.
+            UnitrainError: If anything given cannot act.
+        """
+        outputs: list[Any] = []
+
+        def keep(engine: Engine) -> None:
+            outputs.append(engine.state.output)
+
+        self._evaluated(code, "predict", data, ckpt_path, keep)
+        return outputs
+
+    def stop(self) -> None:
+        """End the run as ``engine.terminate()`` does."""
+        self.bridged.terminate()
+
+    def save_checkpoint(self, path: str | Path) -> None:
+        """Write the states of modules, optimizers and engine by name, as Ignite's ``Checkpoint`` does.
+
+        Raises:
+            CheckpointError: If no module was found.
+        """
+        if not self._found.modules:
+            raise CheckpointError(
+                "no module was found in the program, so a checkpoint would not hold what it trained.",
+                hint="from_engine(engine, modules=[...], optimizers=[...])",
+            )
+        named = {**_called("model", self._found.modules), **_called("optimizer", self._found.optimizers)}
+        states = {name: one.state_dict() for name, one in named.items()}
+        io.write(Path(path), {**states, "trainer": self.bridged.state_dict()})
+
+    # --- within -------------------------------------------------------------------------------------------------------
+
+    def _opened(self, program: EngineProgram) -> Engine:
+        """Return the program's engine, with the trainer's callbacks attached once."""
+        engine: Engine | None = program.engine
+        if engine is None:
+            assert program.process_function is not None  # noqa: S101 - for the type checker
+            engine = Engine(program.process_function)
+        refuse_own_loops(engine, self._adapter.name, LOOPS)
+        if not any(engine is one for one in self._attached):
+            for callback in self._callbacks.engine:
+                callback.attach(engine)
+            self._attached.append(engine)
+        self.bridged = engine
+        return engine
+
+    def _evaluated(
+        self, code: Any, stage: str, data: Any, ckpt_path: Any, keep: Callable[[Engine], None] | None = None
+    ) -> Engine:
+        refuse_for_engines(None, ckpt_path)
+        program = evaluator_of(code, stage)
+        engine: Engine = program.engine
+        refuse_own_loops(engine, self._adapter.name, (*LOOPS, "run"))
+        wanted = Wanted(data, None, program.max_iters, program.epoch_length)
+        with ExitStack() as stack:
+            stack.enter_context(torch_switches(self._config))
+            if keep is not None:
+                stack.enter_context(engine.add_event_handler(Events.ITERATION_COMPLETED, keep))
+            self.bridged = engine
+            if self._adapter.name == HOME:
+                self._native = engine
+                engine.run(**_given(wanted))
+            else:
+                self._each(engine, wanted, find(engine, program))
+        return engine
+
+    def _host(self, found: Found) -> Host:
+        config = replace(self._config, max_epochs=UNLIMITED, limit_train_batches=1.0, callbacks=(), seed=None)
+        device = device_of(found.modules, self._config)
+        host: Host = self._adapter.build(config, device, self._callbacks.host)  # type: ignore[assignment]
+        self._native = host.native
+        return host
+
+    def _hosted(self, engine: Engine, wanted: Wanted, found: Found) -> None:
+        host = self._host(found)
+        guest = EngineGuest(engine, host.framework, wanted, holder(found.modules), list(found.optimizers.values()))
+        with _failures_told(guest), _states_beside_weights(guest.optimizers):
+            host.host(guest)
+
+    def _each(self, engine: Engine, wanted: Wanted, found: Found) -> None:
+        host = self._host(found)
+        guest = EngineGuest(engine, host.framework, wanted, holder({}), ())
+        with _failures_told(guest):
+            guest.start()
+            while not guest.done:
+                guest.epoch_start()
+                host.each(guest.batches(), guest.batch)
+                guest.epoch_end()
+            guest.end()
+
+
+@contextmanager
+def _failures_told(guest: EngineGuest) -> Iterator[None]:
+    """Tell the engine's handlers of an error that its host met."""
+    try:
+        yield
+    except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt too, as in Ignite
+        guest.fail(error)
+
+
+@contextmanager
+def _states_beside_weights(optimizers: Any) -> Iterator[None]:
+    """Bring what a Trainer has moved to the CPU at its end back to the weights that it belongs to."""
+    try:
+        yield
+    finally:
+        for optimizer in optimizers:
+            for weight, state in optimizer.state.items():
+                if isinstance(state, dict) and hasattr(weight, "device") and weight.device.type != "cpu":
+                    moved = {name: one.to(weight.device) for name, one in state.items() if _moves(name, one)}
+                    state.update(moved)
+
+
+def _moves(name: str, value: Any) -> bool:
+    return name != "step" and hasattr(value, "to")
+
+
+def _given(wanted: Wanted) -> dict[str, Any]:
+    return {name: value for name, value in wanted._asdict().items() if value is not None}
+
+
+def _called(name: str, held: dict[str, Any]) -> dict[str, Any]:
+    """Return the objects by ``name``, if there are several by their own names after it."""
+    if len(held) == 1:
+        return {name: next(iter(held.values()))}
+    return {f"{name}_{own.removeprefix(f'{name}_')}": one for own, one in held.items()}
