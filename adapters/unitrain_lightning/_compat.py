@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import warnings
 from contextlib import contextmanager
+from functools import reduce
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +66,7 @@ DoublePrecision: Any = pl.plugins.DoublePrecision
 ClusterEnvironment: Any = pl.plugins.ClusterEnvironment  # type: ignore[attr-defined]
 DDPStrategy: Any = pl.strategies.DDPStrategy
 rank_zero_only: Any = pl.utilities.rank_zero_only
+migrate_checkpoint: Any = pl.utilities.migration.migrate_checkpoint
 
 _BESIDE_THE_POINT = (
     # the shell defines every step; which loaders there are is unitrain's to check
@@ -97,6 +100,21 @@ def quietly() -> Iterator[None]:
             log.setLevel(level)
 
 
+_FABRIC = {"lightning.pytorch": "lightning.fabric", "pytorch_lightning": "lightning_fabric"}
+
+
+def part(root: str, place: str) -> Any:
+    """Return an object of Lightning.
+
+    Args:
+        root: ``"lightning.pytorch"`` or ``"pytorch_lightning"``: two copies of one framework, with classes of their own.
+        place: ``module:attribute`` below ``root``; below its Fabric if it begins with ``fabric.``.
+    """
+    module, _, attributes = place.partition(":")
+    full = f"{_FABRIC[root]}.{module.removeprefix('fabric.')}" if module.startswith("fabric.") else f"{root}.{module}"
+    return reduce(getattr, filter(None, attributes.split(".")), import_module(full))
+
+
 __all__ = [
     "REQUIRES",
     "Callback",
@@ -115,6 +133,7 @@ __all__ = [
     "Profiler",
     "ProgressBar",
     "Trainer",
+    "migrate_checkpoint",
     "quietly",
     "rank_zero_only",
 ]

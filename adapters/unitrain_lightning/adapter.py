@@ -26,6 +26,7 @@ from unitrain_lightning._compat import (
     Precision,
     ProgressBar,
     Trainer,
+    migrate_checkpoint,
     quietly,
 )
 from unitrain_lightning.events import EVENTS, UNMAPPED
@@ -90,6 +91,12 @@ class LightningAdapter:
     def accepts_callback(self, callback: object) -> bool:
         """Return whether ``callback`` is a Lightning callback."""
         return isinstance(callback, Callback)
+
+    @staticmethod
+    def upgrade_checkpoint(content: dict[str, Any]) -> dict[str, Any]:
+        """Return the content of a file of any Lightning's as the installed one would have written it."""
+        upgraded: dict[str, Any] = migrate_checkpoint(content)[0]
+        return upgraded
 
 
 _INSIST_ON_AUTOMATIC = {

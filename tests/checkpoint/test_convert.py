@@ -143,14 +143,15 @@ def test_memory_shared_in_part_and_odd_strides_survive(tmp_path):
     assert not differences(state, load_weights(tmp_path / "w.safetensors"))
 
 
-def test_a_file_of_plain_lightning_gives_its_weights_only(tmp_path):
+def test_a_file_of_plain_lightning_gives_its_weights(tmp_path):
     trainer, module = pl.Trainer(max_epochs=1, **QUIET), Plain()
     trainer.fit(module, data())
     trainer.save_checkpoint(tmp_path / "pl.ckpt")
-    convert_checkpoint(tmp_path / "pl.ckpt", tmp_path / "w.safetensors", to="safetensors")
-    assert not differences(dict(module.model.state_dict()), load_weights(tmp_path / "w.safetensors"))
-    with pytest.raises(CheckpointError, match="not written by unitrain"):
-        convert_checkpoint(tmp_path / "pl.ckpt", tmp_path / "x", to="ignite")
+    with pytest.raises(CheckpointError, match="all names begin with 'model'"):
+        convert_checkpoint(tmp_path / "pl.ckpt", tmp_path / "w.safetensors", to="safetensors")
+    for known in ({"part": "model"}, {"template": net()}):
+        convert_checkpoint(tmp_path / "pl.ckpt", tmp_path / "w.safetensors", to="safetensors", **known)
+        assert not differences(dict(module.model.state_dict()), load_weights(tmp_path / "w.safetensors"))
 
 
 def test_others_safetensors_are_read(tmp_path):
@@ -174,9 +175,9 @@ def test_refusals(tmp_path):
     (tmp_path / "bad.safetensors").write_bytes(b"nonsense")
     with pytest.raises(CheckpointError, match="damaged"):
         load_weights(tmp_path / "bad.safetensors")
-    with pytest.raises(CheckpointError, match="weights only"):
+    with pytest.raises(CheckpointError, match="damaged"):
         convert_checkpoint(tmp_path / "bad.safetensors", target, to="ignite")
-    io.write(tmp_path / "extra.ckpt", {"state_dict": {"_extra_state": {"a": 1}}})
+    io.write(tmp_path / "extra.ckpt", {"state_dict": {"_extra_state": {"a": 1}, "weight": torch.ones(1)}})
     with pytest.raises(CheckpointError, match="tensors only"):
         convert_checkpoint(tmp_path / "extra.ckpt", target, to="safetensors")
     assert not target.exists()

@@ -1,20 +1,29 @@
-"""From a portable checkpoint to what others read: plain Lightning, plain Ignite, safetensors."""
+"""From a checkpoint of any known form to one that another program reads: plain Lightning, plain Ignite, unitrain."""
 
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
+from torch import nn
+
 from unitrain.checkpoint import io
-from unitrain.checkpoint.snapshot import KEY, load_weights, own_part, weights_of
-from unitrain.checkpoint.weights import SUFFIX, packed
+from unitrain.checkpoint.assembled import assembled, names_of, renamed
+from unitrain.checkpoint.layout import LIGHTNING_VERSION, PREFIX
+from unitrain.checkpoint.snapshot import KEY, own_part, weights_of
+from unitrain.checkpoint.taken import VERSION, Taken, take
+from unitrain.checkpoint.weights import packed
 from unitrain.errors import CheckpointError, ConfigError, did_you_mean
+from unitrain.spec import TrainSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Target: TypeAlias = Literal["lightning", "ignite", "safetensors"]
+    from unitrain.checkpoint.assembled import Template
+
+Target: TypeAlias = Literal["lightning", "ignite", "safetensors", "portable"]
 
 _SCALER = "MixedPrecision"
 """The key by which Lightning's plugin for mixed precision finds its scaler."""
@@ -22,53 +31,163 @@ _SCALER = "MixedPrecision"
 _OWN = ("History", "Tracking")
 """Callbacks that are in every run; what they keep is of use to unitrain only."""
 
+_ANEW = "the states of the random number generators: what comes next, as the order of a shuffled epoch, is drawn anew"
 
-def convert_checkpoint(src: str | Path, dst: str | Path, to: Target) -> list[str]:
+
+def convert_checkpoint(
+    src: str | Path,
+    dst: str | Path,
+    to: Target,
+    *,
+    template: Template | None = None,
+    part: str | None = None,
+) -> list[str]:
     """Write the checkpoint ``src`` to ``dst`` in the form that another program reads.
 
-    ``"lightning"`` is the file without its ``unitrain`` key. ``"ignite"`` is what ``ignite.handlers.Checkpoint``
-    writes: ``"model"``, ``"optimizer"`` (or each optimizer by its name), ``"lr_scheduler"`` (of several: with the
-    optimizer's name behind it, ``"lr_scheduler_gen"``, or its number), ``"scaler"`` with float16, and ``"trainer"``.
-    ``"safetensors"`` is the weights alone; tied ones are written once and are tied again by ``unitrain.load_weights``.
+    ``src`` is a file of unitrain's (or its folder), of any Lightning's, of Ignite's ``Checkpoint``
+    (``{name: state_dict}``, or a bare one), weights that ``torch.save`` wrote, or a safetensors file. No code that it
+    names is run.
+
+    ``"portable"`` is unitrain's own, which ``UnifiedTrainer.fit(ckpt_path=)`` goes on with on every backend.
+    ``"lightning"`` is what a plain ``Trainer`` reads; a file of Lightning's own is brought up to date. ``"ignite"`` is
+    what ``ignite.handlers.Checkpoint`` writes: ``"model"``, ``"optimizer"`` (or each optimizer by its name),
+    ``"lr_scheduler"`` (of several: with the optimizer's name behind it, ``"lr_scheduler_gen"``, or its number),
+    ``"scaler"`` with float16, and ``"trainer"``. ``"safetensors"`` is the weights alone; tied ones are written once and
+    are tied again by ``unitrain.load_weights``.
 
     Args:
-        src: A checkpoint that unitrain wrote; for ``"safetensors"`` also one of plain Lightning.
+        src: The checkpoint to read.
         dst: The file to write, all or nothing.
-        to: ``"lightning"``, ``"ignite"`` or ``"safetensors"``.
+        to: ``"portable"``, ``"lightning"``, ``"ignite"`` or ``"safetensors"``.
+        template: What the new file is for: the TrainSpec, which also tells whose the states of optimizers and schedules
+            are; or the module, for ``"lightning"`` the LightningModule. The names, the shapes and the groups of the
+            optimizer are compared with it. Without one, names are kept as they are where that cannot be wrong.
+        part: What stands before the names of the model in the file (``"net"``, ``"ema_model"``), where several fit.
 
     Returns:
         What the new file cannot carry.
 
     Raises:
-        ConfigError: If ``to`` is unknown, or ``dst`` is ``src``.
-        CheckpointError: If ``src`` cannot be read or ``dst`` cannot be written.
+        ConfigError: If ``to`` or ``template`` cannot be meant, or ``dst`` is ``src``.
+        CheckpointError: If ``src`` cannot be read, is of another model or can be meant in several ways, or ``dst``
+            cannot be written.
     """
     source, target = Path(src), Path(dst)
+    _check(source, target, to, template)
+    taken = take(source)
+    left: list[str] = []
+    if taken.form == "portable":
+        taken = _renamed_portable(taken, template, part)
+    elif to == "safetensors" or not (taken.optimizers or to == "portable"):
+        return _write_weights(taken, target, to, template, part)
+    elif to == "lightning" and taken.form == "lightning":
+        return _write_upgraded(taken, target, template, part)
+    else:
+        content, left = assembled(taken, template, part)
+        taken = replace(taken, content=content)
+    found = _WRITERS[to](taken.path, target, taken.content, template)
+    return list(dict.fromkeys([*found, *left]))
+
+
+def _check(source: Path, target: Path, to: str, template: object) -> None:
     if to not in _WRITERS:
         raise ConfigError(f"convert_checkpoint(to={to!r}) is unknown.", hint=did_you_mean(to, get_args(Target)))
+    if template is not None and not isinstance(template, (TrainSpec, nn.Module)):
+        raise ConfigError(
+            f"convert_checkpoint(template=) must be a TrainSpec or a module, got {template!r}.",
+            hint="make an instance first." if isinstance(template, type) else "template=spec",
+        )
     if source.resolve() == target.resolve() or (target.exists() and source.exists() and target.samefile(source)):
         raise ConfigError(
             f"convert_checkpoint would write {target} over its own source.", hint="give another path as dst."
         )
-    return _WRITERS[to](source, target)
+    if target.is_dir():
+        raise ConfigError(f"convert_checkpoint(dst={str(target)!r}) is a folder.", hint="give the path of a file.")
 
 
-def _to_safetensors(source: Path, target: Path) -> list[str]:
-    content = packed(load_weights(source))
+def _renamed_portable(taken: Taken, template: Template | None, part: str | None) -> Taken:
+    """Return a portable content as it is, or with the names of ``template``, which it is compared with."""
+    own_part(taken.path, taken.content)
+    if part is not None:
+        raise ConfigError(f"part={part!r}: {taken.path} is unitrain's, and holds one model.", hint="leave part= out.")
+    if template is None:
+        return taken
+    weights = weights_of(taken.content)
+    of_model = replace(taken, weights=weights, models=())
+    found, _ = renamed(of_model, names_of(of_model, template, None))
+    return replace(
+        taken, content={**taken.content, "state_dict": {f"{PREFIX}{key}": one for key, one in found.items()}}
+    )
+
+
+def _module_names(content: dict[str, Any], template: Template | None) -> dict[str, Any]:
+    """Return the weights by the names in a LightningModule: those of the one that is given, else behind ``model.``."""
+    return weights_of(content) if isinstance(template, nn.Module) else content["state_dict"]
+
+
+def _write_weights(taken: Taken, target: Path, to: Target, template: Template | None, part: str | None) -> list[str]:
+    """Write the weights of another program's file: all that is wanted of it, or all that it holds."""
+    if to == "portable":
+        content, left = assembled(taken, template, part)
+        return [*_to_portable(taken.path, target, content, template), *left]
+    weights, left = renamed(taken, names_of(taken, template, part))
+    if to == "safetensors":
+        _pack(target, weights)
+        return [*left, "everything but the weights"]
+    if to == "lightning":
+        module = (
+            weights if isinstance(template, nn.Module) else {f"{PREFIX}{name}": one for name, one in weights.items()}
+        )
+        io.write(target, {"state_dict": module, VERSION: LIGHTNING_VERSION, "epoch": 0, "global_step": 0})
+    else:
+        io.write(target, weights)
+    return [*left, *taken.lost, "everything but the weights: the file holds no optimizer, so nobody can go on with it"]
+
+
+def _write_upgraded(taken: Taken, target: Path, template: Template | None, part: str | None) -> list[str]:
+    """Write a file of Lightning's as today's Lightning would, under the same names."""
+    if template is not None or part is not None:
+        names = names_of(taken, template, part)
+        if any(name != theirs for name, theirs in names.items()) or len(names) != len(taken.weights):
+            raise ConfigError(
+                f"{taken.path} is Lightning's already; a file for another module would lack the rest of it.",
+                hint='to="portable" with this template, and from there to="lightning".',
+            )
+    io.write(target, taken.content)
+    return list(taken.lost)
+
+
+def _pack(target: Path, weights: dict[str, Any]) -> None:
+    content = packed(weights)
     io.write_by(target, lambda file: file.write(content))
+
+
+def _to_safetensors(_: Path, target: Path, content: dict[str, Any], __: Template | None) -> list[str]:
+    _pack(target, weights_of(content))
     return ["everything but the weights"]
 
 
-def _to_lightning(source: Path, target: Path) -> list[str]:
-    content, own = _portable(source)
-    del content[KEY]
+def _to_portable(_: Path, target: Path, content: dict[str, Any], __: Template | None) -> list[str]:
+    io.write(target, content)
+    progress = content[KEY]["progress"]
+    if progress["rng"] is not None:
+        return []
+    here = [f"the order of the running epoch's data: {progress['in_epoch']} batches of a new order are left out"]
+    here += ["the pending gradients, if gradients were accumulated", "what the epoch had measured"]
+    return [_ANEW, "the states of callbacks", *(here if progress["midway"] else [])]
+
+
+def _to_lightning(_: Path, target: Path, content: dict[str, Any], template: Template | None) -> list[str]:
+    own = content[KEY]
+    written = {key: value for key, value in content.items() if key != KEY}
+    written["state_dict"] = _module_names(content, template)
     scaler = own["progress"]["scaler"]
-    io.write(target, content if scaler is None else {**content, _SCALER: scaler})
+    io.write(target, written if scaler is None else {**written, _SCALER: scaler})
     return _left(own)
 
 
-def _to_ignite(source: Path, target: Path) -> list[str]:
-    content, own = _portable(source)
+def _to_ignite(source: Path, target: Path, content: dict[str, Any], _: Template | None) -> list[str]:
+    own = content[KEY]
     names = own["names"]
     parts = [("model", weights_of(content))]
     parts += zip(names["optimizers"], content["optimizer_states"], strict=True)
@@ -84,6 +203,8 @@ def _to_ignite(source: Path, target: Path) -> list[str]:
         )
     io.write(target, dict(parts))
     left = _left(own)
+    if own.get("run", {}).get("max_epochs") is None:
+        left.append("the number of epochs: say it, as in run(data, max_epochs=10)")
     if own["progress"]["midway"]:
         warnings.warn(
             f"{target} is from the midst of an epoch, and Ignite's form lacks {', '.join(left)}.", stacklevel=3
@@ -91,18 +212,12 @@ def _to_ignite(source: Path, target: Path) -> list[str]:
     return left
 
 
-_WRITERS: dict[str, Callable[[Path, Path], list[str]]] = {
+_WRITERS: dict[str, Callable[[Path, Path, dict[str, Any], Template | None], list[str]]] = {
     "lightning": _to_lightning,
     "ignite": _to_ignite,
     "safetensors": _to_safetensors,
+    "portable": _to_portable,
 }
-
-
-def _portable(source: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    if source.suffix == SUFFIX:
-        raise CheckpointError(f"{source} holds weights only.", hint="give a checkpoint that unitrain wrote.")
-    content = io.read(source)
-    return content, own_part(source, content)
 
 
 def _schedule_names(optimizers: list[str]) -> list[str]:
@@ -114,7 +229,10 @@ def _schedule_names(optimizers: list[str]) -> list[str]:
 
 
 def _trainer(source: Path, content: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Return the state of the Ignite engine: the iteration, or the epoch where the epochs differ in length."""
+    """Return the state of the Ignite engine: the iteration, or the epoch where the epochs differ in length.
+
+    Without a number of epochs Ignite would begin anew; where none is known, it goes on for one.
+    """
     progress, planned = own["progress"], own.get("run", {})
     done = content["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["completed"]
     whole, midway = progress["epochs_done"], progress["midway"]
@@ -126,7 +244,7 @@ def _trainer(source: Path, content: dict[str, Any], own: dict[str, Any]) -> dict
         )
     exact = done == whole * length + (progress["in_epoch"] if midway else 0)
     where = {"iteration": done} if exact else {"epoch": whole}
-    return {"epoch_length": length, **where, "max_epochs": planned.get("max_epochs")}
+    return {"epoch_length": length, **where, "max_epochs": planned.get("max_epochs") or whole + 1}
 
 
 def _left(own: dict[str, Any]) -> list[str]:

@@ -74,9 +74,8 @@ def read(path: Path) -> dict[str, Any]:
         CheckpointError: If there is none, it is damaged, or it holds anything but tensors and plain values; the message
             names the newest good checkpoint beside it.
     """
-    if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint {path}.{_beside(path)}", hint="give the path of a file.")
-    _verify(path)
+    require_file(path)
+    verify(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -92,18 +91,33 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _verify(path: Path) -> None:
-    """Compare every part of the file with its checksum, which torch writes into the archive."""
+def require_file(path: Path) -> None:
+    """Refuse a path where there is no file.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}.{_beside(path)}", hint="give the path of a file.")
+
+
+def verify(path: Path) -> None:
+    """Compare every part of the file with its checksum, which torch writes into the archive.
+
+    Raises:
+        CheckpointError: If the file is damaged.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
+            broken = archive.testzip()
     except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise _damaged(path, str(error)) from error
-    if damaged is not None:
-        raise _damaged(path, f"{damaged} does not match its checksum")
+        raise damaged(path, str(error)) from error
+    if broken is not None:
+        raise damaged(path, f"{broken} does not match its checksum")
 
 
-def _damaged(path: Path, why: str) -> CheckpointError:
+def damaged(path: Path, why: str) -> CheckpointError:
+    """Return the error for a file that is not whole; it names the newest good checkpoint beside it."""
     return CheckpointError(f"the checkpoint {path} is damaged: {why}.{_beside(path)}", hint="take an older checkpoint.")
 
 

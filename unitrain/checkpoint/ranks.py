@@ -61,7 +61,7 @@ def shared_out(states: Sequence[dict[str, Any]], team: Team) -> Progress:
     if len(found) == team.size:
         return found[team.rank]
     first = found[0]
-    rng = first.rng if team.rank == 0 else _other_rng(first, team.rank)
+    rng = first.rng if team.rank == 0 or first.rng is None else _other_rng(first, team.rank)
     return replace(
         first,
         in_epoch=first.in_epoch * len(found) // team.size,

@@ -8,7 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import Enum
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -105,7 +105,14 @@ def restore(path: Path, job: FitJob) -> Progress:
     _load_callbacks(path, job.callbacks, own["callbacks"])
     if own["run"].get("order") is not None:
         job.train.draw_order(own["run"]["order"])
-    return shared_out([own["progress"], *own.get("ranks", [])], job.team)
+    progress = shared_out([own["progress"], *own.get("ranks", [])], job.team)
+    return progress if progress.rng is not None else _with_own_rng(progress, job)
+
+
+def _with_own_rng(progress: Progress, job: FitJob) -> Progress:
+    """Return ``progress``, of a file that another program wrote, with this run's random numbers as they are."""
+    rng = RngSnapshot(job.train.generators).state_dict()
+    return replace(progress, rng=rng, rng_at_iter=rng if progress.midway else None)
 
 
 def restore_result(
