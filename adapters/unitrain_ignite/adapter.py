@@ -91,13 +91,14 @@ class IgniteRun:
     def __init__(self, handlers: Sequence[Any]) -> None:
         self._train: Callable[[Any], Any] | None = None
         self._engine = Engine(self._process)
+        self._evaluator: Engine | None = None
         for handler in handlers:
             handler.attach(self._engine)
 
     @property
     def native(self) -> Engine:
         """The engine that trains, or that evaluated last if nothing was trained."""
-        return self._engine
+        return self._engine if self._train is not None or self._evaluator is None else self._evaluator
 
     def _process(self, engine: Engine, batch: Any) -> Any:  # noqa: ARG002 - Ignite's signature
         if self._train is None:
@@ -145,17 +146,15 @@ class IgniteRun:
             ConfigError: If the engine has a handler of EXCEPTION_RAISED: it would swallow errors, and training go on.
         """
         self._refuse_swallowed_errors()
-        self._train = guest.batch
         loop = GuestLoop(guest)
+        self._train = loop.process
         loop.attach(self._engine)
         with quietly(self._engine):
             self._engine.run(loop, max_epochs=sys.maxsize)
 
     def each(self, batches: Iterable[Any], step: Callable[[Any], Any]) -> None:
         """Call ``step`` with each of ``batches`` in an engine of its own."""
-        engine = Engine(lambda _, batch: step(batch))
-        if self._train is None:  # nothing is trained here: what evaluates is the native object
-            self._engine = engine
+        self._evaluator = engine = Engine(lambda _, batch: step(batch))  # a guest may evaluate before it trains
         with quietly(engine):
             engine.run(batches, max_epochs=1)
 

@@ -75,6 +75,10 @@ class TrainingLoop:
         self._program.fit_end()
 
 
+_NO_BATCH = object()
+"""What comes after the last batch of a guest's epoch, if nothing else ended it."""
+
+
 class GuestLoop:
     """The handlers that drive a guest from an engine's events, and the batches that the engine iterates.
 
@@ -88,6 +92,11 @@ class GuestLoop:
     def __iter__(self) -> Iterator[Any]:
         # lazy: the guest's epoch begins at EPOCH_STARTED, after Ignite has asked for an iterator
         yield from self._guest.batches()
+        yield _NO_BATCH  # an epoch without a batch ends by hand too: Ignite would take 0 for the length of all epochs
+
+    def process(self, batch: Any) -> Any:
+        """Let the guest train on a batch, if it is one."""
+        return None if batch is _NO_BATCH else self._guest.batch(batch)
 
     def attach(self, engine: Engine) -> None:
         """Listen to ``engine``, after the handlers that are there already."""
@@ -106,7 +115,7 @@ class GuestLoop:
 
     def iteration_completed(self, engine: Engine) -> None:
         """End the epoch by hand where the guest does: Ignite would keep the first epoch's length for all epochs."""
-        if self._guest.epoch_over:
+        if self._guest.epoch_over or engine.state.batch is _NO_BATCH:
             engine.terminate_epoch()
 
     def epoch_completed(self, engine: Engine) -> None:

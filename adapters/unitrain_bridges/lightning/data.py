@@ -1,0 +1,60 @@
+"""From what an author gave as data to loaders with limits, as Lightning reads it."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+from unitrain.errors import UnsupportedFeatureError
+
+
+def combined(trainer: Any, source: Any, mode: str, stage: Any, function: Any) -> Any:
+    """Ask ``source`` for its loaders and return them as one.
+
+    Args:
+        trainer: What the module sees as its Trainer.
+        source: Where the loaders come from.
+        mode: How several are combined, if the author did not.
+        stage: What they are for.
+        function: What runs.
+    """
+    parts = trainer.parts
+    given = parts.request_dataloader(source)
+    loader = given if isinstance(given, parts.CombinedLoader) else parts.CombinedLoader(given, mode)
+    overfits = function == parts.TrainerFn.FITTING and trainer.overfit_batches > 0
+    if overfits:
+        parts.resolve_overfit_batches(loader, stage)
+    loaders = []
+    for one in loader.flattened:
+        parts.check_dataloader_iterable(one, source, function)
+        loaders.append(parts.process_dataloader(trainer, function, stage, one))
+    loader.flattened = loaders
+    return loader
+
+
+def limits(trainer: Any, loader: Any, stage: Any, limit: float) -> list[int | float]:
+    """Return how many batches of each loader are used."""
+    parts = trainer.parts
+    empty_is_fine = trainer.lightning_module.allow_zero_length_dataloader_with_multiple_devices
+    if trainer.datamodule is not None:
+        empty_is_fine |= trainer.datamodule.allow_zero_length_dataloader_with_multiple_devices
+    found = []
+    for one in loader.flattened:
+        length = len(one) if parts.has_len_all_ranks(one, trainer.strategy, empty_is_fine) else inf
+        found.append(parts.parse_num_batches(stage, length, limit))
+    return found
+
+
+def fetcher_for(trainer: Any, stage: Any) -> Any:
+    """Return what fetches the batches, and knows which is the last.
+
+    Raises:
+        UnsupportedFeatureError: If a step asks for the iterator instead of a batch.
+    """
+    fetcher = trainer.parts.select_data_fetcher(trainer, stage)
+    if isinstance(fetcher, trainer.parts.DataLoaderIterDataFetcher):
+        raise UnsupportedFeatureError(
+            f"a step with the argument dataloader_iter runs on lightning only; this is {trainer.framework!r}.",
+            hint="take (batch, batch_idx), or framework='lightning'.",
+        )
+    return fetcher

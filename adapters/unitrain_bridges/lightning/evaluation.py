@@ -1,0 +1,258 @@
+"""Validation and test of a Lightning module: what one evaluation is, and what is done with each batch."""
+
+# ruff: noqa: SLF001 - what a Trainer keeps has Lightning's private names
+
+from __future__ import annotations
+
+import time
+from collections import ChainMap, defaultdict
+from math import inf, isinf
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from unitrain_bridges.lightning.counters import Counters, stopped_at
+from unitrain_bridges.lightning.data import combined, fetcher_for, limits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unitrain_bridges.lightning.shim import TrainerShim
+
+_MID = "mid_evaluation"
+
+
+class EvaluationLoop(Counters):
+    """The counters of an evaluation, and what is done in it.
+
+    Args:
+        trainer: What the module sees as its Trainer.
+        function: What it is a part of.
+        stage: What it is.
+        verbose: Print the results as a table.
+        inference_mode: Evaluate without gradients and without versions of tensors, as opposed to without gradients.
+    """
+
+    def __init__(
+        self, trainer: TrainerShim, function: Any, stage: Any, *, verbose: bool = True, inference_mode: bool = False
+    ) -> None:
+        super().__init__(trainer)
+        parts = trainer.parts
+        self.verbose = verbose
+        self.inference_mode = inference_mode
+        self.batch_progress = parts.BatchProgress()
+        self._function = function
+        self._stage = stage
+        self._tests = stage == parts.RunningStage.TESTING
+        self._name = "test" if self._tests else "validation"
+        self._max_batches: list[int | float] = []
+        self._results = parts.ResultCollection(training=False)
+        self._logged_outputs: list[dict[str, Any]] = []
+        self._has_run = False
+        self._data_source = parts.DataLoaderSource(None, f"{stage.dataloader_prefix}_dataloader")
+        self._combined_loader: Any = None
+        self._data_fetcher: Any = None
+        self._seen_batches_per_dataloader: defaultdict[int, int] = defaultdict(int)
+        self._last_val_dl_reload_epoch = -inf
+        self._module_mode = parts.ModuleMode()
+        self._before = 0
+
+    # --- where it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def logged_step(self) -> int:
+        """The number by which it is decided whether a row is due."""
+        return int(self.batch_progress.current.ready)
+
+    @property
+    def num_dataloaders(self) -> int:
+        """How many loaders there are."""
+        return len(self._combined_loader.flattened)
+
+    @property
+    def max_batches(self) -> list[int | float]:
+        """How many batches of each loader are used."""
+        if not self.trainer.sanity_checking:
+            return self._max_batches
+        return [min(self.trainer.num_sanity_val_steps, one) for one in self._max_batches]
+
+    @property
+    def skip(self) -> bool:
+        """Whether there is nothing to do."""
+        return sum(self.max_batches) == 0
+
+    @property
+    def restarted_mid_evaluation(self) -> bool:
+        """Whether the checkpoint that was read was written within it."""
+        return self._restart_stage == _MID
+
+    @property
+    def _several(self) -> bool:
+        return self._combined_loader._mode == "sequential" and self.num_dataloaders > 1
+
+    def update_restart_stage(self) -> None:
+        """Find out where the checkpoint that was read was written."""
+        within = stopped_at(self.batch_progress) == (0, -1, 0)
+        self._restart_stage = _MID if self.restarting and within else ""
+
+    # --- running ------------------------------------------------------------------------------------------------------
+
+    def run(self) -> list[dict[str, Any]]:
+        """Evaluate, and return what was logged, a dict a loader."""
+        with torch.inference_mode() if self.inference_mode else torch.no_grad():
+            self.setup_data()
+            if self.skip:
+                return []
+            self.reset()
+            self._verify_dataloader_idx()
+            self._model_eval()
+            self.trainer.hooks.all(f"on_{self._name}_start")
+            self.trainer.hooks.both(f"on_{self._name}_epoch_start")
+            self._before = 0
+            self.trainer.run.each(self._batches(), self._fetched)
+            self._store_dataloader_outputs()
+            return self._end()
+
+    def _batches(self) -> Iterator[Any]:
+        """Yield what is fetched, until nothing is left; each iteration is over when the next one is asked for."""
+        while True:
+            try:
+                fetched = next(self._data_fetcher)  # iter() would begin anew, and draw again
+            except StopIteration:
+                self.iteration_done()
+                return
+            yield fetched
+
+    def _fetched(self, fetched: tuple[Any, int, int]) -> Any:
+        batch, batch_idx, dataloader_idx = fetched
+        if self._before != dataloader_idx:
+            self._store_dataloader_outputs()
+        self._before = dataloader_idx
+        self.batch_progress.is_last_batch = self._data_fetcher.done
+        try:
+            return self._evaluation_step(batch, batch_idx, dataloader_idx)
+        finally:
+            self.iteration_done()
+
+    def setup_data(self) -> None:
+        """Ask for the loaders, if it is their turn."""
+        trainer, fits = self.trainer, self._function == self.trainer.parts.TrainerFn.FITTING
+        if self._combined_loader is not None and fits and not self._should_reload:
+            return
+        limit = trainer.limit_test_batches if trainer.testing else trainer.limit_val_batches
+        if limit == 0 or not trainer.parts.is_overridden(f"{self._name}_step", trainer.lightning_module):
+            return
+        if fits and (not trainer.sanity_checking or trainer.fit_loop.epoch_loop._should_check_val_epoch()):
+            self._last_val_dl_reload_epoch = trainer.current_epoch
+        self._combined_loader = combined(trainer, self._data_source, "sequential", self._stage, self._function)
+        limit = getattr(trainer, f"limit_{self._stage.dataloader_prefix}_batches")
+        self._max_batches = limits(trainer, self._combined_loader, self._stage, limit)
+        self._seen_batches_per_dataloader = defaultdict(int)
+
+    @property
+    def _should_reload(self) -> bool:
+        every = self.trainer.reload_dataloaders_every_n_epochs
+        return bool(every and self.trainer.current_epoch - self._last_val_dl_reload_epoch >= every)
+
+    def reset(self) -> None:
+        """Begin an evaluation, or go on with the one of a checkpoint."""
+        trainer, parts = self.trainer, self.trainer.parts
+        self._has_run = False
+        self._logged_outputs = []
+        fits = trainer.state.fn == parts.TrainerFn.FITTING
+        if self.restarting:
+            self.batch_progress.reset_on_restart()
+        if not self.restarting or not fits:
+            self.batch_progress.reset_on_run()
+        fetcher, loader = fetcher_for(trainer, trainer.state.stage), self._combined_loader
+        if fits:
+            for one in loader.flattened:
+                parts.set_sampler_epoch(one, trainer.fit_loop.epoch_progress.current.processed)
+        loader.limits = self.max_batches
+        fetcher.setup(loader)
+        iter(fetcher)
+        fetcher.fetched += self.batch_progress.current.ready
+        self._data_fetcher = fetcher
+
+    def increment_progress_to_evaluation_end(self) -> None:
+        """Count an evaluation that was made before the checkpoint was written."""
+        self.setup_data()
+        if self.skip:
+            return
+        self.reset()
+        most = max(self.max_batches)
+        if not isinf(most):
+            self.batch_progress.increment_by(int(most), is_last_batch=True)
+
+    def _end(self) -> list[dict[str, Any]]:
+        trainer, logging = self.trainer, self.trainer.logging
+        logging.epoch_end_reached()
+        logging._evaluation_epoch_end()
+        trainer.hooks.both(f"on_{self._name}_epoch_end")
+        logging.on_epoch_end()
+        outputs, self._logged_outputs = self._logged_outputs, []
+        last = logging.update_eval_epoch_metrics()
+        everything = dict(ChainMap(*outputs))
+        everything.update(last)
+        for one in outputs:
+            one.update(last)
+        logging.log_eval_end_metrics(everything)
+        trainer.hooks.all(f"on_{self._name}_end")
+        logging.reset_results()
+        self._model_train()
+        if self.verbose and trainer.is_global_zero:
+            trainer.parts.print_results(outputs, self._stage.value)
+        trainer._last_val_time = time.monotonic()
+        return outputs
+
+    def _evaluation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Any:
+        trainer, hooks, logging = self.trainer, self.trainer.hooks, self.trainer.logging
+        batch = trainer.precision_plugin.convert_input(batch)
+        batch = trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=dataloader_idx)
+        batch = hooks.strategy("batch_to_device", batch, dataloader_idx=dataloader_idx)
+        which = (dataloader_idx,) if self._several else ()
+        self.batch_progress.increment_ready()
+        logging.on_batch_start(batch, *which)
+        hooks.both(f"on_{self._name}_batch_start", batch, batch_idx, *which)
+        self.batch_progress.increment_started()
+        step = getattr(trainer.lightning_module, f"{self._name}_step")
+        counted = trainer.parts.is_param_in_hook_signature(step, "batch_idx", min_args=2)
+        output = hooks.strategy(f"{self._name}_step", batch, *((batch_idx,) if counted else ()), *which)
+        self.batch_progress.increment_processed()
+        hooks.both(f"on_{self._name}_batch_end", output, batch, batch_idx, *which)
+        logging.on_batch_end()
+        self.batch_progress.increment_completed()
+        if not trainer.sanity_checking:
+            self._has_run = True
+            logging.update_eval_step_metrics(self._seen_batches_per_dataloader[dataloader_idx])
+            self._seen_batches_per_dataloader[dataloader_idx] += 1
+        if not self.batch_progress.is_last_batch and trainer.received_sigterm:
+            raise trainer.parts.SIGTERMException
+        return output
+
+    def _store_dataloader_outputs(self) -> None:
+        self.trainer.logging.epoch_end_reached()
+        self._logged_outputs.append(self.trainer.logging.update_eval_epoch_metrics())
+
+    def _model_eval(self) -> None:
+        self._module_mode.capture(self.trainer.lightning_module)
+        self.trainer.hooks.module(f"on_{self._name}_model_eval")
+
+    def _model_train(self) -> None:
+        module, name = self.trainer.lightning_module, f"on_{self._name}_model_train"
+        if self.trainer.parts.is_overridden(name, module):
+            self.trainer.hooks.module(name)
+        else:
+            self._module_mode.restore(module)
+
+    def _verify_dataloader_idx(self) -> None:
+        names = (f"{self._name}_step", f"on_{self._name}_batch_start", f"on_{self._name}_batch_end")
+        module = self.trainer.lightning_module
+        self.trainer.parts.verify_dataloader_idx_requirement(names, self._several, self._stage, module)
+
+    def teardown(self) -> None:
+        """Let go of the loaders and of what the devices hold."""
+        if self._data_fetcher is not None:
+            self._data_fetcher.teardown()
+            self._data_fetcher = None
+        self._results.cpu()

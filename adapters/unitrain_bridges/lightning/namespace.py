@@ -1,0 +1,133 @@
+"""The parts of Lightning that a bridge uses, from the one of its two packages that the author's module comes from."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, ClassVar
+
+from unitrain_lightning._compat import part
+
+ROOTS = ("lightning.pytorch", "pytorch_lightning")
+"""The two packages; their classes are not the same objects, so a module and its Trainer must come from one of them."""
+
+_CONNECTORS = "trainer.connectors"
+_LOGGING = f"{_CONNECTORS}.logger_connector"
+
+_PLACES = {
+    # what a script sees
+    "Callback": "callbacks:Callback",
+    "LightningDataModule": "core.datamodule:LightningDataModule",
+    "LightningModule": "core.module:LightningModule",
+    "Logger": "loggers.logger:Logger",
+    "Trainer": "trainer.trainer:Trainer",
+    "Checkpoint": "callbacks:Checkpoint",
+    "EarlyStopping": "callbacks:EarlyStopping",
+    "ModelCheckpoint": "callbacks:ModelCheckpoint",
+    "ProgressBar": "callbacks:ProgressBar",
+    "Timer": "callbacks:Timer",
+    "BatchSizeFinder": "callbacks:BatchSizeFinder",
+    "LearningRateFinder": "callbacks:LearningRateFinder",
+    "BasePredictionWriter": "callbacks:BasePredictionWriter",
+    "PassThroughProfiler": "profilers:PassThroughProfiler",
+    "SingleDeviceStrategy": "strategies:SingleDeviceStrategy",
+    "GradClipAlgorithmType": "utilities.enums:GradClipAlgorithmType",
+    "MisconfigurationException": "utilities.exceptions:MisconfigurationException",
+    "SIGTERMException": "utilities.exceptions:SIGTERMException",
+    # what reads arguments, without running anything
+    "AcceleratorConnector": f"{_CONNECTORS}.accelerator_connector:_AcceleratorConnector",
+    "CallbackConnector": f"{_CONNECTORS}.callback_connector:_CallbackConnector",
+    "CheckpointConnector": f"{_CONNECTORS}.checkpoint_connector:_CheckpointConnector",
+    "DataConnector": f"{_CONNECTORS}.data_connector:_DataConnector",
+    "SignalConnector": f"{_CONNECTORS}.signal_connector:_SignalConnector",
+    "init_debugging_flags": "trainer.setup:_init_debugging_flags",
+    "log_device_info": "trainer.setup:_log_device_info",
+    "parse_loop_limits": "loops.utilities:_parse_loop_limits",
+    "verify_loop_configurations": "trainer.configuration_validator:_verify_loop_configurations",
+    # data
+    "CombinedLoader": "utilities.combined_loader:CombinedLoader",
+    "DataLoaderIterDataFetcher": "loops.fetchers:_DataLoaderIterDataFetcher",
+    "DataLoaderSource": f"{_CONNECTORS}.data_connector:_DataLoaderSource",
+    "check_dataloader_iterable": f"{_CONNECTORS}.data_connector:_check_dataloader_iterable",
+    "has_len_all_ranks": "utilities.data:has_len_all_ranks",
+    "parse_num_batches": f"{_CONNECTORS}.data_connector:_parse_num_batches",
+    "process_dataloader": f"{_CONNECTORS}.data_connector:_process_dataloader",
+    "request_dataloader": f"{_CONNECTORS}.data_connector:_request_dataloader",
+    "resolve_overfit_batches": f"{_CONNECTORS}.data_connector:_resolve_overfit_batches",
+    "select_data_fetcher": "loops.utilities:_select_data_fetcher",
+    "set_sampler_epoch": "fabric.utilities.data:_set_sampler_epoch",
+    "sized_len": "fabric.utilities.data:sized_len",
+    # values, counters and words
+    "BaseProgress": "loops.progress:_BaseProgress",
+    "BatchProgress": "loops.progress:_BatchProgress",
+    "OptimizationProgress": "loops.progress:_OptimizationProgress",
+    "Progress": "loops.progress:_Progress",
+    "ReadyCompletedTracker": "loops.progress:_ReadyCompletedTracker",
+    "SchedulerProgress": "loops.progress:_SchedulerProgress",
+    "LoggerConnector": f"{_LOGGING}.logger_connector:_LoggerConnector",
+    "ResultCollection": f"{_LOGGING}.result:_ResultCollection",
+    "Closure": "loops.optimization.automatic:Closure",
+    "ClosureResult": "loops.optimization.automatic:ClosureResult",
+    "ManualResult": "loops.optimization.manual:ManualResult",
+    "ModuleMode": "utilities.model_helpers:_ModuleMode",
+    "RunningStage": "trainer.states:RunningStage",
+    "TrainerFn": "trainer.states:TrainerFn",
+    "TrainerState": "trainer.states:TrainerState",
+    "TrainerStatus": "trainer.states:TrainerStatus",
+    "TensorBoardLogger": "loggers:TensorBoardLogger",
+    "CSVLogger": "loggers:CSVLogger",
+    "WarningCache": "utilities.rank_zero:WarningCache",
+    "PossibleUserWarning": "utilities.warnings:PossibleUserWarning",
+    # functions that call hooks and compare
+    "call": "trainer.call:",
+    "do_nothing_closure": "core.optimizer:do_nothing_closure",
+    "clean_namespace": "utilities.parsing:clean_namespace",
+    "is_local_file_protocol": "fabric.utilities.cloud_io:_is_local_file_protocol",
+    "is_overridden": "utilities.model_helpers:is_overridden",
+    "is_param_in_hook_signature": "utilities.signature_utils:is_param_in_hook_signature",
+    "isolate_rng": "utilities.seed:isolate_rng",
+    "log_hyperparams": "loggers.utilities:_log_hyperparams",
+    "maybe_unwrap_optimized": "utilities.compile:_maybe_unwrap_optimized",
+    "move_data_to_device": "fabric.utilities.apply_func:move_data_to_device",
+    "print_results": "loops.evaluation_loop:_EvaluationLoop._print_results",
+    "rank_zero_debug": "utilities.rank_zero:rank_zero_debug",
+    "rank_zero_info": "utilities.rank_zero:rank_zero_info",
+    "rank_zero_warn": "utilities.rank_zero:rank_zero_warn",
+    "seen_batches_wrapper": "overrides.distributed:_IndexBatchSamplerWrapper",
+    "verify_dataloader_idx_requirement": "loops.utilities:_verify_dataloader_idx_requirement",
+    "verify_strategy_supports_compile": "utilities.compile:_verify_strategy_supports_compile",
+}
+"""Each part and where it is: ``module:attribute``; ``fabric`` is the Fabric that belongs to the same root."""
+
+
+class Parts:
+    """Lightning's objects, by the names of a table, each looked up when it is first asked for.
+
+    Args:
+        root: The package, one of ``ROOTS``.
+    """
+
+    known: ClassVar[tuple[str, ...]] = tuple(_PLACES)
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _PLACES:
+            raise AttributeError(name)
+        found = part(self.root, _PLACES[name])
+        setattr(self, name, found)
+        return found
+
+
+def parts_of(code: Any) -> Parts:
+    """Return the parts of the package that ``code``, a LightningModule, comes from."""
+    return Parts(next(root for root in map(_root, type(code).__mro__) if root))
+
+
+def imported() -> list[Parts]:
+    """Return the parts of each of the two packages that has been imported."""
+    return [Parts(root) for root in ROOTS if root in sys.modules]
+
+
+def _root(cls: type) -> str | None:
+    return next((root for root in ROOTS if cls.__module__ == root or cls.__module__.startswith(f"{root}.")), None)

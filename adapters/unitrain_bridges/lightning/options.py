@@ -1,0 +1,61 @@
+"""From UnifiedTrainer's options to a Trainer's arguments: what was changed goes over under its own name."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from unitrain.config import TrainerConfig
+from unitrain.distributed.strategy import Strategy
+from unitrain.errors import ConfigError, UnsupportedFeatureError
+from unitrain_bridges.lightning.trackers import logger_of
+
+if TYPE_CHECKING:
+    from unitrain_bridges.lightning.namespace import Parts
+
+HOME = "lightning"
+_OWN = ("compile", "seed", "native", "loggers", "callbacks", "devices")
+"""What has no argument of its name: the seed is sown before each run, the others are looked at one by one."""
+
+
+def arguments(config: TrainerConfig, parts: Parts, callbacks: list[Any]) -> dict[str, Any]:
+    """Return the arguments for a Trainer.
+
+    Args:
+        config: UnifiedTrainer's options, as they were given.
+        parts: The parts of Lightning that the module comes from.
+        callbacks: Lightning's, among those that were given.
+
+    Raises:
+        UnitrainError: If an option cannot act on a LightningModule, or is given twice.
+    """
+    _refuse(config)
+    found: dict[str, Any] = {"devices": config.devices}
+    for one in fields(TrainerConfig):
+        value = getattr(config, one.name)
+        if one.name not in _OWN and value != one.default:
+            found[one.name] = value
+    if callbacks:
+        found["callbacks"] = callbacks
+    if config.loggers:
+        found["logger"] = [logger_of(parts, one) for one in config.loggers]
+    own = dict((config.native or {}).get(HOME, {}))
+    twice = sorted((found.keys() - {"devices"}) & own.keys())
+    if twice:
+        raise ConfigError(
+            f"{', '.join(twice)}: given as an option and in native={{{HOME!r}: ...}} too.", hint="give it once."
+        )
+    return {**found, **own}
+
+
+def _refuse(config: TrainerConfig) -> None:
+    if config.compile:
+        raise UnsupportedFeatureError(
+            "compile=True compiles the model of a TrainSpec; a LightningModule's steps call its parts by themselves.",
+            hint="torch.compile() a submodule in configure_model() or __init__().",
+        )
+    if isinstance(config.strategy, Strategy):
+        raise UnsupportedFeatureError(
+            f"strategy={config.strategy!r} is for a TrainSpec.",
+            hint=f'strategy={config.strategy.name!r}, or native={{"lightning": {{"strategy": ...}}}}.',
+        )

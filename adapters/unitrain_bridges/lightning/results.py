@@ -1,0 +1,23 @@
+"""What ``self.log`` collects, and when the loggers, the callbacks and the progress bar get it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def logging_of(trainer: Any) -> Any:
+    """Return Lightning's own book-keeping of logged values, asked for the step by the bridge's counters.
+
+    It is a plain object that needs no Trainer, but that it tells training from evaluation by the classes of Lightning's
+    loops; here the counters say so by themselves.
+    """
+    base = trainer.parts.LoggerConnector
+    return type("Logging", (base,), {"should_update_logs": property(_should_update_logs)})(trainer)
+
+
+def _should_update_logs(self: Any) -> bool:
+    trainer = self.trainer
+    if trainer.log_every_n_steps == 0:
+        return False
+    loop = trainer._active_loop  # noqa: SLF001 - Lightning's name
+    return loop is None or loop.logged_step % trainer.log_every_n_steps == 0 or trainer.should_stop

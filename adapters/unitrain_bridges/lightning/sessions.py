@@ -1,0 +1,119 @@
+"""What runs a LightningModule for a UnifiedTrainer: a real Trainer at home, elsewhere what stands for one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from unitrain.errors import ConfigError, SpecError
+from unitrain.protocol import Stage
+from unitrain_bridges.lightning.namespace import Parts, parts_of
+from unitrain_bridges.lightning.options import HOME, arguments
+from unitrain_bridges.lightning.outcome import floats, outcome, recorder
+from unitrain_bridges.lightning.shim import TrainerShim
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import torch
+
+    from unitrain.config import TrainerConfig
+    from unitrain.protocol import Adapter, Host
+    from unitrain.result import FitResult
+
+_METHODS = {Stage.VAL: "validate", Stage.TEST: "test"}
+
+
+def hosts(adapter: Adapter, config: TrainerConfig, callbacks: Sequence[Any]) -> Callable[[torch.device], Host]:
+    """Return what makes a run of ``adapter`` for each fit and evaluation; it takes the device."""
+    return lambda device: cast("Host", adapter.build(config, device, callbacks))
+
+
+class LightningSession:
+    """One trainer for LightningModules, from its first run on.
+
+    Attributes:
+        bridged: ``self.trainer`` of the module: the real Trainer at home, elsewhere what stands for it; None before.
+
+    Args:
+        adapter: Whose engine is to run it.
+        config: UnifiedTrainer's options, as they were given.
+    """
+
+    def __init__(self, adapter: Adapter, config: TrainerConfig) -> None:
+        self._adapter = adapter
+        self._config = config
+        self._parts: Parts | None = None
+        self._recorder: Any = None
+        self.bridged: Any = None
+
+    @property
+    def native(self) -> Any:
+        """The real ``Trainer`` or ``Engine`` that ran the steps; None before."""
+        if self._adapter.name == HOME:
+            return self.bridged
+        run = None if self.bridged is None else self.bridged.run
+        return None if run is None else run.native
+
+    def fit(self, code: Any, data: tuple[Any, Any], ckpt_path: Any) -> FitResult:
+        """Train; ``data`` is for training and for validation."""
+        trainer = self._trainer(code)
+        trainer.fit(code, *data, ckpt_path=ckpt_path)
+        assert self._parts is not None  # noqa: S101 - for the type checker
+        framework = HOME if self._adapter.name == HOME else trainer.run.framework
+        return outcome(self._parts, trainer, self._recorder.rows, framework, self.native)
+
+    def evaluate(self, code: Any, data: Any, stage: Stage, ckpt_path: Any) -> dict[str, float]:
+        """Validate or test, and return one dict; names of several loaders differ by their end, as Lightning's do."""
+        found = getattr(self._trainer(code), _METHODS[stage])(code, data, ckpt_path=ckpt_path)
+        return {name: value for one in found or [] for name, value in floats(one).items()}
+
+    def predict(self, code: Any, data: Any, ckpt_path: Any) -> list[Any]:
+        """Return the predictions, one item a batch, in a list a loader if there are several."""
+        return list(self._trainer(code).predict(code, data, ckpt_path=ckpt_path) or [])
+
+    def save_checkpoint(self, path: str | Path) -> None:
+        """Write a checkpoint in Lightning's form."""
+        self.bridged.save_checkpoint(path)
+
+    def stop(self) -> None:
+        """Ask the running fit to end, as ``trainer.should_stop = True`` does."""
+        self.bridged.should_stop = True
+
+    def _trainer(self, code: Any) -> Any:
+        """Return the trainer for ``code``: the one there is, unless the module comes from the other package."""
+        if code is None:
+            return self.bridged
+        parts = parts_of(code)
+        if not isinstance(code, parts.LightningModule):
+            raise SpecError(f"a {type(code).__name__} is no LightningModule.", hint="give the module.")
+        if self._parts is None or self._parts.root != parts.root:
+            self._parts, self.bridged = parts, self._made(parts)
+        return self.bridged
+
+    def _made(self, parts: Parts) -> Any:
+        self._recorder = recorder(parts)
+        native, own = self._sorted(parts)
+        given = arguments(self._config, parts, own)
+        listed = given.get("callbacks") or []
+        given["callbacks"] = [*(listed if isinstance(listed, (list, tuple)) else [listed]), self._recorder]
+        if self._adapter.name == HOME:
+            return parts.Trainer(**given)
+        return TrainerShim(parts, given, self._adapter.name, hosts(self._adapter, self._config, native))
+
+    def _sorted(self, parts: Parts) -> tuple[list[Any], list[Any]]:
+        """Return the callbacks that are the backend's, and those that are Lightning's.
+
+        Raises:
+            ConfigError: If one is neither.
+        """
+        given = self._config.callbacks
+        own = [one for one in given if isinstance(one, parts.Callback)]
+        rest = [one for one in given if not isinstance(one, parts.Callback)]
+        for one in rest:
+            if self._adapter.name == HOME or not self._adapter.accepts_callback(one):
+                raise ConfigError(
+                    f"the callback {type(one).__name__} is neither one of {parts.root} nor of {self._adapter.name!r}.",
+                    hint=f"a LightningModule takes {parts.root}.Callback, from the package the module comes from.",
+                )
+        return rest, own

@@ -1,0 +1,126 @@
+"""What ``self.trainer`` has on every backend; plain data, for the run and for the static check alike."""
+
+TRAINER = frozenset(
+    {
+        # where the run is
+        "current_epoch",
+        "global_step",
+        "state",
+        "training",
+        "validating",
+        "testing",
+        "predicting",
+        "evaluating",
+        "sanity_checking",
+        "interrupted",
+        "received_sigterm",
+        "should_stop",
+        "is_last_batch",
+        # limits and switches
+        "accumulate_grad_batches",
+        "barebones",
+        "check_val_every_n_epoch",
+        "enable_autolog_hparams",
+        "enable_validation",
+        "estimated_stepping_batches",
+        "fast_dev_run",
+        "gradient_clip_algorithm",
+        "gradient_clip_val",
+        "limit_predict_batches",
+        "limit_test_batches",
+        "limit_train_batches",
+        "limit_val_batches",
+        "log_every_n_steps",
+        "max_epochs",
+        "max_steps",
+        "min_epochs",
+        "min_steps",
+        "num_sanity_val_steps",
+        "overfit_batches",
+        "reload_dataloaders_every_n_epochs",
+        "val_check_batch",
+        "val_check_interval",
+        # what is trained, and with what
+        "lightning_module",
+        "model",
+        "datamodule",
+        "optimizers",
+        "lr_scheduler_configs",
+        "precision",
+        "precision_plugin",
+        "scaler",
+        "strategy",
+        "accelerator",
+        # data
+        "train_dataloader",
+        "val_dataloaders",
+        "test_dataloaders",
+        "predict_dataloaders",
+        "num_training_batches",
+        "num_val_batches",
+        "num_sanity_val_batches",
+        "num_test_batches",
+        "num_predict_batches",
+        # what is measured, and who is told
+        "callback_metrics",
+        "logged_metrics",
+        "progress_bar_metrics",
+        "logger",
+        "loggers",
+        "log_dir",
+        "default_root_dir",
+        "callbacks",
+        "checkpoint_callback",
+        "checkpoint_callbacks",
+        "early_stopping_callback",
+        "early_stopping_callbacks",
+        "progress_bar_callback",
+        "ckpt_path",
+        "profiler",
+        # one process
+        "device_ids",
+        "distributed_sampler_kwargs",
+        "global_rank",
+        "is_global_zero",
+        "local_rank",
+        "node_rank",
+        "num_devices",
+        "num_nodes",
+        "world_size",
+        # the counters of the loops; the loops themselves are the backend's
+        "fit_loop",
+        "validate_loop",
+        "test_loop",
+        "predict_loop",
+        # to call
+        "fit",
+        "validate",
+        "test",
+        "predict",
+        "save_checkpoint",
+        "init_module",
+        "print",
+    }
+)
+"""The attributes of a Trainer that exist on every backend."""
+
+ELSEWHERE: dict[str, str] = {}
+"""Public attributes of a Trainer that exist on Lightning only, and what to do in their place; "" if nothing can be."""
+
+ARGUMENTS = {
+    "profiler": "torch.profiler.profile() around trainer.fit(...).",
+    "plugins": "precision= for the precision; other plugins need framework='lightning'.",
+    "barebones": "enable_checkpointing=False, logger=False and enable_progress_bar=False.",
+    "model_registry": "upload the file that ModelCheckpoint wrote.",
+    "num_nodes": "num_nodes=1, or framework='lightning'.",
+}
+"""Arguments of Trainer(...) that act on Lightning only, if they are given; and what to do in their place."""
+
+STRATEGIES = ("auto", "single_device")
+"""The values of ``strategy=`` that act on every backend, as text."""
+
+CALLBACKS = {
+    "BatchSizeFinder": "plain Lightning for the search, then give the batch size.",
+    "LearningRateFinder": "plain Lightning for the search, then give the learning rate.",
+}
+"""Native callbacks that run the Trainer's own loops by themselves; and what to do in their place."""
