@@ -1,0 +1,16 @@
+"""What ``unitrain migrate`` knows of Ignite's scripts. Nothing here imports Ignite: a migration runs without it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from unitrain.migrate import torch_names
+from unitrain.migrate.findings import Family
+from unitrain_ignite.fixers import moved, runs
+
+FAMILY: Final = Family(
+    runs.FRAMEWORK,
+    ("ignite",),
+    upgrades=(moved.FIXER, runs.SEED_FIXER, torch_names.FIXER),
+    conversions=(runs.FIXER,),
+)

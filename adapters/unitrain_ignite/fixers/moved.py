@@ -1,0 +1,115 @@
+"""Names of Ignite that moved out of ``ignite.contrib``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, person
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unitrain.migrate.source import Source
+
+CONTRIB = Rule(
+    "ignite-contrib", "ignite.contrib.handlers and ignite.contrib.metrics moved to ignite.handlers and .metrics"
+)
+GONE = Rule("ignite-gone", "names that Ignite removed are told of")
+
+_CONTRIB = "ignite.contrib."
+_MOVED = ("handlers", "metrics")
+"""What of ``ignite.contrib`` has moved; ``ignite.contrib.engines`` is still there."""
+
+_ELSEWHERE = {
+    "handlers.base_logger.global_step_from_engine": "handlers.utils.global_step_from_engine",
+    "handlers.custom_events.CustomPeriodicEvent": "",
+}
+_GONE = {
+    "handlers.custom_events.CustomPeriodicEvent": "Events.ITERATION_COMPLETED(every=n)",
+    "handlers.CustomPeriodicEvent": "Events.ITERATION_COMPLETED(every=n)",
+    "handlers.trains_logger": "ignite.handlers.clearml_logger",
+    "handlers.TrainsLogger": "ignite.handlers.ClearMLLogger",
+}
+_NEVER = {
+    "ignite.metrics.F1": "Fbeta(beta=1)",
+    "ignite.metrics.F1Score": "Fbeta(beta=1)",
+    "ignite.metrics.BinaryAccuracy": "Accuracy()",
+    "ignite.metrics.CategoricalAccuracy": "Accuracy()",
+    "ignite.metrics.EpochMetricWarning": "leave it out",
+    "ignite.exceptions.NotComputableError": "",
+    "ignite.handlers.FastaiLRFinder": "",
+}
+_LEADS = ("handlers.tensorboard_logger", "handlers.param_scheduler", "handlers.base_logger")
+
+
+def find(source: Source, goal: Goal) -> Iterator[Finding]:
+    """Find old names where they are imported, and where they are written in full."""
+    del goal
+    for node in source.all(cst.ImportFrom):
+        yield from _from(source, node)
+    for one in source.all(cst.Import):
+        for alias in one.names:
+            if alias.asname is not None:
+                yield from _module(source, alias.name)
+    for written in source.all(cst.Attribute):
+        yield from _written(source, written)
+
+
+def _from(source: Source, node: cst.ImportFrom) -> Iterator[Finding]:
+    if node.module is None or node.relative:
+        return
+    module = source.code(node.module)
+    names = [] if isinstance(node.names, cst.ImportStar) else [one.evaluated_name for one in node.names]
+    for name in names:
+        mend = _NEVER.get(f"{module}.{name}") or _GONE.get(f"{module}.{name}".removeprefix(_CONTRIB))
+        if mend:
+            yield person(GONE.name, source.start(node), f"{module}.{name} is not in Ignite", mend)
+            return
+    if module == _CONTRIB[:-1]:
+        yield from _from_contrib(source, node, names)
+        return
+    yield from _module(source, node.module, names)
+
+
+def _from_contrib(source: Source, node: cst.ImportFrom, names: list[str]) -> Iterator[Finding]:
+    """Find ``from ignite.contrib import handlers``."""
+    assert node.module is not None  # noqa: S101 - for the type checker
+    reason = "ignite.contrib goes in 0.6"
+    if names and set(names) <= set(_MOVED):
+        edit = Edit(source.start(node.module), source.end(node.module), "ignite")
+        yield Finding(CONTRIB.name, source.start(node), reason, "from ignite import ...", (edit,))
+    elif set(names) & set(_MOVED):
+        yield person(CONTRIB.name, source.start(node), reason, "import handlers and metrics from ignite")
+
+
+def _module(source: Source, node: cst.BaseExpression, names: list[str] | None = None) -> Iterator[Finding]:
+    """Find a module of ``ignite.contrib`` where it is imported."""
+    full = source.code(node)
+    inner = full.removeprefix(_CONTRIB)
+    if inner == full or inner.partition(".")[0] not in _MOVED:
+        return
+    start = source.start(node)
+    if inner in _GONE:
+        yield person(GONE.name, start, f"{full} is not in Ignite", _GONE[inner])
+        return
+    new = f"ignite.{inner}"
+    if inner == "handlers.base_logger" and "global_step_from_engine" in (names or ()):
+        new = "ignite.handlers"
+    edit = Edit(start, source.end(node), new)
+    yield Finding(CONTRIB.name, start, "ignite.contrib goes in 0.6", new, (edit,))
+
+
+def _written(source: Source, node: cst.Attribute) -> Iterator[Finding]:
+    """Find ``ignite.contrib.handlers`` in an expression, after ``import ignite.contrib.handlers``."""
+    written = source.code(node)
+    if written not in {f"{_CONTRIB}{one}" for one in _MOVED} or source.name(node) != written:
+        return
+    if source.around(node, cst.ImportFrom) is not None:
+        return
+    edit = Edit(source.start(node), source.end(node), f"ignite.{written.removeprefix(_CONTRIB)}")
+    yield Finding(CONTRIB.name, source.start(node), "ignite.contrib goes in 0.6", edit.text, (edit,))
+
+
+FIXER = Fixer((CONTRIB, GONE), find)

@@ -1,0 +1,250 @@
+"""``trainer.run(loader, max_epochs=N)`` becomes ``UnifiedTrainer(...).fit(from_engine(trainer), loader)``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from unitrain.migrate.arguments import Argument, Layout, arguments, dropped
+from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, person
+from unitrain.migrate.variables import Holder, held_by, is_statement, uses, value_of
+from unitrain_ignite.fixers.roles import Role, Roles, is_engine, said
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unitrain.migrate.source import Source
+
+FRAMEWORK = "ignite"
+RUN = Rule(
+    "ignite-run", 'trainer.run(...) becomes UnifiedTrainer(framework="ignite", ...).fit(from_engine(trainer), ...)'
+)
+ROLE = Rule("ignite-role", "an Engine whose role cannot be told from the source: a comment says it")
+SEED = Rule("ignite-seed", "run(seed=) was removed: torch.manual_seed before the run")
+
+_PARAMETERS = ("data", "max_epochs", "max_iters", "epoch_length")
+_ENGINE_RUN = {"data", "max_epochs", "max_iters", "epoch_length", "seed"}
+_SAY = "say it at the end of the line: # unitrain: trainer, or # unitrain: evaluator"
+_BY_HAND = 'UnifiedTrainer(framework="ignite", max_epochs=...).fit(from_engine(engine), data) by hand'
+_MEANT = frozenset({"max_epochs", "max_iters", "epoch_length"})
+
+
+def find_seeds(source: Source, goal: Goal) -> Iterator[Finding]:
+    """Find ``run(seed=)``."""
+    del goal
+    for call, _ in _engine_runs(source):
+        for given in arguments(source, call):
+            if given.keyword == "seed":
+                yield _seeded(source, call, given)
+
+
+def _seeded(source: Source, call: cst.Call, given: Argument) -> Finding:
+    start, reason = source.start(given.node), "run(seed=) was removed in 0.4"
+    drop = dropped(source, call, given)
+    if given.value is None:
+        return Finding(SEED.name, start, reason, "left out", (drop,), needed=True)
+    line = _line(source, call)
+    if line is None:
+        return person(SEED.name, start, reason, f"torch.manual_seed({given.text}) before the run")
+    place = source.start(line)
+    seed = Edit(place, place, f"torch.manual_seed({given.text})\n{source.indent(place)}")
+    if source.imports("torch") and "torch" in (source.scope(source.module) or ()):
+        return Finding(SEED.name, start, reason, f"torch.manual_seed({given.text})", (drop, seed), needed=True)
+    seed = Edit(place, place, f"manual_seed({given.text})\n{source.indent(place)}")
+    named = ("torch:manual_seed",)
+    return Finding(SEED.name, start, reason, f"manual_seed({given.text})", (drop, seed), named, needed=True)
+
+
+def find(source: Source, goal: Goal) -> Iterator[Finding]:
+    """Find the runs of trainers."""
+    roles = Roles(source)
+    for call, made in _engine_runs(source):
+        known = {roles.of(one) for one in made}
+        role = said(source, call) or (known.pop() if len(known) == 1 else Role.UNKNOWN)
+        if role is Role.TRAINER:
+            yield _run(source, goal, call)
+        elif role is Role.UNKNOWN:
+            reason = "whether this Engine trains or evaluates cannot be told from the source"
+            yield person(ROLE.name, source.start(call), reason, _SAY)
+
+
+# --- which calls ------------------------------------------------------------------------------------------------------
+
+
+def _engine_runs(source: Source) -> Iterator[tuple[cst.Call, list[cst.Call]]]:
+    """Yield the calls of ``run`` on an Engine, and the calls that may have made it; none if they are not seen."""
+    followed = _Followed(source)
+    for call in source.all(cst.Call):
+        if is_engine(source, call):
+            followed.value(call, call)
+    for call in source.all(cst.Call):
+        if not isinstance(call.func, cst.Attribute) or call.func.attr.value != "run":
+            continue
+        made = followed.made.get(id(call.func.value), [])
+        if made or _looks_like_one(source, call):
+            yield call, made
+
+
+def _looks_like_one(source: Source, call: cst.Call) -> bool:
+    """Return whether a run of something unknown is told to be an Engine's, by a comment or its arguments."""
+    named = {one.keyword for one in arguments(source, call)}
+    return said(source, call) is not None or bool(named & _MEANT and named <= _ENGINE_RUN | {""})
+
+
+@dataclass
+class _Followed:
+    """Which expressions of a file are Engines: variables, parameters and returned values."""
+
+    source: Source
+    made: dict[int, list[cst.Call]] = field(default_factory=dict)
+
+    def value(self, node: cst.CSTNode, origin: cst.Call) -> None:
+        """Follow the value of an expression."""
+        known = self.made.setdefault(id(node), [])
+        if origin in known:
+            return
+        known.append(origin)
+        variable = held_by(self.source, node)
+        whole = value_of(self.source, node)
+        around = self.source.parent(whole)
+        if variable is not None:
+            self._variable(variable, origin)
+        elif isinstance(around, cst.Return):
+            self._returned(around, None, origin)
+        elif isinstance(around, cst.Element) and isinstance(self.source.parent(around), cst.Tuple):
+            self._one_of(around, origin)
+        elif isinstance(around, cst.Arg):
+            self._given(around, origin)
+
+    def _variable(self, variable: Holder, origin: cst.Call) -> None:
+        for use in uses(self.source, variable):
+            self.value(use, origin)
+
+    def _one_of(self, element: cst.Element, origin: cst.Call) -> None:
+        """Follow an element of a returned tuple."""
+        around = self.source.parent(element)
+        assert isinstance(around, cst.Tuple)  # noqa: S101 - for the type checker
+        returned = self.source.parent(around)
+        if isinstance(returned, cst.Return):
+            self._returned(returned, list(around.elements).index(element), origin)
+
+    def _returned(self, node: cst.Return, index: int | None, origin: cst.Call) -> None:
+        function = self.source.around(node, cst.FunctionDef)
+        name = "" if function is None else function.name.value
+        for call in self.source.all(cst.Call):
+            called = call.func.attr.value if isinstance(call.func, cst.Attribute) else self.source.code(call.func)
+            if called != name:
+                continue
+            if index is None:
+                self.value(call, origin)
+            else:
+                self._unpacked(call, index, origin)
+
+    def _unpacked(self, call: cst.Call, index: int, origin: cst.Call) -> None:
+        assigned = self.source.parent(call)
+        if not isinstance(assigned, cst.Assign) or not isinstance(assigned.targets[0].target, (cst.Tuple, cst.List)):
+            return
+        targets = assigned.targets[0].target.elements
+        name = targets[index].value if index < len(targets) else None
+        if isinstance(name, cst.Name):
+            self._variable(Holder(name.value, scope=self.source.scope(name)), origin)
+
+    def _given(self, argument: cst.Arg, origin: cst.Call) -> None:
+        call = self.source.parent(argument)
+        if not isinstance(call, cst.Call) or not isinstance(call.func, cst.Name) or argument.star:
+            return
+        for function in self.source.functions(call.func.value):
+            known = [*function.params.posonly_params, *function.params.params]
+            index = list(call.args).index(argument)
+            word = None if argument.keyword is None else argument.keyword.value
+            named = [one for one in (*known, *function.params.kwonly_params) if one.name.value == word]
+            chosen = named if word else known[index : index + 1]
+            for parameter in chosen:
+                scope = self.source.scope(function.body.body[0])
+                self._variable(Holder(parameter.name.value, scope=scope), origin)
+
+
+# --- one call ---------------------------------------------------------------------------------------------------------
+
+
+def _run(source: Source, goal: Goal, call: cst.Call) -> Finding:
+    start = source.start(call)
+    assert isinstance(call.func, cst.Attribute)  # noqa: S101 - for the type checker
+    reason = "an Engine's run is Ignite's alone"
+    given, refused = _named(source, call)
+    if refused:
+        return person(RUN.name, start, refused, _BY_HAND)
+    engine = source.code(call.func.value)
+    fit = _fit(source, goal, call, given, engine)
+    names = ("UnifiedTrainer", "from_engine")
+    mend = f'UnifiedTrainer(framework="{goal.word(FRAMEWORK)}").fit(from_engine({engine}))'
+    if is_statement(source, call):
+        edits: tuple[Edit, ...] = (Edit(start, source.end(call), fit),)
+        return Finding(RUN.name, start, reason, mend, edits, names, needed=True)
+    line = _line(source, call)
+    if line is None or not isinstance(call.func.value, (cst.Name, cst.Attribute)):
+        return person(RUN.name, start, "the value of this run is used within an expression", _BY_HAND)
+    place = source.start(line)
+    edits = (
+        Edit(place, place, f"{fit}\n{source.indent(place)}"),
+        Edit(start, source.end(call), f"{engine}.state"),
+    )
+    return Finding(RUN.name, start, reason, f"{mend}, then {engine}.state", edits, names, needed=True)
+
+
+def _named(source: Source, call: cst.Call) -> tuple[dict[str, Argument], str]:
+    """Return the arguments by name, and why they cannot be rewritten."""
+    found: dict[str, Argument] = {}
+    for one in arguments(source, call):
+        # by position only the first two are what they were in every release
+        name = one.keyword or (_PARAMETERS[one.index] if one.index <= 1 else "")
+        if one.star or not name or name not in _PARAMETERS:
+            return {}, "the arguments of this run cannot be seen" if one.star else f"run takes no {one.text} here"
+        found[name] = one
+    return found, ""
+
+
+def _fit(source: Source, goal: Goal, call: cst.Call, given: dict[str, Argument], engine: str) -> str:
+    """Return the text of the fit; it is laid out as the run was."""
+    layout = Layout(source, call)
+    limits = f", max_epochs={given['max_epochs'].text}" if "max_epochs" in given else ""
+    own = "".join(f", {name}={given[name].text}" for name in ("epoch_length", "max_iters") if name in given)
+    parts = [f"from_engine({engine}{own})"]
+    if "data" in given:
+        parts.append(("train_dataloaders=" if given["data"].keyword else "") + given["data"].text)
+    trainer = f'UnifiedTrainer(framework="{goal.word(FRAMEWORK)}"{limits})'
+    comments = [one for index in range(len(call.args)) for one in layout.comments(index)]
+    if layout.exploded or comments:
+        told = "".join(f"{layout.line}{one}" for one in comments)
+        return f"{trainer}.fit({told}{layout.line}{(',' + layout.line).join(parts)},{layout.close})"
+    return f"{trainer}.fit({', '.join(parts)})"
+
+
+_UNORDERED = (
+    cst.Lambda,
+    cst.IfExp,
+    cst.BooleanOperation,
+    cst.CompFor,
+    cst.Await,
+    cst.Yield,
+    cst.NamedExpr,
+)
+"""Where an expression may run later, or not at all."""
+
+
+def _line(source: Source, call: cst.Call) -> cst.SimpleStatementLine | None:
+    """Return the line before which a statement can be put that runs just before the call."""
+    for one in source.ancestors(call):
+        if isinstance(one, _UNORDERED):
+            return None
+        if isinstance(one, cst.SimpleStatementLine):
+            return one if len(one.body) == 1 else None
+        if isinstance(one, cst.BaseCompoundStatement):
+            return None
+    return None
+
+
+FIXER = Fixer((RUN, ROLE), find)
+SEED_FIXER = Fixer((SEED,), find_seeds)

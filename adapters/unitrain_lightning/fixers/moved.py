@@ -1,0 +1,162 @@
+"""Names that newer releases of Lightning moved, renamed or removed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, person
+from unitrain_lightning.fixers.names import short
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unitrain.migrate.source import Source
+
+MOVED = Rule("lightning-moved", "names that moved are imported from where they are")
+GONE = Rule("lightning-gone", "names that were removed are told of")
+METRICS = Rule("lightning-metrics", "pytorch_lightning.metrics became torchmetrics")
+CLI = Rule("lightning-cli", "LightningCLI makes its own Trainer, on Lightning only")
+
+_MOVED = {
+    "core.lightning.LightningModule": "LightningModule",
+    "root_module.root_module.LightningModule": "LightningModule",
+    "callbacks.base.Callback": "callbacks.Callback",
+    "callbacks.progress.ProgressBar": "callbacks.TQDMProgressBar",
+    "callbacks.progress.base.ProgressBarBase": "callbacks.ProgressBar",
+    "callbacks.pt_callbacks.EarlyStopping": "callbacks.EarlyStopping",
+    "callbacks.pt_callbacks.ModelCheckpoint": "callbacks.ModelCheckpoint",
+    "loggers.base.LightningLoggerBase": "loggers.logger.Logger",
+    "loggers.base.rank_zero_experiment": "loggers.logger.rank_zero_experiment",
+    "loggers.LightningLoggerBase": "loggers.Logger",
+    "logging.TensorBoardLogger": "loggers.TensorBoardLogger",
+    "logging.CometLogger": "loggers.CometLogger",
+    "logging.MLFlowLogger": "loggers.MLFlowLogger",
+    "utilities.seed.seed_everything": "seed_everything",
+    "trainer.seed_everything": "seed_everything",
+    "utilities.distributed.rank_zero_only": "utilities.rank_zero_only",
+    "utilities.distributed.rank_zero_info": "utilities.rank_zero_info",
+    "utilities.distributed.rank_zero_warn": "utilities.rank_zero_warn",
+    "profiler.SimpleProfiler": "profilers.SimpleProfiler",
+    "profiler.AdvancedProfiler": "profilers.AdvancedProfiler",
+    "profiler.PyTorchProfiler": "profilers.PyTorchProfiler",
+    "profiler.Profiler": "profilers.Profiler",
+    "plugins.DDPPlugin": "strategies.DDPStrategy",
+    "plugins.training_type.DDPPlugin": "strategies.DDPStrategy",
+}
+_GONE = {
+    "callbacks.GPUStatsMonitor": "callbacks.DeviceStatsMonitor()",
+    "callbacks.XLAStatsMonitor": "callbacks.DeviceStatsMonitor()",
+    "loggers.TestTubeLogger": "loggers.TensorBoardLogger(save_dir, name=...)",
+    "logging.TestTubeLogger": "loggers.TensorBoardLogger(save_dir, name=...)",
+    "lite.LightningLite": "lightning.fabric.Fabric",
+    "plugins.DDP2Plugin": "strategies.DDPStrategy",
+    "plugins.DataParallelPlugin": "strategies.DDPStrategy",
+    "plugins.DDPSpawnPlugin": 'strategies.DDPStrategy(start_method="spawn")',
+}
+_EXACT = {
+    "Metric": "Metric",
+    "MeanSquaredError": "MeanSquaredError",
+    "MeanAbsoluteError": "MeanAbsoluteError",
+    "MeanSquaredLogError": "MeanSquaredLogError",
+    "ExplainedVariance": "ExplainedVariance",
+    "MetricCollection": "MetricCollection",
+}
+"""Metrics that torchmetrics computes from the same arguments to the same values."""
+
+_CLI = {"utilities.cli.LightningCLI", "cli.LightningCLI"}
+
+
+def find(source: Source, goal: Goal) -> Iterator[Finding]:
+    """Find old names where they are imported, and where they are written in full."""
+    del goal
+    for node in source.all(cst.ImportFrom):
+        yield from _imported(source, node)
+    for written in source.all(cst.Attribute):
+        yield from _written(source, written)
+
+
+def _imported(source: Source, node: cst.ImportFrom) -> Iterator[Finding]:
+    if node.module is None or node.relative or isinstance(node.names, cst.ImportStar):
+        return
+    module = source.code(node.module)
+    for alias in node.names:
+        full = f"{module}.{alias.evaluated_name}"
+        yield from _told(source.start(alias), full)
+        new = _new_home(full)
+        if new:
+            reason, edits = f"{full} is {new} now", _moved_import(source, node, alias, new)
+            if edits:
+                yield Finding(MOVED.name, source.start(alias), reason, new, tuple(edits), needed=True)
+            else:
+                yield person(MOVED.name, source.start(alias), reason, f"import {new} by hand")
+
+
+def _told(start: int, full: str) -> Iterator[Finding]:
+    name = short(full)
+    if name in _GONE:
+        yield person(GONE.name, start, f"{full} was removed", _GONE[name])
+    elif name.startswith("metrics.") and name.rpartition(".")[2] not in _EXACT:
+        reason = f"{full} became torchmetrics, with other arguments"
+        yield person(METRICS.name, start, reason, f"torchmetrics.{name.rpartition('.')[2]}, with its task")
+    elif name == "metrics":
+        yield person(METRICS.name, start, "pytorch_lightning.metrics became torchmetrics", "import torchmetrics")
+    elif name in _CLI:
+        reason = "LightningCLI makes the Trainer itself, and runs on Lightning only"
+        yield person(CLI.name, start, reason, "run it as it is, or make UnifiedTrainer(...) from parsed arguments")
+
+
+def _new_home(full: str) -> str:
+    """Return the dotted name that stands for an old one today; empty if it is not old."""
+    name = short(full)
+    last = name.rpartition(".")[2]
+    if name.startswith("metrics.") and last in _EXACT:
+        return f"torchmetrics.{_EXACT[last]}"
+    if name not in _MOVED:
+        return ""
+    return f"{full[: -len(name)]}{_MOVED[name]}"
+
+
+def _moved_import(source: Source, node: cst.ImportFrom, alias: cst.ImportAlias, new: str) -> list[Edit]:
+    """Return the edits that import one name from its new home, under the name that the file uses."""
+    assert node.module is not None and not isinstance(node.names, cst.ImportStar)  # noqa: S101, PT018 - types
+    home, _, name = new.rpartition(".")
+    used = alias.evaluated_alias or alias.evaluated_name
+    line = f"from {home} import {name}" + (f" as {used}" if used != name else "")
+    if len(node.names) == 1:
+        return [Edit(source.start(node), source.end(node), line)]
+    index = list(node.names).index(alias)
+    if index + 1 < len(node.names):
+        gone = Edit(source.start(alias), source.start(node.names[index + 1]), "")
+    else:
+        gone = Edit(source.end(node.names[index - 1]), source.end(alias), "")
+    if "#" in source.between(gone.start, gone.end):
+        return []
+    place = source.start(node)
+    return [Edit(place, place, f"{line}\n{source.indent(place)}"), gone]
+
+
+def _written(source: Source, node: cst.Attribute) -> Iterator[Finding]:
+    around = source.parent(node)
+    if isinstance(around, cst.Attribute) and around.value is node:
+        inner = short(source.name(around))
+        if inner:
+            return  # the whole name is looked at
+    if source.around(node, cst.ImportFrom, cst.Import) is not None:
+        return
+    full = source.name(node)
+    written = source.code(node)
+    if not short(full) or full.rpartition(".")[2] != node.attr.value:
+        return
+    yield from _told(source.start(node), full)
+    new, name = _new_home(full), short(full)
+    prefix = written[: -len(name)] if written.endswith(name) else ""
+    if new and prefix and not new.startswith("torchmetrics"):
+        edit = Edit(source.start(node), source.end(node), prefix + _MOVED[name])
+        yield Finding(MOVED.name, source.start(node), f"{full} is {new} now", new, (edit,), needed=True)
+    elif new:
+        yield person(METRICS.name, source.start(node), f"{full} is {new} now", f"import {new}")
+
+
+FIXER = Fixer((MOVED, GONE, METRICS, CLI), find)

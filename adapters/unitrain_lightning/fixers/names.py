@@ -1,0 +1,95 @@
+"""Lightning's names, whichever of its packages they are imported from."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from unitrain.migrate.variables import bases
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unitrain.migrate.source import Source
+
+PACKAGES = ("pytorch_lightning", "lightning")
+_PREFIX = re.compile(r"(pytorch_lightning|lightning\.pytorch|lightning)\.(.+)")
+TRAINER = {"Trainer", "trainer.Trainer", "trainer.trainer.Trainer"}
+_MODULE = re.compile(r"(core\.(\w+\.)?)?LightningModule")
+_DATA = re.compile(r"(core\.(\w+\.)?)?LightningDataModule")
+_CALLBACK = re.compile(r"Callback|callbacks\..+")
+_CALLBACK_HOOK = ("trainer", "pl_module")
+
+
+def short(name: str) -> str:
+    """Return a dotted name without Lightning's package; empty if it is not of Lightning."""
+    found = _PREFIX.fullmatch(name)
+    return found.group(2) if found else ""
+
+
+def package(source: Source) -> str:
+    """Return the package that the file imports Lightning by."""
+    names = set(source.imported())
+    if any(one.partition(".")[0] == "pytorch_lightning" for one in names):
+        return "pytorch_lightning"
+    return "lightning.pytorch"
+
+
+def calls(source: Source, wanted: set[str]) -> Iterator[cst.Call]:
+    """Yield the calls of some names of Lightning."""
+    for call in source.all(cst.Call):
+        if short(source.name(call.func)) in wanted:
+            yield call
+
+
+def is_module(source: Source, owner: cst.ClassDef) -> bool:
+    """Return whether a class is a LightningModule, or is written like one."""
+    known = [short(name) for name in bases(source, owner)]
+    if any(_MODULE.fullmatch(name) for name in known):
+        return True
+    methods = {one.name.value for one in methods_of(owner)}
+    return not is_callback(source, owner) and {"training_step", "configure_optimizers"} <= methods
+
+
+def is_data(source: Source, owner: cst.ClassDef) -> bool:
+    """Return whether a class is a LightningDataModule."""
+    return any(_DATA.fullmatch(short(name)) for name in bases(source, owner))
+
+
+def is_callback(source: Source, owner: cst.ClassDef) -> bool:
+    """Return whether a class is a callback of Lightning's."""
+    return any(_CALLBACK.fullmatch(short(name)) for name in bases(source, owner))
+
+
+def methods_of(owner: cst.ClassDef) -> list[cst.FunctionDef]:
+    """Return the methods of a class."""
+    return [one for one in owner.body.body if isinstance(one, cst.FunctionDef)]
+
+
+def method(owner: cst.ClassDef, name: str) -> cst.FunctionDef | None:
+    """Return a method of a class."""
+    return next((one for one in methods_of(owner) if one.name.value == name), None)
+
+
+def parameters(function: cst.FunctionDef) -> list[cst.Param]:
+    """Return the positional parameters of a function."""
+    return [*function.params.posonly_params, *function.params.params]
+
+
+def uses_of(source: Source, function: cst.FunctionDef, name: str) -> list[cst.Name]:
+    """Return the places in a function's body that use one of its parameters."""
+    found = []
+    for one in source.all(cst.Name, function.body):
+        around = source.parent(one)
+        attribute = isinstance(around, cst.Attribute) and around.attr is one
+        keyword = isinstance(around, cst.Arg) and around.keyword is one
+        if one.value == name and not attribute and not keyword:
+            found.append(one)
+    return found
+
+
+def bases_of_trainer(source: Source) -> list[cst.ClassDef]:
+    """Return the classes of the file that extend the Trainer."""
+    return [one for one in source.all(cst.ClassDef) if any(short(name) in TRAINER for name in bases(source, one))]

@@ -1,0 +1,270 @@
+"""``pl.Trainer(...)`` becomes ``UnifiedTrainer(framework=...)``, and what is done with it is done with that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from unitrain.config import TrainerConfig
+from unitrain.errors import ConfigError
+from unitrain.migrate.arguments import UNKNOWN, Argument, Layout, Piece, arguments, nested
+from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, person
+from unitrain.migrate.rewriting import drop_imported
+from unitrain.migrate.variables import Holder, held_by, others, uses, value_of
+from unitrain_lightning.fixers import keywords
+from unitrain_lightning.fixers.names import TRAINER, bases_of_trainer, calls, short
+from unitrain_lightning.fixers.runs import METHODS, RUN, find_run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unitrain.migrate.source import Source
+
+FRAMEWORK = "lightning"
+RULE = Rule("lightning-trainer", 'pl.Trainer(...) becomes UnifiedTrainer(framework="lightning", ...)')
+ATTRIBUTE = Rule("lightning-bridged", "what is read off the Trainer is read off trainer.bridged")
+ESCAPES = Rule("lightning-escapes", "a Trainer that goes where it cannot be followed, by hand")
+
+_OURS = frozenset(TrainerConfig.__dataclass_fields__)
+_TOGETHER = {"gradient_clip_algorithm", "check_val_every_n_epoch"}
+"""Arguments that mean something only together with another one."""
+
+_NEW = "UnifiedTrainer"
+_BY_HAND = "UnifiedTrainer(framework=..., ...) by hand"
+
+
+def find(source: Source, goal: Goal) -> Iterator[Finding]:
+    """Find the Trainers of a file, and all that is done with them."""
+    made = list(calls(source, TRAINER))
+    for owner in bases_of_trainer(source):
+        yield person(ESCAPES.name, source.start(owner), "a class extends the Trainer", _BY_HAND)
+    if not made:
+        return
+    followed = Followed(source)
+    for call in made:
+        followed.value(call)
+    gone = [source.start(call.func) for call in made] + [source.start(one) for one in followed.annotations]
+    unused = {call.func.value for call in made if isinstance(call.func, cst.Name)}
+    imports = [edit for name in sorted(unused) for edit in drop_imported(source, name, gone)]
+    for call in made:
+        yield _construction(source, goal, call, followed, imports)
+    yield from _elsewhere(source, gone)
+    yield from followed.findings()
+
+
+def _elsewhere(source: Source, gone: list[int]) -> Iterator[Finding]:
+    """Find names of the Trainer that are no call: given to something that may call it."""
+    for node in [*source.all(cst.Attribute), *source.all(cst.Name)]:
+        if short(source.name(node)) not in TRAINER or source.start(node) in gone:
+            continue
+        around = source.parent(node)
+        typed = source.around(node, cst.Annotation, cst.ImportFrom, cst.Import) is not None
+        named = isinstance(around, cst.Attribute)
+        if not (typed or named):
+            yield person(ESCAPES.name, source.start(node), "the Trainer is named, and not called", _BY_HAND)
+
+
+# --- the call ---------------------------------------------------------------------------------------------------------
+
+
+def _construction(source: Source, goal: Goal, call: cst.Call, followed: Followed, imports: list[Edit]) -> Finding:
+    start = source.start(call)
+    given = arguments(source, call)
+    refused = _refusal(source, given)
+    if refused:
+        return person(RULE.name, start, refused, _BY_HAND)
+    layout = Layout(source, call)
+    word = goal.word(FRAMEWORK)
+    pieces = [Piece(f'framework="{word}"')]
+    native = []
+    mappings = []
+    for one in given:
+        if one.star:
+            mappings.append(layout.moved(one.index))
+            foreign = [name for name in keywords.names(source, one) or () if name not in _OURS]
+            native += [Piece(keywords.taken_out(one.text, foreign))] if foreign else []
+        elif one.keyword not in _OURS:
+            native.append(layout.moved(one.index))
+        elif not _is_default(one):
+            pieces.append(_kept(source, one, layout))
+    if native:
+        pieces.append(nested(layout, "native", FRAMEWORK, native))
+    pieces += mappings
+    edits = [Edit(source.start(call.func), source.end(call.func), _NEW), layout.edit(pieces), *imports]
+    edits += [Edit(source.start(one), source.end(one), _NEW) for one in followed.annotations]
+    reason = "the Trainer runs on one framework only"
+    return Finding(RULE.name, start, reason, f'{_NEW}(framework="{word}")', tuple(edits), (_NEW,), needed=True)
+
+
+def _refusal(source: Source, given: list[Argument]) -> str:
+    """Return why the arguments cannot be rewritten; empty if they can."""
+    if any(one.star and keywords.names(source, one) is None for one in given):
+        return "its **kwargs cannot be seen, so what UnifiedTrainer takes cannot be told from the rest"
+    if any(not one.keyword and not one.star for one in given):
+        return "its arguments have no names, and Lightning changed their order"
+    for one in given:
+        try:
+            if one.keyword in _OURS - _TOGETHER and one.value is not UNKNOWN and not _is_default(one):
+                TrainerConfig(**{one.keyword: one.value})
+        except ConfigError as error:
+            return str(error).partition("\n")[0]
+    return ""
+
+
+def _is_default(given: Argument) -> bool:
+    """Return whether a None stands for Lightning's own default, where unitrain has no None."""
+    if given.value is not None or given.keyword in _TOGETHER:
+        return False
+    try:
+        TrainerConfig(**{given.keyword: None})
+    except ConfigError:
+        return True
+    return False
+
+
+def _kept(source: Source, given: Argument, layout: Layout) -> Piece:
+    """Return an argument that stays; a single callback becomes a list of one."""
+    node = given.node.value
+    if given.keyword == "callbacks" and isinstance(node, cst.Call) and short(source.name(node.func)):
+        return Piece(f"callbacks=[{given.text}]", given.index)
+    return layout.pieces[given.index]
+
+
+# --- where it goes ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Followed:
+    """Where the Trainers of a file go: through variables, parameters and returned values."""
+
+    source: Source
+    annotations: list[cst.CSTNode] = field(default_factory=list)
+    _made: dict[tuple[str, int], tuple[Holder, list[cst.CSTNode]]] = field(default_factory=dict)
+    _values: set[int] = field(default_factory=set)
+    _read: set[int] = field(default_factory=set)
+    _found: list[Finding] = field(default_factory=list)
+
+    def value(self, node: cst.CSTNode) -> None:
+        """Follow the value of an expression that is a Trainer."""
+        if id(node) in self._values:
+            return
+        self._values.add(id(node))
+        variable = held_by(self.source, node)
+        if variable is None:
+            self._use(value_of(self.source, node))
+            return
+        self._annotated(self.source.parent(value_of(self.source, node)))
+        known = self._made.setdefault(variable.key, (variable, []))
+        known[1].append(node)
+        if len(known[1]) == 1:
+            for use in uses(self.source, variable):
+                self._use(use)
+
+    def _annotated(self, statement: cst.CSTNode) -> None:
+        if isinstance(statement, cst.AnnAssign):
+            node = statement.annotation.annotation
+            if short(self.source.name(node)) in TRAINER:
+                self.annotations.append(node)
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield what is found on the way."""
+        yield from self._found
+        for variable, known in self._made.values():
+            for other in others(self.source, variable, known):
+                reason = f"{variable.name} may also hold something else than a Trainer"
+                yield person(ESCAPES.name, self.source.start(other), reason, "give it a name of its own")
+
+    def _use(self, node: cst.CSTNode) -> None:
+        if id(node) in self._read:
+            return
+        self._read.add(id(node))
+        around = self.source.parent(node)
+        if isinstance(around, cst.Attribute) and around.value is node:
+            self._found.extend(self._attribute(node, around))
+        elif isinstance(around, cst.Arg):
+            self._argument(node, around)
+        elif isinstance(around, cst.Return):
+            self._returned(node)
+        elif isinstance(around, cst.Assign) and held_by(self.source, node) is not None:
+            self.value(node)
+        elif not isinstance(around, _HARMLESS):
+            self._escapes(node, "a Trainer goes where it cannot be followed")
+
+    def _escapes(self, node: cst.CSTNode, reason: str) -> None:
+        mend = "look at what uses it: UnifiedTrainer has fit, validate, test, predict, save_checkpoint and bridged"
+        self._found.append(person(ESCAPES.name, self.source.start(node), reason, mend))
+
+    def _attribute(self, node: cst.CSTNode, attribute: cst.Attribute) -> Iterator[Finding]:
+        name, around = attribute.attr.value, self.source.parent(attribute)
+        called = isinstance(around, cst.Call) and around.func is attribute
+        if name in METHODS and called:
+            assert isinstance(around, cst.Call)  # noqa: S101 - for the type checker
+            yield from find_run(self.source, around, name)
+        elif name in METHODS:
+            yield person(ESCAPES.name, self.source.start(attribute), f"trainer.{name} is not called here", _BY_HAND)
+        elif name != "save_checkpoint" or not isinstance(around, cst.Call) or len(around.args) != 1:
+            place = self.source.end(node)
+            edit = Edit(place, place, ".bridged")
+            reason = f"{name} belongs to the Trainer as the module sees it"
+            yield Finding(ATTRIBUTE.name, self.source.start(node), reason, f".bridged.{name}", (edit,), needed=True)
+        elif around.args[0].keyword is not None:
+            edit = Edit(self.source.start(around.args[0]), self.source.end(around.args[0].keyword), "path")
+            reason = "UnifiedTrainer.save_checkpoint takes other names"
+            yield Finding(RUN.name, self.source.start(node), reason, "path=", (edit,), needed=True)
+
+    def _argument(self, node: cst.CSTNode, given: cst.Arg) -> None:
+        """Follow a Trainer into a function of the file."""
+        call = self.source.parent(given)
+        if not isinstance(call, cst.Call) or not isinstance(call.func, cst.Name) or given.star:
+            self._escapes(node, "a Trainer is given to what cannot be followed")
+            return
+        if call.func.value in _SHOWING:
+            return
+        functions = self.source.functions(call.func.value)
+        parameter = _parameter(functions[0], call, given) if len(functions) == 1 else None
+        if parameter is None:
+            self._escapes(node, f"a Trainer is given to {call.func.value}")
+            return
+        scope = self.source.scope(functions[0].body.body[0])
+        for use in uses(self.source, Holder(parameter.name.value, scope=scope)):
+            self._use(use)
+
+    def _returned(self, node: cst.CSTNode) -> None:
+        """Follow a returned Trainer to the calls of the function."""
+        function = self.source.around(node, cst.FunctionDef)
+        assert function is not None  # noqa: S101 - a return stands in a function
+        name = function.name.value
+        made = [one for one in self.source.all(cst.Call) if isinstance(one.func, cst.Name) and one.func.value == name]
+        if not made or len(self.source.functions(name)) != 1:
+            self._escapes(node, f"a Trainer is returned by {name}, and who calls it cannot be seen")
+        for call in made:
+            self.value(call)
+
+
+_HARMLESS = (
+    cst.Expr,
+    cst.Comparison,
+    cst.ComparisonTarget,
+    cst.BooleanOperation,
+    cst.UnaryOperation,
+    cst.If,
+    cst.Assert,
+    cst.Del,
+    cst.FormattedStringExpression,
+)
+_SHOWING = {"print", "repr", "str", "type", "id", "bool"}
+
+
+def _parameter(function: cst.FunctionDef, call: cst.Call, given: cst.Arg) -> cst.Param | None:
+    """Return the parameter of a function that an argument of a call becomes."""
+    known = [*function.params.posonly_params, *function.params.params]
+    if given.keyword is not None:
+        named = [*known, *function.params.kwonly_params]
+        return next((one for one in named if one.name.value == given.keyword.value), None)
+    index = list(call.args).index(given)
+    return known[index] if index < len(known) else None
+
+
+FIXER = Fixer((RULE, RUN, ATTRIBUTE, ESCAPES), find)

@@ -1,0 +1,127 @@
+"""``unitrain migrate``: rewrites scripts, notebooks and folders."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unitrain.errors import did_you_mean, install_hint
+from unitrain.migrate import report
+from unitrain.migrate.findings import UNITRAIN, Goal
+from unitrain.registry import adapter_names
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from unitrain.migrate.findings import Rule
+
+EPILOG = """\
+examples:
+  unitrain migrate train.py                        show what would change, as a patch; write nothing
+  unitrain migrate train.py --write                rewrite it; the original is kept as train.py.orig
+  unitrain migrate src/ --to ignite --write        all scripts and notebooks of a folder, to run on Ignite
+  unitrain migrate src/ --report report.md         write what was found as a table (or .json)
+  unitrain migrate train.py --check-backend ignite tell what Ignite would refuse; write nothing
+  unitrain migrate --list-rules                    name the rules; --disable RULE switches one off
+
+A LightningModule, a process function and their handlers stay as they are: unitrain runs them on either backend. Only
+the script around them changes, so that the backend is one word: UnifiedTrainer(framework="lightning"). Names that newer
+releases of the frameworks renamed or removed are brought up to date on the way.
+
+What cannot be decided from the source is reported as `file:line RULE person: reason -> mend`, and a file with such an
+item is left as it is. Whether an Engine trains or evaluates can be said by a comment at the end of the line that makes it:
+  trainer = Engine(step)  # unitrain: trainer
+
+exit status:
+  0  nothing to do        1  changes pending or made
+  2  items left for a person (or arguments that make no sense)
+  3  a file that does not parse or cannot be read, or the extra `migrate` is not installed
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    backends = adapter_names()
+    parser.epilog = EPILOG
+    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="a script, a notebook or a folder")
+    parser.add_argument(
+        "--to",
+        default=UNITRAIN,
+        choices=(UNITRAIN, *backends),
+        help="the backend that the script is to name; unitrain (the default) keeps its own framework",
+    )
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--diff", action="store_true", help="show the changes as a patch and write nothing (the default)")
+    how.add_argument("--write", action="store_true", help="write the changes; each original is kept as NAME.py.orig")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write the entries to FILE.json or FILE.md")
+    parser.add_argument("--disable", action="append", default=[], metavar="RULE", help="switch a rule off; repeatable")
+    parser.add_argument(
+        "--check-backend", choices=backends, help="tell what this backend would refuse; nothing is rewritten"
+    )
+    parser.add_argument("--list-rules", action="store_true", help="list the rules and end")
+    parser.set_defaults(fail=parser.error)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command.
+
+    Args:
+        arguments: What was typed.
+
+    Returns:
+        The exit status.
+    """
+    if importlib.util.find_spec("libcst") is None:
+        sys.stderr.write(f"unitrain migrate needs libcst.\nHint: {install_hint('migrate')}\n")
+        return report.BROKEN
+    from unitrain.migrate.registry import families, rules  # noqa: PLC0415 - it needs libcst
+    from unitrain.migrate.run import migrate_files  # noqa: PLC0415 - it needs libcst
+
+    known = families()
+    if arguments.list_rules:
+        sys.stdout.writelines(f"{rule.name:28} {rule.summary}\n" for rule in rules(known))
+        return report.NOTHING
+    _check(arguments, rules(known))
+    goal = Goal(arguments.to, arguments.check_backend)
+    files = migrate_files(arguments.paths, known, goal, frozenset(arguments.disable), write=arguments.write)
+    _show(files, written=arguments.write)
+    if arguments.report is not None:
+        report.write_report(arguments.report, files)
+    return report.status(files)
+
+
+def _check(arguments: argparse.Namespace, known: Sequence[Rule]) -> None:
+    """End with a message about arguments that make no sense, before a file is read."""
+    names = {rule.name for rule in known}
+    unknown = [one for one in arguments.disable if one not in names]
+    target = arguments.report
+    checks = (
+        (not arguments.paths, "give a script, a notebook or a folder."),
+        (bool(unknown), f"--disable got an unknown rule: {did_you_mean(''.join(unknown[:1]), names)}"),
+        (
+            target is not None and target.suffix not in report.FORMATS,
+            f"--report takes FILE.json or FILE.md; got {target}.",
+        ),
+        (
+            target is not None and not target.parent.is_dir(),
+            f"--report: there is no folder {target.parent if target else ''}.",
+        ),
+        (arguments.write and arguments.check_backend is not None, "--check-backend writes nothing; leave out --write."),
+    )
+    for refused, message in checks:
+        if refused:
+            arguments.fail(message)
+
+
+def _show(files: Sequence[report.FileReport], *, written: bool) -> None:
+    for one in files:
+        if one.changed and not written:
+            sys.stdout.write(one.patch())
+    for one in files:
+        sys.stdout.writelines(f"{entry}\n" for entry in one.entries)
+        if one.kept is not None:
+            sys.stdout.write(f"{one.file}: rewritten; the original is {one.kept}\n")
+    sys.stdout.write(f"{report.summary(files, written=written)}\n")

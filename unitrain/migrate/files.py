@@ -1,0 +1,117 @@
+"""Finds the files to migrate, reads them as they are encoded, and writes them all or nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import tokenize
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+SCRIPT, NOTEBOOK = ".py", ".ipynb"
+CONFIGS = (".yaml", ".yml")
+KEPT = ".orig"
+"""What the name of an original ends with."""
+
+_NOT_OURS = {"__pycache__", "node_modules", "site-packages", "build", "dist", "venv", "env"}
+
+
+class Text(NamedTuple):
+    """A file's text.
+
+    Attributes:
+        text: It, with the newlines as they are.
+        encoding: How it is written.
+    """
+
+    text: str
+    encoding: str
+
+
+def find(paths: Iterable[Path]) -> Iterator[tuple[Path, bool]]:
+    """Yield the files of some paths once each, and whether a file was named itself."""
+    seen: set[Path] = set()
+    for path in paths:
+        if not path.is_dir():
+            one: list[tuple[Path, bool]] = [(path, True)]
+        else:
+            one = [(file, False) for file in _within(path)]
+        for file, named in one:
+            if file.resolve() not in seen:
+                seen.add(file.resolve())
+                yield file, named
+
+
+def _within(folder: Path) -> Iterator[Path]:
+    for top, folders, names in os.walk(folder):
+        folders[:] = sorted(one for one in folders if not one.startswith(".") and one not in _NOT_OURS)
+        folders[:] = [one for one in folders if not (Path(top) / one / "pyvenv.cfg").exists()]
+        for name in sorted(names):
+            if Path(name).suffix in (SCRIPT, NOTEBOOK, *CONFIGS) and not name.startswith("."):
+                yield Path(top) / name
+
+
+def read(path: Path) -> Text:
+    """Return a file's text.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If its bytes are not what its encoding says.
+    """
+    encoding = "utf-8"
+    if path.suffix == SCRIPT:
+        with path.open("rb") as file:
+            try:
+                encoding, _ = tokenize.detect_encoding(file.readline)
+            except SyntaxError as error:
+                raise ValueError(str(error)) from error
+    return Text(path.read_bytes().decode(encoding), encoding)
+
+
+def write(path: Path, after: Text) -> Path:
+    """Put a text in the place of a file, all or nothing, and keep the original beside it.
+
+    Args:
+        path: The file.
+        after: The text.
+
+    Returns:
+        Where the original is; one that is there already stays, for it is the older one.
+    """
+    target = path.resolve()
+    original = target.with_name(target.name + KEPT)
+    data = after.text.encode(after.encoding)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        shutil.copymode(target, temporary)
+        _keep(target, original)
+        Path(temporary).replace(target)
+    except BaseException:
+        with suppress(OSError):
+            Path(temporary).unlink()
+        raise
+    return original
+
+
+def _keep(target: Path, original: Path) -> None:
+    """Copy a file to where its original is kept, unless there is one; a copy that breaks off leaves nothing."""
+    if original.exists():
+        return
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{original.name}.")
+    os.close(handle)
+    try:
+        shutil.copy2(target, temporary)
+        Path(temporary).replace(original)
+    except BaseException:
+        with suppress(OSError):
+            Path(temporary).unlink()
+        raise

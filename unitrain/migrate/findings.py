@@ -1,0 +1,154 @@
+"""What a fixer finds in a file, and what of it is told to the user."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from unitrain.migrate.source import Source
+
+UNITRAIN = "unitrain"
+"""The goal that keeps a script's own framework as the word that chooses the backend."""
+
+
+class Severity(StrEnum):
+    """How much a finding weighs."""
+
+    NOTE = "note"
+    CHANGE = "change"
+    PERSON = "person"
+    ERROR = "error"
+
+
+class Edit(NamedTuple):
+    """The bytes from ``start`` to ``end`` become ``text``; what is put in has ``start == end``."""
+
+    start: int
+    end: int
+    text: str
+
+
+class Rule(NamedTuple):
+    """A named rule, for ``--list-rules`` and ``--disable``."""
+
+    name: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something in a file.
+
+    Attributes:
+        rule: The name of the rule.
+        start: Where, in bytes.
+        reason: Why it is found.
+        mend: What it becomes, or what a person is to do.
+        edits: What is to be written; all of them or none.
+        imports: Names of unitrain, or ``module:name``, that the new text uses.
+        severity: How much it weighs; by default a change.
+        needed: Whether the script does not run if this alone is left out.
+    """
+
+    rule: str
+    start: int
+    reason: str
+    mend: str
+    edits: tuple[Edit, ...] = ()
+    imports: tuple[str, ...] = ()
+    severity: Severity = Severity.CHANGE
+    needed: bool = False
+
+
+def person(rule: str, start: int, reason: str, mend: str) -> Finding:
+    """Return a finding that only a person can mend."""
+    return Finding(rule, start, reason, mend, severity=Severity.PERSON)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What the user asked for.
+
+    Attributes:
+        to: ``"unitrain"``, or the backend that the script is to name.
+        check: The backend whose refusals are to be told, if any.
+        folder: The folder of the file, in which a config may lie; None if there is none.
+    """
+
+    to: str = UNITRAIN
+    check: str | None = None
+    folder: str | None = None
+
+    def word(self, own: str) -> str:
+        """Return the backend that a script of the framework ``own`` is to name."""
+        return own if self.to == UNITRAIN else self.to
+
+
+Find: TypeAlias = Callable[["Source", Goal], Iterable[Finding]]
+
+
+@dataclass(frozen=True)
+class Fixer:
+    """One fixer: its rules, and the function that finds."""
+
+    rules: tuple[Rule, ...]
+    find: Find
+
+
+@dataclass(frozen=True)
+class Family:
+    """The fixers of one framework.
+
+    Attributes:
+        framework: The backend that runs the framework's code as it is.
+        packages: Its top-level packages; a file in which none of these words stands is not read further.
+        upgrades: Fixers for what newer releases renamed or removed; run until nothing changes.
+        conversions: Fixers that put unitrain around the script; all of a file's, or none.
+        checks: Fixers that tell what a backend refuses, for ``--check-backend``.
+    """
+
+    framework: str
+    packages: tuple[str, ...]
+    upgrades: tuple[Fixer, ...] = ()
+    conversions: tuple[Fixer, ...] = ()
+    checks: tuple[Fixer, ...] = ()
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """All rules, in the order of the fixers."""
+        return tuple(rule for fixer in (*self.upgrades, *self.conversions, *self.checks) for rule in fixer.rules)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the report.
+
+    Attributes:
+        file: The file.
+        line: The line in it, or in the cell.
+        rule: The name of the rule.
+        severity: How much it weighs.
+        reason: Why.
+        mend: What it becomes, or what to do.
+        cell: The number of a notebook's cell, from 1; None in a script.
+    """
+
+    file: str
+    line: int
+    rule: str
+    severity: Severity
+    reason: str
+    mend: str
+    cell: int | None = None
+
+    def __str__(self) -> str:
+        """Return ``file:line RULE severity reason mend``."""
+        place = self.file if self.cell is None else f"{self.file}:cell {self.cell}"
+        return f"{place}:{self.line} {self.rule} {self.severity}: {self.reason} -> {self.mend}"
+
+    def row(self) -> dict[str, Any]:
+        """Return the fields, for a report in JSON."""
+        return asdict(self)

@@ -1,0 +1,43 @@
+"""Scripts that are unitrain's already: the word that chooses the backend."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from unitrain.migrate.arguments import UNKNOWN, arguments
+from unitrain.migrate.findings import UNITRAIN, Edit, Family, Finding, Fixer, Goal, Rule, person
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unitrain.migrate.source import Source
+
+RULE = Rule("unitrain-framework", "UnifiedTrainer(framework=...) names the backend that --to asks for")
+_NAMES = {"unitrain.UnifiedTrainer", "unitrain.trainer.UnifiedTrainer"}
+
+
+def find(source: Source, goal: Goal) -> Iterator[Finding]:
+    """Find trainers that name another backend than the one asked for."""
+    if goal.to == UNITRAIN:
+        return
+    for call in source.all(cst.Call):
+        if source.name(call.func) in _NAMES:
+            yield from _named(source, call, goal)
+
+
+def _named(source: Source, call: cst.Call, goal: Goal) -> Iterator[Finding]:
+    given = arguments(source, call)
+    word = next((one for one in given if one.keyword == "framework"), given[0] if given else None)
+    start = source.start(call)
+    if word is None or word.star or (not word.keyword and word.index):
+        yield person(RULE.name, start, "the backend cannot be seen", f'framework="{goal.to}"')
+    elif word.value is UNKNOWN:
+        yield person(RULE.name, start, f"the backend is what {word.text} says", f'framework="{goal.to}"')
+    elif word.value != goal.to:
+        edit = Edit(source.start(word.node.value), source.end(word.node.value), f'"{goal.to}"')
+        yield Finding(RULE.name, start, f"it runs on {word.value}", f'framework="{goal.to}"', (edit,))
+
+
+FAMILY = Family("", (UNITRAIN,), conversions=(Fixer((RULE,), find),))

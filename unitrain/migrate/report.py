@@ -1,0 +1,120 @@
+"""What a migration did, as a patch, as text, as JSON and as a table."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from unitrain.migrate.findings import Entry, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+NOTHING, CHANGES, PERSON, BROKEN = range(4)
+"""The exit statuses: nothing to do, changes pending or made, items left for a person, a file that does not parse."""
+
+FORMATS = (".json", ".md")
+_ROOT = "/"
+
+
+@dataclass
+class FileReport:
+    """What became of one file.
+
+    Attributes:
+        file: Its name, as it was given.
+        entries: What was found.
+        before: Its text.
+        after: Its text afterwards.
+        kept: Where the original is, if it was written.
+        alien: Whether no framework is in it.
+    """
+
+    file: str
+    entries: list[Entry] = field(default_factory=list)
+    before: str = ""
+    after: str = ""
+    kept: str | None = None
+    alien: bool = False
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is something to write."""
+        return self.before != self.after
+
+    @property
+    def status(self) -> int:
+        """The exit status of this file alone."""
+        severities = {one.severity for one in self.entries}
+        if Severity.ERROR in severities:
+            return BROKEN
+        if Severity.PERSON in severities:
+            return PERSON
+        return CHANGES if self.changed else NOTHING
+
+    def patch(self) -> str:
+        """Return the change as a unified diff."""
+        lines = self.before.splitlines(keepends=True), self.after.splitlines(keepends=True)
+        diff = difflib.unified_diff(
+            *lines, fromfile=f"a/{self.file.lstrip(_ROOT)}", tofile=f"b/{self.file.lstrip(_ROOT)}"
+        )
+        return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in diff)
+
+
+def status(files: Sequence[FileReport]) -> int:
+    """Return the exit status of a migration: that of its worst file."""
+    return max((one.status for one in files), default=NOTHING)
+
+
+def summary(files: Sequence[FileReport], *, written: bool) -> str:
+    """Return one line about all files."""
+    counts = Counter(one.status for one in files)
+    changed = counts[CHANGES]
+    done = "rewritten" if written else "to rewrite"
+    parts = [
+        f"{changed} {'file' if changed == 1 else 'files'} {done}",
+        f"{counts[PERSON]} left for a person" if counts[PERSON] else "",
+        f"{counts[BROKEN]} not readable" if counts[BROKEN] else "",
+        f"{counts[NOTHING]} with nothing to do",
+    ]
+    return ", ".join(part for part in parts if part) + "."
+
+
+def write_report(path: Path, files: Sequence[FileReport]) -> None:
+    """Write the report, in the form that the file's name asks for."""
+    _WRITERS[path.suffix](path, files)
+
+
+def _write_json(path: Path, files: Sequence[FileReport]) -> None:
+    rows = [
+        {
+            "file": one.file,
+            "status": one.status,
+            "changed": one.changed,
+            "original": one.kept,
+            "entries": [entry.row() for entry in one.entries],
+        }
+        for one in files
+    ]
+    path.write_text(json.dumps({"status": status(files), "files": rows}, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_markdown(path: Path, files: Sequence[FileReport]) -> None:
+    lines = ["# What `unitrain migrate` found", "", "| place | rule | severity | reason | mend |"]
+    lines.append("| --- | --- | --- | --- | --- |")
+    for entry in (entry for one in files for entry in one.entries):
+        cell = "" if entry.cell is None else f"cell {entry.cell}:"
+        shown = (f"{entry.file}:{cell}{entry.line}", entry.rule, entry.severity.value, entry.reason, entry.mend)
+        lines.append("| " + " | ".join(_escaped(one) for one in shown) + " |")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+_WRITERS = dict(zip(FORMATS, (_write_json, _write_markdown), strict=True))
