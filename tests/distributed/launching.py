@@ -31,7 +31,7 @@ def environment(**changes):
     mine = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "TORCHELASTIC_"))}
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         mine.pop(name, None)
-    return mine | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"} | changes
+    return mine | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONFAULTHANDLER": "1"} | changes
 
 
 def start(command, **changes):
