@@ -79,6 +79,7 @@ _PLACES = {
     "PossibleUserWarning": "utilities.warnings:PossibleUserWarning",
     # functions that call hooks and compare
     "call": "trainer.call:",
+    "convert_tensors_to_scalars": "fabric.utilities.apply_func:convert_tensors_to_scalars",
     "do_nothing_closure": "core.optimizer:do_nothing_closure",
     "clean_namespace": "utilities.parsing:clean_namespace",
     "is_local_file_protocol": "fabric.utilities.cloud_io:_is_local_file_protocol",

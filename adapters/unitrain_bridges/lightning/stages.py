@@ -121,7 +121,7 @@ class Stages:
         stage = "VALIDATING" if name == "validate" else "TESTING"
         self._begin(given.model, stage, stage, name)
         getattr(self, f"{name}_loop").verbose = verbose
-        return self._guarded(lambda: self._evaluated(name, given))
+        return self._guarded(lambda: self.parts.convert_tensors_to_scalars(self._evaluated(name, given)))
 
     def _evaluated(self, name: str, given: _Given) -> Any:
         loaders, datamodule = self._data(given.dataloaders, given.datamodule)
