@@ -38,8 +38,7 @@ def natively(script: Path) -> Trace:
 
 def redirected(script: Path, framework: str) -> Trace:
     """Run a script as ``unitrain run SCRIPT --framework NAME`` does."""
-    trace = run(script, lambda: _refused_otherwise(cli.main(["run", str(script), "--framework", framework])))
-    return trace
+    return run(script, lambda: _refused_otherwise(cli.main(["run", str(script), "--framework", framework])))
 
 
 class NotRun(Exception):

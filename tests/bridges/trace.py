@@ -7,11 +7,13 @@ import re
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LOOPS = {
     # the functions within which an engine trains: (the end of the file's path, the function) -> the engine

@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from tests.bridges.trace import digest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 EVENTS = re.compile(r"events\.out\.tfevents\..*")
 VOLATILE_KEYS = {
@@ -75,23 +78,27 @@ def _checkpoint(path: Path):
 
 def _flatten(value, key: str, leaves: dict) -> None:
     """Put each leaf of a checkpoint's tree into ``leaves``: tensors as digests, plain values as they are."""
+    for name, part in _parts(value):
+        if name not in VOLATILE_KEYS:
+            _flatten(part, f"{key}/{_placeless(str(name))}", leaves)
+    if not isinstance(value, (dict, list, tuple, torch.nn.Module)):
+        leaves[key] = _leaf(value)
+
+
+def _parts(value) -> list:
     if isinstance(value, torch.nn.Module):
         value = value.state_dict()
     if isinstance(value, dict):
-        for name, part in value.items():
-            if name not in VOLATILE_KEYS:
-                _flatten(part, f"{key}/{_placeless(str(name))}", leaves)
-    elif isinstance(value, (list, tuple)):
-        for index, part in enumerate(value):
-            _flatten(part, f"{key}/{index}", leaves)
-    elif isinstance(value, torch.Tensor):
-        leaves[key] = digest(value)
-    elif isinstance(value, str):
-        leaves[key] = _placeless(value)
-    elif isinstance(value, (bool, int, float, type(None))):
-        leaves[key] = repr(value)
-    else:
-        leaves[key] = type(value).__qualname__
+        return list(value.items())
+    return list(enumerate(value)) if isinstance(value, (list, tuple)) else []
+
+
+def _leaf(value) -> str:
+    if isinstance(value, torch.Tensor):
+        return digest(value)
+    if isinstance(value, str):
+        return _placeless(value)
+    return repr(value) if isinstance(value, (bool, int, float, type(None))) else type(value).__qualname__
 
 
 def _placeless(text: str) -> str:
