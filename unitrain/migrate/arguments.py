@@ -5,14 +5,14 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import libcst as cst
+from typing import TYPE_CHECKING, Any
 
 from unitrain.migrate.findings import Edit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import libcst as cst
 
     from unitrain.migrate.source import Source
 
@@ -20,7 +20,8 @@ UNKNOWN: Any = object()
 """The value of an expression that is no literal."""
 
 
-class Argument(NamedTuple):
+@dataclass(frozen=True)
+class Argument:
     """An argument of a call.
 
     Attributes:
@@ -40,10 +41,15 @@ class Argument(NamedTuple):
     @property
     def value(self) -> Any:
         """What a literal means, else UNKNOWN."""
-        try:
-            return ast.literal_eval(self.text)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            return UNKNOWN
+        return literal(self.text)
+
+
+def literal(text: str) -> Any:
+    """Return what a literal means, else UNKNOWN."""
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return UNKNOWN
 
 
 def arguments(source: Source, call: cst.Call) -> list[Argument]:
@@ -122,7 +128,7 @@ class Layout:
         first = edges[0][0] if edges else close
         self.start = source.data.rindex(b"(", 0, first) + 1 if edges else self._empty(source, call)
         self.end = close
-        following = [*(start for start, _ in edges[1:]), close]
+        following = [*(start for start, _ in edges[1:]), close][: len(edges)]
         self.head = source.between(self.start, first)
         self.after = [source.between(end, start) for (_, end), start in zip(edges, following, strict=True)]
         self.pieces = [Piece(source.between(*edge), index) for index, edge in enumerate(edges)]

@@ -32,7 +32,8 @@ the script around them changes, so that the backend is one word: UnifiedTrainer(
 releases of the frameworks renamed or removed are brought up to date on the way.
 
 What cannot be decided from the source is reported as `file:line RULE person: reason -> mend`, and a file with such an
-item is left as it is. Whether an Engine trains or evaluates can be said by a comment at the end of the line that makes it:
+item is left as it is. Whether an Engine trains or evaluates can be said by a comment at the end of the line that
+makes it:
   trainer = Engine(step)  # unitrain: trainer
 
 exit status:

@@ -33,6 +33,16 @@ class Text(NamedTuple):
     encoding: str
 
 
+def with_configs(paths: Iterable[Path]) -> Iterator[tuple[Path, bool]]:
+    """Yield the files of some paths, and after them the configs beside a script that was named and reads configs."""
+    given = list(paths)
+    beside = [one.parent for one in given if one.suffix == SCRIPT and one.is_file() and b"hydra" in one.read_bytes()]
+    named = {one.resolve() for one in given}
+    for file, _ in find((*given, *beside)):
+        if file.resolve() in named or file.suffix in CONFIGS or any(one in file.parents for one in given):
+            yield file, file.resolve() in named
+
+
 def find(paths: Iterable[Path]) -> Iterator[tuple[Path, bool]]:
     """Yield the files of some paths once each, and whether a file was named itself."""
     seen: set[Path] = set()

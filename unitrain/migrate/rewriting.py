@@ -97,7 +97,7 @@ def clashes(source: Source, wanted: Iterable[str]) -> list[str]:
 
 
 def _imported(source: Source) -> set[str]:
-    found = set()
+    found: set[str] = set()
     for node in source.all(cst.ImportFrom):
         top_level = source.parent(source.parent(node)) is source.module
         if node.module is None or node.relative or isinstance(node.names, cst.ImportStar) or not top_level:

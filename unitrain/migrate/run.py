@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from unitrain.migrate.engine import PARSE, migrate_text, relevant
-from unitrain.migrate.files import CONFIGS, NOTEBOOK, Text, find, read, write
+from unitrain.migrate.files import CONFIGS, NOTEBOOK, Text, read, with_configs, write
 from unitrain.migrate.findings import Entry, Severity
 from unitrain.migrate.notebooks import Notebook
 from unitrain.migrate.report import FileReport
@@ -43,7 +43,7 @@ def migrate_files(
         What became of each file that was named or has something to tell.
     """
     reports = []
-    for path, named in find(paths):
+    for path, named in with_configs(paths):
         one = _migrate_file(path, families, goal, disabled)
         if named and not one.entries and not one.changed and one.alien:
             one.entries.append(_unframed(one.file))

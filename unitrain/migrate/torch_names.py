@@ -19,24 +19,26 @@ _NAMES = {"autocast", "GradScaler"}
 _OLD_NAMES = {f"{_OLD}.{prefix}{name}" for name in _NAMES for prefix in ("", "autocast_mode.", "grad_scaler.")}
 
 
+_AUTOCAST = ("enabled", "dtype", "cache_enabled")
+"""The parameters of the old autocast, in their order."""
+
+
 def find(source: Source, goal: Goal) -> Iterator[Finding]:
     """Find calls of the old names; they take the device that the old name stood for."""
     del goal
-    calls = [one for one in source.all(cst.Call) if source.name(one.func) in _OLD_NAMES]
-    if not calls:
-        return
     imports = [one for one in source.all(cst.ImportFrom) if one.module is not None and source.code(one.module) == _OLD]
     names = {
         alias.evaluated_name for one in imports if not isinstance(one.names, cst.ImportStar) for alias in one.names
     }
-    if not names <= _NAMES:
+    calls = [one for one in source.all(cst.Call) if source.name(one.func) in _OLD_NAMES]
+    calls = [one for one in calls if isinstance(one.func, cst.Name) or source.code(one.func).startswith(_OLD)]
+    by_name = sum(isinstance(one.func, cst.Name) for one in calls)
+    if not calls or not names <= _NAMES or any(one.star for call in calls for one in call.args):
         return
-    edits: list[Edit] = []
-    for one in imports:
+    edits = [edit for call in calls for edit in _call(source, call)]
+    for one in imports if by_name else ():
         assert one.module is not None  # noqa: S101 - for the type checker
         edits.append(Edit(source.start(one.module), source.end(one.module), "torch.amp"))
-    for call in calls:
-        edits += _call(source, call)
     reason = "torch.cuda.amp is deprecated since torch 2.4"
     start = source.start(calls[0])
     yield Finding(RULE.name, start, reason, 'torch.amp, with "cuda"', tuple(edits), severity=Severity.NOTE)
@@ -45,10 +47,13 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
 def _call(source: Source, call: cst.Call) -> list[Edit]:
     place = source.start(call.args[0]) if call.args else source.end(call) - 1
     edits = [Edit(place, place, '"cuda", ' if call.args else '"cuda"')]
+    last = source.name(call.func).rpartition(".")[2]
     if isinstance(call.func, cst.Attribute):
-        written = f"torch.amp.{call.func.attr.value}" if source.code(call.func).startswith("torch.") else ""
-        edits += [Edit(source.start(call.func), source.end(call.func), written)] if written else []
-    # its second argument was the dtype, and is so in the new one: the device came in before all
+        edits.append(Edit(source.start(call.func), source.end(call.func), f"torch.amp.{last}"))
+    # the new autocast takes the dtype before all else, the new GradScaler has the old order
+    for name, given in zip(_AUTOCAST if last == "autocast" else (), call.args, strict=False):
+        if given.keyword is None:
+            edits.append(Edit(source.start(given), source.start(given), f"{name}="))
     return edits
 
 

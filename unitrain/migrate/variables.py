@@ -58,7 +58,24 @@ def held_by(source: Source, call: cst.CSTNode) -> Holder | None:
         target = around.target
     elif isinstance(node, cst.NamedExpr):
         target = node.target
+    elif isinstance(around, cst.Element):
+        target = _paired(source, around)
     return None if target is None else holder(source, target)
+
+
+def _paired(source: Source, element: cst.Element) -> cst.CSTNode | None:
+    """Return the name that ``a, b = x, y`` gives to an element of its right side."""
+    values = source.parent(element)
+    statement = source.parent(values)
+    if not isinstance(values, cst.Tuple) or not isinstance(statement, cst.Assign) or len(statement.targets) != 1:
+        return None
+    targets = statement.targets[0].target
+    if not isinstance(targets, (cst.Tuple, cst.List)):
+        return None
+    starred = any(isinstance(one, cst.StarredElement) for one in (*targets.elements, *values.elements))
+    if starred or len(targets.elements) != len(values.elements):
+        return None
+    return targets.elements[list(values.elements).index(element)].value
 
 
 def holder(source: Source, target: cst.CSTNode) -> Holder | None:
@@ -93,15 +110,30 @@ def _assigned(source: Source, variable: Holder) -> list[cst.CSTNode]:
 
 def _is_target(source: Source, node: cst.CSTNode) -> bool:
     around = source.parent(node)
+    if isinstance(around, cst.Element):
+        around = source.parent(source.parent(around))
     return isinstance(around, cst.AssignTarget) or (isinstance(around, cst.AnnAssign) and around.target is node)
 
 
 def _value(source: Source, target: cst.CSTNode) -> cst.BaseExpression | None:
     around = source.parent(target)
+    if isinstance(around, cst.Element):
+        return _opposite(source, around)
     if isinstance(around, cst.AssignTarget):
         statement = source.parent(around)
         return statement.value if isinstance(statement, cst.Assign) else None
     return around.value if isinstance(around, (cst.AnnAssign, cst.NamedExpr)) else None
+
+
+def _opposite(source: Source, element: cst.Element) -> cst.BaseExpression | None:
+    """Return the value that an element of ``a, b`` in ``a, b = x, y`` gets."""
+    targets = source.parent(element)
+    statement = source.parent(source.parent(targets))
+    value = statement.value if isinstance(statement, cst.Assign) else None
+    if not isinstance(targets, (cst.Tuple, cst.List)) or not isinstance(value, cst.Tuple):
+        return None
+    index = list(targets.elements).index(element)
+    return value.elements[index].value if len(value.elements) == len(targets.elements) else None
 
 
 def others(source: Source, variable: Holder, known: Iterable[cst.CSTNode]) -> list[cst.CSTNode]:

@@ -87,6 +87,17 @@ def _engine_runs(source: Source) -> Iterator[tuple[cst.Call, list[cst.Call]]]:
             yield call, made
 
 
+def engine_attributes(source: Source) -> Iterator[cst.Attribute]:
+    """Yield what is read off the Engines that the file makes."""
+    followed = _Followed(source)
+    for call in source.all(cst.Call):
+        if is_engine(source, call):
+            followed.value(call, call)
+    for node in source.all(cst.Attribute):
+        if id(node.value) in followed.made:
+            yield node
+
+
 def _looks_like_one(source: Source, call: cst.Call) -> bool:
     """Return whether a run of something unknown is told to be an Engine's, by a comment or its arguments."""
     named = {one.keyword for one in arguments(source, call)}

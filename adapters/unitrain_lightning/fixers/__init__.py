@@ -1,4 +1,4 @@
-"""What ``unitrain migrate`` knows of Lightning's scripts. Nothing here imports Lightning: a migration runs without it."""
+"""What ``unitrain migrate`` knows of Lightning's scripts. Nothing here imports Lightning: it runs without."""
 
 from __future__ import annotations
 
@@ -6,7 +6,17 @@ from typing import Final
 
 from unitrain.migrate import torch_names
 from unitrain.migrate.findings import Family
-from unitrain_lightning.fixers import epoch_ends, hooks, modules, moved, trainer, trainer_arguments
+from unitrain_lightning.fixers import (
+    attributes,
+    configs,
+    epoch_ends,
+    hooks,
+    modules,
+    moved,
+    removed,
+    trainer,
+    trainer_arguments,
+)
 from unitrain_lightning.fixers.names import PACKAGES
 
 FAMILY: Final = Family(
@@ -15,12 +25,13 @@ FAMILY: Final = Family(
     upgrades=(
         moved.FIXER,
         trainer_arguments.FIXER,
-        modules.RESUME_FIXER,
-        modules.ARGPARSE_FIXER,
+        removed.RESUME_FIXER,
+        removed.ARGPARSE_FIXER,
         modules.FIXER,
+        attributes.FIXER,
         hooks.FIXER,
         epoch_ends.FIXER,
         torch_names.FIXER,
     ),
-    conversions=(trainer.FIXER,),
+    conversions=(configs.FIXER, trainer.FIXER),
 )

@@ -8,7 +8,16 @@ import libcst as cst
 
 from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, person
 from unitrain.migrate.rewriting import drop_imported
-from unitrain_lightning.fixers.names import is_callback, is_module, method, methods_of, parameters, short, uses_of
+from unitrain_lightning.fixers.names import (
+    end_of,
+    is_callback,
+    is_module,
+    method,
+    methods_of,
+    parameters,
+    short,
+    uses_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,7 +116,7 @@ def _local_bases(source: Source, owner: cst.ClassDef) -> list[cst.ClassDef]:
 def _signature(source: Source, function: cst.FunctionDef) -> list[Edit]:
     """Return the edits that drop ``outputs``, and the import of its type if that was its only use."""
     this, outputs = parameters(function)
-    edits = [Edit(source.end(this), source.end(outputs), "")]
+    edits = [Edit(end_of(source, this), end_of(source, outputs), "")]
     if outputs.annotation is not None:
         named = outputs.annotation.annotation
         if short(source.name(named)).endswith("EPOCH_OUTPUT") and isinstance(named, cst.Name):
@@ -134,7 +143,7 @@ def _prologue(source: Source, owner: cst.ClassDef, function: cst.FunctionDef, st
         edits.append(_first(source, function, f"{outputs} = self.{stage.outputs}"))
     start = method(owner, f"on_{stage.hook}_epoch_start")
     end = method(owner, f"on_{stage.hook}_batch_end")
-    added = []
+    added: list[tuple[str, tuple[str, ...]]] = []
     empty = f"self.{stage.outputs} = []"
     if start is not None:
         edits.append(_first(source, start, empty))
@@ -179,15 +188,17 @@ def _returned(source: Source, owner: cst.ClassDef) -> Iterator[Finding]:
         function = source.around(one, cst.FunctionDef)
         if function is None or function.name.value not in hooks or not isinstance(one.value, cst.Dict):
             continue
-        keys = {element.key.raw_value for element in one.value.elements if _is_text(element)}
+        keys = {_key(element) for element in one.value.elements}
         old = sorted(keys & {"log", "progress_bar"})
         if old:
             reason = f"{function.name.value} returns {old[0]!r}, which Lightning does not look at since 1.0"
             yield person(LOGGED.name, source.start(one), reason, "self.log_dict(...)")
 
 
-def _is_text(element: cst.BaseDictElement) -> bool:
-    return isinstance(element, cst.DictElement) and isinstance(element.key, cst.SimpleString)
+def _key(element: cst.BaseDictElement) -> str:
+    """Return the key of an element if it is written out, else nothing."""
+    key = element.key if isinstance(element, cst.DictElement) else None
+    return str(key.raw_value) if isinstance(key, cst.SimpleString) else ""
 
 
 FIXER = Fixer((RULE, LOGGED), find)

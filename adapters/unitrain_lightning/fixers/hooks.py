@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, person
-from unitrain_lightning.fixers.names import is_callback, is_data, is_module, method, methods_of, parameters, uses_of
+from unitrain_lightning.fixers.names import (
+    end_of,
+    is_callback,
+    is_data,
+    is_module,
+    method,
+    methods_of,
+    parameters,
+    uses_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -90,7 +99,7 @@ def _renamed(source: Source, owner: cst.ClassDef, function: cst.FunctionDef, *, 
     edits = [Edit(start, source.end(function.name), new)]
     had, more = len(parameters(function)) - 1 - 2 * callback, _MORE.get(old, ())
     if had == 0 and more:
-        place = source.end(parameters(function)[-1])
+        place = end_of(source, parameters(function)[-1])
         edits.append(Edit(place, place, "".join(f", {name}" for name in more)))
     elif old == "on_batch_end" and had:
         yield person(RENAMED.name, start, reason, f"{new}(self, outputs, batch, batch_idx)")
@@ -109,14 +118,14 @@ def _parameters(source: Source, function: cst.FunctionDef, *, callback: bool) ->
         reason = f"{name} does not get {one.name.value} any more"
         used = uses_of(source, function, one.name.value)
         if used and one.name.value == "dataloader_idx":
-            place = source.end(one)
+            place = end_of(source, one)
             edits = (Edit(place, place, " = 0" if one.annotation is not None else "=0"),)
             yield Finding(PARAMETERS.name, source.start(one), reason, "dataloader_idx=0", edits, needed=True)
         elif used:
             yield person(PARAMETERS.name, source.start(one), reason, "keep it on self by hand")
         else:
             before = given[given.index(one) - 1]
-            edits = (Edit(source.end(before), source.end(one), ""),)
+            edits = (Edit(end_of(source, before), end_of(source, one), ""),)
             yield Finding(PARAMETERS.name, source.start(one), reason, "left out", edits, needed=True)
 
 
@@ -153,11 +162,12 @@ def _optimizer_step(source: Source, function: cst.FunctionDef) -> Iterator[Findi
 
 def _handed_on(source: Source, function: cst.FunctionDef, names: set[str]) -> list[list[cst.Arg]]:
     """Return the arguments that the calls of the base's optimizer_step hand on and that go."""
-    found = []
-    for call in source.all(cst.Call, function.body):
-        if isinstance(call.func, cst.Attribute) and call.func.attr.value == "optimizer_step":
-            found.append([one for one in call.args if _names(one, names)])
-    return found
+    calls = [
+        call
+        for call in source.all(cst.Call, function.body)
+        if isinstance(call.func, cst.Attribute) and call.func.attr.value == "optimizer_step"
+    ]
+    return [[one for one in call.args if _names(one, names)] for call in calls]
 
 
 def _names(given: cst.Arg, names: set[str]) -> bool:
@@ -166,7 +176,7 @@ def _names(given: cst.Arg, names: set[str]) -> bool:
 
 
 def _cut(source: Source, given: Sequence[cst.CSTNode], index: int) -> Edit:
-    return Edit(source.end(given[index - 1]), source.end(given[index]), "")
+    return Edit(end_of(source, given[index - 1]), end_of(source, given[index]), "")
 
 
 def _cut_arguments(source: Source, gone: Sequence[cst.Arg]) -> list[Edit]:

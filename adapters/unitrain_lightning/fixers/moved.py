@@ -65,7 +65,7 @@ _EXACT = {
 }
 """Metrics that torchmetrics computes from the same arguments to the same values."""
 
-_CLI = {"utilities.cli.LightningCLI", "cli.LightningCLI"}
+CLI_NAMES = {"utilities.cli.LightningCLI", "cli.LightningCLI"}
 
 
 def find(source: Source, goal: Goal) -> Iterator[Finding]:
@@ -102,7 +102,7 @@ def _told(start: int, full: str) -> Iterator[Finding]:
         yield person(METRICS.name, start, reason, f"torchmetrics.{name.rpartition('.')[2]}, with its task")
     elif name == "metrics":
         yield person(METRICS.name, start, "pytorch_lightning.metrics became torchmetrics", "import torchmetrics")
-    elif name in _CLI:
+    elif name in CLI_NAMES:
         reason = "LightningCLI makes the Trainer itself, and runs on Lightning only"
         yield person(CLI.name, start, reason, "run it as it is, or make UnifiedTrainer(...) from parsed arguments")
 

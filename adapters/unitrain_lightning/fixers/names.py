@@ -78,6 +78,12 @@ def parameters(function: cst.FunctionDef) -> list[cst.Param]:
     return [*function.params.posonly_params, *function.params.params]
 
 
+def end_of(source: Source, node: cst.CSTNode) -> int:
+    """Return the byte after a parameter, with its annotation and its default; or after any other node."""
+    parts = [node.annotation and node.annotation.annotation, node.default] if isinstance(node, cst.Param) else []
+    return max(source.end(one) for one in (node, *parts) if one is not None)
+
+
 def uses_of(source: Source, function: cst.FunctionDef, name: str) -> list[cst.Name]:
     """Return the places in a function's body that use one of its parameters."""
     found = []

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
 from unitrain.config import TrainerConfig
 from unitrain.errors import ConfigError
-from unitrain.migrate.arguments import UNKNOWN, Argument, Layout, Piece, arguments, nested
+from unitrain.migrate.arguments import UNKNOWN, Argument, Layout, Piece, arguments, literal, nested
 from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, person
 from unitrain.migrate.rewriting import drop_imported
 from unitrain.migrate.variables import Holder, held_by, others, uses, value_of
@@ -41,6 +41,7 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
     for owner in bases_of_trainer(source):
         yield person(ESCAPES.name, source.start(owner), "a class extends the Trainer", _BY_HAND)
     if not made:
+        yield from _elsewhere(source, [])
         return
     followed = Followed(source)
     for call in made:
@@ -62,7 +63,10 @@ def _elsewhere(source: Source, gone: list[int]) -> Iterator[Finding]:
         around = source.parent(node)
         typed = source.around(node, cst.Annotation, cst.ImportFrom, cst.Import) is not None
         named = isinstance(around, cst.Attribute)
-        if not (typed or named):
+        asked = isinstance(around, cst.Arg) and source.code(source.parent(around)).startswith(
+            ("isinstance(", "issubclass(")
+        )
+        if not (typed or named or asked):
             yield person(ESCAPES.name, source.start(node), "the Trainer is named, and not called", _BY_HAND)
 
 
@@ -85,10 +89,14 @@ def _construction(source: Source, goal: Goal, call: cst.Call, followed: Followed
             mappings.append(layout.moved(one.index))
             foreign = [name for name in keywords.names(source, one) or () if name not in _OURS]
             native += [Piece(keywords.taken_out(one.text, foreign))] if foreign else []
-        elif one.keyword not in _OURS:
+        elif _is_default(one):
+            continue
+        elif one.keyword == "callbacks" and _is_callback(source, one):
+            pieces.append(Piece(f"callbacks=[{one.text}]", one.index))
+        elif _is_ours(one):
+            pieces.append(layout.pieces[one.index])
+        else:
             native.append(layout.moved(one.index))
-        elif not _is_default(one):
-            pieces.append(_kept(source, one, layout))
     if native:
         pieces.append(nested(layout, "native", FRAMEWORK, native))
     pieces += mappings
@@ -104,32 +112,44 @@ def _refusal(source: Source, given: list[Argument]) -> str:
         return "its **kwargs cannot be seen, so what UnifiedTrainer takes cannot be told from the rest"
     if any(not one.keyword and not one.star for one in given):
         return "its arguments have no names, and Lightning changed their order"
-    for one in given:
-        try:
-            if one.keyword in _OURS - _TOGETHER and one.value is not UNKNOWN and not _is_default(one):
-                TrainerConfig(**{one.keyword: one.value})
-        except ConfigError as error:
-            return str(error).partition("\n")[0]
     return ""
+
+
+def _is_ours(given: Argument) -> bool:
+    """Return whether UnifiedTrainer takes an argument with all that its value may be; Lightning gets the rest."""
+    if given.keyword not in _OURS:
+        return False
+    if given.keyword == "strategy" and given.value is UNKNOWN:
+        return False
+    return all(_taken(given.keyword, one) for one in _values(given.node.value) if one is not UNKNOWN)
+
+
+def _values(node: cst.BaseExpression) -> list[object]:
+    """Return the literals that an expression may come to, and UNKNOWN for anything else."""
+    if isinstance(node, cst.IfExp):
+        return [*_values(node.body), *_values(node.orelse)]
+    if isinstance(node, cst.BooleanOperation):
+        return _values(node.right)
+    return [literal(cst.Module([]).code_for_node(node))]
+
+
+def _taken(name: str, value: Any) -> bool:
+    try:
+        TrainerConfig(**{name: value} if name not in _TOGETHER else {})
+    except ConfigError:
+        return False
+    return True
 
 
 def _is_default(given: Argument) -> bool:
     """Return whether a None stands for Lightning's own default, where unitrain has no None."""
-    if given.value is not None or given.keyword in _TOGETHER:
-        return False
-    try:
-        TrainerConfig(**{given.keyword: None})
-    except ConfigError:
-        return True
-    return False
+    return given.keyword in _OURS and given.value is None and not _taken(given.keyword, None)
 
 
-def _kept(source: Source, given: Argument, layout: Layout) -> Piece:
-    """Return an argument that stays; a single callback becomes a list of one."""
+def _is_callback(source: Source, given: Argument) -> bool:
+    """Return whether an argument is a single callback, which becomes a list of one."""
     node = given.node.value
-    if given.keyword == "callbacks" and isinstance(node, cst.Call) and short(source.name(node.func)):
-        return Piece(f"callbacks=[{given.text}]", given.index)
-    return layout.pieces[given.index]
+    return isinstance(node, cst.Call) and short(source.name(node.func)).startswith("callbacks.")
 
 
 # --- where it goes ----------------------------------------------------------------------------------------------------

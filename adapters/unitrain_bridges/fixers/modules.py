@@ -1,0 +1,107 @@
+"""What a backend other than Lightning refuses of a Lightning script, told from its source."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from unitrain.migrate.arguments import UNKNOWN, Argument, arguments
+from unitrain.migrate.findings import Finding, Fixer, Goal, Rule, person
+from unitrain_bridges.lightning.supported import ARGUMENTS, CALLBACKS, ELSEWHERE, STRATEGIES, TRAINER
+from unitrain_lightning.fixers import keywords
+from unitrain_lightning.fixers.attributes import trainer_attributes
+from unitrain_lightning.fixers.moved import CLI_NAMES
+from unitrain_lightning.fixers.names import PACKAGES, calls, short
+from unitrain_lightning.fixers.names import TRAINER as TRAINER_NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unitrain.migrate.source import Source
+
+__all__ = ("FIXER", "PACKAGES")
+
+HOME = "lightning"
+ARGUMENT = Rule("check-trainer-argument", "an argument of the Trainer that acts on Lightning only")
+ATTRIBUTE = Rule("check-trainer-attribute", "an attribute of the Trainer that exists on Lightning only")
+CALLBACK = Rule("check-callback", "a callback that runs the Trainer's own loops")
+CLI = Rule("check-cli", "LightningCLI runs on Lightning only")
+
+_ANYWHERE = f"framework={HOME!r}"
+
+
+def find(source: Source, goal: Goal) -> Iterator[Finding]:
+    """Find what the backend ``goal.check`` refuses."""
+    if goal.check == HOME or not any(source.imports(package) for package in PACKAGES):
+        return
+    for call in calls(source, TRAINER_NAMES):
+        for given in arguments(source, call):
+            yield from _argument(source, goal, given)
+    for call in source.all(cst.Call):
+        yield from _called(source, goal, call)
+    for node in trainer_attributes(source):
+        yield from _attribute(source, goal, node)
+
+
+def _argument(source: Source, goal: Goal, given: Argument) -> Iterator[Finding]:
+    start = source.start(given.node)
+    if given.keyword in ARGUMENTS and given.value not in (None, False, 1):
+        yield _refused(start, goal, f"Trainer({given.keyword}={given.text})", ARGUMENTS[given.keyword])
+    elif given.keyword == "strategy" and given.value not in (*STRATEGIES, UNKNOWN):
+        yield _refused(start, goal, f"Trainer(strategy={given.text})", f'strategy="auto", or {_ANYWHERE}')
+    elif given.keyword == "strategy" and given.value is UNKNOWN:
+        mend = f'strategy="auto", or {_ANYWHERE}; only {", ".join(STRATEGIES)} act everywhere'
+        yield _refused(start, goal, f"Trainer(strategy={given.text})", mend)
+    elif given.keyword == "devices" and _several(given.value):
+        yield _refused(start, goal, f"Trainer(devices={given.text})", f"devices=1, or {_ANYWHERE}")
+    elif given.star:
+        yield from _mapping(source, goal, given)
+
+
+def _mapping(source: Source, goal: Goal, given: Argument) -> Iterator[Finding]:
+    """Find what a ``**mapping`` may bring."""
+    start, known = source.start(given.node), keywords.names(source, given)
+    if known is None:
+        reason = "what it holds cannot be seen, so whether the backend takes it is told when it runs"
+        yield person(ARGUMENT.name, start, f"Trainer({given.star}{given.text}): {reason}", "write the arguments out")
+        return
+    for name in [*ARGUMENTS, "strategy"]:
+        if name in known:
+            yield _refused(start, goal, f"Trainer({name}=...)", ARGUMENTS.get(name, f"leave it out, or {_ANYWHERE}"))
+
+
+def _several(value: object) -> bool:
+    """Return whether a literal asks for more than one device."""
+    if value is UNKNOWN or isinstance(value, bool):
+        return False
+    if isinstance(value, (list, tuple)):
+        return len(value) > 1
+    return str(value) == "-1" or (str(value).isdigit() and int(str(value)) > 1)
+
+
+def _refused(start: int, goal: Goal, what: str, mend: str) -> Finding:
+    return person(ARGUMENT.name, start, f"{what} acts on {HOME!r} only, and is refused on {goal.check!r}", mend)
+
+
+def _called(source: Source, goal: Goal, call: cst.Call) -> Iterator[Finding]:
+    name, start = short(source.name(call.func)), source.start(call)
+    last = name.rpartition(".")[2]
+    if name.startswith("callbacks.") and last in CALLBACKS:
+        yield person(CALLBACK.name, start, f"{last} is refused on {goal.check!r}", CALLBACKS[last])
+    elif name in CLI_NAMES:
+        reason = f"LightningCLI makes the Trainer itself, and is refused on {goal.check!r}"
+        yield person(CLI.name, start, reason, f"UnifiedTrainer(...) from parsed arguments, or {_ANYWHERE}")
+
+
+def _attribute(source: Source, goal: Goal, node: cst.Attribute) -> Iterator[Finding]:
+    name = node.attr.value
+    written = isinstance(source.parent(node), cst.AssignTarget)
+    if name in TRAINER or name.startswith("__") or written:
+        return
+    reason = f"trainer.{name} exists on {HOME!r} only, and is refused on {goal.check!r}"
+    mend = ELSEWHERE.get(name) or f"{_ANYWHERE}, or ask for what every backend has"
+    yield person(ATTRIBUTE.name, source.start(node), reason, mend)
+
+
+FIXER = Fixer((ARGUMENT, ATTRIBUTE, CALLBACK, CLI), find)

@@ -1,0 +1,36 @@
+"""Trainers that a config makes: which arguments they get stands in another file."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from unitrain.migrate.findings import Finding, Fixer, Goal, Rule, person
+from unitrain.migrate.variables import held_by
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unitrain.migrate.source import Source
+
+RULE = Rule("lightning-hydra", "hydra.utils.instantiate(cfg.trainer) makes the Trainer from a config, by hand")
+_INSTANTIATE = {"hydra.utils.instantiate", "hydra.utils.call"}
+
+
+def find(source: Source, goal: Goal) -> Iterator[Finding]:
+    """Find calls that make a Trainer from a config, told by the word in what is given or in the name that holds it."""
+    del goal
+    for call in source.all(cst.Call):
+        if source.name(call.func) not in _INSTANTIATE or not call.args:
+            continue
+        variable = held_by(source, call)
+        words = source.code(call.args[0]) + (" " if variable is None else f" {variable.name}")
+        if re.search("trainer", words, re.IGNORECASE):
+            reason = "a config makes the Trainer, so what it takes cannot be seen"
+            mend = "in the config: _target_: unitrain.UnifiedTrainer, framework: lightning, the rest under native.lightning"
+            yield person(RULE.name, source.start(call), reason, mend)
+
+
+FIXER = Fixer((RULE,), find)

@@ -1,0 +1,327 @@
+"""pl.Trainer becomes UnifiedTrainer; each test is a script before and after."""
+
+import pytest
+
+from tests.migrate.checks import check_noop, check_person, check_transformed, told
+
+
+def test_a_script():
+    check_transformed(
+        """\
+        import pytorch_lightning as pl
+
+        model = Model()
+        trainer = pl.Trainer(max_epochs=3, logger=False, callbacks=[pl.callbacks.EarlyStopping("x")])
+        trainer.fit(model, train, val)  # goes
+        print(trainer.callback_metrics["x"], trainer.current_epoch)
+        """,
+        """\
+        import pytorch_lightning as pl
+        from unitrain import UnifiedTrainer
+
+        model = Model()
+        trainer = UnifiedTrainer(framework="lightning", max_epochs=3, callbacks=[pl.callbacks.EarlyStopping("x")], native={"lightning": {"logger": False}})
+        trainer.fit(model, train, val)  # goes
+        print(trainer.bridged.callback_metrics["x"], trainer.bridged.current_epoch)
+        """,
+        rule="lightning-trainer",
+    )
+
+
+@pytest.mark.parametrize(
+    ("imports", "name"),
+    [
+        ("import pytorch_lightning as pl", "pl.Trainer"),
+        ("import pytorch_lightning", "pytorch_lightning.Trainer"),
+        ("import lightning as L", "L.Trainer"),
+        ("import lightning.pytorch as pl", "pl.Trainer"),
+        ("import lightning", "lightning.pytorch.Trainer"),
+        ("from lightning import pytorch as pl", "pl.Trainer"),
+        ("from pytorch_lightning import seed_everything, Trainer as T", "T"),
+        ("from pytorch_lightning.trainer import Trainer", "Trainer"),
+        ("from lightning.pytorch.trainer.trainer import Trainer", "Trainer"),
+    ],
+)
+def test_every_way_to_import_it(imports, name):
+    from tests.migrate.checks import migrated
+
+    text = migrated(f"{imports}\ntrainer = {name}(max_epochs=1)\ntrainer.fit(m)\n").text
+    assert 'trainer = UnifiedTrainer(framework="lightning", max_epochs=1)\n' in text
+    assert "import UnifiedTrainer\n" in text
+
+
+@pytest.mark.parametrize(("to", "word"), [("unitrain", "lightning"), ("lightning", "lightning"), ("ignite", "ignite")])
+def test_the_word_is_what_was_asked_for(to, word):
+    check_transformed(
+        "from lightning import seed_everything, Trainer\nTrainer().fit(m)\n",
+        f'from lightning import seed_everything\nfrom unitrain import UnifiedTrainer\nUnifiedTrainer(framework="{word}").fit(m)\n',
+        to,
+    )
+
+
+def test_a_migrated_script_is_switched_by_one_word():
+    before = 'from unitrain import UnifiedTrainer\nUnifiedTrainer(framework="lightning", max_epochs=1).fit(m)\n'
+    check_transformed(before, before.replace("lightning", "ignite"), "ignite", rule="unitrain-framework")
+    check_noop(before)
+    check_noop(before, "lightning")
+    check_person(before.replace('"lightning"', "args.framework"), "unitrain-framework", 2, "ignite")
+
+
+def test_comments_and_layout_stay_with_their_arguments():
+    check_transformed(
+        """\
+        from pytorch_lightning import LightningModule, Trainer
+
+        def main():
+            trainer = Trainer(
+                # how long
+                max_epochs=3,  # three
+                logger=logger,  # the tracker
+                gradient_clip_val=0.5,
+                profiler=make(
+                    1,
+                ),
+            )
+            trainer.fit(model)
+        """,
+        """\
+        from pytorch_lightning import LightningModule
+        from unitrain import UnifiedTrainer
+
+        def main():
+            trainer = UnifiedTrainer(
+                # how long
+                framework="lightning",
+                max_epochs=3,  # three
+                gradient_clip_val=0.5,
+                native={
+                    "lightning": {
+                        "logger": logger,  # the tracker
+                        "profiler": make(
+                            1,
+                        ),
+                    },
+                },
+            )
+            trainer.fit(model)
+        """,
+    )
+
+
+def test_what_unitrain_would_refuse_goes_to_lightning_itself():
+    check_transformed(
+        """\
+        import lightning as L
+        L.Trainer(max_epochs=0, strategy="deepspeed", devices=1 if cuda else None, limit_val_batches=None, max_steps=5).fit(m)
+        """,
+        """\
+        import lightning as L
+        from unitrain import UnifiedTrainer
+        UnifiedTrainer(framework="lightning", max_steps=5, native={"lightning": {"max_epochs": 0, "strategy": "deepspeed", "devices": 1 if cuda else None}}).fit(m)
+        """,
+    )
+
+
+def test_a_single_callback_becomes_a_list():
+    check_transformed(
+        "import lightning as L\nL.Trainer(callbacks=L.pytorch.callbacks.Timer()).fit(m)\n",
+        "import lightning as L\nfrom unitrain import UnifiedTrainer\n"
+        'UnifiedTrainer(framework="lightning", callbacks=[L.pytorch.callbacks.Timer()]).fit(m)\n',
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("trainer.fit(model, train, val)", "trainer.fit(model, train, val)"),
+        ("trainer.fit(model=model, datamodule=dm)", "trainer.fit(spec=model, train_dataloaders=dm)"),
+        (
+            "trainer.fit(model, train_dataloader=a, val_dataloaders=b)",
+            "trainer.fit(model, train_dataloaders=a, val_dataloaders=b)",
+        ),
+        ("trainer.fit(model, dm, ckpt_path=p)", "trainer.fit(model, dm, ckpt_path=p)"),
+        ("trainer.fit(model, *loaders)", "trainer.fit(model, *loaders)"),
+        ("trainer.fit(model, train, datamodule=None)", "trainer.fit(model, train)"),
+        ("trainer.test()", "trainer.test()"),
+        ("trainer.test(model, loader, verbose=False)", "trainer.test(model, loader)"),
+        ('trainer.test(ckpt_path="best", datamodule=dm)', 'trainer.test(ckpt_path="best", dataloaders=dm)'),
+        ("trainer.test(test_dataloaders=loader)", "trainer.test(dataloaders=loader)"),
+        ("found = trainer.test(model, loader)", "found = [trainer.test(model, loader)]"),
+        ("found = trainer.test(model, loader)[0]", "found = trainer.test(model, loader)"),
+        ('print(trainer.validate(model, dataloaders=d)[0]["x"])', 'print(trainer.validate(model, dataloaders=d)["x"])'),
+        ("found = trainer.predict(model, datamodule=dm)", "found = trainer.predict(model, dataloaders=dm)"),
+        ("trainer.predict(model, d, return_predictions=True)", "trainer.predict(model, d)"),
+        ("trainer.save_checkpoint('a.ckpt')", "trainer.save_checkpoint('a.ckpt')"),
+        ("trainer.save_checkpoint(filepath='a.ckpt')", "trainer.save_checkpoint(path='a.ckpt')"),
+        ("trainer.save_checkpoint('a', weights_only=True)", "trainer.bridged.save_checkpoint('a', weights_only=True)"),
+        (
+            "best = trainer.checkpoint_callback.best_model_path",
+            "best = trainer.bridged.checkpoint_callback.best_model_path",
+        ),
+        ("trainer.test(model, ckpt_path=trainer.log_dir)", "trainer.test(model, ckpt_path=trainer.bridged.log_dir)"),
+        ("if trainer is not None: pass", "if trainer is not None: pass"),
+        ("print(trainer)", "print(trainer)"),
+        ("trainer.logger.log_metrics({})", "trainer.bridged.logger.log_metrics({})"),
+        ("f = lambda: trainer.global_step", "f = lambda: trainer.bridged.global_step"),
+    ],
+)
+def test_what_is_done_with_it(before, after):
+    script = "import pytorch_lightning as pl\n{}trainer = {}\n{}\n"
+    check_transformed(
+        script.format("", "pl.Trainer()", before),
+        script.format("from unitrain import UnifiedTrainer\n", 'UnifiedTrainer(framework="lightning")', after),
+    )
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "trainer.fit(model, train, val, datamodule=dm, train_dataloaders=x)",
+        "trainer.fit(model, **data)",
+        "trainer.test(*data)",
+        "trainer.predict(model, d, return_predictions=False)",
+        "trainer.fit(model, d, nonsense=1)",
+    ],
+)
+def test_a_run_that_cannot_be_called_alike_is_left_for_a_person(use):
+    check_person(f"import pytorch_lightning as pl\ntrainer = pl.Trainer()\n{use}\n", "lightning-run", 3)
+
+
+def test_it_is_followed_through_attributes_functions_and_returns():
+    check_transformed(
+        """\
+        import pytorch_lightning as pl
+
+        class Experiment:
+            def __init__(self):
+                self.trainer = pl.Trainer()
+                self.other = 1
+
+            def go(self):
+                self.trainer.fit(self.model)
+                return self.trainer.callback_metrics, self.other.callback_metrics
+
+        def build(n) -> pl.Trainer:
+            return pl.Trainer(max_epochs=n)
+
+        def use(model, *, runner):
+            runner.fit(model, datamodule=dm)
+            print(runner.global_step)
+
+        def main():
+            trainer: pl.Trainer = build(3)
+            use(model, runner=trainer)
+            alias = trainer
+            alias.test(model)
+            return trainer.logger
+
+        main()
+        """,
+        """\
+        import pytorch_lightning as pl
+        from unitrain import UnifiedTrainer
+
+        class Experiment:
+            def __init__(self):
+                self.trainer = UnifiedTrainer(framework="lightning")
+                self.other = 1
+
+            def go(self):
+                self.trainer.fit(self.model)
+                return self.trainer.bridged.callback_metrics, self.other.callback_metrics
+
+        def build(n) -> pl.Trainer:
+            return UnifiedTrainer(framework="lightning", max_epochs=n)
+
+        def use(model, *, runner):
+            runner.fit(model, train_dataloaders=dm)
+            print(runner.bridged.global_step)
+
+        def main():
+            trainer: UnifiedTrainer = build(3)
+            use(model, runner=trainer)
+            alias = trainer
+            alias.test(model)
+            return trainer.bridged.logger
+
+        main()
+        """,
+    )
+
+
+@pytest.mark.parametrize(
+    ("script", "rule", "line"),
+    [
+        ("t = pl.Trainer(**kwargs)\nt.fit(m)", "lightning-trainer", 2),
+        ("t = pl.Trainer(False, 3)\nt.fit(m)", "lightning-trainer", 2),
+        ("t = pl.Trainer()\nother(t)", "lightning-escapes", 3),
+        ("class T(pl.Trainer):\n    pass", "lightning-escapes", 2),
+        ("make = pl.Trainer\nmake().fit(m)", "lightning-escapes", 2),
+        ("def f():\n    t = pl.Trainer()\n    return t", "lightning-escapes", 4),
+        ("t = pl.Trainer()\nt = other()\nt.fit(m)", "lightning-escapes", 3),
+        ("t = pl.Trainer()\nall = [t]", "lightning-escapes", 3),
+        ("UnifiedTrainer = 3\npl.Trainer().fit(m)", "lightning-trainer", 3),
+    ],
+)
+def test_what_cannot_be_seen_is_left_for_a_person(script, rule, line):
+    check_person(f"import pytorch_lightning as pl\n{script}\n", rule, line)
+
+
+def test_nothing_is_converted_beside_something_that_is_not():
+    before = (
+        "import lightning as L\nL.Trainer(gpus=1).fit(m)\nt = L.Trainer(**kwargs)\nt.fit(m, datamodule=dm)\nt.logger\n"
+    )
+    outcome = check_person(before, "lightning-trainer", 3)
+    assert told(outcome) == [(3, "lightning-trainer", "person")]
+
+
+def test_keywords_of_a_function_whose_calls_are_seen():
+    check_transformed(
+        """\
+        import lightning as L
+
+        def fit(model, **kwargs):
+            L.Trainer(logger=False, **kwargs).fit(model)
+
+        fit(m, max_epochs=1)
+        fit(m, max_steps=3, num_sanity_val_steps=0)
+        """,
+        """\
+        import lightning as L
+        from unitrain import UnifiedTrainer
+
+        def fit(model, **kwargs):
+            UnifiedTrainer(framework="lightning", native={"lightning": {"logger": False, **{name: kwargs.pop(name) for name in ("num_sanity_val_steps",) if name in kwargs}}}, **kwargs).fit(model)
+
+        fit(m, max_epochs=1)
+        fit(m, max_steps=3, num_sanity_val_steps=0)
+        """,
+    )
+    check_transformed(
+        "import lightning as L\noptions = dict(max_epochs=1)\nL.Trainer(**options).fit(m)\n",
+        "import lightning as L\nfrom unitrain import UnifiedTrainer\noptions = dict(max_epochs=1)\n"
+        'UnifiedTrainer(framework="lightning", **options).fit(m)\n',
+    )
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "def fit(**kwargs):\n    L.Trainer(**kwargs).fit(m)\nfit(**more)",
+        "def fit(**kwargs):\n    L.Trainer(**kwargs).fit(m)\nrun(fit)",
+        "def fit(**kwargs):\n    L.Trainer(**kwargs).fit(m)\nfit(gpus=1)",
+        "def fit(**kwargs):\n    print(kwargs)\n    L.Trainer(**kwargs).fit(m)\nfit(max_epochs=1)",
+        "options = {key: 1}\nL.Trainer(**options).fit(m)",
+        "options = {'max_epochs': 1}\noptions['x'] = 2\nL.Trainer(**options).fit(m)",
+    ],
+)
+def test_keywords_that_cannot_be_seen(script):
+    check_person(f"import lightning as L\n{script}\n", "lightning-trainer")
+
+
+def test_files_without_a_trainer_are_left():
+    check_noop(
+        "import pytorch_lightning as pl\nclass M(pl.LightningModule):\n    def training_step(self, b, i): return 1\n"
+    )
+    check_noop("from mine import Trainer\nimport lightning as L\nTrainer(gpus=1).fit(m, datamodule=dm)\n")
+    check_noop("trainer = Trainer(max_epochs=3)\n")
