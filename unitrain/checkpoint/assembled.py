@@ -16,7 +16,7 @@ from unitrain.checkpoint.layout import LIGHTNING_VERSION, PREFIX, loops
 from unitrain.checkpoint.naming import chosen, matched, without_model
 from unitrain.checkpoint.ranks import Progress
 from unitrain.checkpoint.snapshot import FORMAT, KEY, plain
-from unitrain.checkpoint.taken import HPARAMS, Stand, Taken, private
+from unitrain.checkpoint.taken import HPARAMS, Stand, Taken, counted_by, private
 from unitrain.errors import CheckpointError
 from unitrain.events import Event
 from unitrain.optimization import SINGLE, build_optimizers, build_schedules
@@ -94,7 +94,7 @@ def assembled(taken: Taken, template: Template | None, part: str | None) -> tupl
             "progress": asdict(_progress(stand, taken.scaler)),
             "ranks": [],
             "run": {"epoch_length": stand.epoch_length, "max_epochs": stand.max_epochs, "order": None},
-            "schedule_steps": [stand.stepped] * len(schedules),
+            "schedule_steps": [counted_by(optimizers[name]) or stand.stepped for name, _ in schedules],
             "hub": _hub(stand),
             "callbacks": {},
             "hparams": _hparams(taken, lost),

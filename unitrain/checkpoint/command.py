@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
@@ -118,7 +119,7 @@ def template_of(given: str) -> TrainSpec | nn.Module:
     made = found if isinstance(found, (TrainSpec, nn.Module)) else _called(given, found)
     if not isinstance(made, (TrainSpec, nn.Module)):
         raise ConfigError(
-            f"--model {given!r} is a {type(made).__name__}, not a TrainSpec or a module.",
+            f"--model {given!r} gives {made!r}, which is no TrainSpec and no module.",
             hint="--model train:make_spec",
         )
     return made
@@ -126,8 +127,9 @@ def template_of(given: str) -> TrainSpec | nn.Module:
 
 def _called(given: str, found: Any) -> Any:
     try:
-        inspect.signature(found).bind()
-    except (TypeError, ValueError) as error:
+        with suppress(ValueError):  # some builtins have no signature
+            inspect.signature(found).bind()
+    except TypeError as error:
         raise ConfigError(
             f"--model {given!r} cannot be called without arguments: {error}.",
             hint="name a function that takes none and returns the TrainSpec or the module.",
@@ -161,7 +163,9 @@ def _told(taken: Taken) -> list[str]:
     weights = taken.weights or taken.content.get("state_dict", {})
     lines += _weights_told(weights)
     if taken.optimizers:
-        lines.append(f"  optimizers: {len(taken.optimizers)} ({', '.join(taken.optimizers)}); schedules: {len(taken.schedules)}")
+        lines.append(
+            f"  optimizers: {len(taken.optimizers)} ({', '.join(taken.optimizers)}); schedules: {len(taken.schedules)}"
+        )
     if taken.form == "lightning":
         lines += [f"  also: {one}" for one in private(taken.content)]
     return [*lines, *(f"  note: {one}" for one in taken.lost)]

@@ -78,10 +78,10 @@ def convert_checkpoint(
     left: list[str] = []
     if taken.form == "portable":
         taken = _renamed_portable(taken, template, part)
+    elif to == taken.form == "lightning":
+        return _write_upgraded(taken, target, template, part)
     elif to == "safetensors" or not (taken.optimizers or to == "portable"):
         return _write_weights(taken, target, to, template, part)
-    elif to == "lightning" and taken.form == "lightning":
-        return _write_upgraded(taken, target, template, part)
     else:
         content, left = assembled(taken, template, part)
         taken = replace(taken, content=content)
@@ -127,18 +127,14 @@ def _module_names(content: dict[str, Any], template: Template | None) -> dict[st
 
 def _write_weights(taken: Taken, target: Path, to: Target, template: Template | None, part: str | None) -> list[str]:
     """Write the weights of another program's file: all that is wanted of it, or all that it holds."""
-    if to == "portable":
-        content, left = assembled(taken, template, part)
-        return [*_to_portable(taken.path, target, content, template), *left]
     weights, left = renamed(taken, names_of(taken, template, part))
     if to == "safetensors":
         _pack(target, weights)
         return [*left, "everything but the weights"]
     if to == "lightning":
-        module = (
-            weights if isinstance(template, nn.Module) else {f"{PREFIX}{name}": one for name, one in weights.items()}
-        )
-        io.write(target, {"state_dict": module, VERSION: LIGHTNING_VERSION, "epoch": 0, "global_step": 0})
+        before = "" if isinstance(template, nn.Module) else PREFIX
+        state = {f"{before}{name}": value for name, value in weights.items()}
+        io.write(target, {"state_dict": state, VERSION: LIGHTNING_VERSION, "epoch": 0, "global_step": 0})
     else:
         io.write(target, weights)
     return [*left, *taken.lost, "everything but the weights: the file holds no optimizer, so nobody can go on with it"]
@@ -174,7 +170,7 @@ def _to_portable(_: Path, target: Path, content: dict[str, Any], __: Template | 
         return []
     here = [f"the order of the running epoch's data: {progress['in_epoch']} batches of a new order are left out"]
     here += ["the pending gradients, if gradients were accumulated", "what the epoch had measured"]
-    return [_ANEW, "the states of callbacks", *(here if progress["midway"] else [])]
+    return [_ANEW, *(here if progress["midway"] else [])]
 
 
 def _to_lightning(_: Path, target: Path, content: dict[str, Any], template: Template | None) -> list[str]:
@@ -252,6 +248,7 @@ def _left(own: dict[str, Any]) -> list[str]:
     progress = own["progress"]
     found = {
         "the states of the random number generators": True,
+        "the hyper-parameters": bool(own.get("hparams")),
         "the states of callbacks": any(state for name, state in own["callbacks"].items() if name not in _OWN),
         "the position in the epoch's data": progress["midway"],
         "what the epoch had measured": progress["midway"],

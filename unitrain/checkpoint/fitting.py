@@ -145,7 +145,7 @@ def require_fit(path: Path, name: str, state: dict[str, Any], groups: Sequence[d
     if order is not None:
         raise CheckpointError(
             f"{path}: the groups of the optimizer {name!r} stand in another order than the spec's; the file's groups"
-            f" fit as {', '.join(f'{one} -> {other}' for other, one in enumerate(order))}.",
+            f" fit as {', '.join(f'{one} -> {order.index(one)}' for one in range(len(order)))}.",
             hint="make the optimizer with its groups in the file's order; torch would load them swapped.",
         )
     if not here:

@@ -59,6 +59,10 @@ _HARMLESS: dict[str, Any] = {
 """What a file may name beside what torch allows, and what stands for it."""
 
 
+_FIND: Any = getattr(torch.serialization, "get_unsafe_globals_in_checkpoint", None)
+"""Lists the names of code in a file; before torch 2.6 there is no such thing, and only what torch allows is read."""
+
+
 class Hollow:
     """What stands for an object or a class of Lightning's: it has a name, and does nothing."""
 
@@ -79,7 +83,7 @@ def read(path: Path) -> dict[str, Any]:
         io.verify(path)
         named = _names(path)
     else:
-        _refuse_no_archive(path)
+        named = _of_old_file(path)
     with _allowed(path, named):
         content = _loaded(path)
     if not isinstance(content, dict):
@@ -90,11 +94,16 @@ def read(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _refuse_no_archive(path: Path) -> None:
+def _of_old_file(path: Path) -> set[str]:
+    """Return what may be let in of a file that is no archive, whose names cannot be listed.
+
+    Raises:
+        CheckpointError: If it is none of torch's.
+    """
     with path.open("rb") as file:
         start = file.read(len(_LEGACY))
     if start == _LEGACY:
-        return
+        return set() if _FIND is None else set(_HARMLESS)
     if start.startswith(_PICKLE):
         raise CheckpointError(
             f"{path} is a pickle that torch did not write; to read it is to run the code that is in it.",
@@ -105,9 +114,8 @@ def _refuse_no_archive(path: Path) -> None:
 
 def _names(path: Path) -> set[str]:
     """Return the names of code in the file at ``path`` that torch does not allow by itself."""
-    find = getattr(torch.serialization, "get_unsafe_globals_in_checkpoint", None)  # from torch 2.5
     try:
-        return set() if find is None else set(find(str(path)))
+        return set() if _FIND is None else set(_FIND(str(path)))
     except Exception as error:
         raise io.damaged(path, f"its table of contents is not torch's ({error})") from error
 

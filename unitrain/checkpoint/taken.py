@@ -201,7 +201,11 @@ def private(content: Mapping[str, Any]) -> list[str]:
     known = _LIGHTNING_KEYS | {HPARAMS}
     callbacks = content.get("callbacks") or {}
     told = [f"the state of {name.partition('{')[0]}" for name, state in callbacks.items() if state]
-    return told + [f"{key!r}" for key, value in content.items() if key not in known and not _is_scaler(value)]
+    return told + [
+        f"{key!r}, which only its writer understands"
+        for key, value in content.items()
+        if key not in known and not _is_scaler(value)
+    ]
 
 
 def _upgraded(path: Path, content: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -227,7 +231,9 @@ def _migration() -> Callable[[dict[str, Any]], dict[str, Any]] | None:
     for entry in entry_points(group="unitrain.adapters", name="lightning"):
         try:
             found: Callable[[dict[str, Any]], dict[str, Any]] | None = getattr(entry.load(), "upgrade_checkpoint", None)
-        except ModuleNotFoundError:
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("unitrain"):
+                raise
             return None
         return found
     return None
@@ -247,6 +253,8 @@ def _lightning_stand(content: dict[str, Any], lost: list[str]) -> Stand | None:
     started, done = epochs["started"], epochs["processed"]
     midway = started > done and not batches.get("is_last_batch")
     behind = done if midway else started
+    if done != started and not midway:
+        lost.append("the very end of its epoch: a schedule that waits for a metric has not stepped for it")
     stepped = min(loop["epoch_loop.state_dict"].get("_batches_that_stepped", steps), total)
     if midway and len(content.get("optimizer_states", [])) == 1:
         stepped = steps  # it is counted only after the hooks in which a file is written
@@ -263,7 +271,7 @@ def _from_ignite(path: Path, given: dict[str, Any]) -> Taken:
         if kind is not None:
             kinds[kind][name] = value
         elif name != "checkpointer":
-            lost.append(f"{name!r}: a state that only its writer understands")
+            lost.append(f"{name!r}, which only its writer understands")
     models = kinds["model"]
     one = next(iter(models.values())) if len(models) == 1 else None
     union = {f"{part}.{name}": value for part, state in models.items() for name, value in state.items()}
@@ -313,7 +321,7 @@ def _ignite_stand(
         )
     done = int(state["iteration"] if "iteration" in state else state["epoch"] * length)
     epochs, rest = divmod(done, length)
-    counted = {key: _counted(one) for key, one in optimizers.items()}
+    counted = {key: counted_by(one) for key, one in optimizers.items()}
     steps = sum(done if number is None else number for number in counted.values()) if counted else done
     if len(counted) == 1 and None in counted.values():
         lost.append("the count of optimizer steps: it is taken to be the iterations, as it is without accumulation")
@@ -321,7 +329,7 @@ def _ignite_stand(
     return Stand(epochs, rest or min(done, length), bool(rest), done, steps, stepped, length, most)
 
 
-def _counted(state: dict[str, Any]) -> int | None:
+def counted_by(state: dict[str, Any]) -> int | None:
     """Return how often an optimizer has stepped, if it counts that itself, as Adam does."""
     found = [int(one["step"]) for one in state["state"].values() if isinstance(one, dict) and "step" in one]
     return max(found) if found else None
