@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from dataclasses import dataclass, field
-from types import FunctionType, MethodType, ModuleType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ DEPTH = 8
 WIDTH = 256
 """How many items of a collection are looked at; a buffer of past batches is no place for a model."""
 
+_LIBRARIES = ("torch", "ignite", "pytorch_lightning", "lightning", "numpy")
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), type, Tensor, ModuleType)
 
 
@@ -79,7 +80,30 @@ def references(function: FunctionType) -> dict[str, Any]:
     except ValueError:  # a name that is bound later on
         return dict(zip(function.__code__.co_freevars, _cells(function), strict=False))
     defaults = {f"default_{index}": value for index, value in enumerate(function.__defaults__ or ())}
-    return {**names.globals, **names.nonlocals, **defaults, **(function.__kwdefaults__ or {})}
+    modules = [one for one in (*names.globals.values(), *names.nonlocals.values()) if isinstance(one, ModuleType)]
+    imported = {
+        name: vars(one)[name] for one in modules if not is_library(one.__name__) for name in named(function, one)
+    }
+    return {**imported, **names.globals, **names.nonlocals, **defaults, **(function.__kwdefaults__ or {})}
+
+
+def named(function: FunctionType, owner: Any) -> list[str]:
+    """Return the names in the function's code that ``owner`` itself holds."""
+    held = getattr(owner, "__dict__", {})
+    return [name for name in sorted(set(names_in(function.__code__))) if name in held]
+
+
+def names_in(code: CodeType) -> Iterator[str]:
+    """Yield the globals and attributes that code names, with what is defined within it."""
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from names_in(inner)
+
+
+def is_library(module: str | None) -> bool:
+    """Return whether a module belongs to torch or to a framework, which keep references of their own."""
+    return (module or "").partition(".")[0] in _LIBRARIES
 
 
 def _cells(function: FunctionType) -> Iterator[Any]:

@@ -60,6 +60,11 @@ class Pending:
 class EngineGuest:
     """Cuts an engine's run into what a host calls.
 
+    Attributes:
+        model: What it trains.
+        optimizers: What it trains with.
+        grad_mode: Whether the run records gradients, as it left the switch.
+
     Args:
         engine: The user's own engine, with its handlers; its state is prepared here.
         framework: The host's name.
@@ -79,7 +84,7 @@ class EngineGuest:
         self.optimizers = optimizers
         self._engine = engine
         self._at: Pause | None = None
-        self._grad = torch.is_grad_enabled()
+        self.grad_mode = torch.is_grad_enabled()
         left = engine._internal_run_generator  # noqa: SLF001 - where Ignite keeps a run that was interrupted
         _refuse_elsewhere(left, framework)
         prepare(engine, wanted)
@@ -176,11 +181,11 @@ class EngineGuest:
     @contextmanager
     def _own_grad_mode(self) -> Iterator[None]:
         outer = torch.is_grad_enabled()
-        torch.set_grad_enabled(self._grad)
+        torch.set_grad_enabled(self.grad_mode)
         try:
             yield
         finally:
-            self._grad = torch.is_grad_enabled()
+            self.grad_mode = torch.is_grad_enabled()
             torch.set_grad_enabled(outer)
 
 

@@ -93,25 +93,25 @@ class EngineProgram:
         engine._dataloader_iter = None  # noqa: SLF001
 
     def _epochs(self) -> Generator[Pause, None, None]:
-        engine, state = self._engine, self._state
+        engine = self._engine
         engine._fire_event(Events.STARTED)  # noqa: SLF001
         yield from self._heed()
-        while not engine._is_done(state) and not engine.should_terminate:  # noqa: SLF001
+        while not engine._is_done(engine.state) and not engine.should_terminate:  # noqa: SLF001
             yield Pause.EPOCH
-            state.epoch += 1
+            engine.state.epoch += 1
             taken = self._timed(Events.EPOCH_STARTED)
             yield from self._heed()
             if engine._dataloader_iter is None:  # noqa: SLF001
                 engine._setup_engine()  # noqa: SLF001
             taken += yield from self._epoch()
             yield Pause.EPOCH_END
-            state.times[Events.EPOCH_COMPLETED.name] = taken
+            engine.state.times[Events.EPOCH_COMPLETED.name] = taken
             if engine.should_terminate_single_epoch != "skip_epoch_completed":
                 taken += self._timed(Events.EPOCH_COMPLETED)
-                state.times[Events.EPOCH_COMPLETED.name] = taken
+                engine.state.times[Events.EPOCH_COMPLETED.name] = taken
             engine.should_terminate_single_epoch = False  # it is over already
             yield from self._heed()
-            engine.logger.info(f"Epoch[{state.epoch}] Complete. Time taken: {_clock(taken)}")  # noqa: G004
+            engine.logger.info(f"Epoch[{engine.state.epoch}] Complete. Time taken: {_clock(taken)}")  # noqa: G004
 
     def _epoch(self) -> Generator[Pause, None, float]:
         """Yield the pauses of an epoch, and return the time it took."""
@@ -120,7 +120,17 @@ class EngineProgram:
         self._counter = engine._init_iter or 0  # noqa: SLF001 - it goes on in the middle of an epoch
         engine._init_iter = None  # noqa: SLF001
         try:
-            yield from self._iterations()
+            # in this very function: where a step's StopIteration is still one
+            while (yield from self._fetched()):
+                yield Pause.STEP
+                engine.state.iteration += 1
+                engine._fire_event(Events.ITERATION_STARTED)  # noqa: SLF001
+                yield from self._heed()
+                engine.state.output = engine._process_function(engine, engine.state.batch)  # noqa: SLF001
+                engine._fire_event(Events.ITERATION_COMPLETED)  # noqa: SLF001
+                yield from self._heed()
+                if self._is_complete():
+                    break
         except _EpochTerminated:
             engine._fire_event(Events.TERMINATE_SINGLE_EPOCH, iter_counter=self._counter)  # noqa: SLF001
             engine._setup_dataloader_iter()  # noqa: SLF001
@@ -131,37 +141,35 @@ class EngineProgram:
             engine._handle_exception(error)  # noqa: SLF001
         return time.time() - begun
 
-    def _iterations(self) -> Generator[Pause, None, None]:
-        engine, state = self._engine, self._state
-        while (yield from self._fetched()):
-            yield Pause.STEP
-            state.iteration += 1
-            engine._fire_event(Events.ITERATION_STARTED)  # noqa: SLF001
-            yield from self._heed()
-            state.output = engine._process_function(engine, state.batch)  # noqa: SLF001
-            engine._fire_event(Events.ITERATION_COMPLETED)  # noqa: SLF001
-            yield from self._heed()
-            if state.epoch_length is not None and self._counter == state.epoch_length:
-                return
-            if max_iters_of(state) is not None and state.iteration == state.max_iters:
-                engine.should_terminate = True
-                raise Terminated
+    def _is_complete(self) -> bool:
+        """Return whether the epoch has all its iterations.
+
+        Raises:
+            Terminated: If it has not, but the run has.
+        """
+        state = self._state
+        if state.epoch_length is not None and self._counter == state.epoch_length:
+            return True
+        if max_iters_of(state) is not None and state.iteration == state.max_iters:
+            self._engine.should_terminate = True
+            raise Terminated
+        return False
 
     def _fetched(self) -> Generator[Pause, None, bool]:
         """Yield the pauses of fetching a batch, and return whether there is one."""
-        engine, state = self._engine, self._state
+        engine = self._engine
         yield Pause.FETCH
         restarted = False
         while True:
-            state.batch = None
+            self._state.batch = None
             try:
                 if engine.last_event_name != Events.DATALOADER_STOP_ITERATION:  # else it was announced already
                     self._announce(Events.GET_BATCH_STARTED)
-                    yield from self._heed(state.dataloader is not None)
-                state.batch = next(engine._dataloader_iter)  # type: ignore[arg-type]  # noqa: SLF001
-                state.output = None
+                    yield from self._heed(self._state.dataloader is not None)
+                self._state.batch = next(engine._dataloader_iter)  # type: ignore[arg-type]  # noqa: SLF001
+                self._state.output = None
                 self._announce(Events.GET_BATCH_COMPLETED)
-                yield from self._heed(state.dataloader is not None)
+                yield from self._heed(self._state.dataloader is not None)
             except StopIteration:
                 if self._ends(restarted):
                     return False
@@ -169,7 +177,7 @@ class EngineProgram:
                 self._counter += 1
                 return True
             self._announce(Events.DATALOADER_STOP_ITERATION)
-            yield from self._heed(state.dataloader is not None)
+            yield from self._heed(self._state.dataloader is not None)
             engine._setup_dataloader_iter()  # noqa: SLF001
             restarted = True
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-from types import CodeType, FunctionType, MethodType
+from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from torch.optim import Optimizer
 
-from unitrain_bridges.ignite.found import references
+from unitrain_bridges.ignite.found import is_library, named, names_in, references
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 DEPTH = 6
 BACKWARD = frozenset({"backward", "manual_backward"})
 """What a function that trains calls, if it has no optimizer at hand."""
-
-_LIBRARIES = ("torch", "ignite", "pytorch_lightning", "lightning")
 
 
 def trains(engine: Engine) -> bool:
@@ -38,11 +36,7 @@ def trains(engine: Engine) -> bool:
 def _own(handler: Any) -> bool:
     """Return whether a handler is a function of the user's, not a part of a library that may keep optimizers."""
     plain = handler.__func__ if isinstance(handler, MethodType) else handler
-    return isinstance(plain, FunctionType) and not _library(plain)
-
-
-def _library(function: FunctionType) -> bool:
-    return (function.__module__ or "").partition(".")[0] in _LIBRARIES
+    return isinstance(plain, FunctionType) and not is_library(plain.__module__)
 
 
 def _trains(value: Any, seen: set[int], depth: int, *, by_optimizer: bool = True) -> bool:
@@ -55,44 +49,40 @@ def _trains(value: Any, seen: set[int], depth: int, *, by_optimizer: bool = True
         return any(_trains(part, seen, depth + 1, by_optimizer=by_optimizer) for part in parts)
     if isinstance(value, Optimizer):
         return by_optimizer
-    function, owner = _unbound(value)
-    if function is None or (depth and _library(function)):
+    function = _function(value)
+    if function is None or (depth and is_library(function.__module__)):
         return False
-    names = set(_names(function.__code__))
-    if names & BACKWARD:
+    if BACKWARD.intersection(names_in(function.__code__)):
         return True
-    called = [*references(function).values(), *_attributes(owner, names)]
+    used = [*references(function).values(), *_owner(value)]
+    called = [*used, *(part for one in used for part in _attributes(function, one))]
     return any(_trains(one, seen, depth + 1, by_optimizer=by_optimizer) for one in called)
 
 
-def _unbound(value: Any) -> tuple[FunctionType | None, Any]:
-    """Return the function that a callable runs, and the object it is bound to."""
+def _function(value: Any) -> FunctionType | None:
+    """Return the function that a callable runs."""
     if isinstance(value, FunctionType):
-        return value, None
+        return value
     if isinstance(value, MethodType):
-        return _unbound(value.__func__)[0], value.__self__
+        return _function(value.__func__)
     call = inspect.getattr_static(type(value), "__call__", None)
-    if isinstance(call, FunctionType) and (type(value).__module__ or "").partition(".")[0] not in _LIBRARIES:
-        return call, value
-    return None, None
+    return call if isinstance(call, FunctionType) and not is_library(type(value).__module__) else None
 
 
-def _names(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for inner in code.co_consts:
-        if isinstance(inner, CodeType):
-            yield from _names(inner)
+def _owner(value: Any) -> list[Any]:
+    """Return the object whose method, or whose call, a callable is."""
+    if isinstance(value, MethodType):
+        return [value.__self__]
+    return [] if isinstance(value, FunctionType) else [value]
 
 
-def _attributes(owner: Any, names: set[str]) -> Iterator[Any]:
-    """Yield the attributes of ``owner`` that its function names; no property is asked."""
-    if owner is None:
+def _attributes(function: FunctionType, owner: Any) -> Iterator[Any]:
+    """Yield the attributes of ``owner`` that the function names; no property is asked."""
+    if isinstance(owner, (type, ModuleType)) or is_library(type(owner).__module__):
         return
-    held = getattr(owner, "__dict__", {})
-    for name in sorted(names):
-        if name in held:
-            yield held[name]
-        else:
-            method = getattr(type(owner), name, None)
-            if isinstance(method, FunctionType):
-                yield MethodType(method, owner)
+    held = named(function, owner)
+    yield from (vars(owner)[name] for name in held)
+    for name in set(names_in(function.__code__)) - set(held):
+        method = inspect.getattr_static(type(owner), name, None)
+        if isinstance(method, FunctionType):
+            yield MethodType(method, owner)

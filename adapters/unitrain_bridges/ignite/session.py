@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from unitrain.checkpoint import io
 from unitrain.config import UNLIMITED
 from unitrain.environment import torch_switches
@@ -200,11 +202,13 @@ class IgniteSession:
 
 @contextmanager
 def _failures_told(guest: EngineGuest) -> Iterator[None]:
-    """Tell the engine's handlers of an error that its host met."""
+    """Tell the engine's handlers of an error that its host met, and leave the switch of gradients as the run did."""
     try:
         yield
     except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt too, as in Ignite
         guest.fail(error)
+    finally:
+        torch.set_grad_enabled(guest.grad_mode)
 
 
 @contextmanager
