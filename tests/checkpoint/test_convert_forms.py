@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import StepLR
@@ -188,6 +189,65 @@ def test_the_trainers_epoch_and_other_engines(tmp_path):
     torch.save({**content, "one": engines["trainer"], "two": engines["trainer"]}, tmp_path / "c.pt")
     with pytest.raises(CheckpointError, match="several engines, 'one', 'two'"):
         convert_checkpoint(tmp_path / "c.pt", tmp_path / "d.ckpt", to="portable")
+
+
+class Module(pl.LightningModule):
+    """The same training in plain Lightning, with a file from each of the moments at which one is written."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.body, self.folder = net(), folder
+
+    def training_step(self, batch, batch_idx):
+        return nn.functional.cross_entropy(self.body(batch[0]), batch[1])
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val", nn.functional.cross_entropy(self.body(batch[0]), batch[1]))
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.AdamW(self.body.named_parameters(), lr=0.01)
+        return [optimizer], [StepLR(optimizer, step_size=1, gamma=0.5)]
+
+    def save(self, moment, epoch=1):
+        if self.folder is not None and self.trainer.current_epoch == epoch:
+            self.trainer.save_checkpoint(self.folder / f"{moment}.ckpt")
+
+    def on_train_batch_end(self, outputs, batch, batch_idx):
+        if batch_idx == 3:
+            self.save("batch")
+
+    def on_validation_end(self):
+        self.save("validation")
+
+    def on_train_epoch_end(self):
+        self.save("epoch")
+
+
+QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+
+
+@pytest.fixture(scope="module")
+def of_lightning(tmp_path_factory):
+    """Return a folder with files of today's Lightning, and the weights that three epochs lead to."""
+    folder = tmp_path_factory.mktemp("lightning")
+    first, whole = Module(folder), Module(None)
+    options = {"accelerator": "cpu", "num_sanity_val_steps": 0, **QUIET}
+    trainer = pl.Trainer(max_epochs=2, **options)
+    trainer.fit(first, data(), data())
+    trainer.save_checkpoint(folder / "end.ckpt")
+    pl.Trainer(max_epochs=3, **options).fit(whole, data(), data())
+    return folder, dict(whole.body.state_dict())
+
+
+@pytest.mark.parametrize("moment", ["batch", "validation", "epoch", "end"])
+def test_todays_lightning_at_each_moment(moment, of_lightning, tmp_path):
+    folder, whole = of_lightning
+    left = convert_checkpoint(folder / f"{moment}.ckpt", tmp_path / "run.ckpt", to="portable", template=single())
+    assert any("the very end of its epoch" in line for line in left) is (moment == "validation")
+    assert not any("position" in line for line in left), "torch wrote the names of the parameters"
+    end, steps = gone_on(single, {}, tmp_path / "run.ckpt", "ignite")
+    assert steps == 18
+    assert not differences(whole, end)
 
 
 _WITHOUT = """

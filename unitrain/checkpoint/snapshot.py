@@ -142,7 +142,7 @@ def own_part(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(own, dict):
         raise CheckpointError(
             f"{path} was not written by unitrain, so where its run stood is not in it.",
-            hint="model.load_state_dict(unitrain.load_weights(path)) takes its weights.",
+            hint="`unitrain convert FILE NEW --to portable` (or convert_checkpoint) makes one that a run goes on with.",
         )
     if own["format"] > FORMAT:
         raise CheckpointError(

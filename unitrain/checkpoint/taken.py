@@ -223,7 +223,10 @@ def _upgraded(path: Path, content: dict[str, Any]) -> tuple[dict[str, Any], list
     return content, []
 
 
-_NO_COUNTERS = "the counts of batches: they are taken to be the optimizer's steps, as they are without accumulation"
+_NO_COUNTERS = (
+    "the counts of batches, which Lightning below 1.5 did not write: they are taken to be the optimizer's steps, as"
+    " they are without accumulation, and the file to be from the end of an epoch"
+)
 
 
 def _migration() -> Callable[[dict[str, Any]], dict[str, Any]] | None:
@@ -255,10 +258,7 @@ def _lightning_stand(content: dict[str, Any], lost: list[str]) -> Stand | None:
     behind = done if midway else started
     if done != started and not midway:
         lost.append("the very end of its epoch: a schedule that waits for a metric has not stepped for it")
-    stepped = min(loop["epoch_loop.state_dict"].get("_batches_that_stepped", steps), total)
-    if midway and len(content.get("optimizer_states", [])) == 1:
-        stepped = steps  # it is counted only after the hooks in which a file is written
-    return Stand(behind, here, midway, total, steps, stepped, None if midway else here)
+    return Stand(behind, here, midway, total, steps, min(steps, total), None if midway else here)
 
 
 def _from_ignite(path: Path, given: dict[str, Any]) -> Taken:
