@@ -159,7 +159,8 @@ class _Work:
     def _write(self, chosen: Sequence[Finding]) -> None:
         self._tell(chosen)
         edits = list(dict.fromkeys(edit for one in chosen for edit in one.edits))
-        edits += import_edits(self.source, (name for one in chosen for name in one.imports))
+        using = [one.start for one in chosen if one.imports]
+        edits += import_edits(self.source, (name for one in chosen for name in one.imports), min(using, default=0))
         text, self.origins = apply(self.source.data, edits, self.origins)
         self.source = Source(text)
 

@@ -60,18 +60,19 @@ def _append(parts: list[str], lines: list[int], kept: str, origins: Sequence[int
 
 def _newlines(text: str, data: bytes) -> str:
     """Return the text with the newlines of the file it goes into."""
-    return text.replace("\n", "\r\n") if b"\r\n" in data else text
+    return text.replace("\r\n", "\n").replace("\n", "\r\n") if b"\r\n" in data else text
 
 
 # --- imports ----------------------------------------------------------------------------------------------------------
 
 
-def import_edits(source: Source, wanted: Iterable[str]) -> list[Edit]:
+def import_edits(source: Source, wanted: Iterable[str], used: int) -> list[Edit]:
     """Return the edits that import names after the other imports, without those that are imported already.
 
     Args:
         source: The file.
         wanted: Names of unitrain, or ``module:name``.
+        used: Where the first of them is used.
     """
     modules: dict[str, list[str]] = {}
     for one in sorted(set(wanted)):
@@ -81,7 +82,7 @@ def import_edits(source: Source, wanted: Iterable[str]) -> list[Edit]:
     lines = [f"from {module} import {', '.join(names)}" for module, names in sorted(modules.items())]
     if not lines:
         return []
-    place, prefix, suffix = _place(source)
+    place, prefix, suffix = _place(source, used)
     return [Edit(place, place, prefix + "\n".join(lines) + suffix)]
 
 
@@ -107,21 +108,20 @@ def _imported(source: Source) -> set[str]:
     return found
 
 
-def _place(source: Source) -> tuple[int, str, str]:
+def _place(source: Source, used: int) -> tuple[int, str, str]:
     """Return where the next import goes, with what stands before and after it."""
     after: cst.BaseStatement | None = None
-    before: cst.BaseStatement | None = None
+    first: cst.BaseStatement | None = None
     for one in source.module.body:
-        if _is_import(source, one) or (after is None and _is_docstring(one)):
+        defines = isinstance(one, (cst.FunctionDef, cst.ClassDef))
+        if source.end(one) > used or (defines and after is not None and not _is_docstring(after)):
+            break
+        if _is_import(source, one) or (after is None and first is None and _is_docstring(one)):
             after = one
-        elif isinstance(one, (cst.FunctionDef, cst.ClassDef)):
-            break
-        elif after is None:
-            before = before or one
-            break
+        first = first or one
     if after is None:
-        place = source.start(before) if before is not None else len(source.data)
-        return source.line_start(place), "", "\n"
+        top = source.module.body[0] if source.module.body else None
+        return (0 if top is None else source.line_start(source.start(top))), "", "\n"
     return source.line_end(source.end(after) - 1), "\n", ""
 
 
@@ -137,7 +137,7 @@ def _is_main(source: Source, node: cst.BaseStatement) -> bool:
     return isinstance(node, cst.If) and "__main__" in source.code(node.test)
 
 
-def _is_docstring(node: cst.BaseStatement) -> bool:
+def _is_docstring(node: cst.BaseStatement | cst.BaseSmallStatement) -> bool:
     if not isinstance(node, cst.SimpleStatementLine) or not isinstance(node.body[0], cst.Expr):
         return False
     return isinstance(node.body[0].value, (cst.SimpleString, cst.ConcatenatedString))
@@ -175,7 +175,7 @@ def _without(source: Source, node: cst.ImportFrom, name: str) -> list[Edit]:
     line = source.parent(node)
     if not isinstance(line, cst.SimpleStatementLine) or len(line.body) > 1 or source.parent(line) is not source.module:
         return []
-    return _unless_comment(source, source.line_start(source.start(line)), source.line_end(source.end(line) - 1) + 1)
+    return _unless_comment(source, source.line_start(source.start(line)), source.next_line(source.end(line) - 1))
 
 
 def _unless_comment(source: Source, start: int, end: int) -> list[Edit]:

@@ -76,7 +76,14 @@ class Source:
     def line_end(self, place: int) -> int:
         """Return where the line of a place ends, before its newline."""
         found = self.data.find(b"\n", place)
-        return len(self.data) if found < 0 else found
+        if found < 0:
+            return len(self.data)
+        return found - 1 if self.data[place:found].endswith(b"\r") else found
+
+    def next_line(self, place: int) -> int:
+        """Return where the line after that of a place begins."""
+        found = self.data.find(b"\n", place)
+        return len(self.data) if found < 0 else found + 1
 
     def line(self, place: int) -> int:
         """Return the number of the line of a place, from 1."""

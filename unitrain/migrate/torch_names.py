@@ -27,9 +27,8 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
     """Find calls of the old names; they take the device that the old name stood for."""
     del goal
     imports = [one for one in source.all(cst.ImportFrom) if one.module is not None and source.code(one.module) == _OLD]
-    names = {
-        alias.evaluated_name for one in imports if not isinstance(one.names, cst.ImportStar) for alias in one.names
-    }
+    plain = [one.names for one in imports if not isinstance(one.names, cst.ImportStar)]
+    names = {alias.evaluated_name for aliases in plain for alias in aliases}
     calls = [one for one in source.all(cst.Call) if source.name(one.func) in _OLD_NAMES]
     calls = [one for one in calls if isinstance(one.func, cst.Name) or source.code(one.func).startswith(_OLD)]
     by_name = sum(isinstance(one.func, cst.Name) for one in calls)

@@ -29,7 +29,7 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
         words = source.code(call.args[0]) + (" " if variable is None else f" {variable.name}")
         if re.search("trainer", words, re.IGNORECASE):
             reason = "a config makes the Trainer, so what it takes cannot be seen"
-            mend = "in the config: _target_: unitrain.UnifiedTrainer, framework: lightning, the rest under native.lightning"
+            mend = "in the config: _target_: unitrain.UnifiedTrainer, framework: lightning, and native: for the rest"
             yield person(RULE.name, source.start(call), reason, mend)
 
 

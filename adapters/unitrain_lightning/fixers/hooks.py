@@ -83,7 +83,7 @@ def _decorated(source: Source, function: cst.FunctionDef) -> Iterator[Finding]:
     for one in function.decorators:
         if source.name(one.decorator).endswith((".data_loader", ".decorators.data_loader")):
             start = source.start(one)
-            edit = Edit(source.line_start(start), source.line_end(source.end(one) - 1) + 1, "")
+            edit = Edit(source.line_start(start), source.next_line(source.end(one) - 1), "")
             yield Finding(DECORATOR.name, start, "data_loader was removed in 1.0", "left out", (edit,), needed=True)
 
 

@@ -32,6 +32,7 @@ _TOGETHER = {"gradient_clip_algorithm", "check_val_every_n_epoch"}
 """Arguments that mean something only together with another one."""
 
 _NEW = "UnifiedTrainer"
+_ASKING = ("isinstance(", "issubclass(")
 _BY_HAND = "UnifiedTrainer(framework=..., ...) by hand"
 
 
@@ -63,9 +64,7 @@ def _elsewhere(source: Source, gone: list[int]) -> Iterator[Finding]:
         around = source.parent(node)
         typed = source.around(node, cst.Annotation, cst.ImportFrom, cst.Import) is not None
         named = isinstance(around, cst.Attribute)
-        asked = isinstance(around, cst.Arg) and source.code(source.parent(around)).startswith(
-            ("isinstance(", "issubclass(")
-        )
+        asked = isinstance(around, cst.Arg) and source.code(source.parent(around)).startswith(_ASKING)
         if not (typed or named or asked):
             yield person(ESCAPES.name, source.start(node), "the Trainer is named, and not called", _BY_HAND)
 
