@@ -6,6 +6,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, cast
 
 from unitrain.errors import BackendNotInstalledError, ConfigError, did_you_mean, install_hint
+from unitrain.rng import preserved_rng
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +57,8 @@ def find_adapter(framework: str | Adapter) -> Adapter:
 
 def _loaded(entry: EntryPoint) -> Any:
     try:
-        return entry.load()
+        with preserved_rng():  # rich, which Lightning imports, draws a number
+            return entry.load()
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing.startswith("unitrain"):

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks.callback import Callback
+from unitrain.rng import preserved_rng
 
 if TYPE_CHECKING:
     from unitrain.context import RunContext
@@ -32,7 +33,8 @@ class ProgressBar(Callback):
 
     @cached_property
     def _console(self) -> Any:
-        from rich.console import Console  # noqa: PLC0415 - only where a bar is shown
+        with preserved_rng():  # rich draws a number when it is imported
+            from rich.console import Console  # noqa: PLC0415 - only where a bar is shown
 
         return Console(stderr=True) if self._given is None else self._given
 
