@@ -425,7 +425,8 @@ def many_handlers(program):
     RunningAverage(output_transform=lambda x: x).attach(engine, "smooth")
     with warnings.catch_warnings(action="ignore"):  # that some of it is deprecated
         RunningAverage(output_transform=lambda x: x, epoch_bound=False).attach(engine, "smoother")
-        EarlyStopping(1, lambda e: -e.state.metrics["loss"], engine, min_delta=0.5).attach(evaluator)
+        patience = EarlyStopping(1, lambda e: -e.state.metrics["loss"], engine, min_delta=0.5)
+    evaluator.add_event_handler(Events.COMPLETED, patience)
     RunningAverage(
         Loss(nn.functional.mse_loss, output_transform=lambda x: (torch.full((2,), x), torch.ones(2)))
     ).attach(engine, "of_metric")

@@ -1,0 +1,492 @@
+"""A trainer's arguments, results and refusals where an Ignite program runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import timedelta
+from functools import partial
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from ignite.engine import DeterministicEngine, Engine, Events, create_supervised_evaluator, create_supervised_trainer
+from ignite.handlers import Checkpoint, DiskSaver, EarlyStopping, ModelCheckpoint
+from ignite.metrics import Accuracy, RunningAverage
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from tests.bridges.ignite_runs import Program, run_as, same
+from unitrain import UnifiedTrainer
+from unitrain.config import TrainerConfig
+from unitrain.engines import from_engine, from_step
+from unitrain.errors import CheckpointError, ConfigError, SpecError, UnitrainError, UnsupportedFeatureError
+from unitrain_bridges.ignite.options import REFUSED
+
+EVERYWHERE = ("ignite", "lightning", "reference")
+
+
+class Written:
+    """A program of the usual kind, and what it consists of."""
+
+    def __init__(self):
+        torch.manual_seed(5)
+        self.net, self.head = nn.Linear(4, 5), nn.Linear(5, 2)
+        self.optimizer = torch.optim.Adam([*self.net.parameters(), *self.head.parameters()], lr=0.1)
+        data = TensorDataset(torch.randn(14, 4), torch.randint(0, 2, (14,)))
+        self.loader = DataLoader(data, batch_size=4, shuffle=True)
+        self.trainer = Engine(self.step)
+        RunningAverage(output_transform=lambda x: x).attach(self.trainer, "loss")
+        self.evaluator = create_supervised_evaluator(
+            nn.Sequential(self.net, nn.ReLU(), self.head), {"accuracy": Accuracy()}
+        )
+
+    def step(self, engine, batch):
+        x, y = batch
+        self.optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(self.head(self.net(x).relu()), y)
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+
+def outcomes(run):
+    """Return what ``run(framework, program)`` returns on each backend, and the weights it left."""
+    found = []
+    for framework in EVERYWHERE:
+        written = Written()
+        found.append((run(framework, written), [*written.net.parameters(), *written.head.parameters()]))
+    return found
+
+
+def alike(run):
+    (first, weights), *others = outcomes(run)
+    for other, held in others:
+        assert other == first
+        assert all(map(torch.equal, weights, held))
+    return first
+
+
+def told(result):
+    held = dataclasses.asdict(dataclasses.replace(result, native=None))
+    held.pop("framework")
+    return held
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_result_tells_what_was_reached():
+    def run(framework, written):
+        trainer = UnifiedTrainer(framework, max_epochs=3)
+        result = trainer.fit(written.trainer, written.loader)
+        assert result.framework == framework
+        assert trainer.bridged is written.trainer
+        return told(result)
+
+    held = alike(run)
+    assert held["epoch"] == 2
+    assert held["step"] == 12
+    assert held["stopped_by"] == "max_epochs"
+    assert [row["epoch"] for row in held["history"]] == [0, 1, 2]
+    assert [row["step"] for row in held["history"]] == [4, 8, 12]
+    assert held["history"][-1]["loss"] == held["metrics"]["loss"]
+
+
+def test_the_native_object_is_the_real_one():
+    for framework, kind in (("ignite", Engine), ("lightning", pl.Trainer), ("reference", type(None))):
+        trainer, written = UnifiedTrainer(framework, max_epochs=1), Written()
+        assert type(trainer.fit(written.trainer, written.loader).native) is kind
+        assert type(trainer.native) is kind
+
+
+def test_a_step_alone_is_a_program():
+    def run(framework, written):
+        return told(UnifiedTrainer(framework, max_epochs=2).fit(from_step(written.step), written.loader))
+
+    assert alike(run)["step"] == 8
+
+
+def test_iterations_count_if_no_optimizer_is_known():
+    def run(framework, written):
+        program = from_engine(written.trainer, max_iters=6, optimizers=[])
+        return told(UnifiedTrainer(framework).fit(program, written.loader))
+
+    held = alike(run)
+    assert (held["step"], held["stopped_by"]) == (6, "max_steps")
+
+
+@pytest.mark.parametrize(("patience", "reason"), [(1, "early_stopping"), (None, "user")])
+def test_the_result_tells_why_it_stopped(patience, reason):
+    def run(framework, written):
+        engine, evaluator = written.trainer, written.evaluator
+        engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run(written.loader))
+        if patience is None:
+            engine.add_event_handler(Events.EPOCH_COMPLETED(once=2), engine.terminate)
+        else:
+            evaluator.add_event_handler(Events.COMPLETED, EarlyStopping(patience, lambda e: 0.0, engine))
+        return told(UnifiedTrainer(framework, max_epochs=5).fit(engine, written.loader))
+
+    held = alike(run)
+    assert (held["stopped_by"], held["epoch"]) == (reason, 1)
+
+
+def test_stop_is_terminate():
+    def run(framework, written):
+        trainer = UnifiedTrainer(framework, max_epochs=5)
+        written.trainer.add_event_handler(Events.ITERATION_COMPLETED(once=6), trainer.stop)
+        return told(trainer.fit(written.trainer, written.loader))
+
+    assert alike(run)["step"] == 6
+
+
+def test_evaluators_run_in_a_loop_of_evaluation():
+    def run(framework, written):
+        trainer = UnifiedTrainer(framework)
+        found = trainer.validate(written.evaluator, written.loader), trainer.test(written.evaluator, written.loader)
+        outputs = trainer.predict(written.evaluator, written.loader)
+        assert framework != "lightning" or trainer.native.state.fn == "validate"
+        assert torch.is_grad_enabled()
+        return *found, [[part.tolist() for part in one] for one in outputs]
+
+    first, second, outputs = alike(run)
+    assert first == second
+    assert len(outputs) == 4
+
+
+def test_an_evaluator_keeps_its_own_gradients():
+    def run(framework, written):
+        def step(engine, batch):
+            return torch.is_grad_enabled()
+
+        return UnifiedTrainer(framework).predict(Engine(step), written.loader)
+
+    assert alike(run) == [True] * 4
+
+
+def test_a_checkpoint_holds_what_the_program_refers_to(tmp_path):
+    for framework in EVERYWHERE:
+        trainer, written = UnifiedTrainer(framework, max_epochs=2), Written()
+        trainer.fit(written.trainer, written.loader)
+        trainer.save_checkpoint(tmp_path / "all.pt")
+        held = torch.load(tmp_path / "all.pt")
+        assert set(held) == {"model_net", "model_head", "optimizer", "trainer"}
+        assert held["trainer"] == {"epoch_length": 4, "iteration": 8, "max_epochs": 2}
+        again = Written()
+        Checkpoint.load_objects({"model_net": again.net, "optimizer": again.optimizer, "trainer": again.trainer}, held)
+        assert torch.equal(again.net.weight, written.net.weight)
+
+
+def test_a_checkpoint_without_a_module_is_refused(tmp_path):
+    trainer, written = UnifiedTrainer("reference", max_epochs=1), Written()
+    trainer.fit(from_engine(written.trainer, modules=[]), written.loader)
+    with pytest.raises(CheckpointError, match="modules="):
+        trainer.save_checkpoint(tmp_path / "none.pt")
+
+
+def test_files_of_ignites_own_checkpoints_are_the_same(tmp_path):
+    def run(framework, written):
+        folder = tmp_path / framework
+        saved = {"net": written.net, "optimizer": written.optimizer, "trainer": written.trainer}
+        best = Checkpoint(
+            saved, DiskSaver(folder, create_dir=True), n_saved=2, score_function=lambda e: -e.state.metrics["loss"]
+        )
+        written.trainer.add_event_handler(Events.EPOCH_COMPLETED, best)
+        last = ModelCheckpoint(folder, "last", n_saved=1, require_empty=False)
+        written.trainer.add_event_handler(Events.ITERATION_COMPLETED(every=3), last, {"net": written.net})
+        UnifiedTrainer(framework, max_epochs=3).fit(written.trainer, written.loader)
+        files = {path.name: torch.load(path) for path in sorted(folder.iterdir())}
+        return {name: sorted(held) for name, held in files.items()}
+
+    assert len(alike(run)) == 3
+
+
+# --- options ----------------------------------------------------------------------------------------------------------
+
+ACTS = {
+    *("max_epochs", "accelerator", "devices", "limit_train_batches", "fast_dev_run", "deterministic", "benchmark"),
+    *("detect_anomaly", "seed", "callbacks", "default_root_dir", "native"),
+    "enable_progress_bar",  # Ignite has no bar by itself, and none is made
+    "gradient_clip_algorithm",  # only with gradient_clip_val
+}
+OTHERS = {
+    "min_epochs": 1,
+    "max_steps": 3,
+    "min_steps": 1,
+    "max_time": timedelta(hours=1),
+    "num_nodes": 2,
+    "strategy": "ddp",
+    "sync_batchnorm": True,
+    "compile": True,
+    "precision": "bf16-mixed",
+    "accumulate_grad_batches": 2,
+    "gradient_clip_val": 1.0,
+    "val_check_interval": 2,
+    "check_val_every_n_epoch": 2,
+    "limit_val_batches": 2,
+    "limit_test_batches": 2,
+    "limit_predict_batches": 2,
+    "overfit_batches": 2,
+    "log_every_n_steps": 3,
+}
+
+
+def test_each_option_acts_or_is_refused():
+    assert set(TrainerConfig.__dataclass_fields__) == ACTS | set(REFUSED)
+    assert not ACTS & set(REFUSED)
+    assert set(OTHERS) == set(REFUSED) - {"loggers"}
+
+
+@pytest.mark.parametrize("framework", EVERYWHERE)
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_cannot_act_is_refused_before_anything_runs(name, framework):
+    written = Written()
+    with pytest.raises(UnitrainError, match=name) as refused:
+        UnifiedTrainer(framework, **{name: OTHERS[name]}).fit(written.trainer, written.loader)
+    assert refused.value.hint
+    assert written.trainer.state.iteration == 0
+
+
+class Tracker:
+    def log_metrics(self, metrics, step):
+        raise AssertionError
+
+
+BAD = {
+    "validation": (lambda t, w: t.fit(w.trainer, w.loader, w.loader), {}, "val_dataloaders"),
+    "ckpt_path": (lambda t, w: t.fit(w.trainer, w.loader, ckpt_path="a.pt"), {}, "ckpt_path"),
+    "loggers": (lambda t, w: t.fit(w.trainer, w.loader), {"loggers": [Tracker()]}, "loggers"),
+    "no evaluator": (lambda t, w: (t.fit(w.trainer, w.loader), t.validate(None, w.loader)), {}, "evaluator"),
+    "a trainer to evaluate": (lambda t, w: t.validate(w.trainer, w.loader), {}, "trains"),
+    "two lengths": (
+        lambda t, w: t.fit(from_engine(w.trainer, epoch_length=2), w.loader),
+        {"limit_train_batches": 3},
+        "epoch_length=2",
+    ),
+    "no batch": (lambda t, w: t.fit(w.trainer, w.loader), {"limit_train_batches": 0}, "limit_train_batches"),
+    "two ends": (lambda t, w: t.fit(from_engine(w.trainer, max_iters=2), w.loader), {"max_epochs": 3}, "max_iters"),
+    "no engine": (lambda t, w: t.fit(from_engine(_Fake()), w.loader), {}, "_Fake"),
+}
+
+
+class _Fake:
+    state = None
+
+    def run(self):
+        raise AssertionError
+
+
+@pytest.mark.parametrize("framework", EVERYWHERE)
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_refused_by_name(name, framework):
+    act, options, match = BAD[name]
+    with pytest.raises(UnitrainError, match=match) as refused:
+        act(UnifiedTrainer(framework, **options), Written())
+    assert refused.value.hint
+
+
+def test_several_devices_are_refused():
+    written = Written()
+    with pytest.raises(UnitrainError, match="devices=2"):
+        UnifiedTrainer("lightning", accelerator="cpu", devices=2).fit(written.trainer, written.loader)
+
+
+def test_another_device_than_the_modules_is_refused():
+    written = Written()
+    written.net.to("meta"), written.head.to("meta")
+    trainer = UnifiedTrainer("reference", accelerator="cpu", devices=[0], max_epochs=1)
+    with pytest.raises((NotImplementedError, RuntimeError)):  # torch's own, from the step: nothing was moved
+        trainer.fit(written.trainer, written.loader)
+    assert written.net.weight.device.type == "meta"
+
+
+def test_an_engine_with_a_loop_of_its_own_is_refused():
+    class Own(Engine):
+        def _internal_run(self):
+            return super()._internal_run()
+
+    class Runs(DeterministicEngine):
+        def run(self, *args, **kwargs):
+            return super().run(*args, **kwargs)
+
+    for kind, name in ((Own, "Own overrides _internal_run"), (Runs, "Runs overrides run")):
+        written = Written()
+        with pytest.raises(UnsupportedFeatureError, match=name):
+            UnifiedTrainer("reference").fit(kind(written.step), written.loader)
+        assert UnifiedTrainer("ignite").fit(kind(written.step), written.loader).step == 4
+
+
+def test_an_interrupted_run_goes_on_where_it_began():
+    written = Written()
+    written.trainer.add_event_handler(Events.ITERATION_COMPLETED(once=3), lambda e: e.interrupt())
+    result = UnifiedTrainer("lightning", max_epochs=2).fit(written.trainer, written.loader)
+    assert (result.step, result.stopped_by) == (3, "user")
+    with pytest.raises(UnsupportedFeatureError, match="interrupted on 'lightning'"):
+        written.trainer.run(written.loader, max_epochs=2)
+    assert UnifiedTrainer("reference", max_epochs=2).fit(written.trainer, written.loader).step == 5
+
+
+def test_a_run_that_ignite_interrupted_is_refused():
+    written = Written()
+    written.trainer.add_event_handler(Events.ITERATION_COMPLETED(once=3), lambda e: e.interrupt())
+    written.trainer.run(written.loader, max_epochs=2)
+    with pytest.raises(UnsupportedFeatureError, match="interrupted in Ignite"):
+        UnifiedTrainer("lightning", max_epochs=2).fit(written.trainer, written.loader)
+
+
+@pytest.mark.parametrize("value", [2, 0.5])
+def test_limited_batches_start_anew_each_epoch(value):
+    seen = []
+
+    def run(framework, written):
+        trainer = UnifiedTrainer(framework, max_epochs=3, limit_train_batches=value, seed=1)
+        written.loader = DataLoader(range(8), batch_size=2)
+        seen.append([])
+        written.trainer = Engine(lambda engine, batch: seen[-1].append(batch.tolist()))
+        return told(trainer.fit(written.trainer, written.loader))
+
+    alike(run)
+    assert seen[0] == seen[1] == seen[2] == [[0, 1], [2, 3]] * 3
+
+
+def test_fast_dev_run_runs_one_batch():
+    def run(framework, written):
+        return told(UnifiedTrainer(framework, fast_dev_run=True).fit(written.trainer, written.loader))
+
+    assert alike(run)["step"] == 1
+
+
+def test_switches_of_torch_hold_within_the_run():
+    def run(framework, written):
+        seen = []
+        switches = torch.are_deterministic_algorithms_enabled, torch.is_anomaly_enabled
+        written.trainer.add_event_handler(Events.ITERATION_STARTED, lambda: seen.append([one() for one in switches]))
+        options = {"deterministic": True, "detect_anomaly": True, "seed": 4, "max_epochs": 1}
+        UnifiedTrainer(framework, **options).fit(written.trainer, written.loader)
+        assert not any(one() for one in switches)
+        return seen
+
+    assert alike(run) == [[True, True]] * 4
+
+
+def test_a_seed_sets_the_order():
+    def run(framework, written):
+        torch.manual_seed(hash(framework) % 1000)
+        return told(UnifiedTrainer(framework, seed=7, max_epochs=2).fit(written.trainer, written.loader))
+
+    alike(run)
+
+
+def test_callbacks_go_where_they_belong():
+    class Counts(pl.Callback):
+        steps = 0
+
+        def on_train_batch_end(self, trainer, *args):
+            self.steps += 1
+            assert trainer.global_step == self.steps
+
+    counts, written = Counts(), Written()
+    trainer = UnifiedTrainer("lightning", max_epochs=2, callbacks=[counts])
+    trainer.fit(written.trainer, written.loader)
+    assert counts.steps == 8
+    with pytest.raises(UnitrainError, match="Counts"):
+        UnifiedTrainer("ignite", callbacks=[counts]).fit(written.trainer, written.loader)
+
+
+def test_ignites_handlers_are_attached_once():
+    for framework in EVERYWHERE:
+        bar = _Handler()
+        trainer, written = UnifiedTrainer(framework, max_epochs=1, callbacks=[bar]), Written()
+        trainer.fit(written.trainer, written.loader)
+        trainer.fit(written.trainer, written.loader)
+        assert bar.heard == 8
+
+
+class _Handler(EarlyStopping):
+    """A handler of Ignite's kind."""
+
+    def __init__(self):
+        self.heard = 0
+
+    def attach(self, engine):
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.hear)
+
+    def hear(self):
+        self.heard += 1
+
+
+def test_lightning_can_end_the_run():
+    class Stops(pl.Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            trainer.should_stop = trainer.global_step == 6
+
+    heard, written = [], Written()
+    for event in (Events.TERMINATE, Events.COMPLETED, Events.EPOCH_COMPLETED):
+        written.trainer.add_event_handler(event, partial(heard.append, event.name))
+    result = UnifiedTrainer("lightning", max_epochs=5, callbacks=[Stops()]).fit(written.trainer, written.loader)
+    assert (result.step, result.stopped_by) == (6, "user")
+    assert heard == ["EPOCH_COMPLETED", "TERMINATE", "COMPLETED"]
+
+
+def test_an_error_of_lightning_reaches_the_engines_handlers():
+    class Fails(pl.Callback):
+        def on_train_batch_end(self, *args):
+            raise LookupError("on purpose")
+
+    heard, written = [], Written()
+    written.trainer.add_event_handler(Events.EXCEPTION_RAISED, lambda engine, error: heard.append(str(error)))
+    with pytest.raises(LookupError, match="on purpose"):
+        UnifiedTrainer("lightning", max_epochs=5, callbacks=[Fails()]).fit(written.trainer, written.loader)
+    assert heard == ["on purpose"]
+
+
+def test_nothing_is_changed_behind_the_users_back():
+    written = Written()
+    written.net.eval()
+    written.net.weight.grad = torch.ones_like(written.net.weight)
+    held = written.net.weight.grad
+    engine = Engine(lambda engine, batch: (written.net(batch[0]), written.optimizer))
+    UnifiedTrainer("lightning", max_epochs=1).fit(engine, written.loader)
+    assert written.net.weight.grad is held
+    assert not written.net.training
+    assert written.head.training
+
+
+def test_a_fit_within_a_fit_is_another_trainers():
+    written, inner = Written(), Written()
+    written.trainer.add_event_handler(
+        Events.EPOCH_COMPLETED,
+        lambda: UnifiedTrainer("reference", max_epochs=1).fit(inner.trainer, inner.loader),
+    )
+    program = from_engine(written.trainer, optimizers=[written.optimizer])
+    assert UnifiedTrainer("lightning", max_epochs=2).fit(program, written.loader).step == 8
+    assert inner.trainer.state.iteration == 4
+
+
+def test_supervised_trainers_are_programs_too():
+    def run(framework, written):
+        net = nn.Sequential(written.net, nn.ReLU(), written.head)
+        engine = create_supervised_trainer(net, written.optimizer, nn.CrossEntropyLoss())
+        trainer = UnifiedTrainer(framework, max_epochs=2)
+        return told(trainer.fit(engine, written.loader))
+
+    assert alike(run)["step"] == 8
+
+
+def test_a_lost_draw_would_be_noticed():
+    def drawn(program):
+        program.run(program.engine(), max_epochs=2)
+
+    def extra(program):
+        drawn(program)
+        torch.rand(())
+
+    assert same(run_as(drawn, None), run_as(extra, "reference"))
+    assert isinstance(Program(None).log.events, list)
+
+
+def test_errors_are_of_the_right_kind():
+    written = Written()
+    with pytest.raises(ConfigError):
+        UnifiedTrainer("reference").fit(written.trainer, written.loader, written.loader)
+    with pytest.raises(SpecError):
+        UnifiedTrainer("reference").validate(written.trainer, written.loader)
