@@ -41,3 +41,4 @@ def test_a_script_is_deterministic_and_trains(path, native):
     assert not difference(first, again)
     assert not unproved(first, home_of(path), first)
     assert any(home_of(path) in engines for engines in first.engines)
+    assert (first.error is not None) == path.stem.startswith("broken")

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 EVENTS = re.compile(r"events\.out\.tfevents\..*")
 VOLATILE_KEYS = {
-    # when a file was written, and by which release, is no part of what it says
+    # when a file was written, by which release and how long it took, is no part of what it says
     "pytorch-lightning_version",
+    "time_elapsed",
     "version",
 }
 
