@@ -100,6 +100,9 @@ def test_there_and_back(kind, through, framework, tmp_path):
     counted = [one["unitrain"]["hub"] for one in (before, after)]
     assert [(hub["step"], hub["batch"], hub["epoch"]) for hub in counted] == [(steps - steps // 3, 12, 1)] * 2
     assert before["global_step"] == after["global_step"]
+    scalers = [one["unitrain"]["progress"]["scaler"] for one in (before, after)]
+    assert scalers[0] == scalers[1]
+    assert (scalers[0] is not None) is (kind == "scaled")
 
 
 @pytest.mark.parametrize("through", ["lightning", "ignite"])
