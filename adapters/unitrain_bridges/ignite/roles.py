@@ -54,8 +54,8 @@ def _trains(value: Any, seen: set[int], depth: int, *, by_optimizer: bool = True
         return False
     if BACKWARD.intersection(names_in(function.__code__)):
         return True
-    used = [*references(function).values(), *_owner(value)]
-    called = [*used, *(part for one in used for part in _attributes(function, one))]
+    used = list(references(function).values())
+    called = [*used, *(part for one in (*used, *_owner(value)) for part in _attributes(function, one))]
     return any(_trains(one, seen, depth + 1, by_optimizer=by_optimizer) for one in called)
 
 
