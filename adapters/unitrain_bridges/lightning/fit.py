@@ -43,6 +43,8 @@ _NO_LENGTH = (
     " an int. An int k specifies checking validation every k training batches."
 )
 
+_SEQUENTIAL = '`_FitLoop` does not support the `CombinedLoader(mode="sequential")` mode. The available modes are: {}'
+
 
 class FitLoop(Counters):
     """The counters of the epochs, when the training ends, and what is done around an epoch.
@@ -258,7 +260,9 @@ class FitLoop(Counters):
             self.trainer.hooks.both("on_train_epoch_start")
             self.epoch_progress.increment_started()
         if self._combined_loader._mode == "sequential":
-            raise ValueError('`FitLoop` does not support the `CombinedLoader(mode="sequential")` mode.')
+            raise ValueError(
+                _SEQUENTIAL.format([one for one in self.trainer.parts.combined_modes if one != "sequential"])
+            )
         self.epoch_loop.reset()
         self.epoch_loop.run_start(self._data_fetcher)
 

@@ -45,6 +45,7 @@ _PLACES = {
     "verify_loop_configurations": "trainer.configuration_validator:_verify_loop_configurations",
     # data
     "CombinedLoader": "utilities.combined_loader:CombinedLoader",
+    "combined_modes": "utilities.combined_loader:_SUPPORTED_MODES",
     "DataLoaderIterDataFetcher": "loops.fetchers:_DataLoaderIterDataFetcher",
     "DataLoaderSource": f"{_CONNECTORS}.data_connector:_DataLoaderSource",
     "check_dataloader_iterable": f"{_CONNECTORS}.data_connector:_check_dataloader_iterable",
