@@ -241,6 +241,31 @@ def resumes(folder: Path, cells: list[tuple[str, str, int]], pairs: list[tuple[s
     return found
 
 
+def validation_order(folder: Path) -> dict[str, list[str]]:
+    """A run that goes on validates in the order in which it did, whatever its own seed is."""
+    found = {}
+    for framework in FRAMEWORKS:
+        seen: list[torch.Tensor] = []
+
+        def step(model, batch, seen=seen):
+            seen.append(batch[0])
+            return model(batch[0]), batch[1]
+
+        def train(seed, epochs, framework=framework, step=step, **more):
+            spec = replace(cases.spec("mlp"), metrics=None, validation_step=step)
+            options = {"devices": 2, "strategy": "ddp", "seed": seed, "enable_progress_bar": False}
+            trainer = UnifiedTrainer(framework, max_epochs=epochs, **options)
+            trainer.fit(spec, loader(), loader(samples=11), **more)
+            return trainer
+
+        path = folder / f"{framework}-order.ckpt"
+        train(SEED, 1).save_checkpoint(path)
+        train(SEED + 1, 2, ckpt_path=path)
+        found[f"validation order {framework}"] = differences(seen[: len(seen) // 2], seen[len(seen) // 2 :])
+        torch.manual_seed(0)
+    return found
+
+
 def other_number(folder: Path) -> dict[str, list[str]]:
     """Go on with a file of one process on two: the same weights and optimizer, and the same bits on all backends."""
     found = {}
@@ -336,6 +361,7 @@ def section(name: str, folder: Path) -> dict[str, Any]:
         "resume": lambda: (
             resumes(folder, [("mid-accumulation", "32-true", 0), ("mid-epoch", "16-mixed", 2)], ACROSS)
             | other_number(folder)
+            | validation_order(folder)
             | native(folder)
         ),
         "compiled": lambda: equal(COMPILED),

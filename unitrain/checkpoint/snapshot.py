@@ -76,7 +76,7 @@ def capture(job: FitJob, progress: Progress) -> dict[str, Any]:
             },
             "progress": ranks[0],
             "ranks": ranks[1:],
-            "run": {"epoch_length": job.train.length, "max_epochs": job.config.epochs, "order": job.train.order_seed},
+            "run": {"epoch_length": job.train.length, "max_epochs": job.config.epochs, "order": _order(job)},
             "schedule_steps": [schedule.steps for schedule in job.schedules],
             "hub": plain(job.hub.state_dict()),
             "callbacks": {name: plain(callback.state_dict()) for name, callback in job.callbacks.items()},
@@ -104,9 +104,19 @@ def restore(path: Path, job: FitJob) -> Progress:
     job.hub.load_state_dict(own["hub"])
     _load_callbacks(path, job.callbacks, own["callbacks"])
     if own["run"].get("order") is not None:
-        job.train.draw_order(own["run"]["order"])
+        for source in _sources(job):
+            source.draw_order(own["run"]["order"])
     progress = shared_out([own["progress"], *own.get("ranks", [])], job.team)
     return progress if progress.rng is not None else _with_own_rng(progress, job)
+
+
+def _sources(job: FitJob) -> list[DataSource]:
+    return [source for source in (job.train, job.val) if source is not None]
+
+
+def _order(job: FitJob) -> int | None:
+    """Return what the order of the data is drawn from, for training and for validation alike."""
+    return next((source.order_seed for source in _sources(job) if source.order_seed is not None), None)
 
 
 def _with_own_rng(progress: Progress, job: FitJob) -> Progress:

@@ -125,13 +125,13 @@ class Neighbours(Sampler[int]):
 
     def __init__(self, sampler: Sized, team: Team, seed: int) -> None:
         self._sampler: Any = sampler
-        self._seed = seed
+        self.seed = seed
         base, more = divmod(len(sampler), team.size)
         self._first = team.rank * base + min(team.rank, more)
         self._count = base + (team.rank < more)
 
     def __iter__(self) -> Iterator[int]:
-        order = self._sampler if isinstance(self._sampler, SequentialSampler) else _drawn(self._sampler, self._seed)
+        order = self._sampler if isinstance(self._sampler, SequentialSampler) else _drawn(self._sampler, self.seed)
         return itertools.islice(iter(order), self._first, self._first + self._count)
 
     def __len__(self) -> int:
