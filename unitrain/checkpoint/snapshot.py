@@ -152,7 +152,8 @@ def own_part(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(own, dict):
         raise CheckpointError(
             f"{path} was not written by unitrain, so where its run stood is not in it.",
-            hint="`unitrain convert FILE NEW --to portable` (or convert_checkpoint) makes one that a run goes on with.",
+            hint="`unitrain convert FILE NEW --to portable` makes one to go on with; unitrain.load_weights(file) takes its"
+            " weights alone.",
         )
     if own["format"] > FORMAT:
         raise CheckpointError(
