@@ -46,7 +46,7 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
 
 def _argument(source: Source, goal: Goal, given: Argument) -> Iterator[Finding]:
     start = source.start(given.node)
-    if given.keyword in ARGUMENTS and given.value not in (None, False, 1):
+    if given.keyword in ARGUMENTS and not _is_plain(given):
         yield _refused(start, goal, f"Trainer({given.keyword}={given.text})", ARGUMENTS[given.keyword])
     elif given.keyword == "strategy" and given.value not in (*STRATEGIES, UNKNOWN):
         yield _refused(start, goal, f"Trainer(strategy={given.text})", f'strategy="auto", or {_ANYWHERE}')
@@ -57,6 +57,11 @@ def _argument(source: Source, goal: Goal, given: Argument) -> Iterator[Finding]:
         yield _refused(start, goal, f"Trainer(devices={given.text})", f"devices=1, or {_ANYWHERE}")
     elif given.star:
         yield from _mapping(source, goal, given)
+
+
+def _is_plain(given: Argument) -> bool:
+    """Return whether an argument is what it is by default: off, or one host."""
+    return any(given.value is one for one in (None, False)) or (given.keyword == "num_nodes" and given.value == 1)
 
 
 def _mapping(source: Source, goal: Goal, given: Argument) -> Iterator[Finding]:

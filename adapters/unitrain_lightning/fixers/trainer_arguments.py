@@ -301,7 +301,7 @@ def _finding(source: Source, call: cst.Call, given: Argument, rule: Rule, change
     whole = Edit(start, source.end(given.node), ", ".join(new))
     edits.append(whole if new else dropped(source, call, given))
     mend = ", ".join(new) or ("added to callbacks=" if change.callbacks else "left out")
-    return Finding(rule.name, start, reason, mend, tuple(edits), needed=True)
+    return Finding(rule.name, start, reason, mend, tuple(edits), needed=rule is not PRECISION)
 
 
 def _is_given(source: Source, call: cst.Call, given: Argument, new: str) -> bool:
