@@ -152,8 +152,8 @@ def own_part(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(own, dict):
         raise CheckpointError(
             f"{path} was not written by unitrain, so where its run stood is not in it.",
-            hint="`unitrain convert FILE NEW --to portable` makes one to go on with; unitrain.load_weights(file) takes its"
-            " weights alone.",
+            hint="`unitrain convert FILE NEW --to portable` makes one to go on with;"
+            " unitrain.load_weights(file) takes the weights alone.",
         )
     if own["format"] > FORMAT:
         raise CheckpointError(
