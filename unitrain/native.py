@@ -61,10 +61,10 @@ class NativeCode:
         self._hub.publish(result.metrics)
         return result
 
-    def evaluate(self, code: Any, data: Any, stage: Stage, ckpt_path: Any) -> dict[str, float]:
+    def evaluate(self, code: Any, data: Any, stage: Stage, ckpt_path: Any, *, verbose: bool | None) -> dict[str, float]:
         """Validate or test as the code's own framework does; without code, what ran last."""
         with self._running(code) as session:
-            found = session.evaluate(code, data, stage, ckpt_path)
+            found = session.evaluate(code, data, stage, ckpt_path, verbose=verbose)
         self._hub.publish(found)
         return found
 

@@ -215,8 +215,8 @@ class Session(Protocol):
     def fit(self, code: Any, data: tuple[Any, Any], ckpt_path: Any) -> FitResult:
         """Train; ``data`` is for training and for validation."""
 
-    def evaluate(self, code: Any, data: Any, stage: Stage, ckpt_path: Any) -> dict[str, float]:
-        """Validate or test; without ``code``, that of the last run."""
+    def evaluate(self, code: Any, data: Any, stage: Stage, ckpt_path: Any, *, verbose: bool | None) -> dict[str, float]:
+        """Validate or test; without ``code``, that of the last run. None prints what the code's framework would."""
 
     def predict(self, code: Any, data: Any, ckpt_path: Any) -> list[Any]:
         """Return the predictions, one item a batch; without ``code``, with that of the last run."""

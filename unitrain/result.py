@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+from rich.table import Table
+
 from unitrain.errors import UnitrainError, install_hint
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 
@@ -56,3 +60,11 @@ class FitResult:
             axes.set(xlabel="epoch", title=name)
             axes.legend()
         figure.savefig(path)
+
+
+def show_metrics(title: str, metrics: Mapping[str, float]) -> None:
+    """Print metrics as a table."""
+    table = Table("metric", "value", title=title)
+    for name, value in metrics.items():
+        table.add_row(name, f"{value:.6g}")
+    Console().print(table)

@@ -24,6 +24,7 @@ from unitrain.native import NativeCode, busy
 from unitrain.protocol import Feature, Stage
 from unitrain.registry import find_adapter, find_trackers
 from unitrain.remote import elsewhere, unseen
+from unitrain.result import show_metrics
 from unitrain.rng import preserved_rng, seed_everything
 from unitrain.session import announce, listening, outcome, progress
 from unitrain.signals import guarded
@@ -161,16 +162,25 @@ class UnifiedTrainer(Watched):
             raise SpecError(f"train() takes a TrainSpec or a torch.nn.Module; got {model!r}.")
         return self.fit(TrainSpec(model=model, **spec), train_dataloaders, val_dataloaders)
 
-    def validate(self, spec: Any = None, dataloaders: Any = None, ckpt_path: Any = None) -> dict[str, float]:
+    def validate(
+        self, spec: Any = None, dataloaders: Any = None, ckpt_path: Any = None, verbose: bool | None = None
+    ) -> dict[str, float]:
         """Return the validation metrics, as ``val/...``; trackers get a row at the step of the fit before.
 
-        Without a spec, what ran last is validated.
+        Args:
+            spec: As in ``fit``; by default, what ran last.
+            dataloaders: As in ``fit``.
+            ckpt_path: A checkpoint whose weights to take.
+            verbose: Whether to print them as a table; None prints what the framework prints whose code it is: a table
+                for a LightningModule, else nothing.
         """
-        return self._evaluate(spec, dataloaders, Stage.VAL, ckpt_path)
+        return self._evaluate(spec, dataloaders, Stage.VAL, ckpt_path, verbose)
 
-    def test(self, spec: Any = None, dataloaders: Any = None, ckpt_path: Any = None) -> dict[str, float]:
+    def test(
+        self, spec: Any = None, dataloaders: Any = None, ckpt_path: Any = None, verbose: bool | None = None
+    ) -> dict[str, float]:
         """Return the test metrics, as ``test/...``; the rest is as in ``validate``."""
-        return self._evaluate(spec, dataloaders, Stage.TEST, ckpt_path)
+        return self._evaluate(spec, dataloaders, Stage.TEST, ckpt_path, verbose)
 
     def predict(self, spec: Any = None, dataloaders: Any = None, ckpt_path: Any = None) -> list[Any]:
         """Return the predictions, one item a batch, on the CPU; without a spec, of what ran last."""
@@ -229,11 +239,19 @@ class UnifiedTrainer(Watched):
         own = spec_callbacks(self._adapter, spec.callbacks).own
         return find_checkpoint(given, (*own, *self._own), self._hub.saved)
 
-    def _evaluate(self, spec: Any, dataloaders: Any, stage: Stage, ckpt_path: Any) -> dict[str, float]:
+    def _evaluate(
+        self, spec: Any, dataloaders: Any, stage: Stage, ckpt_path: Any, verbose: bool | None
+    ) -> dict[str, float]:
         spec = self._spec if spec is None else spec
         if not isinstance(spec, TrainSpec):
             with self._lent():
-                return self._code.evaluate(spec, dataloaders, stage, ckpt_path)
+                return self._code.evaluate(spec, dataloaders, stage, ckpt_path, verbose=verbose)
+        found = self._evaluate_spec(spec, dataloaders, stage, ckpt_path)
+        if verbose and not self.rank:
+            show_metrics(stage.value, found)
+        return found
+
+    def _evaluate_spec(self, spec: TrainSpec, dataloaders: Any, stage: Stage, ckpt_path: Any) -> dict[str, float]:
         if self._elsewhere is not None:
             found: dict[str, float] = self._evaluate_elsewhere(_METHODS[stage], spec, dataloaders, ckpt_path)
             self._hub.publish(found)

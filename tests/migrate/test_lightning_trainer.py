@@ -143,7 +143,7 @@ def test_a_single_callback_becomes_a_list():
         ("trainer.fit(model, *loaders)", "trainer.fit(model, *loaders)"),
         ("trainer.fit(model, train, datamodule=None)", "trainer.fit(model, train)"),
         ("trainer.test()", "trainer.test()"),
-        ("trainer.test(model, loader, verbose=False)", "trainer.test(model, loader)"),
+        ("trainer.test(model, datamodule=dm, verbose=False)", "trainer.test(model, dataloaders=dm, verbose=False)"),
         ('trainer.test(ckpt_path="best", datamodule=dm)', 'trainer.test(ckpt_path="best", dataloaders=dm)'),
         ("trainer.test(test_dataloaders=loader)", "trainer.test(dataloaders=loader)"),
         ("found = trainer.test(model, loader)", "found = [trainer.test(model, loader)]"),

@@ -13,6 +13,7 @@ from unitrain.checkpoint import io
 from unitrain.config import UNLIMITED
 from unitrain.environment import torch_switches
 from unitrain.errors import CheckpointError, ConfigError
+from unitrain.result import show_metrics
 from unitrain_bridges.ignite.code import LOOPS, evaluator_of, program_of, refuse_for_engines, refuse_own_loops
 from unitrain_bridges.ignite.data import limited
 from unitrain_bridges.ignite.found import Found, find, holder
@@ -95,7 +96,9 @@ class IgniteSession:
                 self._hosted(engine, wanted, found)
         return result(engine, find(engine, program), record, self._adapter.name, self._native)
 
-    def evaluate(self, code: Any, data: Any, stage: Stage, ckpt_path: Any) -> dict[str, float]:
+    def evaluate(
+        self, code: Any, data: Any, stage: Stage, ckpt_path: Any, *, verbose: bool | None = None
+    ) -> dict[str, float]:
         """Run an evaluator's engine, and return its metrics.
 
         Raises:
@@ -103,7 +106,10 @@ class IgniteSession:
             UnitrainError: If anything given cannot act.
         """
         engine = self._evaluated(code, stage.value, data, ckpt_path)
-        return numbers(engine.state.metrics)
+        found = numbers(engine.state.metrics)
+        if verbose:
+            show_metrics(stage.value, found)
+        return found
 
     def predict(self, code: Any, data: Any, ckpt_path: Any) -> list[Any]:
         """Run an evaluator's engine, and return the outputs of its step, one item a batch.

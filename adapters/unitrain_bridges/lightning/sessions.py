@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from unitrain.errors import ConfigError, SpecError
+from unitrain.data import DataSpec
+from unitrain.errors import ConfigError, DataError, SpecError
 from unitrain.protocol import Stage
 from unitrain_bridges.lightning.namespace import Parts, parts_of
 from unitrain_bridges.lightning.options import HOME, arguments
@@ -27,6 +28,19 @@ _METHODS = {Stage.VAL: "validate", Stage.TEST: "test"}
 def hosts(adapter: Adapter, config: TrainerConfig, callbacks: Sequence[Any]) -> Callable[[torch.device], Host]:
     """Return what makes a run of ``adapter`` for each fit and evaluation; it takes the device."""
     return lambda device: cast("Host", adapter.build(config, device, callbacks))
+
+
+def _check_data(*given: Any) -> None:
+    """Refuse data that only a TrainSpec's run reads.
+
+    Raises:
+        DataError: With the mend.
+    """
+    if any(isinstance(one, DataSpec) for one in given):
+        raise DataError(
+            "a LightningModule takes loaders or a LightningDataModule; got a DataSpec.",
+            hint="trainer.fit(module, spec.train, spec.val)",
+        )
 
 
 class LightningSession:
@@ -57,19 +71,24 @@ class LightningSession:
 
     def fit(self, code: Any, data: tuple[Any, Any], ckpt_path: Any) -> FitResult:
         """Train; ``data`` is for training and for validation."""
+        _check_data(*data)
         trainer = self._trainer(code)
         trainer.fit(code, *data, ckpt_path=ckpt_path)
         assert self._parts is not None  # noqa: S101 - for the type checker
         framework = HOME if self._adapter.name == HOME else trainer.run.framework
         return outcome(self._parts, trainer, self._recorder.rows, framework, self.native)
 
-    def evaluate(self, code: Any, data: Any, stage: Stage, ckpt_path: Any) -> dict[str, float]:
+    def evaluate(
+        self, code: Any, data: Any, stage: Stage, ckpt_path: Any, *, verbose: bool | None = None
+    ) -> dict[str, float]:
         """Validate or test, and return one dict; names of several loaders differ by their end, as Lightning's do."""
-        found = getattr(self._trainer(code), _METHODS[stage])(code, data, ckpt_path=ckpt_path)
+        run = getattr(self._trainer(code), _METHODS[stage])
+        found = run(code, data, ckpt_path=ckpt_path, verbose=verbose is not False)
         return {name: value for one in found or [] for name, value in floats(one).items()}
 
     def predict(self, code: Any, data: Any, ckpt_path: Any) -> list[Any]:
         """Return the predictions, one item a batch, in a list a loader if there are several."""
+        _check_data(data)
         return list(self._trainer(code).predict(code, data, ckpt_path=ckpt_path) or [])
 
     def save_checkpoint(self, path: str | Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import libcst as cst
@@ -11,7 +12,7 @@ from unitrain.migrate.findings import Edit, Finding, Rule, person
 from unitrain.migrate.variables import is_statement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from unitrain.migrate.source import Source
 
@@ -25,12 +26,14 @@ class Method(NamedTuple):
         parameters: Its parameters in Lightning; empty ones may not be given by position.
         names: What they are called in unitrain.
         dropped: Arguments that go, and the values for which they do; any value if there are none.
+        unused: As ``dropped``, where the value of the call is not used.
         returns_list: Whether Lightning returns a list where unitrain returns what is in it.
     """
 
     parameters: tuple[str, ...]
     names: dict[str, str]
     dropped: dict[str, tuple[object, ...]]
+    unused: Mapping[str, tuple[object, ...]] = MappingProxyType({})
     returns_list: bool = False
 
 
@@ -51,20 +54,21 @@ METHODS = {
     ),
     "validate": Method(
         ("model", "dataloaders", "ckpt_path", "verbose"),
-        _EVALUATED,
-        {"verbose": (), "weights_only": (None,)},
+        {**_EVALUATED, "verbose": "verbose"},
+        {"weights_only": (None,)},
         returns_list=True,
     ),
     "test": Method(
         ("model", "dataloaders", "ckpt_path", "verbose"),
-        _EVALUATED,
-        {"verbose": (), "weights_only": (None,)},
+        {**_EVALUATED, "verbose": "verbose"},
+        {"weights_only": (None,)},
         returns_list=True,
     ),
     "predict": Method(
         ("model", "dataloaders", "datamodule"),
         _EVALUATED,
         {"return_predictions": (True, None), "weights_only": (None,)},
+        unused={"return_predictions": ()},
     ),
 }
 
@@ -73,6 +77,8 @@ def find_run(source: Source, call: cst.Call, name: str) -> Iterator[Finding]:
     """Find what is to change at a call of one of the METHODS."""
     method, start = METHODS[name], source.start(call)
     given = arguments(source, call)
+    if is_statement(source, call):
+        method = method._replace(dropped={**method.dropped, **method.unused})
     refused = _refusal(name, method, given)
     if refused:
         yield person(RUN.name, start, f"trainer.{name}: {refused}", f"UnifiedTrainer.{name} by hand")
