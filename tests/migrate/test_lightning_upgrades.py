@@ -235,6 +235,33 @@ def test_epoch_end_beside_hooks_that_are_there():
     )
 
 
+def test_epoch_end_beside_hooks_that_are_renamed():
+    module(
+        """
+        def on_epoch_start(self):
+            print("start")
+
+        def training_epoch_end(self, outputs):
+            print(len(outputs))
+        """,
+        """
+        def on_train_epoch_start(self):
+            self.training_step_outputs = []
+            print("start")
+
+        def on_train_batch_end(self, outputs, batch, batch_idx):
+            if outputs:
+                self.training_step_outputs.append(outputs)
+
+        def on_train_epoch_end(self):
+            outputs = self.training_step_outputs
+            print(len(outputs))
+        """,
+        "lightning-epoch-end",
+    )
+    module_person("def on_epoch_end(self): pass\ndef training_epoch_end(self, outs): pass", "lightning-epoch-end")
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -31,6 +31,12 @@ _FACTORIES = {
     "create_supervised_tbptt_trainer": Role.TRAINER,
     "create_supervised_evaluator": Role.EVALUATOR,
 }
+_STEPS = {
+    **{f"supervised_training_step{kind}": Role.TRAINER for kind in ("", "_amp", "_apex", "_tpu")},
+    **{f"supervised_evaluation_step{kind}": Role.EVALUATOR for kind in ("", "_amp")},
+}
+"""Functions of Ignite that make a process function."""
+
 _ENGINES = {"Engine", "DeterministicEngine"}
 _COMMENT = re.compile(r"#\s*unitrain:\s*(trainer|evaluator)\b")
 _STEPPED = re.compile(r"(opt|scaler)", re.IGNORECASE)
@@ -75,6 +81,9 @@ class Roles:
             return factory
         given = arguments(self.source, call)
         process = next((one for one in given if one.keyword in ("", "process_function") and not one.star), None)
+        made = None if process is None else self._made_by_ignite(process.node.value)
+        if made is not None:
+            return made
         functions = [] if process is None else list(self.functions(process.node.value))
         if not functions:
             return Role.UNKNOWN
@@ -82,6 +91,17 @@ class Roles:
         if any(self._trains(one, set()) for one in (*functions, *handlers)):
             return Role.TRAINER
         return Role.EVALUATOR if any(self._evaluates(one) for one in functions) else Role.UNKNOWN
+
+    def _made_by_ignite(self, node: cst.CSTNode) -> Role | None:
+        """Return the role of a process function that Ignite itself makes, also by way of a variable."""
+        if isinstance(node, cst.Call):
+            return _STEPS.get(self.source.name(node.func).rpartition(".")[2])
+        scope = self.source.scope(node)
+        for one in scope[node.value] if isinstance(node, cst.Name) and scope is not None else ():
+            assigned = self.source.around(getattr(one, "node", node), cst.Assign)
+            if assigned is not None and isinstance(assigned.value, cst.Call):
+                return self._made_by_ignite(assigned.value)
+        return None
 
     def functions(self, node: cst.BaseExpression) -> Iterator[cst.CSTNode]:
         """Yield the functions of the file that an expression may be, or may have made."""

@@ -162,8 +162,19 @@ class _Followed:
         if isinstance(name, cst.Name):
             self._variable(Holder(name.value, scope=self.source.scope(name)), origin)
 
+    def _attached(self, call: cst.CSTNode, origin: cst.Call) -> None:
+        """Follow ``with handler.attach(engine) as same_engine``."""
+        item = self.source.parent(call)
+        if not isinstance(call, cst.Call) or not isinstance(item, cst.WithItem) or item.asname is None:
+            return
+        attach = isinstance(call.func, cst.Attribute) and call.func.attr.value == "attach"
+        if attach and isinstance(item.asname.name, cst.Name):
+            name = item.asname.name
+            self._variable(Holder(name.value, scope=self.source.scope(name)), origin)
+
     def _given(self, argument: cst.Arg, origin: cst.Call) -> None:
         call = self.source.parent(argument)
+        self._attached(call, origin)
         if not isinstance(call, cst.Call) or not isinstance(call.func, cst.Name) or argument.star:
             return
         for function in self.source.functions(call.func.value):

@@ -8,6 +8,7 @@ import libcst as cst
 
 from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, person
 from unitrain.migrate.rewriting import drop_imported
+from unitrain_lightning.fixers.hooks import RENAMED_HOOKS
 from unitrain_lightning.fixers.names import (
     end_of,
     is_callback,
@@ -62,6 +63,8 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
     for owner in source.all(cst.ClassDef):
         if is_callback(source, owner):
             continue
+        if is_module(source, owner) and RENAMED_HOOKS & {one.name.value for one in methods_of(owner)}:
+            continue  # they get the names of hooks that may be added here; the next round sees them
         for function in methods_of(owner):
             if function.name.value in _HOOKS and _is_hook(source, owner, function):
                 yield _finding(source, owner, function)

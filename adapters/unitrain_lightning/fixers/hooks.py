@@ -41,6 +41,7 @@ _RENAMES = {
     "on_init_start": "setup",
     "on_keyboard_interrupt": "on_exception",
 }
+RENAMED_HOOKS = frozenset(_RENAMES)
 _BY_HAND = {"on_init_start", "on_init_end", "on_keyboard_interrupt", "on_pretrain_routine_end"}
 _MORE = {
     "on_batch_start": ("batch", "batch_idx"),
