@@ -33,7 +33,8 @@ def arguments(config: TrainerConfig, parts: Parts, callbacks: list[Any]) -> dict
     found: dict[str, Any] = {"devices": config.devices}
     for one in fields(TrainerConfig):
         value = getattr(config, one.name)
-        if one.name not in _OWN and value != one.default:
+        # as text: one batch is not 1.0 of them, and Path(".") is "."
+        if one.name not in _OWN and str(value) != str(one.default):
             found[one.name] = value
     if callbacks:
         found["callbacks"] = callbacks

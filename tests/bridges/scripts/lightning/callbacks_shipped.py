@@ -81,7 +81,7 @@ def main():
     )
     model = Boring()
     trainer.fit(model, train, val)
-    trainer.predict(model, val, return_predictions=False)
+    trainer.predict(model, val)
     print("timed", timer.time_elapsed("train") > 0, len(os.listdir("saves")))
 
 
