@@ -7,6 +7,8 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from packaging.version import Version
+
 if TYPE_CHECKING:
     import logging
     from collections.abc import Iterator
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 with warnings.catch_warnings():
     # Ignite imports torch.distributed.optim, which uses what torch 2.13 deprecates.
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=DeprecationWarning)
+    from ignite import __version__ as _installed
     from ignite.engine import Engine, Events
     from ignite.handlers.base_logger import BaseLogger
     from ignite.handlers.early_stopping import EarlyStopping
@@ -24,6 +27,9 @@ with warnings.catch_warnings():
     from ignite.metrics import Metric
 
 REQUIRES = ("pytorch-ignite>=0.5.2",)
+
+CLEARS_OUTPUT_FIRST = Version(_installed) < Version("0.5.3")
+"""Whether an engine drops the last output before it fetches a batch; since 0.5.3 it does so afterwards."""
 
 
 def takes_max_iters() -> bool:
@@ -46,6 +52,7 @@ def quietly(engine: Engine) -> Iterator[None]:
 
 
 __all__ = [
+    "CLEARS_OUTPUT_FIRST",
     "REQUIRES",
     "BaseLogger",
     "EarlyStopping",

@@ -106,7 +106,7 @@ class Program:
 
     def _heard(self, engine, event, *_, **more):
         state = engine.state
-        shown = state.epoch, state.iteration, state.epoch_length, state.max_epochs, state.max_iters
+        shown = state.epoch, state.iteration, state.epoch_length, state.max_epochs, getattr(state, "max_iters", None)
         batch = None if state.batch is None else [float(part.sum()) for part in state.batch]
         flags = engine.should_terminate, engine.should_terminate_single_epoch
         self.log.note(event.name, *shown, batch, state.output, dict(state.metrics), *flags, sorted(more.items()))

@@ -325,6 +325,33 @@ def test_an_interrupted_run_goes_on_where_it_began():
     assert UnifiedTrainer("reference", max_epochs=2).fit(written.trainer, written.loader).step == 5
 
 
+def test_a_legacy_engine_is_not_run_within_itself():
+    class Legacy(Engine):
+        interrupt_resume_enabled = False
+
+    written = Written()
+    engine = Legacy(written.step)
+    engine.add_event_handler(Events.ITERATION_COMPLETED(once=2), lambda e: e.run(written.loader, max_epochs=3))
+    with pytest.raises(UnsupportedFeatureError, match="within a run of the same engine"):
+        UnifiedTrainer("lightning", max_epochs=2).fit(engine, written.loader)
+    assert "_internal_run_legacy" not in vars(engine)
+
+
+@pytest.mark.filterwarnings("ignore:Using ModelCheckpoint with manual optimization")
+def test_lightnings_checkpoints_hold_the_program(tmp_path):
+    kept = pl.callbacks.ModelCheckpoint(tmp_path, every_n_train_steps=3, save_top_k=-1)
+    written = Written()
+    trainer = UnifiedTrainer("lightning", max_epochs=2, callbacks=[kept], default_root_dir=tmp_path)
+    trainer.fit(written.trainer, written.loader)
+    files = sorted(tmp_path.glob("*.ckpt"))
+    held = torch.load(files[-1], weights_only=False)
+    assert [path.stem for path in files] == ["epoch=0-step=3", "epoch=1-step=6"]
+    assert set(held["state_dict"]) == {
+        f"model.{name}.{part}" for name in ("net", "head") for part in ("weight", "bias")
+    }
+    assert len(held["optimizer_states"]) == 1
+
+
 def test_a_run_that_ignite_interrupted_is_refused():
     written = Written()
     written.trainer.add_event_handler(Events.ITERATION_COMPLETED(once=3), lambda e: e.interrupt())

@@ -14,7 +14,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from unitrain_bridges.ignite.prepare import max_iters_of
-from unitrain_ignite._compat import Events
+from unitrain_ignite._compat import CLEARS_OUTPUT_FIRST, Events
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -162,6 +162,8 @@ class EngineProgram:
         restarted = False
         while True:
             self._state.batch = None
+            if CLEARS_OUTPUT_FIRST:
+                self._state.output = None
             try:
                 if engine.last_event_name != Events.DATALOADER_STOP_ITERATION:  # else it was announced already
                     self._announce(Events.GET_BATCH_STARTED)

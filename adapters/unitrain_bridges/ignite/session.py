@@ -12,7 +12,7 @@ import torch
 from unitrain.checkpoint import io
 from unitrain.config import UNLIMITED
 from unitrain.environment import torch_switches
-from unitrain.errors import CheckpointError, ConfigError
+from unitrain.errors import CheckpointError, ConfigError, UnsupportedFeatureError
 from unitrain.result import show_metrics
 from unitrain_bridges.ignite.code import LOOPS, evaluator_of, program_of, refuse_for_engines, refuse_own_loops
 from unitrain_bridges.ignite.data import limited
@@ -191,7 +191,11 @@ class IgniteSession:
     def _hosted(self, engine: Engine, wanted: Wanted, found: Found) -> None:
         host = self._host(found)
         guest = EngineGuest(engine, host.framework, wanted, holder(found.modules), list(found.optimizers.values()))
-        with _failures_told(guest), _states_beside_weights(guest.optimizers):
+        with (
+            _failures_told(guest),
+            _states_beside_weights(guest.optimizers),
+            _not_within_itself(engine, host.framework),
+        ):
             host.host(guest)
 
     def _each(self, engine: Engine, wanted: Wanted, found: Found) -> None:
@@ -215,6 +219,26 @@ def _failures_told(guest: EngineGuest) -> Iterator[None]:
         guest.fail(error)
     finally:
         torch.set_grad_enabled(guest.grad_mode)
+
+
+@contextmanager
+def _not_within_itself(engine: Engine, framework: str) -> Iterator[None]:
+    """Refuse what only an engine without interruption allows: a run of its own within its run."""
+    if engine.interrupt_resume_enabled:
+        yield
+        return
+
+    def refuse() -> None:
+        raise UnsupportedFeatureError(
+            f"engine.run() within a run of the same engine would run on Ignite, not on {framework!r}.",
+            hint="make another engine for what runs within a handler.",
+        )
+
+    engine._internal_run_legacy = refuse  # type: ignore[assignment, method-assign]  # noqa: SLF001 - what run() calls
+    try:
+        yield
+    finally:
+        del engine._internal_run_legacy  # noqa: SLF001 - the class's own again
 
 
 @contextmanager
