@@ -23,7 +23,7 @@ from torchmetrics.classification import MulticlassAccuracy
 warnings.simplefilter("ignore")
 from ignite.engine import Engine, Events, create_supervised_evaluator
 from ignite.metrics import Accuracy, Loss
-from unitrain import Event, TrainSpec, UnifiedTrainer
+from unitrain import Event, TrainSpec, UnifiedTrainer, from_engine, from_step
 Net = lambda: nn.Linear(6, 10)
 data = TensorDataset(torch.randn(40, 6), torch.randint(0, 10, (40,)))
 train_loader, val_loader = DataLoader(data, 8), DataLoader(data, 8)
@@ -95,10 +95,10 @@ def test_code_about_several_processes_runs(index, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize("index", range(6))
 def test_code_in_migration_runs(index, tmp_path):
     found = blocks("MIGRATION.md")
-    assert len(found) == 4
+    assert len(found) == 6
     done = run(PRELUDE + found[index], tmp_path)
     assert done.returncode == 0, done.stderr
 

@@ -21,7 +21,7 @@ def main():
     )
     trainer.fit(model, datamodule=digits)
     print(f"val_acc {trainer.callback_metrics['val_acc'].item():.4f} after {trainer.global_step} steps")
-    results = trainer.test(model, datamodule=digits, ckpt_path="best", verbose=False)
+    results = trainer.test(model, datamodule=digits, ckpt_path="best")
     print(f"test_acc {results[0]['test_acc']:.4f}")
 
 
