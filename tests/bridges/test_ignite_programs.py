@@ -10,6 +10,7 @@ import pytest
 from tests.bridges.ignite_cases import CASES
 from tests.bridges.ignite_runs import away, redirected, run_as, same
 from unitrain_bridges.ignite import guest, program
+from unitrain_lightning.guest import GuestShell
 
 VARIANTS = ("terminate_", "end_epoch_", "interrupt_", "error_", "resume_", "deterministic_", "lengths_", "unsized_")
 KEPT = {
@@ -82,7 +83,7 @@ FAULTS = {
     "Events.TERMINATE_SINGLE_EPOCH, iter_counter=self._counter": "end_epoch_iteration_completed",
     'if engine.should_terminate_single_epoch != "skip_epoch_completed":': "end_epoch_quietly_iteration_started",
     'if engine.should_terminate != "skip_completed":': "terminate_quietly_iteration_started",
-    "                self._state.output = None\n": "lengths_plain",
+    "                self._state.output = None\n                self._ann": "lengths_plain",
     "            self._state.batch = None\n": "lengths_plain",
     "if engine.last_event_name != Events.DATALOADER_STOP_ITERATION:": "lengths_longer",
     "if self._state.dataloader is not None:": "no_data",
@@ -94,6 +95,7 @@ FAULTS = {
     "            engine._fire_event(Events.INTERRUPT)": "interrupt_iteration_completed",
 }
 MENDS = {
+    "                self._state.output = None\n                self._ann": "                self._ann",
     "taken = self._timed(Events.EPOCH_STARTED)": "taken = 0.0",
     "engine._setup_engine()": "engine._setup_dataloader_iter()",
     "engine._init_iter or 0": "0",
@@ -120,3 +122,9 @@ def test_a_seeded_fault_is_noticed(fault, monkeypatch, tmp_path):
         monkeypatch.setattr(guest, name, getattr(module, name))
     case = CASES[FAULTS[fault]]
     assert same(run_as(case, None), run_as(case, "reference"))
+
+
+def test_gradients_that_lightning_would_drop_are_noticed(monkeypatch):
+    case = CASES["gradients_from_before"]
+    monkeypatch.delattr(GuestShell, "zero_grad")
+    assert same(run_as(case, None), run_as(case, "lightning"))
