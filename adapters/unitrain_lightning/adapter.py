@@ -89,8 +89,8 @@ class LightningAdapter:
         return LightningRun(trainer, callbacks)
 
     def accepts_callback(self, callback: object) -> bool:
-        """Return whether ``callback`` is a Lightning callback."""
-        return isinstance(callback, Callback)
+        """Return whether ``callback`` is a Lightning callback, of either of its packages."""
+        return any(cls.__name__ == "Callback" and _lightnings(cls) for cls in type(callback).__mro__)
 
     @staticmethod
     def upgrade_checkpoint(content: dict[str, Any]) -> dict[str, Any]:
@@ -108,8 +108,18 @@ _INSIST_ON_AUTOMATIC = {
 """Native callbacks that work only under automatic optimization, some of them without saying so; and the way out."""
 
 
+def _lightnings(cls: type) -> bool:
+    return cls.__module__.startswith(("pytorch_lightning.", "lightning.pytorch."))
+
+
 def _check_callbacks(adapter: LightningAdapter, callbacks: Sequence[Any]) -> None:
     for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise ConfigError(
+                f"the callback {type(callback).__name__} comes from another package than this backend's Trainer, whose"
+                " classes are others under the same names.",
+                hint=f"import it from {Trainer.__module__.rpartition('.trainer.')[0]}.",
+            )
         for cls in type(callback).__mro__:
             if cls.__name__ in _INSIST_ON_AUTOMATIC:
                 raise refuse(

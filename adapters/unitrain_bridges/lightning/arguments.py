@@ -26,8 +26,9 @@ def check_arguments(parts: Parts, given: Mapping[str, Any], framework: str) -> d
     for name in given:
         if name not in defaults:
             raise TypeError(f"Trainer.__init__() got an unexpected keyword argument {name!r}")
+    given = {**vars(parts.parse_env_variables(parts.Trainer)), **given}
     for name, mend in ARGUMENTS.items():
-        if given.get(name, defaults.get(name)) != defaults.get(name):
+        if given.get(name) and given[name] != defaults.get(name):
             raise _refused(f"Trainer({name}={given[name]!r})", framework, mend)
     strategy = given.get("strategy", "auto")
     if strategy not in STRATEGIES and not isinstance(strategy, parts.SingleDeviceStrategy):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, ClassVar
 
 from unitrain_lightning._compat import part
@@ -16,6 +15,7 @@ _LOGGING = f"{_CONNECTORS}.logger_connector"
 _PLACES = {
     # what a script sees
     "Callback": "callbacks:Callback",
+    "LightningCLI": "cli:LightningCLI",
     "LightningDataModule": "core.datamodule:LightningDataModule",
     "LightningModule": "core.module:LightningModule",
     "Logger": "loggers.logger:Logger",
@@ -39,6 +39,7 @@ _PLACES = {
     "CheckpointConnector": f"{_CONNECTORS}.checkpoint_connector:_CheckpointConnector",
     "DataConnector": f"{_CONNECTORS}.data_connector:_DataConnector",
     "SignalConnector": f"{_CONNECTORS}.signal_connector:_SignalConnector",
+    "parse_env_variables": "utilities.argparse:_parse_env_variables",
     "init_debugging_flags": "trainer.setup:_init_debugging_flags",
     "log_device_info": "trainer.setup:_log_device_info",
     "parse_loop_limits": "loops.utilities:_parse_loop_limits",
@@ -66,7 +67,6 @@ _PLACES = {
     "SchedulerProgress": "loops.progress:_SchedulerProgress",
     "LoggerConnector": f"{_LOGGING}.logger_connector:_LoggerConnector",
     "ResultCollection": f"{_LOGGING}.result:_ResultCollection",
-    "Closure": "loops.optimization.automatic:Closure",
     "ClosureResult": "loops.optimization.automatic:ClosureResult",
     "ManualResult": "loops.optimization.manual:ManualResult",
     "ModuleMode": "utilities.model_helpers:_ModuleMode",
@@ -124,11 +124,6 @@ class Parts:
 def parts_of(code: Any) -> Parts:
     """Return the parts of the package that ``code``, a LightningModule, comes from."""
     return Parts(next(root for root in map(_root, type(code).__mro__) if root))
-
-
-def imported() -> list[Parts]:
-    """Return the parts of each of the two packages that has been imported."""
-    return [Parts(root) for root in ROOTS if root in sys.modules]
 
 
 def _root(cls: type) -> str | None:

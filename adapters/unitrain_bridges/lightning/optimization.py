@@ -7,10 +7,47 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from unitrain_bridges.lightning.counters import Counters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+_NOT_CALLED = (
+    "The closure hasn't been executed. HINT: did you call `optimizer_closure()` in your `optimizer_step` hook? It could"
+    " also happen because the `optimizer.step(optimizer_closure)` call did not execute it internally."
+)
+
+
+class Closure:
+    """The training step, ``zero_grad`` and backward in one call: what an optimizer gets, and calls as it likes.
+
+    Attributes:
+        result: What the last call made of the training step's output; None before.
+
+    Args:
+        step: Makes it.
+        zero_grad: Drops the gradients; None if they are kept.
+        backward: Goes back from the loss; None if it is not wanted.
+    """
+
+    def __init__(
+        self, step: Callable[[], Any], zero_grad: Callable[[], None] | None, backward: Callable[[Any], None] | None
+    ) -> None:
+        self.result: Any = None
+        self._step = step
+        self._zero_grad = zero_grad
+        self._backward = backward
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        with torch.enable_grad():
+            self.result = self._step()
+            if self._zero_grad is not None:
+                self._zero_grad()
+            if self._backward is not None and self.result.closure_loss is not None:
+                self._backward(self.result.closure_loss)
+        return self.result.loss
 
 
 class AutomaticOptimization(Counters):
@@ -20,27 +57,32 @@ class AutomaticOptimization(Counters):
         super().__init__(trainer)
         self.optim_progress = trainer.parts.OptimizationProgress()
         self._skip_backward = False
+        self._warning_cache = trainer.parts.WarningCache()
 
     def run(self, optimizer: Any, batch_idx: int, step_arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Train on one batch and return what the step returned, detached."""
         trainer = self.trainer
-        closure = trainer.parts.Closure(
-            step_fn=lambda: self._training_step(step_arguments),
-            backward_fn=self._backward_fn(optimizer),
-            zero_grad_fn=self._zero_grad_fn(batch_idx, optimizer),
+        closure = Closure(
+            lambda: self._training_step(step_arguments),
+            self._zero_grad_fn(batch_idx, optimizer),
+            self._backward_fn(optimizer),
         )
         if not trainer.strategy.handles_gradient_accumulation and trainer.fit_loop._should_accumulate():
             closure()
         else:
             self._optimizer_step(batch_idx, closure)
-        result = closure.consume_result()
-        return {} if result.loss is None else dict(result.asdict())
+        if closure.result is None:
+            raise trainer.parts.MisconfigurationException(_NOT_CALLED)
+        return {} if closure.result.loss is None else dict(closure.result.asdict())
 
     def _training_step(self, step_arguments: Mapping[str, Any]) -> Any:
         trainer = self.trainer
         output = trainer.hooks.strategy("training_step", *step_arguments.values())
         trainer.strategy.post_training_step()
-        return trainer.parts.ClosureResult.from_training_step_output(output, trainer.accumulate_grad_batches)
+        result = trainer.parts.ClosureResult.from_training_step_output(output, trainer.accumulate_grad_batches)
+        if result.closure_loss is None:
+            self._warning_cache.warn("`training_step` returned `None`. If this was on purpose, ignore this warning...")
+        return result
 
     def _backward_fn(self, optimizer: Any) -> Callable[[Any], None] | None:
         if self._skip_backward:

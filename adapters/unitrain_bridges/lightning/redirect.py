@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import sys
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from unitrain.config import TrainerConfig
+from unitrain.errors import UnsupportedFeatureError
 from unitrain.registry import find_adapter
 from unitrain_bridges.lightning.namespace import ROOTS, Parts
 from unitrain_bridges.lightning.options import HOME
@@ -20,21 +22,15 @@ if TYPE_CHECKING:
 
     from unitrain.protocol import Adapter
 
-_PLACES = {
-    "lightning.pytorch": (
-        "lightning",
-        "lightning.pytorch",
-        "lightning.pytorch.trainer",
-        "lightning.pytorch.trainer.trainer",
-    ),
-    "pytorch_lightning": ("pytorch_lightning", "pytorch_lightning.trainer", "pytorch_lightning.trainer.trainer"),
-}
-"""Where a script may take the class from."""
+_OWN = ("unitrain", "unitrain_lightning", "unitrain_bridges")
+"""Packages that keep the real class under a name of their own."""
 
 
 @contextmanager
 def redirected(framework: str) -> Iterator[None]:
-    """Put a stand-in for ``Trainer`` into Lightning's packages.
+    """Put a stand-in for ``Trainer`` wherever the class is known by a name, in Lightning's packages and in others.
+
+    The real one cannot be made meanwhile, so that nothing falls back to it unseen.
 
     Args:
         framework: The backend that is to run what scripts train meanwhile; on ``"lightning"`` nothing is replaced.
@@ -43,25 +39,46 @@ def redirected(framework: str) -> Iterator[None]:
     with ExitStack() as stack:
         if adapter.name != HOME:
             for root in ROOTS:
-                _replace(stack, root, adapter)
+                if _there(root):
+                    _replace(stack, root, adapter)
         yield
 
 
-def _replace(stack: ExitStack, root: str, adapter: Adapter) -> None:
+def _there(root: str) -> bool:
+    """Import one of the two packages, with its command line; they are installed one by one."""
     try:
-        import_module(root)
-    except ModuleNotFoundError as missing:  # the two packages are installed one by one
+        import_module(f"{root}.cli")
+    except ModuleNotFoundError as missing:
         if missing.name != root.partition(".")[0]:
             raise
-        return
+        return False
+    return True
+
+
+def _replace(stack: ExitStack, root: str, adapter: Adapter) -> None:
     parts = Parts(root)
     original = parts.Trainer  # looked up before it is replaced
     made = _stand_in(parts, adapter)
-    for place in _PLACES[root]:
-        module = sys.modules.get(place)
-        if module is not None and getattr(module, "Trainer", None) is original:
-            stack.callback(setattr, module, "Trainer", original)
-            module.Trainer = made  # type: ignore[attr-defined]
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in _OWN:
+            continue
+        for attribute in [one for one, value in list(getattr(module, "__dict__", {}).items()) if value is original]:
+            stack.callback(setattr, module, attribute, original)
+            setattr(module, attribute, made)
+    _refuse(stack, original, adapter.name, "a real Trainer", "make Trainer(...) by the name that Lightning exports.")
+    _refuse(stack, parts.LightningCLI, adapter.name, "LightningCLI", "make the module and Trainer(...) in the script.")
+
+
+def _refuse(stack: ExitStack, cls: Any, framework: str, what: str, hint: str) -> None:
+    """Let nobody make an object of ``cls``."""
+    original = cls.__init__
+
+    @wraps(original)
+    def refused(*_: Any, **__: Any) -> None:
+        raise UnsupportedFeatureError(f"{what} runs on 'lightning' only; this is to run on {framework!r}.", hint=hint)
+
+    stack.callback(setattr, cls, "__init__", original)
+    cls.__init__ = refused
 
 
 def _stand_in(parts: Parts, adapter: Adapter) -> type:
@@ -71,8 +88,6 @@ def _stand_in(parts: Parts, adapter: Adapter) -> type:
     def __init__(self: Any, *given: Any, **options: Any) -> None:  # noqa: N807
         bound = signature.bind(self, *given, **options).arguments
         arguments = {name: value for name, value in bound.items() if name != "self"}
-        if isinstance(arguments.get("callbacks"), tuple):
-            arguments["callbacks"] = list(arguments["callbacks"])
         TrainerShim.__init__(self, parts, arguments, adapter.name, hosts(adapter, TrainerConfig(), ()))
 
     __init__.__signature__ = signature  # type: ignore[attr-defined]

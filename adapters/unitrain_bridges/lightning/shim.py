@@ -154,6 +154,7 @@ class TrainerShim(Stages):
         algorithm = given["gradient_clip_algorithm"]
         self.gradient_clip_algorithm = algorithm and parts.GradClipAlgorithmType(algorithm.lower())
         self._detect_anomaly = given["detect_anomaly"]
+        parts.log_device_info(self)
         self.should_stop = False
         self.state = parts.TrainerState()
         self.profiler = parts.PassThroughProfiler()
@@ -250,8 +251,8 @@ class TrainerShim(Stages):
             self.fit_loop.setup_data()
         if self.num_training_batches == inf:
             return int(self.max_steps)
-        epochs = max(self.max_epochs or 0, 1)
-        steps = ceil(self.num_training_batches / self.accumulate_grad_batches) * epochs
+        epochs: int = max(self.max_epochs or 0, 1)
+        steps: int = ceil(self.num_training_batches / self.accumulate_grad_batches) * epochs
         return steps if self.max_steps == -1 else min(steps, int(self.max_steps))
 
     @property

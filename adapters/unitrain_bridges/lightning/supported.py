@@ -104,6 +104,45 @@ TRAINER = frozenset(
 )
 """The attributes of a Trainer that exist on every backend."""
 
+LOOPS = {
+    "fit_loop": frozenset(
+        {
+            "batch_idx",
+            "done",
+            "epoch_loop",
+            "epoch_progress",
+            "is_resuming",
+            "max_batches",
+            "max_epochs",
+            "max_steps",
+            "min_epochs",
+            "min_steps",
+            "restarting",
+            "setup_data",
+            "state_dict",
+            "load_state_dict",
+            "total_batch_idx",
+        }
+    ),
+    "epoch_loop": frozenset(
+        {
+            "automatic_optimization",
+            "batch_idx",
+            "batch_progress",
+            "done",
+            "global_step",
+            "manual_optimization",
+            "max_steps",
+            "min_steps",
+            "scheduler_progress",
+            "total_batch_idx",
+            "val_loop",
+        }
+    ),
+    "val_loop": frozenset({"batch_progress", "max_batches", "num_dataloaders", "skip", "verbose", "inference_mode"}),
+}
+"""The attributes of its loops that exist on every backend; what runs them (``run``, ``advance``) is the backend's."""
+
 ELSEWHERE: dict[str, str] = {}
 """Public attributes of a Trainer that exist on Lightning only, and what to do in their place; "" if nothing can be."""
 
