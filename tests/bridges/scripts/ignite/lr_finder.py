@@ -10,11 +10,17 @@ from ignite.metrics import Average, RunningAverage
 from torch import nn
 
 
-def stream(seed, batch_size=8):
-    generator = torch.Generator().manual_seed(seed)
-    while True:
-        x = torch.randn(batch_size, 4, generator=generator)
-        yield x, (x[:, :1] > x[:, 1:2]).float()
+class Stream:
+    def __init__(self, seed, batch_size=8):
+        self.generator = torch.Generator().manual_seed(seed)
+        self.batch_size = batch_size
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        x = torch.randn(self.batch_size, 4, generator=self.generator)
+        return x, (x[:, :1] > x[:, 1:2]).float()
 
 
 def make(lr):
@@ -34,7 +40,7 @@ def main():
     with finder.attach(
         searcher, to_save, output_transform=lambda loss: loss, num_iter=20, end_lr=1.0, diverge_th=3.0
     ) as finding:
-        finding.run(list(itertools.islice(stream(0), 20)), max_epochs=1)
+        finding.run(list(itertools.islice(Stream(0), 20)), max_epochs=1)
     history = finder.get_results()
     print("tried", len(history["lr"]), f"{history['lr'][0]:.6g} to {history['lr'][-1]:.6g}")
 
@@ -55,8 +61,8 @@ def main():
         metrics = engine.state.metrics
         print(engine.state.epoch, engine.state.temperature, f"{metrics['running']:.6f} {metrics['mean']:.6f}")
 
-    trainer.run(stream(1), max_epochs=2, epoch_length=7)
-    trainer.run(stream(2), max_epochs=4, epoch_length=7)
+    trainer.run(Stream(1), max_epochs=2, epoch_length=7)
+    trainer.run(Stream(2), max_epochs=4, epoch_length=7)
     print(trainer.state.iteration, timer.value() > 0)
 
     model, optimizer = make(0.1)
@@ -66,7 +72,7 @@ def main():
     def draw():
         print("draw", torch.rand(1).item())
 
-    same.run(list(itertools.islice(stream(3), 5)), max_epochs=2)
+    same.run(list(itertools.islice(Stream(3), 5)), max_epochs=2)
     print(same.state_dict()["iteration"], sum(p.sum().item() for p in model.parameters()))
 
 
