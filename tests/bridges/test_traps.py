@@ -162,7 +162,8 @@ def rates_of_ignite(event, wrapped):
         optimizer.step()
 
     engine = Engine(step)
-    engine.add_event_handler(event, LRScheduler(schedule) if wrapped else lambda: schedule.step())
+    # schedule.step itself would be given the engine, as the epoch
+    engine.add_event_handler(event, LRScheduler(schedule) if wrapped else lambda: schedule.step())  # noqa: PLW0108
     engine.run(loader())
     return rates
 
@@ -201,7 +202,8 @@ def test_a_stop_within_an_epoch(tmp_path):
     trainer(tmp_path, max_epochs=5, num_sanity_val_steps=0).fit(module, loader(), loader())
     assert (len(module.seen), module.order[-1]) == (2, "on_train_epoch_end")
     engine = Engine(lambda *_: None)
-    engine.add_event_handler(Events.ITERATION_COMPLETED(once=2), engine.terminate)
+    # engine.terminate itself would be given the engine, as skip_completed
+    engine.add_event_handler(Events.ITERATION_COMPLETED(once=2), lambda: engine.terminate())  # noqa: PLW0108
     for event in (Events.EPOCH_COMPLETED, Events.COMPLETED):
         engine.add_event_handler(event, lambda event=event: fired.append(event))
     engine.run(loader(), max_epochs=5)
