@@ -150,7 +150,8 @@ def test_a_single_callback_becomes_a_list():
         ("found = trainer.test(model, loader)[0]", "found = trainer.test(model, loader)"),
         ('print(trainer.validate(model, dataloaders=d)[0]["x"])', 'print(trainer.validate(model, dataloaders=d)["x"])'),
         ("found = trainer.predict(model, datamodule=dm)", "found = trainer.predict(model, dataloaders=dm)"),
-        ("trainer.predict(model, d, return_predictions=True)", "trainer.predict(model, d)"),
+        ("trainer.predict(model, d, return_predictions=False)", "trainer.predict(model, d)"),
+        ("x = trainer.predict(model, d, return_predictions=True)", "x = trainer.predict(model, d)"),
         ("trainer.save_checkpoint('a.ckpt')", "trainer.save_checkpoint('a.ckpt')"),
         ("trainer.save_checkpoint(filepath='a.ckpt')", "trainer.save_checkpoint(path='a.ckpt')"),
         ("trainer.save_checkpoint('a', weights_only=True)", "trainer.bridged.save_checkpoint('a', weights_only=True)"),
@@ -179,7 +180,7 @@ def test_what_is_done_with_it(before, after):
         "trainer.fit(model, train, val, datamodule=dm, train_dataloaders=x)",
         "trainer.fit(model, **data)",
         "trainer.test(*data)",
-        "trainer.predict(model, d, return_predictions=False)",
+        "x = trainer.predict(model, d, return_predictions=False)",
         "trainer.fit(model, d, nonsense=1)",
     ],
 )
@@ -325,3 +326,9 @@ def test_files_without_a_trainer_are_left():
     )
     check_noop("from mine import Trainer\nimport lightning as L\nTrainer(gpus=1).fit(m, datamodule=dm)\n")
     check_noop("trainer = Trainer(max_epochs=3)\n")
+
+
+def test_names_that_come_by_a_star_are_left_for_a_person():
+    check_person("from pytorch_lightning import *\nTrainer(gpus=1).fit(m)\n", "lightning-escapes", 1)
+    check_person("from ignite.engine import *\nEngine(step).run(d)\n", "ignite-role", 1)
+    check_noop("from pytorch_lightning import *\nclass M(LightningModule): pass\n")

@@ -23,7 +23,7 @@ def name(path):
 
 
 def tiered(path, backend):
-    fast = path.stem in FAST[home_of(path)]
+    fast = path.stem in FAST[home_of(path)] and backend != home_of(path)
     return pytest.param(path, backend, id=f"{name(path)}-on-{backend}", marks=() if fast else pytest.mark.slow)
 
 

@@ -13,7 +13,7 @@ from libcst.metadata import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from libcst.metadata.scope_provider import Scope
 
@@ -148,6 +148,13 @@ class Source:
         for one in self.all(cst.ImportFrom):
             if one.module is not None and not one.relative:
                 yield self.code(one.module)
+
+    def starred(self, packages: Collection[str]) -> Iterator[cst.ImportFrom]:
+        """Yield ``from ... import *`` of some packages, whose names cannot be told from others."""
+        for one in self.all(cst.ImportFrom):
+            named = one.module is not None and not one.relative and isinstance(one.names, cst.ImportStar)
+            if named and self.code(one.module).partition(".")[0] in packages:  # type: ignore[arg-type]
+                yield one
 
     def functions(self, name: str) -> list[cst.FunctionDef]:
         """Return the functions and methods of a name."""

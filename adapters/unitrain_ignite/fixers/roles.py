@@ -38,6 +38,9 @@ _STEPS = {
 """Functions of Ignite that make a process function."""
 
 _ENGINES = {"Engine", "DeterministicEngine"}
+NAMES = frozenset({*_FACTORIES, *_ENGINES})
+"""What makes an Engine."""
+
 _COMMENT = re.compile(r"#\s*unitrain:\s*(trainer|evaluator)\b")
 _STEPPED = re.compile(r"(opt|scaler)", re.IGNORECASE)
 _WITHOUT_GRADIENT = {"no_grad", "inference_mode", "eval"}

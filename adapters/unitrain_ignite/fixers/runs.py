@@ -10,7 +10,7 @@ import libcst as cst
 from unitrain.migrate.arguments import Argument, Layout, arguments, dropped
 from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, person
 from unitrain.migrate.variables import Holder, held_by, is_statement, uses, value_of
-from unitrain_ignite.fixers.roles import Role, Roles, is_engine, said
+from unitrain_ignite.fixers.roles import NAMES, Role, Roles, is_engine, said
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,6 +60,9 @@ def _seeded(source: Source, call: cst.Call, given: Argument) -> Finding:
 def find(source: Source, goal: Goal) -> Iterator[Finding]:
     """Find the runs of trainers."""
     roles = Roles(source)
+    for one in source.starred((FRAMEWORK,)):
+        if any(source.code(call.func) in NAMES for call in source.all(cst.Call)):
+            yield person(ROLE.name, source.start(one), "an Engine that may be one of *", "import it by its name")
     for call, made in _engine_runs(source):
         known = {roles.of(one) for one in made}
         role = said(source, call) or (known.pop() if len(known) == 1 else Role.UNKNOWN)

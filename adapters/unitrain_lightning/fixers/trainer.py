@@ -14,7 +14,7 @@ from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, person
 from unitrain.migrate.rewriting import drop_imported
 from unitrain.migrate.variables import Holder, held_by, others, uses, value_of
 from unitrain_lightning.fixers import keywords
-from unitrain_lightning.fixers.names import TRAINER, bases_of_trainer, calls, short
+from unitrain_lightning.fixers.names import PACKAGES, TRAINER, bases_of_trainer, calls, short
 from unitrain_lightning.fixers.runs import METHODS, RUN, find_run
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
     made = list(calls(source, TRAINER))
     for owner in bases_of_trainer(source):
         yield person(ESCAPES.name, source.start(owner), "a class extends the Trainer", _BY_HAND)
+    for one in source.starred(PACKAGES):
+        if any(source.code(call.func) == "Trainer" for call in source.all(cst.Call)):
+            yield person(ESCAPES.name, source.start(one), "a Trainer that may be one of *", "import it by its name")
     if not made:
         yield from _elsewhere(source, [])
         return
