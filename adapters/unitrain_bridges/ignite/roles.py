@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from unitrain_ignite._compat import Engine
 
 DEPTH = 6
+CHAIN = 3
+"""How long a chain of attributes is followed."""
+
 BACKWARD = frozenset({"backward", "manual_backward"})
 """What a function that trains calls, if it has no optimizer at hand."""
 
@@ -55,8 +58,17 @@ def _trains(value: Any, seen: set[int], depth: int, *, by_optimizer: bool = True
     if BACKWARD.intersection(names_in(function.__code__)):
         return True
     used = list(references(function).values())
-    called = [*used, *(part for one in (*used, *_owner(value)) for part in _attributes(function, one))]
+    called = [*used, *_named_below(function, [*used, *_owner(value)])]
     return any(_trains(one, seen, depth + 1, by_optimizer=by_optimizer) for one in called)
+
+
+def _named_below(function: FunctionType, owners: list[Any]) -> list[Any]:
+    """Return what the function may reach by the names in it: ``self.agent.learn`` is two attributes away."""
+    found: list[Any] = []
+    for _ in range(CHAIN):
+        owners = [part for one in owners for part in _attributes(function, one)]
+        found += owners
+    return found
 
 
 def _function(value: Any) -> FunctionType | None:
