@@ -182,13 +182,28 @@ IGNITE = {
 }
 
 
-@pytest.mark.parametrize("fault", LIGHTNING)
+def tiered(faults):
+    return [pytest.param(one, id=one, marks=pytest.mark.slow if one in SLOW else ()) for one in faults]
+
+
+SLOW = {
+    "a hook with a batch is not called",
+    "the last batch of a validation is dropped",
+    "a metric is not weighted by the batches",
+    "rows are logged a step late",
+    "an event is not fired",
+    "an epoch is missed",
+}
+"""Relatives of faults that the fast tier has."""
+
+
+@pytest.mark.parametrize("fault", tiered(LIGHTNING))
 def test_a_fault_of_lightnings_bridge_is_noticed(fault, native):
     script, seeded = LIGHTNING[fault]
     noticed(SCRIPTS / "lightning" / f"{script}.py", seeded, native)
 
 
-@pytest.mark.parametrize("fault", IGNITE)
+@pytest.mark.parametrize("fault", tiered(IGNITE))
 def test_a_fault_of_ignites_bridge_is_noticed(fault, native):
     script, seeded = IGNITE[fault]
     noticed(SCRIPTS / "ignite" / f"{script}.py", seeded, native)
