@@ -291,6 +291,23 @@ def test_refused_before_it_runs(name):
     assert "Hint:" in str(raised.value) or error is TypeError
 
 
+class Finding(Steps):
+    def configure_callbacks(self):
+        return [pl.callbacks.BatchSizeFinder()]
+
+
+def test_a_finder_of_the_module_is_refused():
+    with pytest.raises(UnsupportedFeatureError, match="BatchSizeFinder"):
+        unified("ignite").fit(module(steps=Finding), shuffled(), in_order())
+
+
+def test_a_tuner_is_refused():
+    with LightningBridge().redirected("ignite"):
+        tuner = pl.tuner.Tuner(pl.Trainer(max_epochs=1, logger=False, enable_checkpointing=False))
+        with pytest.raises(UnsupportedFeatureError, match="LearningRateFinder"):
+            tuner.lr_find(subject(pl)(), shuffled())
+
+
 def test_data_of_a_spec_is_refused():
     with pytest.raises(DataError, match="got a DataSpec"):
         unified("ignite").fit(module(), DataSpec(train=shuffled()))

@@ -141,6 +141,9 @@ CASES = {
     "stream, at a fraction": plain({"val_check_interval": 0.5}, None, *LOADERS["streams"]),
     "min_epochs against a stop": plain({"max_epochs": 6, "min_epochs": 4}, CALLBACKS["early stopping"]),
     "min_steps against a stop": plain({"max_epochs": 6, "min_steps": 30}, CALLBACKS["early stopping"]),
+    "bar of rich": plain({"enable_progress_bar": True}, lambda p: [p.callbacks.RichProgressBar()]),
+    "bar of tqdm": plain({"enable_progress_bar": True}, lambda p: [p.callbacks.TQDMProgressBar()]),
+    "bar by default": plain({"enable_progress_bar": True, "enable_model_summary": True}),
     "stop within": plain({"max_epochs": 6, "val_check_interval": 2}, CALLBACKS["early stopping"]),
     "plateau within": plain({"val_check_interval": 2}, how="plateau"),
     "clipping and accumulation, mixed": plain(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -129,6 +132,13 @@ class Interrupted(Steps):
     def training_step(self, batch, batch_idx):
         if self.global_step == 10:
             raise KeyboardInterrupt
+        return super().training_step(batch, batch_idx)
+
+
+class Terminated(Steps):
+    def training_step(self, batch, batch_idx):
+        if self.global_step == 10:
+            os.kill(os.getpid(), signal.SIGTERM)
         return super().training_step(batch, batch_idx)
 
 
@@ -275,6 +285,7 @@ WORKS = {
     "should_stop at an epoch's start": fitted(StoppingAtOnce),
     "an error": fitted(Breaking),
     "an interrupt": fitted(Interrupted),
+    "a signal": fitted(Terminated),
     "an error in validation": fitted(BreakingValidation),
     "a loss without gradient": fitted(NotFinite),
     "overridden": fitted(Overriding, gradient_clip_val=0.5),

@@ -41,6 +41,7 @@ class Closure:
         self._backward = backward
 
     def __call__(self, *_: Any, **__: Any) -> Any:
+        """Do the three, and return the loss."""
         with torch.enable_grad():
             self.result = self._step()
             if self._zero_grad is not None:

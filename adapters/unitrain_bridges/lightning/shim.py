@@ -75,6 +75,10 @@ def _loader(*loops: str) -> Any:
     return property(get, doc="The loaders that are used, as they were given.")
 
 
+_ANOMALY = (
+    "You have turned on `Trainer(detect_anomaly=True)`. This will significantly slow down compute speed and is"
+    " recommended only for model debugging."
+)
 _VAL_LOOP = "fit_loop.epoch_loop.val_loop"
 
 
@@ -154,6 +158,8 @@ class TrainerShim(Stages):
         algorithm = given["gradient_clip_algorithm"]
         self.gradient_clip_algorithm = algorithm and parts.GradClipAlgorithmType(algorithm.lower())
         self._detect_anomaly = given["detect_anomaly"]
+        if self._detect_anomaly:
+            parts.rank_zero_info(_ANOMALY)
         parts.log_device_info(self)
         self.should_stop = False
         self.state = parts.TrainerState()
@@ -248,6 +254,7 @@ class TrainerShim(Stages):
         if self.max_epochs == -1:
             return inf if self.max_steps == -1 else int(self.max_steps)
         if self.train_dataloader is None:
+            self.parts.rank_zero_info("Loading `train_dataloader` to estimate number of stepping batches.")
             self.fit_loop.setup_data()
         if self.num_training_batches == inf:
             return int(self.max_steps)

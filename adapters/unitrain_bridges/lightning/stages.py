@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from unitrain_bridges.lightning.arguments import refuse_callbacks
+
 if TYPE_CHECKING:
     from unitrain_bridges.lightning.fit import FitLoop
     from unitrain_bridges.lightning.prediction import PredictionLoop
@@ -30,6 +32,8 @@ class Stages:
     """``fit``, ``validate``, ``test`` and ``predict``, with what comes before and after, in Lightning's order."""
 
     parts: Any
+    framework: str
+    callbacks: Any
     hooks: Any
     logging: Any
     state: Any
@@ -173,6 +177,7 @@ class Stages:
             parts.clean_namespace(model.hparams)
         self.strategy.connect(model)
         self._callback_connector._attach_model_callbacks()
+        refuse_callbacks(self.callbacks, self.framework)
         self._callback_connector._attach_model_logging_functions()
         parts.verify_loop_configurations(self)
         self.run = self._open_run(self.strategy.root_device)
