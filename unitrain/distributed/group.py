@@ -5,7 +5,9 @@ from __future__ import annotations
 import atexit
 import faulthandler
 import os
+import sys
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,7 +129,25 @@ def _join(world: World, device: torch.device, strategy: Strategy) -> Watch:
     if _joined.watch is None:
         _joined.watch, _joined.limits = _watch(world, strategy), limits
         atexit.register(_leave)
+        if sys.version_info < _FORKS_WELL:
+            os.register_at_fork(before=_settle)
     return _joined.watch
+
+
+_FORKS_WELL = (3, 12)
+"""Since this release of Python a fork waits until no other thread is at the list of threads; before, the child may find
+that list locked for ever (it never leaves ``os.fork``), and a loader waits for such a worker until DDP's time limit."""
+
+_SETTLING = 0.01
+"""Seconds."""
+
+
+def _settle() -> None:
+    """Let torch's threads let go of the tensors of a finished exchange.
+
+    For that they take Python's lock and enter the list of threads: nothing that a fork or the end of Python may meet.
+    """
+    time.sleep(_SETTLING)
 
 
 _MARGIN = 10.0
@@ -173,3 +193,4 @@ def _leave() -> None:
         faulthandler.dump_traceback_later(_PARTING, exit=True, file=Path(os.devnull).open("w"))  # noqa: SIM115
     if dist.is_initialized():
         dist.destroy_process_group()
+    _settle()
