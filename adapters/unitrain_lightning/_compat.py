@@ -66,7 +66,7 @@ DoublePrecision: Any = pl.plugins.DoublePrecision
 ClusterEnvironment: Any = pl.plugins.ClusterEnvironment  # type: ignore[attr-defined]
 DDPStrategy: Any = pl.strategies.DDPStrategy
 rank_zero_only: Any = pl.utilities.rank_zero_only
-migrate_checkpoint: Any = pl.utilities.migration.migrate_checkpoint
+migrate_checkpoint: Any = pl.utilities.migration.migrate_checkpoint  # type: ignore[attr-defined]
 
 _BESIDE_THE_POINT = (
     # the shell defines every step; which loaders there are is unitrain's to check
@@ -107,7 +107,7 @@ def part(root: str, place: str) -> Any:
     """Return an object of Lightning.
 
     Args:
-        root: ``"lightning.pytorch"`` or ``"pytorch_lightning"``: two copies of one framework, with classes of their own.
+        root: ``"lightning.pytorch"`` or ``"pytorch_lightning"``: two copies of one framework, each with its own classes.
         place: ``module:attribute`` below ``root``; below its Fabric if it begins with ``fabric.``.
     """
     module, _, attributes = place.partition(":")
