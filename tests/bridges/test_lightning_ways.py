@@ -419,7 +419,7 @@ WORKS |= {
 }
 
 FAST = {"manual", "skipped steps", "cut epochs", "an error", "overridden", "brought", "evaluations", "datamodule"}
-FAST |= {"resumed from epochs", "resumed from steps", "combined"}
+FAST |= {"resumed from epochs", "combined"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(one, marks=() if one in FAST else pytest.mark.slow) for one in WORKS])
