@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-
 from unitrain.errors import UnitrainError, install_hint
+from unitrain.rng import preserved_rng
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,6 +62,10 @@ class FitResult:
 
 def show_metrics(title: str, metrics: Mapping[str, float]) -> None:
     """Print metrics as a table."""
+    with preserved_rng():  # rich draws a number when it is imported
+        from rich.console import Console  # noqa: PLC0415 - only where a table is shown
+        from rich.table import Table  # noqa: PLC0415
+
     table = Table("metric", "value", title=title)
     for name, value in metrics.items():
         table.add_row(name, f"{value:.6g}")
