@@ -12,6 +12,7 @@ from unitrain_bridges.lightning.counters import Counters, stopped_at
 from unitrain_bridges.lightning.evaluation import EvaluationLoop
 from unitrain_bridges.lightning.optimization import AutomaticOptimization, ManualOptimization
 from unitrain_bridges.lightning.schedules import step_schedules
+from unitrain_bridges.lightning.versions import steps_schedules_when_cut
 
 if TYPE_CHECKING:
     from unitrain_bridges.lightning.shim import TrainerShim
@@ -182,10 +183,12 @@ class EpochLoop(Counters):
         else:
             skips = hooks.all("on_train_batch_start", batch, batch_idx) == -1
             if skips:
-                self.batch_progress.increment_by(0, is_last_batch=True)
+                self.batch_progress.is_last_batch = steps_schedules_when_cut(trainer.parts)
             else:
                 output = self._optimize(batch, batch_idx)
         self.batch_progress.increment_processed()
+        if skips and not steps_schedules_when_cut(trainer.parts):
+            raise StopIteration
         step_schedules(self, "step", plateau=False)
         if self._num_ready_batches_reached():
             step_schedules(self, "epoch", plateau=False)

@@ -33,6 +33,7 @@ _PLACES = {
     "GradClipAlgorithmType": "utilities.enums:GradClipAlgorithmType",
     "MisconfigurationException": "utilities.exceptions:MisconfigurationException",
     "SIGTERMException": "utilities.exceptions:SIGTERMException",
+    "version": "trainer.trainer:pl.__version__",
     # what reads arguments, without running anything
     "AcceleratorConnector": f"{_CONNECTORS}.accelerator_connector:_AcceleratorConnector",
     "CallbackConnector": f"{_CONNECTORS}.callback_connector:_CallbackConnector",

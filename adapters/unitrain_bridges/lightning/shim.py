@@ -109,6 +109,7 @@ class TrainerShim(Stages):
         given = check_arguments(parts, arguments, framework)
         self.hooks = Hooks(self)
         self._model_registry = None
+        self._val_check_time_interval: float | None = None  # set by Lightning, since 2.6
         self.barebones = False
         self._connect(given)
         self._limits(given)
@@ -169,7 +170,7 @@ class TrainerShim(Stages):
         limits = [given[f"limit_{stage}_batches"] for stage in ("train", "val", "test", "predict")]
         sanity = switch("num_sanity_val_steps", 2)
         parts.init_debugging_flags(self, *limits, given["fast_dev_run"], given["overfit_batches"], every, sanity)
-        self.enable_autolog_hparams = given["enable_autolog_hparams"]
+        self.enable_autolog_hparams = given.get("enable_autolog_hparams", True)  # since Lightning 2.6
 
     def __getattr__(self, name: str) -> Any:
         raise _missing(self.parts.Trainer if "parts" in vars(self) else object, name, vars(self).get("framework"))

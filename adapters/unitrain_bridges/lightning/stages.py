@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from unitrain_bridges.lightning.arguments import refuse_callbacks
+from unitrain_bridges.lightning.versions import refuse_resuming
 
 if TYPE_CHECKING:
     from unitrain_bridges.lightning.fit import FitLoop
@@ -178,6 +179,8 @@ class Stages:
         self.strategy.connect(model)
         self._callback_connector._attach_model_callbacks()
         refuse_callbacks(self.callbacks, self.framework)
+        if fits and ckpt_path:
+            refuse_resuming(parts, self.framework)
         self._callback_connector._attach_model_logging_functions()
         parts.verify_loop_configurations(self)
         self.run = self._open_run(self.strategy.root_device)
@@ -197,7 +200,7 @@ class Stages:
         self._data_connector.prepare_data()
         parts.call._call_setup_hook(self)
         parts.call._call_configure_model(self)
-        checkpoints._restore_modules_and_callbacks(ckpt_path, weights_only)
+        checkpoints._restore_modules_and_callbacks(ckpt_path, *(() if weights_only is None else (weights_only,)))
         self.logging.reset_results()
         self.logging.reset_metrics()
         self.strategy.setup(self)

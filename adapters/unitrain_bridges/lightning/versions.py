@@ -1,0 +1,34 @@
+"""What Lightning's releases mean differently."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from packaging.version import Version
+
+from unitrain.errors import UnsupportedFeatureError
+
+if TYPE_CHECKING:
+    from unitrain_bridges.lightning.namespace import Parts
+
+_RESUMING = Version("2.5.6")
+_CUTTING = Version("2.6.0")
+
+
+def steps_schedules_when_cut(parts: Parts) -> bool:
+    """Return whether an epoch that ``on_train_batch_start`` cuts by -1 steps its schedules, as others do."""
+    return Version(parts.version) >= _CUTTING
+
+
+def refuse_resuming(parts: Parts, framework: str) -> None:
+    """Refuse to go on from a checkpoint as older releases do: they read the first batches of an epoch twice.
+
+    Raises:
+        UnsupportedFeatureError: If the release is older than the one whose meaning is known here.
+    """
+    if Version(parts.version) < _RESUMING:
+        raise UnsupportedFeatureError(
+            f"fit(ckpt_path=...) means on {framework!r} what it means since Lightning {_RESUMING}; installed is"
+            f" {parts.version}.",
+            hint=f"pip install 'pytorch-lightning>={_RESUMING}', or framework='lightning'.",
+        )
