@@ -367,7 +367,7 @@ def section(name: str, folder: Path) -> dict[str, Any]:
         "compiled": lambda: equal(COMPILED),
         "resume-all": lambda: resumes(folder, GRID, PAIRS),
         "everything": lambda: tables(list(ALL)),
-        "four": lambda: tables([*QUICK, "accumulate-3"]) | {"uneven": equal(DEALT["uneven"])},
+        "four": lambda: tables([*QUICK, "accumulate-3"]) | equal(DEALT["uneven"]),
     }
     return sections[name]()
 
