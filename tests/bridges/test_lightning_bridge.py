@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import random
 import traceback
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,7 +31,17 @@ from tests.bridges.lightning_subject import (
 )
 from tests.bridges.test_lightning_same import plain
 from tests.bridges.test_lightning_ways import Breaking
-from unitrain import DDP, Callback, ConfigError, DataError, DataSpec, SpecError, UnifiedTrainer, UnsupportedFeatureError
+from unitrain import (
+    DDP,
+    Callback,
+    ConfigError,
+    DataError,
+    DataSpec,
+    SpecError,
+    TrainSpec,
+    UnifiedTrainer,
+    UnsupportedFeatureError,
+)
 from unitrain_bridges.lightning import epoch, fit, hooks, optimization, results, supported, versions
 from unitrain_bridges.lightning.bridge import LightningBridge
 
@@ -307,6 +318,12 @@ def test_a_tuner_is_refused():
         tuner = pl.tuner.Tuner(pl.Trainer(max_epochs=1, logger=False, enable_checkpointing=False))
         with pytest.raises(UnsupportedFeatureError, match="LearningRateFinder"):
             tuner.lr_find(subject(pl)(), shuffled())
+
+
+def test_a_spec_takes_callbacks_of_the_backends_package_alone():
+    spec = TrainSpec(model=torch.nn.Linear(4, 1), loss=torch.nn.MSELoss(), optimizer=partial(torch.optim.SGD, lr=0.1))
+    with pytest.raises(ConfigError, match="Timer comes from another package"):
+        UnifiedTrainer("lightning", max_epochs=1, callbacks=[lp.callbacks.Timer()]).fit(spec, in_order())
 
 
 def test_data_of_a_spec_is_refused():

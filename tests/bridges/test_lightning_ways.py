@@ -390,6 +390,22 @@ def again(package, tools):
     return [trainer.global_step, {**loaded.state_dict()}, dict(loaded.hparams)]
 
 
+def subclassed(package, tools):
+    """A Trainer of the author's own class."""
+
+    class Own(package.Trainer):
+        def __init__(self, **options):
+            super().__init__(max_epochs=2, **options)
+
+        def fit(self, *given, **options):
+            tools.log.append(("own", "fit"))
+            super().fit(*given, **options)
+
+    trainer = Own(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+    trainer.fit(tools.module(), shuffled(), in_order())
+    return [trainer.global_step, isinstance(trainer, package.Trainer)]
+
+
 def writing(package, tools):
     class Writer(package.callbacks.BasePredictionWriter):
         def write_on_batch_end(self, trainer, module, prediction, indices, batch, batch_idx, dataloader_idx):
@@ -415,6 +431,7 @@ WORKS |= {
     "resumed, 16-mixed": resumed(options={"precision": "16-mixed"}),
     "fitted again": again,
     "written predictions": writing,
+    "a class of one's own": subclassed,
     "callbacks that are missing": plain(fit={"ckpt_path": "nothing.ckpt"}),
 }
 
