@@ -41,6 +41,7 @@ class RunContext(ABC):
         config: How it is trained.
         optimizers: By name; a single one is called ``"optimizer"``.
         native: The real ``Trainer`` or ``Engine``; None on the reference.
+        batch: The batch that is running, of training or of an evaluation; None between batches.
         team: The processes that run together.
         exception: What broke the run, for the handlers of EXCEPTION.
         accumulate_grad_batches: Batches per optimizer step; a callback may set it at EPOCH_START, for the epoch.
@@ -50,6 +51,7 @@ class RunContext(ABC):
     """
 
     scaler: GradScaler | None = None
+    batch: Any = None
 
     def __init__(self, job: FitJob | EvalJob, native: Any) -> None:
         self.hub = job.hub

@@ -116,8 +116,15 @@ class Sorted(NamedTuple):
     foreign: list[Any]
 
 
-def sorted_callbacks(adapter: Adapter, callbacks: Sequence[Any]) -> Sorted:
+def sorted_callbacks(
+    adapter: Adapter, callbacks: Sequence[Any], takes: Callable[[Any], bool] = lambda _: False
+) -> Sorted:
     """Return the callbacks by whom they belong to, seen from ``adapter``.
+
+    Args:
+        adapter: The backend.
+        callbacks: As they were given.
+        takes: Whether another framework takes an object for its own of which no class says so.
 
     Raises:
         SpecError: If one is no callback, or cannot be attached without further arguments.
@@ -128,23 +135,10 @@ def sorted_callbacks(adapter: Adapter, callbacks: Sequence[Any]) -> Sorted:
             found.own.append(callback)
         elif Feature.NATIVE_CALLBACKS in adapter.features and adapter.accepts_callback(callback):
             found.native.append(callback)
-        elif _package(callback) in _FRAMEWORKS and _package(callback) not in adapter.packages:
+        elif _package(callback) not in adapter.packages and (_package(callback) in _FRAMEWORKS or takes(callback)):
             found.foreign.append(callback)
         else:
             raise _no_callback(adapter, callback)
-    return found
-
-
-def spec_callbacks(adapter: Adapter, callbacks: Sequence[Any]) -> Sorted:
-    """Return the callbacks of a spec's run.
-
-    Raises:
-        UnsupportedFeatureError: If one belongs to another framework.
-        SpecError: As ``sorted_callbacks``.
-    """
-    found = sorted_callbacks(adapter, callbacks)
-    for callback in found.foreign:
-        raise foreign(adapter, callback)
     return found
 
 

@@ -162,6 +162,7 @@ class FitProgram(Program):
         if self._unsized:
             require_same_end(self.team, self._index + 1, last=self.last)
         self.weight = weight = batch_size(batch)
+        self.batch = batch
         self._train_meter.batch_start()
         try:
             self.hub.fire(Event.BATCH_START)
@@ -195,7 +196,7 @@ class FitProgram(Program):
         self.hub.fire(Event.BATCH_END)
         if self._together:
             self._stop.agree()
-        self.weight = None
+        self.weight = self.batch = None
 
     @property
     def epoch_over(self) -> bool:
@@ -359,13 +360,14 @@ class Evaluation:
         """Evaluate ``batch``; return the prediction, if it is one."""
         program = self._program
         program.weight = weight = batch_size(batch)
+        program.batch = batch
         program.hub.fire(self._batch_start)
         try:
             result = self._step(batch, weight)
         except StopIteration as error:
             raise RuntimeError("the step raised StopIteration, which would silently end the evaluation") from error
         program.hub.fire(self._batch_end)
-        program.weight = None
+        program.weight = program.batch = None
         return result
 
     def end(self) -> None:

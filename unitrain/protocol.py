@@ -248,6 +248,20 @@ class Bridge(Protocol):
             UnitrainError: If an argument cannot act there.
         """
 
+    def callback(self, native: Any, adapter: Adapter) -> Callback | None:
+        """Return one of this framework's callbacks or handlers as a callback of unitrain, which every backend calls.
+
+        Args:
+            native: What was given.
+            adapter: The backend that is to run, another than its own.
+
+        Returns:
+            The callback; None if ``native`` is none, or cannot be one by itself.
+
+        Raises:
+            UnsupportedFeatureError: If it works in its own framework's loops only.
+        """
+
     def redirected(self, framework: str) -> AbstractContextManager[None]:
         """Let scripts of this framework that are run meanwhile, as they are, train on ``framework``."""
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from importlib.metadata import EntryPoint
 
+    from unitrain.callbacks import Callback
     from unitrain.protocol import Adapter, Bridge
 
 GROUP = "unitrain.adapters"
@@ -119,3 +120,17 @@ def bridges() -> list[Bridge]:
         except BackendNotInstalledError:
             continue  # no script can be written for what is not there
     return [cast("Bridge", cls()) for cls in loaded]
+
+
+def find_callback(native: Any, adapter: Adapter) -> Callback | None:
+    """Return another framework's callback as one of unitrain, or None if no registered framework takes it for its own.
+
+    Raises:
+        UnsupportedFeatureError: If it works on its own framework only.
+    """
+    own = find_bridge(native)
+    for bridge in bridges() if own is None else [own]:  # a handler may be a class of the user's, with no base
+        made = None if bridge.home == adapter.name else bridge.callback(native, adapter)
+        if made is not None:
+            return made
+    return None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import torch
 from torch import nn
 
+from unitrain.adopted import Callbacks
 from unitrain.batch import to_device
 from unitrain.callbacks import Callback, History, ProgressBar, named
 from unitrain.checkpoint.resume import find_checkpoint, resumed
@@ -17,12 +18,12 @@ from unitrain.distributed.group import team, world_of
 from unitrain.environment import choose_device, compiled, torch_switches
 from unitrain.errors import ConfigError, SpecError, refuse_unknown
 from unitrain.events import EventHub
-from unitrain.features import foreign, refuse, require_config, sorted_callbacks, spec_callbacks
+from unitrain.features import refuse, require_config
 from unitrain.jobs import Place, check_native_names, eval_job, fit_job
 from unitrain.loggers.dispatch import Tracking
 from unitrain.native import NativeCode, busy
 from unitrain.protocol import Feature, Stage
-from unitrain.registry import find_adapter, find_trackers
+from unitrain.registry import find_adapter, find_bridge, find_trackers
 from unitrain.remote import elsewhere, unseen
 from unitrain.result import show_metrics
 from unitrain.rng import preserved_rng, seed_everything
@@ -74,7 +75,7 @@ class UnifiedTrainer(Watched):
         self._world = world_of(self.config)
         check_native_names(self.config, self._adapter)
         require_config(self._adapter, self.config)
-        self._own, self._native_callbacks, self._foreign = sorted_callbacks(self._adapter, self.config.callbacks)
+        self._callbacks = Callbacks(self._adapter, self.config.callbacks)
         self._hub = EventHub()
         self._code = NativeCode(self._adapter, given, self._hub)
         self._elsewhere = elsewhere(type(self), self._adapter, self.config, self._world, self._hub)
@@ -113,7 +114,7 @@ class UnifiedTrainer(Watched):
         self._require(ckpt_path)
         path = None if ckpt_path is None else self._checkpoint(ckpt_path, spec)
         history, tracking = History(), self._tracking
-        callbacks = named((history, tracking, *spec_callbacks(self._adapter, spec.callbacks).own, *self._own))
+        callbacks = named((history, tracking, *self._callbacks.of(spec.callbacks).own))
         if self._elsewhere is not None:
             self._spec = spec
             given = {"train_dataloaders": train_dataloaders, "val_dataloaders": val_dataloaders, "ckpt_path": path}
@@ -140,13 +141,11 @@ class UnifiedTrainer(Watched):
                 run.fit(ready)
             return outcome(self.config, self._hub, run, history.rows, callbacks.values())
 
-    def train(
-        self, model: TrainSpec | nn.Module, train_dataloaders: Any, val_dataloaders: Any = None, **spec: Any
-    ) -> FitResult:
-        """Train a spec, or a plain module with the spec's other fields as keywords.
+    def train(self, model: Any, train_dataloaders: Any, val_dataloaders: Any = None, **spec: Any) -> FitResult:
+        """Train a spec, a framework's own code, or a plain module with the spec's other fields as keywords.
 
         Args:
-            model: A TrainSpec, or the module for one.
+            model: What ``fit`` takes, or the module for a TrainSpec.
             train_dataloaders: As in ``fit``.
             val_dataloaders: As in ``fit``.
             **spec: ``loss=``, ``optimizer=`` and the like, if ``model`` is a module.
@@ -157,6 +156,8 @@ class UnifiedTrainer(Watched):
                     f"train() got a TrainSpec and also {', '.join(map(repr, spec))}.",
                     hint="dataclasses.replace(spec, ...)",
                 )
+            return self.fit(model, train_dataloaders, val_dataloaders)
+        if not spec and find_bridge(model) is not None:
             return self.fit(model, train_dataloaders, val_dataloaders)
         if not isinstance(model, nn.Module):
             raise SpecError(f"train() takes a TrainSpec or a torch.nn.Module; got {model!r}.")
@@ -229,15 +230,12 @@ class UnifiedTrainer(Watched):
     # --- within -------------------------------------------------------------------------------------------------------
 
     def _require(self, ckpt_path: Any) -> None:
-        for callback in self._foreign:
-            raise foreign(self._adapter, callback)
         if ckpt_path is not None and Feature.CHECKPOINTS not in self._adapter.features:
             way_out = "model.load_state_dict(unitrain.load_weights(path))"
             raise refuse(self._adapter, Feature.CHECKPOINTS, f"ckpt_path={str(ckpt_path)!r}", way_out)
 
     def _checkpoint(self, given: str | Path, spec: TrainSpec) -> Path:
-        own = spec_callbacks(self._adapter, spec.callbacks).own
-        return find_checkpoint(given, (*own, *self._own), self._hub.saved)
+        return find_checkpoint(given, self._callbacks.of(spec.callbacks).own, self._hub.saved)
 
     def _evaluate(
         self, spec: Any, dataloaders: Any, stage: Stage, ckpt_path: Any, verbose: bool | None
@@ -267,6 +265,7 @@ class UnifiedTrainer(Watched):
     def _evaluate_elsewhere(self, method: str, spec: TrainSpec, data: Any, ckpt_path: Any) -> Any:
         assert self._elsewhere is not None  # noqa: S101 - for the type checker
         self._require(ckpt_path)
+        self._callbacks.of(spec.callbacks)
         path = None if ckpt_path is None else self._checkpoint(ckpt_path, spec)
         self._spec = spec
         return self._elsewhere.run(method, spec=spec, dataloaders=data, ckpt_path=path)
@@ -288,9 +287,19 @@ class UnifiedTrainer(Watched):
 
     @contextmanager
     def _lent(self) -> Iterator[None]:
-        """Leave the stage to a framework's own code; what it ran on is the last run's."""
+        """Leave the stage to a framework's own code; what it ran on is the last run's.
+
+        Raises:
+            ConfigError: If this trainer is in the middle of a run, or create_trainer() built what would not be used.
+        """
         if self._busy:
             raise busy()
+        if self._next is not None:
+            raise ConfigError(
+                f"create_trainer() built a {type(self._next.native).__name__} for a TrainSpec; a framework's own code"
+                " does not run on it.",
+                hint="give native callbacks and handlers to UnifiedTrainer(callbacks=[...]).",
+            )
         try:
             yield
         finally:
@@ -310,12 +319,12 @@ class UnifiedTrainer(Watched):
             stack.callback(setattr, self, "_busy", False)
             modes = [(module, module.training) for module in spec.model.modules()]
             self._spec = spec
-            own, native, _ = spec_callbacks(self._adapter, spec.callbacks)
+            own, native = self._callbacks.of(spec.callbacks)
             self._last = run = self._take(native, place)
             stack.enter_context(getattr(run, "serving", nullcontext)(data))  # a datamodule may see its Trainer
             self._hub.context = None
             self._hub.epoch_metrics = {}
-            for callback in (*own, *self._own):
+            for callback in own:
                 stack.enter_context(listening(self._hub, callback, shows=not self.rank))
             stack.enter_context(torch_switches(self.config))
             stack.enter_context(compiled(spec.model, self.config))
@@ -333,7 +342,7 @@ class UnifiedTrainer(Watched):
                 raise
 
     def _shows_progress(self, spec: TrainSpec) -> bool:
-        given = any(isinstance(callback, ProgressBar) for callback in (*spec.callbacks, *self._own))
+        given = any(isinstance(callback, ProgressBar) for callback in (*spec.callbacks, *self.config.callbacks))
         return self.config.enable_progress_bar and not given and not self.rank
 
     def _take(self, native: Sequence[Any], place: Place) -> Run:
@@ -348,7 +357,7 @@ class UnifiedTrainer(Watched):
         return run or self._build(native, place)
 
     def _build(self, native: Sequence[Any], place: Place) -> Run:
-        return self._adapter.build(self.config, place.device, (*native, *self._native_callbacks), place.team)
+        return self._adapter.build(self.config, place.device, (*native, *self._callbacks.native), place.team)
 
     @contextmanager
     def _placed(self) -> Iterator[Place]:

@@ -37,6 +37,11 @@ def takes_max_iters() -> bool:
     return "max_iters" in inspect.signature(Engine.run).parameters
 
 
+def swallows_errors(engine: Engine) -> bool:
+    """Return whether a handler waits for EXCEPTION_RAISED; ``has_event_handler`` asks for a handler, not for any."""
+    return bool(engine._event_handlers.get(Events.EXCEPTION_RAISED))  # noqa: SLF001 - there is no public way
+
+
 @contextmanager
 def quietly(engine: Engine) -> Iterator[None]:
     """Keep back the log lines by which Ignite announces, twice, an error that it raises anyway."""
@@ -64,5 +69,6 @@ __all__ = [
     "TensorboardLogger",
     "WandBLogger",
     "quietly",
+    "swallows_errors",
     "takes_max_iters",
 ]

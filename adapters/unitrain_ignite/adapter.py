@@ -11,7 +11,7 @@ from unitrain.errors import ConfigError
 from unitrain.precision import forward_context
 from unitrain.program import EvalProgram, FitProgram
 from unitrain.protocol import ONE_DEVICE, Feature, Translation
-from unitrain_ignite._compat import REQUIRES, Engine, Events, Metric, quietly
+from unitrain_ignite._compat import REQUIRES, Engine, Metric, quietly, swallows_errors
 from unitrain_ignite.events import EVENTS, UNMAPPED
 from unitrain_ignite.module import Evaluator, GuestLoop, TrainingLoop
 from unitrain_ignite.options import OPTIONS
@@ -133,7 +133,7 @@ class IgniteRun:
             job.hub.request_stop("user")  # a native handler called engine.terminate()
 
     def _refuse_swallowed_errors(self) -> None:
-        if self._engine.has_event_handler(Events.EXCEPTION_RAISED):
+        if swallows_errors(self._engine):
             raise ConfigError(
                 "the engine has a handler of Events.EXCEPTION_RAISED, which swallows errors, and training goes on.",
                 hint="handle unitrain's Event.EXCEPTION; the error is raised after it.",

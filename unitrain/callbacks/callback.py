@@ -18,7 +18,12 @@ class Callback:
     """Handlers of a run in one object. Override what is wanted; only that is called.
 
     Each method is named after its Event and gets the run.
+
+    Attributes:
+        kept_as: The name under which a checkpoint keeps its state; empty is that of its class.
     """
+
+    kept_as = ""
 
     def on_fit_start(self, run: RunContext) -> None:
         """Handle Event.FIT_START."""
@@ -140,10 +145,10 @@ def register(hub: EventHub, callback: Callback) -> list[Listener]:
 
 
 def named(callbacks: Iterable[Callback]) -> dict[str, Callback]:
-    """Return ``callbacks`` by class name, for a checkpoint; the second of a class is ``Name#2``."""
+    """Return ``callbacks`` by the name under which a checkpoint keeps them; the second of a name is ``Name#2``."""
     found: dict[str, Callback] = {}
     for callback in callbacks:
-        name, number = type(callback).__name__, 1
+        name, number = callback.kept_as or type(callback).__name__, 1
         while (key := name if number == 1 else f"{name}#{number}") in found:
             number += 1
         found[key] = callback

@@ -182,7 +182,7 @@ class _Bare(RunContext):
             hub.fire(Event[f"{name}_START"])
             for given, _ in batches(None, source, hub.state.epoch, None):
                 batch = cast(given, self.dtype)
-                self.size = size_of(batch)
+                self.size, self.batch = size_of(batch), batch
                 hub.fire(Event[f"{name}_BATCH_START"])
                 if stage is Stage.PREDICT:
                     with self.precision():
@@ -190,7 +190,7 @@ class _Bare(RunContext):
                 else:
                     _evaluation(spec, self, batch, metrics)
                 hub.fire(Event[f"{name}_BATCH_END"])
-                self.size = None
+                self.size = self.batch = None
             hub.publish(results(stage.value, self.measured, metrics, self.team.size))
             hub.fire(Event[f"{name}_END"])
             self.settle()
@@ -324,15 +324,16 @@ class _Training(_Bare):
                 all_or_none_end(last, self.in_epoch + 1)
             batch, index = cast(given, self.dtype), self.in_epoch
             self.size, self.logged = size_of(batch), {}
+            self.batch = batch
             self.hub.fire(Event.BATCH_START)
-            loss = self.batch(batch, index, last)
+            loss = self.train_on(batch, index, last)
             self.state.loss = None if loss is None else loss.detach()
             self.state.batch += 1
             self.in_epoch, self.last = index + 1, last
             self.after_batch(last)
             self.hub.fire(Event.BATCH_END)
             self.settle()
-            self.size = None
+            self.size = self.batch = None
             if self.job.val is not None and self.validates(index + 1, last):
                 self.evaluate(self.job.val, Stage.VAL)
                 self.validated = True
@@ -360,7 +361,7 @@ class _Training(_Bare):
         elif self.deadline is not None and time.monotonic() >= self.deadline:
             self.hub.stop_reason = self.hub.stop_reason or "max_time"
 
-    def batch(self, batch: Any, index: int, last: bool) -> Tensor | None:
+    def train_on(self, batch: Any, index: int, last: bool) -> Tensor | None:
         """Train on one batch and return its loss."""
         accumulate = self.accumulate_grad_batches
         if not self.spec.automatic_optimization:

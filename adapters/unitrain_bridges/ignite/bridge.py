@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from unitrain.config import TrainerConfig
 from unitrain.engines import from_engine
 from unitrain.registry import find_adapter
+from unitrain_bridges.ignite.callbacks import IgniteHandler, refuse_named
 from unitrain_bridges.ignite.options import HOME
 from unitrain_bridges.ignite.prepare import Wanted
 from unitrain_bridges.ignite.roles import trains
 from unitrain_bridges.ignite.session import IgniteSession
 from unitrain_ignite._compat import Engine
+from unitrain_ignite.adapter import IgniteAdapter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from unitrain.callbacks import Callback
     from unitrain.protocol import Adapter
 
 
@@ -34,6 +37,17 @@ class IgniteBridge:
             UnitrainError: If an argument cannot act there.
         """
         return IgniteSession(adapter, config)
+
+    def callback(self, native: Any, adapter: Adapter) -> Callback | None:
+        """Return an Ignite handler as a callback; None if it cannot be attached by itself.
+
+        Raises:
+            UnsupportedFeatureError: If it works in Ignite's own loop only.
+        """
+        if not IgniteAdapter().accepts_callback(native):
+            return None
+        refuse_named(native, adapter.name)
+        return IgniteHandler(native, adapter.name)
 
     @contextmanager
     def redirected(self, framework: str) -> Iterator[None]:

@@ -1,0 +1,222 @@
+"""Ignite's handlers on another backend: a shadow engine follows the run, and fires what a real one would."""
+
+# ruff: noqa: SLF001 - events are fired as a real engine fires them
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from unitrain.callbacks import Decider
+from unitrain.errors import ConfigError, UnsupportedFeatureError
+from unitrain.events import Event
+from unitrain.limits import USER, StopRule
+from unitrain_bridges.ignite.options import HOME
+from unitrain_ignite._compat import Engine, Events, swallows_errors
+
+if TYPE_CHECKING:
+    from unitrain.context import RunContext
+
+REFUSED = {
+    "BasicTimeProfiler": "torch.profiler.profile() around trainer.fit(...).",
+    "HandlersTimeProfiler": "torch.profiler.profile() around trainer.fit(...).",
+}
+"""Handlers that measure Ignite's own loop, which does not run elsewhere; and the way out."""
+
+_OWNED = ("epoch", "iteration", "max_epochs", "epoch_length", "batch")
+"""What a handler may change in a real engine's state to another end of the run, or to another batch."""
+
+
+class ShadowEngine(Engine):
+    """An engine that runs nothing: what it would do is told to it.
+
+    Args:
+        framework: The backend that runs.
+    """
+
+    def __init__(self, framework: str) -> None:
+        super().__init__(lambda _engine, _batch: None)
+        self._framework = framework
+
+    def run(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse: the run is the backend's."""
+        raise self._absent("run")
+
+    def terminate_epoch(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse: elsewhere an epoch is whole, or the run's last."""
+        raise self._absent("terminate_epoch")
+
+    def interrupt(self) -> NoReturn:
+        """Refuse: a run elsewhere cannot be gone on with."""
+        raise self._absent("interrupt")
+
+    def _absent(self, method: str) -> UnsupportedFeatureError:
+        return UnsupportedFeatureError(
+            f"a handler called engine.{method}(), and the engine only follows a run on {self._framework!r}.",
+            hint="engine.terminate() ends the run; the others need framework='ignite'.",
+        )
+
+
+class IgniteHandler(Decider):
+    """An Ignite handler that follows a run of another backend.
+
+    Its engine fires the events of a real one that runs the same spec, with the same numbers. Reading data is no event
+    of a run: GET_BATCH_STARTED comes with GET_BATCH_COMPLETED, when the batch is there. ``engine.terminate()`` asks for
+    the end as ``run.stop()`` does: the batch that has begun is finished, and minima hold.
+
+    Attributes:
+        native: The handler.
+
+    Args:
+        handler: What has ``attach(engine)``.
+        framework: The backend that runs.
+    """
+
+    def __init__(self, handler: Any, framework: str) -> None:
+        self.native = handler
+        self.kept_as = f"{HOME}.{type(handler).__name__}"
+        self._framework = framework
+
+    def reset_state(self) -> None:
+        """Attach the handler to a new engine, as each run on Ignite has one.
+
+        Raises:
+            ConfigError: If it handles EXCEPTION_RAISED: on Ignite that swallows errors, and training goes on.
+        """
+        self._engine = engine = ShadowEngine(self._framework)
+        self.native.attach(engine)
+        if swallows_errors(engine):
+            raise ConfigError(
+                f"the handler {type(self.native).__name__} handles Events.EXCEPTION_RAISED, which swallows errors, and"
+                " training goes on.",
+                hint="handle unitrain's Event.EXCEPTION; the error is raised after it.",
+            )
+        self._within = self._over = self._exhausted = self._ended = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the handler keeps."""
+        keep = getattr(self.native, "state_dict", None)
+        return dict(keep()) if callable(keep) else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Give the handler back what it kept."""
+        if state:
+            self.native.load_state_dict(state)
+
+    def on_fit_start(self, run: RunContext) -> None:
+        """Begin, where an earlier run stood if this one goes on with it."""
+        state, hub = self._engine.state, run.hub
+        state.epoch, state.iteration = hub.occurred(Event.EPOCH_END), hub.state.batch
+        state.max_epochs = sys.maxsize if run.config.epochs is None else run.config.epochs
+        state.epoch_length = length = hub.epoch_length
+        self._first = state.iteration % length if length else state.iteration
+        self._by_hand = hub.epoch_length is None
+        self._engine._init_timers(state)
+        self._begun = time.time()
+        self._fire(run, Events.STARTED)
+
+    def on_epoch_start(self, run: RunContext) -> None:
+        """Begin an epoch."""
+        if self._over:
+            return
+        self._within = True
+        self._counter, self._first = self._first, 0
+        self._engine.state.epoch += 1
+        self._epoch_begun = time.time()
+        self._fire(run, Events.EPOCH_STARTED)
+
+    def on_batch_start(self, run: RunContext) -> None:
+        """Fetch a batch and begin an iteration."""
+        if not self._within:  # the epoch goes on with an earlier run's, so unitrain has announced it there
+            self._by_hand = True
+            self.on_epoch_start(run)
+        if self._over:
+            return
+        state = self._engine.state
+        state.batch = None
+        goes_on = self._fire(run, Events.GET_BATCH_STARTED)
+        if goes_on and self._exhausted:
+            goes_on = self._fire(run, Events.DATALOADER_STOP_ITERATION)
+        self._exhausted = False
+        if goes_on:
+            state.batch, state.output = run.batch, None
+            goes_on = self._fire(run, Events.GET_BATCH_COMPLETED)
+        if goes_on:
+            state.iteration += 1
+            self._counter += 1
+            self._fire(run, Events.ITERATION_STARTED)
+
+    def on_batch_end(self, run: RunContext) -> None:
+        """End an iteration."""
+        if self._over:
+            return
+        state: Any = self._engine.state
+        state.output = run.state.loss
+        self._fire(run, Events.ITERATION_COMPLETED)
+
+    def on_epoch_end(self, run: RunContext) -> None:
+        """End an epoch; unitrain ends one of no trusted length, and one that is cut short, by hand."""
+        self._ended = not self._over
+        if self._over:
+            return
+        state = self._engine.state
+        self._exhausted = self._counter == state.epoch_length and not self._by_hand
+        if not self._exhausted:
+            self._fire(run, Events.TERMINATE_SINGLE_EPOCH, iter_counter=self._counter)
+        state.times[Events.EPOCH_COMPLETED.name] = time.time() - self._epoch_begun
+        self._fire(run, Events.EPOCH_COMPLETED)
+        self._within = False
+
+    def decide(self, run: RunContext) -> None:
+        """Show what the epoch measured, where Ignite's own handlers look for it."""
+        if self._ended:
+            self._engine.state.metrics.update(run.hub.epoch_metrics)
+
+    def on_fit_end(self, run: RunContext) -> None:
+        """End."""
+        engine = self._engine
+        if self._over or StopRule(run.config, run.hub).granted(run.hub.occurred(Event.EPOCH_END)):
+            engine._fire_event(Events.TERMINATE)
+        engine.state.times[Events.COMPLETED.name] = time.time() - self._begun
+        if engine.should_terminate != "skip_completed":
+            engine._fire_event(Events.COMPLETED)
+
+    def _fire(self, run: RunContext, event: Events, **further: Any) -> bool:
+        """Fire an event, do what its handlers asked for, and return whether the engine goes on.
+
+        Raises:
+            UnsupportedFeatureError: If one changed what would change the run of a real engine.
+        """
+        engine = self._engine
+        before = [getattr(engine.state, name) for name in _OWNED]
+        engine._fire_event(event, **further)
+        for name, value in zip(_OWNED, before, strict=True):
+            if getattr(engine.state, name) is not value:
+                raise self._changed(name)
+        if engine.should_terminate:
+            self._over = True
+            run.hub.request_stop(USER)
+        return not self._over
+
+    def _changed(self, name: str) -> UnsupportedFeatureError:
+        return UnsupportedFeatureError(
+            f"the handler {type(self.native).__name__} set engine.state.{name}, which changes nothing where the engine"
+            f" only follows a run on {self._framework!r}.",
+            hint="engine.terminate() ends the run; the rest needs framework='ignite'.",
+        )
+
+
+def refuse_named(handler: Any, framework: str) -> None:
+    """Refuse a handler that works in Ignite's own loop only.
+
+    Raises:
+        UnsupportedFeatureError: With its name and the way out.
+    """
+    for cls in type(handler).__mro__:
+        if cls.__name__ in REFUSED and cls.__module__.startswith("ignite."):
+            raise UnsupportedFeatureError(
+                f"the handler {type(handler).__name__} measures Ignite's own loop, which does not run on"
+                f" {framework!r}.",
+                hint=REFUSED[cls.__name__],
+            )
