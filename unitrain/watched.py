@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unitrain.errors import ConfigError
+from unitrain.errors import ConfigError, SpecError
 from unitrain.explain import explain
+from unitrain.spec import TrainSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from unitrain.explain import Explanation
     from unitrain.native import NativeCode
     from unitrain.protocol import Adapter, Run, Session
-    from unitrain.spec import TrainSpec
 
 
 class Watched:
@@ -58,7 +58,15 @@ class Watched:
 
         Args:
             spec: Explain it too; by default the one that ran last.
+
+        Raises:
+            SpecError: If it is none; a framework's own code does as its framework does.
         """
+        if spec is not None and not isinstance(spec, TrainSpec):
+            raise SpecError(
+                f"explain() explains a TrainSpec; got a {type(spec).__name__}.",
+                hint=f"`unitrain migrate SCRIPT --check-backend {self.framework}` tells what a script may not use.",
+            )
         explanation = explain(self._adapter, self.config, spec or self._spec)
         print(explanation)  # noqa: T201 - that is what it is for
         return explanation
