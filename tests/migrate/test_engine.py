@@ -3,13 +3,14 @@
 import ast
 import random
 
+import libcst as cst
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.migrate.checks import families, migrated, told
 from unitrain.migrate.engine import migrate_text, relevant
-from unitrain.migrate.findings import Edit, Goal, Severity
+from unitrain.migrate.findings import Edit, Family, Finding, Fixer, Goal, Rule, Severity
 from unitrain.migrate.rewriting import apply, overlaps
 
 NAMES = [
@@ -175,3 +176,19 @@ def test_every_rule_is_named_once_and_explained():
     known = rules(families())
     assert len({one.name for one in known}) == len(known) > 30
     assert all(one.summary and one.name == one.name.lower() for one in known)
+
+
+def test_what_python_does_not_take_is_not_written():
+    text = "import lightning\nf(a=1)\n"
+    rule = Rule("twice", "an argument is given again")
+
+    def find(source, goal):
+        for call in source.all(cst.Call):
+            if len(call.args) == 1:
+                place = source.end(call) - 1
+                yield Finding(rule.name, place, "", "", (Edit(place, place, ", a=2"),))
+
+    outcome = migrate_text(text, [Family("x", ("lightning",), (Fixer((rule,), find),))], Goal())
+    assert outcome.text == text
+    assert outcome.has(Severity.PERSON)
+    assert "argument repeated" in outcome.told[0].finding.reason

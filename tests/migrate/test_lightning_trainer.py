@@ -332,3 +332,28 @@ def test_names_that_come_by_a_star_are_left_for_a_person():
     check_person("from pytorch_lightning import *\nTrainer(gpus=1).fit(m)\n", "lightning-escapes", 1)
     check_person("from ignite.engine import *\nEngine(step).run(d)\n", "ignite-role", 1)
     check_noop("from pytorch_lightning import *\nclass M(LightningModule): pass\n")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("Mine()", "[Mine()]"), ("mine", "[mine]"), ("some", "some"), ("either", "either"), ("given()", "given()")],
+)
+def test_a_single_callback_becomes_a_list_of_one(before, after):
+    head = """\
+import lightning.pytorch as pl
+from lightning.pytorch import callbacks
+"""
+    rest = """
+class Mine(callbacks.Callback):
+    pass
+
+mine = Mine()
+some = [Mine()]
+either = Mine()
+either = [either]
+"""
+    check_transformed(
+        f"{head}{rest}pl.Trainer(callbacks={before}).fit(m)\n",
+        f"{head}from unitrain import UnifiedTrainer\n{rest}"
+        f'UnifiedTrainer(framework="lightning", callbacks={after}).fit(m)\n',
+    )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.migrate.checks import check_noop, check_person, check_transformed, migrated
+from tests.migrate.checks import check_noop, check_person, check_transformed, migrated, told
 
 
 def construction(before, after, rule):
@@ -47,6 +47,12 @@ def construction(before, after, rule):
         ("callbacks=[a], checkpoint_callback=keep", "callbacks=[a, keep]", "lightning-checkpointing"),
         ("early_stop_callback=stop, max_epochs=1", "callbacks=[stop], max_epochs=1", "lightning-checkpointing"),
         ("early_stop_callback=False", "", "lightning-checkpointing"),
+        ("checkpoint_callback=keep, early_stop_callback=stop", "callbacks=[keep, stop]", "lightning-checkpointing"),
+        (
+            "show_progress_bar=False, progress_bar_refresh_rate=0",
+            "enable_progress_bar=False",
+            "lightning-display",
+        ),
         ("precision=16", 'precision="16-mixed"', "lightning-precision"),
         ('precision="bf16"', 'precision="bf16-mixed"', "lightning-precision"),
         ("precision=32", 'precision="32-true"', "lightning-precision"),
@@ -76,6 +82,7 @@ def test_arguments(before, after, rule):
         ('strategy="dp"', "lightning-strategy"),
         ('gpus=2, distributed_backend="dp"', "lightning-strategy"),
         ("gpus=1, devices=2", "lightning-devices"),
+        ("gpus=1, num_processes=2", "lightning-devices"),
         ("auto_lr_find=True", "lightning-tuner"),
         ('auto_scale_batch_size="power"', "lightning-tuner"),
         ('amp_backend="apex"', "lightning-precision"),
@@ -306,8 +313,43 @@ def test_epoch_output_is_not_imported_any_more():
     )
 
 
-def test_values_under_log_are_left_for_a_person():
-    module_person("def training_step(self, b, i):\n    return {'loss': 1, 'log': {}}", "lightning-returned-log")
+def test_values_under_log_are_told_of_and_hold_nothing_up():
+    text = """
+    import pytorch_lightning as pl
+
+    class Model(pl.LightningModule):
+        def training_step(self, b, i):
+            return {"loss": self(b), "log": {}}
+
+    pl.Trainer().fit(Model())
+    """
+    outcome = migrated(text)
+    assert "UnifiedTrainer(" in outcome.text
+    assert (6, "lightning-returned-log", "note") in told(outcome)
+
+
+HEIRS = """
+
+class Heir(Model):
+    def forward(self, x):
+        return x
+
+
+class Last(Heir):
+    def on_train_epoch_start(self) -> None:{}
+        print("start")
+
+    def on_train_batch_end(self, outputs, batch, i):
+        super().on_train_batch_end(outputs, batch, i)
+"""
+
+
+def test_epoch_end_of_a_class_whose_heir_has_the_hooks():
+    text = MODULE.format("    def training_epoch_end(self, outputs):\n        print(len(outputs))") + HEIRS.format("")
+    outcome = migrated(text)
+    assert outcome.text.endswith(HEIRS.format("\n        super().on_train_epoch_start()"))
+    assert "self.training_step_outputs = []" in outcome.text
+    assert not migrated(outcome.text).told
 
 
 OPTIMIZER_STEP = """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -129,6 +131,9 @@ class _Work:
     def outcome(self, before: str) -> Outcome:
         """Return what became of the text that was ``before``."""
         told = sorted(set(self.told), key=lambda one: (one.line, one.finding.rule, one.finding.start))
+        broken = _broken(before, self.source.text)
+        if broken:
+            told.append(Told(1, person(ENTANGLED, 0, f"what would be written is no Python: {broken}", "by hand")))
         if any(one.finding.severity is Severity.PERSON for one in told):
             return Outcome(before, [one for one in told if not one.finding.edits])
         return Outcome(self.source.text, told)
@@ -163,6 +168,21 @@ class _Work:
         edits += import_edits(self.source, (name for one in chosen for name in one.imports), min(using, default=0))
         text, self.origins = apply(self.source.data, edits, self.origins)
         self.source = Source(text)
+
+
+def _broken(before: str, after: str) -> str:
+    """Return why Python does not take a text that it took before: what parses may still give an argument twice."""
+    return "" if before == after or _refused(before) else _refused(after)
+
+
+def _refused(text: str) -> str:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it warns of was there before
+            compile(text, "migrated", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    except (SyntaxError, ValueError) as error:
+        return str(error)
+    return ""
 
 
 def _compatible(found: Iterable[Finding]) -> tuple[list[Finding], list[Finding]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import libcst as cst
 
-from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, person
+from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, Severity, person
 from unitrain.migrate.rewriting import drop_imported
 from unitrain_lightning.fixers.hooks import RENAMED_HOOKS
 from unitrain_lightning.fixers.names import (
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from unitrain.migrate.source import Source
 
 RULE = Rule("lightning-epoch-end", "training_epoch_end(self, outputs) and its kind become on_train_epoch_end(self)")
-LOGGED = Rule("lightning-returned-log", "values returned under 'log' are not logged since 1.0, by hand")
+LOGGED = Rule("lightning-returned-log", "values returned under 'log' are not logged since 1.0; told, and left as it is")
 
 
 class Stage(NamedTuple):
@@ -161,9 +161,36 @@ def _prologue(source: Source, owner: cst.ClassDef, function: cst.FunctionDef, st
         added.append((f"def on_{stage.hook}_batch_end(self, outputs, batch, batch_idx):", body))
     first: cst.CSTNode = function.decorators[0] if function.decorators else function
     place = source.start(first)
+    edits += _handed_up(source, owner, stage, [head for head, _ in added])
     indent, deeper = source.indent(place), _inner(source, function)
     text = "".join(f"{head}\n" + "".join(f"{deeper}{line}\n" for line in body) + f"\n{indent}" for head, body in added)
     return [*edits, *([Edit(place, place, text)] if text else [])]
+
+
+def _handed_up(source: Source, owner: cst.ClassDef, stage: Stage, added: list[str]) -> list[Edit]:
+    """Return the edits by which the classes of the file that extend ``owner`` call the hooks that are added to it."""
+    edits = []
+    for heir in _local_heirs(source, owner):
+        for name in (f"on_{stage.hook}_epoch_start", f"on_{stage.hook}_batch_end"):
+            hook = method(heir, name)
+            if hook is None or not any(name in head for head in added):
+                continue
+            given = ", ".join(one.name.value for one in parameters(hook)[1:])
+            if not any(source.code(one.func) == f"super().{name}" for one in source.all(cst.Call, hook)):
+                edits.append(_first(source, hook, f"super().{name}({given})"))
+    return edits
+
+
+def _local_heirs(source: Source, owner: cst.ClassDef) -> list[cst.ClassDef]:
+    """Return the classes of the file that extend a class, at first or at further hand."""
+    return [one for one in source.all(cst.ClassDef) if one is not owner and owner in _ancestors(source, one)]
+
+
+def _ancestors(source: Source, owner: cst.ClassDef) -> list[cst.ClassDef]:
+    found = [owner]
+    for one in found:
+        found += [base for base in _local_bases(source, one) if base not in found]
+    return found[1:]
 
 
 def _inner(source: Source, function: cst.FunctionDef) -> str:
@@ -195,7 +222,7 @@ def _returned(source: Source, owner: cst.ClassDef) -> Iterator[Finding]:
         old = sorted(keys & {"log", "progress_bar"})
         if old:
             reason = f"{function.name.value} returns {old[0]!r}, which Lightning does not look at since 1.0"
-            yield person(LOGGED.name, source.start(one), reason, "self.log_dict(...)")
+            yield Finding(LOGGED.name, source.start(one), reason, "self.log_dict(...)", severity=Severity.NOTE)
 
 
 def _key(element: cst.BaseDictElement) -> str:

@@ -14,7 +14,7 @@ from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, person
 from unitrain.migrate.rewriting import drop_imported
 from unitrain.migrate.variables import Holder, held_by, others, uses, value_of
 from unitrain_lightning.fixers import keywords
-from unitrain_lightning.fixers.names import PACKAGES, TRAINER, bases_of_trainer, calls, short
+from unitrain_lightning.fixers.names import PACKAGES, TRAINER, bases_of_trainer, calls, is_callback, short
 from unitrain_lightning.fixers.runs import METHODS, RUN, find_run
 
 if TYPE_CHECKING:
@@ -150,8 +150,23 @@ def _is_default(given: Argument) -> bool:
 
 def _is_callback(source: Source, given: Argument) -> bool:
     """Return whether an argument is a single callback, which becomes a list of one."""
-    node = given.node.value
-    return isinstance(node, cst.Call) and short(source.name(node.func)).startswith("callbacks.")
+    made = _made(source, given.node.value)
+    return bool(made) and all(isinstance(one, cst.Call) and _makes_callback(source, one) for one in made)
+
+
+def _made(source: Source, node: cst.BaseExpression) -> list[cst.BaseExpression]:
+    """Return what an expression may be: itself, or all that the file assigns to its name."""
+    if not isinstance(node, cst.Name):
+        return [node]
+    names = [(target.target, one.value) for one in source.all(cst.Assign) for target in one.targets]
+    return [value for target, value in names if isinstance(target, cst.Name) and target.value == node.value]
+
+
+def _makes_callback(source: Source, call: cst.Call) -> bool:
+    if short(source.name(call.func)).startswith("callbacks."):
+        return True
+    name = source.code(call.func)
+    return any(one.name.value == name and is_callback(source, one) for one in source.all(cst.ClassDef))
 
 
 # --- where it goes ----------------------------------------------------------------------------------------------------

@@ -276,11 +276,23 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
     """Find the old arguments of every Trainer."""
     del goal
     for call in calls(source, TRAINER):
+        brought: set[str] = set()
         for given in arguments(source, call):
             rule, upgrade = _ROWS.get(given.keyword, (REMOVED, lambda _: None))
             change = upgrade(given)
-            if change is not None and not (len(change.new) == 1 and change.new[0] == f"{given.keyword}={given.text}"):
+            if change is None or (len(change.new) == 1 and change.new[0] == f"{given.keyword}={given.text}"):
+                continue
+            names = _brought(change)
+            if not names & brought:  # else the next round sees what this one writes
+                brought |= names
                 yield _finding(source, call, given, rule, change)
+
+
+def _brought(change: Change) -> set[str]:
+    """Return the names of the arguments that a change writes."""
+    if change.by_hand:
+        return set()
+    return {one.partition("=")[0] for one in change.new} | ({"callbacks"} if change.callbacks else set())
 
 
 def _finding(source: Source, call: cst.Call, given: Argument, rule: Rule, change: Change) -> Finding:
