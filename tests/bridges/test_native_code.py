@@ -69,8 +69,10 @@ def test_verbose_for_what_prints_nothing_by_itself(verbose, printed, capsys):
     assert ("seen" in capsys.readouterr().out) is printed
 
 
-def test_without_code_what_ran_last_is_evaluated_and_a_spec_after_it_is_again():
-    trainer = make("ignite")
+def test_without_code_what_ran_last_is_evaluated_and_a_spec_after_it_is_again(tmp_path):
+    options = {"max_epochs": 1, "accelerator": "cpu", "enable_progress_bar": False, "default_root_dir": tmp_path}
+    quiet = {"logger": False, "enable_model_summary": False}  # the checkpoint is what Lightning takes then
+    trainer = UnifiedTrainer("ignite", native={"lightning": quiet}, **options)
     with pytest.raises(SpecError, match="got nothing"):
         trainer.test(dataloaders=loader())
     trainer.fit(Module(), loader())
