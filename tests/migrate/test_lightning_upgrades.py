@@ -571,3 +571,53 @@ def test_a_disabled_rule_does_not_act():
     assert [one.finding.rule for one in outcome.told] == ["lightning-devices"]
     assert "disabled" in outcome.told[0].finding.reason
     assert outcome.text.endswith("L.Trainer(gpus=1)\n")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            'ModelCheckpoint(filepath="kept/m-{epoch}", period=2)',
+            'ModelCheckpoint(dirpath="kept", filename="m-{epoch}", every_n_epochs=2)',
+        ),
+        (
+            'ModelCheckpoint(filepath="kept/", verbose=True)',
+            'ModelCheckpoint(dirpath="kept/", filename="{epoch}", verbose=True)',
+        ),
+        (
+            'ModelCheckpoint(filepath=os.path.join(d, "a", f"{n}-{{epoch}}"))',
+            'ModelCheckpoint(dirpath=os.path.join(d, "a"), filename=f"{n}-{{epoch}}")',
+        ),
+        ('ModelCheckpoint(filepath=os.path.join(d, "{epoch}"))', 'ModelCheckpoint(dirpath=d, filename="{epoch}")'),
+        ('ModelCheckpoint(filepath=None, prefix="", monitor="x")', 'ModelCheckpoint(monitor="x")'),
+        ('ModelCheckpoint(monitor="val_acc", mode="auto")', 'ModelCheckpoint(monitor="val_acc", mode="max")'),
+        ('EarlyStopping("val_acc", mode="auto")', 'EarlyStopping("val_acc", mode="min")'),
+        ('EarlyStopping(monitor="acc", mode="auto")', 'EarlyStopping(monitor="acc", mode="max")'),
+        ("LearningRateLogger()", "LearningRateMonitor()"),
+    ],
+)
+def test_arguments_of_callbacks(before, after):
+    head = "import os\nfrom pytorch_lightning import callbacks\n"
+    check_transformed(f"{head}callbacks.{before}\n", f"{head}callbacks.{after}\n")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        'ModelCheckpoint(filepath="kept")',
+        "ModelCheckpoint(filepath=where)",
+        'ModelCheckpoint(filepath=os.path.join(d, "kept"))',
+        'ModelCheckpoint(filepath="a/{epoch}", dirpath="b")',
+        'ModelCheckpoint(prefix="best")',
+        'ModelCheckpoint(monitor=name, mode="auto")',
+        "EarlyStopping()",
+    ],
+)
+def test_arguments_of_callbacks_that_are_left_for_a_person(given):
+    check_person(
+        f"import os\nfrom pytorch_lightning import callbacks\ncallbacks.{given}\n", "lightning-callback-arguments", 3
+    )
+
+
+def test_results_of_steps_are_left_for_a_person():
+    check_person("import pytorch_lightning as pl\nresult = pl.TrainResult(loss)\n", "lightning-gone", 2)

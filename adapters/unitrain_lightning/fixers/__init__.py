@@ -8,6 +8,7 @@ from unitrain.migrate import torch_names
 from unitrain.migrate.findings import Family
 from unitrain_lightning.fixers import (
     attributes,
+    callback_arguments,
     configs,
     epoch_ends,
     hooks,
@@ -25,6 +26,7 @@ FAMILY: Final = Family(
     upgrades=(
         moved.FIXER,
         trainer_arguments.FIXER,
+        callback_arguments.FIXER,
         removed.RESUME_FIXER,
         removed.ARGPARSE_FIXER,
         modules.FIXER,

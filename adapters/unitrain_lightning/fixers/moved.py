@@ -27,6 +27,9 @@ _MOVED = {
     "callbacks.progress.base.ProgressBarBase": "callbacks.ProgressBar",
     "callbacks.pt_callbacks.EarlyStopping": "callbacks.EarlyStopping",
     "callbacks.pt_callbacks.ModelCheckpoint": "callbacks.ModelCheckpoint",
+    "callbacks.LearningRateLogger": "callbacks.LearningRateMonitor",
+    "callbacks.lr_logger.LearningRateLogger": "callbacks.LearningRateMonitor",
+    "callbacks.lr_monitor.LearningRateLogger": "callbacks.LearningRateMonitor",
     "loggers.base.LightningLoggerBase": "loggers.logger.Logger",
     "loggers.base.rank_zero_experiment": "loggers.logger.rank_zero_experiment",
     "loggers.LightningLoggerBase": "loggers.Logger",
@@ -45,7 +48,10 @@ _MOVED = {
     "plugins.DDPPlugin": "strategies.DDPStrategy",
     "plugins.training_type.DDPPlugin": "strategies.DDPStrategy",
 }
+_RESULTS = dict.fromkeys(("TrainResult", "EvalResult"), "return the loss, and self.log(...) the rest")
 _GONE = {
+    **_RESULTS,
+    **{f"core.step_result.{one}": mend for one, mend in _RESULTS.items()},
     "callbacks.GPUStatsMonitor": "callbacks.DeviceStatsMonitor()",
     "callbacks.XLAStatsMonitor": "callbacks.DeviceStatsMonitor()",
     "loggers.TestTubeLogger": "loggers.TensorBoardLogger(save_dir, name=...)",
@@ -151,12 +157,16 @@ def _written(source: Source, node: cst.Attribute) -> Iterator[Finding]:
         return
     yield from _told(source.start(node), full)
     new, name = _new_home(full), short(full)
-    prefix = written[: -len(name)] if written.endswith(name) else ""
-    if new and prefix and not new.startswith("torchmetrics"):
+    if not new:
+        return
+    rule = METRICS if new.startswith("torchmetrics") else MOVED
+    prefix = written.removesuffix(name)
+    reached = prefix or (name in _MOVED and _MOVED[name].partition(".")[0] == name.partition(".")[0])
+    if rule is MOVED and prefix != written and reached:
         edit = Edit(source.start(node), source.end(node), prefix + _MOVED[name])
         yield Finding(MOVED.name, source.start(node), f"{full} is {new} now", new, (edit,), needed=True)
-    elif new:
-        yield person(METRICS.name, source.start(node), f"{full} is {new} now", f"import {new}")
+    else:
+        yield person(rule.name, source.start(node), f"{full} is {new} now", f"import {new}")
 
 
 FIXER = Fixer((MOVED, GONE, METRICS, CLI), find)
