@@ -8,7 +8,7 @@ from tests.bridges.trace import difference, unproved
 # a choice of scripts in which each construct occurs at least once; all of them are in the slow tier
 FAST = {
     "lightning": {"autoencoder_callbacks", "manual_accumulate", "resume", "warmup_hooks"},
-    "ignite": {"autoencoder_early_stop", "handler_zoo", "resume", "stopping"},
+    "ignite": {"autoencoder_early_stop", "handler_zoo", "resume", "stopping", "teacher_student"},
 }
 
 

@@ -53,7 +53,7 @@ class IgniteBridge:
     def redirected(self, framework: str) -> Iterator[None]:
         """Let each engine that trains run on ``framework``, where a script calls ``engine.run`` by itself.
 
-        An engine that a handler or a step of such an engine runs, and one that only evaluates, runs as it is.
+        An engine that only evaluates runs as it is; one that trains in a handler of another one gets a loop of its own.
         """
         adapter = find_adapter(framework)
         if adapter.name == self.home:
@@ -67,7 +67,7 @@ class IgniteBridge:
         def run(engine: Engine, *args: Any, **kwargs: Any) -> Any:
             given = signature.bind(engine, *args, **kwargs).arguments
             given.pop("self")
-            if running or not trains(engine):
+            if any(engine is one for one in running) or not trains(engine):
                 return original(engine, *args, **kwargs)
             running.append(engine)
             try:

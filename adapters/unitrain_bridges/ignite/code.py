@@ -25,9 +25,12 @@ def refuse_own_loops(engine: Engine, framework: str, methods: tuple[str, ...]) -
         if own and issubclass(cls, Engine) and cls is not Engine:
             raise UnsupportedFeatureError(
                 f"{cls.__name__} overrides {own[0]} of Ignite's Engine, which {framework!r} does not run.",
-                hint='UnifiedTrainer("ignite"), or handlers in place of the override.',
+                hint=_MENDS.get(own[0], _MEND),
             )
 
+
+_MEND = 'UnifiedTrainer("ignite"), or handlers in place of the override.'
+_MENDS = {"run": f"`unitrain run SCRIPT --framework NAME` calls it, as the script does; else {_MEND}"}
 
 LOOPS = (
     "_internal_run",

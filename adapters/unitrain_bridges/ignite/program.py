@@ -11,15 +11,17 @@ import math
 import time
 import warnings
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from unitrain_bridges.ignite.prepare import max_iters_of
 from unitrain_ignite._compat import CLEARS_OUTPUT_FIRST, Events
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from unitrain_ignite._compat import Engine
+
+T = TypeVar("T")
 
 
 class Pause(Enum):
@@ -48,6 +50,14 @@ class Terminated(Exception):  # noqa: N818 - no error: the way out of nested loo
 
 class _EpochTerminated(Exception):  # noqa: N818 - as above
     pass
+
+
+class _Stopped(Exception):  # noqa: N818 - as above
+    """Carries a StopIteration of the user's: Ignite has one generator less, so its handlers see it as it is."""
+
+    def __init__(self, error: StopIteration) -> None:
+        super().__init__()
+        self.error = error
 
 
 class EngineProgram:
@@ -86,7 +96,8 @@ class EngineProgram:
             engine.logger.info(f"Engine run finished. Time taken: {_clock(taken)}")  # noqa: G004 - Ignite's own line
         except GeneratorExit:  # an interrupted run that nobody goes on with
             raise
-        except BaseException as error:  # noqa: BLE001 - as Ignite: a handler of EXCEPTION_RAISED decides
+        except BaseException as raised:  # noqa: BLE001 - as Ignite: a handler of EXCEPTION_RAISED decides
+            error = raised.error if isinstance(raised, _Stopped) else raised
             engine._dataloader_iter = None  # noqa: SLF001
             engine.logger.error(f"Engine run is terminating due to exception: {error}")  # noqa: G004, TRY400
             engine._handle_exception(error)  # noqa: SLF001
@@ -94,20 +105,20 @@ class EngineProgram:
 
     def _epochs(self) -> Generator[Pause, None, None]:
         engine = self._engine
-        engine._fire_event(Events.STARTED)  # noqa: SLF001
+        _unstopped(engine._fire_event, Events.STARTED)  # noqa: SLF001
         yield from self._heed()
         while not engine._is_done(engine.state) and not engine.should_terminate:  # noqa: SLF001
             yield Pause.EPOCH
             engine.state.epoch += 1
-            taken = self._timed(Events.EPOCH_STARTED)
+            taken = _unstopped(self._timed, Events.EPOCH_STARTED)
             yield from self._heed()
             if engine._dataloader_iter is None:  # noqa: SLF001
-                engine._setup_engine()  # noqa: SLF001
+                _unstopped(engine._setup_engine)  # noqa: SLF001
             taken += yield from self._epoch()
             yield Pause.EPOCH_END
             engine.state.times[Events.EPOCH_COMPLETED.name] = taken
             if engine.should_terminate_single_epoch != "skip_epoch_completed":
-                taken += self._timed(Events.EPOCH_COMPLETED)
+                taken += _unstopped(self._timed, Events.EPOCH_COMPLETED)
                 engine.state.times[Events.EPOCH_COMPLETED.name] = taken
             engine.should_terminate_single_epoch = False  # it is over already
             yield from self._heed()
@@ -230,6 +241,18 @@ _NO_EPOCH = (
     "If this is a desired behaviour, please open a feature request on"
     "https://github.com/pytorch/ignite/issues/new/choose"
 )
+
+
+def _unstopped(call: Callable[..., T], *args: Any) -> T:
+    """Call a function within a generator; its StopIteration would become the generator's own error.
+
+    Raises:
+        _Stopped: In the place of a StopIteration.
+    """
+    try:
+        return call(*args)
+    except StopIteration as stop:
+        raise _Stopped(stop) from None
 
 
 def _clock(seconds: float) -> str:

@@ -6,11 +6,11 @@ from typing import Final
 
 from unitrain.migrate import torch_names
 from unitrain.migrate.findings import Family
-from unitrain_ignite.fixers import moved, runs
+from unitrain_ignite.fixers import keywords, moved, runs
 
 FAMILY: Final = Family(
     runs.FRAMEWORK,
     ("ignite",),
-    upgrades=(moved.FIXER, runs.SEED_FIXER, torch_names.FIXER),
+    upgrades=(moved.FIXER, keywords.FIXER, runs.SEED_FIXER, torch_names.FIXER),
     conversions=(runs.FIXER,),
 )

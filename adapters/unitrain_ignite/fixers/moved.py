@@ -18,14 +18,14 @@ CONTRIB = Rule(
 )
 GONE = Rule("ignite-gone", "names that Ignite removed are told of")
 
+UTILS = Rule("ignite-utils", "ignite._utils became ignite.utils")
+
+_PRIVATE = "ignite._utils"
+_PUBLIC = frozenset({"convert_tensor", "apply_to_tensor", "apply_to_type", "to_onehot"})
 _CONTRIB = "ignite.contrib."
 _MOVED = ("handlers", "metrics")
 """What of ``ignite.contrib`` has moved; ``ignite.contrib.engines`` is still there."""
 
-_ELSEWHERE = {
-    "handlers.base_logger.global_step_from_engine": "handlers.utils.global_step_from_engine",
-    "handlers.custom_events.CustomPeriodicEvent": "",
-}
 _GONE = {
     "handlers.custom_events.CustomPeriodicEvent": "Events.ITERATION_COMPLETED(every=n)",
     "handlers.CustomPeriodicEvent": "Events.ITERATION_COMPLETED(every=n)",
@@ -38,10 +38,8 @@ _NEVER = {
     "ignite.metrics.BinaryAccuracy": "Accuracy()",
     "ignite.metrics.CategoricalAccuracy": "Accuracy()",
     "ignite.metrics.EpochMetricWarning": "leave it out",
-    "ignite.exceptions.NotComputableError": "",
-    "ignite.handlers.FastaiLRFinder": "",
+    "ignite._utils.to_variable": "leave it out: tensors are variables",
 }
-_LEADS = ("handlers.tensorboard_logger", "handlers.param_scheduler", "handlers.base_logger")
 
 
 def find(source: Source, goal: Goal) -> Iterator[Finding]:
@@ -87,6 +85,9 @@ def _from_contrib(source: Source, node: cst.ImportFrom, names: list[str]) -> Ite
 def _module(source: Source, node: cst.BaseExpression, names: list[str] | None = None) -> Iterator[Finding]:
     """Find a module of ``ignite.contrib`` where it is imported."""
     full = source.code(node)
+    if full == _PRIVATE and names and set(names) <= _PUBLIC:
+        edit = Edit(source.start(node), source.end(node), "ignite.utils")
+        yield Finding(UTILS.name, source.start(node), f"{_PRIVATE} went in 0.3", edit.text, (edit,), needed=True)
     inner = full.removeprefix(_CONTRIB)
     if inner == full or inner.partition(".")[0] not in _MOVED:
         return
@@ -112,4 +113,4 @@ def _written(source: Source, node: cst.Attribute) -> Iterator[Finding]:
     yield Finding(CONTRIB.name, source.start(node), "ignite.contrib goes in 0.6", edit.text, (edit,))
 
 
-FIXER = Fixer((CONTRIB, GONE), find)
+FIXER = Fixer((CONTRIB, UTILS, GONE), find)

@@ -10,6 +10,7 @@ import libcst as cst
 from unitrain.migrate.arguments import Argument, Layout, arguments, dropped
 from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, person
 from unitrain.migrate.variables import Holder, held_by, is_statement, uses, value_of
+from unitrain_ignite.fixers.attached import in_handler, is_handler, is_property, with_handlers
 from unitrain_ignite.fixers.roles import NAMES, Role, Roles, is_engine, said
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ SEED = Rule("ignite-seed", "run(seed=) was removed: torch.manual_seed before the
 _PARAMETERS = ("data", "max_epochs", "max_iters", "epoch_length")
 _ENGINE_RUN = {"data", "max_epochs", "max_iters", "epoch_length", "seed"}
 _SAY = "say it at the end of the line: # unitrain: trainer, or # unitrain: evaluator"
-_BY_HAND = 'UnifiedTrainer(framework="ignite", max_epochs=...).fit(from_engine(engine), data) by hand'
+_BY_HAND = 'UnifiedTrainer(framework="{}", max_epochs=...).fit(from_engine(engine), data) by hand'
 _MEANT = frozenset({"max_epochs", "max_iters", "epoch_length"})
 
 
@@ -61,7 +62,7 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
     """Find the runs of trainers."""
     roles = Roles(source)
     for one in source.starred((FRAMEWORK,)):
-        if any(source.code(call.func) in NAMES for call in source.all(cst.Call)):
+        if any(source.code(call.func) in NAMES and not source.name(call.func) for call in source.all(cst.Call)):
             yield person(ROLE.name, source.start(one), "an Engine that may be one of *", "import it by its name")
     for call, made in _engine_runs(source):
         known = {roles.of(one) for one in made}
@@ -82,11 +83,13 @@ def _engine_runs(source: Source) -> Iterator[tuple[cst.Call, list[cst.Call]]]:
     for call in source.all(cst.Call):
         if is_engine(source, call):
             followed.value(call, call)
+    handled = with_handlers(source)
     for call in source.all(cst.Call):
         if not isinstance(call.func, cst.Attribute) or call.func.attr.value != "run":
             continue
         made = followed.made.get(id(call.func.value), [])
-        if made or _looks_like_one(source, call):
+        attached = source.code(call.func.value) in handled and not in_handler(source, call)
+        if made or attached or _looks_like_one(source, call):
             yield call, made
 
 
@@ -147,6 +150,11 @@ class _Followed:
     def _returned(self, node: cst.Return, index: int | None, origin: cst.Call) -> None:
         function = self.source.around(node, cst.FunctionDef)
         name = "" if function is None else function.name.value
+        if function is not None and is_property(self.source, function) and index is None:
+            for read in self.source.all(cst.Attribute):
+                if read.attr.value == name:
+                    self.value(read, origin)
+            return
         for call in self.source.all(cst.Call):
             called = call.func.attr.value if isinstance(call.func, cst.Attribute) else self.source.code(call.func)
             if called != name:
@@ -200,17 +208,18 @@ def _run(source: Source, goal: Goal, call: cst.Call) -> Finding:
     reason = "an Engine's run is Ignite's alone"
     given, refused = _named(source, call)
     if refused:
-        return person(RUN.name, start, refused, _BY_HAND)
+        return person(RUN.name, start, refused, _BY_HAND.format(goal.word(FRAMEWORK)))
     engine = source.code(call.func.value)
     fit = _fit(source, goal, call, given, engine)
     names = ("UnifiedTrainer", "from_engine")
     mend = f'UnifiedTrainer(framework="{goal.word(FRAMEWORK)}").fit(from_engine({engine}))'
-    if is_statement(source, call):
+    if is_statement(source, call) or is_handler(source, call):
         edits: tuple[Edit, ...] = (Edit(start, source.end(call), fit),)
         return Finding(RUN.name, start, reason, mend, edits, names, needed=True)
     line = _line(source, call)
     if line is None or not isinstance(call.func.value, (cst.Name, cst.Attribute)):
-        return person(RUN.name, start, "the value of this run is used within an expression", _BY_HAND)
+        by_hand = _BY_HAND.format(goal.word(FRAMEWORK))
+        return person(RUN.name, start, "the value of this run is used within an expression", by_hand)
     place = source.start(line)
     edits = (
         Edit(place, place, f"{fit}\n{source.indent(place)}"),
