@@ -109,7 +109,7 @@ def write(path: Path, after: Text) -> Path:
         with suppress(OSError):
             Path(temporary).unlink()
         raise
-    return original
+    return original if path.is_symlink() else path.with_name(original.name)
 
 
 def _keep(target: Path, original: Path) -> None:
