@@ -357,3 +357,15 @@ either = [either]
         f"{head}from unitrain import UnifiedTrainer\n{rest}"
         f'UnifiedTrainer(framework="lightning", callbacks={after}).fit(m)\n',
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("trainer = pl.Trainer()\ntrainer.callbacks.append(x)\ntrainer.fit(m)", 3),
+        ("def main():\n    trainer = pl.Trainer()\n    trainer.logger = x\n    trainer.fit(m)", 4),
+        ("def make():\n    t = pl.Trainer()\n    print(t.logger)\n    return t\nmake().fit(m)", 4),
+    ],
+)
+def test_what_is_used_before_the_first_run_is_left_for_a_person(text, line):
+    check_person(f"import lightning.pytorch as pl\n{text}\n", "lightning-bridged", line)

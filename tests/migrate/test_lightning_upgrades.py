@@ -3,6 +3,7 @@
 import pytest
 
 from tests.migrate.checks import check_noop, check_person, check_transformed, migrated, told
+from unitrain.migrate.findings import Severity
 
 
 def construction(before, after, rule):
@@ -138,13 +139,62 @@ def test_resume_goes_to_the_fit():
     )
 
 
-def test_argparse_helpers_are_left_for_a_person():
-    check_person(
-        "import pytorch_lightning as pl\nparser = pl.Trainer.add_argparse_args(parser)\n"
-        "trainer = pl.Trainer.from_argparse_args(args)\n",
-        "lightning-argparse",
-        3,
-    )
+PARSED = """
+import argparse
+import pytorch_lightning as pl
+
+parser = argparse.ArgumentParser()
+{}
+args = parser.parse_args([{}])
+{}
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "line", "made", "told_then"),
+    [
+        ("parser = pl.Trainer.add_argparse_args(parser)", "", "args", "None 1.0 50"),
+        ("pl.Trainer.add_argparse_args(parser)", "'--max_epochs', '3'", "args, limit_train_batches=2", "3 2 50"),
+        (
+            "parent = pl.Trainer.add_argparse_args(parser)\nparser = argparse.ArgumentParser(parents=[parent], add_help=False)",
+            "'--limit_train_batches', '0.5'",
+            "args, max_epochs=args.max_steps",
+            "-1 0.5 50",
+        ),
+        ("parser.add_argument('--max-epochs', '-e', type=int, default=4)", "'-e', '5'", "args", "5 1.0 50"),
+        (
+            "pl.Trainer.add_argparse_args(parser)\nparser.set_defaults(max_epochs=2, logger=False)",
+            "",
+            "args",
+            "2 1.0 50",
+        ),
+    ],
+)
+def test_argparse_helpers_become_options(options, line, made, told_then):
+    script = PARSED.format(options, line, f"trainer = pl.Trainer.from_argparse_args({made})")
+    outcome = migrated(script)
+    assert not outcome.has(Severity.PERSON), told(outcome)
+    assert not migrated(outcome.text).told
+    names = {}
+    exec(compile(outcome.text, "script", "exec"), names)
+    config = names["trainer"].config
+    assert f"{config.max_epochs} {config.limit_train_batches} {config.log_every_n_steps}" == told_then
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("trainer = pl.Trainer.from_argparse_args(args)\n", 2),
+        ("parse(pl.Trainer.add_argparse_args(parser).parse_args())\n", 2),
+        ("pl.Trainer.add_argparse_args(parser)\nargs = parser.parse_args()\nif args.gpus > 1: pass\n", 2),
+        ("args = parser.parse_args()\npl.Trainer.from_argparse_args(args, **more)\n", 3),
+        ("args = parser.parse_args()\nmake = pl.Trainer.from_argparse_args\n", 3),
+        ("class D(pl.LightningDataModule): pass\nD.add_argparse_args(parser)\n", 3),
+        ("from bolts import MNISTDataModule\ndata = MNISTDataModule.from_argparse_args(args)\n", 3),
+    ],
+)
+def test_argparse_helpers_that_are_left_for_a_person(text, line):
+    check_person("import pytorch_lightning as pl\n" + text, "lightning-argparse", line)
 
 
 MODULE = """\

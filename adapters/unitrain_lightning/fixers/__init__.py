@@ -7,6 +7,7 @@ from typing import Final
 from unitrain.migrate import torch_names
 from unitrain.migrate.findings import Family
 from unitrain_lightning.fixers import (
+    argparse_helpers,
     attributes,
     callback_arguments,
     configs,
@@ -25,10 +26,10 @@ FAMILY: Final = Family(
     PACKAGES,
     upgrades=(
         moved.FIXER,
+        argparse_helpers.FIXER,
         trainer_arguments.FIXER,
         callback_arguments.FIXER,
-        removed.RESUME_FIXER,
-        removed.ARGPARSE_FIXER,
+        removed.FIXER,
         modules.FIXER,
         attributes.FIXER,
         hooks.FIXER,

@@ -1,4 +1,4 @@
-"""Ways into the Trainer that 2.0 removed: resume_from_checkpoint, and the helpers for argparse."""
+"""A way into the Trainer that 2.0 removed: resume_from_checkpoint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import libcst as cst
 from unitrain.migrate.arguments import arguments, dropped
 from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, person
 from unitrain.migrate.variables import held_by, uses
-from unitrain_lightning.fixers.names import TRAINER, calls, short
+from unitrain_lightning.fixers.names import TRAINER, calls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 RESUME = Rule("lightning-resume", "resume_from_checkpoint= becomes fit(ckpt_path=)")
 
 
-def find_resume(source: Source, goal: Goal) -> Iterator[Finding]:
+def find(source: Source, goal: Goal) -> Iterator[Finding]:
     """Find ``Trainer(resume_from_checkpoint=)``, and hand it to the fits of that Trainer."""
     del goal
     for call in calls(source, TRAINER):
@@ -58,19 +58,4 @@ def _fits(source: Source, call: cst.Call) -> list[cst.Call]:
     return found
 
 
-ARGPARSE = Rule("lightning-argparse", "Trainer.add_argparse_args and from_argparse_args were removed, by hand")
-_HELPERS = {f"{trainer}.{name}" for trainer in TRAINER for name in ("add_argparse_args", "from_argparse_args")}
-
-
-def find_argparse(source: Source, goal: Goal) -> Iterator[Finding]:
-    """Find the helpers that put the Trainer's arguments into a parser."""
-    del goal
-    for node in source.all(cst.Attribute):
-        if short(source.name(node)) in _HELPERS:
-            name = node.attr.value
-            mend = "parser.add_argument for each argument you use, then UnifiedTrainer(max_epochs=args.max_epochs, ...)"
-            yield person(ARGPARSE.name, source.start(node), f"Trainer.{name} was removed in 2.0", mend)
-
-
-RESUME_FIXER = Fixer((RESUME,), find_resume)
-ARGPARSE_FIXER = Fixer((ARGPARSE,), find_argparse)
+FIXER = Fixer((RESUME,), find)

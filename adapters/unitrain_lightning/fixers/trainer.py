@@ -182,6 +182,8 @@ class Followed:
     _values: set[int] = field(default_factory=set)
     _read: set[int] = field(default_factory=set)
     _found: list[Finding] = field(default_factory=list)
+    _seen: list[tuple[cst.CSTNode, str]] = field(default_factory=list)
+    _runs: list[cst.Call] = field(default_factory=list)
 
     def value(self, node: cst.CSTNode) -> None:
         """Follow the value of an expression that is a Trainer."""
@@ -208,6 +210,8 @@ class Followed:
     def findings(self) -> Iterator[Finding]:
         """Yield what is found on the way."""
         yield from self._found
+        for node, name in self._seen:
+            yield self._bridged(node, name)
         for variable, known in self._made.values():
             for other in others(self.source, variable, known):
                 reason = f"{variable.name} may also hold something else than a Trainer"
@@ -238,18 +242,36 @@ class Followed:
         called = isinstance(around, cst.Call) and around.func is attribute
         if name in METHODS and called:
             assert isinstance(around, cst.Call)  # noqa: S101 - for the type checker
+            self._runs.append(around)
             yield from find_run(self.source, around, name)
         elif name in METHODS:
             yield person(ESCAPES.name, self.source.start(attribute), f"trainer.{name} is not called here", _BY_HAND)
         elif name != "save_checkpoint" or not isinstance(around, cst.Call) or len(around.args) != 1:
-            place = self.source.end(node)
-            edit = Edit(place, place, ".bridged")
-            reason = f"{name} belongs to the Trainer as the module sees it"
-            yield Finding(ATTRIBUTE.name, self.source.start(node), reason, f".bridged.{name}", (edit,), needed=True)
+            self._seen.append((node, name))
         elif around.args[0].keyword is not None:
             edit = Edit(self.source.start(around.args[0]), self.source.end(around.args[0].keyword), "path")
             reason = "UnifiedTrainer.save_checkpoint takes other names"
             yield Finding(RUN.name, self.source.start(node), reason, "path=", (edit,), needed=True)
+
+    def _bridged(self, node: cst.CSTNode, name: str) -> Finding:
+        """Return what becomes of an attribute of the Trainer that its first run makes, and that is not there before."""
+        start = self.source.start(node)
+        if self._before_any_run(node):
+            mend = f"give it to the constructor, or use trainer.bridged.{name} after the run"
+            return person(ATTRIBUTE.name, start, f"trainer.{name} is used before anything ran", mend)
+        place = self.source.end(node)
+        reason = f"{name} belongs to the Trainer as the module sees it"
+        edits = (Edit(place, place, ".bridged"),)
+        return Finding(ATTRIBUTE.name, start, reason, f".bridged.{name}", edits, needed=True)
+
+    def _before_any_run(self, node: cst.CSTNode) -> bool:
+        function = self.source.around(node, cst.FunctionDef)
+        runs = [one for one in self._runs if self.source.around(one, cst.FunctionDef) is function]
+        if function is not None and not runs:
+            return bool(self.source.all(cst.Return, function)) and any(
+                self.source.around(one, cst.FunctionDef) is function for one in calls(self.source, TRAINER)
+            )
+        return bool(runs) and self.source.start(node) < min(self.source.start(one) for one in runs)
 
     def _argument(self, node: cst.CSTNode, given: cst.Arg) -> None:
         """Follow a Trainer into a function of the file."""
