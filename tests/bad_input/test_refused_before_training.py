@@ -299,20 +299,21 @@ def test_checkpoint_to_go_on_from(make_trainer, make_spec, make_batches, refused
 
 
 FOREIGN = {
-    "pl on ignite": ("ignite", pl.Callback()),
-    "pl on reference": ("reference", pl.callbacks.EarlyStopping("val/loss")),
-    "ignite without attach on lightning": ("lightning", ignite.handlers.TerminateOnNan()),
-    "ignite without attach on reference": ("reference", ignite.handlers.TerminateOnNan()),
+    "pl on ignite": ("ignite", pl.callbacks.ModelCheckpoint(), "unitrain.ModelCheckpoint"),
+    "pl on reference": ("reference", pl.callbacks.StochasticWeightAveraging(0.1), "unitrain.EMA"),
+    "ignite on lightning": ("lightning", ignite.handlers.BasicTimeProfiler(), "torch.profiler"),
+    "ignite without attach on lightning": ("lightning", ignite.handlers.TerminateOnNan(), "unitrain.Callback"),
+    "ignite without attach on reference": ("reference", ignite.handlers.TerminateOnNan(), "unitrain.Callback"),
 }
 
 
 @pytest.mark.parametrize("place", ["trainer", "spec"])
 @pytest.mark.parametrize("case", FOREIGN)
-def test_native_callback_of_another_framework(make_spec, make_batches, refused, case, place):
-    framework, callback = FOREIGN[case]
+def test_native_callback_that_needs_another_framework(make_spec, make_batches, refused, case, place):
+    framework, callback, mend = FOREIGN[case]
     options = {"callbacks": [callback]} if place == "trainer" else {}
     spec = make_spec(callbacks=[] if place == "trainer" else [callback])
-    with refused(None, spec, UnsupportedFeatureError, type(callback).__name__, repr(framework), "unitrain.Callback"):
+    with refused(None, spec, UnsupportedFeatureError, type(callback).__name__, repr(framework), mend):
         UnifiedTrainer(framework, enable_progress_bar=False, **options).fit(spec, make_batches())
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from unitrain_bridges.lightning.callbacks import LightningCallback, refuse_named
 from unitrain_bridges.lightning.options import HOME
 from unitrain_bridges.lightning.redirect import redirected
 from unitrain_bridges.lightning.sessions import LightningSession
+from unitrain_lightning.adapter import LightningAdapter
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -25,9 +27,16 @@ class LightningBridge:
         """Return what runs a LightningModule on ``adapter``."""
         return LightningSession(adapter, config)
 
-    def callback(self, native: Any, adapter: Adapter) -> Callback | None:  # noqa: ARG002 - one signature
-        """Return None: Lightning's callbacks run on Lightning only."""
-        return None
+    def callback(self, native: Any, adapter: Adapter) -> Callback | None:
+        """Return a Lightning callback as a callback of unitrain; None if it is none.
+
+        Raises:
+            UnsupportedFeatureError: If it works in Lightning's own loops only.
+        """
+        if not LightningAdapter().accepts_callback(native):
+            return None
+        refuse_named(native, adapter.name)
+        return LightningCallback(native, adapter.name)
 
     def redirected(self, framework: str) -> AbstractContextManager[None]:
         """Let scripts that are run meanwhile, as they are, train on ``framework``."""
