@@ -75,9 +75,9 @@ def test_what_ignite_refuses_is_refused_in_its_words(name):
 FAULTS = {
     # what is changed in the program: a case that has to notice
     "            engine.state.epoch += 1\n": "lengths_plain",
-    "taken = self._timed(Events.EPOCH_STARTED)": "lengths_plain",
+    "taken = _unstopped(self._timed, Events.EPOCH_STARTED)": "lengths_plain",
     "            yield from self._heed()\n            if engine._dataloader_iter": "terminate_epoch_started",
-    "engine._setup_engine()": "deterministic_iteration",
+    "_unstopped(engine._setup_engine)": "deterministic_iteration",
     "engine._init_iter or 0": "resume_iteration",
     "engine._setup_dataloader_iter()  # noqa: SLF001\n        except Terminated": "end_epoch_iteration_completed",
     "Events.TERMINATE_SINGLE_EPOCH, iter_counter=self._counter": "end_epoch_iteration_completed",
@@ -96,8 +96,8 @@ FAULTS = {
 }
 MENDS = {
     "                self._state.output = None\n                self._ann": "                self._ann",
-    "taken = self._timed(Events.EPOCH_STARTED)": "taken = 0.0",
-    "engine._setup_engine()": "engine._setup_dataloader_iter()",
+    "taken = _unstopped(self._timed, Events.EPOCH_STARTED)": "taken = 0.0",
+    "_unstopped(engine._setup_engine)": "engine._setup_dataloader_iter()",
     "engine._init_iter or 0": "0",
     "Events.TERMINATE_SINGLE_EPOCH, iter_counter=self._counter": "Events.TERMINATE_SINGLE_EPOCH, iter_counter=0",
     "engine._setup_dataloader_iter()  # noqa: SLF001\n        except Terminated": "pass\n        except Terminated",
