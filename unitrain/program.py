@@ -359,8 +359,7 @@ class Evaluation:
     def batch(self, batch: Any) -> Any:
         """Evaluate ``batch``; return the prediction, if it is one."""
         program = self._program
-        program.weight = weight = batch_size(batch)
-        program.batch = batch
+        program.batch, program.weight = batch, (weight := batch_size(batch))
         program.hub.fire(self._batch_start)
         try:
             result = self._step(batch, weight)
