@@ -107,7 +107,7 @@ def part(root: str, place: str) -> Any:
     """Return an object of Lightning.
 
     Args:
-        root: ``"lightning.pytorch"`` or ``"pytorch_lightning"``: two copies of one framework, each with its own classes.
+        root: ``"lightning.pytorch"`` or ``"pytorch_lightning"``: two copies of one framework, each with its classes.
         place: ``module:attribute`` below ``root``; below its Fabric if it begins with ``fabric.``.
     """
     module, _, attributes = place.partition(":")

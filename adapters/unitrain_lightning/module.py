@@ -122,7 +122,7 @@ class FitShell(Shell):
             self.trainer.val_check_batch = 1 if due else sys.maxsize
             if due:
                 return  # the batch is done when its validation is
-            if self.trainer.should_stop:
+            if self.trainer.should_stop and self.trainer.fit_loop._can_stop_early:  # noqa: SLF001 - there is no public way
                 self.trainer.limit_val_batches = 0  # at a stop Lightning validates unasked, after SIGTERM too
         program.batch_done()
 

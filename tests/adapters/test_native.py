@@ -164,6 +164,15 @@ def test_native_early_stopping_stops_the_run():
     assert (result.epoch, result.stopped_by) == (1, "early_stopping")
 
 
+def test_a_native_stop_that_has_to_wait_leaves_validation_on():
+    class Stop(pl.Callback):
+        def on_train_batch_end(self, trainer, *_):
+            trainer.should_stop = True
+
+    result = make("lightning", max_epochs=5, min_epochs=2, callbacks=[Stop()]).fit(spec(), loader(), loader())
+    assert ["val/loss" in row for row in result.history] == [True, True]
+
+
 def test_native_checkpoint_callback_writes_the_model(tmp_path):
     native = pl.callbacks.ModelCheckpoint(dirpath=tmp_path, monitor="val/loss", filename="best")
     made = spec()
