@@ -46,12 +46,13 @@ def test_import_costs_at_most_a_tenth_of_a_second_above_torch():
     # processor time, and the least of several: what else this machine is doing only adds to it, through its caches
     code = (
         # what a script imports that trains, as those of README.md; all other names come when they are asked for
-        "import time, json, torch; start = time.process_time();"
+        "import time, json; begin = time.process_time(); import torch; start = time.process_time();"
         "from unitrain import EarlyStopping, Event, ModelCheckpoint, TrainSpec, UnifiedTrainer, metric;"
-        "print(json.dumps(time.process_time() - start))"
+        "print(json.dumps([start - begin, time.process_time() - start]))"
     )
     run(code)  # the byte code is compiled, as it is after an installation
-    assert min(run(code) for _ in range(5)) <= 0.1
+    # a tenth of a second where torch takes one: whatever slows the one down slows the other
+    assert min(own / max(1, of_torch) for of_torch, own in (run(code) for _ in range(5))) <= 0.1
 
 
 def test_every_public_name_resolves_and_is_sorted():
