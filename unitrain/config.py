@@ -205,6 +205,10 @@ class TrainerConfig:
         limit: Limit = getattr(self, f"limit_{stage}_batches")
         return self.overfit_batches if self.overfit_batches and limit and stage in ("train", "val") else limit
 
+    def changed(self, name: str) -> bool:
+        """Return whether a field is not its default; one batch is not ``1.0`` of them, and ``Path(".")`` is ``"."``."""
+        return str(getattr(self, name)) != str(getattr(TrainerConfig(), name))
+
     def resolved(self) -> TrainerConfig:
         """Return the config that ``fast_dev_run`` stands for; without it, this one."""
         count = int(self.fast_dev_run)

@@ -222,7 +222,7 @@ OTHERS = {
     "gradient_clip_val": 1.0,
     "val_check_interval": 2,
     "check_val_every_n_epoch": 2,
-    "limit_val_batches": 2,
+    "limit_val_batches": 1,  # a batch: equal to the default, 1.0, as a number
     "limit_test_batches": 2,
     "limit_predict_batches": 2,
     "overfit_batches": 2,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from unitrain.config import UNLIMITED, TrainerConfig
+from unitrain.config import UNLIMITED
 from unitrain.environment import choose_device
 from unitrain.errors import ConfigError, UnsupportedFeatureError
 from unitrain.registry import find_adapter
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from unitrain.config import TrainerConfig
     from unitrain.protocol import Adapter
 
 HOME = "ignite"
@@ -56,11 +57,9 @@ def check(adapter: Adapter, config: TrainerConfig) -> None:
         ConfigError: With the argument, why it cannot act, and the mend.
         UnsupportedFeatureError: If several devices are asked for.
     """
-    plain = TrainerConfig()
     for name, instead in REFUSED.items():
-        given = getattr(config, name)
-        if given != getattr(plain, name):
-            raise ConfigError(f"{name}={given!r} cannot act on an Ignite program.", hint=instead)
+        if config.changed(name):
+            raise ConfigError(f"{name}={getattr(config, name)!r} cannot act on an Ignite program.", hint=instead)
     if config.devices not in (1, "auto") and not (isinstance(config.devices, list) and len(config.devices) == 1):
         raise UnsupportedFeatureError(
             f"devices={config.devices!r}: an Ignite program runs on one device here.",

@@ -32,10 +32,8 @@ def arguments(config: TrainerConfig, parts: Parts, callbacks: list[Any]) -> dict
     _refuse(config)
     found: dict[str, Any] = {"devices": config.devices}
     for one in fields(TrainerConfig):
-        value = getattr(config, one.name)
-        # as text: one batch is not 1.0 of them, and Path(".") is "."
-        if one.name not in _OWN and str(value) != str(one.default):
-            found[one.name] = value
+        if one.name not in _OWN and config.changed(one.name):
+            found[one.name] = getattr(config, one.name)
     if callbacks:
         found["callbacks"] = callbacks
     if config.loggers:
