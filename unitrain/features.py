@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unitrain.callbacks import Callback
-from unitrain.config import TrainerConfig
 from unitrain.distributed.strategy import FSDP
 from unitrain.errors import SpecError, UnitrainError, UnsupportedFeatureError
 from unitrain.protocol import Feature
 
 if TYPE_CHECKING:
+    from unitrain.config import TrainerConfig
     from unitrain.protocol import Adapter
     from unitrain.spec import TrainSpec
 
@@ -30,11 +30,8 @@ class Request(NamedTuple):
     instead: str
 
 
-_DEFAULT = TrainerConfig()
-
-
 def _changed(option: str) -> Callable[[TrainerConfig], bool]:
-    return lambda config: bool(getattr(config, option) != getattr(_DEFAULT, option))
+    return lambda config: config.changed(option)
 
 
 def _several(config: TrainerConfig) -> bool:
