@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from unitrain.compat.blocked import check_blocked
 from unitrain.errors import ConfigError, UnitrainError
 from unitrain.features import refuse
 from unitrain.protocol import Feature
@@ -68,9 +69,10 @@ def run(arguments: argparse.Namespace) -> int:
         The exit status.
 
     Raises:
-        UnitrainError: If there is no such script or no such framework.
+        UnitrainError: If there is no such script or no such framework, or a release is installed that is malicious.
     """
     script = _found(arguments.script)
+    check_blocked()  # the script would import it by itself
     adapter = find_adapter(arguments.framework)
     if Feature.NATIVE_CODE not in adapter.features:
         raise refuse(adapter, Feature.NATIVE_CODE, "a script of another framework", "a framework that does")

@@ -7,40 +7,17 @@ import warnings
 from contextlib import contextmanager
 from functools import reduce
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from packaging.version import Version
-
-from unitrain.errors import VersionError, install_hint
+from unitrain.compat.blocked import check_blocked, warn_mismatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 REQUIRES = ("pytorch-lightning>=2.4,!=2.6.2,!=2.6.3",)
-DANGEROUS = frozenset({Version("2.6.2"), Version("2.6.3")})
-"""Malicious uploads: GHSA-w37p-236h-pfx3, CVE-2026-44484."""
 
-
-def refuse_dangerous() -> None:
-    """Refuse to import a release that is known to be malicious.
-
-    Raises:
-        VersionError: If one is installed, under either name.
-    """
-    for distribution in ("pytorch-lightning", "lightning"):
-        try:
-            installed = Version(version(distribution))
-        except PackageNotFoundError:
-            continue
-        if installed in DANGEROUS:
-            raise VersionError(
-                f"{distribution} {installed} is a malicious upload (GHSA-w37p-236h-pfx3); unitrain does not import it.",
-                hint=f"rotate the secrets of this machine, then {install_hint('lightning')}",
-            )
-
-
-refuse_dangerous()
+check_blocked()
+warn_mismatch()
 
 try:
     import pytorch_lightning as pl

@@ -13,6 +13,7 @@ from torch import nn
 
 from unitrain.checkpoint.convert import Target, convert_checkpoint
 from unitrain.checkpoint.taken import VERSION, Taken, private, take
+from unitrain.compat.blocked import check_blocked
 from unitrain.errors import ConfigError, did_you_mean
 from unitrain.spec import TrainSpec
 
@@ -104,6 +105,7 @@ def template_of(given: str) -> TrainSpec | nn.Module:
     module, _, name = given.partition(":")
     if not module or not name:
         raise ConfigError(f"--model {given!r} must name a module and what is in it.", hint="--model train:make_spec")
+    check_blocked()  # the module may import it
     sys.path.insert(0, str(Path.cwd()))  # as `python -m` does; a console script does not
     try:
         found: Any = import_module(module)

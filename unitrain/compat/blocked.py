@@ -1,0 +1,107 @@
+"""Releases that are known to be malicious: they are told from the installed metadata, and never imported."""
+
+from __future__ import annotations
+
+import warnings
+from importlib.metadata import distributions
+from typing import TYPE_CHECKING, NamedTuple
+
+from packaging.version import InvalidVersion, Version
+
+from unitrain.errors import VersionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Blocked(NamedTuple):
+    """A malicious upload.
+
+    Attributes:
+        releases: Which; a suffix (``2.6.2+cpu``, ``2.6.2.dev1``) makes none of them harmless.
+        advisory: Who says so.
+    """
+
+    releases: frozenset[str]
+    advisory: str
+
+
+_LIGHTNING = Blocked(frozenset({"2.6.2", "2.6.3"}), "GHSA-w37p-236h-pfx3, CVE-2026-44484")
+BLOCKED: dict[str, Blocked] = {"pytorch-lightning": _LIGHTNING, "lightning": _LIGHTNING}
+"""By the name of the distribution."""
+
+MEND = "pip install --upgrade 'pytorch-lightning>=2.4,!=2.6.2,!=2.6.3' 'lightning>=2.4,!=2.6.2,!=2.6.3'"
+
+
+def installed(distribution: str) -> list[str]:
+    """Return the releases of ``distribution`` on the path, the one that Python takes first; nothing is imported."""
+    found = (one.metadata["Version"] for one in distributions(name=distribution))
+    return [version for version in found if version]
+
+
+def parsed(version: str) -> Version | None:
+    """Return ``version`` as one that can be compared, or None for a text that is none."""
+    try:
+        return Version(version)
+    except InvalidVersion:
+        return None
+
+
+def advisory(distribution: str, version: str) -> str | None:
+    """Return who says that a release is malicious, or None if nobody does."""
+    known, release = BLOCKED.get(distribution), parsed(version)
+    if known is None or release is None or release.base_version not in known.releases:
+        return None
+    return known.advisory
+
+
+def dangerous() -> Iterator[tuple[str, str, str]]:
+    """Yield each malicious release that is on the path, its version, and who says so."""
+    for distribution in BLOCKED:
+        for version in installed(distribution):
+            told = advisory(distribution, version)
+            if told is not None:
+                yield distribution, version, told
+
+
+def check_blocked() -> None:
+    """Refuse to go on to an import of Lightning while a malicious release of it is on the path.
+
+    Raises:
+        VersionError: If one is, under either name, also behind a good one: a ``.pth`` file of its could run.
+    """
+    for distribution, version, told in dangerous():
+        raise VersionError(
+            f"{distribution} {version} is a malicious upload ({told}); unitrain does not import it.",
+            hint=f"take this machine's secrets for stolen and replace them, then {MEND}",
+        )
+
+
+def mismatch() -> tuple[str, str] | None:
+    """Return the releases of pytorch-lightning and lightning if both are there and differ, a local suffix aside."""
+    first = [next(iter(installed(name)), None) for name in ("pytorch-lightning", "lightning")]
+    one, other = first
+    if one is None or other is None:
+        return None
+    left, right = parsed(one), parsed(other)
+    same = one == other if left is None or right is None else left.public == right.public
+    return None if same else (one, other)
+
+
+def aligned(found: tuple[str, str]) -> str:
+    """Return the command that brings the two packages to one release: the newer of the two."""
+    known = [version for version in map(parsed, found) if version is not None]
+    release = max(known).base_version if known else ""
+    pin = f"=={release}" if release and not advisory("lightning", release) else ">=2.6.6"
+    return f"pip install 'pytorch-lightning{pin}' 'lightning{pin}'"
+
+
+def warn_mismatch() -> None:
+    """Warn if the two packages of Lightning are of different releases; ``lightning`` does not pin the other one."""
+    found = mismatch()
+    if found is not None:
+        warnings.warn(
+            f"pytorch-lightning {found[0]} and lightning {found[1]} are installed side by side; they are two copies of"
+            f" one framework, and differ.\nHint: {aligned(found)}",
+            stacklevel=2,
+        )
