@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
 from unitrain import rules
+from unitrain.compat.trainer_arguments import old_spellings
 from unitrain.distributed.strategy import STRATEGIES, Strategy
 from unitrain.errors import ConfigError, named_arguments
 
@@ -61,7 +62,7 @@ class TrainerOptions(TypedDict, total=False):
     native: Mapping[str, Mapping[str, Any]] | None
 
 
-@named_arguments(ConfigError)
+@named_arguments(ConfigError, old_spellings)
 @dataclass(frozen=True, kw_only=True)
 class TrainerConfig:
     """How to train. The names are Lightning's; the meaning is the same on every backend.
@@ -232,7 +233,7 @@ def _apply(rule: rules.Rule, name: str, value: Any) -> Any:
         default = TrainerConfig.__dataclass_fields__[name].default
         raise ConfigError(
             f"{name} must be {refusal.accepted}; got {value!r}.",
-            hint=refusal.hint or f"the default is {name}={default!r}.",
+            hint=old_spellings({name: value}).get(name) or refusal.hint or f"the default is {name}={default!r}.",
         ) from refusal.__cause__
 
 

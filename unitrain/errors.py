@@ -24,7 +24,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 DISTRIBUTION = "pytorch-unitrain"
 """The name to install by; ``unitrain`` is only the name to import by."""
@@ -95,7 +95,13 @@ def did_you_mean(given: str, accepted: Iterable[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else f"accepted are {', '.join(names)}."
 
 
-def refuse_unknown(given: Iterable[str], accepted: Iterable[str], what: str, error: type[UnitrainError]) -> None:
+def refuse_unknown(
+    given: Iterable[str],
+    accepted: Iterable[str],
+    what: str,
+    error: type[UnitrainError],
+    spellings: Mapping[str, str] | None = None,
+) -> None:
     """Raise ``error`` for the first name of ``given`` that is not ``accepted``.
 
     Args:
@@ -103,15 +109,24 @@ def refuse_unknown(given: Iterable[str], accepted: Iterable[str], what: str, err
         accepted: The names there are.
         what: What the names belong to, for the message.
         error: The class to raise.
+        spellings: How to write today what had another name once, by that name.
     """
-    known = set(accepted)
+    known, today = set(accepted), spellings or {}
     for name in given:
         if name not in known:
-            raise error(f"{what} got an unknown argument {name!r}.", hint=did_you_mean(name, known))
+            hint = today.get(name) or did_you_mean(name, known)
+            raise error(f"{what} got an unknown argument {name!r}.", hint=hint)
 
 
-def named_arguments(error: type[UnitrainError]) -> Callable[[type[T]], type[T]]:
-    """Make a dataclass refuse an unknown keyword with ``error`` and a spelling hint, not with a bare TypeError."""
+def named_arguments(
+    error: type[UnitrainError], spellings: Callable[[Mapping[str, Any]], Mapping[str, str]] | None = None
+) -> Callable[[type[T]], type[T]]:
+    """Make a dataclass refuse an unknown keyword with ``error`` and a spelling hint, not with a bare TypeError.
+
+    Args:
+        error: The class to raise.
+        spellings: Returns how to write today what of the keywords had another name once.
+    """
 
     def decorate(cls: type[T]) -> type[T]:
         accepted = [field.name for field in fields(cls) if field.init]  # type: ignore[arg-type]
@@ -119,7 +134,7 @@ def named_arguments(error: type[UnitrainError]) -> Callable[[type[T]], type[T]]:
 
         @functools.wraps(original)
         def __init__(self: T, *args: Any, **kwargs: Any) -> None:  # noqa: N807
-            refuse_unknown(kwargs, accepted, cls.__name__, error)
+            refuse_unknown(kwargs, accepted, cls.__name__, error, spellings(kwargs) if spellings else None)
             original(self, *args, **kwargs)
 
         cls.__init__ = __init__  # type: ignore[method-assign, assignment]

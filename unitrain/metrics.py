@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
+from unitrain.compat.torchmetrics import new_name, refuse_old_options
 from unitrain.distributed.team import ALONE
 from unitrain.errors import SpecError, did_you_mean
 
@@ -70,7 +71,8 @@ def metric(name: str, **options: Any) -> Any:
     import torchmetrics  # noqa: PLC0415 - only those who use a metric pay for the import
 
     if name not in _NAMED:
-        raise SpecError(f"metric() does not know {name!r}.", hint=did_you_mean(name, _NAMED))
+        raise SpecError(f"metric() does not know {name!r}.", hint=new_name(name, _NAMED) or did_you_mean(name, _NAMED))
+    refuse_old_options(name, options)
     if name not in _REGRESSION and "task" not in options:
         options["task"] = next((task for option, task in _TASKS.items() if option in options), "binary")
     try:

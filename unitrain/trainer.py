@@ -13,6 +13,7 @@ from unitrain.batch import to_device
 from unitrain.callbacks import Callback, History, ProgressBar, named
 from unitrain.checkpoint.resume import find_checkpoint, resumed
 from unitrain.checkpoint.snapshot import load_model
+from unitrain.compat.trainer_arguments import old_spellings
 from unitrain.config import TrainerConfig, TrainerOptions
 from unitrain.distributed.group import team, world_of
 from unitrain.environment import choose_device, compiled, torch_switches
@@ -66,7 +67,8 @@ class UnifiedTrainer(Watched):
     """
 
     def __init__(self, framework: str | Adapter, **options: Unpack[TrainerOptions]) -> None:
-        refuse_unknown(options, TrainerConfig.__dataclass_fields__, "UnifiedTrainer", ConfigError)
+        accepted = TrainerConfig.__dataclass_fields__
+        refuse_unknown(options, accepted, "UnifiedTrainer", ConfigError, old_spellings(options))
         if "loggers" in options:
             options["loggers"] = find_trackers(options["loggers"])
         given = TrainerConfig(**options)

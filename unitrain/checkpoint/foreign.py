@@ -18,6 +18,7 @@ import torch
 
 from unitrain.checkpoint import io, parts
 from unitrain.checkpoint.weights import SUFFIX, unpacked
+from unitrain.compat.torch import code_finder
 from unitrain.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -57,10 +58,6 @@ _HARMLESS: dict[str, Any] = {
     "lightning.fabric.utilities.data.AttributeDict": dict,
 }
 """What a file may name beside what torch allows, and what stands for it."""
-
-
-_FIND: Any = getattr(torch.serialization, "get_unsafe_globals_in_checkpoint", None)
-"""Lists the names of code in a file; before torch 2.6 there is no such thing, and only what torch allows is read."""
 
 
 class Hollow:
@@ -103,7 +100,7 @@ def _of_old_file(path: Path) -> set[str]:
     with path.open("rb") as file:
         start = file.read(len(_LEGACY))
     if start == _LEGACY:
-        return set() if _FIND is None else set(_HARMLESS)
+        return set() if code_finder() is None else set(_HARMLESS)
     if start.startswith(_PICKLE):
         raise CheckpointError(
             f"{path} is a pickle that torch did not write; to read it is to run the code that is in it.",
@@ -114,8 +111,9 @@ def _of_old_file(path: Path) -> set[str]:
 
 def _names(path: Path) -> set[str]:
     """Return the names of code in the file at ``path`` that torch does not allow by itself."""
+    find = code_finder()
     try:
-        return set() if _FIND is None else set(_FIND(str(path)))
+        return set() if find is None else set(find(str(path)))
     except Exception as error:
         raise io.damaged(path, f"its table of contents is not torch's ({error})") from error
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import nn
 
+from unitrain.compat.torch import fully_shard
 from unitrain.distributed.dtensors import is_sharded, whole
 from unitrain.distributed.originals import Originals
 from unitrain.distributed.strategy import FSDP
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from unitrain.config import TrainerConfig
     from unitrain.distributed.team import Team
 
-_FIRST = "2.6"
-"""The first torch with ``fully_shard`` as a public function."""
-
 
 def check_options(options: Mapping[str, Any]) -> None:
     """Refuse what ``fully_shard`` does not take.
@@ -44,7 +42,7 @@ def check_options(options: Mapping[str, Any]) -> None:
         ConfigError: If a name is unknown, or a value cannot be meant.
         UnsupportedFeatureError: If this torch has no ``fully_shard``.
     """
-    accepted = set(inspect.signature(_fully_shard()).parameters) - {"module"}
+    accepted = set(inspect.signature(fully_shard()).parameters) - {"module"}
     refuse_unknown(options, accepted, 'native={"fsdp": ...}', ConfigError)
     reshard = options.get("reshard_after_forward")
     if reshard is not None and not isinstance(reshard, bool):
@@ -52,16 +50,6 @@ def check_options(options: Mapping[str, Any]) -> None:
             f"native={{'fsdp': {{'reshard_after_forward': {reshard!r}}}}}: accepted are None, True and False.",
             hint="None keeps what the root itself holds until the backward pass, and nothing else.",
         )
-
-
-def _fully_shard() -> Callable[..., Any]:
-    try:
-        from torch.distributed.fsdp import fully_shard  # noqa: PLC0415 - it takes a moment to import
-    except ImportError as error:
-        raise UnsupportedFeatureError(
-            f'strategy="fsdp" needs torch {_FIRST} or newer; this is {torch.__version__}.', hint='strategy="ddp".'
-        ) from error
-    return fully_shard
 
 
 class Sharded:
@@ -102,7 +90,7 @@ class Sharded:
             module.register_forward_hook(_own_output)
         try:
             for module in (*chosen, self._root):
-                _fully_shard()(module, **{**options, "mesh": mesh})
+                fully_shard()(module, **{**options, "mesh": mesh})
         except (TypeError, ValueError, NotImplementedError) as error:
             self._originals.note_additions()
             self._originals.put_back({})

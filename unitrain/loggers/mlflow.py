@@ -8,6 +8,7 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from unitrain.compat.mlflow import refuse_file_store
 from unitrain.errors import BackendNotInstalledError, install_hint
 from unitrain.loggers.figures import file_name
 from unitrain.loggers.logger import Library, flat
@@ -39,6 +40,7 @@ class MLflowLogger:
 
     Raises:
         BackendNotInstalledError: If mlflow is not installed.
+        ConfigError: If the store is one of plain files, and this MLflow opens none.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class MLflowLogger:
             raise BackendNotInstalledError(
                 "MLflowLogger needs the package mlflow, which is not installed.", hint=install_hint("mlflow")
             ) from error
+        refuse_file_store(tracking_uri)
         self._mlflow: Any = Library("mlflow")
         self._experiment = experiment
         self._uri = tracking_uri

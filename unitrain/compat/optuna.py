@@ -1,0 +1,140 @@
+"""What Optuna's releases mean differently: where studies are kept, and how a number is suggested."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from unitrain.compat.differences import difference
+from unitrain.errors import BackendNotInstalledError, ConfigError, install_hint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_ACCEPTED = "redis://HOST:PORT/DB, journal:///PATH or a PATH.log, sqlite:///PATH, postgresql://USER@HOST/DB"
+_PREFIX = "unitrain"
+_2_TO_3 = "https://github.com/optuna/optuna/releases/tag/v3.1.0"
+_3_TO_4 = "https://github.com/optuna/optuna/releases/tag/v4.0.0"
+_SUGGEST = "https://github.com/optuna/optuna/releases/tag/v3.0.0"
+
+
+def _optuna() -> Any:
+    try:
+        import optuna  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        raise BackendNotInstalledError("a study needs optuna.", hint=install_hint("tune")) from error
+    return optuna
+
+
+@difference("optuna", since="3.1", drop="4.0", link=_2_TO_3)
+def make_storage(url: str, *, prefix: str = _PREFIX) -> Any:
+    """Return where a study is kept; all that was a ``RedisStorage`` before Optuna 3.1 is a journal.
+
+    Args:
+        url: ``redis://...`` (many machines), ``journal:///path`` or a path that ends by ``.log`` (one machine),
+            ``postgresql://...`` (many machines) or ``sqlite:///...`` (one process: it runs more trials than asked for
+            when several take from it).
+        prefix: What the keys in Redis begin with, so that two projects on one server do not read each other's.
+
+    Raises:
+        BackendNotInstalledError: If optuna, or the client of a server, is not installed.
+        ConfigError: If the address is none of these.
+
+    Example:
+        >>> type(make_storage("sqlite://")).__name__
+        'RDBStorage'
+    """
+    text = str(url)
+    scheme = text.partition("://")[0].partition("+")[0] if "://" in text else ""
+    make = _STORAGES.get("journal" if not scheme and text.endswith(".log") else scheme)
+    if make is None:
+        raise ConfigError(f"make_storage({url!r}) is unknown; accepted are {_ACCEPTED}.", hint='"journal:///study.log"')
+    if not prefix:
+        raise ConfigError(
+            "make_storage(prefix='') would share its keys with every other study on the server.", hint='prefix="mine"'
+        )
+    try:
+        return make(text, prefix)
+    except ImportError as error:
+        raise BackendNotInstalledError(f"make_storage({url!r}): {error}", hint=install_hint("tune")) from error
+
+
+@difference("optuna", since="4.0", drop="4.0", link=_3_TO_4)
+def _journal(new: str, old: str, *given: Any, **more: Any) -> Any:
+    """Return a JournalStorage over a backend, which had another name and another place before Optuna 4."""
+    storages = _optuna().storages
+    backend = getattr(getattr(storages, "journal", None), new, None) or getattr(storages, old)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* is experimental", category=Warning)  # its own advice for Redis
+        return storages.JournalStorage(backend(*given, **more))
+
+
+def _redis(url: str, prefix: str) -> Any:
+    return _journal("JournalRedisBackend", "JournalRedisStorage", url, prefix=prefix)
+
+
+def _file(url: str, _: str) -> Any:
+    return _journal("JournalFileBackend", "JournalFileStorage", url.removeprefix("journal://"))
+
+
+def _sqlite(url: str, _: str) -> Any:
+    return _optuna().storages.RDBStorage(url)
+
+
+def _postgresql(url: str, _: str) -> Any:
+    """Return a storage that speaks by psycopg 3, which the extra brings; SQLAlchemy's default is psycopg2."""
+    scheme, _, rest = url.partition("://")
+    return _optuna().storages.RDBStorage(f"{scheme if '+' in scheme else 'postgresql+psycopg'}://{rest}")
+
+
+_STORAGES: dict[str, Callable[[str, str], Any]] = {
+    "redis": _redis,
+    "rediss": _redis,
+    "unix": _redis,
+    "journal": _file,
+    "sqlite": _sqlite,
+    "postgresql": _postgresql,
+    "postgres": _postgresql,
+}
+
+
+def suggest(trial: Any, name: str, low: float, high: float, *, log: bool = False, step: float | None = None) -> Any:
+    """Return a number between ``low`` and ``high``: an int if both are, else a float.
+
+    Args:
+        trial: Optuna's.
+        name: The parameter's.
+        low: The least, included.
+        high: The greatest, included.
+        log: Whether small numbers are as likely as large ones.
+        step: The distance between two numbers.
+
+    Raises:
+        ConfigError: If ``log`` and ``step`` are both given, or a bound is no number.
+    """
+    if log and step is not None:
+        raise ConfigError(f"suggest({name!r}): log=True has no step; got step={step!r}.", hint="give one of them.")
+    given = [low, high, *([] if step is None else [step])]
+    if any(isinstance(one, bool) or not isinstance(one, (int, float)) for one in given):
+        raise ConfigError(f"suggest({name!r}) takes numbers; got {given!r}.", hint="suggest(trial, 'lr', 1e-5, 1e-1)")
+    if all(isinstance(one, int) for one in given):
+        return trial.suggest_int(name, low, high, log=log, **({} if step is None else {"step": step}))
+    return trial.suggest_float(name, float(low), float(high), log=log, step=step)
+
+
+@difference("optuna", since="3.0", drop="6.0", link=_SUGGEST)
+def suggest_uniform(trial: Any, name: str, low: float, high: float) -> float:
+    """Return what ``trial.suggest_uniform`` did, which goes in Optuna 6."""
+    return float(suggest(trial, name, float(low), float(high)))
+
+
+@difference("optuna", since="3.0", drop="6.0", link=_SUGGEST)
+def suggest_loguniform(trial: Any, name: str, low: float, high: float) -> float:
+    """Return what ``trial.suggest_loguniform`` did, which goes in Optuna 6."""
+    return float(suggest(trial, name, float(low), float(high), log=True))
+
+
+@difference("optuna", since="3.0", drop="6.0", link=_SUGGEST)
+def suggest_discrete_uniform(trial: Any, name: str, low: float, high: float, q: float) -> float:
+    """Return what ``trial.suggest_discrete_uniform`` did, which goes in Optuna 6; ``q`` is the step."""
+    return float(suggest(trial, name, float(low), float(high), step=q))

@@ -1,0 +1,40 @@
+"""What torch's releases mean differently, from 2.4 on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from unitrain.compat.differences import difference
+from unitrain.errors import UnsupportedFeatureError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_2_6 = "https://github.com/pytorch/pytorch/releases/tag/v2.6.0"
+
+
+@difference("torch", since="2.6", drop="2.6", link=_2_6)
+def code_finder() -> Callable[[str], list[str]] | None:
+    """Return what lists the names of code in a file that ``weights_only`` does not allow; None before torch 2.6.
+
+    Without it nothing can be let in, and only what torch allows by itself is read.
+    """
+    return getattr(torch.serialization, "get_unsafe_globals_in_checkpoint", None)
+
+
+@difference("torch", since="2.6", drop="2.6", link=_2_6)
+def fully_shard() -> Callable[..., Any]:
+    """Return torch's ``fully_shard``, which is public since 2.6.
+
+    Raises:
+        UnsupportedFeatureError: If this torch has none.
+    """
+    try:
+        from torch.distributed.fsdp import fully_shard as found  # noqa: PLC0415 - it takes a moment to import
+    except ImportError as error:
+        raise UnsupportedFeatureError(
+            f'strategy="fsdp" needs torch 2.6 or newer; this is {torch.__version__}.', hint='strategy="ddp".'
+        ) from error
+    return found

@@ -1,0 +1,78 @@
+"""Names that torchmetrics and Ignite had, or have, for what ``metric()`` knows by a short one."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from unitrain.compat.differences import difference
+from unitrain.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_0_11 = "https://github.com/Lightning-AI/torchmetrics/releases/tag/v0.11.0"
+_TASK = re.compile(r"(binary|multiclass|multilabel)(?=[A-Za-z])", re.IGNORECASE)
+_TASKS = {"multiclass": ", num_classes=", "multilabel": ", num_labels=", "binary": ""}
+
+_OTHERS = {
+    "fbeta": 'metric("f1"); for another beta, give torchmetrics.FBetaScore(task=..., beta=...) itself.',
+    "fbetascore": 'metric("f1"); for another beta, give torchmetrics.FBetaScore(task=..., beta=...) itself.',
+    "iou": 'metric("jaccard")',
+    "miou": 'metric("jaccard")',
+    "pearsoncorrcoef": 'metric("pearson")',
+    "pearsoncorrcoeff": 'metric("pearson")',
+    "spearmancorrcoef": 'metric("spearman")',
+    "r2score": 'metric("r2")',
+    "rocauc": 'metric("auroc")',
+    "auc": 'metric("auroc")',
+    "rootmeansquarederror": 'metric("mse", squared=False)',
+    "rmse": 'metric("mse", squared=False)',
+    "topkcategoricalaccuracy": 'metric("accuracy", num_classes=, top_k=)',
+    "hammingdistance": "give torchmetrics.HammingDistance(task=...) itself.",
+}
+"""By the name in small letters, without what is between its words."""
+
+_OPTIONS = {
+    "compute_on_step": "leave it out: a metric is computed at the end of an epoch.",
+    "mdmc_average": "multidim_average=",
+    "mdmc_reduce": "multidim_average=",
+    "multiclass": 'task="binary" or task="multiclass"',
+    "is_multilabel": "num_labels=, or task=",
+    "device": "leave it out: the metric goes where its batches are.",
+    "output_transform": "give the ignite.metrics object itself.",
+}
+"""Options that torchmetrics and Ignite take no more, or that only Ignite takes."""
+
+
+@difference("torchmetrics", since="0.11", drop="1.0", link=_0_11)
+def new_name(given: str, known: Mapping[str, str]) -> str | None:
+    """Return how ``metric()`` spells what is named as a class of torchmetrics or Ignite, or was; None if it knows none.
+
+    Since 0.11 the task is an option, no part of the name; ``F1`` is ``F1Score``, ``IoU`` is ``JaccardIndex``.
+
+    Args:
+        given: What was asked for.
+        known: The class of torchmetrics by its short name.
+    """
+    task = _TASK.match(given)
+    plain = _plain(given[task.end() :] if task else given)
+    options = _TASKS[task.group().lower()] if task else ""
+    short = next((name for name, cls in known.items() if plain in (_plain(name), _plain(cls))), None)
+    return _OTHERS.get(plain) if short is None else f'metric("{short}"{options})'
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+@difference("torchmetrics", since="0.11", drop="1.0", link=_0_11)
+def refuse_old_options(name: str, options: Iterable[str]) -> None:
+    """Refuse an option that metrics took before, with what became of it.
+
+    Raises:
+        SpecError: For the first one.
+    """
+    for option in options:
+        if option in _OPTIONS:
+            raise SpecError(f"metric({name!r}) takes no {option}= any more.", hint=_OPTIONS[option])

@@ -1,0 +1,72 @@
+"""Which releases of which package are supported: the one table, for ``unitrain doctor`` and for whoever else asks."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from packaging.specifiers import SpecifierSet
+
+from unitrain.compat.blocked import advisory, parsed
+
+
+class Standing(StrEnum):
+    """How a release is held."""
+
+    SUPPORTED = "supported"
+    BEST_EFFORT = "best effort"
+    OUTSIDE = "outside"
+    DANGEROUS = "dangerous"
+
+
+class Window(NamedTuple):
+    """The releases of one package.
+
+    Attributes:
+        supported: They need no shim, and are tested.
+        best_effort: They go through shims; empty if there are none.
+        outside: Why older ones do not work, if there is more to say than that nobody tried.
+    """
+
+    supported: str
+    best_effort: str = ""
+    outside: str = ""
+
+    def standing(self, package: str, version: str) -> Standing:
+        """Return how ``version`` of ``package`` is held; a suffix, as of a build from the source, changes nothing."""
+        release = parsed(version)
+        if advisory(package, version) is not None:
+            return Standing.DANGEROUS
+        if release is None:
+            return Standing.OUTSIDE
+        base = release.base_version
+        if base in SpecifierSet(self.supported):
+            return Standing.SUPPORTED
+        return Standing.BEST_EFFORT if self.best_effort and base in SpecifierSet(self.best_effort) else Standing.OUTSIDE
+
+
+_LIGHTNING = ">=2.4,!=2.6.2,!=2.6.3"
+_BEFORE_2_4 = "Lightning below 2.4 imports pkg_resources, which setuptools 82 has no more: pip install 'setuptools<82'."
+
+WINDOWS: dict[str, Window] = {
+    "python": Window(">=3.11"),
+    "torch": Window(">=2.4"),
+    "pytorch-lightning": Window(_LIGHTNING, ">=1.9.5,<2.4", _BEFORE_2_4),
+    "lightning": Window(_LIGHTNING, outside=_BEFORE_2_4),
+    "pytorch-ignite": Window(">=0.5.2", ">=0.4.12,<0.5.2", "pytorch-ignite below 0.4.12 is made for torch 1."),
+    "torchmetrics": Window(">=1.0", ">=0.11.4,<1.0", "below 0.11 a metric has no task=."),
+    "optuna": Window(">=4.0", ">=3.1,<4.0", "below 3.1 there is no JournalStorage."),
+    "mlflow": Window(">=2.14"),
+    "packaging": Window(">=23"),
+    "rich": Window(">=13"),
+}
+"""By the name of the distribution. What is older than both, or between them, is outside."""
+
+
+def standing(package: str, version: str) -> Standing:
+    """Return how ``version`` of ``package`` is held.
+
+    Raises:
+        KeyError: If the table has no such package.
+    """
+    return WINDOWS[package].standing(package, version)
