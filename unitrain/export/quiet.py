@@ -1,0 +1,40 @@
+"""Silence while torch exports: what it says of its own internals is not for the user, unless the export fails."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_WARNINGS: tuple[tuple[type[Warning], str], ...] = (
+    (FutureWarning, r".*isinstance\(treespec, LeafSpec\)"),  # torch.export copies its own tree specs
+)
+"""Warnings of torch's own code about torch's own code."""
+
+_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep back what is printed and logged; a failure carries it as a note."""
+    said = io.StringIO()
+    loggers = [(one, one.level) for one in map(logging.getLogger, _LOGGERS)]
+    with warnings.catch_warnings(), redirect_stdout(said), redirect_stderr(said):
+        for category, message in _WARNINGS:
+            warnings.filterwarnings("ignore", message, category)
+        for logger, _ in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        except BaseException as error:
+            if said.getvalue().strip():
+                error.add_note(said.getvalue().strip()[-2000:])
+            raise
+        finally:
+            for logger, level in loggers:
+                logger.setLevel(level)

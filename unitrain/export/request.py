@@ -1,0 +1,100 @@
+"""What is to be written, in the form that every format takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor, nn
+
+METADATA = "unitrain.json"
+"""Under this name the metadata, as JSON, is in each file."""
+
+EXAMPLE = "example_input"
+FOLLOWED_OPTIONS = frozenset(
+    {EXAMPLE, "input_names", "output_names", "dynamic_axes", "preprocess", "postprocess", "tolerance"}
+)
+"""What every format takes that follows the model's code."""
+
+
+class ExportOptions(TypedDict, total=False):
+    """What can be asked of an export; each format says which of these it takes.
+
+    Attributes:
+        example_input: One input of the model, as in training: a tensor, or tuples, mappings and dataclasses of them. A
+            tuple is spread over the arguments of ``forward``, and a mapping over its keywords, if it takes them so.
+        input_names: Of the tensors in it, in their order.
+        output_names: Of the tensors in what the model returns, in their order.
+        dynamic_axes: By input, which axes may have any length: ``{"input": {0: "batch", 1: "sequence"}}``; for a name
+            there may be a ``torch.export.Dim`` with bounds. By default axis 0 of each input; ``{}``: none.
+        opset: Which set of operators.
+        half: float16 inside; what comes in and goes out stays as it is.
+        quantize: ``"int8"``.
+        preprocess: A module that is run before the model; the example is then what it takes.
+        postprocess: A module that is run after the model.
+        tolerance: How far the file may be from the model, relative to each output's largest value.
+    """
+
+    example_input: Any
+    input_names: Sequence[str] | None
+    output_names: Sequence[str] | None
+    dynamic_axes: Mapping[str, Mapping[int, Any]] | None
+    opset: int | None
+    half: bool
+    quantize: str | None
+    preprocess: nn.Module | None
+    postprocess: nn.Module | None
+    tolerance: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Check:
+    """One comparison of the file with the model.
+
+    Attributes:
+        sizes: Of the axes that may have any length, by name.
+        inputs: The named inputs.
+        outputs: What the model returned for them.
+    """
+
+    sizes: Mapping[str, int]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Request:
+    """What a format writes.
+
+    Attributes:
+        module: In eval mode, on the CPU, in the precision asked for; takes ``inputs`` by position and returns a tensor
+            or a tuple of tensors.
+        source: The user's model within it, with the weights that are exported.
+        inputs: An example; no axis that may have any length is shorter than two, since torch.export takes 0 and 1 for
+            constants.
+        input_names: Of the inputs.
+        output_names: Of the outputs.
+        dynamic: For each input its axes that may have any length, as ``torch.export.Dim``.
+        checks: What the file has to give.
+        opset: The set of operators, or None for the format's own.
+        half: Whether ``module`` computes in float16.
+        quantize: How the weights are to be made smaller, or None.
+        tolerance: What the user allows, or None for the format's own.
+        metadata: What is to be in the file, plain values only.
+    """
+
+    module: nn.Module
+    source: nn.Module
+    inputs: tuple[Tensor, ...] = ()
+    input_names: tuple[str, ...] = ()
+    output_names: tuple[str, ...] = ()
+    dynamic: tuple[Mapping[int, Any], ...] = ()
+    checks: tuple[Check, ...] = ()
+    opset: int | None = None
+    half: bool = False
+    quantize: str | None = None
+    tolerance: float | None = None
+    metadata: Mapping[str, Any]

@@ -1,0 +1,163 @@
+"""The file beside the model: what each gives for the same inputs, and how far apart that is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from unitrain.errors import ExportError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from unitrain.export.request import Check, Request
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a file may be from the model.
+
+    Attributes:
+        limit: The largest difference, relative to the largest value of the output.
+        why: Where it comes from.
+    """
+
+    limit: float
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.limit:g} ({self.why})"
+
+
+HALF = Tolerance(1e-2, "float16 keeps 11 bits, beside the model in float32")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far one output is from the model's, at one size.
+
+    Attributes:
+        sizes: Of the axes that may have any length, by name.
+        output: The output's name.
+        absolute: The largest difference of two numbers.
+        relative: The same, divided by the largest value of the output.
+    """
+
+    sizes: Mapping[str, int]
+    output: str
+    absolute: float
+    relative: float
+
+    def __str__(self) -> str:
+        return f"{self.output} at {shown(self.sizes)}: {self.absolute:.3g} absolute, {self.relative:.3g} relative"
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written, and how far it is from the model.
+
+    Attributes:
+        path: The file.
+        format: Its format.
+        differences: For each size and each output; none for weights alone, which are compared bit for bit.
+        tolerance: What was allowed.
+        seconds: What writing and comparing took.
+        bytes: The file's size.
+        metadata: What the file says of itself.
+    """
+
+    path: Path
+    format: str
+    differences: tuple[Difference, ...]
+    tolerance: Tolerance
+    seconds: float
+    bytes: int
+    metadata: Mapping[str, Any]
+
+    @property
+    def sizes(self) -> list[Mapping[str, int]]:
+        """The sizes at which the file was compared."""
+        return list({tuple(one.sizes.items()): one.sizes for one in self.differences}.values())
+
+    @property
+    def max_difference(self) -> float:
+        """The largest relative difference."""
+        return max((one.relative for one in self.differences), default=0.0)
+
+    def __str__(self) -> str:
+        lines = [f"{self.path}: {self.format}, {self.bytes:,} bytes, {self.seconds:.1f} s"]
+        lines += [f"  {one}" for one in self.differences]
+        lines.append(f"  allowed: {self.tolerance}")
+        return "\n".join(lines)
+
+
+def shown(sizes: Mapping[str, int]) -> str:
+    """Return sizes in words."""
+    return ", ".join(f"{name}={size}" for name, size in sizes.items()) or "the example's size, the only one it takes"
+
+
+def compared(program: Callable[..., Any], request: Request) -> tuple[Difference, ...]:
+    """Return how far ``program`` is from the model in each check.
+
+    Raises:
+        ExportError: If it cannot be run at a size, or gives another number of outputs, other shapes or dtypes.
+    """
+    return tuple(one for check in request.checks for one in _compared_at(program, request, check))
+
+
+def _compared_at(program: Callable[..., Any], request: Request, check: Check) -> list[Difference]:
+    try:
+        with torch.no_grad():
+            given = program(*check.inputs)
+    except Exception as error:
+        raise ExportError(
+            f"the file cannot be run at {shown(check.sizes)}: {str(error).strip()[:500]}",
+            hint="an axis is a constant in the model's code; mend that, or leave the axis out of dynamic_axes.",
+        ) from error
+    row = tuple(given) if isinstance(given, (tuple, list)) else (given,)
+    found, expected = [described(one) for one in row], [described(one) for one in check.outputs]
+    if found != expected:
+        raise ExportError(
+            f"at {shown(check.sizes)} the file gives {', '.join(found)}; the model gives {', '.join(expected)}.",
+            hint="mend what makes a constant of a size in the model's code.",
+        )
+    triples = zip(request.output_names, row, check.outputs, strict=True)
+    return [Difference(check.sizes, name, *apart(one, reference)) for name, one, reference in triples]
+
+
+def described(tensor: Tensor) -> str:
+    """Return dtype and shape in words."""
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+def apart(given: Tensor, reference: Tensor) -> tuple[float, float]:
+    """Return the largest difference, absolute and relative to the largest value; the same NaN or infinity is none."""
+    ours, theirs = given.detach().to(torch.float64), reference.detach().to(torch.float64)
+    same = (ours == theirs) | (ours.isnan() & theirs.isnan())
+    if bool(same.all()):
+        return 0.0, 0.0
+    absolute = float(torch.where(same, 0.0, (ours - theirs).abs().nan_to_num(nan=torch.inf)).max())
+    finite = theirs[theirs.isfinite()].abs()
+    scale = float(finite.max()) if finite.numel() else 0.0
+    return absolute, absolute / scale if scale else torch.inf
+
+
+def require_close(report: ExportReport) -> None:
+    """Refuse a file that does not compute what the model computes.
+
+    Raises:
+        ExportError: If a difference is above the tolerance.
+    """
+    far = [one for one in report.differences if not one.relative <= report.tolerance.limit]
+    if far:
+        told = "\n".join(f"  {one}" for one in far)
+        raise ExportError(
+            "the file does not compute what the model computes, so it was not kept; allowed is"
+            f" {report.tolerance}:\n{told}",
+            hint="if that is as near as the format can be for this model: tolerance=.",
+        )
