@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from unitrain.compat.instantiator import refuse_instantiator
 from unitrain.data import DataSpec
 from unitrain.errors import ConfigError, DataError, SpecError
 from unitrain.protocol import Stage
@@ -72,7 +73,7 @@ class LightningSession:
     def fit(self, code: Any, data: tuple[Any, Any], ckpt_path: Any) -> FitResult:
         """Train; ``data`` is for training and for validation."""
         _check_data(*data)
-        trainer = self._trainer(code)
+        trainer = self._trainer_for(code, ckpt_path)
         trainer.fit(code, *data, ckpt_path=ckpt_path)
         assert self._parts is not None  # noqa: S101 - for the type checker
         framework = HOME if self._adapter.name == HOME else trainer.run.framework
@@ -82,14 +83,14 @@ class LightningSession:
         self, code: Any, data: Any, stage: Stage, ckpt_path: Any, *, verbose: bool | None = None
     ) -> dict[str, float]:
         """Validate or test, and return one dict; names of several loaders differ by their end, as Lightning's do."""
-        run = getattr(self._trainer(code), _METHODS[stage])
+        run = getattr(self._trainer_for(code, ckpt_path), _METHODS[stage])
         found = run(code, data, ckpt_path=ckpt_path, verbose=verbose is not False)
         return {name: value for one in found or [] for name, value in floats(one).items()}
 
     def predict(self, code: Any, data: Any, ckpt_path: Any) -> list[Any]:
         """Return the predictions, one item a batch, in a list a loader if there are several."""
         _check_data(data)
-        return list(self._trainer(code).predict(code, data, ckpt_path=ckpt_path) or [])
+        return list(self._trainer_for(code, ckpt_path).predict(code, data, ckpt_path=ckpt_path) or [])
 
     def save_checkpoint(self, path: str | Path) -> None:
         """Write a checkpoint in Lightning's form."""
@@ -109,6 +110,13 @@ class LightningSession:
         if self._parts is None or self._parts.root != parts.root:
             self._parts, self.bridged = parts, self._made(parts)
         return self.bridged
+
+    def _trainer_for(self, code: Any, ckpt_path: Any) -> Any:
+        """Return the trainer for ``code``, if it may read ``ckpt_path``."""
+        trainer = self._trainer(code)
+        if self._parts is not None:
+            refuse_instantiator(ckpt_path, self._parts.version)
+        return trainer
 
     def _made(self, parts: Parts) -> Any:
         self._recorder = recorder(parts)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from unitrain.compat.instantiator import refuse_instantiator
 from unitrain_bridges.lightning.arguments import refuse_callbacks
 from unitrain_bridges.lightning.versions import refuse_resuming
 
@@ -179,6 +180,7 @@ class Stages:
         self.strategy.connect(model)
         self._callback_connector._attach_model_callbacks()
         refuse_callbacks(self.callbacks, self.framework)
+        refuse_instantiator(ckpt_path, parts.version)
         if fits and ckpt_path:
             refuse_resuming(parts, self.framework)
         self._callback_connector._attach_model_logging_functions()

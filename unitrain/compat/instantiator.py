@@ -1,0 +1,74 @@
+"""Files that name code which Lightning below 2.6.6 imports (CVE-2026-58659), found without running what is in them."""
+
+from __future__ import annotations
+
+import pickletools
+import zipfile
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from packaging.version import Version
+
+from unitrain.compat.differences import difference
+from unitrain.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_KEY = "_instantiator"
+_MENDED = "2.6.6"
+_PICKLES = 4
+"""A file of torch before 1.6 begins with three small pickles; the fourth is the content."""
+
+_OF_A_FOLDER = "meta.pt"
+"""Where a folder of Lightning's, with a file a process, has its hyper-parameters."""
+
+
+@difference(
+    "pytorch-lightning",
+    since=_MENDED,
+    drop=_MENDED,
+    link="https://nvd.nist.gov/vuln/detail/CVE-2026-58659",
+)
+def refuse_instantiator(given: Any, release: str) -> None:
+    """Refuse to hand a file with the hyper-parameter ``_instantiator`` to a Lightning that imports what it names.
+
+    Args:
+        given: What was given as a checkpoint; only files and folders of this host are looked into.
+        release: Lightning's.
+
+    Raises:
+        CheckpointError: With the ways out.
+    """
+    if Version(release) >= Version(_MENDED) or not isinstance(given, (str, Path)):
+        return
+    path = Path(given) / _OF_A_FOLDER if Path(given).is_dir() else Path(given)
+    if path.is_file() and any(text == _KEY for text in _texts(path)):
+        raise CheckpointError(
+            f"{given} carries the hyper-parameter {_KEY!r}, which names code to import (CVE-2026-58659), and Lightning"
+            f" {release} imports it.",
+            hint=f"pip install 'pytorch-lightning>={_MENDED}'; or `unitrain convert SRC DST --to lightning`, which"
+            " leaves it out.",
+        )
+
+
+def _texts(path: Path) -> Iterator[Any]:
+    """Yield what the pickles of a file of torch's are made of; of another file nothing, which is torch's to refuse."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                for name in archive.namelist():
+                    if name.endswith("data.pkl"):
+                        with archive.open(name) as file:
+                            yield from _arguments(file)
+        else:
+            with path.open("rb") as file:
+                for _ in range(_PICKLES):
+                    yield from _arguments(file)
+    except (ValueError, zipfile.BadZipFile):
+        return
+
+
+def _arguments(file: IO[bytes]) -> Iterator[Any]:
+    for _, argument, _ in pickletools.genops(file):
+        yield argument
