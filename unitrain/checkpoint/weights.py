@@ -6,6 +6,7 @@ reads such a file too. Memory that is shared in part is written once for each na
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -13,9 +14,12 @@ from torch import Tensor
 from unitrain.errors import CheckpointError, install_hint
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 SUFFIX = ".safetensors"
+_LENGTH = 8
+"""Bytes of the number that a file begins with."""
 
 
 def _safetensors() -> Any:
@@ -26,8 +30,12 @@ def _safetensors() -> Any:
     return safetensors
 
 
-def packed(weights: dict[str, Tensor]) -> bytes:
+def packed(weights: Mapping[str, Tensor], noted: Mapping[str, str] | None = None) -> bytes:
     """Return the content of a safetensors file with ``weights``.
+
+    Args:
+        weights: By name.
+        noted: Further texts for the file's metadata.
 
     Raises:
         CheckpointError: If there is anything but tensors among them, or safetensors is not installed.
@@ -46,8 +54,23 @@ def packed(weights: dict[str, Tensor]) -> bytes:
             tensors[name] = value.detach().cpu().clone().contiguous()
         else:
             tied[name] = first
-    content: bytes = library.torch.save(tensors, metadata={"format": "pt", **tied})
-    return content
+    return _in_order(library.torch.save(tensors, metadata={"format": "pt", **tied, **(noted or {})}))
+
+
+def _in_order(content: bytes) -> bytes:
+    """Return a safetensors file with its metadata in order: the library writes them in another one each time."""
+    end = _LENGTH + int.from_bytes(content[:_LENGTH], "little")
+    header = json.loads(content[_LENGTH:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _LENGTH)  # what follows is aligned
+    return len(text).to_bytes(_LENGTH, "little") + text + content[end:]
+
+
+def noted_in(path: Path) -> dict[str, str]:
+    """Return the metadata of the safetensors file at ``path``."""
+    with _safetensors().safe_open(path, framework="pt", device="cpu") as file:
+        return dict(file.metadata() or {})
 
 
 def _memory(name: str, value: Tensor) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ import torch
 from unitrain.errors import ExportError
 
 if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
     from unitrain.export.request import Request
 
 _KINDS = (
@@ -30,25 +33,56 @@ _KINDS = (
 )
 
 
-def explained(error: Exception, request: Request) -> ExportError:
-    """Return the error for what torch raised while it followed ``request.module``."""
-    name = type(request.source).__name__
-    kinds = " ".join(type(one).__name__ for one in _chain(error)) + str(error)[:4000]
-    what, hint = next(
-        ((what, hint) for word, what, hint in _KINDS if word in kinds),
-        ("torch.export cannot follow it", "mend the line, or leave it to preprocess= or postprocess= of your own."),
+_OTHER = (
+    "torch cannot follow it",
+    "mend the line, or do that part outside of the model.",
+)
+_NODE = re.compile(r"translating node %(\w+)")
+
+
+def explained(error: Exception, request: Request, program: ExportedProgram | None = None) -> ExportError:
+    """Return the error for what torch raised while it followed ``request.module``.
+
+    Args:
+        error: What torch raised.
+        request: What was to be written.
+        program: The graph, if there is one already: torch then names a node of it.
+    """
+    chain = _chain(error)
+    said = "\n".join(f"{type(one).__name__}: {one}" for one in chain)
+    what, hint = next(((what, hint) for word, what, hint in _KINDS if word in said), _OTHER)
+    operator = _OPERATOR.search(said)
+    if operator is not None:
+        what = f"{operator[1]} is no operator that ONNX has"
+        hint = 'compute it otherwise; format="torch_export" keeps every operator of torch.'
+    where = _where(chain) if program is None else _line_of(program, said)
+    return ExportError(
+        f"{type(request.source).__name__} cannot be exported: {what}.\n{where}{str(chain[-1]).strip()[:1000]}",
+        hint=hint,
     )
-    return ExportError(f"{name} cannot be exported: {what}.\n{_where(error)}{str(error).strip()[:1200]}", hint=hint)
+
+
+_OPERATOR = re.compile(r"No ONNX function found for <OpOverload\(op='([\w.]+)'")
+
+
+def _line_of(program: ExportedProgram, said: str) -> str:
+    """Return the line that made the node that torch names."""
+    found = _NODE.search(said)
+    if found is None:
+        return ""
+    traces = [node.meta.get("stack_trace") or "" for node in program.graph.nodes if node.name == found[1]]
+    lines = [line for trace in traces for line in trace.strip().splitlines()]
+    return f"node {found[1]}: {' '.join(line.strip() for line in lines[-2:])}\n"
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
     return [] if error is None else [error, *_chain(error.__cause__ or error.__context__)]
 
 
-def _where(error: Exception) -> str:
+def _where(chain: list[BaseException]) -> str:
     """Return the last line outside of torch that was running."""
     inside = Path(torch.__file__).parent
-    for one in _chain(error):
+    for one in chain:
         for frame in reversed(traceback.extract_tb(one.__traceback__)):
             path = Path(frame.filename)
             if inside not in path.parents and Path(__file__).parent not in path.parents:

@@ -22,10 +22,14 @@ def followed(request: Request) -> ExportedProgram:
         ExportError: If torch cannot follow the model; it names the line.
     """
     try:
-        program = torch.export.export(request.module, request.inputs, dynamic_shapes=request.dynamic, strict=False)
+        return torch.export.export(request.module, request.inputs, dynamic_shapes=request.dynamic, strict=False)
     except Exception as error:
         raise explained(error, request) from error
+
+
+def without_paths(program: ExportedProgram) -> ExportedProgram:
+    """Return ``program`` without the lines of code that it came from: they name folders of this machine."""
     for module in program.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, GraphModule) else ():
-            node.meta.pop("stack_trace", None)  # names folders of this machine, which have no place in a file
+            node.meta.pop("stack_trace", None)
     return program

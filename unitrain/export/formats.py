@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from torch import Tensor
-
     from unitrain.export.request import Request
     from unitrain.export.verify import Difference, Tolerance
 
@@ -69,7 +67,10 @@ class Entry(NamedTuple):
 
 
 FORMATS = {
+    "onnx": Entry("unitrain.export.onnx", (".onnx",), needs=("onnx", "onnxscript", "onnxruntime")),
     "torch_export": Entry("unitrain.export.torch_export", (".pt2",)),
+    "torchscript": Entry("unitrain.export.torchscript", (".pt", ".ts", ".torchscript")),
+    "safetensors": Entry("unitrain.export.safetensors", (".safetensors",), needs=("safetensors",), extra="safetensors"),
 }
 """By name; of several with the same suffix the first is meant where only the suffix is given."""
 
@@ -113,8 +114,3 @@ def find_format(name: str) -> Format:
         raise ExportError(f"the format {name!r} needs {', '.join(missing)}.", hint=install_hint(entry.extra))
     found: Format = import_module(entry.module).FORMAT
     return found
-
-
-def as_row(outputs: Any) -> tuple[Tensor, ...]:
-    """Return outputs as a tuple, of one tensor too."""
-    return tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,)

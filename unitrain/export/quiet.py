@@ -9,10 +9,11 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-_WARNINGS: tuple[tuple[type[Warning], str], ...] = (
+_WARNINGS = (
     (FutureWarning, r".*isinstance\(treespec, LeafSpec\)"),  # torch.export copies its own tree specs
+    (UserWarning, r"# The axis name: .* will not be used"),  # two inputs have the same batch, which is as meant
 )
 """Warnings of torch's own code about torch's own code."""
 
@@ -20,13 +21,20 @@ _LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 
 @contextmanager
+def let_pass(filters: Iterable[tuple[type[Warning], str]]) -> Iterator[None]:
+    """Drop the warnings of these classes that begin so."""
+    with warnings.catch_warnings():
+        for category, message in filters:
+            warnings.filterwarnings("ignore", message, category)
+        yield
+
+
+@contextmanager
 def quiet() -> Iterator[None]:
     """Keep back what is printed and logged; a failure carries it as a note."""
     said = io.StringIO()
     loggers = [(one, one.level) for one in map(logging.getLogger, _LOGGERS)]
-    with warnings.catch_warnings(), redirect_stdout(said), redirect_stderr(said):
-        for category, message in _WARNINGS:
-            warnings.filterwarnings("ignore", message, category)
+    with let_pass(_WARNINGS), redirect_stdout(said), redirect_stderr(said):
         for logger, _ in loggers:
             logger.setLevel(logging.ERROR)
         try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from unitrain.export.following import followed
+from unitrain.export.following import followed, without_paths
 from unitrain.export.request import FOLLOWED_OPTIONS, METADATA
 from unitrain.export.verify import HALF, Tolerance, compared
 
@@ -34,7 +34,8 @@ class TorchExport:
         Raises:
             ExportError: If torch cannot follow the model.
         """
-        torch.export.save(followed(request), path, extra_files={METADATA: json.dumps(request.metadata)})
+        program = without_paths(followed(request))
+        torch.export.save(program, path, extra_files={METADATA: json.dumps(request.metadata)})
 
     def verify(self, request: Request, path: Path) -> tuple[Difference, ...]:
         """Compare the file with the model."""

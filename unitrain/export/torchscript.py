@@ -1,0 +1,71 @@
+"""The format ``torchscript``: what torch deprecates, for programs that read nothing else yet."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from unitrain.export.following import followed
+from unitrain.export.quiet import let_pass
+from unitrain.export.request import FOLLOWED_OPTIONS, METADATA
+from unitrain.export.verify import HALF, Tolerance, compared
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from unitrain.export.request import Request
+    from unitrain.export.verify import Difference
+
+_LEGACY = (
+    'TorchScript is deprecated by torch: format="torch_export" is read by torch.export.load, format="onnx" by every'
+    ' runtime, and the file of format="aoti" by C++.'
+)
+_DEPRECATED = ((DeprecationWarning, r"`torch\.jit\.\w+` is deprecated"), (torch.jit.TracerWarning, ""))
+"""The user is told once, by unitrain; what a trace warns of, torch.export and the comparison have refused."""
+
+
+class TorchScript:
+    """Writes a trace, of what torch.export has found to do the same for any input."""
+
+    options = FOLLOWED_OPTIONS | {"half"}
+
+    def tolerance(self, request: Request) -> Tolerance:
+        """Return how far it may be."""
+        return HALF if request.half else Tolerance(1e-5, "float32; TorchScript may fuse operators")
+
+    def write(self, request: Request, path: Path) -> None:
+        """Write one file.
+
+        Raises:
+            ExportError: If the code does not do the same for any input: a trace would follow the example's way only.
+        """
+        warnings.warn(_LEGACY, DeprecationWarning, stacklevel=5)
+        followed(request)
+        with let_pass(_DEPRECATED):
+            traced = torch.jit.trace(request.module, request.inputs, check_trace=False)
+            torch.jit.save(traced, path, _extra_files={METADATA: json.dumps(request.metadata)})
+
+    def verify(self, request: Request, path: Path) -> tuple[Difference, ...]:
+        """Compare the file with the model."""
+        return compared(self.load(path), request)
+
+    def load(self, path: Path) -> Callable[..., Any]:
+        """Return the module in the file."""
+        with let_pass(_DEPRECATED):
+            module: Callable[..., Any] = torch.jit.load(path, map_location="cpu")
+        return module
+
+    def read_metadata(self, path: Path) -> dict[str, Any]:
+        """Return the metadata in the file."""
+        extra = {METADATA: ""}
+        with let_pass(_DEPRECATED):
+            torch.jit.load(path, map_location="cpu", _extra_files=extra)
+        found: dict[str, Any] = json.loads(extra[METADATA])
+        return found
+
+
+FORMAT = TorchScript()
