@@ -233,9 +233,11 @@ class Bridge(Protocol):
 
     Attributes:
         home: The name of the backend on which the code is at home; there nothing stands in between.
+        upgrades: By the release that code was written for ("1.x"), what makes today's of it: ``(code) -> code``.
     """
 
     home: ClassVar[str]
+    upgrades: ClassVar[Mapping[str, Callable[[Any], Any]]]
 
     def open(self, adapter: Adapter, config: TrainerConfig) -> Session:
         """Return what runs such code on ``adapter``.

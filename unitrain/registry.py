@@ -113,9 +113,18 @@ def find_bridge(code: Any) -> Bridge | None:
     Raises:
         BackendNotInstalledError: If the code's framework is not installed.
     """
+    return bridge_of(type(code))
+
+
+def bridge_of(kind: type) -> Bridge | None:
+    """Return what runs objects of a class, or None if no registered framework is its own.
+
+    Raises:
+        BackendNotInstalledError: If the framework is not installed.
+    """
     bridges = _entries(BRIDGES)
-    packages = {cls.__module__.partition(".")[0] for cls in type(code).__mro__}
-    own = getattr(type(code), "framework", None)
+    packages = {cls.__module__.partition(".")[0] for cls in kind.__mro__}
+    own = getattr(kind, "framework", None)
     name = own if own in bridges else next(iter(sorted(packages & bridges.keys())), None)
     return None if name is None else cast("Bridge", _loaded(bridges[name])())
 

@@ -1,5 +1,20 @@
 """What releases of other packages mean differently: which are dangerous, which are supported, and what mends the rest.
 
 Each difference is one function under ``@difference``, in the module that is named after the package (Lightning's and
-Ignite's are in ``_compat.py`` of their adapters). ``unitrain doctor`` shows them.
+Ignite's are in ``_compat.py`` of their adapters). ``unitrain doctor`` shows them. ``upgrade`` brings up to date what
+was written for an older Lightning; it is looked up when asked for, since the rest of unitrain stands below it.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unitrain.compat.upgrading import upgrade
+
+__all__ = ["upgrade"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "upgrade":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module("unitrain.compat.upgrading").upgrade

@@ -19,7 +19,7 @@ from unitrain_ignite._compat import Engine
 from unitrain_ignite.adapter import IgniteAdapter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from unitrain.callbacks import Callback
     from unitrain.protocol import Adapter
@@ -29,6 +29,7 @@ class IgniteBridge:
     """Runs Ignite engines and process functions on any backend."""
 
     home: ClassVar[str] = HOME
+    upgrades: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
 
     def open(self, adapter: Adapter, config: TrainerConfig) -> IgniteSession:
         """Return what runs Ignite programs on ``adapter``.

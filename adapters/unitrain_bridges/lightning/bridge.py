@@ -8,9 +8,11 @@ from unitrain_bridges.lightning.callbacks import LightningCallback, refuse_named
 from unitrain_bridges.lightning.options import HOME
 from unitrain_bridges.lightning.redirect import redirected
 from unitrain_bridges.lightning.sessions import LightningSession
+from unitrain_bridges.lightning.upgrading import unchanged, upgraded
 from unitrain_lightning.adapter import LightningAdapter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
     from unitrain.callbacks import Callback
@@ -22,6 +24,7 @@ class LightningBridge:
     """Opens sessions for LightningModules of either package."""
 
     home: ClassVar[str] = HOME
+    upgrades: ClassVar[Mapping[str, Callable[[Any], Any]]] = {"1.x": upgraded, "2.x": unchanged}
 
     def open(self, adapter: Adapter, config: TrainerConfig) -> LightningSession:
         """Return what runs a LightningModule on ``adapter``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import libcst as cst
 
@@ -19,6 +19,7 @@ from unitrain_lightning.fixers.names import (
     short,
     uses_of,
 )
+from unitrain_lightning.hooks_of_1 import EPOCH_ENDS, EPOCH_ENDS_OF_0, EpochEnd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,33 +28,7 @@ if TYPE_CHECKING:
 
 RULE = Rule("lightning-epoch-end", "training_epoch_end(self, outputs) and its kind become on_train_epoch_end(self)")
 LOGGED = Rule("lightning-returned-log", "values returned under 'log' are not logged since 1.0; told, and left as it is")
-
-
-class Stage(NamedTuple):
-    """What a removed hook becomes.
-
-    Attributes:
-        hook: The stage as the hooks name it.
-        outputs: The attribute that keeps the outputs.
-        kept: When an output was handed on.
-    """
-
-    hook: str
-    outputs: str
-    kept: str
-
-
-_TRAIN = Stage("train", "training_step_outputs", "if {0}:")
-_VALIDATION = Stage("validation", "validation_step_outputs", "if {0} is not None:")
-_TEST = Stage("test", "test_step_outputs", "if {0} is not None:")
-_HOOKS = {
-    "training_epoch_end": _TRAIN,
-    "training_end": _TRAIN,
-    "validation_epoch_end": _VALIDATION,
-    "validation_end": _VALIDATION,
-    "test_epoch_end": _TEST,
-    "test_end": _TEST,
-}
+_HOOKS = {**EPOCH_ENDS, **EPOCH_ENDS_OF_0}
 _BY_HAND = "keep the outputs on self by hand: https://lightning.ai/docs/pytorch/stable/upgrade/from_1_9.html"
 
 
@@ -91,7 +66,7 @@ def _finding(source: Source, owner: cst.ClassDef, function: cst.FunctionDef) -> 
     return Finding(RULE.name, start, reason, mend, tuple(edits), needed=True)
 
 
-def _refusal(source: Source, owner: cst.ClassDef, function: cst.FunctionDef, stage: Stage) -> str:
+def _refusal(source: Source, owner: cst.ClassDef, function: cst.FunctionDef, stage: EpochEnd) -> str:
     """Return why the hook cannot be rewritten; empty if it can."""
     step = method(owner, {"train": "training_step"}.get(stage.hook, f"{stage.hook}_step"))
     names = [] if step is None else [one.name.value for one in parameters(step)]
@@ -138,7 +113,7 @@ def _annotates(source: Source, node: cst.Name) -> bool:
     return isinstance(around, cst.Annotation) and function is not None and function.name.value in _HOOKS
 
 
-def _prologue(source: Source, owner: cst.ClassDef, function: cst.FunctionDef, stage: Stage) -> list[Edit]:
+def _prologue(source: Source, owner: cst.ClassDef, function: cst.FunctionDef, stage: EpochEnd) -> list[Edit]:
     """Return the edits that keep the outputs, and bring them back into the hook."""
     outputs = parameters(function)[1].name.value
     edits = []
@@ -154,10 +129,10 @@ def _prologue(source: Source, owner: cst.ClassDef, function: cst.FunctionDef, st
         added.append((f"def on_{stage.hook}_epoch_start(self):", (empty,)))
     if end is not None:
         given = parameters(end)[1].name.value
-        body = (stage.kept.format(given), f"    self.{stage.outputs}.append({given})")
+        body = (_kept(stage, given), f"    self.{stage.outputs}.append({given})")
         edits.append(_first(source, end, *body))
     else:
-        body = (stage.kept.format("outputs"), f"    self.{stage.outputs}.append(outputs)")
+        body = (_kept(stage, "outputs"), f"    self.{stage.outputs}.append(outputs)")
         added.append((f"def on_{stage.hook}_batch_end(self, outputs, batch, batch_idx):", body))
     first: cst.CSTNode = function.decorators[0] if function.decorators else function
     place = source.start(first)
@@ -167,7 +142,12 @@ def _prologue(source: Source, owner: cst.ClassDef, function: cst.FunctionDef, st
     return [*edits, *([Edit(place, place, text)] if text else [])]
 
 
-def _handed_up(source: Source, owner: cst.ClassDef, stage: Stage, added: list[str]) -> list[Edit]:
+def _kept(stage: EpochEnd, output: str) -> str:
+    """Return the line that asks whether an output was handed on."""
+    return f"if {output} is not None:" if stage.keeps_empty else f"if {output}:"
+
+
+def _handed_up(source: Source, owner: cst.ClassDef, stage: EpochEnd, added: list[str]) -> list[Edit]:
     """Return the edits by which the classes of the file that extend ``owner`` call the hooks that are added to it."""
     edits = []
     for heir in _local_heirs(source, owner):

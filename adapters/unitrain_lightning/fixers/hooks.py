@@ -17,6 +17,8 @@ from unitrain_lightning.fixers.names import (
     parameters,
     uses_of,
 )
+from unitrain_lightning.hooks_of_1 import BY_HAND, GONE, RENAMES
+from unitrain_lightning.hooks_of_1 import PARAMETERS as PARAMETERS_OF
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,35 +33,11 @@ OPTIMIZER_STEP = Rule(
 OPTIMIZER_IDX = Rule("lightning-optimizer-idx", "optimizer_idx was removed: manual optimization, by hand")
 DECORATOR = Rule("lightning-data-loader", "@pl.data_loader goes")
 
-_RENAMES = {
-    "on_epoch_start": "on_train_epoch_start",
-    "on_epoch_end": "on_train_epoch_end",
-    "on_batch_start": "on_train_batch_start",
-    "on_batch_end": "on_train_batch_end",
-    "on_pretrain_routine_start": "on_fit_start",
-    "on_pretrain_routine_end": "on_fit_start",
-    "on_init_start": "setup",
-    "on_keyboard_interrupt": "on_exception",
-}
-RENAMED_HOOKS = frozenset(_RENAMES)
-_BY_HAND = {"on_init_start", "on_init_end", "on_keyboard_interrupt", "on_pretrain_routine_end"}
+RENAMED_HOOKS = frozenset(RENAMES)
 _MORE = {
     "on_batch_start": ("batch", "batch_idx"),
     "on_batch_end": ("outputs", "batch", "batch_idx"),
 }
-_EXTRA = {
-    "on_train_epoch_end": 0,
-    "on_validation_epoch_end": 0,
-    "on_test_epoch_end": 0,
-    "on_predict_epoch_end": 0,
-    "on_train_batch_start": 2,
-    "on_train_batch_end": 3,
-    "on_before_optimizer_step": 1,
-    "on_before_zero_grad": 1,
-}
-"""How many parameters a hook gets besides ``self``, and ``trainer`` and ``pl_module`` in a callback."""
-
-_GONE = ("optimizer_idx", "on_tpu", "using_native_amp", "using_lbfgs")
 _STEP_PARAMETERS = 5
 """Of optimizer_step today: self, epoch, batch_idx, optimizer, optimizer_closure."""
 
@@ -90,11 +68,11 @@ def _decorated(source: Source, function: cst.FunctionDef) -> Iterator[Finding]:
 
 def _renamed(source: Source, owner: cst.ClassDef, function: cst.FunctionDef, *, callback: bool) -> Iterator[Finding]:
     old = function.name.value
-    new = _RENAMES.get(old)
+    new = RENAMES.get(old)
     if new is None:
         return
     start, reason = source.start(function.name), f"the hook {old} was removed in 2.0"
-    if old in _BY_HAND or method(owner, new) is not None:
+    if old in BY_HAND or method(owner, new) is not None:
         yield person(RENAMED.name, start, reason, f"put it into {new} by hand")
         return
     edits = [Edit(start, source.end(function.name), new)]
@@ -110,7 +88,7 @@ def _renamed(source: Source, owner: cst.ClassDef, function: cst.FunctionDef, *, 
 
 def _parameters(source: Source, function: cst.FunctionDef, *, callback: bool) -> Iterator[Finding]:
     name = function.name.value
-    kept = _EXTRA.get(name)
+    kept = PARAMETERS_OF.get(name)
     given = parameters(function)
     if kept is None or function.params.star_kwarg is not None:
         return
@@ -143,7 +121,7 @@ def _optimizer_step(source: Source, function: cst.FunctionDef) -> Iterator[Findi
     gone = [
         (index, one)
         for index, one in enumerate(given)
-        if one.name.value in _GONE or (index == _STEP_PARAMETERS - 1 and len(given) > _STEP_PARAMETERS)
+        if one.name.value in GONE or (index == _STEP_PARAMETERS - 1 and len(given) > _STEP_PARAMETERS)
     ]
     if function.name.value != "optimizer_step" or not gone:
         return
@@ -172,7 +150,7 @@ def _handed_on(source: Source, function: cst.FunctionDef, names: set[str]) -> li
 
 
 def _names(given: cst.Arg, names: set[str]) -> bool:
-    word = given.keyword is not None and given.keyword.value in _GONE
+    word = given.keyword is not None and given.keyword.value in GONE
     return word or (isinstance(given.value, cst.Name) and given.value.value in names)
 
 

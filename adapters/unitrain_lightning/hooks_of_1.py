@@ -1,0 +1,59 @@
+"""Hooks of a LightningModule that 2.0 removed or calls otherwise: for the codemod, and for modules that are upgraded."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class EpochEnd(NamedTuple):
+    """What a removed ``..._epoch_end(outputs)`` becomes.
+
+    Attributes:
+        hook: The stage as the hooks name it.
+        outputs: The attribute that keeps the outputs.
+        keeps_empty: Whether an output that holds nothing was handed on too.
+    """
+
+    hook: str
+    outputs: str
+    keeps_empty: bool = True
+
+
+_TRAIN = EpochEnd("train", "training_step_outputs", keeps_empty=False)
+_VALIDATION = EpochEnd("validation", "validation_step_outputs")
+_TEST = EpochEnd("test", "test_step_outputs")
+
+EPOCH_ENDS: Final = {
+    "training_epoch_end": _TRAIN,
+    "validation_epoch_end": _VALIDATION,
+    "test_epoch_end": _TEST,
+}
+EPOCH_ENDS_OF_0: Final = {"training_end": _TRAIN, "validation_end": _VALIDATION, "test_end": _TEST}
+
+RENAMES: Final = {
+    "on_epoch_start": "on_train_epoch_start",
+    "on_epoch_end": "on_train_epoch_end",
+    "on_batch_start": "on_train_batch_start",
+    "on_batch_end": "on_train_batch_end",
+    "on_pretrain_routine_start": "on_fit_start",
+    "on_pretrain_routine_end": "on_fit_start",
+    "on_init_start": "setup",
+    "on_keyboard_interrupt": "on_exception",
+}
+BY_HAND: Final = frozenset({"on_init_start", "on_init_end", "on_keyboard_interrupt", "on_pretrain_routine_end"})
+"""Hooks whose new ones are called at other times."""
+
+PARAMETERS: Final = {
+    "on_train_epoch_end": 0,
+    "on_validation_epoch_end": 0,
+    "on_test_epoch_end": 0,
+    "on_predict_epoch_end": 0,
+    "on_train_batch_start": 2,
+    "on_train_batch_end": 3,
+    "on_before_optimizer_step": 1,
+    "on_before_zero_grad": 1,
+}
+"""How many parameters a hook gets besides ``self``, and ``trainer`` and ``pl_module`` in a callback."""
+
+GONE: Final = ("optimizer_idx", "on_tpu", "using_native_amp", "using_lbfgs")
+"""Parameters of ``optimizer_step`` and its kind that 2.0 does not hand over."""

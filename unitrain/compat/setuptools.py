@@ -1,0 +1,29 @@
+"""``pkg_resources``, which older packages import and setuptools 82 has no more."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def pkg_resources_there() -> Iterator[None]:
+    """Let packages that are imported meanwhile find ``pkg_resources``: the real one, else what they use of it."""
+    if find_spec("pkg_resources") is not None:
+        yield
+        return
+    stub: Any = ModuleType("pkg_resources")
+    stub.declare_namespace = lambda _name: None
+    stub.get_distribution, stub.DistributionNotFound = distribution, PackageNotFoundError
+    sys.modules["pkg_resources"] = stub
+    try:
+        yield
+    finally:
+        del sys.modules["pkg_resources"]
