@@ -42,6 +42,8 @@ if TYPE_CHECKING:
         VersionError,
     )
     from unitrain.events import Event, RunState
+    from unitrain.export.exporting import export_module
+    from unitrain.export.verify import ExportReport
     from unitrain.loggers.csv import CSVLogger
     from unitrain.loggers.mlflow import MLflowLogger
     from unitrain.loggers.tensorboard import TensorBoardLogger
@@ -86,6 +88,8 @@ _MODULES = {
         "VersionError",
     ),
     "unitrain.events": ("Event", "RunState"),
+    "unitrain.export.exporting": ("export_module",),
+    "unitrain.export.verify": ("ExportReport",),
     "unitrain.loggers.csv": ("CSVLogger",),
     "unitrain.loggers.mlflow": ("MLflowLogger",),
     "unitrain.loggers.tensorboard": ("TensorBoardLogger",),
@@ -114,6 +118,7 @@ __all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
     "EmptyCache",
     "Event",
     "ExportError",
+    "ExportReport",
     "FSDP",
     "FitResult",
     "GradientAccumulationSchedule",
@@ -140,6 +145,7 @@ __all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
     "WandbLogger",
     "__version__",
     "convert_checkpoint",
+    "export_module",
     "from_engine",
     "from_step",
     "load_weights",

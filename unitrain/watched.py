@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Unpack
 
+from unitrain.checkpoint.resume import find_checkpoint
 from unitrain.errors import ConfigError, SpecError
 from unitrain.explain import explain
 from unitrain.spec import TrainSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
+    from unitrain.adopted import Callbacks
     from unitrain.config import TrainerConfig
     from unitrain.context import RunContext
     from unitrain.distributed.world import World
     from unitrain.events import Event, EventHub, Handler, RunState, Trigger, Triggers
     from unitrain.explain import Explanation
+    from unitrain.export.request import ExportOptions
+    from unitrain.export.sources import Weights
+    from unitrain.export.verify import ExportReport
+    from unitrain.jobs import Place
     from unitrain.native import NativeCode
     from unitrain.protocol import Adapter, Run, Session
 
@@ -29,6 +38,9 @@ class Watched:
     config: TrainerConfig
     _adapter: Adapter
     _world: World | None
+    _callbacks: Callbacks
+    _placed: Callable[[], AbstractContextManager[Place]]
+    _busy: bool
     _hub: EventHub
     _code: NativeCode
     _next: Run | None
@@ -70,6 +82,45 @@ class Watched:
         explanation = explain(self._adapter, self.config, spec or self._spec)
         print(explanation)  # noqa: T201 - that is what it is for
         return explanation
+
+    def export(
+        self,
+        path: str | Path,
+        *,
+        format: str | None = None,  # noqa: A002 - as everyone calls it
+        ckpt_path: Any = None,
+        weights: Weights = "model",
+        **options: Unpack[ExportOptions],
+    ) -> ExportReport:
+        """Write the model that ran last for use without unitrain, and compare the file with it; rank 0 writes.
+
+        Args:
+            path: The file; one that was there stays if this fails.
+            format: ``"onnx"``, ``"torch_export"``, ``"safetensors"`` or another; by default the suffix tells.
+            ckpt_path: A checkpoint to take the weights from.
+            weights: ``"model"``, or ``"ema"`` for the average of the EMA callback.
+            **options: What is asked of the export, as ``opset=17``; see ``unitrain.export.request.ExportOptions``. The
+                example is the spec's, or a LightningModule's ``example_input_array``, if none is given.
+
+        Returns:
+            How far the file is from the model, at each size that was compared.
+
+        Raises:
+            ConfigError: If processes are in a run, which cannot wait for this.
+            ExportError: If it cannot be written so, or computes something else; then there is no file.
+        """
+        from unitrain.export.of_trainer import export_model  # noqa: PLC0415 - torch.export is large
+        from unitrain.export.sources import by_the_first  # noqa: PLC0415 - as above
+
+        if self._world is not None and (self._busy or self._code.running):
+            raise ConfigError("export() cannot wait for processes that are in a run.", hint="export after fit().")
+        own = () if self._spec is None else self._callbacks.of(self._spec.callbacks).own
+        found = None if ckpt_path is None else find_checkpoint(ckpt_path, own, self._hub.saved)
+        work = partial(
+            export_model, self.model, self._spec, path, format, callbacks=own, ckpt_path=found, weights=weights
+        )
+        with self._placed() as place:
+            return by_the_first(place.team, partial(work, options))
 
     def stop(self) -> None:
         """Ask the running fit to end: its batch is finished, validation and EPOCH_END follow."""

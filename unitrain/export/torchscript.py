@@ -24,7 +24,8 @@ _LEGACY = (
     'TorchScript is deprecated by torch: format="torch_export" is read by torch.export.load, format="onnx" by every'
     ' runtime, and the file of format="aoti" by C++.'
 )
-_DEPRECATED = ((DeprecationWarning, r"`torch\.jit\.\w+` is deprecated"), (torch.jit.TracerWarning, ""))
+_JIT: Any = torch.jit  # without annotations
+_DEPRECATED = ((DeprecationWarning, r"`torch\.jit\.\w+` is deprecated"), (_JIT.TracerWarning, ""))
 """The user is told once, by unitrain; what a trace warns of, torch.export and the comparison have refused."""
 
 
@@ -46,8 +47,8 @@ class TorchScript:
         warnings.warn(_LEGACY, DeprecationWarning, stacklevel=5)
         followed(request)
         with let_pass(_DEPRECATED):
-            traced = torch.jit.trace(request.module, request.inputs, check_trace=False)
-            torch.jit.save(traced, path, _extra_files={METADATA: json.dumps(request.metadata)})
+            traced = _JIT.trace(request.module, request.inputs, check_trace=False)
+            _JIT.save(traced, path, _extra_files={METADATA: json.dumps(request.metadata)})
 
     def verify(self, request: Request, path: Path) -> tuple[Difference, ...]:
         """Compare the file with the model."""
@@ -56,14 +57,14 @@ class TorchScript:
     def load(self, path: Path) -> Callable[..., Any]:
         """Return the module in the file."""
         with let_pass(_DEPRECATED):
-            module: Callable[..., Any] = torch.jit.load(path, map_location="cpu")
+            module: Callable[..., Any] = _JIT.load(path, map_location="cpu")
         return module
 
     def read_metadata(self, path: Path) -> dict[str, Any]:
         """Return the metadata in the file."""
         extra = {METADATA: ""}
         with let_pass(_DEPRECATED):
-            torch.jit.load(path, map_location="cpu", _extra_files=extra)
+            _JIT.load(path, map_location="cpu", _extra_files=extra)
         found: dict[str, Any] = json.loads(extra[METADATA])
         return found
 
