@@ -66,6 +66,8 @@ class Event(StrEnum):
     PREDICT_BATCH_END = "predict_batch_end"
     PREDICT_END = "predict_end"
 
+    __hash__ = str.__hash__  # as it compares; an Enum's own is a Python call, and a step looks some 16 of them up
+
     def __call__(
         self,
         *,

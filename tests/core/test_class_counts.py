@@ -1,0 +1,116 @@
+"""Metrics that count classes are fed many batches at once: to the same state as batch by batch, at every moment."""
+
+import pytest
+import torch
+import torchmetrics.classification as tm
+
+from unitrain import metric
+from unitrain.class_counts import ClassCounts, counts_classes
+from unitrain.distributed.team import ALONE
+from unitrain.metrics import stage_metric
+
+CLASSES = 5
+COUNTING = {
+    **{f"accuracy {average}": tm.MulticlassAccuracy(CLASSES, average=average) for average in ("micro", "macro", "none")},
+    "f1": metric("f1", num_classes=CLASSES),
+    "precision, a class ignored": tm.MulticlassPrecision(CLASSES, ignore_index=2),
+    "recall, labels ignored": tm.MulticlassRecall(CLASSES, ignore_index=-100),
+    "jaccard": metric("jaccard", num_classes=CLASSES),
+    "cohen_kappa": metric("cohen_kappa", num_classes=CLASSES),
+    "confusion": tm.MulticlassConfusionMatrix(CLASSES),
+}
+NOT_COUNTING = {
+    "binary": metric("accuracy"),
+    "multilabel": metric("f1", num_labels=3),
+    "top 2": tm.MulticlassAccuracy(CLASSES, top_k=2),
+    "samplewise": tm.MulticlassAccuracy(CLASSES, multidim_average="samplewise"),
+    "auroc": metric("auroc", num_classes=CLASSES),
+    "mse": metric("mse"),
+    "own": type("Own", (tm.MulticlassAccuracy,), {"update": lambda self, preds, target: None})(CLASSES),
+}
+
+
+def batches(count=20, *, ignored=False, shape=()):
+    generator = torch.Generator().manual_seed(0)
+    for index in range(count):
+        size = 3 if index == count - 1 else 8
+        scores = torch.randn(size, CLASSES, *shape, generator=generator)
+        labels = torch.randint(0, CLASSES, (size, *shape), generator=generator)
+        if ignored:
+            labels[0] = -100
+        yield scores, labels
+
+
+@pytest.mark.parametrize("name", COUNTING)
+@pytest.mark.parametrize("shape", [(), (7,)])
+def test_the_value_and_the_state_are_those_of_batch_by_batch(name, shape):
+    given = COUNTING[name]
+    own, stock = stage_metric("m", given), given.clone()
+    stock.persistent(mode=True)
+    own.reset(torch.device("cpu"))
+    for index, (scores, labels) in enumerate(batches(ignored="labels ignored" in name, shape=shape)):
+        own.update(scores, labels, len(labels))
+        stock.update(scores, labels)
+        labels.fill_(0)  # a loader may fill the same memory again
+        scores.zero_()
+        if index == 7:  # a checkpoint in mid-epoch
+            assert all(torch.equal(value, stock.state_dict()[key]) for key, value in own.state_dict().items())
+    assert torch.equal(own.compute(ALONE), stock.compute())
+
+
+@pytest.mark.parametrize("name", NOT_COUNTING)
+def test_what_is_no_plain_count_is_fed_batch_by_batch(name):
+    assert not counts_classes(NOT_COUNTING[name])
+
+
+@pytest.mark.parametrize("name", COUNTING)
+def test_what_is_a_plain_count_is_known_as_one(name):
+    assert counts_classes(COUNTING[name])
+
+
+def test_batches_are_counted_together():
+    sizes = []
+    counts = ClassCounts(lambda classes, labels: sizes.append(len(labels)))
+    for scores, labels in batches():
+        counts.add(scores, labels)
+    counts.count()
+    counts.count()
+    assert sizes == [8, 18 * 8 + 3]  # the first by itself, whose shapes are checked
+
+
+def test_no_more_than_a_limit_is_kept(monkeypatch):
+    monkeypatch.setattr("unitrain.class_counts._LIMIT", 20)
+    sizes = []
+    counts = ClassCounts(lambda classes, labels: sizes.append(len(labels)))
+    for scores, labels in batches(8):
+        counts.add(scores, labels)
+    assert sizes == [8, 24, 24]
+
+
+def test_another_kind_of_batch_is_checked_at_once():
+    own = stage_metric("m", metric("accuracy", num_classes=CLASSES))
+    own.reset(torch.device("cpu"))
+    own.update(torch.randn(4, CLASSES), torch.zeros(4, dtype=torch.long), 4)
+    with pytest.raises(ValueError, match="equal to number of classes"):
+        own.update(torch.randn(4, CLASSES + 1), torch.zeros(4, dtype=torch.long), 4)
+
+
+def test_a_label_out_of_range_is_told():
+    own = stage_metric("m", tm.MulticlassAccuracy(2, average="micro"))
+    own.reset(torch.device("cpu"))
+    for _ in range(2):
+        own.update(torch.randn(4, 2), torch.tensor([0, 1, 0, 1]), 4)
+    own.update(torch.randn(4, 2), torch.tensor([0, 1, 2, 3]), 4)
+    with pytest.raises(RuntimeError, match="more unique values"):
+        own.compute(ALONE)
+
+
+def test_a_new_epoch_forgets_what_waits():
+    own = stage_metric("m", tm.MulticlassAccuracy(2, average="micro"))
+    own.reset(torch.device("cpu"))
+    right, wrong = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    for _ in range(3):
+        own.update(wrong, torch.tensor([0]), 1)
+    own.reset(torch.device("cpu"))
+    own.update(right, torch.tensor([0]), 1)
+    assert own.compute(ALONE) == 1
