@@ -1,7 +1,7 @@
 """What releases of other packages mean differently: which are dangerous, which are supported, and what mends the rest.
 
 Each difference is one function under ``@difference``, in the module that is named after the package (Lightning's and
-Ignite's are in ``_compat.py`` of their adapters). ``unitrain doctor`` shows them. ``upgrade`` brings up to date what
+Ignite's are in ``_compat.py`` of their adapters). ``upgrade`` brings up to date what
 was written for an older Lightning; it is looked up when asked for, since the rest of unitrain stands below it.
 """
 

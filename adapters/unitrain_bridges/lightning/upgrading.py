@@ -96,7 +96,7 @@ def _names(function: Hook | None) -> list[str]:
 
 def _of(cls: type, hooks: Mapping[str, Hook], name: str) -> Hook:
     """Return the hook as it is by now: the one that was made for it, or the class's own, or one that does nothing."""
-    found: Hook = hooks.get(name) or getattr(cls, name, _nothing)
+    found: Hook = hooks[name] if name in hooks else getattr(cls, name, _nothing)
     return found
 
 

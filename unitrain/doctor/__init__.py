@@ -1,0 +1,1 @@
+"""``unitrain doctor``: what is installed, how it is supported, and what mends the rest."""

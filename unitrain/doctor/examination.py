@@ -1,0 +1,172 @@
+"""The look itself. Versions are read from the metadata: no framework is imported, since one may be malicious."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, entry_points, metadata, requires
+from typing import TYPE_CHECKING
+
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from unitrain._version import __version__
+from unitrain.compat import blocked
+from unitrain.compat.windows import WINDOWS, Standing, standing
+from unitrain.doctor.findings import Accelerator, Backend, Extra, Finding, Level, Package, Report
+from unitrain.errors import DISTRIBUTION, install_hint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MISSING = "missing"
+_FRAMEWORKS = {"lightning": ("pytorch-lightning", "lightning"), "ignite": ("pytorch-ignite",)}
+"""What a backend of unitrain's own needs one of."""
+
+_SAFE = Version("2.6.6")
+"""The first Lightning that does not import what a checkpoint names (CVE-2026-58659)."""
+
+_ALL = "all"
+
+
+def examine() -> Report:
+    """Look at what is installed, and at the devices."""
+    packages = [_package(name) for name in WINDOWS]
+    backends = [_backend(entry.name, entry.dist) for entry in sorted(entry_points(group="unitrain.adapters"))]
+    accelerators = _accelerators()
+    findings = [*_of_packages(packages), *_of_lightning(), *_of_backends(backends), *_of_devices(accelerators)]
+    return Report(__version__, packages, backends, accelerators, _extras(), findings)
+
+
+def _version(name: str) -> str | None:
+    return platform.python_version() if name == "python" else next(iter(blocked.installed(name)), None)
+
+
+def _package(name: str) -> Package:
+    version = _version(name)
+    window = WINDOWS[name]
+    held = MISSING if version is None else str(standing(name, version))
+    return Package(name, version, held, window.supported, window.best_effort)
+
+
+def _backend(name: str, registrar: object) -> Backend:
+    distribution, version = getattr(registrar, "name", "?"), getattr(registrar, "version", "?")
+    needed = _FRAMEWORKS.get(name, ()) if distribution == DISTRIBUTION else ()
+    found = [_package(one) for one in needed]
+    there = [one for one in found if one.version is not None]
+    refused = [one for one in there if one.standing in (Standing.DANGEROUS, Standing.OUTSIDE)]
+    told = ", ".join(f"{one.name} {one.version}" for one in there) or f"not installed: {install_hint(name)}"
+    if not needed:
+        told = (
+            "needs no framework" if distribution == DISTRIBUTION else "of another distribution, and not imported here"
+        )
+    return Backend(name, not refused and bool(there or not needed), distribution, version, told)
+
+
+# --- findings ---------------------------------------------------------------------------------------------------------
+
+
+def _of_packages(packages: list[Package]) -> Iterator[Finding]:
+    needed = {one.name for one in _requirements() if one.marker is None}
+    for one in packages:
+        if one.standing == MISSING and one.name in needed:
+            yield Finding(Level.FAILURE, one.name, "is not installed.", f"pip install '{one.name}{one.supported}'")
+        elif one.standing == Standing.OUTSIDE:
+            told = f"{one.version} is outside of what works: {one.best_effort or one.supported} does."
+            note = WINDOWS[one.name].outside
+            yield Finding(Level.FAILURE, one.name, f"{told} {note}".strip(), _newer(one))
+        elif one.standing == Standing.BEST_EFFORT:
+            told = f"{one.version} works through shims, best effort; supported is {one.supported}."
+            yield Finding(Level.WARNING, one.name, told, _newer(one))
+
+
+def _newer(one: Package) -> str:
+    if one.name == "python":
+        return f"a Python {one.supported}"
+    return f"pip install --upgrade '{one.name}{one.supported}'"
+
+
+def _of_lightning() -> Iterator[Finding]:
+    malicious = list(blocked.dangerous())
+    for name, version, told in malicious:
+        message = f"{version} is a malicious upload ({told}). Nothing was imported here."
+        mend = f"take this machine's secrets for stolen and replace them, then {blocked.MEND}"
+        yield Finding(Level.FAILURE, name, message, mend)
+    different = blocked.mismatch()
+    if different is not None and not malicious:
+        message = f"pytorch-lightning {different[0]} and lightning {different[1]} are two copies that differ."
+        yield Finding(Level.WARNING, "lightning", message, blocked.aligned(different))
+    for name in blocked.BLOCKED:
+        release = blocked.parsed(_version(name) or "")
+        if release is not None and release < _SAFE and not malicious:
+            message = (
+                f"{release} imports what the hyper-parameter '_instantiator' of a checkpoint names (CVE-2026-58659):"
+                " load_from_checkpoint runs code of whoever wrote the file. unitrain hands it no such file."
+            )
+            yield Finding(Level.WARNING, name, message, f"pip install --upgrade '{name}>={_SAFE}'")
+
+
+def _of_backends(backends: list[Backend]) -> Iterator[Finding]:
+    own = [one for one in backends if one.name in _FRAMEWORKS]
+    if not own:
+        message = "is not installed as a package, so no backend of it is registered."
+        yield Finding(Level.FAILURE, DISTRIBUTION, message, f"pip install '{DISTRIBUTION}'")
+    elif not any(one.ready for one in own):
+        mend = f"{install_hint('lightning')} or {install_hint('ignite')}"
+        yield Finding(Level.WARNING, "backends", 'no framework is ready; only "reference", the bare loop, is.', mend)
+
+
+def _of_devices(accelerators: list[Accelerator]) -> Iterator[Finding]:
+    if not accelerators[0].available:
+        yield Finding(Level.FAILURE, "torch", accelerators[0].told, "pip install 'torch>=2.4'")
+
+
+# --- devices and parts ------------------------------------------------------------------------------------------------
+
+
+def _accelerators() -> list[Accelerator]:
+    """Ask torch, the first time that it is imported here; what keeps it from that is told."""
+    try:
+        import torch  # noqa: PLC0415 - the rest of the look does without
+    except Exception as error:  # noqa: BLE001 - a broken torch fails in many ways
+        return [Accelerator("cpu", available=False, told=f"torch cannot be imported: {error}")]
+    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    mps = torch.backends.mps.is_available()
+    return [
+        Accelerator("cpu", available=True, told=f"{torch.get_num_threads()} threads on {os.cpu_count()} processors"),
+        Accelerator("cuda", available=bool(gpus), told=", ".join(gpus) or f"torch {torch.__version__} sees none"),
+        Accelerator("mps", available=mps, told="there" if mps else "there is none"),
+    ]
+
+
+def _requirements() -> list[Requirement]:
+    try:
+        return [Requirement(one) for one in requires(DISTRIBUTION) or []]
+    except PackageNotFoundError:
+        return []
+
+
+def _extras() -> list[Extra]:
+    """Return the optional parts, as the metadata name them."""
+    try:
+        names = metadata(DISTRIBUTION).get_all("Provides-Extra") or []
+    except PackageNotFoundError:
+        return []
+    return [_extra(name) for name in sorted(names) if name != _ALL]
+
+
+def _extra(name: str) -> Extra:
+    of_it = [one for one in _requirements() if one.marker and _belongs(one, name)]
+    missing = [f"{one.name}{one.specifier}" for one in of_it if not _there(one)]
+    return Extra(name, not missing, missing, install_hint(name))
+
+
+def _belongs(one: Requirement, extra: str) -> bool:
+    assert one.marker is not None  # noqa: S101 - for the type checker
+    return one.marker.evaluate({"extra": extra}) and not one.marker.evaluate({"extra": ""})
+
+
+def _there(one: Requirement) -> bool:
+    version = _version(one.name)
+    release = None if version is None else blocked.parsed(version)
+    return release is not None and one.specifier.contains(release, prereleases=True)
