@@ -3,47 +3,90 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
-from contextlib import contextmanager
-from functools import reduce
+from contextlib import contextmanager, nullcontext
+from functools import cache, partial, reduce
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final
 
-from unitrain.compat.blocked import check_blocked, warn_mismatch
+import torch
+from packaging.version import Version
+
+from unitrain.compat.blocked import check_blocked, installed, warn_mismatch
+from unitrain.compat.differences import difference
+from unitrain.compat.setuptools import pkg_resources_there
+from unitrain.compat.windows import WINDOWS, Standing, standing
+from unitrain.errors import VersionError
+from unitrain.rng import preserved_rng
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 REQUIRES = ("pytorch-lightning>=2.4,!=2.6.2,!=2.6.3",)
+ROOTS: Final = {"pytorch_lightning": "pytorch-lightning", "lightning.pytorch": "lightning"}
+"""The two packages, and the distribution of each: two copies of one framework, each with its classes."""
+
+
+def default_root() -> str:
+    """Return the package to take where nothing of the user's says which: one that is imported, else one that is there.
+
+    Raises:
+        ModuleNotFoundError: If neither is installed.
+    """
+    there = [root for root in ROOTS if find_spec(root.partition(".")[0]) is not None]
+    if not there:
+        raise ModuleNotFoundError("No module named 'pytorch_lightning'", name="pytorch_lightning")
+    return next((root for root in there if root in sys.modules), there[0])
+
+
+def release(root: str) -> Version:
+    """Return the release of one of the packages; of a source tree without metadata, the newest."""
+    return Version(next(iter(installed(ROOTS[root])), "9999"))
+
+
+def refuse_outside(root: str) -> None:
+    """Refuse a release that was never made to work, before anything of it is imported.
+
+    Raises:
+        VersionError: With what is installed and what is accepted.
+    """
+    distribution = ROOTS[root]
+    found, window = next(iter(installed(distribution)), None), WINDOWS[distribution]
+    if found is None or standing(distribution, found) is not Standing.OUTSIDE:
+        return
+    accepted = " or ".join(filter(None, (window.supported, window.best_effort)))
+    raise VersionError(
+        f"{distribution} {found} is installed; accepted is {accepted}. {window.outside}",
+        hint=f"pip install --upgrade '{distribution}{window.supported}'",
+    )
+
 
 check_blocked()
 warn_mismatch()
+refuse_outside(default_root())
 
-try:
-    import pytorch_lightning as pl
-except ModuleNotFoundError as missing:
-    if missing.name != "pytorch_lightning":
-        raise
-    import lightning.pytorch as pl  # type: ignore[no-redef]
 
-Callback: Any = pl.Callback
-LightningDataModule: Any = pl.LightningDataModule
-LightningModule: Any = pl.LightningModule
-Logger: Any = pl.loggers.Logger
-Trainer: Any = pl.Trainer
-Checkpoint: Any = pl.callbacks.Checkpoint
-EarlyStopping: Any = pl.callbacks.EarlyStopping
-ModelSummary: Any = pl.callbacks.ModelSummary
-ProgressBar: Any = pl.callbacks.ProgressBar
-Profiler: Any = pl.profilers.Profiler
-Precision: Any = pl.plugins.Precision
-MixedPrecision: Any = pl.plugins.MixedPrecision
-HalfPrecision: Any = pl.plugins.HalfPrecision
-DoublePrecision: Any = pl.plugins.DoublePrecision
-ClusterEnvironment: Any = pl.plugins.ClusterEnvironment  # type: ignore[attr-defined]
-DDPStrategy: Any = pl.strategies.DDPStrategy
-rank_zero_only: Any = pl.utilities.rank_zero_only
-migrate_checkpoint: Any = pl.utilities.migration.migrate_checkpoint  # type: ignore[attr-defined]
+@difference(
+    "pytorch-lightning",
+    since="2.4",
+    drop="2.4",
+    link="https://github.com/Lightning-AI/pytorch-lightning/pull/20011",
+)
+def importing(root: str) -> AbstractContextManager[None]:
+    """Return what surrounds the import of ``root``: an older one asks for ``pkg_resources``, which is gone."""
+    return pkg_resources_there() if release(root) < Version("2.4") else nullcontext()
+
+
+@cache
+def _imported(root: str) -> None:
+    """Import one of the two packages."""
+    refuse_outside(root)
+    with importing(root), preserved_rng():  # rich, which Lightning imports, draws a number
+        import_module(root)
+
 
 _BESIDE_THE_POINT = (
     # the shell defines every step; which loaders there are is unitrain's to check
@@ -87,30 +130,20 @@ def part(root: str, place: str) -> Any:
         root: ``"lightning.pytorch"`` or ``"pytorch_lightning"``: two copies of one framework, each with its classes.
         place: ``module:attribute`` below ``root``; below its Fabric if it begins with ``fabric.``.
     """
+    _imported(root)
     module, _, attributes = place.partition(":")
     full = f"{_FABRIC[root]}.{module.removeprefix('fabric.')}" if module.startswith("fabric.") else f"{root}.{module}"
     return reduce(getattr, filter(None, attributes.split(".")), import_module(full))
 
 
-__all__ = [
-    "REQUIRES",
-    "Callback",
-    "Checkpoint",
-    "ClusterEnvironment",
-    "DDPStrategy",
-    "DoublePrecision",
-    "EarlyStopping",
-    "HalfPrecision",
-    "LightningDataModule",
-    "LightningModule",
-    "Logger",
-    "MixedPrecision",
-    "ModelSummary",
-    "Precision",
-    "Profiler",
-    "ProgressBar",
-    "Trainer",
-    "migrate_checkpoint",
-    "quietly",
-    "rank_zero_only",
-]
+@difference(
+    "pytorch-lightning",
+    since="2.5.5",
+    drop="2.5.5",
+    link="https://github.com/Lightning-AI/pytorch-lightning/pull/20921",
+)
+def keep_no_casts(plugin: Any, root: str) -> None:
+    """Let a plugin of mixed precision keep no cache of cast weights: gradients of one used twice have other bits."""
+    if release(root) < Version("2.5.5"):
+        dtype = torch.bfloat16 if plugin.precision == "bf16-mixed" else torch.half
+        plugin.autocast_context_manager = partial(torch.autocast, plugin.device, dtype=dtype, cache_enabled=False)

@@ -17,21 +17,11 @@ from unitrain.events import Event
 from unitrain.features import refuse
 from unitrain.program import EvalProgram, FitProgram
 from unitrain.protocol import ONE_DEVICE, Feature, Stage, Translation
-from unitrain_lightning._compat import (
-    REQUIRES,
-    Callback,
-    Checkpoint,
-    LightningModule,
-    ModelSummary,
-    Precision,
-    ProgressBar,
-    Trainer,
-    migrate_checkpoint,
-    quietly,
-)
+from unitrain_lightning._compat import REQUIRES, default_root, quietly
 from unitrain_lightning.events import EVENTS, UNMAPPED
 from unitrain_lightning.guest import EachShell, Endless, GuestShell
 from unitrain_lightning.module import EvalShell, FitShell, LightningBatches
+from unitrain_lightning.namespace import is_a, namespace, namespace_of
 from unitrain_lightning.options import OPTIONS, OWNED
 from unitrain_lightning.precision import precision_plugin
 from unitrain_lightning.primitives import LightningPrimitives
@@ -49,10 +39,11 @@ if TYPE_CHECKING:
     from unitrain.events import EventHub
     from unitrain.precision import Context
     from unitrain.protocol import EvalJob, FitJob, Guest
+    from unitrain_lightning.namespace import Namespace
 
 
 class LightningAdapter:
-    """Runs a spec on a real ``pytorch_lightning.Trainer``."""
+    """Runs a spec on a real ``Trainer``, of that one of Lightning's packages that the user's objects come from."""
 
     name: ClassVar[str] = "lightning"
     requires: ClassVar[tuple[str, ...]] = REQUIRES
@@ -74,28 +65,30 @@ class LightningAdapter:
         """Make the Trainer.
 
         Raises:
-            ConfigError: If a native argument is unknown or unitrain's own.
+            ConfigError: If a native argument is unknown or unitrain's own, or objects come from both packages.
         """
         given = dict(config.native.get(self.name, {})) if config.native else {}
-        _check_native(given)
+        lightning = namespace_of((*callbacks, *_flat(given.values())), config.loggers)
+        _check_native(lightning, given)
         _check_callbacks(self, callbacks)
-        plugins = _plugins(config, device, given.pop("plugins", None))
+        plugins = _plugins(lightning, config, device, given.pop("plugins", None))
         with quietly():
-            placed = _placed(config, device, team)
-            made = {"profiler": NullProfiler(), **placed, **_arguments(config, callbacks), **given}
-            trainer = Trainer(**made, plugins=plugins)
+            placed = _placed(lightning, config, device, team)
+            profiler = lightning.made(NullProfiler)()
+            made = {"profiler": profiler, **placed, **_arguments(lightning, config, callbacks), **given}
+            trainer = lightning.Trainer(**made, plugins=plugins)
         if team.world is not None:
             leave_signals(trainer)
-        return LightningRun(trainer, callbacks)
+        return LightningRun(lightning, trainer, callbacks)
 
     def accepts_callback(self, callback: object) -> bool:
         """Return whether ``callback`` is a Lightning callback, of either of its packages."""
-        return any(cls.__name__ == "Callback" and _lightnings(cls) for cls in type(callback).__mro__)
+        return is_a(callback, "Callback")
 
     @staticmethod
     def upgrade_checkpoint(content: dict[str, Any]) -> dict[str, Any]:
         """Return the content of a file of any Lightning's as the installed one would have written it."""
-        upgraded: dict[str, Any] = migrate_checkpoint(content)[0]
+        upgraded: dict[str, Any] = namespace(default_root()).migrate_checkpoint(content)[0]
         return upgraded
 
 
@@ -108,18 +101,14 @@ _INSIST_ON_AUTOMATIC = {
 """Native callbacks that work only under automatic optimization, some of them without saying so; and the way out."""
 
 
-def _lightnings(cls: type) -> bool:
-    return cls.__module__.startswith(("pytorch_lightning.", "lightning.pytorch."))
+def _flat(given: Iterable[Any]) -> Iterator[Any]:
+    """Yield what is given to a Trainer, and what is in its lists."""
+    for one in given:
+        yield from one if isinstance(one, (list, tuple)) else (one,)
 
 
 def _check_callbacks(adapter: LightningAdapter, callbacks: Sequence[Any]) -> None:
     for callback in callbacks:
-        if not isinstance(callback, Callback):
-            raise ConfigError(
-                f"the callback {type(callback).__name__} comes from another package than this backend's Trainer, whose"
-                " classes are others under the same names.",
-                hint=f"import it from {Trainer.__module__.rpartition('.trainer.')[0]}.",
-            )
         for cls in type(callback).__mro__:
             if cls.__name__ in _INSIST_ON_AUTOMATIC:
                 raise refuse(
@@ -130,8 +119,8 @@ def _check_callbacks(adapter: LightningAdapter, callbacks: Sequence[Any]) -> Non
                 )
 
 
-def _check_native(given: Mapping[str, Any]) -> None:
-    accepted = set(inspect.signature(Trainer.__init__).parameters) - {"self", *OWNED}
+def _check_native(lightning: Namespace, given: Mapping[str, Any]) -> None:
+    accepted = set(inspect.signature(lightning.Trainer.__init__).parameters) - {"self", *OWNED}
     for name in given:
         if name in OWNED:
             raise ConfigError(
@@ -140,21 +129,21 @@ def _check_native(given: Mapping[str, Any]) -> None:
             )
         if name not in accepted:
             raise ConfigError(
-                f"native={{'lightning': {{{name!r}: ...}}}}: pytorch_lightning.Trainer has no such argument.",
+                f"native={{'lightning': {{{name!r}: ...}}}}: {lightning.root}.Trainer has no such argument.",
                 hint=did_you_mean(name, accepted),
             )
 
 
-def _plugins(config: TrainerConfig, device: torch.device, given: Any) -> list[Any]:
+def _plugins(lightning: Namespace, config: TrainerConfig, device: torch.device, given: Any) -> list[Any]:
     """Return the user's plugins, and a precision plugin unless one is among them.
 
     Raises:
         ConfigError: If the user's precision plugin scales the loss, or a precision was asked for besides.
     """
     plugins = list(given) if isinstance(given, (list, tuple)) else [given] if given is not None else []
-    own = [plugin for plugin in plugins if isinstance(plugin, Precision)]
+    own = [plugin for plugin in plugins if isinstance(plugin, lightning.Precision)]
     if not own:
-        return [*plugins, precision_plugin(config.precision, device)]
+        return [*plugins, precision_plugin(lightning, config.precision, device)]
     if config.precision != "32-true" or any(getattr(plugin, "scaler", None) is not None for plugin in own):
         raise ConfigError(
             f"native={{'lightning': {{'plugins': ...}}}} brings {type(own[0]).__name__}; unitrain's step enters"
@@ -164,7 +153,7 @@ def _plugins(config: TrainerConfig, device: torch.device, given: Any) -> list[An
     return plugins
 
 
-def _arguments(config: TrainerConfig, callbacks: Sequence[Any]) -> dict[str, Any]:
+def _arguments(lightning: Namespace, config: TrainerConfig, callbacks: Sequence[Any]) -> dict[str, Any]:
     """Return what the Trainer is made with: what Lightning does itself, and what it must leave to unitrain."""
 
     def given(kind: Any) -> bool:
@@ -180,10 +169,10 @@ def _arguments(config: TrainerConfig, callbacks: Sequence[Any]) -> dict[str, Any
         "min_steps": config.min_steps,
         "default_root_dir": str(config.default_root_dir),
         "callbacks": list(callbacks),
-        "enable_checkpointing": given(Checkpoint),
-        "enable_progress_bar": given(ProgressBar),
-        "enable_model_summary": given(ModelSummary),
-        "logger": TrackingLogger(str(config.default_root_dir)) if config.loggers else False,
+        "enable_checkpointing": given(lightning.Checkpoint),
+        "enable_progress_bar": given(lightning.ProgressBar),
+        "enable_model_summary": given(lightning.ModelSummary),
+        "logger": lightning.made(TrackingLogger)(str(config.default_root_dir)) if config.loggers else False,
         "log_every_n_steps": config.log_every_n_steps,
         "num_sanity_val_steps": 0,
         "use_distributed_sampler": False,
@@ -191,7 +180,7 @@ def _arguments(config: TrainerConfig, callbacks: Sequence[Any]) -> dict[str, Any
     }
 
 
-def _placed(config: TrainerConfig, device: torch.device, team: Team) -> dict[str, Any]:
+def _placed(lightning: Namespace, config: TrainerConfig, device: torch.device, team: Team) -> dict[str, Any]:
     """Return the arguments that say where the Trainer runs."""
     if team.world is None:
         return {"accelerator": device.type, "devices": 1 if device.index is None else [device.index]}
@@ -199,7 +188,7 @@ def _placed(config: TrainerConfig, device: torch.device, team: Team) -> dict[str
         "accelerator": device.type,
         "devices": config.devices if isinstance(config.devices, list) else team.world.local_size,
         "num_nodes": team.world.hosts,
-        "strategy": TeamStrategy(team.world, config.plan.timeout),
+        "strategy": lightning.made(TeamStrategy)(team.world, config.plan.timeout),
     }
 
 
@@ -207,13 +196,15 @@ class LightningRun:
     """One Trainer and what it runs.
 
     Args:
+        lightning: The package that the Trainer is of.
         trainer: The real Trainer.
         callbacks: The native callbacks that the user gave.
     """
 
     framework = "lightning"
 
-    def __init__(self, trainer: Any, callbacks: Sequence[Any]) -> None:
+    def __init__(self, lightning: Namespace, trainer: Any, callbacks: Sequence[Any]) -> None:
+        self._made = lightning.made
         self._trainer = trainer
         self._callbacks = callbacks
 
@@ -229,7 +220,7 @@ class LightningRun:
     def fit(self, job: FitJob) -> None:
         """Train."""
         hand_over(self._trainer, job.hub)
-        shell = FitShell(job.spec.model, job.hub, list(job.optimizers.values()), job.schedules)
+        shell = self._made(FitShell)(job.spec.model, job.hub, list(job.optimizers.values()), job.schedules)
         primitives = LightningPrimitives(shell, self._callbacks, self._context(job), self._trainer.precision_plugin)
         shell.program = program = FitProgram(job, primitives, self._trainer)
         validation = None if program.validation is None else LightningBatches(program.validation.batches)
@@ -241,12 +232,12 @@ class LightningRun:
     def host(self, guest: Guest) -> None:
         """Run the guest's training from its start to its end."""
         with quietly(), _errors_as_they_are():
-            self._trainer.fit(GuestShell(guest), Endless(guest.batches))
+            self._trainer.fit(self._made(GuestShell)(guest), Endless(guest.batches))
 
     def each(self, batches: Iterable[Any], step: Callable[[Any], Any]) -> None:
         """Call ``step`` with each of ``batches`` in the Trainer's loop of validation."""
         with quietly(), _errors_as_they_are():
-            self._trainer.validate(EachShell(step), Endless(lambda: batches), verbose=False)
+            self._trainer.validate(self._made(EachShell)(step), Endless(lambda: batches), verbose=False)
 
     def evaluate(self, job: EvalJob) -> None:
         """Validate or test."""
@@ -264,7 +255,7 @@ class LightningRun:
     def _evaluate(self, job: EvalJob, run: Any, **options: Any) -> Any:
         hand_over(self._trainer, job.hub)
         evaluation = EvalProgram(job, self._trainer, self._context(job)).evaluation
-        shell = EvalShell(job.spec.model, job.hub, evaluation)
+        shell = self._made(EvalShell)(job.spec.model, job.hub, evaluation)
         with quietly(), _errors_as_they_are(), _model_left_as_it_was(job):
             return run(shell, LightningBatches(evaluation.batches), **options)
 
@@ -286,8 +277,9 @@ def _model_left_as_it_was(job: FitJob | EvalJob) -> Iterator[None]:
     try:
         yield
     finally:
-        for module in job.spec.model.modules():
-            if isinstance(module, LightningModule):
+        modules: Iterator[Any] = job.spec.model.modules()
+        for module in modules:
+            if is_a(module, "LightningModule"):
                 module._trainer = None  # noqa: SLF001 - there is no public way to detach one
         if job.device.type != "cpu":
             job.spec.model.to(job.device)

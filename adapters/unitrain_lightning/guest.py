@@ -7,7 +7,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from unitrain_lightning._compat import LightningModule
+from unitrain_lightning.namespace import OnLightning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -34,7 +34,9 @@ class Endless:
         yield from self._batches()
 
 
-class _Untouched(LightningModule):  # type: ignore[misc]
+class _Untouched(OnLightning):
+    stands_on = "LightningModule"
+
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:  # noqa: ARG002
         """Leave the batch where it is: the program brings it to its device by itself."""
         return batch

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from unitrain_lightning._compat import EarlyStopping, LightningModule
+from unitrain_lightning.namespace import OnLightning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,12 +44,14 @@ class LightningBatches:
         return iter(self._batches)
 
 
-class Shell(LightningModule):  # type: ignore[misc]
+class Shell(OnLightning):
     """Carries the user's model under ``model`` and hands each hook to the shared program.
 
     Args:
         model: The user's model.
     """
+
+    stands_on = "LightningModule"
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -156,7 +158,8 @@ class FitShell(Shell):
     def on_train_end(self) -> None:
         """End the run."""
         if self.trainer.should_stop:  # a native callback asked for it, if we did not
-            early = any(isinstance(one, EarlyStopping) and one.stopped_epoch for one in self.trainer.callbacks)
+            stops = [one for one in self.trainer.callbacks if isinstance(one, self.lightning.EarlyStopping)]
+            early = any(one.stopped_epoch for one in stops)
             self._hub.request_stop("early_stopping" if early else "user")
         self.program.fit_end()
 

@@ -8,21 +8,23 @@ a checkpoint holds a plugin's state.
 from __future__ import annotations
 
 from contextlib import nullcontext
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from unitrain.precision import SCALED, LossScaling
-from unitrain_lightning import _compat
+from unitrain_lightning._compat import keep_no_casts
+from unitrain_lightning.namespace import OnLightning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import torch
 
+    from unitrain_lightning.namespace import Namespace
+
 _NOTHING = nullcontext()
 
 
-class _Entered:
+class _Entered(OnLightning):
     """Leaves it to the shared step to enter the context, and to the job to have converted model and batches."""
 
     def train_step_context(self) -> nullcontext[None]:
@@ -40,19 +42,25 @@ class _Entered:
         return data
 
 
-class Precision(_Entered, _compat.Precision):  # type: ignore[misc]
+class Precision(_Entered):
     """Plain float32, or whatever the model is in."""
 
+    stands_on = "Precision"
 
-class HalfPrecision(_Entered, _compat.HalfPrecision):  # type: ignore[misc]
+
+class HalfPrecision(_Entered):
     """Model, input and what is made within the forward pass in half."""
 
+    stands_on = "HalfPrecision"
 
-class DoublePrecision(_Entered, _compat.DoublePrecision):  # type: ignore[misc]
+
+class DoublePrecision(_Entered):
     """Model, input and what is made within the forward pass in double."""
 
+    stands_on = "DoublePrecision"
 
-class MixedPrecision(_Entered, _compat.MixedPrecision):  # type: ignore[misc]
+
+class MixedPrecision(_Entered):
     """Autocast, with a scaler on every device where float16 was asked for.
 
     Attributes:
@@ -63,9 +71,12 @@ class MixedPrecision(_Entered, _compat.MixedPrecision):  # type: ignore[misc]
         device: The type of the device.
     """
 
+    stands_on = "MixedPrecision"
+
     def __init__(self, precision: str, device: str) -> None:
         self.scaling = LossScaling(device) if precision == SCALED else None
         super().__init__(precision, device, None if self.scaling is None else self.scaling.scaler)
+        keep_no_casts(self, self.lightning.root)
 
     def pre_backward(self, tensor: torch.Tensor, module: Any) -> torch.Tensor:
         """Return the scaled loss, and call the hooks."""
@@ -91,16 +102,17 @@ class MixedPrecision(_Entered, _compat.MixedPrecision):  # type: ignore[misc]
         super().clip_gradients(optimizer, *args, **options)
 
 
-_PLUGINS: dict[str | int, Callable[[str], Any]] = {
-    "32-true": lambda _: Precision(),
-    "64-true": lambda _: DoublePrecision(),
-    "bf16-true": lambda _: HalfPrecision("bf16-true"),
-    "16-true": lambda _: HalfPrecision("16-true"),
-    "bf16-mixed": partial(MixedPrecision, "bf16-mixed"),
-    "16-mixed": partial(MixedPrecision, "16-mixed"),
+_PLUGINS: dict[str | int, tuple[type[OnLightning], tuple[str, ...]]] = {
+    "32-true": (Precision, ()),
+    "64-true": (DoublePrecision, ()),
+    "bf16-true": (HalfPrecision, ("bf16-true",)),
+    "16-true": (HalfPrecision, ("16-true",)),
+    "bf16-mixed": (MixedPrecision, ("bf16-mixed",)),
+    "16-mixed": (MixedPrecision, ("16-mixed",)),
 }
 
 
-def precision_plugin(precision: str | int, device: torch.device) -> Any:
-    """Return the plugin for ``precision`` on ``device``."""
-    return _PLUGINS[precision](device.type)
+def precision_plugin(lightning: Namespace, precision: str | int, device: torch.device) -> Any:
+    """Return the plugin for ``precision`` on ``device``, of the package ``lightning``."""
+    own, given = _PLUGINS[precision]
+    return lightning.made(own)(*given, *((device.type,) if own is MixedPrecision else ()))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unitrain_lightning._compat import Callback
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -32,7 +30,9 @@ class LightningPrimitives:
         self.context = context
         self.scaler = None if self._scaling is None else self._scaling.scaler
         self._zero_grad_hooks = [
-            callback for callback in callbacks if type(callback).on_before_zero_grad is not Callback.on_before_zero_grad
+            callback
+            for callback in callbacks
+            if type(callback).on_before_zero_grad is not shell.lightning.Callback.on_before_zero_grad
         ]
         self._wrapped: dict[int, Any] = {}
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import distributed as dist
 
-from unitrain_lightning._compat import ClusterEnvironment, DDPStrategy, rank_zero_only
+from unitrain_lightning.namespace import OnLightning
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from unitrain.distributed.world import World
 
 
-class TeamEnvironment(ClusterEnvironment):  # type: ignore[misc]
+class TeamEnvironment(OnLightning):
     """Tells Lightning what unitrain knows of the processes; whoever started them, it was not Lightning.
 
     Args:
         world: The place of this process.
     """
+
+    stands_on = "ClusterEnvironment"
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -90,7 +92,7 @@ def _nothing() -> None:
     """Do nothing."""
 
 
-class TeamStrategy(DDPStrategy):  # type: ignore[misc]
+class TeamStrategy(OnLightning):
     """DDP whose model the shared step wraps.
 
     Args:
@@ -98,14 +100,17 @@ class TeamStrategy(DDPStrategy):  # type: ignore[misc]
         timeout: How long an exchange may take.
     """
 
+    stands_on = "DDPStrategy"
+
     def __init__(self, world: World, timeout: timedelta) -> None:
-        super().__init__(cluster_environment=TeamEnvironment(world), timeout=timeout)
+        environment = self.lightning.made(TeamEnvironment)(world)
+        super().__init__(cluster_environment=environment, timeout=timeout)
 
     def setup_distributed(self) -> None:
         """Take up the process group that is there; Lightning would also seed anew."""
         self.set_world_ranks()
         self._process_group_backend = dist.get_backend()
-        rank_zero_only.rank = self.global_rank
+        self.lightning.rank_zero_only.rank = self.global_rank
 
     def configure_ddp(self) -> None:
         """Leave the wrapping to the shared step."""

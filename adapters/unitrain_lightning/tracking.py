@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from unitrain_lightning._compat import LightningDataModule, Logger
+from unitrain_lightning.namespace import OnLightning, is_a
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from unitrain.events import EventHub
 
 
-class TrackingLogger(Logger):  # type: ignore[misc]
+class TrackingLogger(OnLightning):
     """What ``trainer.logger`` is if there are trackers: it hands rows on, and their step is unitrain's.
 
     Lightning derives the folder of its own checkpoints from a logger; with this one it is the same as without.
@@ -27,6 +27,7 @@ class TrackingLogger(Logger):  # type: ignore[misc]
         save_dir: Where files go.
     """
 
+    stands_on = "Logger"
     hub: EventHub | None = None
 
     def __init__(self, save_dir: str) -> None:
@@ -69,7 +70,7 @@ def hand_over(trainer: Any, hub: EventHub) -> None:
 @contextmanager
 def lent(trainer: Any, data: Any) -> Iterator[None]:
     """Set the ``trainer`` of a LightningDataModule as long as it is used; of anything else set nothing."""
-    if not isinstance(data, LightningDataModule):
+    if not is_a(data, "LightningDataModule"):
         yield
         return
     before, data.trainer = data.trainer, trainer

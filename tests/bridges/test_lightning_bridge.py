@@ -320,10 +320,22 @@ def test_a_tuner_is_refused():
             tuner.lr_find(subject(pl)(), shuffled())
 
 
-def test_a_spec_takes_callbacks_of_the_backends_package_alone():
+@pytest.mark.parametrize("package", [pl, lp], ids=["pytorch_lightning", "lightning.pytorch"])
+def test_a_spec_with_callbacks_of_a_package_gets_its_trainer(package):
     spec = TrainSpec(model=torch.nn.Linear(4, 1), loss=torch.nn.MSELoss(), optimizer=partial(torch.optim.SGD, lr=0.1))
-    with pytest.raises(ConfigError, match="Timer comes from another package"):
-        UnifiedTrainer("lightning", max_epochs=1, callbacks=[lp.callbacks.Timer()]).fit(spec, in_order())
+    trainer = UnifiedTrainer("lightning", max_epochs=1, callbacks=[package.callbacks.Timer()])
+    trainer.fit(spec, in_order())
+    assert type(trainer.native) is package.Trainer
+    assert isinstance(trainer.native.lightning_module, package.LightningModule)
+
+
+def test_a_spec_with_objects_of_both_packages_is_refused():
+    spec = TrainSpec(model=torch.nn.Linear(4, 1), loss=torch.nn.MSELoss(), optimizer=partial(torch.optim.SGD, lr=0.1))
+    native = {"lightning": {"profiler": lp.profilers.SimpleProfiler()}}
+    with pytest.raises(
+        ConfigError, match=r"Timer of pytorch_lightning and SimpleProfiler of lightning.pytorch[\s\S]*Hint: "
+    ):
+        UnifiedTrainer("lightning", callbacks=[pl.callbacks.Timer()], native=native).fit(spec, in_order())
 
 
 def test_data_of_a_spec_is_refused():

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
 import unitrain_ignite.primitives
@@ -26,7 +27,6 @@ from unitrain.rng import RngSnapshot
 from unitrain.step import EvalStep, TrainStep
 from unitrain.testing.conformance import AdapterConformance
 from unitrain_ignite.primitives import ScaledPrimitives, TorchPrimitives
-from unitrain_lightning import _compat as lightning
 from unitrain_lightning.precision import MixedPrecision
 from unitrain_lightning.primitives import LightningPrimitives
 
@@ -275,12 +275,12 @@ OF_A_BACKEND: dict[str, tuple[str, Patch, str]] = {
     ),
     "lightning keeps an autocast cache": (
         "lightning",
-        (lightning.MixedPrecision, "autocast_context_manager", keeps_a_lightning_cache),
+        (pl.plugins.MixedPrecision, "autocast_context_manager", keeps_a_lightning_cache),
         "bf16-mixed-tied",
     ),
     "lightning trains 16-mixed in bf16": (
         "lightning",
-        (lightning.MixedPrecision, "autocast_context_manager", becomes_bf16_on_lightning),
+        (pl.plugins.MixedPrecision, "autocast_context_manager", becomes_bf16_on_lightning),
         "16-mixed-unclipped-1",
     ),
     "lightning never clears": ("lightning", (LightningPrimitives, "zero_grad", never_clears), "mlp-sgd-constant"),

@@ -13,10 +13,24 @@ CASES = (
     # steps
     *("custom-steps", "drawing-validation", "adversarial", "adversarial-clipped", "manual", "busy-callback"),
     # options
-    *("accumulate-4-midway-validation", "clip-norm", "clip-value", "limit-fraction", "val-over-epochs", "no-validation"),
+    *(
+        "accumulate-4-midway-validation",
+        "clip-norm",
+        "clip-value",
+        "limit-fraction",
+        "val-over-epochs",
+        "no-validation",
+    ),
     *("max-steps", "max-steps-accumulated", "fast-dev-run", "overfit-2"),
     # stops and callbacks
-    *("stop-batch_end", "stop-midway-validation", "stop-min-epochs", "stop-stream", "early-stopping", "timer-min-steps"),
+    *(
+        "stop-batch_end",
+        "stop-midway-validation",
+        "stop-min-epochs",
+        "stop-stream",
+        "early-stopping",
+        "timer-min-steps",
+    ),
     *("ema-every-2-midway", "accumulation-schedule", "plateau-on-a-logged-value", "frozen-submodule"),
     # precision
     *("64-true-cnn", "bf16-true-norm-3", "16-true-transformer", "bf16-mixed-tied", "16-mixed-tied"),

@@ -9,7 +9,8 @@ from unitrain.errors import UnsupportedFeatureError
 from unitrain.events import Event
 from unitrain.optimization import needs_closure
 from unitrain_bridges.lightning.follower import FollowedTrainer
-from unitrain_bridges.lightning.namespace import ROOTS, parts_of
+from unitrain_bridges.lightning.namespace import parts_of
+from unitrain_lightning._compat import ROOTS
 
 if TYPE_CHECKING:
     from unitrain.context import RunContext

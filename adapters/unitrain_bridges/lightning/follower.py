@@ -121,12 +121,12 @@ class FollowedTrainer:
         self.progress_bar_metrics: dict[str, Any] = {}
         self.loggers: list[Any] = []
         if run.hub.trackers is not None:
-            self.loggers.append(TrackingLogger(self.default_root_dir))
+            self.loggers.append(parts.made(TrackingLogger)(self.default_root_dir))
             self.loggers[0].hub = run.hub
         self.is_last_batch = False
         self.state = parts.TrainerState()
         self.strategy = FollowedStrategy(run, framework)
-        self.lightning_module = self.model = FollowedModule(run.model)
+        self.lightning_module = self.model = parts.made(FollowedModule)(run.model)
         self.model._trainer = self  # noqa: SLF001 - no property takes what is no Trainer
         callback.log, callback.log_dict = self.model.log, self.model.log_dict  # as Lightning
         self._asked = False

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from unitrain_lightning._compat import part
+from unitrain_lightning.namespace import Namespace, root_of
 
-ROOTS = ("lightning.pytorch", "pytorch_lightning")
-"""The two packages; their classes are not the same objects, so a module and its Trainer must come from one of them."""
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _CONNECTORS = "trainer.connectors"
 _LOGGING = f"{_CONNECTORS}.logger_connector"
 
 _PLACES = {
     # what a script sees
-    "Callback": "callbacks:Callback",
     "LightningCLI": "cli:LightningCLI",
     "LightningDataModule": "core.datamodule:LightningDataModule",
-    "LightningModule": "core.module:LightningModule",
-    "Logger": "loggers.logger:Logger",
-    "Trainer": "trainer.trainer:Trainer",
-    "Checkpoint": "callbacks:Checkpoint",
-    "EarlyStopping": "callbacks:EarlyStopping",
     "ModelCheckpoint": "callbacks:ModelCheckpoint",
-    "ProgressBar": "callbacks:ProgressBar",
     "Timer": "callbacks:Timer",
     "BatchSizeFinder": "callbacks:BatchSizeFinder",
     "LearningRateFinder": "callbacks:LearningRateFinder",
@@ -99,33 +92,19 @@ _PLACES = {
     "verify_dataloader_idx_requirement": "loops.utilities:_verify_dataloader_idx_requirement",
     "verify_strategy_supports_compile": "utilities.compile:_verify_strategy_supports_compile",
 }
-"""Each part and where it is: ``module:attribute``; ``fabric`` is the Fabric that belongs to the same root."""
 
 
-class Parts:
+class Parts(Namespace):
     """Lightning's objects, by the names of a table, each looked up when it is first asked for.
 
     Args:
-        root: The package, one of ``ROOTS``.
+        root: The package.
     """
 
-    known: ClassVar[tuple[str, ...]] = tuple(_PLACES)
-
-    def __init__(self, root: str) -> None:
-        self.root = root
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in _PLACES:
-            raise AttributeError(name)
-        found = part(self.root, _PLACES[name])
-        setattr(self, name, found)
-        return found
+    places: ClassVar[Mapping[str, str]] = {**Namespace.places, **_PLACES}
+    known: ClassVar[tuple[str, ...]] = tuple(places)
 
 
 def parts_of(code: Any) -> Parts:
     """Return the parts of the package that ``code``, a LightningModule, comes from."""
-    return Parts(next(root for root in map(_root, type(code).__mro__) if root))
-
-
-def _root(cls: type) -> str | None:
-    return next((root for root in ROOTS if cls.__module__ == root or cls.__module__.startswith(f"{root}.")), None)
+    return Parts(next(root for root in map(root_of, type(code).__mro__) if root))

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from unitrain.config import TrainerConfig
 from unitrain.errors import UnsupportedFeatureError
 from unitrain.registry import find_adapter
-from unitrain_bridges.lightning.namespace import ROOTS, Parts
+from unitrain_bridges.lightning.namespace import Parts
 from unitrain_bridges.lightning.options import HOME
 from unitrain_bridges.lightning.sessions import hosts
 from unitrain_bridges.lightning.shim import TrainerShim
+from unitrain_lightning._compat import ROOTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,126 @@
+"""Lightning's classes by name, from the one of its two packages that a run is of, and unitrain's own made on them."""
+
+from __future__ import annotations
+
+from functools import cache
+from types import new_class
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from unitrain.errors import ConfigError
+from unitrain_lightning._compat import ROOTS, default_root, part
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_PLACES: dict[str, str] = {
+    "Callback": "callbacks:Callback",
+    "Checkpoint": "callbacks:Checkpoint",
+    "ClusterEnvironment": "plugins:ClusterEnvironment",
+    "DDPStrategy": "strategies:DDPStrategy",
+    "DoublePrecision": "plugins:DoublePrecision",
+    "EarlyStopping": "callbacks:EarlyStopping",
+    "HalfPrecision": "plugins:HalfPrecision",
+    "LightningModule": "core.module:LightningModule",
+    "Logger": "loggers.logger:Logger",
+    "MixedPrecision": "plugins:MixedPrecision",
+    "ModelSummary": "callbacks:ModelSummary",
+    "Precision": "plugins:Precision",
+    "Profiler": "profilers:Profiler",
+    "ProgressBar": "callbacks:ProgressBar",
+    "Trainer": "trainer.trainer:Trainer",
+    "migrate_checkpoint": "utilities.migration:migrate_checkpoint",
+    "rank_zero_only": "utilities.rank_zero:rank_zero_only",
+}
+"""Each part and where it is: ``module:attribute``; ``fabric`` is the Fabric that belongs to the same root."""
+
+
+class Namespace:
+    """One of Lightning's two packages; their classes are not the same objects. Each part is looked up at first use.
+
+    Args:
+        root: The package, one of ``ROOTS``.
+    """
+
+    places: ClassVar[Mapping[str, str]] = _PLACES
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self.places:
+            raise AttributeError(name)
+        found = part(self.root, self.places[name])
+        setattr(self, name, found)
+        return found
+
+    def made(self, own: Any) -> Any:
+        """Return ``own``, an ``OnLightning``, as a class of this package: mixed into the class that it stands on."""
+        return _mixed(self.root, own)
+
+
+_Anything: Any = object  # the class beneath is known when a run is made; to the type checker it is Any
+
+
+class OnLightning(_Anything):  # type: ignore[misc]
+    """To be mixed into a class of Lightning's, by ``Namespace.made``.
+
+    Attributes:
+        stands_on: The name of that class.
+        lightning: The package it is of.
+    """
+
+    stands_on: ClassVar[str]
+    lightning: ClassVar[Namespace]
+
+
+@cache
+def namespace(root: str) -> Namespace:
+    """Return the package of that name."""
+    return Namespace(root)
+
+
+@cache
+def _mixed(root: str, own: Any) -> Any:
+    of = namespace(root)
+    body = {"__module__": own.__module__, "__qualname__": own.__qualname__, "__doc__": own.__doc__, "lightning": of}
+    return new_class(own.__name__, (own, getattr(of, own.stands_on)), exec_body=lambda space: space.update(body))
+
+
+def root_of(cls: type) -> str | None:
+    """Return which of the two packages a class itself comes from, or None."""
+    return next((root for root in ROOTS if cls.__module__ == root or cls.__module__.startswith(f"{root}.")), None)
+
+
+def is_a(thing: object, name: str) -> bool:
+    """Return whether ``thing`` is an object of the class of that name, of either package."""
+    return any(cls.__name__ == name and root_of(cls) for cls in type(thing).__mro__)
+
+
+def namespace_of(things: Iterable[object], loggers: Iterable[object] = ()) -> Namespace:
+    """Return the package that the user's own objects come from.
+
+    Args:
+        things: What a Trainer is given; it must be of its package.
+        loggers: What only gets rows, from any package: they decide if nothing else does.
+
+    Raises:
+        ConfigError: If ``things`` come from both.
+    """
+    found = _by_root(things)
+    if len(found) > 1:
+        (one, names), (other, others) = found.items()
+        raise ConfigError(
+            f"{', '.join(names)} of {one} and {', '.join(others)} of {other}: the two packages have other classes under"
+            " the same names, and a Trainer takes those of one.",
+            hint=f"import all of them from {one}, or all from {other}.",
+        )
+    return namespace(next(iter(found or _by_root(loggers)), None) or default_root())
+
+
+def _by_root(things: Iterable[object]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for thing in things:
+        root = next(filter(None, map(root_of, type(thing).__mro__)), None)
+        if root is not None:
+            found.setdefault(root, []).append(type(thing).__name__)
+    return found
