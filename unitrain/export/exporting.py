@@ -73,7 +73,7 @@ def export_module(
         differences = chosen.verify(request, part)
         limit = chosen.tolerance(request) if request.tolerance is None else Tolerance(request.tolerance, "as asked for")
         size, seconds = part.stat().st_size, time.perf_counter() - began
-        report = ExportReport(path, name, differences, limit, seconds, size, request.metadata)
+        report = ExportReport(path, name, differences, limit, seconds, size, chosen.read_metadata(part))
         require_close(report)
         part.replace(path)
     return report

@@ -71,6 +71,8 @@ FORMATS = {
     "torch_export": Entry("unitrain.export.torch_export", (".pt2",)),
     "torchscript": Entry("unitrain.export.torchscript", (".pt", ".ts", ".torchscript")),
     "safetensors": Entry("unitrain.export.safetensors", (".safetensors",), needs=("safetensors",), extra="safetensors"),
+    "aoti": Entry("unitrain.export.aoti", (".pt2",)),
+    "executorch": Entry("unitrain.export.executorch", (".pte",), needs=("executorch",), extra="executorch"),
 }
 """By name; of several with the same suffix the first is meant where only the suffix is given."""
 

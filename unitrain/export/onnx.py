@@ -12,6 +12,8 @@ import torch
 from unitrain.errors import ExportError
 from unitrain.export.failures import explained
 from unitrain.export.following import followed
+from unitrain.export.quantized import INT8, require_int8
+from unitrain.export.quantized_onnx import shrink
 from unitrain.export.request import FOLLOWED_OPTIONS, METADATA
 from unitrain.export.verify import HALF, Tolerance, compared
 
@@ -33,10 +35,12 @@ _ERRORS_ONLY = 3
 class Onnx:
     """Writes one file, with its weights in it."""
 
-    options = FOLLOWED_OPTIONS | {"half", "opset"}
+    options = FOLLOWED_OPTIONS | {"half", "opset", "quantize"}
 
     def tolerance(self, request: Request) -> Tolerance:
         """Return how far it may be: onnxruntime adds in another order, and in its own kernels."""
+        if request.quantize:
+            return INT8
         return HALF if request.half else Tolerance(1e-4, "float32 in other kernels, which add in another order")
 
     def write(self, request: Request, path: Path) -> None:
@@ -48,6 +52,8 @@ class Onnx:
         """
         _require_small(request)
         _require_known(request.opset)
+        if request.quantize:
+            require_int8(request)
         program = followed(request)
         try:
             written = torch.onnx.export(
@@ -63,10 +69,11 @@ class Onnx:
             raise explained(error, request, program) from error
         assert written is not None  # noqa: S101 - for the type checker: it is None for the old exporter
         written.save(path, external_data=False)
+        metadata = shrink(path).metadata(request) if request.quantize else request.metadata
         model = onnx.load(path)
         _require_opset(model, request.opset)
         _without_notes(model)
-        model.metadata_props.add(key=METADATA, value=json.dumps(request.metadata))
+        model.metadata_props.add(key=METADATA, value=json.dumps(metadata))
         onnx.checker.check_model(model)
         path.write_bytes(model.SerializeToString(deterministic=True))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from unitrain.export.following import followed, without_paths
+from unitrain.export.quantized import INT8, graph_of
 from unitrain.export.request import FOLLOWED_OPTIONS, METADATA
 from unitrain.export.verify import HALF, Tolerance, compared
 
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 class TorchExport:
     """Writes what torch.export follows, as it is."""
 
-    options = FOLLOWED_OPTIONS | {"half"}
+    options = FOLLOWED_OPTIONS | {"half", "quantize"}
 
     def tolerance(self, request: Request) -> Tolerance:
         """Return how far it may be."""
+        if request.quantize:
+            return INT8
         return HALF if request.half else Tolerance(1e-6, "the same operators of torch in float32")
 
     def write(self, request: Request, path: Path) -> None:
@@ -34,8 +36,8 @@ class TorchExport:
         Raises:
             ExportError: If torch cannot follow the model.
         """
-        program = without_paths(followed(request))
-        torch.export.save(program, path, extra_files={METADATA: json.dumps(request.metadata)})
+        program, metadata = graph_of(request)
+        torch.export.save(program, path, extra_files={METADATA: json.dumps(metadata)})
 
     def verify(self, request: Request, path: Path) -> tuple[Difference, ...]:
         """Compare the file with the model."""

@@ -10,12 +10,14 @@ import torch
 from unitrain.errors import ExportError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
 
     from unitrain.export.request import Check, Request
+
+_ROWS = 2
 
 
 @dataclass(frozen=True)
@@ -45,16 +47,21 @@ class Difference:
         sizes: Of the axes that may have any length, by name.
         output: The output's name.
         absolute: The largest difference of two numbers.
-        relative: The same, divided by the largest value of the output.
+        relative: The same, divided by the largest value of the output at any of the sizes.
+        same_choice: In what share of the rows the largest value is at the same place; None if there is no choice.
     """
 
     sizes: Mapping[str, int]
     output: str
     absolute: float
     relative: float
+    same_choice: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.output} at {shown(self.sizes)}: {self.absolute:.3g} absolute, {self.relative:.3g} relative"
+        told = f"{self.output} at {shown(self.sizes)}: {self.absolute:.3g} absolute, {self.relative:.3g} relative"
+        if self.same_choice is None or self.same_choice == 1:
+            return told
+        return f"{told}, the same choice in {self.same_choice:.0%} of the rows"
 
 
 @dataclass(frozen=True)
@@ -107,10 +114,14 @@ def compared(program: Callable[..., Any], request: Request) -> tuple[Difference,
     Raises:
         ExportError: If it cannot be run at a size, or gives another number of outputs, other shapes or dtypes.
     """
-    return tuple(one for check in request.checks for one in _compared_at(program, request, check))
+    rows = zip(*(check.outputs for check in request.checks), strict=True)
+    scales = [max(largest(one) for one in row) for row in rows]
+    return tuple(one for check in request.checks for one in _compared_at(program, request, check, scales))
 
 
-def _compared_at(program: Callable[..., Any], request: Request, check: Check) -> list[Difference]:
+def _compared_at(
+    program: Callable[..., Any], request: Request, check: Check, scales: Sequence[float]
+) -> list[Difference]:
     try:
         with torch.no_grad():
             given = program(*check.inputs)
@@ -126,8 +137,11 @@ def _compared_at(program: Callable[..., Any], request: Request, check: Check) ->
             f"at {shown(check.sizes)} the file gives {', '.join(found)}; the model gives {', '.join(expected)}.",
             hint="mend what makes a constant of a size in the model's code.",
         )
-    triples = zip(request.output_names, row, check.outputs, strict=True)
-    return [Difference(check.sizes, name, *apart(one, reference)) for name, one, reference in triples]
+    outputs = zip(request.output_names, row, check.outputs, scales, strict=True)
+    return [
+        Difference(check.sizes, name, *apart(one, reference, scale), same_choice(one, reference))
+        for name, one, reference, scale in outputs
+    ]
 
 
 def described(tensor: Tensor) -> str:
@@ -135,16 +149,35 @@ def described(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
-def apart(given: Tensor, reference: Tensor) -> tuple[float, float]:
-    """Return the largest difference, absolute and relative to the largest value; the same NaN or infinity is none."""
+def apart(given: Tensor, reference: Tensor, scale: float | None = None) -> tuple[float, float]:
+    """Return the largest difference, absolute and relative; the same NaN or infinity is none.
+
+    Args:
+        given: What was computed.
+        reference: What it should be.
+        scale: Relative to what; by default the largest value of ``reference``.
+    """
     ours, theirs = given.detach().to(torch.float64), reference.detach().to(torch.float64)
     same = (ours == theirs) | (ours.isnan() & theirs.isnan())
     if bool(same.all()):
         return 0.0, 0.0
     absolute = float(torch.where(same, 0.0, (ours - theirs).abs().nan_to_num(nan=torch.inf)).max())
-    finite = theirs[theirs.isfinite()].abs()
-    scale = float(finite.max()) if finite.numel() else 0.0
+    scale = largest(reference) if scale is None else scale
     return absolute, absolute / scale if scale else torch.inf
+
+
+def largest(tensor: Tensor) -> float:
+    """Return the largest absolute value that is finite."""
+    values = tensor.detach().to(torch.float64)
+    finite = values[values.isfinite()].abs()
+    return float(finite.max()) if finite.numel() else 0.0
+
+
+def same_choice(given: Tensor, reference: Tensor) -> float | None:
+    """Return in what share of the rows the largest value is at the same place; None if there is no choice."""
+    if min(reference.ndim, *reference.shape[-1:]) < _ROWS or not (reference.is_floating_point() and reference.numel()):
+        return None
+    return float((given.argmax(-1) == reference.argmax(-1)).double().mean())
 
 
 def require_close(report: ExportReport) -> None:
