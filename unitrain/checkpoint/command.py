@@ -96,15 +96,39 @@ def _refuse_beside_inspect(arguments: argparse.Namespace) -> None:
         )
 
 
-def template_of(given: str) -> TrainSpec | nn.Module:
+def template_of(given: str, option: str = "--model") -> TrainSpec | nn.Module:
     """Return what ``module:name`` means: a TrainSpec or a module, or what a call of it without arguments returns.
+
+    Args:
+        given: What was typed.
+        option: Where, for messages.
 
     Raises:
         ConfigError: If there is no such thing, or it is neither.
     """
+    found = named_in(given, option)
+    made = found if isinstance(found, (TrainSpec, nn.Module)) else called(given, found, option)
+    if not isinstance(made, (TrainSpec, nn.Module)):
+        raise ConfigError(
+            f"{option} {given!r} gives {made!r}, which is no TrainSpec and no module.",
+            hint=f"{option} train:make_spec",
+        )
+    return made
+
+
+def named_in(given: str, option: str) -> Any:
+    """Return what ``module:name`` names; the module is looked for in the current folder too.
+
+    Args:
+        given: What was typed.
+        option: Where, for messages.
+
+    Raises:
+        ConfigError: If there is no such thing.
+    """
     module, _, name = given.partition(":")
     if not module or not name:
-        raise ConfigError(f"--model {given!r} must name a module and what is in it.", hint="--model train:make_spec")
+        raise ConfigError(f"{option} {given!r} must name a module and what is in it.", hint=f"{option} train:make_spec")
     check_blocked()  # the module may import it
     sys.path.insert(0, str(Path.cwd()))  # as `python -m` does; a console script does not
     try:
@@ -112,29 +136,28 @@ def template_of(given: str) -> TrainSpec | nn.Module:
         for word in name.split("."):
             found = getattr(found, word)
     except ModuleNotFoundError as error:
-        raise ConfigError(f"--model {given!r}: {error}.", hint="run it in the folder of the script.") from error
+        raise ConfigError(f"{option} {given!r}: {error}.", hint="run it in the folder of the script.") from error
     except AttributeError as error:
         names = [one for one in dir(sys.modules[module]) if not one.startswith("_")] if module in sys.modules else []
-        raise ConfigError(f"--model {given!r}: {error}.", hint=did_you_mean(name, names)) from error
+        raise ConfigError(f"{option} {given!r}: {error}.", hint=did_you_mean(name, names)) from error
     finally:
         sys.path.remove(str(Path.cwd()))
-    made = found if isinstance(found, (TrainSpec, nn.Module)) else _called(given, found)
-    if not isinstance(made, (TrainSpec, nn.Module)):
-        raise ConfigError(
-            f"--model {given!r} gives {made!r}, which is no TrainSpec and no module.",
-            hint="--model train:make_spec",
-        )
-    return made
+    return found
 
 
-def _called(given: str, found: Any) -> Any:
+def called(given: str, found: Any, option: str) -> Any:
+    """Return what ``found`` returns.
+
+    Raises:
+        ConfigError: If it cannot be called without arguments.
+    """
     try:
         with suppress(ValueError):  # some builtins have no signature
             inspect.signature(found).bind()
     except TypeError as error:
         raise ConfigError(
-            f"--model {given!r} cannot be called without arguments: {error}.",
-            hint="name a function that takes none and returns the TrainSpec or the module.",
+            f"{option} {given!r} cannot be called without arguments: {error}.",
+            hint="name a function that takes none.",
         ) from error
     return found()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -49,6 +50,7 @@ class TorchScript:
         with let_pass(_DEPRECATED):
             traced = _JIT.trace(request.module, request.inputs, check_trace=False)
             _JIT.save(traced, path, _extra_files={METADATA: json.dumps(request.metadata)})
+        _without_paths(path)
 
     def verify(self, request: Request, path: Path) -> tuple[Difference, ...]:
         """Compare the file with the model."""
@@ -67,6 +69,15 @@ class TorchScript:
             _JIT.load(path, map_location="cpu", _extra_files=extra)
         found: dict[str, Any] = json.loads(extra[METADATA])
         return found
+
+
+def _without_paths(path: Path) -> None:
+    """Drop what is for debuggers only: it names folders of this machine."""
+    with zipfile.ZipFile(path) as archive:
+        kept = [(one.filename, archive.read(one)) for one in archive.infolist() if one.filename[-10:] != ".debug_pkl"]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in kept:
+            archive.writestr(zipfile.ZipInfo(name), content)
 
 
 FORMAT = TorchScript()

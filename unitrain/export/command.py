@@ -1,0 +1,183 @@
+"""``unitrain export``: the model of a checkpoint in a file that runs without unitrain."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import torch
+
+from unitrain.checkpoint.command import called, named_in, template_of
+from unitrain.errors import ConfigError
+from unitrain.export.exporting import export_module
+from unitrain.export.formats import FORMATS
+from unitrain.export.prepared import unwrapped
+from unitrain.export.sources import Weights, from_checkpoint
+from unitrain.spec import TrainSpec
+
+if TYPE_CHECKING:
+    import argparse
+
+    from torch import Tensor, nn
+
+_DESCRIPTION = """\
+Write the model of the checkpoint CKPT to OUT, for use without unitrain, and compare the file with the model: at a batch
+of one, of the example's size and of a larger one. If they differ by more than is allowed, there is no file.
+
+CKPT is a file of unitrain's, of any Lightning's, of Ignite's Checkpoint, bare weights or .safetensors. It is read
+without running anything that is in it.
+"""
+
+_EXAMPLES = """\
+a file for any runtime; the example is the one in TrainSpec(example_input=...):
+  unitrain export run.ckpt model.onnx --model train:make_spec
+
+say what one input looks like: its shape, the batch first, and its dtype if it is not float32:
+  unitrain export run.ckpt model.onnx --model train:make_net --example 1,3,224,224
+  unitrain export run.ckpt model.onnx --model train:make_net --example ids=2,128:int64 --example mask=2,128:bool
+or take a real one, from a module (a tensor, or what returns it); best where not any number will do:
+  unitrain export run.ckpt model.onnx --model train:make_net --example train:one_batch
+
+a sequence of any length beside the batch, under names of your own:
+  unitrain export run.ckpt model.onnx --model train:make_spec \\
+    --input-name ids --output-name logits --dynamic ids:0=batch --dynamic ids:1=sequence
+
+the moving average, in half precision, for torch.export.load:
+  unitrain export run.ckpt model.pt2 --model train:make_spec --weights ema --half
+
+the weights alone:
+  unitrain export run.ckpt model.safetensors --model train:make_net
+
+The suffix of OUT tells the format: .onnx, .pt2 (torch_export), .pt (torchscript, legacy), .safetensors, .pte
+(executorch); --format chooses where several have the same. The metadata in the file name the versions, the inputs and
+the SHA-256 of CKPT.
+"""
+
+_INPUT = re.compile(r"(?:(?P<name>\w+)=)?(?P<shape>\d+(?:,\d+)*)?(?::(?P<dtype>\w+))?")
+_AXIS = re.compile(r"(?P<input>\w+):(?P<axis>\d+)=(?P<name>\w+)")
+_SEED = 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.description, parser.epilog = _DESCRIPTION, _EXAMPLES
+    add = parser.add_argument
+    add("ckpt", metavar="CKPT", type=Path, help="the checkpoint to read")
+    add("out", metavar="OUT", type=Path, help="the file to write, all or nothing")
+    add("--model", metavar="MODULE:NAME", required=True, help="the TrainSpec or module, or what makes it")
+    add("--format", choices=list(FORMATS), help="by default the suffix of OUT tells")
+    add(
+        "--example",
+        metavar="WHAT",
+        action="append",
+        help="[NAME=]SHAPE[:DTYPE] of a tensor, by name for a model that takes a dict or keywords; or MODULE:NAME",
+    )
+    add("--weights", choices=get_args(Weights), default="model", help="ema: the average of the EMA callback")
+    add("--part", metavar="WORD", help="what stands before the names of the model in CKPT, where several fit")
+    add("--input-name", metavar="NAME", action="append", help="of each input, in their order")
+    add("--output-name", metavar="NAME", action="append", help="of each output, in their order")
+    add("--dynamic", metavar="INPUT:AXIS=NAME", action="append", help="an axis that may have any length")
+    add("--static", action="store_true", help="no axis may have another length than in the example")
+    add("--opset", type=int, help="of ONNX; by default the one that fits torch")
+    add("--half", action="store_true", help="float16 inside; inputs and outputs stay as they are")
+    add("--quantize", metavar="KIND", help="int8")
+    add("--preprocess", metavar="MODULE:NAME", help="a module that is run before the model")
+    add("--postprocess", metavar="MODULE:NAME", help="a module that is run after it")
+    add("--tolerance", type=float, help="how far the file may be from the model, relative to the largest output")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Export, print how far the file is from the model, and return the exit status.
+
+    Raises:
+        UnitrainError: If it cannot be done.
+    """
+    made = template_of(arguments.model)
+    model = unwrapped(made.model if isinstance(made, TrainSpec) else made)
+    source = from_checkpoint(arguments.ckpt, model, arguments.weights, arguments.part)
+    options: dict[str, Any] = {
+        "example_input": None if arguments.example is None else _example(arguments.example),
+        "input_names": arguments.input_name,
+        "output_names": arguments.output_name,
+        "dynamic_axes": _axes(arguments.dynamic, static=arguments.static),
+        "preprocess": _module(arguments.preprocess, "--preprocess"),
+        "postprocess": _module(arguments.postprocess, "--postprocess"),
+        **{key: getattr(arguments, key) for key in ("opset", "half", "quantize", "tolerance")},
+    }
+    report = export_module(
+        model,
+        arguments.out,
+        format=arguments.format,
+        weights=source.tensors,
+        source=source.facts,
+        default_example=made.example_input if isinstance(made, TrainSpec) else _own_example(made),
+        **options,
+    )
+    print(report)  # noqa: T201 - a command
+    return 0
+
+
+def _own_example(model: nn.Module) -> Any:
+    """Return what a LightningModule says its input is like."""
+    return getattr(model, "example_input_array", None)
+
+
+def _module(given: str | None, option: str) -> nn.Module | None:
+    if given is None:
+        return None
+    made = template_of(given, option)
+    return made.model if isinstance(made, TrainSpec) else made
+
+
+def _example(given: list[str]) -> Any:
+    """Return the example that ``--example`` means: one tensor, several, or several by name.
+
+    Raises:
+        ConfigError: If it cannot be meant.
+    """
+    shapes = [_INPUT.fullmatch(one) for one in given]
+    if len(given) == 1 and (shapes[0] is None or shapes[0]["shape"] is None):
+        found = named_in(given[0], "--example")
+        return called(given[0], found, "--example") if callable(found) else found
+    made = [(match["name"], _tensor(match)) for match in shapes if match is not None and match["shape"] is not None]
+    names = [name for name, _ in made if name is not None]
+    if len(made) < len(given) or len(set(names)) not in (0, len(given)):
+        raise ConfigError(
+            f"--example {' '.join(given)} cannot be meant; each is [NAME=]SHAPE[:DTYPE], and all have names (of a dict"
+            " or of keywords) or none has.",
+            hint="--example ids=2,128:int64 --example mask=2,128:bool",
+        )
+    if names:
+        return dict(made)
+    return made[0][1] if len(made) == 1 else tuple(one for _, one in made)
+
+
+def _tensor(match: re.Match[str]) -> Tensor:
+    """Return random numbers of a shape, of whole ones zeros: those are mostly numbers of rows in a table."""
+    dtype = getattr(torch, match["dtype"] or "float32", None)
+    if not isinstance(dtype, torch.dtype):
+        raise ConfigError(f"--example: torch has no dtype {match['dtype']!r}.", hint="--example ids=2,128:int64")
+    shape = [int(one) for one in match["shape"].split(",")]
+    if not dtype.is_floating_point:
+        return torch.ones(shape, dtype=dtype) if dtype == torch.bool else torch.zeros(shape, dtype=dtype)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(_SEED)).to(dtype)
+
+
+def _axes(given: list[str] | None, *, static: bool) -> dict[str, dict[int, str]] | None:
+    """Return ``dynamic_axes=``.
+
+    Raises:
+        ConfigError: If a text cannot be meant.
+    """
+    if static and given:
+        raise ConfigError("--static and --dynamic contradict each other.", hint="leave one of them out.")
+    if not given:
+        return {} if static else None
+    axes: dict[str, dict[int, str]] = {}
+    for one in given:
+        match = _AXIS.fullmatch(one)
+        if match is None:
+            raise ConfigError(f"--dynamic {one!r} must be INPUT:AXIS=NAME.", hint="--dynamic input:1=sequence")
+        axes.setdefault(match["input"], {})[int(match["axis"])] = match["name"]
+    return axes
