@@ -37,6 +37,7 @@ class TorchExport:
             ExportError: If torch cannot follow the model.
         """
         program, metadata = graph_of(request)
+        program._example_inputs = None  # noqa: SLF001 - rows of somebody's data, which have no place in a file
         torch.export.save(program, path, extra_files={METADATA: json.dumps(metadata)})
 
     def verify(self, request: Request, path: Path) -> tuple[Difference, ...]:
