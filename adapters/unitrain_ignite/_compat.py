@@ -5,33 +5,94 @@ from __future__ import annotations
 import inspect
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 from packaging.version import Version
+
+from unitrain.compat.blocked import installed
+from unitrain.compat.differences import difference
+from unitrain.compat.windows import WINDOWS, Standing, standing
+from unitrain.errors import VersionError
 
 if TYPE_CHECKING:
     import logging
     from collections.abc import Iterator
+
+REQUIRES = ("pytorch-ignite>=0.5.2",)
+_DISTRIBUTION: Final = "pytorch-ignite"
+
+
+def refuse_outside() -> None:
+    """Refuse a release that was never made to work, before anything of it is imported.
+
+    Raises:
+        VersionError: With what is installed and what is accepted.
+    """
+    found, window = next(iter(installed(_DISTRIBUTION)), None), WINDOWS[_DISTRIBUTION]
+    if found is None or standing(_DISTRIBUTION, found) is not Standing.OUTSIDE:
+        return
+    raise VersionError(
+        f"{_DISTRIBUTION} {found} is installed; accepted is {window.supported} or {window.best_effort}."
+        f" {window.outside}",
+        hint=f"pip install --upgrade '{_DISTRIBUTION}{window.supported}'",
+    )
+
+
+refuse_outside()
 
 with warnings.catch_warnings():
     # Ignite imports torch.distributed.optim, which uses what torch 2.13 deprecates.
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=DeprecationWarning)
     from ignite import __version__ as _installed
     from ignite.engine import Engine, Events
-    from ignite.handlers.base_logger import BaseLogger
     from ignite.handlers.early_stopping import EarlyStopping
-    from ignite.handlers.mlflow_logger import MLflowLogger
-    from ignite.handlers.tensorboard_logger import TensorboardLogger
-    from ignite.handlers.tqdm_logger import ProgressBar
-    from ignite.handlers.wandb_logger import WandBLogger
     from ignite.metrics import Metric
 
-REQUIRES = ("pytorch-ignite>=0.5.2",)
-
-CLEARS_OUTPUT_FIRST = Version(_installed) < Version("0.5.3")
-"""Whether an engine drops the last output before it fetches a batch; since 0.5.3 it does so afterwards."""
+RELEASE: Final = Version(_installed)
+_CHANGES: Final = "https://github.com/pytorch/ignite/releases/tag/"
 
 
+@difference(_DISTRIBUTION, since="0.5.0", drop="0.5.0", link=f"{_CHANGES}v0.5.0.post1")
+def logger(place: str) -> Any:
+    """Return a class of the trackers, which were in ``ignite.contrib`` before.
+
+    Args:
+        place: ``module:name``.
+    """
+    module, _, name = place.partition(":")
+    package = "ignite.contrib.handlers" if RELEASE < Version("0.5.0") else "ignite.handlers"
+    return getattr(import_module(f"{package}.{module}"), name)
+
+
+BaseLogger: Any = logger("base_logger:BaseLogger")
+MLflowLogger: Any = logger("mlflow_logger:MLflowLogger")
+ProgressBar: Any = logger("tqdm_logger:ProgressBar")
+TensorboardLogger: Any = logger("tensorboard_logger:TensorboardLogger")
+WandBLogger: Any = logger("wandb_logger:WandBLogger")
+
+
+@difference(_DISTRIBUTION, since="0.5.2", drop="0.5.2", link=f"{_CHANGES}v0.5.2")
+def refuse_mlflow() -> None:
+    """Refuse the tracker for MLflow of a release that asks MLflow for a private name, at the first row.
+
+    Raises:
+        VersionError: With the release that does not.
+    """
+    if RELEASE < Version("0.5.2"):
+        raise VersionError(
+            f"the MLflowLogger of pytorch-ignite {RELEASE} does not work with today's MLflow; accepted is >=0.5.2.",
+            hint="unitrain.loggers.MLflowLogger, or pip install 'pytorch-ignite>=0.5.2'.",
+        )
+
+
+@difference(_DISTRIBUTION, since="0.5.3", drop="0.5.3", link=f"{_CHANGES}v0.5.3")
+def clears_output_first() -> bool:
+    """Return whether an engine drops the last output before it fetches a batch; since 0.5.3 it does so afterwards."""
+    return RELEASE < Version("0.5.3")
+
+
+@difference(_DISTRIBUTION, since="0.5.5", drop="0.5.5", link=f"{_CHANGES}v0.5.5")
 def takes_max_iters() -> bool:
     """Return whether ``Engine.run`` can be limited by iterations: since 0.5.5."""
     return "max_iters" in inspect.signature(Engine.run).parameters
@@ -57,7 +118,7 @@ def quietly(engine: Engine) -> Iterator[None]:
 
 
 __all__ = [
-    "CLEARS_OUTPUT_FIRST",
+    "RELEASE",
     "REQUIRES",
     "BaseLogger",
     "EarlyStopping",
@@ -68,7 +129,9 @@ __all__ = [
     "ProgressBar",
     "TensorboardLogger",
     "WandBLogger",
+    "clears_output_first",
     "quietly",
+    "refuse_mlflow",
     "swallows_errors",
     "takes_max_iters",
 ]

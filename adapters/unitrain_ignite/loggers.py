@@ -17,6 +17,7 @@ from unitrain_ignite._compat import (
     ProgressBar,
     TensorboardLogger,
     WandBLogger,
+    refuse_mlflow,
 )
 
 if TYPE_CHECKING:
@@ -27,9 +28,15 @@ UNTAGGED = "run"
 
 
 def tracker(given: Any) -> IgniteTracker | None:
-    """Return a tracker of one of Ignite's loggers, or None if ``given`` is none; its progress bar is none."""
+    """Return a tracker of one of Ignite's loggers, or None if ``given`` is none; its progress bar is none.
+
+    Raises:
+        VersionError: If it would fail at the first row.
+    """
     if not isinstance(given, BaseLogger) or isinstance(given, ProgressBar):
         return None
+    if isinstance(given, MLflowLogger):
+        refuse_mlflow()
     for kind, made in _KINDS.items():
         if isinstance(given, kind):
             return made(given)

@@ -19,6 +19,7 @@ from unitrain.compat.differences import difference
 from unitrain.compat.setuptools import pkg_resources_there
 from unitrain.compat.windows import WINDOWS, Standing, standing
 from unitrain.errors import VersionError
+from unitrain.modes import ModuleModes
 from unitrain.rng import preserved_rng
 
 if TYPE_CHECKING:
@@ -120,6 +121,35 @@ def quietly() -> Iterator[None]:
             log.setLevel(level)
 
 
+_BEFORE_2_1: Final = {
+    "plugins:Precision": "plugins:PrecisionPlugin",
+    "plugins:MixedPrecision": "plugins:MixedPrecisionPlugin",
+    "plugins:DoublePrecision": "plugins:DoublePrecisionPlugin",
+}
+
+
+@difference(
+    "pytorch-lightning",
+    since="2.1",
+    drop="2.1",
+    link="https://github.com/Lightning-AI/pytorch-lightning/releases/tag/2.1.0",
+)
+def place_before_2_1(root: str, place: str) -> str:
+    """Return where a part of today's is in the installed release: precision plugins had other names before 2.1.
+
+    Raises:
+        VersionError: If there was none, which says what it is for.
+    """
+    if release(root) >= Version("2.1"):
+        return place
+    if place == "plugins:HalfPrecision":
+        raise VersionError(
+            f"precision='bf16-true' and '16-true' are there since {ROOTS[root]} 2.1; installed is {release(root)}.",
+            hint=f"pip install --upgrade '{ROOTS[root]}>=2.4', or precision='bf16-mixed'.",
+        )
+    return _BEFORE_2_1.get(place, place)
+
+
 _FABRIC = {"lightning.pytorch": "lightning.fabric", "pytorch_lightning": "lightning_fabric"}
 
 
@@ -131,7 +161,7 @@ def part(root: str, place: str) -> Any:
         place: ``module:attribute`` below ``root``; below its Fabric if it begins with ``fabric.``.
     """
     _imported(root)
-    module, _, attributes = place.partition(":")
+    module, _, attributes = place_before_2_1(root, place).partition(":")
     full = f"{_FABRIC[root]}.{module.removeprefix('fabric.')}" if module.startswith("fabric.") else f"{root}.{module}"
     return reduce(getattr, filter(None, attributes.split(".")), import_module(full))
 
@@ -147,3 +177,46 @@ def keep_no_casts(plugin: Any, root: str) -> None:
     if release(root) < Version("2.5.5"):
         dtype = torch.bfloat16 if plugin.precision == "bf16-mixed" else torch.half
         plugin.autocast_context_manager = partial(torch.autocast, plugin.device, dtype=dtype, cache_enabled=False)
+
+
+@difference(
+    "pytorch-lightning",
+    since="2.1",
+    drop="2.1",
+    link="https://github.com/Lightning-AI/pytorch-lightning/pull/17521",
+)
+def keep_gradients(shell: Any, root: str) -> None:
+    """Let a shell keep its gradients in an evaluation, where they may be accumulating; before 2.1 there is no hook."""
+    if release(root) >= Version("2.1"):
+        return
+    clear = shell.zero_grad
+
+    def zero_grad(set_to_none: bool = True) -> None:
+        if not shell.trainer.evaluating:
+            clear(set_to_none)
+
+    shell.zero_grad = zero_grad
+
+
+@difference(
+    "pytorch-lightning",
+    since="2.2",
+    drop="2.2",
+    link="https://github.com/Lightning-AI/pytorch-lightning/pull/18951",
+)
+def keep_modes(shell: Any, root: str) -> None:
+    """Let a shell's model have its own modes back; before 2.2 Lightning puts all of it into train mode, or leaves it."""
+    if release(root) >= Version("2.2"):
+        return
+    kept: list[ModuleModes] = []
+
+    def train(mode: bool = True) -> Any:
+        shell.training = mode
+        if not mode:
+            kept.append(ModuleModes(shell.model))
+        elif kept:
+            kept.pop().restore()
+        return shell
+
+    shell.train = train
+    shell.on_predict_end = lambda: train()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from unitrain_lightning._compat import keep_gradients, keep_modes
 from unitrain_lightning.namespace import OnLightning
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class Shell(OnLightning):
         super().__init__()
         self.model = model
         self.automatic_optimization = False
+        keep_gradients(self, self.lightning.root)
+        keep_modes(self, self.lightning.root)
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Lightning writes this name 32 times a step; nn.Module would look each time whether it is a parameter.

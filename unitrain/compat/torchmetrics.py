@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from contextlib import nullcontext
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
+from packaging.version import Version
+
+from unitrain.compat.blocked import installed
 from unitrain.compat.differences import difference
+from unitrain.compat.setuptools import pkg_resources_there
 from unitrain.errors import SpecError
 
 if TYPE_CHECKING:
@@ -43,6 +49,14 @@ _OPTIONS = {
     "output_transform": "give the ignite.metrics object itself.",
 }
 """Options that torchmetrics and Ignite take no more, or that only Ignite takes."""
+
+
+@difference("torchmetrics", since="1.0", drop="1.0", link="https://github.com/Lightning-AI/torchmetrics/pull/1823")
+def torchmetrics() -> Any:
+    """Import torchmetrics; below 1.0 it asks for ``pkg_resources``, which is gone."""
+    old = any(Version(one) < Version("1.0") for one in installed("torchmetrics"))
+    with pkg_resources_there() if old else nullcontext():
+        return import_module("torchmetrics")
 
 
 @difference("torchmetrics", since="0.11", drop="1.0", link=_0_11)

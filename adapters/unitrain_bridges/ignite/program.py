@@ -14,7 +14,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from unitrain_bridges.ignite.prepare import max_iters_of
-from unitrain_ignite._compat import CLEARS_OUTPUT_FIRST, Events
+from unitrain_ignite._compat import Events, clears_output_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -170,10 +170,10 @@ class EngineProgram:
         """Yield the pauses of fetching a batch, and return whether there is one."""
         engine = self._engine
         yield Pause.FETCH
-        restarted = False
+        restarted, clears_first = False, clears_output_first()
         while True:
             self._state.batch = None
-            if CLEARS_OUTPUT_FIRST:
+            if clears_first:
                 self._state.output = None
             try:
                 if engine.last_event_name != Events.DATALOADER_STOP_ITERATION:  # else it was announced already
