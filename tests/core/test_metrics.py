@@ -53,7 +53,35 @@ def test_mean_keeps_no_graph_and_does_not_change_its_values():
     mean, value = Mean(), torch.ones((), requires_grad=True)
     mean.add(value, 3)
     mean.add(value, 3)
-    assert (mean.compute(), value.item(), mean._total.requires_grad) == (1.0, 1.0, False)
+    assert (mean.compute(), value.item(), mean.state_dict()["total"].requires_grad) == (1.0, 1.0, False)
+
+
+@pytest.mark.parametrize("exponents", [(-45, -37), (-3, 3), (-20, 20), (30, 38), (-45, 38)])
+def test_mean_in_the_hosts_memory_rounds_as_torch_does(exponents):
+    """Denormals, overflow and cancellation included: a double that is rounded once is what float32 gives."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(200):
+        ours, total = Mean(), None
+        for _ in range(10):
+            low, high = exponents
+            power = torch.rand((), generator=generator, dtype=torch.float64) * (high - low) + low
+            value = (torch.randn((), generator=generator).double() * 10**power).float()
+            weight = int(torch.randint(1, 4097, (), generator=generator))
+            ours.add(value, weight)
+            total = value * weight if total is None else total + value * weight
+        kept = ours.state_dict()["total"]
+        assert torch.equal(kept.view(torch.int32), total.view(torch.int32)) or (kept.isnan() and total.isnan())
+
+
+def test_mean_goes_on_with_what_a_checkpoint_holds():
+    values = torch.randn(20, generator=torch.Generator().manual_seed(0))
+    whole, first, second = Mean(), Mean(), Mean()
+    for index, value in enumerate(values):
+        whole.add(value, 7)
+        (first if index < 9 else second).add(value, 7)
+        if index == 8:
+            second.load_state_dict(first.state_dict())
+    assert whole.compute() == second.compute()
 
 
 def test_loss_of_an_epoch_is_weighted_by_batch_size(make_trainer, make_spec, make_batches):
