@@ -4,12 +4,13 @@ BIN := .venv/bin
 STAMP := .venv/.complete
 WORKERS ?= 2
 
-.PHONY: help venv quickstart test test-all lint format docs build clean
+.PHONY: help venv quickstart test test-all matrix lint format docs build clean
 
 help:
 	@echo "make quickstart  make the environment and train one model on both backends"
 	@echo "make test        make the environment and run all tests but the slow ones"
 	@echo "make test-all    the slow tests too"
+	@echo "make matrix      the smoke tier with each set of releases; CELLS=\"newest oldest\" runs some of them"
 	@echo "make lint        ruff, format, mypy, import-linter, typos"
 	@echo "make format      mend what ruff can mend"
 	@echo "make docs        write the generated tables of README.md and MIGRATION.md"
@@ -37,6 +38,13 @@ test: venv
 test-all: venv
 	$(BIN)/python -m pytest -n $(WORKERS)
 
+# A run of all cells is also written to tests/matrix/results.json, and so into README.
+matrix: venv
+	$(BIN)/python tests/matrix/run.py $(CELLS)
+ifndef CELLS
+	$(BIN)/python tests/architecture/tables.py
+endif
+
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -57,4 +65,4 @@ build: venv
 	$(BIN)/check-wheel-contents dist/*.whl
 
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .tox build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,8 +1,7 @@
 """Runs the smoke tier in a cell only, holds refusals to their word, and leaves a report for the table."""
 
 import json
-import sys
-import time
+import os
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ REPORT = pytest.StashKey[dict]()
 
 def pytest_configure(config):
     declared = refusals.of(cells.CELL)
-    config.stash[REPORT] = {"passed": 0, "failed": 0, "refused": {}, "unmet": set(declared), "began": time.monotonic()}
+    config.stash[REPORT] = {"passed": 0, "failed": 0, "refused": {}, "unmet": set(declared)}
 
 
 def pytest_collection_modifyitems(config, items):
@@ -63,11 +62,10 @@ def pytest_sessionfinish(session, exitstatus):
     if cells.CELL is None:
         return
     report = session.config.stash[REPORT]
-    report["seconds"] = round(time.monotonic() - report.pop("began"), 1)
     report["unmet"] = sorted(report["unmet"]) if _whole(session.config) else []
     report["failed"] += len(report["unmet"]) + (exitstatus not in (0, 1))
-    report["versions"] = {name: cells.installed(name) for name in ("torch", *cells.DISTRIBUTIONS)}
-    Path(sys.prefix, "report.json").write_text(json.dumps(report))
+    report["releases"] = {name: found for name in cells.DISTRIBUTIONS if (found := cells.installed(name))}
+    Path(os.environ["MATRIX_REPORT"]).write_text(json.dumps(report))
     if report["failed"] and exitstatus == 0:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
