@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from unitrain.batch import tensors
 from unitrain.errors import ExportError
 from unitrain.export.following import followed
 from unitrain.export.kept_back import kept_back
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 _METHOD = "forward"
 _OTHERS = 'write what it names with other operators; format="onnx" and "torch_export" know more of them.'
 _UNBOUNDED = 1 << 24
+_OPERATOR = re.compile(r"aten(?:::|\.)_?(\w+)")
 
 
 class ExecuTorch:
@@ -55,21 +58,20 @@ class ExecuTorch:
             try:
                 lowered = _lowered(program, json.dumps(metadata))
             except Exception as error:
-                raise ExportError(
-                    f"ExecuTorch cannot take {type(request.source).__name__}: {type(error).__name__}:"
-                    f" {str(error).strip()[:1200]}\n{said()}".rstrip(),
-                    hint=_OTHERS,
-                ) from error
+                told = f"{type(error).__name__}: {str(error).strip()[:1000]}\n{said()}".rstrip()
+                raise _lacking(request, program, told) from error
+        _require_operators(lowered, request, program)
         _require_room(lowered, most, request)
         path.write_bytes(lowered.buffer)
 
     def verify(self, request: Request, path: Path) -> tuple[Difference, ...]:
         """Compare the file with the model, at its largest size too: its memory is laid out for that."""
-        inputs = _inputs_of(request, largest(request))
-        sizes = {f"{name} at most": size for name, size in largest(request).items()}
-        outputs = request.module(*(one.clone() for one in inputs))
-        row = outputs if isinstance(outputs, tuple) else (outputs,)
-        return compared(self.load(path), replace(request, checks=(*request.checks, Check(sizes, inputs, row))))
+        sizes, checks = largest(request), request.checks
+        if sizes:
+            inputs = _inputs_of(request, sizes)
+            outputs = tuple(tensors(request.module(*(one.clone() for one in inputs))))
+            checks = (*checks, Check(sizes, inputs, outputs))
+        return compared(self.load(path), replace(request, checks=checks))
 
     def load(self, path: Path) -> Callable[..., Any]:
         """Return what runs the file in ExecuTorch's runtime.
@@ -163,8 +165,7 @@ def _found(program: ExportedProgram) -> Quantized:
         weight, scale = (program.state_dict[buffers[one.name]] for one in node.args[:2])
         before += 4 * weight.numel()
         after += weight.nbytes + scale.nbytes
-        stacks = [user.meta.get("nn_module_stack") or {"": ("",)} for user in node.users]
-        layers += [str(list(stack.values())[-1][0]).removeprefix("model.") for stack in stacks]
+        layers += [layer_of(user) for user in node.users]
     return Quantized(tuple(dict.fromkeys(layers)), before, after)
 
 
@@ -197,12 +198,49 @@ def _require_room(lowered: Any, most: dict[str, int], request: Request) -> None:
                 )
 
 
+def _require_operators(lowered: Any, request: Request, program: ExportedProgram) -> None:
+    """Refuse operators that ExecuTorch can write but not run.
+
+    Raises:
+        ExportError: If there is one.
+    """
+    known = _runtime().operator_registry.operator_names
+    plan = next(one for one in lowered.executorch_program.execution_plan if one.name == _METHOD)
+    names = [f"{one.name}.{one.overload}".removesuffix(".") for one in plan.operators]
+    missing = [one for one in names if one not in known]
+    if missing:
+        raise _lacking(request, program, f"its runtime has no {', '.join(missing)}.")
+
+
+def _lacking(request: Request, program: ExportedProgram, told: str) -> ExportError:
+    """Return the error that names the node, and the line that made it."""
+    names = set(_OPERATOR.findall(told))
+    where = ""
+    for node in program.graph.nodes:
+        found = _OPERATOR.match(str(node.target))
+        if found is not None and found[1] in names:
+            line = " ".join(one.strip() for one in (node.meta.get("stack_trace") or "").strip().splitlines()[-2:])
+            where = f"node {node.name} {line}\n"
+            break
+    name = type(request.source).__name__
+    return ExportError(f"ExecuTorch cannot take {name}.\n{where}{told}", hint=_OTHERS)
+
+
+def layer_of(node: Any) -> str:
+    """Return the name of the layer of the model that made ``node``."""
+    stack = list((node.meta.get("nn_module_stack") or {"": ("",)}).values())
+    return str(stack[-1][0]).removeprefix("model.")
+
+
+def _runtime() -> Any:
+    with kept_back():
+        from executorch.runtime import Runtime  # noqa: PLC0415
+    return Runtime.get()
+
+
 def _method(path: Path, name: str) -> Any:
     """Return a method of the file."""
-    with kept_back():
-        from executorch.runtime import Runtime, Verification  # noqa: PLC0415
-
-    program = _told(Runtime.get().load_program, path, verification=Verification.InternalConsistency)
+    program = _told(_runtime().load_program, path)
     return _told(program.load_method, name)
 
 

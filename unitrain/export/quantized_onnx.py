@@ -33,9 +33,10 @@ def shrink(path: Path) -> Quantized:
     with tempfile.TemporaryDirectory() as folder, without_root_handlers():
         ready = Path(folder) / "ready.onnx"
         try:
-            quant_pre_process(path, ready)
+            quant_pre_process(path, ready, skip_symbolic_shape=True)  # which fails at a Loop without a condition
             model = onnx.load(ready)
             give_each_its_own(model)
+            del model.graph.value_info[:]  # of weights too, which will be transposed; shapes are inferred again
             onnx.save(model, ready)
             quantize_dynamic(ready, path, per_channel=True, weight_type=QuantType.QUInt8)
         except Exception as error:
