@@ -82,7 +82,7 @@ _STRATEGIES = {
 
 
 def _backend(value: Any) -> Now:
-    return Now(reason=_DEFAULT) if value is None else _STRATEGIES.get(value, Now(by_hand='strategy="ddp"'))
+    return Now(reason=_DEFAULT) if value is None else _STRATEGIES.get(str(value), Now(by_hand='strategy="ddp"'))
 
 
 def _refresh_rate(value: Any) -> Now:

@@ -86,12 +86,21 @@ def _refuse(cls: type) -> None:
             )
 
 
-def _names(function: Hook | None) -> list[str]:
+def _parameters(function: Hook | None) -> list[inspect.Parameter]:
     """Return the parameters of a method that can be given by position, without ``self``."""
     if function is None:
         return []
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [name for name, one in inspect.signature(function).parameters.items() if one.kind in kinds][1:]
+    return [one for one in inspect.signature(function).parameters.values() if one.kind in kinds][1:]
+
+
+def _names(function: Hook | None) -> list[str]:
+    return [one.name for one in _parameters(function)]
+
+
+def _needed(function: Hook | None) -> list[str]:
+    """Return the names of the parameters that have no default."""
+    return [one.name for one in _parameters(function) if one.default is inspect.Parameter.empty]
 
 
 def _of(cls: type, hooks: Mapping[str, Hook], name: str) -> Hook:
@@ -116,13 +125,13 @@ def _with_old_parameters(cls: type, hooks: Hooks) -> Hooks:
             made[name] = _indexed(getattr(cls, name), position, [one for one in GONE[1:] if one in given])
     for name, count in PARAMETERS.items():
         own = getattr(cls, name, None)
-        more = len(_names(own)) - count
+        more = len(_needed(own)) - count
         if own is not None and more > 0:
             made[name] = _padded(own, count, more)
     for stage in (*_STAGES[1:], "predict"):
         for when, wrap in (("start", _started), ("end", _left)):
             own = getattr(cls, f"on_{stage}_batch_{when}", None)
-            if "dataloader_idx" in _names(own):
+            if "dataloader_idx" in _needed(own):
                 made[f"on_{stage}_batch_{when}"] = wrap(own)
     return made
 
