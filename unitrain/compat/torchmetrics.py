@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from contextlib import nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,8 @@ _OPTIONS = {
 @difference("torchmetrics", since="1.0", drop="1.0", link="https://github.com/Lightning-AI/torchmetrics/pull/1823")
 def torchmetrics() -> Any:
     """Import torchmetrics; below 1.0 it asks for ``pkg_resources``, which is gone."""
+    if "torchmetrics" in sys.modules:  # to look for its release takes milliseconds
+        return sys.modules["torchmetrics"]
     old = any(Version(one) < Version("1.0") for one in installed("torchmetrics"))
     with pkg_resources_there() if old else nullcontext():
         return import_module("torchmetrics")
