@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +13,7 @@ from unitrain.batch import describe
 from unitrain.errors import ExportError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 BATCH = "batch"
 _MORE = 3
@@ -125,15 +126,23 @@ def _varied(tensor: Tensor, generator: torch.Generator) -> Tensor:
     return tensor + (noise * (spread if spread > 0 else 1)).to(tensor.dtype)
 
 
-def _check(asked: Mapping[str, Mapping[int, Any]], inputs: Mapping[str, Tensor]) -> None:
+def _no_axes(given: Any) -> ExportError:
+    return ExportError(
+        f"dynamic_axes= maps each input to its axes and their names, got {given!r:.80}.",
+        hint='dynamic_axes={"input": {0: "batch", 1: "sequence"}}',
+    )
+
+
+def _check(asked: Any, inputs: Mapping[str, Tensor]) -> None:
+    if not isinstance(asked, Mapping):
+        raise _no_axes(asked)
     for name, axes in asked.items():
         if name not in inputs:
             raise ExportError(f"dynamic_axes= names no input {name!r}.", hint=did_you_mean(name, inputs))
-        if not all(isinstance(one, int) and (isinstance(to, (str, Dim))) for one, to in axes.items()):
-            raise ExportError(
-                f"dynamic_axes= maps axes to their names, got {dict(axes)!r} for {name!r}.",
-                hint='dynamic_axes={"input": {0: "batch", 1: "sequence"}}',
-            )
+        if not isinstance(axes, Mapping) or not all(
+            isinstance(one, int) and isinstance(to, (str, Dim)) for one, to in axes.items()
+        ):
+            raise _no_axes(axes)
         beyond = [axis for axis in axes if not -inputs[name].ndim <= axis < inputs[name].ndim]
         if beyond:
             raise ExportError(

@@ -9,6 +9,7 @@ import torch
 from unitrain.batch import describe, tensors, to_device
 from unitrain.errors import ExportError
 from unitrain.export.axes import Axes
+from unitrain.export.failures import line_of
 from unitrain.export.prepared import Prepared
 from unitrain.export.request import EXAMPLE, Check, Request
 from unitrain.export.tree import named, names_of_inputs
@@ -42,9 +43,11 @@ class Called:
         self._inputs = _named_as("input_names", asked, found)
         self._module = self._prepared(half=False)
         self._axes = Axes(self._inputs, tuple(tensors(self._example)), asked.get("dynamic_axes"))
-        given = [name for name, _ in named(self._first(), "output")]
+        output = self._first()
+        given = [name for name, _ in named(output, "output")]
         if not given:
             raise ExportError(f"{type(model).__name__} returns no tensor.", hint="return one from forward.")
+        _require_here(model, output)
         self._outputs = _named_as("output_names", asked, given)
 
     def request(self, facts: Mapping[str, Any], *, half: bool = False, **plain: Any) -> Request:
@@ -83,7 +86,7 @@ class Called:
             return self._module.nested(*(one.clone() for one in tensors(self._example)))
         except Exception as error:
             raise ExportError(
-                f"the model cannot be called with the example, {describe(self._example)}: {_told(error)}",
+                f"the model cannot be called with the example, {describe(self._example)}, on the CPU: {_told(error)}",
                 hint="example_input= is what the model is called with in training.",
             ) from error
 
@@ -122,8 +125,8 @@ class Called:
         except Exception as error:
             raise ExportError(
                 f"the model itself fails at {shown(sizes)}: {_told(error)}",
-                hint="if an axis has bounds, say so: dynamic_axes= takes torch.export.Dim(name, min=, max=) for a name;"
-                " or leave the axis out.",
+                hint="if an axis is a constant in the code, use x.shape[0] or -1, or leave the axis out of dynamic_axes"
+                " ({}: none); if it has bounds, give torch.export.Dim(name, min=, max=) there for a name.",
             ) from error
 
     def _row(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -131,8 +134,18 @@ class Called:
         return tuple(one.clone() for one in tensors(self._module.nested(*(one.clone() for one in inputs))))
 
 
+def _require_here(model: nn.Module, output: Any) -> None:
+    """Refuse a model that moves what it computes: a file has no devices."""
+    away = [one.device for one in tensors(output) if one.device != _CPU]
+    if away:
+        raise ExportError(
+            f"{type(model).__name__} was called on the CPU, where exports are made, and returns tensors on {away[0]}.",
+            hint="leave devices out of forward; trainer and exporter move the model.",
+        )
+
+
 def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip()[:500]}"
+    return f"{type(error).__name__}: {str(error).strip()[:500]}\n{line_of(error)}".rstrip()
 
 
 def _named_as(option: str, asked: Mapping[str, Any], found: Sequence[str]) -> list[str]:
@@ -141,7 +154,8 @@ def _named_as(option: str, asked: Mapping[str, Any], found: Sequence[str]) -> li
     Raises:
         ExportError: If they are not as many, not different, or no names.
     """
-    names = list(asked.get(option, found))
+    given = asked.get(option, found)
+    names = [given] if isinstance(given, str) else list(given)
     if len(names) != len(found):
         raise ExportError(
             f"{option}= gives {len(names)} names ({', '.join(map(repr, names))}), and there are {len(found)} tensors:"

@@ -14,7 +14,7 @@ from unitrain._version import __version__
 from unitrain.errors import ExportError, refuse_unknown
 from unitrain.export.calling import Called
 from unitrain.export.formats import find_format, name_of
-from unitrain.export.prepared import at_rest, borrowed, halved, unwrapped
+from unitrain.export.prepared import at_rest, borrowed, halved, require_float32, unwrapped
 from unitrain.export.quiet import quiet
 from unitrain.export.request import EXAMPLE, ExportOptions, Request
 from unitrain.export.verify import ExportReport, Tolerance, require_close
@@ -93,12 +93,21 @@ def _asked(name: str, chosen: Format, options: Mapping[str, Any], default_exampl
                 f"the format {name!r} takes no {key}=; it would have no effect.",
                 hint=f"it takes {', '.join(sorted(chosen.options)) or 'no options'}.",
             )
+    if not 0 <= _number(asked.get("tolerance", 0)) < 1:
+        raise ExportError(
+            f"tolerance={asked['tolerance']!r} must be a number from 0 to below 1, relative to the largest output.",
+            hint="tolerance=1e-3",
+        )
     if EXAMPLE in chosen.options and asked.setdefault(EXAMPLE, default_example) is None:
         raise ExportError(
             f"the format {name!r} needs one input of the model to follow, and there is none.",
             hint="example_input=a batch of inputs, as in training; or TrainSpec(example_input=...).",
         )
     return asked
+
+
+def _number(given: Any) -> float:
+    return float(given) if isinstance(given, (int, float)) and not isinstance(given, bool) else -1.0
 
 
 @contextmanager
@@ -125,6 +134,8 @@ def _beside(path: Path) -> Iterator[Path]:
 
 def _request(model: nn.Module, name: str, asked: Mapping[str, Any], source: Mapping[str, Any]) -> Request:
     """Return what the format is to write."""
+    if asked.get("half"):
+        require_float32(model)
     plain: dict[str, Any] = {key: asked[key] for key in ("half", "opset", "quantize", "tolerance") if key in asked}
     facts = {
         "unitrain": __version__,

@@ -2,42 +2,58 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import traceback
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from unitrain.errors import ExportError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from torch.export import ExportedProgram
 
     from unitrain.export.request import Request
 
+
+class _Kind(NamedTuple):
+    """What went wrong, known by a word in what torch says, and the way out."""
+
+    word: str
+    what: str
+    hint: str
+
+
 _KINDS = (
-    (
+    _Kind(
         "GuardOnDataDependent",
         "what the code does depends on the numbers in a tensor, and a graph does one thing",
         "torch.where(condition, a, b) computes both and chooses; torch.cond keeps two branches.",
     ),
-    (
+    _Kind(
         "ConstraintViolation",
         "an axis that may have any length is a constant in the code, or has bounds there",
-        (
-            "use x.shape[0], or -1, in the place of a number; or leave the axis out of dynamic_axes (dynamic_axes={}:"
-            " none), or give its bounds, torch.export.Dim(name, min=, max=)."
-        ),
+        "use x.shape[0] or -1 in the place of a number; or leave the axis out of dynamic_axes (dynamic_axes={}: none),"
+        " or give its bounds, torch.export.Dim(name, min=, max=).",
     ),
-)
-
-
-_OTHER = (
-    "torch cannot follow it",
-    "mend the line, or do that part outside of the model.",
+    _Kind(
+        "No ONNX function found",
+        "it uses an operator that ONNX does not have",
+        'compute it otherwise; format="torch_export" keeps every operator of torch.',
+    ),
+    _Kind("", "torch cannot follow it", "mend the line, or do that part outside of the model."),
 )
 _NODE = re.compile(r"translating node %(\w+)")
+_GUARDS = "torch.fx.experimental.symbolic_shapes"
+_GUARD = re.compile(r"eval (.+?) \[guard added\]")
+_SHOWN = 700
+_OURS = (Path(torch.__file__).parent, Path(__file__).parent)
+_PYTHON, _INSTALLED = Path(logging.__file__).parents[1], "site-packages"
 
 
 def explained(error: Exception, request: Request, program: ExportedProgram | None = None) -> ExportError:
@@ -50,41 +66,83 @@ def explained(error: Exception, request: Request, program: ExportedProgram | Non
     """
     chain = _chain(error)
     said = "\n".join(f"{type(one).__name__}: {one}" for one in chain)
-    what, hint = next(((what, hint) for word, what, hint in _KINDS if word in said), _OTHER)
-    operator = _OPERATOR.search(said)
-    if operator is not None:
-        what = f"{operator[1]} is no operator that ONNX has"
-        hint = 'compute it otherwise; format="torch_export" keeps every operator of torch.'
-    where = _where(chain) if program is None else _line_of(program, said)
+    kind = next(one for one in _KINDS if one.word in said)
+    lines = [line_of(error)] if program is None else _lines_of_node(program, said)
+    if kind.word == "ConstraintViolation":
+        lines = _lines_of_guards(request)
+    told = "".join(f"{line}\n" for line in lines if line)
     return ExportError(
-        f"{type(request.source).__name__} cannot be exported: {what}.\n{where}{str(chain[-1]).strip()[:1000]}",
-        hint=hint,
+        f"{type(request.source).__name__} cannot be exported: {kind.what}.\n{told}{_said(chain[-1])}", hint=kind.hint
     )
 
 
-_OPERATOR = re.compile(r"No ONNX function found for <OpOverload\(op='([\w.]+)'")
+def _said(error: BaseException) -> str:
+    return str(error).strip().partition("\nFor more information")[0][:_SHOWN]
 
 
-def _line_of(program: ExportedProgram, said: str) -> str:
-    """Return the line that made the node that torch names."""
-    found = _NODE.search(said)
-    if found is None:
-        return ""
-    traces = [node.meta.get("stack_trace") or "" for node in program.graph.nodes if node.name == found[1]]
-    lines = [line for trace in traces for line in trace.strip().splitlines()]
-    return f"node {found[1]}: {' '.join(line.strip() for line in lines[-2:])}\n"
+def line_of(error: BaseException) -> str:
+    """Return the last line outside of torch and of unitrain's exports that was running; empty if there is none."""
+    lines = (_users(traceback.extract_tb(one.__traceback__)) for one in _chain(error))
+    return next((line for line in lines if line), "")
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
     return [] if error is None else [error, *_chain(error.__cause__ or error.__context__)]
 
 
-def _where(chain: list[BaseException]) -> str:
-    """Return the last line outside of torch that was running."""
-    inside = Path(torch.__file__).parent
-    for one in chain:
-        for frame in reversed(traceback.extract_tb(one.__traceback__)):
-            path = Path(frame.filename)
-            if inside not in path.parents and Path(__file__).parent not in path.parents:
-                return f"{path.name}:{frame.lineno}, in {frame.name}: {frame.line}\n"
+def _users(frames: Iterable[traceback.FrameSummary]) -> str:
+    for frame in reversed(list(frames)):
+        path = Path(frame.filename)
+        if not any(folder in path.parents for folder in _OURS) and not _is_pythons(path):
+            return f"{path.name}:{frame.lineno}, in {frame.name}: {frame.line}"
     return ""
+
+
+def _is_pythons(path: Path) -> bool:
+    """Return whether a file comes with Python itself, or is none."""
+    return not path.is_file() or (_PYTHON in path.parents and _INSTALLED not in path.parts)
+
+
+def _lines_of_node(program: ExportedProgram, said: str) -> list[str]:
+    """Return the node that torch names and the line that made it."""
+    found = _NODE.search(said)
+    if found is None:
+        return []
+    nodes = [*program.graph.nodes, *program.run_decompositions().graph.nodes]
+    traces = [node.meta.get("stack_trace") or "" for node in nodes if node.name == found[1]]
+    last = [" ".join(line.strip() for line in trace.strip().splitlines()[-2:]) for trace in traces]
+    return [f"node {found[1]}", *last[-1:]]
+
+
+def _lines_of_guards(request: Request) -> list[str]:
+    """Return the lines that made assumptions on sizes: torch tells them only to its log, while they are running."""
+    with _noting() as noted, suppress(Exception):  # it fails as it did
+        torch.export.export(request.module, request.inputs, dynamic_shapes=request.dynamic, strict=False)
+    return list(dict.fromkeys(noted))
+
+
+class _Noting(logging.Handler):
+    """Notes what torch assumes of sizes, with the user's line that is running."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noted: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        found = _GUARD.search(record.getMessage())
+        line = _users(traceback.extract_stack())
+        if found is not None:
+            self.noted.append(f"{line} (torch assumes {found[1]})")
+
+
+@contextmanager
+def _noting() -> Iterator[list[str]]:
+    logger, handler = logging.getLogger(_GUARDS), _Noting()
+    before = {name: getattr(logger, name) for name in ("handlers", "level", "propagate")}
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(logging.INFO)
+    try:
+        yield handler.noted
+    finally:
+        logger.handlers, logger.propagate = before["handlers"], before["propagate"]
+        logger.setLevel(before["level"])

@@ -98,7 +98,7 @@ def at_rest(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
     compiled = [one for one in module.modules() if vars(one).get("_compiled_call_impl") is not None]
     calls = [vars(one).pop("_compiled_call_impl") for one in compiled]
     try:
-        with borrowed(module, lambda name, own: weights.get(name, own).to("cpu", own.dtype)):
+        with borrowed(module, lambda name, own: _on_cpu(name, weights.get(name, own), own.dtype)):
             yield
     finally:
         for one, call_impl in zip(compiled, calls, strict=True):
@@ -127,6 +127,26 @@ def borrowed(module: nn.Module, convert: Callable[[str, Tensor], Tensor]) -> Ite
                     stack.callback(setattr, part, name, own)
                     setattr(part, name, made[id(own)])  # not into the dict: recurrent modules keep lists of them
         yield
+
+
+def _on_cpu(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    if tensor.is_meta:
+        raise ExportError(f"the weight {name!r} has no numbers: it is on the device 'meta'.", hint="load the weights.")
+    return tensor.to("cpu", dtype)
+
+
+def require_float32(module: nn.Module) -> None:
+    """Refuse to halve what is not float32.
+
+    Raises:
+        ExportError: If a weight has another floating dtype.
+    """
+    for name, one in module.state_dict().items():
+        if isinstance(one, Tensor) and one.is_floating_point() and one.dtype != torch.float32:
+            raise ExportError(
+                f"half=True makes float16 of float32, and the weight {name!r} is {one.dtype}.",
+                hint="leave half out, or convert the model.",
+            )
 
 
 def halved(_: str, tensor: Tensor) -> Tensor:

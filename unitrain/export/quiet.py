@@ -17,7 +17,7 @@ _WARNINGS = (
 )
 """Warnings of torch's own code about torch's own code."""
 
-_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+_LOGGERS = ("torch.onnx", "torch.export", "torch.fx.experimental.symbolic_shapes", "onnxscript", "onnx_ir")
 
 
 @contextmanager

@@ -35,8 +35,8 @@ def named(value: Any, name: str, *, top: bool = True) -> Iterator[tuple[str, Ten
     parts = _parts(value)
     if parts is None:
         raise ExportError(
-            f"{name!r} is a {type(value).__name__}, {value!r:.60}; a file takes and gives tensors.",
-            hint="postprocess= or preprocess= can drop or set it: a module around the model.",
+            f"{name!r} is {value!r:.60} ({type(value).__name__}); a file takes and gives tensors.",
+            hint="preprocess= can set it, and postprocess= can drop it: a module before or after the model.",
         )
     for key, one in parts:
         word = re.sub(r"\W", "_", str(key))
