@@ -36,7 +36,7 @@ def _export(folder, runs, name, kind, backend):
     trainer, _ = runs(name, backend)
     shared = runs(name, "lightning")[1]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "TorchScript is deprecated", DeprecationWarning)
+        warnings.filterwarnings("ignore", "TorchScript is deprecated", FutureWarning)
         return trainer.export(folder / f"{name}-{backend}{FORMATS[kind]}", format=kind, ckpt_path=shared)
 
 
@@ -57,7 +57,9 @@ def test_a_file_is_verified_at_three_sizes_and_is_the_same_from_both_backends(ex
 def _plain(path):
     module = find_format("torchscript").load(path)
     numbered = str(module.inlined_graph)
-    return re.sub(r"\.___torch_mangle_\d+| #.*", "", numbered), [(k, v.tolist()) for k, v in module.state_dict().items()]
+    return re.sub(r"\.___torch_mangle_\d+| #.*", "", numbered), [
+        (k, v.tolist()) for k, v in module.state_dict().items()
+    ]
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from unitrain.modes import ModuleModes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
 
 class Prepared(nn.Module):
@@ -83,12 +84,12 @@ def unwrapped(module: Any) -> nn.Module:
             "the model is in parts, of which each process holds its own (FSDP).",
             hint="trainer.save_checkpoint('run.ckpt'), then `unitrain export run.ckpt OUT --model module:make_spec`.",
         )
-    return module
+    return model
 
 
 @contextmanager
 def at_rest(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """Lend ``module`` in eval mode, on the CPU and not compiled.
+    """Lend ``module`` in eval mode, on the CPU and not compiled; what is compiled within it runs uncompiled.
 
     Args:
         module: Is afterwards as it was: the modes of its parts, its parameters and buffers, by identity.
@@ -98,7 +99,7 @@ def at_rest(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
     compiled = [one for one in module.modules() if vars(one).get("_compiled_call_impl") is not None]
     calls = [vars(one).pop("_compiled_call_impl") for one in compiled]
     try:
-        with borrowed(module, lambda name, own: _on_cpu(name, weights.get(name, own), own.dtype)):
+        with _eager(), borrowed(module, lambda name, own: _on_cpu(name, weights.get(name, own), own.dtype)):
             yield
     finally:
         for one, call_impl in zip(compiled, calls, strict=True):
@@ -127,6 +128,12 @@ def borrowed(module: nn.Module, convert: Callable[[str, Tensor], Tensor]) -> Ite
                     stack.callback(setattr, part, name, own)
                     setattr(part, name, made[id(own)])  # not into the dict: recurrent modules keep lists of them
         yield
+
+
+def _eager() -> AbstractContextManager[Any]:
+    """Return what keeps torch.compile from compiling; torch has that from 2.6 on."""
+    stance = getattr(torch.compiler, "set_stance", None)
+    return nullcontext() if stance is None else cast("AbstractContextManager[Any]", stance("force_eager"))
 
 
 def _on_cpu(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _WARNINGS = (
     (FutureWarning, r".*isinstance\(treespec, LeafSpec\)"),  # torch.export copies its own tree specs
+    # recurrent layers keep their weights in a list too; torch.export looks at it, and puts it back
+    (UserWarning, r"The tensor attributes? (self\.[\w.]*_flat_weights\[\d+\](, )?)+ w(as|ere) assigned during export"),
     (UserWarning, r"# The axis name: .* will not be used"),  # two inputs have the same batch, which is as meant
 )
 """Warnings of torch's own code about torch's own code."""

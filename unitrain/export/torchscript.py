@@ -46,7 +46,7 @@ class TorchScript:
             ExportError: If the code does not do the same for any input: a trace would follow the example's way only.
         """
         followed(request)
-        warnings.warn(_LEGACY, DeprecationWarning, stacklevel=5)
+        warnings.warn(_LEGACY, FutureWarning, stacklevel=3)
         with let_pass(_DEPRECATED):
             traced = _JIT.trace(request.module, request.inputs, check_trace=False)
             _JIT.save(traced, path, _extra_files={METADATA: json.dumps(request.metadata)})
