@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +20,6 @@ from unitrain.export.verify import Tolerance, compared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from torch import Tensor
     from torch.export import ExportedProgram
@@ -53,8 +53,8 @@ class ExecuTorch:
         if request.quantize:
             require_int8(request)
             require_torchao()
+        program, metadata = _graph(request, most)
         with kept_back() as said, without_root_handlers():
-            program, metadata = _graph(request, most)
             try:
                 lowered = _lowered(program, json.dumps(metadata))
             except Exception as error:
@@ -145,14 +145,16 @@ def _graph(request: Request, most: dict[str, int]) -> tuple[ExportedProgram, dic
 
 def _int8(program: ExportedProgram, request: Request, inputs: tuple[Tensor, ...]) -> ExportedProgram:
     """Return the graph with XNNPACK's dynamic int8: a scale for each row of a weight, and one for each input."""
-    from executorch.backends.xnnpack.quantizer import xnnpack_quantizer as xnnpack  # noqa: PLC0415
-    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e  # noqa: PLC0415
+    with kept_back(), without_root_handlers():
+        from executorch.backends.xnnpack.quantizer import xnnpack_quantizer as xnnpack  # noqa: PLC0415
+        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e  # noqa: PLC0415
 
-    quantizer = xnnpack.XNNPACKQuantizer()
-    quantizer.set_global(xnnpack.get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True))
-    observed = prepare_pt2e(program.module(), quantizer)
-    observed(*inputs)
-    return followed(replace(request, module=convert_pt2e(observed), inputs=inputs))
+        quantizer = xnnpack.XNNPACKQuantizer()
+        quantizer.set_global(xnnpack.get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True))
+        observed = prepare_pt2e(program.module(), quantizer)
+        observed(*inputs)
+        converted = convert_pt2e(observed)
+    return followed(replace(request, module=converted, inputs=inputs))
 
 
 def _found(program: ExportedProgram) -> Quantized:
@@ -219,11 +221,18 @@ def _lacking(request: Request, program: ExportedProgram, told: str) -> ExportErr
     for node in program.graph.nodes:
         found = _OPERATOR.match(str(node.target))
         if found is not None and found[1] in names:
-            line = " ".join(one.strip() for one in (node.meta.get("stack_trace") or "").strip().splitlines()[-2:])
-            where = f"node {node.name} {line}\n"
+            where = f"node {node.name} {_line(node)}\n"
             break
     name = type(request.source).__name__
     return ExportError(f"ExecuTorch cannot take {name}.\n{where}{told}", hint=_OTHERS)
+
+
+def _line(node: Any) -> str:
+    """Return the user's line that made ``node``, or torch's within a layer of its own."""
+    files = re.findall(r'^ *File "(.+)", line (\d+).*\n(.*)', node.meta.get("stack_trace") or "", re.MULTILINE)
+    inside = Path(torch.__file__).parent
+    users = [one for one in files if inside not in Path(one[0]).parents] or files
+    return f"{Path(users[-1][0]).name}:{users[-1][1]}: {users[-1][2].strip()}" if users else ""
 
 
 def layer_of(node: Any) -> str:

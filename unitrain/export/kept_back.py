@@ -1,11 +1,12 @@
-"""What compiled libraries write past Python, straight to the process's standard error, kept for the error message."""
+"""What packages say of themselves, past Python straight to standard error too, kept for the error message."""
 
 from __future__ import annotations
 
 import os
 import sys
 import tempfile
-from contextlib import contextmanager
+import warnings
+from contextlib import contextmanager, redirect_stderr
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,19 +18,19 @@ _TAIL = 1500
 
 @contextmanager
 def kept_back() -> Iterator[Callable[[], str]]:
-    """Send file descriptor 2 to a temporary file; yields what returns the end of what was written.
+    """Send file descriptor 2 to a temporary file, and drop warnings; yields what returns the end of what was written.
 
     ExecuTorch logs what is wrong with a file there, and on every start what it looked for in the CPU. It is the
-    whole process's, so keep this short.
+    whole process's, so keep this short, and the user's code out of it.
     """
     sys.stderr.flush()
     before = os.dup(_STDERR)
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile("w+", buffering=1) as said, warnings.catch_warnings(), redirect_stderr(said):
+        warnings.simplefilter("ignore")
         os.dup2(said.fileno(), _STDERR)
         try:
             yield lambda: _end(said.fileno())
         finally:
-            sys.stderr.flush()
             os.dup2(before, _STDERR)
             os.close(before)
 

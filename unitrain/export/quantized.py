@@ -134,9 +134,10 @@ def _int8(layer: nn.Linear) -> nn.Module:
     with kept_back(), without_root_handlers():  # torchao tells of kernels for other accelerators
         from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_  # noqa: PLC0415
         from torchao.utils import unwrap_tensor_subclass  # noqa: PLC0415
-    holder = nn.Sequential(_twin(layer))
-    quantize_(holder, Int8DynamicActivationInt8WeightConfig())
-    twin: nn.Module = unwrap_tensor_subclass(holder)[0]
+
+        holder = nn.Sequential(_twin(layer))
+        quantize_(holder, Int8DynamicActivationInt8WeightConfig())
+        twin: nn.Module = unwrap_tensor_subclass(holder)[0]
     return twin
 
 
