@@ -242,7 +242,9 @@ def test_interval_above_the_epoch_is_no_matter_without_validation(make_trainer, 
 
 ARGUMENTS = {
     "misspelt": ({"max_epoch": 3}, "'max_epoch'", "did you mean 'max_epochs'"),
-    "Lightning's own": ({"logger": True}, "'logger'", "did you mean 'loggers'"),
+    "Lightning's own": ({"logger": True}, "'logger'", 'loggers=[CSVLogger("runs")]'),
+    "of an old Lightning": ({"gpus": 2}, "'gpus'", "accelerator='gpu', devices=2"),
+    "a strategy of an old Lightning": ({"accelerator": "ddp"}, "accelerator", "strategy='ddp'"),
     "negative limit": ({"limit_train_batches": -1}, "limit_train_batches", "got -1"),
     "negative fraction": ({"limit_val_batches": -0.5}, "limit_val_batches", "got -0.5"),
     "negative epochs": ({"max_epochs": -3}, "max_epochs", "got -3"),

@@ -175,9 +175,8 @@ def test_refusal_ends_with_the_mend(name, value):
     ("name", "nearest"),
     [
         ("max_epoch", "max_epochs"),
-        ("gradient_clip", "gradient_clip_val"),
+        ("gradient_clip_value", "gradient_clip_val"),
         ("accumulate_grad_batch", "accumulate_grad_batches"),
-        ("logger", "loggers"),
         ("limit_batches", "limit_val_batches"),
     ],
 )
