@@ -101,6 +101,8 @@ _BESIDE_THE_POINT = (
     # Lightning's own callbacks ask for the interval, which is unitrain's too
     r"The number of training batches \(\d+\) is smaller than the logging interval",
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    # an older release says what unitrain raises
+    r"Detected KeyboardInterrupt, attempting graceful shutdown",
 )
 
 
@@ -205,7 +207,7 @@ def keep_gradients(shell: Any, root: str) -> None:
     link="https://github.com/Lightning-AI/pytorch-lightning/pull/18951",
 )
 def keep_modes(shell: Any, root: str) -> None:
-    """Let a shell's model have its own modes back; before 2.2 Lightning puts all of it into train mode, or leaves it."""
+    """Let a shell's model have its own modes back; before 2.2 all of it ends up in one."""
     if release(root) >= Version("2.2"):
         return
     kept: list[ModuleModes] = []
@@ -219,4 +221,20 @@ def keep_modes(shell: Any, root: str) -> None:
         return shell
 
     shell.train = train
-    shell.on_predict_end = lambda: train()
+    shell.on_predict_end = train
+
+
+@difference(
+    "pytorch-lightning",
+    since="2.4",
+    drop="2.4",
+    link="https://github.com/Lightning-AI/pytorch-lightning/pull/19976",
+)
+def raise_interrupt(trainer: Any, root: str) -> None:
+    """Raise the Ctrl-C that a release before 2.4 swallowed; later ones make an exit of it.
+
+    Raises:
+        KeyboardInterrupt: If there was one.
+    """
+    if release(root) < Version("2.4") and trainer.interrupted:
+        raise KeyboardInterrupt

@@ -17,7 +17,7 @@ from unitrain.events import Event
 from unitrain.features import refuse
 from unitrain.program import EvalProgram, FitProgram
 from unitrain.protocol import ONE_DEVICE, Feature, Stage, Translation
-from unitrain_lightning._compat import REQUIRES, default_root, quietly
+from unitrain_lightning._compat import REQUIRES, default_root, quietly, raise_interrupt
 from unitrain_lightning.events import EVENTS, UNMAPPED
 from unitrain_lightning.guest import EachShell, Endless, GuestShell
 from unitrain_lightning.module import EvalShell, FitShell, LightningBatches
@@ -204,7 +204,7 @@ class LightningRun:
     framework = "lightning"
 
     def __init__(self, lightning: Namespace, trainer: Any, callbacks: Sequence[Any]) -> None:
-        self._made = lightning.made
+        self._lightning = lightning
         self._trainer = trainer
         self._callbacks = callbacks
 
@@ -220,24 +220,24 @@ class LightningRun:
     def fit(self, job: FitJob) -> None:
         """Train."""
         hand_over(self._trainer, job.hub)
-        shell = self._made(FitShell)(job.spec.model, job.hub, list(job.optimizers.values()), job.schedules)
+        shell = self._lightning.made(FitShell)(job.spec.model, job.hub, list(job.optimizers.values()), job.schedules)
         primitives = LightningPrimitives(shell, self._callbacks, self._context(job), self._trainer.precision_plugin)
         shell.program = program = FitProgram(job, primitives, self._trainer)
         validation = None if program.validation is None else LightningBatches(program.validation.batches)
         if job.resume is not None:
             _resume(self._trainer, job.resume, job.hub)
-        with quietly(), _errors_as_they_are(), _model_left_as_it_was(job):
+        with quietly(), _errors_as_they_are(self._trainer, self._lightning.root), _model_left_as_it_was(job):
             self._trainer.fit(shell, LightningBatches(program.batches), validation)
 
     def host(self, guest: Guest) -> None:
         """Run the guest's training from its start to its end."""
-        with quietly(), _errors_as_they_are():
-            self._trainer.fit(self._made(GuestShell)(guest), Endless(guest.batches))
+        with quietly(), _errors_as_they_are(self._trainer, self._lightning.root):
+            self._trainer.fit(self._lightning.made(GuestShell)(guest), Endless(guest.batches))
 
     def each(self, batches: Iterable[Any], step: Callable[[Any], Any]) -> None:
         """Call ``step`` with each of ``batches`` in the Trainer's loop of validation."""
-        with quietly(), _errors_as_they_are():
-            self._trainer.validate(self._made(EachShell)(step), Endless(lambda: batches), verbose=False)
+        with quietly(), _errors_as_they_are(self._trainer, self._lightning.root):
+            self._trainer.validate(self._lightning.made(EachShell)(step), Endless(lambda: batches), verbose=False)
 
     def evaluate(self, job: EvalJob) -> None:
         """Validate or test."""
@@ -255,8 +255,8 @@ class LightningRun:
     def _evaluate(self, job: EvalJob, run: Any, **options: Any) -> Any:
         hand_over(self._trainer, job.hub)
         evaluation = EvalProgram(job, self._trainer, self._context(job)).evaluation
-        shell = self._made(EvalShell)(job.spec.model, job.hub, evaluation)
-        with quietly(), _errors_as_they_are(), _model_left_as_it_was(job):
+        shell = self._lightning.made(EvalShell)(job.spec.model, job.hub, evaluation)
+        with quietly(), _errors_as_they_are(self._trainer, self._lightning.root), _model_left_as_it_was(job):
             return run(shell, LightningBatches(evaluation.batches), **options)
 
 
@@ -289,8 +289,8 @@ def _model_left_as_it_was(job: FitJob | EvalJob) -> Iterator[None]:
 
 
 @contextmanager
-def _errors_as_they_are() -> Iterator[None]:
-    """Give back the interrupt and the signal that Lightning turns into an exit of the process."""
+def _errors_as_they_are(trainer: Any, root: str) -> Iterator[None]:
+    """Give back the interrupt and the signal that Lightning turns into an exit of the process, or swallows."""
     interrupt, terminate = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -302,3 +302,4 @@ def _errors_as_they_are() -> Iterator[None]:
             signal.signal(signal.SIGTERM, terminate)
             signal.raise_signal(signal.SIGTERM)
         raise
+    raise_interrupt(trainer, root)
