@@ -123,6 +123,7 @@ class IgniteRun:
             within = job.resume.in_epoch if job.resume.midway else 0
             done = job.hub.state.batch if length is None else job.resume.epochs_done * length + within
             self._resume(job.resume, done, epochs)
+            self._engine.state.epoch_length = program.batches.length  # below 0.5.5 it must be as in the state
         with quietly(self._engine):
             self._engine.run(
                 program.batches,

@@ -19,6 +19,7 @@ from unitrain_bridges.lightning.prediction import PredictionLoop
 from unitrain_bridges.lightning.results import logging_of
 from unitrain_bridges.lightning.stages import Stages
 from unitrain_bridges.lightning.supported import ELSEWHERE, TRAINER
+from unitrain_bridges.lightning.versions import refuse_elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -95,6 +96,7 @@ class TrainerShim(Stages):
         run: The backend's run of the last fit or evaluation; None before.
 
     Raises:
+        VersionError: If Lightning is too old to be followed elsewhere.
         UnsupportedFeatureError: If an argument acts on Lightning only.
         MisconfigurationException: Lightning's own, if an argument cannot be meant.
     """
@@ -102,6 +104,7 @@ class TrainerShim(Stages):
     def __init__(
         self, parts: Parts, arguments: Mapping[str, Any], framework: str, open_run: Callable[[Any], Host]
     ) -> None:
+        refuse_elsewhere(parts, framework)
         self.parts = parts
         self.framework = framework
         self.run: Any = None

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from unitrain.errors import UnsupportedFeatureError
+from unitrain.compat.differences import difference
+from unitrain.errors import UnsupportedFeatureError, VersionError
 
 if TYPE_CHECKING:
     from unitrain_bridges.lightning.namespace import Parts
 
+_KNOWN = Version("2.4")
 _RESUMING = Version("2.5.6")
 _CUTTING = Version("2.6.0")
 
@@ -31,4 +33,18 @@ def refuse_resuming(parts: Parts, framework: str) -> None:
             f"fit(ckpt_path=...) means on {framework!r} what it means since Lightning {_RESUMING}; installed is"
             f" {parts.version}.",
             hint=f"pip install 'pytorch-lightning>={_RESUMING}', or framework='lightning'.",
+        )
+
+
+@difference("pytorch-lightning", since="2.4", drop="2.4", link="https://lightning.ai/docs/pytorch/stable/upgrade")
+def refuse_elsewhere(parts: Parts, framework: str) -> None:
+    """Refuse to stand for a Trainer of a release whose loops are others than those that are followed here.
+
+    Raises:
+        VersionError: If it is older than 2.4.
+    """
+    if Version(parts.version) < _KNOWN:
+        raise VersionError(
+            f"a LightningModule runs on {framework!r} as on Lightning {_KNOWN} or newer; installed is {parts.version}.",
+            hint=f"pip install 'pytorch-lightning>={_KNOWN}', or framework='lightning'.",
         )
