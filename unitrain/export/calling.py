@@ -78,7 +78,7 @@ class Called:
 
     def _prepared(self, *, half: bool) -> Prepared:
         around = {key: self._asked.get(key) for key in ("preprocess", "postprocess")}
-        return Prepared(self._model, self._example, self._inputs, half=half, **around).eval()
+        return Prepared(self._model, self._example, self._inputs, half=half, **around)
 
     def _first(self) -> Any:
         """Return what the model gives for the example itself."""

@@ -43,6 +43,7 @@ class Prepared(nn.Module):
         half: bool = False,
     ) -> None:
         super().__init__()
+        self.training = False  # its parts are lent in eval mode
         self.model, self.preprocess, self.postprocess = model, preprocess, postprocess
         self._example, self._half = example, half
         parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
