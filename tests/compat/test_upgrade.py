@@ -118,6 +118,14 @@ def test_a_module_of_2_is_returned_as_it_is_and_one_of_1_is_told_of():
         upgrade(modules(pl.LightningModule)["Plain"], "2.x")
 
 
+def test_where_1_itself_is_installed_its_module_stays_as_it_is():
+    from unitrain_bridges.lightning.upgrading import upgraded
+
+    base = type("LightningModule", (nn.Module,), {"training_epoch_end": lambda self, outputs: None})
+    module = type("Old", (base,), {})()
+    assert type(upgraded(module)) is type(module) is upgraded(type(module))
+
+
 @pytest.mark.parametrize("version", ["3.x", "1", "", None, 1.9])
 def test_another_version_is_a_value_error_that_names_those_there_are(version):
     with pytest.raises(ValueError, match=r"is not supported; accepted are '1\.x', '2\.x'"):

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from unitrain.compat.differences import difference
 from unitrain.errors import ConfigError
 from unitrain_lightning.hooks_of_1 import BY_HAND, EPOCH_ENDS, GONE, PARAMETERS, RENAMES, EpochEnd
 
@@ -62,9 +63,19 @@ def unchanged(code: Any) -> Any:
     return code
 
 
+@difference(
+    "pytorch-lightning", since="2.0", drop="2.0", link="https://lightning.ai/docs/pytorch/stable/upgrade/from_1_9.html"
+)
+def _calls_old_hooks(base: type) -> bool:
+    """Return whether the installed Lightning calls the hooks of 1.x by itself."""
+    return any(hasattr(base, name) for name in EPOCH_ENDS)
+
+
 def _class(cls: type) -> type:
-    _refuse(cls)
     base = next(one for one in cls.__mro__ if one.__name__ == _BASE)
+    if _calls_old_hooks(base):
+        return cls
+    _refuse(cls)
     hooks: Hooks = {}
     for make in (_with_old_parameters, _with_step_ends, _with_renamed, _with_epoch_ends):
         hooks |= make(cls, hooks)
