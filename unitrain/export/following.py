@@ -28,8 +28,9 @@ def followed(request: Request) -> ExportedProgram:
 
 
 def without_paths(program: ExportedProgram) -> ExportedProgram:
-    """Return ``program`` without the lines of code that it came from: they name folders of this machine."""
+    """Return ``program`` without notes of where it came from: they name folders and addresses of this machine."""
     for module in program.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, GraphModule) else ():
-            node.meta.pop("stack_trace", None)
+            for note in ("stack_trace", "from_node"):
+                node.meta.pop(note, None)
     return program
