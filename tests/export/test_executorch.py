@@ -10,6 +10,7 @@ from torch import nn
 from torch.export import Dim
 
 from tests.export.models import MODELS
+from unitrain.cli import main
 from unitrain.errors import ExportError
 from unitrain.export import executorch
 from unitrain.export.exporting import export_module
@@ -94,6 +95,19 @@ torch.save((output, program.load_method("unitrain.json").execute([])[0]), "outpu
     assert torch.equal(output, executorch.FORMAT.load(report.path)(inputs)[0])
     assert '"unitrain"' in metadata
     assert str(Path(torch.__file__).parent).encode() not in report.path.read_bytes()
+
+
+def test_the_command_takes_the_largest_batch_after_the_axis(runs, tmp_path, monkeypatch, capsys):
+    (tmp_path / "their_models.py").write_text(
+        "from tests.export.models import made\nmake_net = lambda: made('mlp')[0]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    words = ["out.pte", "--model", "their_models:make_net", "--example", "3,5"]
+    assert main(["export", str(runs("mlp", "ignite")[1]), *words, "--dynamic", "input:0=batch:12"]) == 0
+    assert "output at batch=12:" in capsys.readouterr().out
+    assert main(["export", str(runs("mlp", "ignite")[1]), *words]) != 0
+    assert "'batch' has no largest size" in capsys.readouterr().err
+    del sys.modules["their_models"]
 
 
 def test_an_axis_without_a_largest_size_is_refused_with_what_to_write(tmp_path):

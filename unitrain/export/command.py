@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
+from torch.export import Dim
 
 from unitrain.checkpoint.command import called, named_in, template_of
 from unitrain.errors import ConfigError
@@ -43,6 +44,9 @@ a sequence of any length beside the batch, under names of your own:
   unitrain export run.ckpt model.onnx --model train:make_spec \\
     --input-name ids --output-name logits --dynamic ids:0=batch --dynamic ids:1=sequence
 
+for a small device, by ExecuTorch, which has to know the largest batch; with int8 weights:
+  unitrain export run.ckpt model.pte --model train:make_spec --dynamic input:0=batch:64 --quantize int8
+
 the moving average, in half precision, for torch.export.load:
   unitrain export run.ckpt model.pt2 --model train:make_spec --weights ema --half
 
@@ -55,7 +59,7 @@ the SHA-256 of CKPT.
 """
 
 _INPUT = re.compile(r"(?:(?P<name>\w+)=)?(?P<shape>\d+(?:,\d+)*)?(?::(?P<dtype>\w+))?")
-_AXIS = re.compile(r"(?P<input>\w+):(?P<axis>\d+)=(?P<name>\w+)")
+_AXIS = re.compile(r"(?P<input>\w+):(?P<axis>\d+)=(?P<name>\w+)(?::(?P<most>\d+))?")
 _SEED = 0
 
 
@@ -77,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--part", metavar="WORD", help="what stands before the names of the model in CKPT, where several fit")
     add("--input-name", metavar="NAME", action="append", help="of each input, in their order")
     add("--output-name", metavar="NAME", action="append", help="of each output, in their order")
-    add("--dynamic", metavar="INPUT:AXIS=NAME", action="append", help="an axis that may have any length")
+    add("--dynamic", metavar="INPUT:AXIS=NAME[:MAX]", action="append", help="an axis that may have any length")
     add("--static", action="store_true", help="no axis may have another length than in the example")
     add("--opset", type=int, help="of ONNX; by default the one that fits torch")
     add("--half", action="store_true", help="float16 inside; inputs and outputs stay as they are")
@@ -164,7 +168,7 @@ def _tensor(match: re.Match[str]) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(_SEED)).to(dtype)
 
 
-def _axes(given: list[str] | None, *, static: bool) -> dict[str, dict[int, str]] | None:
+def _axes(given: list[str] | None, *, static: bool) -> dict[str, dict[int, Any]] | None:
     """Return ``dynamic_axes=``.
 
     Raises:
@@ -174,10 +178,12 @@ def _axes(given: list[str] | None, *, static: bool) -> dict[str, dict[int, str]]
         raise ConfigError("--static and --dynamic contradict each other.", hint="leave one of them out.")
     if not given:
         return {} if static else None
-    axes: dict[str, dict[int, str]] = {}
+    axes: dict[str, dict[int, Any]] = {}
     for one in given:
         match = _AXIS.fullmatch(one)
         if match is None:
-            raise ConfigError(f"--dynamic {one!r} must be INPUT:AXIS=NAME.", hint="--dynamic input:1=sequence")
-        axes.setdefault(match["input"], {})[int(match["axis"])] = match["name"]
+            raise ConfigError(f"--dynamic {one!r} must be INPUT:AXIS=NAME[:MAX].", hint="--dynamic input:1=sequence")
+        most = match["most"]
+        name = match["name"] if most is None else Dim(match["name"], max=int(most))
+        axes.setdefault(match["input"], {})[int(match["axis"])] = name
     return axes
