@@ -101,6 +101,9 @@ _BESIDE_THE_POINT = (
     # Lightning's own callbacks ask for the interval, which is unitrain's too
     r"The number of training batches \(\d+\) is smaller than the logging interval",
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    # a run of batches counts as Lightning does
+    r"Found `dataloader_iter` argument in the",
+    r"You are using the `dataloader_iter` step flavor",
     # an older release says what unitrain raises
     r"Detected KeyboardInterrupt, attempting graceful shutdown",
 )
@@ -222,6 +225,17 @@ def keep_modes(shell: Any, root: str) -> None:
 
     shell.train = train
     shell.on_predict_end = train
+
+
+@difference(
+    "pytorch-lightning",
+    since="2.2",
+    drop="2.2",
+    link="https://github.com/Lightning-AI/pytorch-lightning/pull/18390",
+)
+def fetches_by_itself(root: str) -> bool:
+    """Return whether a step may fetch its batches and knows the last one; before 2.2 its iterator gives no more."""
+    return release(root) >= Version("2.2")
 
 
 @difference(

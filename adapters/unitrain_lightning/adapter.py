@@ -26,6 +26,7 @@ from unitrain_lightning.options import OPTIONS, OWNED
 from unitrain_lightning.precision import precision_plugin
 from unitrain_lightning.primitives import LightningPrimitives
 from unitrain_lightning.profiler import NullProfiler
+from unitrain_lightning.runs import TEST, TRAINING, VALIDATION, nobody_between
 from unitrain_lightning.strategy import TeamStrategy, leave_signals
 from unitrain_lightning.tracking import TrackingLogger, hand_over, lent
 
@@ -224,6 +225,10 @@ class LightningRun:
         primitives = LightningPrimitives(shell, self._callbacks, self._context(job), self._trainer.precision_plugin)
         shell.program = program = FitProgram(job, primitives, self._trainer)
         validation = None if program.validation is None else LightningBatches(program.validation.batches)
+        shell.in_runs(
+            training=program.batches.sized and self._nobody_between(TRAINING),
+            validation=validation is not None and validation.sized and self._nobody_between(VALIDATION),
+        )
         if job.resume is not None:
             _resume(self._trainer, job.resume, job.hub)
         with quietly(), _errors_as_they_are(self._trainer, self._lightning.root), _model_left_as_it_was(job):
@@ -248,6 +253,9 @@ class LightningRun:
         """Return the predictions, one item a batch."""
         return self._evaluate(job, self._trainer.predict) or []
 
+    def _nobody_between(self, hooks: tuple[str, ...]) -> bool:
+        return nobody_between(self._lightning, self._trainer, hooks)
+
     def _context(self, job: FitJob | EvalJob) -> Context:
         """Return the plugin's own context; a plugin that the user gave is entered by Lightning."""
         return None if job.config.precision == "32-true" else self._trainer.precision_plugin.forward_context
@@ -256,6 +264,8 @@ class LightningRun:
         hand_over(self._trainer, job.hub)
         evaluation = EvalProgram(job, self._trainer, self._context(job)).evaluation
         shell = self._lightning.made(EvalShell)(job.spec.model, job.hub, evaluation)
+        if evaluation.batches.sized and self._nobody_between(VALIDATION + TEST):
+            shell.in_runs()
         with quietly(), _errors_as_they_are(self._trainer, self._lightning.root), _model_left_as_it_was(job):
             return run(shell, LightningBatches(evaluation.batches), **options)
 

@@ -10,6 +10,7 @@ import torch
 
 from unitrain_lightning._compat import keep_gradients, keep_modes
 from unitrain_lightning.namespace import OnLightning
+from unitrain_lightning.runs import run_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,8 +38,13 @@ class LightningBatches:
     def __init__(self, batches: Batches) -> None:
         self._batches = batches
 
+    @property
+    def sized(self) -> bool:
+        """Whether the length is one."""
+        return self._batches.sized
+
     def __len__(self) -> int:
-        length = self._batches.length if self._batches.sized else None
+        length = self._batches.length if self.sized else None
         return sys.maxsize if length is None else length
 
     def __iter__(self) -> Iterator[Any]:
@@ -89,6 +95,7 @@ class FitShell(Shell):
 
     program: FitProgram
     _sized = True
+    _limit: Any = None
 
     def __init__(
         self, model: nn.Module, hub: EventHub, optimizers: Sequence[Optimizer], schedules: Sequence[Schedule]
@@ -114,22 +121,49 @@ class FitShell(Shell):
         """Begin an epoch."""
         self.program.epoch_start()
 
+    def in_runs(self, *, training: bool, validation: bool) -> None:
+        """Take many batches at a call, in training or in validation, or in both."""
+        if training:
+            self.__dict__["training_step"] = self._training_run
+        if validation:
+            self.__dict__["validation_step"] = self._validation_run
+
     def training_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
         """Run the shared step."""
         program = self.program
         program.train_batch(batch)
         if not self._sized and program.epoch_over:
             self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
+        self._after_batch()
+
+    def _training_run(self, dataloader_iter: Any) -> None:
+        """Run the shared step with a run of batches, until Lightning has something to do."""
+        loop, train_batch = self.trainer.fit_loop.epoch_loop, self.program.train_batch
+
+        def count() -> None:
+            loop._batches_that_stepped += 1  # noqa: SLF001 - there is no public way
+
+        for batch in run_of(dataloader_iter, loop.batch_progress, count):
+            train_batch(batch)
+            if self._after_batch():
+                break
+        if dataloader_iter.done and self.trainer.val_check_batch != 1:  # Lightning would validate unasked
+            self._limit, self.trainer.limit_val_batches = self.trainer.limit_val_batches, 0
+
+    def _after_batch(self) -> bool:
+        """Do what follows a batch, and return whether Lightning is to validate or to stop."""
+        program, trainer = self.program, self.trainer
         if self._hub.stop_reason is not None:
             self._stop_if_asked()
         if program.validation is not None:
             due = program.validation_due
-            self.trainer.val_check_batch = 1 if due else sys.maxsize
+            trainer.val_check_batch = 1 if due else sys.maxsize
             if due:
-                return  # the batch is done when its validation is
-            if self.trainer.should_stop and self.trainer.fit_loop._can_stop_early:  # noqa: SLF001 - there is no public way
-                self.trainer.limit_val_batches = 0  # at a stop Lightning validates unasked, after SIGTERM too
+                return True  # the batch is done when its validation is
+            if trainer.should_stop and trainer.fit_loop._can_stop_early:  # noqa: SLF001 - there is no public way
+                trainer.limit_val_batches = 0  # at a stop Lightning validates unasked, after SIGTERM too
         program.batch_done()
+        return bool(trainer.should_stop)
 
     # Lightning asks for the signature of the step at each step; kept here it is asked for once.
     training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]
@@ -145,6 +179,11 @@ class FitShell(Shell):
         """Evaluate one batch."""
         self._validation.batch(batch)
 
+    def _validation_run(self, dataloader_iter: Any) -> None:
+        """Evaluate a run of batches."""
+        for batch in run_of(dataloader_iter, self.trainer.fit_loop.epoch_loop.val_loop.batch_progress):
+            self._validation.batch(batch)
+
     def on_validation_epoch_end(self) -> None:
         """End the validation."""
         self._validation.end()
@@ -154,6 +193,8 @@ class FitShell(Shell):
 
     def on_train_epoch_end(self) -> None:
         """End the epoch."""
+        if self._limit is not None:
+            self._limit, self.trainer.limit_val_batches = None, self._limit
         self.program.epoch_end()
         self.publish(self._hub)
         self._stop_if_asked()
@@ -192,6 +233,14 @@ class EvalShell(Shell):
         super().__init__(model)
         self._hub = hub
         self._evaluation = evaluation
+
+    def in_runs(self) -> None:
+        """Take many batches at a call."""
+        self.__dict__["validation_step"] = self.__dict__["test_step"] = self._run
+
+    def _run(self, dataloader_iter: Any) -> None:
+        for batch in run_of(dataloader_iter, self.trainer._active_loop.batch_progress):  # noqa: SLF001 - as Lightning calls it
+            self._evaluation.batch(batch)
 
     def _begin(self) -> None:
         self._evaluation.start()

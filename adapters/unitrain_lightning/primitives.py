@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from unitrain_lightning.runs import overrides
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -29,11 +31,7 @@ class LightningPrimitives:
         self._scaling: Any = getattr(plugin, "scaling", None)
         self.context = context
         self.scaler = None if self._scaling is None else self._scaling.scaler
-        self._zero_grad_hooks = [
-            callback
-            for callback in callbacks
-            if type(callback).on_before_zero_grad is not shell.lightning.Callback.on_before_zero_grad
-        ]
+        self._zero_grad_hooks = [one for one in callbacks if overrides(shell.lightning, one, "on_before_zero_grad")]
         self._wrapped: dict[int, Any] = {}
 
     def _wrapper(self, optimizer: Optimizer) -> Any:
