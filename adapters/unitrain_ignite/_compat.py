@@ -49,8 +49,12 @@ with warnings.catch_warnings():
     from ignite.handlers.early_stopping import EarlyStopping
     from ignite.metrics import Metric
 
-RELEASE: Final = Version(_installed)
 _CHANGES: Final = "https://github.com/pytorch/ignite/releases/tag/"
+
+
+def release() -> Version:
+    """Return the installed release."""
+    return Version(_installed)
 
 
 @difference(_DISTRIBUTION, since="0.5.0", drop="0.5.0", link=f"{_CHANGES}v0.5.0.post1")
@@ -61,7 +65,7 @@ def logger(place: str) -> Any:
         place: ``module:name``.
     """
     module, _, name = place.partition(":")
-    package = "ignite.contrib.handlers" if RELEASE < Version("0.5.0") else "ignite.handlers"
+    package = "ignite.contrib.handlers" if release() < Version("0.5.0") else "ignite.handlers"
     return getattr(import_module(f"{package}.{module}"), name)
 
 
@@ -79,9 +83,9 @@ def refuse_mlflow() -> None:
     Raises:
         VersionError: With the release that does not.
     """
-    if RELEASE < Version("0.5.2"):
+    if release() < Version("0.5.2"):
         raise VersionError(
-            f"the MLflowLogger of pytorch-ignite {RELEASE} does not work with today's MLflow; accepted is >=0.5.2.",
+            f"the MLflowLogger of pytorch-ignite {release()} does not work with today's MLflow; accepted is >=0.5.2.",
             hint="unitrain.loggers.MLflowLogger, or pip install 'pytorch-ignite>=0.5.2'.",
         )
 
@@ -89,7 +93,7 @@ def refuse_mlflow() -> None:
 @difference(_DISTRIBUTION, since="0.5.3", drop="0.5.3", link=f"{_CHANGES}v0.5.3")
 def clears_output_first() -> bool:
     """Return whether an engine drops the last output before it fetches a batch; since 0.5.3 it does so afterwards."""
-    return RELEASE < Version("0.5.3")
+    return release() < Version("0.5.3")
 
 
 @difference(_DISTRIBUTION, since="0.5.5", drop="0.5.5", link=f"{_CHANGES}v0.5.5")
@@ -118,7 +122,6 @@ def quietly(engine: Engine) -> Iterator[None]:
 
 
 __all__ = [
-    "RELEASE",
     "REQUIRES",
     "BaseLogger",
     "EarlyStopping",
@@ -132,6 +135,7 @@ __all__ = [
     "clears_output_first",
     "quietly",
     "refuse_mlflow",
+    "release",
     "swallows_errors",
     "takes_max_iters",
 ]

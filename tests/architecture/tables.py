@@ -5,7 +5,9 @@ A table stands between `<!-- table: NAME -->` and `<!-- end -->`; test_tables.py
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -16,6 +18,10 @@ from unitrain.protocol import Feature
 from unitrain.registry import find_adapter
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))  # a script has only its own folder on the path
+
+from tests.matrix import table  # noqa: E402
+
 PAGES = ("README.md", "MIGRATION.md")
 BLOCK = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -61,7 +67,14 @@ def options() -> str:
     return _table(("Lightning", "unitrain", "Ignite"), rows)
 
 
+def matrix() -> str:
+    told = json.loads((ROOT / "tests" / "matrix" / "results.json").read_text())
+    where = f"\nRun on {told['date']}, Python {told['python']}, torch {told['torch']}, on a CPU.\n"
+    return _table(table.HEADER, table.rows(told["cells"])) + where
+
+
 TABLES = {
+    "matrix": matrix,
     "support": support,
     "events": events,
     "unmapped-lightning": lambda: unmapped("lightning"),

@@ -45,8 +45,8 @@ def test_what_is_malicious_is_not_supported():
         ("pytorch-lightning", "2.4.0+editable", Standing.SUPPORTED),
         ("pytorch-lightning", "2.7.0.dev3", Standing.SUPPORTED),
         ("pytorch-lightning", "2.3.3", Standing.BEST_EFFORT),
-        ("pytorch-lightning", "1.9.5", Standing.BEST_EFFORT),
-        ("pytorch-lightning", "1.9.4", Standing.OUTSIDE),
+        ("pytorch-lightning", "2.0.9", Standing.BEST_EFFORT),
+        ("pytorch-lightning", "1.9.5", Standing.OUTSIDE),
         ("pytorch-lightning", "2.6.2", Standing.DANGEROUS),
         ("lightning", "2.3.3", Standing.OUTSIDE),
         ("pytorch-ignite", "0.5.1", Standing.BEST_EFFORT),
@@ -65,7 +65,7 @@ def test_each_release_has_one_standing(package, version, wanted):
 def test_windows_do_not_overlap():
     for name, window in WINDOWS.items():
         assert isinstance(window, Window)
-        for edge in ("1.9.5", "2.3.3", "2.4", "0.4.12", "0.5.1", "0.5.2", "0.11.4", "1.0", "3.1", "4.0"):
+        for edge in ("2.0", "2.3.3", "2.4", "0.4.12", "0.5.1", "0.5.2", "0.11.4", "1.0", "3.1", "4.0"):
             both = (
                 edge in SpecifierSet(window.supported)
                 and window.best_effort

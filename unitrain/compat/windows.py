@@ -51,7 +51,7 @@ _BEFORE_2_4 = "Lightning below 2.4 imports pkg_resources, which setuptools 82 ha
 WINDOWS: dict[str, Window] = {
     "python": Window(">=3.11"),
     "torch": Window(">=2.4"),
-    "pytorch-lightning": Window(_LIGHTNING, ">=1.9.5,<2.4", _BEFORE_2_4),
+    "pytorch-lightning": Window(_LIGHTNING, ">=2.0,<2.4", "Lightning 1 has other loops and arguments."),
     "lightning": Window(_LIGHTNING, outside=_BEFORE_2_4),
     "pytorch-ignite": Window(">=0.5.2", ">=0.4.12,<0.5.2", "pytorch-ignite below 0.4.12 is made for torch 1."),
     "torchmetrics": Window(">=1.0", ">=0.11.4,<1.0", "below 0.11 a metric has no task=."),
