@@ -142,5 +142,13 @@ def test_torchscript_is_told_to_be_legacy_once(tmp_path):
     assert told[0].filename == __file__
 
 
+@pytest.mark.filterwarnings("ignore:TorchScript is deprecated:FutureWarning")
+@pytest.mark.parametrize("name", ["x.onnx", "x.pt2", "x.pt"])
+def test_the_example_is_not_in_the_file(tmp_path, name):
+    example = torch.randn(2, 4)
+    export_module(net(), tmp_path / name, example_input=example)
+    assert example[1].numpy().tobytes() not in (tmp_path / name).read_bytes()
+
+
 def test_every_format_is_there():
     assert {"onnx", "torch_export", "torchscript", "safetensors"} <= FORMATS.keys()

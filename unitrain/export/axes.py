@@ -77,7 +77,9 @@ class Axes:
     def _bounded(self, name: str, way: int) -> int:
         size = self.sizes[name]
         several = max(2, size)
-        wanted = (1, several, 2 * several + _MORE) if name in self._lead else (size, size - 1, size + _MORE)
+        wanted = (
+            (1, several, several + _MORE + 2 - several % 2) if name in self._lead else (size, size - 1, size + _MORE)
+        )
         low, high = self._bounds[name]
         return int(min(max(wanted[way], low, 1), high))
 
