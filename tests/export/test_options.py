@@ -118,6 +118,22 @@ def test_names_and_axes_are_in_the_onnx_file(tmp_path):
     assert report.metadata["inputs"][1] == {"name": "shares", "dtype": "float32", "shape": ["batch", "sequence"]}
 
 
+@pytest.mark.parametrize("name", ["x.onnx", "x.pt2"])
+def test_an_input_that_is_not_used_stays_an_input(tmp_path, name):
+    class First(nn.Linear):
+        def forward(self, x, mask):
+            return super().forward(x)
+
+        def get_extra_state(self):
+            return {"seen": 3}  # no tensor
+
+        def set_extra_state(self, state):
+            pass
+
+    report = export_module(First(4, 3), tmp_path / name, example_input=(ROWS, torch.ones(2, 5)))
+    assert [one["name"] for one in report.metadata["inputs"]] == ["x", "mask"]
+
+
 def test_an_example_of_one_row_gives_a_batch_of_any_size(tmp_path):
     export_module(net(), tmp_path / "x.pt2", example_input=ROWS[:1])
     assert find_format("torch_export").load(tmp_path / "x.pt2")(torch.randn(9, 4)).shape == (9, 3)

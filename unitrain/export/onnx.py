@@ -113,7 +113,8 @@ class Onnx:
 
 
 def _require_small(request: Request) -> None:
-    size = sum(one.numel() * one.element_size() for one in request.module.state_dict().values())
+    weights = [*request.module.parameters(), *request.module.buffers()]
+    size = sum(one.numel() * one.element_size() for one in weights)
     if size > _LARGEST:
         raise ExportError(
             f"{type(request.source).__name__} has {size / 2**30:.1f} GiB of weights, and one ONNX file holds 2 GiB.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from contextlib import ExitStack, contextmanager, nullcontext
-from itertools import repeat
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -46,8 +45,7 @@ class Prepared(nn.Module):
         super().__init__()
         self.training = False  # its parts are lent in eval mode
         self.model, self.preprocess, self.postprocess = model, preprocess, postprocess
-        # the structure alone: TorchScript writes the tensors that a module holds
-        self._like, self._half = rebuilt(example, repeat(torch.empty(0))), half
+        self._example, self._half = example, half
         parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
 
         def forward(*inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -59,7 +57,7 @@ class Prepared(nn.Module):
 
     def nested(self, *inputs: Tensor) -> Any:
         """Return what the model, and what is after it, return."""
-        value = rebuilt(self._like, iter(inputs))
+        value = rebuilt(self._example, iter(inputs))
         if self.preprocess is not None:
             value = call(self.preprocess, value)
         if self._half:
