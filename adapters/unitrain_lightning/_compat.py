@@ -74,7 +74,7 @@ refuse_outside(default_root())
     "pytorch-lightning",
     since="2.4",
     drop="2.4",
-    link="https://github.com/Lightning-AI/pytorch-lightning/pull/20011",
+    link="https://github.com/Lightning-AI/pytorch-lightning/releases/tag/2.4.0",
 )
 def importing(root: str) -> AbstractContextManager[None]:
     """Return what surrounds the import of ``root``: an older one asks for ``pkg_resources``, which is gone."""
@@ -175,7 +175,7 @@ def part(root: str, place: str) -> Any:
     "pytorch-lightning",
     since="2.5.5",
     drop="2.5.5",
-    link="https://github.com/Lightning-AI/pytorch-lightning/pull/20921",
+    link="https://github.com/Lightning-AI/pytorch-lightning/releases/tag/2.5.5",
 )
 def keep_no_casts(plugin: Any, root: str) -> None:
     """Let a plugin of mixed precision keep no cache of cast weights: gradients of one used twice have other bits."""
@@ -188,7 +188,7 @@ def keep_no_casts(plugin: Any, root: str) -> None:
     "pytorch-lightning",
     since="2.1",
     drop="2.1",
-    link="https://github.com/Lightning-AI/pytorch-lightning/pull/17521",
+    link="https://github.com/Lightning-AI/pytorch-lightning/releases/tag/2.1.0",
 )
 def keep_gradients(shell: Any, root: str) -> None:
     """Let a shell keep its gradients in an evaluation, where they may be accumulating; before 2.1 there is no hook."""
@@ -207,7 +207,7 @@ def keep_gradients(shell: Any, root: str) -> None:
     "pytorch-lightning",
     since="2.2",
     drop="2.2",
-    link="https://github.com/Lightning-AI/pytorch-lightning/pull/18951",
+    link="https://github.com/Lightning-AI/pytorch-lightning/releases/tag/2.2.0",
 )
 def keep_modes(shell: Any, root: str) -> None:
     """Let a shell's model have its own modes back; before 2.2 all of it ends up in one."""
@@ -242,7 +242,7 @@ def fetches_by_itself(root: str) -> bool:
     "pytorch-lightning",
     since="2.4",
     drop="2.4",
-    link="https://github.com/Lightning-AI/pytorch-lightning/pull/19976",
+    link="https://github.com/Lightning-AI/pytorch-lightning/releases/tag/2.4.0",
 )
 def raise_interrupt(trainer: Any, root: str) -> None:
     """Raise the Ctrl-C that a release before 2.4 swallowed; later ones make an exit of it.
@@ -252,3 +252,24 @@ def raise_interrupt(trainer: Any, root: str) -> None:
     """
     if release(root) < Version("2.4") and trainer.interrupted:
         raise KeyboardInterrupt
+
+
+@difference(
+    "pytorch-lightning",
+    since="2.5.3",
+    drop="2.5.3",
+    link="https://github.com/Lightning-AI/pytorch-lightning/releases/tag/2.5.3",
+)
+def refuse_rich_bar(callback: object, root: str) -> None:
+    """Refuse Lightning's bar of rich, which before 2.5.3 ends a second epoch with an IndexError since rich 14.1.
+
+    Raises:
+        VersionError: If it would.
+    """
+    bar = any(cls.__name__ == "RichProgressBar" for cls in type(callback).__mro__)
+    rich = Version(next(iter(installed("rich")), "0"))
+    if bar and release(root) < Version("2.5.3") and rich >= Version("14.1"):
+        raise VersionError(
+            f"the RichProgressBar of {ROOTS[root]} {release(root)} does not work with rich {rich}.",
+            hint="enable_progress_bar=True for unitrain's own bar, or pip install 'rich<14.1'.",
+        )

@@ -17,7 +17,7 @@ from unitrain.events import Event
 from unitrain.features import refuse
 from unitrain.program import EvalProgram, FitProgram
 from unitrain.protocol import ONE_DEVICE, Feature, Stage, Translation
-from unitrain_lightning._compat import REQUIRES, default_root, quietly, raise_interrupt
+from unitrain_lightning._compat import REQUIRES, default_root, quietly, raise_interrupt, refuse_rich_bar
 from unitrain_lightning.events import EVENTS, UNMAPPED
 from unitrain_lightning.guest import EachShell, Endless, GuestShell
 from unitrain_lightning.module import EvalShell, FitShell, LightningBatches
@@ -67,11 +67,12 @@ class LightningAdapter:
 
         Raises:
             ConfigError: If a native argument is unknown or unitrain's own, or objects come from both packages.
+            VersionError: If the installed release cannot do what was asked.
         """
         given = dict(config.native.get(self.name, {})) if config.native else {}
         lightning = namespace_of((*callbacks, *_flat(given.values())), config.loggers)
         _check_native(lightning, given)
-        _check_callbacks(self, callbacks)
+        _check_callbacks(self, lightning, callbacks)
         plugins = _plugins(lightning, config, device, given.pop("plugins", None))
         with quietly():
             placed = _placed(lightning, config, device, team)
@@ -108,8 +109,9 @@ def _flat(given: Iterable[Any]) -> Iterator[Any]:
         yield from one if isinstance(one, (list, tuple)) else (one,)
 
 
-def _check_callbacks(adapter: LightningAdapter, callbacks: Sequence[Any]) -> None:
+def _check_callbacks(adapter: LightningAdapter, lightning: Namespace, callbacks: Sequence[Any]) -> None:
     for callback in callbacks:
+        refuse_rich_bar(callback, lightning.root)
         for cls in type(callback).__mro__:
             if cls.__name__ in _INSIST_ON_AUTOMATIC:
                 raise refuse(

@@ -11,7 +11,9 @@ from packaging.version import Version
 from torch import nn
 
 from tests.compat.planted import plant, python, ran
-from unitrain import VersionError
+from unitrain import UnifiedTrainer, VersionError
+from unitrain.testing.cases import spec
+from unitrain.testing.models import loader
 from unitrain_bridges.lightning import versions
 from unitrain_bridges.lightning.namespace import Parts
 from unitrain_lightning import _compat
@@ -165,6 +167,20 @@ def test_raise_interrupt_where_lightning_swallowed_it(told):
     _compat.raise_interrupt(Interrupted(False), ROOT)
     with pytest.raises(KeyboardInterrupt):
         _compat.raise_interrupt(Interrupted(True), ROOT)
+
+
+def test_refuse_rich_bar_that_fails_in_its_second_epoch(told, monkeypatch):
+    bar = pl.callbacks.RichProgressBar()
+    _compat.refuse_rich_bar(bar, ROOT)
+    told("2.5.2")
+    _compat.refuse_rich_bar(pl.callbacks.Timer(), ROOT)
+    trainer = UnifiedTrainer("lightning", callbacks=[bar])
+    with pytest.raises(
+        VersionError, match=r"RichProgressBar of pytorch-lightning 2\.5\.2[\s\S]*Hint: enable_progress_bar"
+    ):
+        trainer.fit(spec(), loader())
+    monkeypatch.setattr(_compat, "installed", lambda name: ["14.0.0"])
+    _compat.refuse_rich_bar(bar, ROOT)
 
 
 def test_refuse_elsewhere_what_is_older_than_what_is_followed():

@@ -2,6 +2,7 @@
 
 import os
 import tomllib
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -33,3 +34,11 @@ def has(framework: str) -> bool:
     """Return whether the cell has the packages of a backend."""
     names = FRAMEWORKS[framework]
     return not names or any(installed(name) for name in names)
+
+
+def imported(namespace: str):
+    """Return one of Lightning's packages; an old one imports what a script cannot give it, but unitrain can."""
+    from unitrain_lightning._compat import importing
+
+    with importing(namespace):
+        return import_module(namespace)

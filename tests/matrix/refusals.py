@@ -26,11 +26,18 @@ _HALF = Refusal(
     VersionError, r"since pytorch-lightning 2\.1; installed is 2\.0", "16-true and bf16-true: Lightning 2.1"
 )
 _MODULE = Refusal(VersionError, r"as on Lightning 2\.4 or newer", "a LightningModule on another backend: Lightning 2.4")
+_BAR = Refusal(
+    VersionError, r"RichProgressBar of .* does not work with rich", "RichProgressBar with rich 14.1: Lightning 2.5.3"
+)
 _ELSEWHERE = "test_a_lightning_module_is_trained_as_its_own_trainer_does[lightning-{}-pytorch_lightning]"
 
 REFUSALS: dict[tuple[str, str], Refusal] = {
     ("legacy", "test_training_equals_the_bare_loop[lightning-bf16-true-norm-3]"): _HALF,
     ("legacy", "test_training_equals_the_bare_loop[lightning-16-true-transformer]"): _HALF,
+    ("legacy", "test_the_bar_of_rich[pytorch_lightning]"): _BAR,
+    ("oldest", "test_the_bar_of_rich[pytorch_lightning]"): _BAR,
+    ("oldest", "test_the_bar_of_rich[lightning.pytorch]"): _BAR,
+    ("mixed", "test_the_bar_of_rich[lightning.pytorch]"): _BAR,
     ("legacy", _ELSEWHERE.format("ignite")): _MODULE,
     ("legacy", _ELSEWHERE.format("reference")): _MODULE,
 }

@@ -1,7 +1,6 @@
 """What is around a run: unitrain's callbacks and trackers, the native ones, modes, and a Ctrl-C."""
 
 import csv
-import importlib
 import signal
 from functools import partial
 
@@ -86,7 +85,7 @@ def test_a_second_ctrl_c_comes_out(framework):
 
 @pytest.mark.parametrize("namespace", NAMESPACES)
 def test_a_run_is_of_the_package_that_the_users_objects_come_from(namespace, tmp_path):
-    lightning = importlib.import_module(namespace)
+    lightning = cells.imported(namespace)
     seen = []
 
     class Sees(lightning.Callback):
@@ -96,7 +95,7 @@ def test_a_run_is_of_the_package_that_the_users_objects_come_from(namespace, tmp
         def on_train_epoch_end(self, trainer, pl_module):
             seen.append(float(trainer.callback_metrics["val/loss"]))
 
-    native = {"profiler": importlib.import_module(f"{namespace}.profilers").SimpleProfiler()}
+    native = {"profiler": lightning.profilers.SimpleProfiler()}
     best = lightning.callbacks.ModelCheckpoint(dirpath=tmp_path, monitor="val/loss", filename="best")
     trainer = make("lightning", callbacks=[Sees(), best], native={"lightning": native}, max_epochs=1)
     made = spec()
@@ -111,15 +110,21 @@ def test_a_run_is_of_the_package_that_the_users_objects_come_from(namespace, tmp
 
 @pytest.mark.parametrize("namespace", NAMESPACES)
 def test_native_early_stopping_stops_the_run(namespace):
-    stop = importlib.import_module(f"{namespace}.callbacks").EarlyStopping("val/loss", patience=0, min_delta=100.0)
+    stop = cells.imported(namespace).callbacks.EarlyStopping("val/loss", patience=0, min_delta=100.0)
     result = make("lightning", callbacks=[stop], max_epochs=9).fit(spec(), loader(), loader())
     assert (result.epoch, result.stopped_by) == (1, "early_stopping")
 
 
 @pytest.mark.parametrize("namespace", NAMESPACES)
+def test_the_bar_of_rich(namespace):
+    bar = cells.imported(namespace).callbacks.RichProgressBar()
+    assert make("lightning", callbacks=[bar]).fit(spec(), loader(), loader()).step == 12
+
+
+@pytest.mark.parametrize("namespace", NAMESPACES)
 @pytest.mark.parametrize("framework", ["ignite", "reference"])
 def test_lightnings_callbacks_hear_a_run_on_another_backend(framework, namespace):
-    lightning = importlib.import_module(namespace)
+    lightning = cells.imported(namespace)
     heard = {}
 
     class Hears(lightning.Callback):
@@ -142,7 +147,7 @@ def test_lightnings_callbacks_hear_a_run_on_another_backend(framework, namespace
 def test_objects_of_both_packages_are_refused_by_name():
     there = [name for name, distribution in cells.NAMESPACES.items() if cells.installed(distribution)]
     if len(there) == 2:
-        timers = [importlib.import_module(f"{name}.callbacks").Timer() for name in there]
+        timers = [cells.imported(name).callbacks.Timer() for name in there]
         with pytest.raises(
             ConfigError, match=r"Timer of pytorch_lightning and Timer of lightning\.pytorch[\s\S]*Hint: import"
         ):

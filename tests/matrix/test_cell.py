@@ -1,5 +1,9 @@
 """The cell is what it says to be; what it lacks is refused with the command that adds it."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -41,5 +45,24 @@ def test_metrics_by_name(framework):
     assert {f"val/{name}" for name in NAMED} < expected.keys()
 
 
-def test_only_the_mixed_cell_has_two_releases_of_lightning():
+def python(*arguments):
+    command = [sys.executable, "-W", "always", *arguments]
+    return subprocess.run(command, cwd=cells.ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_only_the_mixed_cell_is_warned_of_two_releases_of_lightning():
     assert (mismatch() is not None) == (cells.CELL == "mixed")
+    done = python("-c", "import unitrain; print(unitrain.UnifiedTrainer('lightning'))")
+    assert ("are installed side by side" in done.stderr) == (cells.CELL == "mixed")
+    assert done.returncode == (not cells.has("lightning"))
+
+
+def test_doctor_tells_how_the_releases_of_the_cell_are_held():
+    done = python("-m", "unitrain", "doctor", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = {one["name"]: one for one in json.loads(done.stdout)["packages"]}
+    for name in cells.DISTRIBUTIONS:
+        found = cells.installed(name)
+        assert told[name]["version"] == found
+        if found:
+            assert told[name]["standing"] == ("best effort" if cells.CELL == "legacy" else "supported")

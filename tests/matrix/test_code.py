@@ -1,7 +1,5 @@
 """A framework's own code through the bridges: a LightningModule and an Ignite program on each backend of the cell."""
 
-import importlib
-
 import pytest
 import torch
 from torch import nn
@@ -63,7 +61,7 @@ OPTIONS = {"max_epochs": 2, "accumulate_grad_batches": 2, "gradient_clip_val": 0
 @pytest.mark.parametrize("namespace", list(cells.NAMESPACES))
 @pytest.mark.parametrize(("home", "framework"), [("lightning", one) for one in BACKENDS])
 def test_a_lightning_module_is_trained_as_its_own_trainer_does(namespace, home, framework, tmp_path):
-    lightning = importlib.import_module(namespace)
+    lightning = cells.imported(namespace)
     plain = module_of(lightning)
     torch.manual_seed(3)
     native = lightning.Trainer(accelerator="cpu", default_root_dir=tmp_path, **OPTIONS, **QUIET)

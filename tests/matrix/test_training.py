@@ -2,6 +2,7 @@
 
 import pytest
 
+from unitrain.step import TrainStep
 from unitrain.testing.conformance import ALL, AdapterConformance, assert_same, reference
 from unitrain.testing.trace import record
 
@@ -64,6 +65,13 @@ def test_evaluation_and_prediction_equal_the_bare_loop(suite, framework, name):
 @pytest.mark.parametrize("framework", ENGINES)
 def test_an_error_in_a_handler_comes_out_as_it_is(suite, framework):
     suite.test_an_error_in_a_handler_comes_out_as_it_is("val_batch_end")
+
+
+@pytest.mark.parametrize("framework", ENGINES)
+def test_a_fault_is_noticed(framework, monkeypatch):
+    monkeypatch.setattr(TrainStep, "_clip", lambda *_: None)
+    with pytest.raises(AssertionError, match="the runs differ"):
+        test_training_equals_the_bare_loop(framework, "clip-norm")
 
 
 def test_the_reference_trains():
