@@ -32,8 +32,11 @@ optimizer = torch.optim.SGD(model.parameters(), 0.1)
 """
 
 
+SNIPPETS = "## Snippets people still copy"  # run by tests/compat/test_snippets.py
+
+
 def blocks(page: str) -> list[str]:
-    return PYTHON_BLOCK.findall((ROOT / page).read_text())
+    return PYTHON_BLOCK.findall((ROOT / page).read_text().partition(SNIPPETS)[0])
 
 
 def run(code: str, folder: Path) -> subprocess.CompletedProcess:
