@@ -11,7 +11,9 @@ from unitrain.metrics import stage_metric
 
 CLASSES = 5
 COUNTING = {
-    **{f"accuracy {average}": tm.MulticlassAccuracy(CLASSES, average=average) for average in ("micro", "macro", "none")},
+    **{
+        f"accuracy {average}": tm.MulticlassAccuracy(CLASSES, average=average) for average in ("micro", "macro", "none")
+    },
     "f1": metric("f1", num_classes=CLASSES),
     "precision, a class ignored": tm.MulticlassPrecision(CLASSES, ignore_index=2),
     "recall, labels ignored": tm.MulticlassRecall(CLASSES, ignore_index=-100),
