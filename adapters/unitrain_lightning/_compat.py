@@ -43,8 +43,12 @@ def default_root() -> str:
     return next((root for root in there if root in sys.modules), there[0])
 
 
+@cache
 def release(root: str) -> Version:
-    """Return the release of one of the packages; of a source tree without metadata, the newest."""
+    """Return the release of one of the packages; of a source tree without metadata, the newest.
+
+    It is kept: reading it takes a millisecond, each run asks several times, and what is imported stays what it is.
+    """
     return Version(next(iter(installed(ROOTS[root])), "9999"))
 
 
