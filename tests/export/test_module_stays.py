@@ -2,6 +2,7 @@
 
 import logging
 import random
+import sys
 import warnings
 
 import pytest
@@ -140,6 +141,25 @@ def test_torchscript_is_told_to_be_legacy_once(tmp_path):
         export_module(net(), tmp_path / "x.pt", example_input=ROWS)
     assert len(told) == 1
     assert told[0].filename == __file__
+
+
+@pytest.mark.filterwarnings("default")
+def test_warnings_reach_standard_error_once_and_prints_do_not(tmp_path, capsys, monkeypatch):
+    class Tells(nn.Linear):
+        def forward(self, x):
+            warnings.warn("a word of the model", stacklevel=1)
+            print("a line of the model")
+            return super().forward(x)
+
+    def show(message, *_):  # as Python does; pytest keeps them
+        print(message, file=sys.stderr)
+
+    monkeypatch.setattr(warnings, "showwarning", show)
+    export_module(Tells(4, 3), tmp_path / "x.pt", example_input=ROWS)
+    out, err = capsys.readouterr()
+    assert err.count("TorchScript is deprecated by torch") == 1
+    assert err.count("a word of the model") == 1
+    assert "a line of the model" not in out + err
 
 
 @pytest.mark.filterwarnings("ignore:TorchScript is deprecated:FutureWarning")

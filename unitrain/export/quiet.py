@@ -33,10 +33,10 @@ def let_pass(filters: Iterable[tuple[type[Warning], str]]) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep back what is printed and logged; a failure carries it as a note."""
+    """Keep back what is printed and logged; a failure carries it as a note. Warnings are shown when it is over."""
     said = io.StringIO()
     loggers = [(one, one.level) for one in map(logging.getLogger, _LOGGERS)]
-    with let_pass(_WARNINGS), redirect_stdout(said), redirect_stderr(said):
+    with _shown_afterwards(), let_pass(_WARNINGS), redirect_stdout(said), redirect_stderr(said):
         for logger, _ in loggers:
             logger.setLevel(logging.ERROR)
         try:
@@ -48,3 +48,15 @@ def quiet() -> Iterator[None]:
         finally:
             for logger, level in loggers:
                 logger.setLevel(level)
+
+
+@contextmanager
+def _shown_afterwards() -> Iterator[None]:
+    """Show each warning once, when it is over: they are written to standard error, which is kept back meanwhile."""
+    told: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as told:
+            yield
+    finally:
+        for one in {str(one): one for one in told}.values():
+            warnings.showwarning(one.message, one.category, one.filename, one.lineno)
