@@ -188,7 +188,8 @@ class Batches:
         start, self._start = self._start, None
         if start is not None:
             start.at_iter.restore()
-        self.at_iter = start.at_iter if start is not None else self._source.snapshot()
+        if self._source.stage == "train":  # no other stage is gone on with midway
+            self.at_iter = start.at_iter if start is not None else self._source.snapshot()
         loader = self._source.loader
         workers = self._source.workers
         iterator = workers.watch(iter(loader)) if start is None else going_on(loader, start, workers)

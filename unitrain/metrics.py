@@ -192,9 +192,12 @@ class _Torchmetric(_OfLibrary):
     def __init__(self, metric: Any) -> None:
         super().__init__(metric)
         metric.persistent(mode=True)  # else its state_dict is empty
+        self._device: torch.device | None = None
 
     def reset(self, device: torch.device) -> None:
-        self._metric.to(device)
+        if device != self._device:  # to move it where it is costs more than to reset it
+            self._metric.to(device)
+            self._device = device
         super().reset(device)
 
 

@@ -143,7 +143,7 @@ WORK = {
     work.name: work
     for work in (
         Work("W1", "MLP 64-32-10, batch 32, DataLoader", _small, 10, 5, loaded(digits, 32)),
-        Work("W1p", "the same, batches ready", _small, 10, 8, collated(32)),
+        Work("W1p", "the same, batches ready", _small, 10, 30, collated(32)),
         Work(
             "W2",
             "MLP 64-256-256-10, batch 128, DataLoader",
@@ -152,13 +152,13 @@ WORK = {
             8,
             loaded(digits, 128),
         ),
-        Work("W3p", "evaluation, batches ready", _small, 10, 1, None, collated(32, times=8)),
+        Work("W3p", "evaluation, batches ready", _small, 10, 1, None, collated(32, times=40)),
         Work(
             "W4p",
             "many short epochs: 5 batches, then validation",
             _small,
             10,
-            40,
+            150,
             collated(32, 5),
             collated(32, 5),
         ),

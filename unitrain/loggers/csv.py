@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -119,11 +120,13 @@ class CSVLogger:
 
     def _append(self, row: dict[str, Any]) -> None:
         data = _encoded([[_text(row.get(name, "")) for name in self._columns]])
-        with self.path.open("r+b") as file:
+        with self.path.open("r+b", buffering=0) as file:  # a run may write a row a step
+            file.truncate(self._end)
             file.seek(self._end)
-            file.truncate()
-            file.write(data)
-        self._end += len(data)
+            written = file.write(data)
+        if written < len(data):
+            raise OSError(errno.ENOSPC, "only a part of the row was written", str(self.path))
+        self._end += written
 
 
 def _text(value: Any) -> str:
