@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from unitrain.events import Event, RunState
     from unitrain.export.exporting import export_module
     from unitrain.export.verify import ExportReport
+    from unitrain.gathering import vectorized
     from unitrain.loggers.csv import CSVLogger
     from unitrain.loggers.mlflow import MLflowLogger
     from unitrain.loggers.tensorboard import TensorBoardLogger
@@ -90,6 +91,7 @@ _MODULES = {
     "unitrain.events": ("Event", "RunState"),
     "unitrain.export.exporting": ("export_module",),
     "unitrain.export.verify": ("ExportReport",),
+    "unitrain.gathering": ("vectorized",),
     "unitrain.loggers.csv": ("CSVLogger",),
     "unitrain.loggers.mlflow": ("MLflowLogger",),
     "unitrain.loggers.tensorboard": ("TensorBoardLogger",),
@@ -150,6 +152,7 @@ __all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
     "from_step",
     "load_weights",
     "metric",
+    "vectorized",
 ]
 
 

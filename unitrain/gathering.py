@@ -1,0 +1,153 @@
+"""Whole batches of tensors by one index a tensor: what a DataLoader reads sample by sample, read at once."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, StackDataset, Subset, TensorDataset, default_collate
+
+from unitrain.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+T = TypeVar("T")
+
+
+class Gathered(Dataset[Any]):
+    """A dataset of tensors that hands a DataLoader its batches ready.
+
+    Args:
+        dataset: Where they are gathered from.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """Return the batch of ``indices`` as the only item, or no item for none; DataLoader asks for this first."""
+        return [_gathered(self.dataset, indices)] if len(indices) else []
+
+
+def vectorized(loader: DataLoader[T]) -> DataLoader[T]:
+    """Return a DataLoader with the batches of ``loader``, each gathered from the dataset's tensors at once.
+
+    The samples, their order, the random draws and each bit are those of ``loader``, whose sampler, generator, workers
+    and other settings it shares. So a run may go on with one from a checkpoint that was written with the other.
+
+    Args:
+        loader: Reads tensors: a TensorDataset, a tensor, or a Subset (as of random_split) or StackDataset of such.
+
+    Raises:
+        DataError: If batches of ``loader`` are more than rows of tensors: a dataset that computes, a ``collate_fn``.
+
+    Example:
+        >>> data = TensorDataset(torch.arange(6.0).reshape(3, 2), torch.arange(3))
+        >>> list(vectorized(DataLoader(data, batch_size=2)))[0]
+        [tensor([[0., 1.],
+                [2., 3.]]), tensor([0, 1])]
+    """
+    for wrong, what, hint in _REFUSED:
+        if wrong(loader):
+            raise DataError(f"vectorized() takes a DataLoader over tensors; got {what(loader)}.", hint=hint)
+    for reason in _unfit(loader.dataset):
+        raise DataError(
+            f"vectorized() gathers rows of tensors; the dataset {reason}.",
+            hint="use the loader as it is, or compute once: TensorDataset(inputs, targets).",
+        )
+    changed = copy.copy(loader)  # made anew, it would lose batch_size and sampler, by which processes share data out
+    vars(changed).update(dataset=Gathered(loader.dataset), collate_fn=_only, _iterator=None)
+    return changed
+
+
+_REFUSED: tuple[tuple[Callable[[Any], bool], Callable[[Any], str], str], ...] = (
+    (
+        lambda given: not isinstance(given, DataLoader),
+        lambda given: f"a {type(given).__name__}",
+        "vectorized(DataLoader(TensorDataset(inputs, targets), batch_size=32)).",
+    ),
+    (
+        lambda given: type(given) is not DataLoader,
+        lambda given: f"a {type(given).__name__}, which may read in a way of its own",
+        "give a DataLoader itself, or use the loader as it is.",
+    ),
+    (
+        lambda given: isinstance(given.dataset, Gathered),
+        lambda _: "one that is vectorized already",
+        "call it once.",
+    ),
+    (
+        lambda given: isinstance(given.dataset, IterableDataset),
+        lambda given: f"one over a {type(given.dataset).__name__}, an IterableDataset, which has no rows to index",
+        "use the loader as it is, or yield whole batches with batch_size=None.",
+    ),
+    (
+        lambda given: given.batch_sampler is None,
+        lambda _: "one with batch_size=None, which makes no batches",
+        "set batch_size, or use the loader as it is.",
+    ),
+    (
+        lambda given: given.collate_fn is not default_collate,
+        lambda given: f"one with collate_fn={getattr(given.collate_fn, '__qualname__', given.collate_fn)}",
+        "leave collate_fn out, or use the loader as it is.",
+    ),
+)
+"""Loaders whose batches are not plain rows: the test, what was given, and the mend."""
+
+
+def _unfit(dataset: Any) -> Iterator[str]:
+    """Yield why rows of ``dataset`` cannot be gathered; a subclass may compute, so only the classes themselves can."""
+    if isinstance(dataset, Tensor):
+        yield from (f"has a tensor that {reason}" for wrong, reason in _NO_ROWS if wrong(dataset))
+    elif type(dataset) is TensorDataset:
+        for tensor in dataset.tensors:
+            yield from _unfit(tensor)
+    elif type(dataset) is Subset:
+        yield from _unfit(dataset.dataset)
+    elif type(dataset) is StackDataset:
+        for part in dataset.datasets.values() if isinstance(dataset.datasets, dict) else dataset.datasets:
+            yield from _unfit(part)
+    else:
+        yield f"is or has a {type(dataset).__name__}, which may compute its samples"
+
+
+_NO_ROWS: tuple[tuple[Callable[[Tensor], bool], str], ...] = (
+    (lambda tensor: type(tensor) is not Tensor, "is of a class of its own"),
+    (lambda tensor: tensor.layout is not torch.strided or tensor.is_nested, "is sparse or nested"),
+    (lambda tensor: tensor.requires_grad, "requires a gradient, which would be added up in another order"),
+)
+"""Tensors that are not plain rows."""
+
+
+def _only(items: list[Any]) -> Any:
+    """Return the batch that ``Gathered`` made: there is nothing left to collate."""
+    (batch,) = items
+    return batch
+
+
+def _gathered(dataset: Any, indices: Sequence[int]) -> Any:
+    """Return what ``default_collate([dataset[index] for index in indices])`` does; its lists stand for tuples."""
+    if isinstance(dataset, Subset):
+        return _gathered(dataset.dataset, [dataset.indices[index] for index in indices])
+    return _taken(dataset, torch.as_tensor(indices))
+
+
+def _taken(dataset: Any, index: Tensor) -> Any:
+    if isinstance(dataset, Tensor):
+        return dataset.index_select(0, index.to(dataset.device))  # in the memory format of torch.stack, as [] is not
+    if isinstance(dataset, TensorDataset):
+        return [_taken(tensor, index) for tensor in dataset.tensors]
+    if isinstance(dataset, Subset):
+        return _gathered(dataset, index.tolist())
+    if isinstance(dataset.datasets, dict):
+        return {key: _taken(part, index) for key, part in dataset.datasets.items()}
+    return [_taken(part, index) for part in dataset.datasets]
