@@ -4,13 +4,14 @@ BIN := .venv/bin
 STAMP := .venv/.complete
 WORKERS ?= 2
 
-.PHONY: help venv quickstart test test-all matrix lint format docs build clean
+.PHONY: help venv quickstart test test-all matrix bench lint format docs build clean
 
 help:
 	@echo "make quickstart  make the environment and train one model on both backends"
 	@echo "make test        make the environment and run all tests but the slow ones"
 	@echo "make test-all    the slow tests too"
 	@echo "make matrix      the smoke tier with each set of releases; CELLS=\"newest oldest\" runs some of them"
+	@echo "make bench       the time of a step beside the loop by hand and each framework's idiom, on an idle machine"
 	@echo "make lint        ruff, format, mypy, import-linter, typos"
 	@echo "make format      mend what ruff can mend"
 	@echo "make docs        write the generated tables of README.md and MIGRATION.md"
@@ -44,6 +45,11 @@ matrix: venv
 ifndef CELLS
 	$(BIN)/python tests/architecture/tables.py
 endif
+
+# On a machine that does nothing else; it writes tests/bench/results.json, and so README's table.
+bench: venv
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench
+	$(MAKE) docs
 
 lint: venv
 	$(BIN)/ruff check .

@@ -1,38 +1,53 @@
-"""unitrain as a user has it: metrics, a progress bar, a CSV file and callbacks."""
+"""unitrain: as a user has it, with metrics, a progress bar, a CSV file and callbacks; and with less."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from tests.bench.work import LR, Job
-from unitrain import CSVLogger, LRMonitor, ModelCheckpoint, TrainSpec, UnifiedTrainer, metric
+from unitrain import CSVLogger, EarlyStopping, LRMonitor, TrainSpec, UnifiedTrainer, metric
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Variant = Callable[[Job], dict[str, float]]
 
-def unitrain(framework: str) -> Callable[[Job], dict[str, float]]:
-    """Return what does a job on ``framework``."""
+
+def unitrain(framework: str) -> Variant:
+    """Return what does a job on ``framework`` with all that a user has."""
 
     def run(job: Job) -> dict[str, float]:
-        spec = TrainSpec(
-            model=job.model,
-            loss=nn.CrossEntropyLoss(),
-            optimizer=partial(torch.optim.SGD, lr=LR),
-            metrics={"acc": metric("accuracy", num_classes=job.work.classes, average="micro")},
-        )
-        options = {"accelerator": "cpu", "loggers": [CSVLogger(job.folder)], "default_root_dir": job.folder}
-        if job.train is None:
-            trainer = UnifiedTrainer(framework, **options)
-            for _ in range(job.work.epochs):
-                found = trainer.validate(spec, job.val)
-            return found
-        keep = [LRMonitor()] + [ModelCheckpoint(job.folder)] * (framework != "reference")
-        trainer = UnifiedTrainer(framework, max_epochs=job.work.epochs, callbacks=keep, **options)
-        return trainer.fit(spec, job.train, job.val).metrics
+        callbacks = [LRMonitor(), EarlyStopping(monitor="train/loss", patience=1000)] if job.train else []
+        return _done(job, framework, callbacks=callbacks, loggers=[CSVLogger(job.folder)])
 
     return run
+
+
+def metrics_only(framework: str) -> Variant:
+    """Return what does a job on ``framework`` with a loss and an accuracy."""
+    return lambda job: _done(job, framework, enable_progress_bar=False)
+
+
+def plain(framework: str) -> Variant:
+    """Return what does a job on ``framework`` with nothing but the loss."""
+    return lambda job: _done(job, framework, measured=False, enable_progress_bar=False)
+
+
+def _done(job: Job, framework: str, *, measured: bool = True, **options: Any) -> dict[str, float]:
+    spec = TrainSpec(
+        model=job.model,
+        loss=nn.CrossEntropyLoss(),
+        optimizer=partial(torch.optim.SGD, lr=LR),
+        metrics={"acc": metric("accuracy", num_classes=job.work.classes, average="micro")} if measured else None,
+    )
+    options |= {"accelerator": "cpu", "default_root_dir": job.folder}
+    if job.train is not None:
+        return UnifiedTrainer(framework, max_epochs=job.work.epochs, **options).fit(spec, job.train, job.val).metrics
+    trainer = UnifiedTrainer(framework, **options)
+    for _ in range(job.work.epochs):
+        found = trainer.validate(spec, job.val)
+    return found

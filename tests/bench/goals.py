@@ -1,0 +1,80 @@
+"""The goals, and whether what was measured meets them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.bench.timing import Times
+
+IDIOM = "idiom"
+BARE = "bare loop with metrics"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """How much time unitrain may take.
+
+    Attributes:
+        work: The work item.
+        framework: The backend.
+        against: The framework's own idiom, or the bare loop.
+        limit: The ratio that is not to be passed.
+    """
+
+    work: str
+    framework: str
+    against: str
+    limit: float
+
+
+GOALS = (
+    Goal("W1p", "lightning", IDIOM, 0.23),
+    Goal("W1p", "ignite", IDIOM, 0.68),
+    Goal("W1p", "lightning", BARE, 1.70),
+    Goal("W1p", "ignite", BARE, 1.08),
+    Goal("W2", "lightning", BARE, 1.15),
+    Goal("W2", "ignite", BARE, 1.03),
+    Goal("W3p", "lightning", IDIOM, 0.12),
+    Goal("W3p", "ignite", IDIOM, 0.45),
+    Goal("W4p", "lightning", IDIOM, 0.24),
+    Goal("W4p", "ignite", IDIOM, 0.70),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A goal and what was reached.
+
+    Attributes:
+        goal: The goal.
+        reached: The median of the ratios.
+    """
+
+    goal: Goal
+    reached: float
+
+    @property
+    def met(self) -> bool:
+        """Whether the goal is met."""
+        return self.reached <= self.goal.limit
+
+
+def outcomes(measured: Mapping[str, Mapping[str, Times]]) -> list[Outcome]:
+    """Return what became of each goal whose work was measured.
+
+    Args:
+        measured: The times by work item and variant.
+    """
+    return [Outcome(goal, _reached(goal, measured[goal.work])) for goal in GOALS if goal.work in measured]
+
+
+def _reached(goal: Goal, times: Mapping[str, Times]) -> float:
+    own = times[f"unitrain on {goal.framework}"].ratios
+    if goal.against == BARE:
+        return median(own)
+    return median(one / other for one, other in zip(own, times[goal.framework].ratios, strict=True))

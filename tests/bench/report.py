@@ -1,0 +1,119 @@
+"""What a benchmark found, as a table, as data and as a picture."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from tests.bench.goals import outcomes
+from tests.bench.timing import Quartiles
+from tests.bench.work import WORK
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from tests.bench.timing import Times
+
+PACKAGES = ("torch", "pytorch-lightning", "pytorch-ignite", "torchmetrics", "accelerate")
+
+
+def results(measured: Mapping[str, Mapping[str, Times]], further: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all that was found, for a JSON file.
+
+    Args:
+        measured: The times by work item and variant.
+        further: What was found beside them: memory, growth, start-up.
+    """
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, one thread",
+        "python": platform.python_version(),
+        "releases": {name: version(name) for name in PACKAGES},
+        "work": {
+            name: {
+                "says": WORK[name].says,
+                "variants": {
+                    variant: {
+                        "wall": Quartiles.of(times.ratios)._asdict(),
+                        "cpu": Quartiles.of(times.cpu_ratios)._asdict(),
+                        "seconds": min(one.wall for one in times.took),
+                    }
+                    for variant, times in variants.items()
+                },
+            }
+            for name, variants in measured.items()
+        },
+        "goals": [
+            {
+                "work": one.goal.work,
+                "framework": one.goal.framework,
+                "against": one.goal.against,
+                "limit": one.goal.limit,
+                "reached": one.reached,
+                "met": one.met,
+            }
+            for one in outcomes(measured)
+        ],
+        **further,
+    }
+
+
+def text(found: Mapping[str, Any]) -> str:
+    """Return the tables for a console."""
+    lines = [f"{found['date']}, {found['machine']}, Python {found['python']}"]
+    lines.append(", ".join(f"{name} {release}" for name, release in found["releases"].items()))
+    for name, work in found["work"].items():
+        lines += ["", f"{name}: {work['says']}; time against the bare loop with metrics (quartiles)"]
+        for variant, numbers in work["variants"].items():
+            wall, cpu = numbers["wall"], numbers["cpu"]
+            lines.append(
+                f"  {variant:24} {wall['median']:7.3f}  ({wall['low']:.3f} to {wall['high']:.3f})"
+                f"   processor {cpu['median']:7.3f}   {1000 * numbers['seconds']:8.1f} ms"
+            )
+    lines += ["", "goals"]
+    for goal in found["goals"]:
+        verdict = "met" if goal["met"] else "NOT MET"
+        lines.append(
+            f"  {goal['work']:4} {goal['framework']:10} against {goal['against']:24}"
+            f" {goal['reached']:.3f}, at most {goal['limit']:.2f}: {verdict}"
+        )
+    for title in ("one_step_ms", "import_seconds", "memory", "growth"):
+        if title in found:
+            lines += ["", f"{title}", str(found[title])]
+    return "\n".join(lines) + "\n"
+
+
+def write(found: Mapping[str, Any], folder: Path) -> None:
+    """Write ``results.json`` and ``results.svg``."""
+    (folder / "results.json").write_text(json.dumps(found, indent=2) + "\n")
+    _draw(found, folder / "results.svg")
+
+
+def _draw(found: Mapping[str, Any], path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "unitrain"
+    from matplotlib import pyplot as plt
+
+    works = found["work"]
+    figure, axes = plt.subplots(1, len(works), figsize=(3.2 * len(works), 3.6), squeeze=False, layout="constrained")
+    for axis, (name, work) in zip(axes[0], works.items(), strict=True):
+        names = list(work["variants"])
+        medians = [work["variants"][one]["wall"]["median"] for one in names]
+        colours = ["tab:orange" if one.startswith("unitrain") else "tab:gray" for one in names]
+        axis.barh(names, medians, color=colours)
+        axis.axvline(1, color="black", linewidth=0.8)
+        axis.invert_yaxis()
+        axis.set_title(f"{name}: time / bare loop", fontsize=9)
+        axis.tick_params(labelsize=7)
+        for place, value in enumerate(medians):
+            axis.text(value, place, f" {value:.2f}", va="center", fontsize=7)
+        axis.margins(x=0.2)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
