@@ -73,7 +73,33 @@ def matrix() -> str:
     return _table(table.HEADER, table.rows(told["cells"])) + where
 
 
+def bench() -> str:
+    found = json.loads((ROOT / "tests" / "bench" / "results.json").read_text())
+    works = found["work"]
+    names = list(dict.fromkeys(one for work in works.values() for one in work["variants"]))
+
+    def cell(work: str, name: str) -> str:
+        numbers = works[work]["variants"].get(name)
+        return f"{numbers['wall']['median']:.2f}" if numbers else ""
+
+    rows = [(name, *(cell(work, name) for work in works)) for name in names]
+    explained = "; ".join(f"{name}: {work['says']}" for name, work in works.items())
+    releases = ", ".join(f"{name} {release}" for name, release in found["releases"].items())
+    missed = [
+        f"{one['work']} on {one['framework']} against the {one['against']}: {one['reached']:.2f}, wanted {one['limit']:.2f}"
+        for one in found["goals"]
+        if not one["met"]
+    ]
+    goals = f"{len(found['goals']) - len(missed)} of {len(found['goals'])} goals are met"
+    return (
+        _table(("time against the bare loop with metrics", *works), rows)
+        + f"\n{explained}.\n\n{goals}{'; not: ' if missed else ''}{'; '.join(missed)}.\n"
+        + f"\nMedians of {found['date']}, {found['machine']}, Python {found['python']}, {releases}.\n"
+    )
+
+
 TABLES = {
+    "bench": bench,
     "matrix": matrix,
     "support": support,
     "events": events,

@@ -57,15 +57,23 @@ def test_readme_example_runs_on_every_backend(framework, tmp_path):
 
 
 def test_readme_goes_on_with_a_run(tmp_path):
-    first, second, _ = blocks("README.md")
+    first, second, *_ = blocks("README.md")
     done = run(f"import torch; torch.manual_seed(0)\n{first}\n{second}\nprint(result.best_checkpoint)", tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("runs/digits/epoch=")
 
 
+def test_readme_exports(tmp_path):
+    first, _, third, _ = blocks("README.md")
+    done = run(f"import torch; torch.manual_seed(0)\n{first}\n{third}", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "digits.onnx" in done.stdout
+    assert (tmp_path / "digits.onnx").exists()
+
+
 def test_readme_trains_on_two_processes(tmp_path):
-    first, _, third = blocks("README.md")
-    code = third.replace("UnifiedTrainer(", "UnifiedTrainer(accelerator='cpu', framework=", 1)
+    first, _, _, fourth = blocks("README.md")
+    code = fourth.replace("UnifiedTrainer(", "UnifiedTrainer(accelerator='cpu', framework=", 1)
     done = run(f"import torch; torch.manual_seed(0)\n{first}\n{code}\n    print(result.step)", tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(5 * 23)
