@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 LENGTH: Final = 50
 """Batches of a run, so that Lightning gets to see the training now and then."""
 
-TRAINING = ("on_train_batch_start", "on_train_batch_end")
+_WITHIN_STEP = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
+"""They are called in a run too; but what such a hook logs, Lightning sends on only between batches."""
+
+TRAINING = ("on_train_batch_start", "on_train_batch_end", *_WITHIN_STEP)
 VALIDATION = ("on_validation_batch_start", "on_validation_batch_end")
 TEST = ("on_test_batch_start", "on_test_batch_end")
 

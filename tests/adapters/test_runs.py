@@ -135,8 +135,19 @@ def test_a_callback_that_listens_is_called_at_each_batch(callback, advances):
 
 
 class Rows:
+    def __init__(self):
+        self.rows = []
+
     def log_metrics(self, metrics, step):
-        pass
+        self.rows.append((step, sorted(metrics)))
+
+
+@pytest.mark.parametrize("hook", ["on_before_zero_grad", "on_after_backward", "on_before_optimizer_step"])
+def test_what_a_hook_within_the_step_logs_is_not_lost(hook):
+    rows = Rows()
+    logs = LambdaCallback(**{hook: lambda trainer, module, *_: module.log("norm", 1.0)})
+    trainer(logs, max_epochs=1, loggers=[rows], log_every_n_steps=1).fit(spec(), batches(11))
+    assert sum("norm" in names for _, names in rows.rows) == 11
 
 
 def runs_namespace():
