@@ -5,6 +5,7 @@ import sys
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from unitrain import ExportError, UnifiedTrainer
 from unitrain.export.exporting import export_module
@@ -142,8 +143,17 @@ REFUSED = {
     "an axis of no input": (linear, "x.pt2", {"dynamic_axes": {"x": {0: "batch"}}}, ["no input 'x'"]),
     "an axis that is not there": (linear, "x.pt2", {"dynamic_axes": {"input": {2: "b"}}}, ["no axis 2", "(2, 4)"]),
     "axes in a list": (linear, "x.pt2", {"dynamic_axes": {"input": [0]}}, ["maps each input"]),
+    "a name that is none": (linear, "x.pt2", {"dynamic_axes": {"input": {0: "a b"}}}, ["as Python has them", "a b"]),
+    "an axis that is a flag": (linear, "x.pt2", {"dynamic_axes": {"input": {True: "b"}}}, ["maps each input"]),
+    "an axis that is there twice": (linear, "x.pt2", {"dynamic_axes": {"input": {0: "a", -2: "b"}}}, ["twice"]),
     "axes of no input": (linear, "x.pt2", {"dynamic_axes": ["input"]}, ["maps each input"]),
-    "a function before": (linear, "x.pt2", {"preprocess": lambda x: x}, ["only a torch.nn.Module"]),
+    "a function before": (linear, "x.pt2", {"preprocess": lambda x: x}, ["preprocess= takes a torch.nn.Module"]),
+    "half of a word": (linear, "x.pt2", {"half": "yes"}, ["half= takes True or False, got 'yes'"]),
+    "an array": (linear, "x.pt2", {"example_input": ROWS.numpy()}, ["torch.as_tensor"]),
+    "a loader": (linear, "x.pt2", {"example_input": DataLoader(ROWS)}, ["next(iter(loader))[0]"]),
+    "a batch with its targets": (linear, "x.pt2", {"example_input": (ROWS, ROWS)}, ["the inputs alone"]),
+    "one row without a batch": (linear, "x.pt2", {"example_input": ROWS[0]}, ["axis 0 of the example is its batch"]),
+    "torch's name of an option": (linear, "x.onnx", {"opset_version": 18}, ["'opset_version'", "Hint: opset="]),
     "a class": (lambda: nn.Linear, "x.pt2", {}, ["make an instance"]),
     "half of float64": (
         lambda: linear().double(),
@@ -181,6 +191,16 @@ def test_bounds_are_the_way_out_for_a_sequence_that_is_too_long(tmp_path):
     axes = {"input": {0: "batch", 1: torch.export.Dim("sequence", max=6)}}
     report = export_module(Positions(), tmp_path / "x.pt2", example_input=torch.randn(2, 5, 4), dynamic_axes=axes)
     assert [one["sequence"] for one in report.sizes] == [5, 4, 6]
+
+
+def test_three_different_sizes_are_compared_where_the_bounds_have_them(tmp_path):
+    for bounds, sizes in [({"max": 2}, [1, 2, 2]), ({"max": 3}, [1, 2, 3]), ({"min": 2, "max": 64}, [2, 3, 7])]:
+        axes = {"input": {0: torch.export.Dim("batch", **bounds)}}
+        report = export_module(linear(), tmp_path / "x.pt2", example_input=ROWS, dynamic_axes=axes)
+        assert [one["batch"] for one in report.sizes] == list(dict.fromkeys(sizes))
+    axes = {"input": {0: torch.export.Dim("batch", max=64)}}
+    report = export_module(linear(), tmp_path / "x.pt2", example_input=torch.randn(64, 4), dynamic_axes=axes)
+    assert [one["batch"] for one in report.sizes] == [1, 64, 63]
 
 
 def test_inputs_of_different_batches_are_refused(tmp_path):

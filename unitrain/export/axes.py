@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -72,16 +73,23 @@ class Axes:
         """Return the sizes to compare at: rows one, the example's and a larger odd number; other axes vary a little."""
         if not self.sizes:
             return [{}]
-        return [{name: self._bounded(name, way) for name in self.sizes} for way in range(3)]
+        columns = {name: self._three(name) for name in self.sizes}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
-    def _bounded(self, name: str, way: int) -> int:
+    def _three(self, name: str) -> list[int]:
+        """Return three sizes within the axis's bounds, different ones if there are as many."""
         size = self.sizes[name]
         several = max(2, size)
         wanted = (
             (1, several, several + _MORE + 2 - several % 2) if name in self._lead else (size, size - 1, size + _MORE)
         )
-        low, high = self._bounds[name]
-        return int(min(max(wanted[way], low, 1), high))
+        low, high = max(self._bounds[name][0], 1), self._bounds[name][1]
+        found: list[int] = []
+        for one in wanted:
+            nearest = int(min(max(one, low), high))
+            others = chain(range(nearest, low - 1, -1), range(nearest, int(min(nearest + _MORE, high)) + 1))
+            found.append(next((other for other in others if other not in found), nearest))
+        return found
 
     def example(self) -> tuple[Tensor, ...]:
         """Return the example with at least two of what may be any number: torch.export takes one for a constant."""
@@ -130,7 +138,7 @@ def _varied(tensor: Tensor, generator: torch.Generator) -> Tensor:
 
 def _no_axes(given: Any) -> ExportError:
     return ExportError(
-        f"dynamic_axes= maps each input to its axes and their names, got {given!r:.80}.",
+        f"dynamic_axes= maps each input to its axes, and these to names as Python has them, got {given!r:.80}.",
         hint='dynamic_axes={"input": {0: "batch", 1: "sequence"}}',
     )
 
@@ -141,9 +149,7 @@ def _check(asked: Any, inputs: Mapping[str, Tensor]) -> None:
     for name, axes in asked.items():
         if name not in inputs:
             raise ExportError(f"dynamic_axes= names no input {name!r}.", hint=did_you_mean(name, inputs))
-        if not isinstance(axes, Mapping) or not all(
-            isinstance(one, int) and isinstance(to, (str, Dim)) for one, to in axes.items()
-        ):
+        if not isinstance(axes, Mapping) or not all(_is_axis(one, to) for one, to in axes.items()):
             raise _no_axes(axes)
         beyond = [axis for axis in axes if not -inputs[name].ndim <= axis < inputs[name].ndim]
         if beyond:
@@ -151,3 +157,10 @@ def _check(asked: Any, inputs: Mapping[str, Tensor]) -> None:
                 f"dynamic_axes=: {name!r} has no axis {beyond[0]}; it is {describe(inputs[name])}.",
                 hint="axes are counted from 0.",
             )
+        if len({axis % inputs[name].ndim for axis in axes}) < len(axes):
+            raise ExportError(f"dynamic_axes=: an axis of {name!r} is there twice: {axes!r:.80}.", hint="name it once.")
+
+
+def _is_axis(axis: Any, to: Any) -> bool:
+    named = to.isidentifier() if isinstance(to, str) else isinstance(to, Dim)
+    return named and isinstance(axis, int) and not isinstance(axis, bool)

@@ -87,7 +87,8 @@ class Called:
         except Exception as error:
             raise ExportError(
                 f"the model cannot be called with the example, {describe(self._example)}, on the CPU: {_told(error)}",
-                hint="example_input= is what the model is called with in training.",
+                hint="example_input= is what the model is called with in training: of a batch (inputs, targets) the"
+                " inputs alone.",
             ) from error
 
     def _check(self, sizes: Mapping[str, int]) -> Check:
@@ -125,7 +126,8 @@ class Called:
         except Exception as error:
             raise ExportError(
                 f"the model itself fails at {shown(sizes)}: {_told(error)}",
-                hint="if an axis is a constant in the code, use x.shape[0] or -1, or leave the axis out of dynamic_axes"
+                hint="axis 0 of the example is its batch, if dynamic_axes= does not say otherwise. If an axis is a"
+                " constant in the code, use x.shape[0] or -1, or leave the axis out of dynamic_axes"
                 " ({}: none); if it has bounds, give torch.export.Dim(name, min=, max=) there for a name.",
             ) from error
 

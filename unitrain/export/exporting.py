@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
+from torch import nn
 
 from unitrain._version import __version__
 from unitrain.errors import ExportError, refuse_unknown
@@ -16,16 +17,18 @@ from unitrain.export.calling import Called
 from unitrain.export.formats import find_format, name_of
 from unitrain.export.prepared import at_rest, borrowed, halved, require_float32, unwrapped
 from unitrain.export.quiet import quiet
-from unitrain.export.request import EXAMPLE, ExportOptions, Request
+from unitrain.export.request import EXAMPLE, OTHER_NAMES, ExportOptions, Request
 from unitrain.export.verify import ExportReport, Tolerance, require_close
 from unitrain.rng import preserved_rng
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from unitrain.export.formats import Format
+
+_AROUND = ("preprocess", "postprocess")
 
 
 def export_module(
@@ -64,9 +67,8 @@ def export_module(
         part = stack.enter_context(_beside(path))
         for context in (torch.no_grad(), preserved_rng(), quiet(), at_rest(model, weights or {})):
             stack.enter_context(context)
-        for around in (asked.get("preprocess"), asked.get("postprocess")):
-            if around is not None:
-                stack.enter_context(at_rest(unwrapped(around), {}))
+        for around in filter(None, map(asked.get, _AROUND)):
+            stack.enter_context(at_rest(unwrapped(around), {}))
         request = _request(model, name, asked, source or {})
         with borrowed(model, halved) if request.half else nullcontext():
             chosen.write(request, part)
@@ -85,7 +87,7 @@ def _asked(name: str, chosen: Format, options: Mapping[str, Any], default_exampl
     Raises:
         ExportError: If the format does not take one of them, or has no example to follow.
     """
-    refuse_unknown(options, ExportOptions.__annotations__, "export()", ExportError)
+    refuse_unknown(options, ExportOptions.__annotations__, "export()", ExportError, OTHER_NAMES)
     asked = {key: value for key, value in options.items() if value is not None and value is not False}
     for key in asked:
         if key not in chosen.options:
@@ -93,17 +95,34 @@ def _asked(name: str, chosen: Format, options: Mapping[str, Any], default_exampl
                 f"the format {name!r} takes no {key}=; it would have no effect.",
                 hint=f"it takes {', '.join(sorted(chosen.options)) or 'no options'}.",
             )
+    _require_values(asked)
+    if EXAMPLE in chosen.options and asked.setdefault(EXAMPLE, default_example) is None:
+        raise ExportError(
+            f"the format {name!r} needs one input of the model to follow, and there is none.",
+            hint="example_input=a batch of inputs, as in training; or TrainSpec(example_input=...); on the command line"
+            " --example SHAPE.",
+        )
+    return asked
+
+
+def _require_values(asked: Mapping[str, Any]) -> None:
+    """Refuse values that mean nothing.
+
+    Raises:
+        ExportError: For the first one.
+    """
     if not 0 <= _number(asked.get("tolerance", 0)) < 1:
         raise ExportError(
             f"tolerance={asked['tolerance']!r} must be a number from 0 to below 1, relative to the largest output.",
             hint="tolerance=1e-3",
         )
-    if EXAMPLE in chosen.options and asked.setdefault(EXAMPLE, default_example) is None:
-        raise ExportError(
-            f"the format {name!r} needs one input of the model to follow, and there is none.",
-            hint="example_input=a batch of inputs, as in training; or TrainSpec(example_input=...).",
-        )
-    return asked
+    if not isinstance(asked.get("half", False), bool):
+        raise ExportError(f"half= takes True or False, got {asked['half']!r:.80}.", hint="half=True")
+    for name in _AROUND:
+        if not isinstance(asked.get(name), nn.Module | None):
+            raise ExportError(
+                f"{name}= takes a torch.nn.Module, got {asked[name]!r:.80}.", hint="do it in the forward of a module."
+            )
 
 
 def _number(given: Any) -> float:

@@ -19,6 +19,18 @@ FOLLOWED_OPTIONS = frozenset(
 )
 """What every format takes that follows the model's code."""
 
+_HERE = "leave it out: it is always one file, by torch.export, with the weights in it."
+OTHER_NAMES = {
+    "opset_version": "opset=",
+    "dynamic_shapes": 'dynamic_axes={"input": {0: "batch"}}, by the names of the inputs.',
+    "args": "example_input=",
+    "input_sample": "example_input=",
+    "file_path": "the path is the first argument.",
+    "method": 'format="torchscript", which follows the model once by torch.export and traces it.',
+    **dict.fromkeys(("dynamo", "export_params", "external_data", "do_constant_folding"), _HERE),
+}
+"""How to write here what torch.onnx.export, to_onnx and to_torchscript call otherwise."""
+
 
 class ExportOptions(TypedDict, total=False):
     """What can be asked of an export; each format says which of these it takes.

@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from unitrain.errors import ExportError
 
@@ -36,11 +37,19 @@ def named(value: Any, name: str, *, top: bool = True) -> Iterator[tuple[str, Ten
     if parts is None:
         raise ExportError(
             f"{name!r} is {value!r:.60} ({type(value).__name__}); a file takes and gives tensors.",
-            hint="preprocess= can set it, and postprocess= can drop it: a module before or after the model.",
+            hint=_way_out(value),
         )
     for key, one in parts:
         word = re.sub(r"\W", "_", str(key))
         yield from named(one, word if top and not word[:1].isdigit() else f"{name}_{word}", top=False)
+
+
+def _way_out(value: Any) -> str:
+    if hasattr(value, "__array__"):
+        return "torch.as_tensor(...) makes a tensor of it."
+    if isinstance(value, DataLoader):
+        return "give the inputs of one batch: of (inputs, targets) next(iter(loader))[0]."
+    return "preprocess= can set it, and postprocess= can drop it: a module before or after the model."
 
 
 def _parts(value: Any) -> list[tuple[Any, Any]] | None:
