@@ -126,6 +126,13 @@ def test_where_1_itself_is_installed_its_module_stays_as_it_is():
     assert type(upgraded(module)) is type(module) is upgraded(type(module))
 
 
+def test_the_version_that_is_meant_is_in_the_hint():
+    for given, hint in (("2.4", '"2.x"'), (2, '"2.x"'), ("1.9.5", '"1.x"'), ("next", '"1.x"')):
+        with pytest.raises(ConfigError) as refused:
+            upgrade({}, given)
+        assert refused.value.hint == hint
+
+
 @pytest.mark.parametrize("version", ["3.x", "1", "", None, 1.9])
 def test_another_version_is_a_value_error_that_names_those_there_are(version):
     with pytest.raises(ValueError, match=r"is not supported; accepted are '1\.x', '2\.x'"):
@@ -186,7 +193,8 @@ def test_the_codemod_and_the_table_know_the_same_names():
     from unitrain_lightning.fixers.trainer_arguments import OLD_NAMES
 
     assert RESUME.name == "lightning-resume"
-    assert {*OLD} == OLD_NAMES | {"resume_from_checkpoint", "logger", "enable_checkpointing", "enable_model_summary"}
+    others = {"logger", "enable_checkpointing", "enable_model_summary", "num_sanity_val_steps", "profiler", "plugins"}
+    assert {*OLD} == OLD_NAMES | others | {"resume_from_checkpoint"}
     assert not {*OLD} & {*TrainerConfig.__dataclass_fields__}
     assert today("accelerator", "cpu") is today("strategy", "ddp") is today("max_epochs", 3) is None
 

@@ -52,7 +52,9 @@ _OPTIONS = {
 """Options that torchmetrics and Ignite take no more, or that only Ignite takes."""
 
 
-@difference("torchmetrics", since="1.0", drop="1.0", link="https://github.com/Lightning-AI/torchmetrics/releases/tag/v1.0.0")
+@difference(
+    "torchmetrics", since="1.0", drop="1.0", link="https://github.com/Lightning-AI/torchmetrics/releases/tag/v1.0.0"
+)
 def torchmetrics() -> Any:
     """Import torchmetrics; below 1.0 it asks for ``pkg_resources``, which is gone."""
     if "torchmetrics" in sys.modules:  # to look for its release takes milliseconds

@@ -61,8 +61,12 @@ def _switch(**options: Any) -> Upgrade:
 def _gpus(value: Any) -> Now:
     if value in (0, None, False, "", [], "0"):
         return Now({"accelerator": "cpu"})
-    indices = isinstance(value, str) and "," in value
-    return Now({"accelerator": "gpu", "devices": [int(one) for one in value.split(",") if one] if indices else value})
+    if not isinstance(value, str) or "," not in value:
+        return Now({"accelerator": "gpu", "devices": value})
+    indices = [one.strip() for one in value.split(",") if one.strip()]
+    if not all(one.isdigit() for one in indices):
+        return Now(by_hand="accelerator='gpu', devices=[0, 1]: their indices.")
+    return Now({"accelerator": "gpu", "devices": [int(one) for one in indices]})
 
 
 def _processes(value: Any) -> Now:
@@ -110,6 +114,16 @@ def _resume(value: Any) -> Now:
     return Now(reason=_DEFAULT) if value is None else Now(by_hand=f"trainer.fit(..., ckpt_path={str(value)!r})")
 
 
+def _native(name: str) -> Upgrade:
+    def upgrade(value: Any) -> Now:
+        if value is None:
+            return Now(reason=_DEFAULT)
+        return Now(by_hand=f'native={{"lightning": {{"{name}": {value!r}}}}}, for a run on Lightning.')
+
+    return upgrade
+
+
+_NO_SANITY = _gone_if(0, by_hand="leave it out: nothing is validated before training.")
 _SHOWN = _gone("it only changed what is shown")
 _CHOSEN = "choose it by hand: unitrain tries no batch sizes."
 _NO_DEVICE = "unitrain trains on CPUs, GPUs and MPS."
@@ -135,7 +149,7 @@ OLD: dict[str, Upgrade] = {
     "max_nb_epochs": _to("max_epochs"),
     "min_nb_epochs": _to("min_epochs"),
     "nb_gpu_nodes": _to("num_nodes"),
-    "nb_sanity_val_steps": _gone_if(0, by_hand="leave it out: nothing is validated before training."),
+    "nb_sanity_val_steps": _NO_SANITY,
     "train_percent_check": _to("limit_train_batches"),
     "val_percent_check": _to("limit_val_batches"),
     "test_percent_check": _to("limit_test_batches"),
@@ -163,8 +177,11 @@ OLD: dict[str, Upgrade] = {
     "logger": _loggers,
     "enable_checkpointing": _callback('ModelCheckpoint("checkpoints")', (False,)),
     "enable_model_summary": _SHOWN,
+    "num_sanity_val_steps": _NO_SANITY,
+    "profiler": _native("profiler"),
+    "plugins": _native("plugins"),
 }
-"""Arguments that UnifiedTrainer does not have: those of 0.x and 1.x, and three of today's that are others here."""
+"""Arguments that UnifiedTrainer does not have: those of 0.x and 1.x, and some of today's that are others here."""
 
 
 @difference(

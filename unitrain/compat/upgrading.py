@@ -48,7 +48,8 @@ def upgrade(given: Any, version: str, *, to: str | Path | None = None) -> Any:
     handlers = _HANDLERS.get(version) if isinstance(version, str) else None
     if handlers is None:
         accepted = ", ".join(map(repr, _HANDLERS))
-        raise ConfigError(f"upgrade(version={version!r}) is not supported; accepted are {accepted}.", hint='"1.x"')
+        near = next((one for one in _HANDLERS if one[0] == str(version)[:1]), next(iter(_HANDLERS)))
+        raise ConfigError(f"upgrade(version={version!r}) is not supported; accepted are {accepted}.", hint=f'"{near}"')
     if isinstance(given, (str, Path)):
         return handlers.checkpoint(Path(given), None if to is None else Path(to))
     if to is not None:
