@@ -38,6 +38,19 @@ class TakesDict(nn.Module):
         return {"logits": self.head(joined), "features": joined}
 
 
+class Towers(nn.Module):
+    """Takes a dict, gives a dict, and has nothing that ExecuTorch lacks: that is EmbeddingBag."""
+
+    def __init__(self):
+        super().__init__()
+        self.user, self.item = nn.Linear(8, 16), nn.Linear(4, 16)
+        self.logits, self.value = nn.Linear(16, 3), nn.Linear(16, 1)
+
+    def forward(self, batch):
+        joined = torch.relu(self.user(batch["user"]) + self.item(batch["item"]))
+        return {"logits": self.logits(joined), "value": self.value(joined)}
+
+
 def mlp():
     return nn.Sequential(nn.Linear(5, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 3))
 
@@ -54,6 +67,8 @@ MODELS = {
     "dict": (TakesDict, lambda rows: {"numbers": torch.randn(rows, 5), "kinds": torch.randint(0, 7, (rows, 2))}),
 }
 
+OTHERS = {"towers": (Towers, lambda rows: {"user": torch.randn(rows, 8), "item": torch.randn(rows, 4)})}
+
 
 def loss_of(output, target):
     logits = output["logits"] if isinstance(output, dict) else output
@@ -62,7 +77,7 @@ def loss_of(output, target):
 
 def made(name):
     """Return the model as it is before training, and an example of its input."""
-    make, inputs = MODELS[name]
+    make, inputs = {**MODELS, **OTHERS}[name]
     torch.manual_seed(7)
     return make(), inputs(2)
 
@@ -70,7 +85,7 @@ def made(name):
 def trained(name, backend, folder, **spec):
     """Train for an epoch; return the trainer and its checkpoint."""
     model, example = made(name)
-    inputs = MODELS[name][1]
+    inputs = {**MODELS, **OTHERS}[name][1]
     data = [(inputs(ROWS), torch.randint(0, 3, (ROWS,))) for _ in range(3)]
     trainer = UnifiedTrainer(backend, max_epochs=1, seed=7, enable_progress_bar=False, accelerator="cpu")
     optimizer = partial(torch.optim.SGD, lr=0.1)

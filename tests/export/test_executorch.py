@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from tests.export.models import MODELS
+from tests.export.models import MODELS, OTHERS
 from unitrain.cli import main
 from unitrain.errors import ExportError
 from unitrain.export import executorch
@@ -20,22 +20,6 @@ SLOW = pytest.mark.slow
 BATCH = Dim("batch", max=40)
 
 
-class Towers(nn.Module):
-    """Takes a dict, gives a dict."""
-
-    def __init__(self):
-        super().__init__()
-        self.user, self.item = nn.Linear(8, 16), nn.Linear(4, 16)
-        self.logits, self.value = nn.Linear(16, 5), nn.Linear(16, 1)
-
-    def forward(self, batch):
-        joined = torch.relu(self.user(batch["user"]) + self.item(batch["item"]))
-        return {"logits": self.logits(joined), "value": self.value(joined)}
-
-
-TOWERS = {"user": torch.randn(3, 8), "item": torch.randn(3, 4)}
-
-
 def exported(net, path, example, **options):
     return export_module(net, path, example_input=example, dynamic_axes={"input": {0: BATCH}}, **options)
 
@@ -43,14 +27,15 @@ def exported(net, path, example, **options):
 def trained_and_exported(runs, name, tmp_path, **options):
     """Return the reports of both backends' runs, from one checkpoint."""
     shared = runs(name, "lightning")[1]
-    axes = {"input": {0: BATCH}}
+    inputs = ("user", "item") if name == "towers" else ("input",)
+    axes = {one: {0: BATCH} for one in inputs}
     return [
         runs(name, backend)[0].export(tmp_path / f"{backend}.pte", ckpt_path=shared, dynamic_axes=axes, **options)
         for backend in ("lightning", "ignite")
     ]
 
 
-@pytest.mark.parametrize("name", ["mlp", "cnn", pytest.param("transformer", marks=SLOW)])
+@pytest.mark.parametrize("name", ["mlp", "towers", *(pytest.param(one, marks=SLOW) for one in ("cnn", "transformer"))])
 def test_a_file_is_verified_up_to_the_largest_batch_and_is_the_same_from_both_backends(runs, tmp_path, name, capfd):
     reports = trained_and_exported(runs, name, tmp_path)
     for report in reports:
@@ -63,20 +48,19 @@ def test_a_file_is_verified_up_to_the_largest_batch_and_is_the_same_from_both_ba
     assert "cpuinfo" not in capfd.readouterr().err
 
 
-def test_a_dict_comes_in_and_goes_out_by_the_order_of_its_keys(tmp_path):
-    net = Towers()
-    report = export_module(
-        net, tmp_path / "net.pte", example_input=TOWERS, dynamic_axes={key: {0: BATCH} for key in TOWERS}
-    )
+def test_a_dict_comes_in_and_goes_out_by_the_order_of_its_keys(runs, tmp_path):
+    trainer, inputs = runs("towers", "ignite")[0], OTHERS["towers"][1](3)
+    report = trainer.export(tmp_path / "net.pte", dynamic_axes={one: {0: BATCH} for one in inputs})
     assert [one["name"] for one in report.metadata["inputs"]] == ["user", "item"]
     assert [one["name"] for one in report.metadata["outputs"]] == ["logits", "value"]
-    logits, value = executorch.FORMAT.load(report.path)(*TOWERS.values())
+    logits, value = executorch.FORMAT.load(report.path)(*inputs.values())
     with torch.no_grad():
-        wanted = net.eval()(TOWERS)
+        wanted = trainer.model.eval()(inputs)
     assert (logits - wanted["logits"]).abs().max() <= 1e-5
     assert (value - wanted["value"]).abs().max() <= 1e-5
 
 
+@pytest.mark.slow
 def test_a_file_runs_in_a_process_that_cannot_import_unitrain(runs, tmp_path):
     report = runs("cnn", "ignite")[0].export(tmp_path / "net.pte", dynamic_axes={"input": {0: BATCH}})
     inputs = MODELS["cnn"][1](9)
@@ -106,7 +90,9 @@ def test_the_command_takes_the_largest_batch_after_the_axis(runs, tmp_path, monk
     assert main(["export", str(runs("mlp", "ignite")[1]), *words, "--dynamic", "input:0=batch:12"]) == 0
     assert "output at batch=12:" in capsys.readouterr().out
     assert main(["export", str(runs("mlp", "ignite")[1]), *words]) != 0
-    assert "'batch' has no largest size" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "'batch' has no largest size" in told
+    assert "--dynamic INPUT:AXIS=NAME:MAX" in told
     del sys.modules["their_models"]
 
 

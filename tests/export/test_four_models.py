@@ -16,6 +16,7 @@ from unitrain.export.formats import find_format
 from unitrain.export.sources import checksum
 
 FORMATS = {"onnx": ".onnx", "torch_export": ".pt2", "torchscript": ".pt", "safetensors": ".safetensors"}
+NAMES = ["mlp", "dict", *(pytest.param(one, marks=pytest.mark.slow) for one in ("cnn", "transformer"))]
 LIMITS = {"onnx": 1e-4, "torch_export": 1e-6, "torchscript": 1e-5, "safetensors": 0.0}
 
 
@@ -41,7 +42,7 @@ def _export(folder, runs, name, kind, backend):
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_file_is_verified_at_three_sizes_and_is_the_same_from_both_backends(exports, name, kind):
     reports = exports(name, kind)
     for report in reports:
@@ -62,7 +63,7 @@ def _plain(path):
     ]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_both_backends_runs_export_the_same_weights_too(runs, tmp_path, name):
     files = []
     for backend in ("lightning", "ignite"):
@@ -72,7 +73,7 @@ def test_both_backends_runs_export_the_same_weights_too(runs, tmp_path, name):
     assert files[0] == files[1]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_safetensors_holds_the_trained_weights(exports, runs, name):
     found = load_file(exports(name, "safetensors")[0].path)
     expected = runs(name, "ignite")[0].model.state_dict()
@@ -97,7 +98,7 @@ def test_the_metadata_are_in_the_file(exports, runs, kind):
 
 @pytest.mark.parametrize("kind", ["onnx", "torch_export", "torchscript"])
 def test_no_folder_of_this_machine_is_in_a_file(exports, kind):
-    content = exports("transformer", kind)[0].path.read_bytes()
+    content = exports("dict", kind)[0].path.read_bytes()
     assert str(Path(torch.__file__).parent).encode() not in content
     assert str(Path(__file__).parent).encode() not in content
 
@@ -124,9 +125,10 @@ print("all", end="")
 """
 
 
-def test_a_file_runs_in_a_process_that_cannot_import_unitrain(exports, runs, tmp_path):
+@pytest.mark.parametrize("names", [("mlp", "dict"), pytest.param(("cnn", "transformer"), marks=pytest.mark.slow)])
+def test_a_file_runs_in_a_process_that_cannot_import_unitrain(exports, runs, tmp_path, names):
     cases = []
-    for name in MODELS:
+    for name in names:
         model = runs(name, "ignite")[0].model
         torch.manual_seed(1)
         value = MODELS[name][1](5)

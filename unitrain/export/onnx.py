@@ -72,7 +72,8 @@ class Onnx:
         metadata = shrink(path).metadata(request) if request.quantize else request.metadata
         model = onnx.load(path)
         _require_opset(model, request.opset)
-        _without_notes(model)
+        for part in (model.graph, *model.functions):
+            _without_notes(part)
         model.metadata_props.add(key=METADATA, value=json.dumps(metadata))
         onnx.checker.check_model(model)
         path.write_bytes(model.SerializeToString(deterministic=True))
@@ -143,17 +144,14 @@ def _require_opset(model: Any, asked: int | None) -> None:
         )
 
 
-def _without_notes(model: Any) -> None:
-    """Drop what torch notes of the model's source: it names folders of this machine."""
-    del model.graph.metadata_props[:]
-    parts = [model.graph, *model.functions]
-    for part in parts:
-        for row in (part.node, part.value_info, *(getattr(part, name, ()) for name in _VALUES)):
-            for one in row:
-                if one is not None and hasattr(one, "metadata_props"):
-                    del one.metadata_props[:]
+def _without_notes(message: Any) -> None:
+    """Drop what torch notes of the model's source, in loops and branches too: it names folders of this machine."""
+    for field, value in message.ListFields():
+        if field.name == "metadata_props":
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for one in [value] if hasattr(value, "ListFields") else value:
+                _without_notes(one)
 
-
-_VALUES = ("input", "output", "initializer")
 
 FORMAT = Onnx()
