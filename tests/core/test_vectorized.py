@@ -177,6 +177,11 @@ def test_a_sample_is_the_datasets_own():
     assert same(loader.dataset[3], plain()[3])
 
 
+def test_no_index_is_no_item():
+    """As of any dataset; a run that goes on skips by a batch without indices."""
+    assert vectorized(DataLoader(plain(), 4)).dataset.__getitems__([]) == []
+
+
 def test_an_index_outside_is_an_error():
     with pytest.raises(IndexError):
         list(vectorized(DataLoader(plain(), batch_sampler=[[COUNT]])))
