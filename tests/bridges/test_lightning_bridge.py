@@ -7,7 +7,6 @@ import random
 import traceback
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import ignite.engine
 import lightning.pytorch as lp
@@ -42,7 +41,7 @@ from unitrain import (
     UnifiedTrainer,
     UnsupportedFeatureError,
 )
-from unitrain_bridges.lightning import epoch, fit, hooks, optimization, results, supported, versions
+from unitrain_bridges.lightning import epoch, fit, hooks, optimization, results, supported
 from unitrain_bridges.lightning.bridge import LightningBridge
 
 BACKENDS = ("lightning", "ignite", "reference")
@@ -490,16 +489,3 @@ def test_a_fault_is_noticed(name, tmp_path, monkeypatch):
     assert not parted(wanted, told("reference", work, tmp_path / "right"))
     monkeypatch.setattr(where, attribute, fault)
     assert parted(wanted, told("reference", work, tmp_path / "wrong"))
-
-
-# --- other releases ---------------------------------------------------------------------------------------------------
-
-
-def test_older_releases_resume_otherwise():
-    versions.refuse_resuming(SimpleNamespace(version=pl.__version__), "ignite")
-    with pytest.raises(UnsupportedFeatureError, match=r"since Lightning 2.5.6; installed is 2.4.0"):
-        versions.refuse_resuming(SimpleNamespace(version="2.4.0"), "ignite")
-    assert [versions.steps_schedules_when_cut(SimpleNamespace(version=one)) for one in ("2.5.6", "2.6.0")] == [
-        False,
-        True,
-    ]

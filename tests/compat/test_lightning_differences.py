@@ -11,7 +11,7 @@ from packaging.version import Version
 from torch import nn
 
 from tests.compat.planted import plant, python, ran
-from unitrain import UnifiedTrainer, VersionError
+from unitrain import UnifiedTrainer, UnsupportedFeatureError, VersionError
 from unitrain.testing.cases import spec
 from unitrain.testing.models import loader
 from unitrain_bridges.lightning import versions
@@ -191,6 +191,22 @@ def test_refuse_elsewhere_what_is_older_than_what_is_followed():
         VersionError, match=r"'ignite' as on Lightning 2\.4 or newer; installed is 2\.3\.3\.\nHint: pip"
     ):
         versions.refuse_elsewhere(parts, "ignite")
+
+
+def test_refuse_resuming_where_the_first_batches_are_read_twice():
+    parts = Parts(ROOT)
+    versions.refuse_resuming(parts, "ignite")
+    parts.version = "2.4.0"
+    with pytest.raises(UnsupportedFeatureError, match=r"since Lightning 2\.5\.6; installed is 2\.4\.0"):
+        versions.refuse_resuming(parts, "ignite")
+
+
+def test_steps_schedules_when_cut_since_2_6():
+    parts = Parts(ROOT)
+    parts.version = "2.5.6"
+    assert not versions.steps_schedules_when_cut(parts)
+    parts.version = "2.6.0"
+    assert versions.steps_schedules_when_cut(parts)
 
 
 @pytest.mark.parametrize(("distribution", "release"), [("pytorch-lightning", "1.9.5"), ("pytorch-ignite", "0.4.11")])

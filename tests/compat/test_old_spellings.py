@@ -6,6 +6,7 @@ import re
 
 import pytest
 import torch
+from torch import nn
 
 from unitrain import CheckpointError, ConfigError, MLflowLogger, SpecError, TrainerConfig, UnifiedTrainer, metric
 from unitrain.checkpoint import foreign
@@ -148,6 +149,18 @@ def test_before_torch_2_6_only_what_torch_allows_is_read(tmp_path, monkeypatch):
     assert torch_compat.code_finder() is None
     with pytest.raises(CheckpointError, match="names code"):
         foreign.read(path)
+
+
+def test_before_torch_2_6_nothing_keeps_from_compiling(monkeypatch):
+    def never(graph, inputs):
+        raise AssertionError("compiled")
+
+    module = torch.compile(nn.Linear(2, 2), backend=never)
+    with torch_compat.uncompiled():
+        module(torch.ones(1, 2))
+    monkeypatch.delattr(torch.compiler, "set_stance")
+    with torch_compat.uncompiled(), pytest.raises(Exception, match="compiled"):
+        module(torch.ones(1, 2))
 
 
 def test_before_torch_2_6_fsdp_is_refused(monkeypatch):

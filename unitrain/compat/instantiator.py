@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _KEY = "_instantiator"
-_MENDED = "2.6.6"
+MENDED = "2.6.6"
+"""The first Lightning that does not import what a checkpoint names."""
+
 _PICKLES = 4
 """A file of torch before 1.6 begins with three small pickles; the fourth is the content."""
 
@@ -26,8 +28,8 @@ _OF_A_FOLDER = "meta.pt"
 
 @difference(
     "pytorch-lightning",
-    since=_MENDED,
-    drop=_MENDED,
+    since=MENDED,
+    drop=MENDED,
     link="https://nvd.nist.gov/vuln/detail/CVE-2026-58659",
 )
 def refuse_instantiator(given: Any, release: str) -> None:
@@ -40,14 +42,14 @@ def refuse_instantiator(given: Any, release: str) -> None:
     Raises:
         CheckpointError: With the ways out.
     """
-    if Version(release) >= Version(_MENDED) or not isinstance(given, (str, Path)):
+    if Version(release) >= Version(MENDED) or not isinstance(given, (str, Path)):
         return
     path = Path(given) / _OF_A_FOLDER if Path(given).is_dir() else Path(given)
     if path.is_file() and any(text == _KEY for text in _texts(path)):
         raise CheckpointError(
             f"{given} carries the hyper-parameter {_KEY!r}, which names code to import (CVE-2026-58659), and Lightning"
             f" {release} imports it.",
-            hint=f"pip install 'pytorch-lightning>={_MENDED}'; or `unitrain convert SRC DST --to lightning`, which"
+            hint=f"pip install 'pytorch-lightning>={MENDED}'; or `unitrain convert SRC DST --to lightning`, which"
             " leaves it out.",
         )
 

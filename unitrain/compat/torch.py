@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -11,6 +12,7 @@ from unitrain.errors import UnsupportedFeatureError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
 _2_6 = "https://github.com/pytorch/pytorch/releases/tag/v2.6.0"
 
@@ -38,3 +40,10 @@ def fully_shard() -> Callable[..., Any]:
             f'strategy="fsdp" needs torch 2.6 or newer; this is {torch.__version__}.', hint='strategy="ddp".'
         ) from error
     return found
+
+
+@difference("torch", since="2.6", drop="2.6", link=_2_6)
+def uncompiled() -> AbstractContextManager[Any]:
+    """Return what keeps torch.compile from compiling meanwhile; before torch 2.6 nothing does."""
+    stance = getattr(torch.compiler, "set_stance", None)
+    return nullcontext() if stance is None else cast("AbstractContextManager[Any]", stance("force_eager"))

@@ -12,6 +12,7 @@ from packaging.version import Version
 
 from unitrain._version import __version__
 from unitrain.compat import blocked
+from unitrain.compat.instantiator import MENDED
 from unitrain.compat.windows import WINDOWS, Standing, standing
 from unitrain.doctor.findings import Accelerator, Backend, Extra, Finding, Level, Package, Report
 from unitrain.errors import DISTRIBUTION, install_hint
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 MISSING = "missing"
 _FRAMEWORKS = {"lightning": ("pytorch-lightning", "lightning"), "ignite": ("pytorch-ignite",)}
 """What a backend of unitrain's own needs one of."""
-
-_SAFE = Version("2.6.6")
-"""The first Lightning that does not import what a checkpoint names (CVE-2026-58659)."""
 
 _ALL = "all"
 
@@ -98,12 +96,12 @@ def _of_lightning() -> Iterator[Finding]:
         yield Finding(Level.WARNING, "lightning", message, blocked.aligned(different))
     for name in blocked.BLOCKED:
         release = blocked.parsed(_version(name) or "")
-        if release is not None and release < _SAFE and not malicious:
+        if release is not None and release < Version(MENDED) and not malicious:
             message = (
                 f"{release} imports what the hyper-parameter '_instantiator' of a checkpoint names (CVE-2026-58659):"
                 " load_from_checkpoint runs code of whoever wrote the file. unitrain hands it no such file."
             )
-            yield Finding(Level.WARNING, name, message, f"pip install --upgrade '{name}>={_SAFE}'")
+            yield Finding(Level.WARNING, name, message, f"pip install --upgrade '{name}>={MENDED}'")
 
 
 def _of_backends(backends: list[Backend]) -> Iterator[Finding]:

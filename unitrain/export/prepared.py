@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import ExitStack, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, cast
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from unitrain.batch import tensors, to_dtype
+from unitrain.compat.torch import uncompiled
 from unitrain.distributed.dtensors import is_part
 from unitrain.errors import ExportError
 from unitrain.export.tree import call, rebuilt
@@ -17,7 +18,6 @@ from unitrain.modes import ModuleModes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
 
 
 class Prepared(nn.Module):
@@ -100,7 +100,7 @@ def at_rest(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
     compiled = [one for one in module.modules() if vars(one).get("_compiled_call_impl") is not None]
     calls = [vars(one).pop("_compiled_call_impl") for one in compiled]
     try:
-        with _eager(), borrowed(module, lambda name, own: _on_cpu(name, weights.get(name, own), own.dtype)):
+        with uncompiled(), borrowed(module, lambda name, own: _on_cpu(name, weights.get(name, own), own.dtype)):
             yield
     finally:
         for one, call_impl in zip(compiled, calls, strict=True):
@@ -129,12 +129,6 @@ def borrowed(module: nn.Module, convert: Callable[[str, Tensor], Tensor]) -> Ite
                     stack.callback(setattr, part, name, own)
                     setattr(part, name, made[id(own)])  # not into the dict: recurrent modules keep lists of them
         yield
-
-
-def _eager() -> AbstractContextManager[Any]:
-    """Return what keeps torch.compile from compiling; torch has that from 2.6 on."""
-    stance = getattr(torch.compiler, "set_stance", None)
-    return nullcontext() if stance is None else cast("AbstractContextManager[Any]", stance("force_eager"))
 
 
 def _on_cpu(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -17,11 +17,23 @@ _RESUMING = Version("2.5.6")
 _CUTTING = Version("2.6.0")
 
 
+@difference(
+    "pytorch-lightning",
+    since="2.6.0",
+    drop="2.6.0",
+    link="https://github.com/Lightning-AI/pytorch-lightning/releases/tag/2.6.0",
+)
 def steps_schedules_when_cut(parts: Parts) -> bool:
     """Return whether an epoch that ``on_train_batch_start`` cuts by -1 steps its schedules, as others do."""
     return Version(parts.version) >= _CUTTING
 
 
+@difference(
+    "pytorch-lightning",
+    since="2.5.6",
+    drop="2.5.6",
+    link="https://github.com/Lightning-AI/pytorch-lightning/releases/tag/2.5.6",
+)
 def refuse_resuming(parts: Parts, framework: str) -> None:
     """Refuse to go on from a checkpoint as older releases do: they read the first batches of an epoch twice.
 
