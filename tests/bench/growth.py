@@ -120,4 +120,4 @@ def growth_table() -> str:
 
 
 if __name__ == "__main__":
-    print(growth_table())
+    print(growth_table())  # noqa: T201 - a script

@@ -26,6 +26,9 @@ def always(**arguments: Any) -> Callable[[Path], dict[str, Any]]:
     return lambda folder: arguments
 
 
+_NONE = always()
+
+
 @dataclass(frozen=True)
 class Setup:
     """A way to train.
@@ -41,8 +44,8 @@ class Setup:
     """
 
     calls: tuple[int, int]
-    options: Callable[[Path], dict[str, Any]] = always()
-    fields: Callable[[Path], dict[str, Any]] = always()
+    options: Callable[[Path], dict[str, Any]] = _NONE
+    fields: Callable[[Path], dict[str, Any]] = _NONE
     waits: float = 0
     why: str = ""
     data: Callable[[Ready], Iterable[Any]] = lambda ready: ready
