@@ -35,7 +35,7 @@ def trained_and_exported(runs, name, tmp_path, **options):
     ]
 
 
-@pytest.mark.parametrize("name", ["mlp", "towers", *(pytest.param(one, marks=SLOW) for one in ("cnn", "transformer"))])
+@pytest.mark.parametrize("name", ["towers", *(pytest.param(one, marks=SLOW) for one in ("mlp", "cnn", "transformer"))])
 def test_a_file_is_verified_up_to_the_largest_batch_and_is_the_same_from_both_backends(runs, tmp_path, name, capfd):
     reports = trained_and_exported(runs, name, tmp_path)
     for report in reports:
