@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+from torch.utils.data import DataLoader
 
 from tests.bench import by_hand, growth, idioms, memory, startup, unified
 from tests.bench.report import results, text, write
 from tests.bench.timing import measured
 from tests.bench.work import WORK
+
+if TYPE_CHECKING:
+    from tests.bench.timing import Variant
+    from tests.bench.work import Work
 
 # ruff: noqa: T201 - it is a script
 
@@ -25,8 +31,17 @@ VARIANTS = {
     "ignite": idioms.ignite,
     "lightning": idioms.lightning,
     **{f"unitrain on {name}": unified.unitrain(name) for name in ("reference", "ignite", "lightning")},
+    "unitrain on ignite, vectorized": unified.vectorized("ignite"),
     **{f"metrics only, {name}": unified.metrics_only(name) for name in ("ignite", "lightning")},
 }
+
+
+def variants_of(work: Work) -> dict[str, Variant]:
+    """Return what can do ``work``: an evaluation has no loop without metrics, and only a DataLoader fetches."""
+    left_out = {"bare loop"} if work.train is None else set()
+    if work.train is None or not isinstance(work.train(), DataLoader):
+        left_out.add("unitrain on ignite, vectorized")
+    return {name: run for name, run in VARIANTS.items() if name not in left_out}
 
 
 def main() -> None:
@@ -41,8 +56,7 @@ def main() -> None:
     times = {}
     for name in given.work or WORK:
         work = WORK[name]
-        variants = {one: run for one, run in VARIANTS.items() if work.train is not None or run is not by_hand.bare}
-        times[name] = measured(work, by_hand.bare_m, variants, given.rounds)
+        times[name] = measured(work, by_hand.bare_m, variants_of(work), given.rounds)
         print(text(results({name: times[name]}, {})))
     if given.work:
         return

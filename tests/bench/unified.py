@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from torch import nn
 
 from tests.bench.work import LR, Job
 from unitrain import CSVLogger, EarlyStopping, LRMonitor, TrainSpec, UnifiedTrainer, metric
+from unitrain import vectorized as unitrain_vectorized
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +27,12 @@ def unitrain(framework: str) -> Variant:
         return _done(job, framework, callbacks=callbacks, loggers=[CSVLogger(job.folder)])
 
     return run
+
+
+def vectorized(framework: str) -> Variant:
+    """Return what does a job on ``framework`` with all that a user has, and whole batches fetched at once."""
+    run = unitrain(framework)
+    return lambda job: run(replace(job, train=unitrain_vectorized(job.train)))
 
 
 def metrics_only(framework: str) -> Variant:
