@@ -61,7 +61,16 @@ def test_a_cell_is_green_only_if_all_in_it_passed_or_was_refused_as_declared(nam
 
 def test_each_cell_pins_what_it_is_about():
     declared = cells.cells()
-    assert set(declared) == {"newest", "middle", "oldest", "mixed", "legacy", "lightning-only", "ignite-only", "neither"}
+    assert set(declared) == {
+        "newest",
+        "middle",
+        "oldest",
+        "mixed",
+        "legacy",
+        "lightning-only",
+        "ignite-only",
+        "neither",
+    }
     assert all(declared.values())
     frameworks = {"pytorch-lightning", "lightning", "pytorch-ignite"}
     assert frameworks & declared["lightning-only"].keys() == {"pytorch-lightning"}
@@ -71,7 +80,10 @@ def test_each_cell_pins_what_it_is_about():
 
 
 def test_a_cell_keeps_the_constraints_on_what_it_does_not_pin():
-    assert install.remaining("fsspec==2026.9\ntorch==2.13.0\nPyYAML==6\n", ["fsspec<2026", "pyyaml==5"]) == "torch==2.13.0\n"
+    assert (
+        install.remaining("fsspec==2026.9\ntorch==2.13.0\nPyYAML==6\n", ["fsspec<2026", "pyyaml==5"])
+        == "torch==2.13.0\n"
+    )
 
 
 def test_a_cell_without_a_base_is_not_built(tmp_path):
