@@ -24,7 +24,7 @@ def differences():
 TESTS = "\n".join(path.read_text() for path in Path(__file__).parents[1].rglob("test_*.py"))
 
 
-@pytest.mark.parametrize("function", differences())
+@pytest.mark.parametrize("function", list(differences()))
 def test_each_difference_is_tested_and_tells_where_upstream_tells_of_it(function):
     assert function.__name__ in TESTS
     assert function.__difference__.link.startswith("https://")
