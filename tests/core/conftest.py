@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 
+import hypothesis
 import pytest
 import torch
 from torch import nn
 
 from unitrain import TrainSpec, UnifiedTrainer
+
+# The first draw imports torchmetrics; that it takes long on a busy machine is no fault of what is tested.
+hypothesis.settings.register_profile("unitrain", suppress_health_check=[hypothesis.HealthCheck.too_slow], deadline=None)
+hypothesis.settings.load_profile("unitrain")
 
 
 @pytest.fixture
