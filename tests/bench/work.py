@@ -145,14 +145,14 @@ def _small() -> nn.Module:
 WORK = {
     work.name: work
     for work in (
-        Work("W1", "MLP 64-32-10, batch 32, DataLoader", _small, 10, 5, loaded(digits, 32)),
+        Work("W1", "MLP 64-32-10, batch 32, DataLoader", _small, 10, 20, loaded(digits, 32)),
         Work("W1p", "the same, batches ready", _small, 10, 30, collated(32)),
         Work(
             "W2",
             "MLP 64-256-256-10, batch 128, DataLoader",
             lambda: fully_connected(64, 256, 256, 10),
             10,
-            8,
+            25,
             loaded(digits, 128),
         ),
         Work("W3p", "evaluation, batches ready", _small, 10, 1, None, collated(32, times=40)),
