@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from unitrain_lightning.namespace import Namespace
 
-LENGTH: Final = 50
+LENGTH: Final = 100
 """Batches of a run, so that Lightning gets to see the training now and then."""
 
 _WITHIN_STEP = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")

@@ -113,7 +113,7 @@ def test_an_epoch_is_one_call(advances):
 
 
 def test_a_long_epoch_is_a_call_for_each_run(advances):
-    trainer(max_epochs=1).fit(spec(), batches(120))
+    trainer(max_epochs=1).fit(spec(), batches(2 * runs.LENGTH + 1))
     assert len(advances) == 3
 
 
@@ -180,9 +180,9 @@ def test_evaluation_gives_the_same_in_runs(method):
         one = trainer(*callbacks)
         event = Event.VAL_BATCH_END if method == "validate" else Event.TEST_BATCH_END
         one.on(event, lambda run, counted=counted: counted.append(run.native._active_loop.batch_progress.state_dict()))
-        results.append((getattr(one, method)(spec(), batches(60)), counted))
+        results.append((getattr(one, method)(spec(), batches(runs.LENGTH + 5)), counted))
     assert results[0] == results[1]
-    assert len(results[0][1]) == 60
+    assert len(results[0][1]) == runs.LENGTH + 5
 
 
 def test_lambda_callbacks_hear_zero_grad():
