@@ -138,32 +138,33 @@ class FitShell(Shell):
 
     def _training_run(self, dataloader_iter: Any) -> None:
         """Run the shared step with a run of batches, until Lightning has something to do."""
-        loop, train_batch = self.trainer.fit_loop.epoch_loop, self.program.train_batch
+        trainer, train_batch = self.trainer, self.program.train_batch
+        loop = trainer.fit_loop.epoch_loop
 
         def count() -> None:
             loop._batches_that_stepped += 1  # noqa: SLF001 - there is no public way
 
         for batch in run_of(dataloader_iter, loop.batch_progress, count):
             train_batch(batch)
-            if self._after_batch():
+            if self._after_batch() or trainer.should_stop:
                 break
-        if dataloader_iter.done and self.trainer.val_check_batch != 1:  # Lightning would validate unasked
-            self._limit, self.trainer.limit_val_batches = self.trainer.limit_val_batches, 0
+        if dataloader_iter.done and trainer.val_check_batch != 1:  # Lightning would validate unasked
+            self._limit, trainer.limit_val_batches = trainer.limit_val_batches, 0
 
     def _after_batch(self) -> bool:
-        """Do what follows a batch, and return whether Lightning is to validate or to stop."""
-        program, trainer = self.program, self.trainer
+        """Do what follows a batch, and return whether Lightning is to validate."""
+        program = self.program
         if self._hub.stop_reason is not None:
             self._stop_if_asked()
         if program.validation is not None:
-            due = program.validation_due
+            trainer, due = self.trainer, program.validation_due
             trainer.val_check_batch = 1 if due else sys.maxsize
             if due:
                 return True  # the batch is done when its validation is
             if trainer.should_stop and trainer.fit_loop._can_stop_early:  # noqa: SLF001 - there is no public way
                 trainer.limit_val_batches = 0  # at a stop Lightning validates unasked, after SIGTERM too
         program.batch_done()
-        return bool(trainer.should_stop)
+        return False
 
     # Lightning asks for the signature of the step at each step; kept here it is asked for once.
     training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]
