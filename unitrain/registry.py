@@ -56,6 +56,8 @@ def find_adapter(framework: str | Adapter) -> Adapter:
     """
     if not isinstance(framework, str):
         return _checked(framework)
+    if framework not in _entries(GROUP):
+        _found.cache_clear()  # it may have been installed meanwhile, as in a notebook
     entries = _entries(GROUP)
     if framework not in entries:
         raise ConfigError(

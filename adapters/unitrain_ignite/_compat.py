@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from packaging.version import Version
 
-from unitrain.compat.blocked import installed
 from unitrain.compat.differences import difference
-from unitrain.compat.windows import WINDOWS, Standing, standing
+from unitrain.compat.windows import refuse_outside
 from unitrain.errors import VersionError
 
 if TYPE_CHECKING:
@@ -23,23 +22,7 @@ REQUIRES = ("pytorch-ignite>=0.5.2",)
 _DISTRIBUTION: Final = "pytorch-ignite"
 
 
-def refuse_outside() -> None:
-    """Refuse a release that was never made to work, before anything of it is imported.
-
-    Raises:
-        VersionError: With what is installed and what is accepted.
-    """
-    found, window = next(iter(installed(_DISTRIBUTION)), None), WINDOWS[_DISTRIBUTION]
-    if found is None or standing(_DISTRIBUTION, found) is not Standing.OUTSIDE:
-        return
-    raise VersionError(
-        f"{_DISTRIBUTION} {found} is installed; accepted is {window.supported} or {window.best_effort}."
-        f" {window.outside}",
-        hint=f"pip install --upgrade '{_DISTRIBUTION}{window.supported}'",
-    )
-
-
-refuse_outside()
+refuse_outside(_DISTRIBUTION)
 
 with warnings.catch_warnings():
     # Ignite imports torch.distributed.optim, which uses what torch 2.13 deprecates.

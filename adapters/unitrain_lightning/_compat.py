@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from functools import cache, partial, reduce
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import torch
 from packaging.version import Version
@@ -17,18 +17,26 @@ from packaging.version import Version
 from unitrain.compat.blocked import check_blocked, installed, warn_mismatch
 from unitrain.compat.differences import difference
 from unitrain.compat.setuptools import pkg_resources_there
-from unitrain.compat.windows import WINDOWS, Standing, standing
+from unitrain.compat.windows import refuse_outside
 from unitrain.errors import VersionError
 from unitrain.modes import ModuleModes
 from unitrain.rng import preserved_rng
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+
+F = TypeVar("F", bound="Callable[..., Any]")
 
 REQUIRES = ("pytorch-lightning>=2.4,!=2.6.2,!=2.6.3",)
 ROOTS: Final = {"pytorch_lightning": "pytorch-lightning", "lightning.pytorch": "lightning"}
 """The two packages, and the distribution of each: two copies of one framework, each with its classes."""
+
+
+def until(release: str) -> Callable[[F], F]:
+    """Mark a function that is of no use from a release of Lightning's on."""
+    link = f"https://github.com/Lightning-AI/pytorch-lightning/releases/tag/{release}"
+    return difference("pytorch-lightning", since=release, drop=release, link=link)
 
 
 def default_root() -> str:
@@ -52,34 +60,12 @@ def release(root: str) -> Version:
     return Version(next(iter(installed(ROOTS[root])), "9999"))
 
 
-def refuse_outside(root: str) -> None:
-    """Refuse a release that was never made to work, before anything of it is imported.
-
-    Raises:
-        VersionError: With what is installed and what is accepted.
-    """
-    distribution = ROOTS[root]
-    found, window = next(iter(installed(distribution)), None), WINDOWS[distribution]
-    if found is None or standing(distribution, found) is not Standing.OUTSIDE:
-        return
-    accepted = " or ".join(filter(None, (window.supported, window.best_effort)))
-    raise VersionError(
-        f"{distribution} {found} is installed; accepted is {accepted}. {window.outside}",
-        hint=f"pip install --upgrade '{distribution}{window.supported}'",
-    )
-
-
 check_blocked()
 warn_mismatch()
-refuse_outside(default_root())
+refuse_outside(ROOTS[default_root()])
 
 
-@difference(
-    "pytorch-lightning",
-    since="2.4",
-    drop="2.4",
-    link="https://github.com/Lightning-AI/pytorch-lightning/releases/tag/2.4.0",
-)
+@until("2.4.0")
 def importing(root: str) -> AbstractContextManager[None]:
     """Return what surrounds the import of ``root``: an older one asks for ``pkg_resources``, which is gone."""
     return pkg_resources_there() if release(root) < Version("2.4") else nullcontext()
@@ -88,7 +74,7 @@ def importing(root: str) -> AbstractContextManager[None]:
 @cache
 def _imported(root: str) -> None:
     """Import one of the two packages."""
-    refuse_outside(root)
+    refuse_outside(ROOTS[root])
     with importing(root), preserved_rng():  # rich, which Lightning imports, draws a number
         import_module(root)
 
@@ -137,12 +123,7 @@ _BEFORE_2_1: Final = {
 }
 
 
-@difference(
-    "pytorch-lightning",
-    since="2.1",
-    drop="2.1",
-    link="https://github.com/Lightning-AI/pytorch-lightning/releases/tag/2.1.0",
-)
+@until("2.1.0")
 def place_before_2_1(root: str, place: str) -> str:
     """Return where a part of today's is in the installed release: precision plugins had other names before 2.1.
 
@@ -175,12 +156,7 @@ def part(root: str, place: str) -> Any:
     return reduce(getattr, filter(None, attributes.split(".")), import_module(full))
 
 
-@difference(
-    "pytorch-lightning",
-    since="2.5.5",
-    drop="2.5.5",
-    link="https://github.com/Lightning-AI/pytorch-lightning/releases/tag/2.5.5",
-)
+@until("2.5.5")
 def keep_no_casts(plugin: Any, root: str) -> None:
     """Let a plugin of mixed precision keep no cache of cast weights: gradients of one used twice have other bits."""
     if release(root) < Version("2.5.5"):
@@ -188,12 +164,7 @@ def keep_no_casts(plugin: Any, root: str) -> None:
         plugin.autocast_context_manager = partial(torch.autocast, plugin.device, dtype=dtype, cache_enabled=False)
 
 
-@difference(
-    "pytorch-lightning",
-    since="2.1",
-    drop="2.1",
-    link="https://github.com/Lightning-AI/pytorch-lightning/releases/tag/2.1.0",
-)
+@until("2.1.0")
 def keep_gradients(shell: Any, root: str) -> None:
     """Let a shell keep its gradients in an evaluation, where they may be accumulating; before 2.1 there is no hook."""
     if release(root) >= Version("2.1"):
@@ -207,12 +178,7 @@ def keep_gradients(shell: Any, root: str) -> None:
     shell.zero_grad = zero_grad
 
 
-@difference(
-    "pytorch-lightning",
-    since="2.2",
-    drop="2.2",
-    link="https://github.com/Lightning-AI/pytorch-lightning/releases/tag/2.2.0",
-)
+@until("2.2.0")
 def keep_modes(shell: Any, root: str) -> None:
     """Let a shell's model have its own modes back; before 2.2 all of it ends up in one."""
     if release(root) >= Version("2.2"):
@@ -231,23 +197,13 @@ def keep_modes(shell: Any, root: str) -> None:
     shell.on_predict_end = train
 
 
-@difference(
-    "pytorch-lightning",
-    since="2.2",
-    drop="2.2",
-    link="https://github.com/Lightning-AI/pytorch-lightning/pull/18390",
-)
+@until("2.4.0")
 def fetches_by_itself(root: str) -> bool:
-    """Return whether a step may fetch its batches and knows the last one; before 2.2 its iterator gives no more."""
-    return release(root) >= Version("2.2")
+    """Return whether a step may fetch its batches by itself: tried from 2.4 on; in 2.0 it gets nothing but a batch."""
+    return release(root) >= Version("2.4")
 
 
-@difference(
-    "pytorch-lightning",
-    since="2.4",
-    drop="2.4",
-    link="https://github.com/Lightning-AI/pytorch-lightning/releases/tag/2.4.0",
-)
+@until("2.4.0")
 def raise_interrupt(trainer: Any, root: str) -> None:
     """Raise the Ctrl-C that a release before 2.4 swallowed; later ones make an exit of it.
 
@@ -258,12 +214,7 @@ def raise_interrupt(trainer: Any, root: str) -> None:
         raise KeyboardInterrupt
 
 
-@difference(
-    "pytorch-lightning",
-    since="2.5.3",
-    drop="2.5.3",
-    link="https://github.com/Lightning-AI/pytorch-lightning/releases/tag/2.5.3",
-)
+@until("2.5.3")
 def refuse_rich_bar(callback: object, root: str) -> None:
     """Refuse Lightning's bar of rich, which before 2.5.3 ends a second epoch with an IndexError since rich 14.1.
 

@@ -147,8 +147,8 @@ def test_keep_modes_through_an_evaluation(told, release, kept):
     assert shell.model[0].training is kept
 
 
-@pytest.mark.parametrize(("release", "can"), [("2.1.4", False), ("2.2", True)])
-def test_fetches_by_itself_since_2_2(told, release, can):
+@pytest.mark.parametrize(("release", "can"), [("2.3.3", False), ("2.4", True)])
+def test_fetches_by_itself_since_2_4(told, release, can):
     told(release)
     assert _compat.fetches_by_itself(ROOT) is can
 

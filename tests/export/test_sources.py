@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from tests.export.models import loss_of, made, trained
 from unitrain import EMA, ConfigError, Event, ExportError, ModelCheckpoint, TrainSpec, UnifiedTrainer
 from unitrain.export.formats import find_format
-from unitrain.export.sources import checksum
+from unitrain.export.sources import by_the_first, checksum
 
 
 @pytest.fixture(scope="module", params=["lightning", "ignite"])
@@ -146,3 +146,26 @@ def _trained(act):
     data = [(torch.randn(8, 5), torch.randint(0, 3, (8,))) for _ in range(2)]
     trainer.fit(TrainSpec(model=model, loss=loss_of, optimizer=optimizer), data)
     return list(model.state_dict().values())
+
+
+class Two:
+    """Two processes in turn: what the first gives is what all get."""
+
+    def __init__(self):
+        self.rank, self.given = 0, []
+
+    def gather(self, value):
+        self.given.append(value)
+        return self.given
+
+
+def test_of_several_processes_each_knows_why_the_first_failed():
+    def fail():
+        raise OSError("the disk is full")
+
+    team = Two()
+    with pytest.raises(OSError, match="the disk is full"):
+        by_the_first(team, fail)
+    team.rank = 1
+    with pytest.raises(ExportError, match="rank 0 could not export: the disk is full"):
+        by_the_first(team, fail)

@@ -18,7 +18,7 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out what is about a backend or a namespace that the cell has not: test_absent.py is about those."""
+    """Leave out what is about a backend or a namespace that the cell has not: test_cell.py is about those."""
     kept = [item for item in items if _there(getattr(item, "callspec", None))]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept

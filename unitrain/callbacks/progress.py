@@ -80,10 +80,10 @@ class ProgressBar(Callback):
         seconds = time.monotonic() - self._started
         values = "  ".join(f"{name} {value:.4g}" for name, value in sorted(run.hub.epoch_metrics.items()))
         line = f"epoch {run.state.epoch}  step {run.state.step}  {values}  {seconds:.1f}s"
-        if self._given is None and not self._console.is_terminal:
-            print(line, file=self._console.file)  # as rich would, in a tenth of the time
-        else:
+        if self._given is not None or self._console.is_terminal or self._console.is_jupyter:
             self._console.print(line, highlight=False, soft_wrap=True)
+        else:
+            print(line, file=self._console.file)  # as rich would, in a tenth of the time
 
     def close(self) -> None:
         """Take the bar away, if there is one; after an error too, so that it can be read."""

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from packaging.specifiers import SpecifierSet
 
-from unitrain.compat.blocked import advisory, parsed
+from unitrain.compat.blocked import advisory, installed, parsed
+from unitrain.errors import VersionError
 
 
 class Standing(StrEnum):
@@ -70,3 +71,19 @@ def standing(package: str, version: str) -> Standing:
         KeyError: If the table has no such package.
     """
     return WINDOWS[package].standing(package, version)
+
+
+def refuse_outside(package: str) -> None:
+    """Refuse an installed release that was never made to work, before anything of it is imported.
+
+    Raises:
+        VersionError: With what is installed and what is accepted.
+    """
+    found, window = next(iter(installed(package)), None), WINDOWS[package]
+    if found is None or standing(package, found) is not Standing.OUTSIDE:
+        return
+    accepted = " or ".join(filter(None, (window.supported, window.best_effort)))
+    raise VersionError(
+        f"{package} {found} is installed; accepted is {accepted}. {window.outside}".rstrip(),
+        hint=f"pip install --upgrade '{package}{window.supported}'",
+    )

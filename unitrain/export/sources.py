@@ -10,7 +10,7 @@ from unitrain.callbacks import EMA
 from unitrain.checkpoint.assembled import names_of, renamed
 from unitrain.checkpoint.snapshot import own_part, weights_of
 from unitrain.checkpoint.taken import take
-from unitrain.errors import ExportError, UnitrainError, did_you_mean
+from unitrain.errors import ExportError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -113,11 +113,12 @@ def _only(found: list[dict[str, Tensor]], where: str) -> dict[str, Tensor]:
 
 def by_the_first(team: Team, work: Callable[[], ExportReport]) -> ExportReport:
     """Let the first process do ``work``, and return what came of it in all of them, or raise its error there."""
-    report, failure = None, None
+    report: ExportReport | None = None
+    failure: Exception | None = None
     if team.rank == 0:
         try:
             report = work()
-        except UnitrainError as error:
+        except Exception as error:  # noqa: BLE001 - raised below; the others wait to be told
             failure = error
     report, said = team.gather((report, None if failure is None else str(failure)))[0]
     if failure is not None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from unitrain.compat.differences import difference
 from unitrain.errors import UnsupportedFeatureError, VersionError
+from unitrain_lightning._compat import until
 
 if TYPE_CHECKING:
     from unitrain_bridges.lightning.namespace import Parts
@@ -17,23 +17,13 @@ _RESUMING = Version("2.5.6")
 _CUTTING = Version("2.6.0")
 
 
-@difference(
-    "pytorch-lightning",
-    since="2.6.0",
-    drop="2.6.0",
-    link="https://github.com/Lightning-AI/pytorch-lightning/releases/tag/2.6.0",
-)
+@until("2.6.0")
 def steps_schedules_when_cut(parts: Parts) -> bool:
     """Return whether an epoch that ``on_train_batch_start`` cuts by -1 steps its schedules, as others do."""
     return Version(parts.version) >= _CUTTING
 
 
-@difference(
-    "pytorch-lightning",
-    since="2.5.6",
-    drop="2.5.6",
-    link="https://github.com/Lightning-AI/pytorch-lightning/releases/tag/2.5.6",
-)
+@until("2.5.6")
 def refuse_resuming(parts: Parts, framework: str) -> None:
     """Refuse to go on from a checkpoint as older releases do: they read the first batches of an epoch twice.
 
@@ -48,7 +38,7 @@ def refuse_resuming(parts: Parts, framework: str) -> None:
         )
 
 
-@difference("pytorch-lightning", since="2.4", drop="2.4", link="https://lightning.ai/docs/pytorch/stable/upgrade")
+@until("2.4.0")
 def refuse_elsewhere(parts: Parts, framework: str) -> None:
     """Refuse to stand for a Trainer of a release whose loops are others than those that are followed here.
 
