@@ -7,13 +7,10 @@ integers. So the predicted classes and the labels of many batches are kept, and 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _LIMIT = 2**20
 """How many labels are kept before they are counted: 16 MB."""
@@ -39,11 +36,11 @@ class ClassCounts:
     """What waits to be counted.
 
     Args:
-        update: Counts: ``metric.update``.
+        metric: What counts; one of those of which ``counts_classes`` says so.
     """
 
-    def __init__(self, update: Callable[[Tensor, Tensor], object]) -> None:
-        self._update = update
+    def __init__(self, metric: Any) -> None:
+        self._metric = metric
         self._known: tuple[Any, ...] | None = None
         self.clear()
 
@@ -61,7 +58,7 @@ class ClassCounts:
         kind = _kind(output, target)
         if kind is None or kind != self._known:
             self.count()
-            self._update(output, target)
+            self._metric.update(output, target)
             self._known = kind
             return
         self._classes.append(output.argmax(1))
@@ -75,7 +72,17 @@ class ClassCounts:
         if self._held:
             classes, labels = torch.cat(self._classes), torch.cat(self._labels)
             self.clear()
-            self._update(classes, labels)
+            self._count(classes, labels)
+
+    def _count(self, classes: Tensor, labels: Tensor) -> None:
+        """Count. Where the labels are in range torchmetrics need not sort them to see it: that is most of its time."""
+        metric, checks = self._metric, self._metric.validate_args
+        low, high = labels.aminmax()
+        metric.validate_args = checks and not (low >= 0 and high < (metric.num_classes or 0))
+        try:
+            metric.update(classes, labels)
+        finally:
+            metric.validate_args = checks
 
 
 def _kind(output: Any, target: Any) -> tuple[Any, ...] | None:

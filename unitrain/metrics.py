@@ -8,8 +8,11 @@ in double and its ``Average`` is unweighted).
 from __future__ import annotations
 
 import copy
+import math
 from array import array
 from collections.abc import Callable, Mapping
+from ctypes import c_float
+from functools import reduce
 from numbers import Real
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -84,6 +87,15 @@ def metric(name: str, **options: Any) -> Any:
         ) from error
 
 
+def float32(value: float) -> float:
+    """Return ``value`` rounded to float32.
+
+    A sum, product or quotient of two such numbers that is rounded again is what torch computes in float32, bit by bit:
+    double holds it exactly enough. Without tensors it costs a fifth.
+    """
+    return c_float(value).value
+
+
 class Mean:
     """A weighted mean: Σ(value·weight) / Σweight, summed in float32 where the values are, with no wait for a device.
 
@@ -136,15 +148,12 @@ class Mean:
         The sums are added up in float32 in the order of ranks, so that the value is the same bits on all of them.
         """
         own = None if self._total is None else (float(self._total), self._weight)
-        if team.size == 1:
-            return None if own is None else (torch.tensor(own[0]) / own[1]).item()
         parts = [part for part in team.gather(own) if part is not None]
         if not parts:
             return None
-        total = torch.tensor(parts[0][0], dtype=torch.float32)
-        for more, _ in parts[1:]:
-            total = total + torch.tensor(more, dtype=torch.float32)
-        return float(total / sum(weight for _, weight in parts))
+        total = reduce(lambda one, other: float32(one + other), (part for part, _ in parts))
+        weight = float32(sum(weight for _, weight in parts))
+        return float32(total / (weight or math.nan))  # of batches without a sample, as torch has it
 
 
 class StageMetric(Protocol):
@@ -206,7 +215,7 @@ class _Counting(_Torchmetric):
 
     def __init__(self, metric: Any) -> None:
         super().__init__(metric)
-        self._waiting = ClassCounts(metric.update)
+        self._waiting = ClassCounts(metric)
 
     def reset(self, device: torch.device) -> None:
         self._waiting.clear()

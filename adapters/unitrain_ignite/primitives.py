@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
-from unitrain.optimization import all_parameters
+from unitrain.optimization import all_parameters, clear_gradients
 from unitrain.precision import SCALED, Context, LossScaling, forward_context
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class TorchPrimitives:
 
     def zero_grad(self, optimizer: Optimizer) -> None:
         """Clear the gradients."""
-        optimizer.zero_grad()
+        clear_gradients(optimizer)
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of ``loss``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from unitrain.optimization import clear_gradients
 from unitrain_lightning.runs import overrides
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class LightningPrimitives:
         """Clear the gradients."""
         for callback in self._zero_grad_hooks:
             callback.on_before_zero_grad(self._shell.trainer, self._shell, optimizer)
-        optimizer.zero_grad()
+        clear_gradients(optimizer)
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of ``loss``."""

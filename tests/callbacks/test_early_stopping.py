@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import pytorch_lightning as pl
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unitrain import ConfigError, EarlyStopping, Event, UnifiedTrainer
@@ -248,3 +248,16 @@ def test_decision_core_is_strict_and_in_float32():
     assert not improved(1.0, NAN, "max")
     assert beyond(2.0, 1.0, "max")
     assert not beyond(1.0, 1.0, "max")
+
+
+ODD = st.sampled_from([0.0, -0.0, INF, -INF, NAN, 1e-45, 3.4028235e38, 1e300, 1.0, 1.0 + 2**-24, TENTH])
+
+
+@settings(max_examples=2000, deadline=None)
+@given(st.floats() | ODD, st.floats() | ODD, st.floats(0, 1e30), st.sampled_from(["min", "max"]))
+def test_decisions_are_those_of_float32_tensors(current, best, min_delta, mode):
+    """Which Lightning's ``EarlyStopping`` compares; here they are Python's numbers, for speed."""
+    compare, signed = (torch.lt, -min_delta) if mode == "min" else (torch.gt, min_delta)
+    now, before = (torch.tensor(value, dtype=torch.float32) for value in (current, best))
+    assert improved(current, best, mode, min_delta) == bool(compare(now - signed, before))
+    assert beyond(current, best, mode) == bool(compare(now, before))

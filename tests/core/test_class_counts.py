@@ -1,5 +1,7 @@
 """Metrics that count classes are fed many batches at once: to the same state as batch by batch, at every moment."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torchmetrics.classification as tm
@@ -70,9 +72,16 @@ def test_what_is_a_plain_count_is_known_as_one(name):
     assert counts_classes(COUNTING[name])
 
 
-def test_batches_are_counted_together():
+def noted():
+    """Return counts that go to no metric, and the list that gets their sizes."""
     sizes = []
-    counts = ClassCounts(lambda classes, labels: sizes.append(len(labels)))
+    stand_in = SimpleNamespace(update=lambda classes, labels: sizes.append(len(labels)))
+    stand_in.validate_args, stand_in.num_classes = True, CLASSES
+    return ClassCounts(stand_in), sizes
+
+
+def test_batches_are_counted_together():
+    counts, sizes = noted()
     for scores, labels in batches():
         counts.add(scores, labels)
     counts.count()
@@ -82,8 +91,7 @@ def test_batches_are_counted_together():
 
 def test_no_more_than_a_limit_is_kept(monkeypatch):
     monkeypatch.setattr("unitrain.class_counts._LIMIT", 20)
-    sizes = []
-    counts = ClassCounts(lambda classes, labels: sizes.append(len(labels)))
+    counts, sizes = noted()
     for scores, labels in batches(8):
         counts.add(scores, labels)
     assert sizes == [8, 24, 24]
@@ -104,6 +112,30 @@ def test_a_label_out_of_range_is_told():
         own.update(torch.randn(4, 2), torch.tensor([0, 1, 0, 1]), 4)
     own.update(torch.randn(4, 2), torch.tensor([0, 1, 2, 3]), 4)
     with pytest.raises(RuntimeError, match="more unique values"):
+        own.compute(ALONE)
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 1, 5], [0, 1, 1, -1]])
+def test_labels_that_torchmetrics_takes_out_of_range_are_its_own_to_judge(labels):
+    """It refuses more values than classes, not each value; so what it makes of one must be what it makes by itself."""
+    given, labels = tm.MulticlassAccuracy(3, average="micro"), torch.tensor(labels)
+    own, stock = stage_metric("m", given), given.clone()
+    own.reset(torch.device("cpu"))
+    for _ in range(2):
+        own.update(scores := torch.randn(4, 3), labels, 4)
+        stock.update(scores, labels)
+    assert torch.equal(own.compute(ALONE), stock.compute())
+
+
+def test_labels_in_range_are_not_sorted(monkeypatch):
+    own = stage_metric("m", tm.MulticlassAccuracy(3))
+    own.reset(torch.device("cpu"))
+    own.update(torch.randn(4, 3), torch.tensor([0, 1, 2, 0]), 4)
+    monkeypatch.setattr(torch, "unique", lambda *_, **__: pytest.fail("sorted"))
+    own.update(torch.randn(4, 3), torch.tensor([0, 1, 2, 0]), 4)
+    own.compute(ALONE)
+    own.update(torch.randn(4, 3), torch.tensor([0, 1, 3, 0]), 4)
+    with pytest.raises(pytest.fail.Exception, match="sorted"):  # the control: this one is
         own.compute(ALONE)
 
 

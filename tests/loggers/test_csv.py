@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import pickle
 from functools import partial
 
 import pytest
@@ -162,3 +163,29 @@ def test_without_hyperparameters_there_is_no_file_of_them(framework, fit, tmp_pa
     logger = CSVLogger(tmp_path)
     fit(framework, logger)
     assert [path.name for path in logger.folder.iterdir()] == ["metrics.csv"]
+
+
+def test_file_that_is_removed_or_replaced_meanwhile_is_not_written_behind_its_name(tmp_path):
+    logger = CSVLogger(tmp_path)
+    for value in (0.0, 0.5):
+        logger.log_metrics({"epoch": 0, "loss": value}, 1)
+    written = logger.path.read_bytes()
+    logger.path.unlink()
+    with pytest.raises(FileNotFoundError):
+        logger.log_metrics({"epoch": 0, "loss": 1.0}, 2)
+    logger.path.write_bytes(written)
+    logger.log_metrics({"epoch": 0, "loss": 1.0}, 2)
+    assert logger.path.read_bytes() == written + b"2,0,1.0\n"
+
+
+def test_each_row_can_be_read_at_once_and_no_file_stays_open(tmp_path):
+    logger = CSVLogger(tmp_path)
+    for step in range(3):
+        logger.log_metrics({"epoch": 0, "loss": 0.5}, step)
+        assert len(logger.path.read_text().splitlines()) == 2 + step
+    own = logger._file
+    copy = pickle.loads(pickle.dumps(logger))
+    logger.finalize("success")
+    assert own.closed
+    copy.log_metrics({"epoch": 0, "loss": 0.5}, 3)  # the result of an evaluation may follow
+    assert logger.path.read_text().splitlines()[-1] == "3,0,0.5"

@@ -7,15 +7,16 @@ other in double. Here it is float32, as in Lightning's ``EarlyStopping``, on eve
 from __future__ import annotations
 
 import math
+import operator
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-import torch
-from torch import Tensor
-
 from unitrain.errors import ConfigError
+from unitrain.metrics import float32
 from unitrain.optimization import unknown_monitor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from unitrain.context import RunContext
 
 Mode: TypeAlias = Literal["min", "max"]
@@ -23,10 +24,7 @@ Mode: TypeAlias = Literal["min", "max"]
 WORST: Final[dict[str, float]] = {"min": math.inf, "max": -math.inf}
 """What any number improves on."""
 
-
-def float32(value: float) -> Tensor:
-    """Return ``value`` as decisions see it."""
-    return torch.tensor(value, dtype=torch.float32)
+_BETTER: Final[dict[str, Callable[[float, float], bool]]] = {"min": operator.lt, "max": operator.gt}
 
 
 def beyond(current: float, bound: float, mode: str) -> bool:
@@ -37,8 +35,7 @@ def beyond(current: float, bound: float, mode: str) -> bool:
         bound: What to compare with.
         mode: ``"min"`` or ``"max"``, what is better.
     """
-    compare = torch.lt if mode == "min" else torch.gt
-    return bool(compare(float32(current), float32(bound)))
+    return _BETTER[mode](float32(current), float32(bound))
 
 
 def improved(current: float, best: float, mode: str, min_delta: float = 0.0) -> bool:
@@ -50,8 +47,8 @@ def improved(current: float, best: float, mode: str, min_delta: float = 0.0) -> 
         mode: ``"min"`` or ``"max"``, what is better.
         min_delta: An improvement must be above this; at exactly this it is none.
     """
-    compare, signed = (torch.lt, -min_delta) if mode == "min" else (torch.gt, min_delta)
-    return bool(compare(float32(current) - signed, float32(best)))
+    signed = -min_delta if mode == "min" else min_delta
+    return _BETTER[mode](float32(float32(current) - float32(signed)), float32(best))
 
 
 def require_monitor(owner: str, monitor: object, mode: object) -> None:

@@ -6,8 +6,9 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks.callback import Decider
-from unitrain.callbacks.decision import WORST, Mode, beyond, float32, improved, measured, require_monitor
+from unitrain.callbacks.decision import WORST, Mode, beyond, improved, measured, require_monitor
 from unitrain.errors import ConfigError
+from unitrain.metrics import float32
 
 if TYPE_CHECKING:
     from unitrain.context import RunContext
@@ -91,14 +92,14 @@ class EarlyStopping(Decider):
 
     def _judge(self, current: float) -> str:
         """Take note of a measurement and return why to stop, or nothing."""
-        if self.check_finite and not float32(current).isfinite():
+        if self.check_finite and not math.isfinite(float32(current)):
             return f"{self.monitor} = {current} is not finite"
         if self.stopping_threshold is not None and beyond(current, self.stopping_threshold, self.mode):
             return f"{self.monitor} = {current} is better than the stopping threshold {self.stopping_threshold}"
         if self.divergence_threshold is not None and beyond(-current, -self.divergence_threshold, self.mode):
             return f"{self.monitor} = {current} is worse than the divergence threshold {self.divergence_threshold}"
         if improved(current, self.best, self.mode, self.min_delta):
-            self.best = float32(current).item()
+            self.best = float32(current)
             self.wait = 0
             return ""
         self.wait += 1

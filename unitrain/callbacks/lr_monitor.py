@@ -32,7 +32,8 @@ class LRMonitor(Callback):
 
     def on_batch_start(self, run: RunContext) -> None:
         """Remember the rates: at the end of the batch, a schedule has changed them."""
-        if run.config.loggers:
+        every = run.config.log_every_n_steps if run.config.loggers else 0
+        if every and (run.state.step + 1) % every == 0:  # else no row of a step follows
             self._rates = rates(run)
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks.callback import Decider
-from unitrain.callbacks.decision import Mode, float32, improved, measured, require_monitor
+from unitrain.callbacks.decision import Mode, improved, measured, require_monitor
 from unitrain.errors import ConfigError
+from unitrain.metrics import float32
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -175,7 +176,7 @@ class ModelCheckpoint(Decider):
 
     def _keep(self, path: Path, value: float) -> None:
         """Put a file where it ranks, and remove the one that falls out."""
-        value = float32(value).item()
+        value = float32(value)
         place = next((i for i, (_, other) in enumerate(self.best_k_models) if self._better(value, other)), None)
         self.best_k_models.insert(len(self.best_k_models) if place is None else place, (path, value))
         if self.save_top_k != -1 and len(self.best_k_models) > self.save_top_k:

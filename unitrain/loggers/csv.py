@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import os
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ class CSVLogger:
         name: Its name.
     """
 
+    _file: FileIO | None = None
+
     def __init__(self, save_dir: str | Path, name: str = "run") -> None:
         self._save_dir = Path(save_dir)
         self._name = name
@@ -53,6 +56,7 @@ class CSVLogger:
 
     def begin(self, rows: int) -> None:
         """Start a run, or go on after ``rows`` rows."""
+        self._close()
         self._keep = rows
         self._folder = None
         self._columns: list[str] = []
@@ -84,8 +88,22 @@ class CSVLogger:
     def save(self) -> None:
         """Do nothing: each row is written at once."""
 
-    def finalize(self, status: str) -> None:
-        """Do nothing: each row is written at once."""
+    def finalize(self, status: str) -> None:  # noqa: ARG002 - as trackers have it
+        """Let go of the file."""
+        self._close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the open file: each process opens it for itself."""
+        return vars(self) | {"_file": None}
+
+    def __del__(self) -> None:
+        """Let go of the file, if nobody said that the run is over."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _take_up(self) -> None:
         """Read the header of a file to go on with, and cut the rows that the checkpoint does not know."""
@@ -112,6 +130,7 @@ class CSVLogger:
 
     def _replace(self, lines: list[list[str]]) -> None:
         data = _encoded(lines)
+        self._close()
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self.path.with_suffix(".part")
         part.write_bytes(data)
@@ -120,13 +139,22 @@ class CSVLogger:
 
     def _append(self, row: dict[str, Any]) -> None:
         data = _encoded([[_text(row.get(name, "")) for name in self._columns]])
-        with self.path.open("r+b", buffering=0) as file:  # a run may write a row a step
-            file.truncate(self._end)
-            file.seek(self._end)
-            written = file.write(data)
+        file = self._opened()
+        file.seek(self._end)
+        written = file.write(data)
         if written < len(data):
             raise OSError(errno.ENOSPC, "only a part of the row was written", str(self.path))
         self._end += written
+
+    def _opened(self) -> FileIO:
+        """Return the file, which is kept open for its next row: to open it takes ten times as long as to write one."""
+        if self._file is not None and not os.fstat(self._file.fileno()).st_nlink:  # it was removed, or replaced
+            self._close()
+        if self._file is None:
+            self._file = FileIO(self.path, "r+")
+        if os.fstat(self._file.fileno()).st_size > self._end:  # what a write that failed has left of a row
+            self._file.truncate(self._end)
+        return self._file
 
 
 def _text(value: Any) -> str:

@@ -1,0 +1,96 @@
+"""Where the time of a variant goes: the running stack is looked at each millisecond of the processor."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tests.bench.timing import quiet
+from tests.bench.work import job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+    from tests.bench.timing import Variant
+    from tests.bench.work import Work
+
+EACH = 0.001
+"""Seconds of the processor between two looks."""
+
+SAME_WORK = "model, loss, backward, optimizer"
+"""What the bare loop does too."""
+
+_OWNERS = ("unitrain", "unitrain_ignite", "unitrain_lightning", "ignite", "pytorch_lightning", "torchmetrics", "rich")
+_STEPS = ("step.py", "primitives.py")
+_LIBRARIES = ("ignite", "pytorch_lightning", "torchmetrics", "rich")
+
+
+class Part(NamedTuple):
+    """A part of the time.
+
+    Attributes:
+        place: Whose it is: a library, or a file and a function of unitrain.
+        microseconds: What it takes of a batch.
+    """
+
+    place: str
+    microseconds: float
+
+
+def profiled(work: Work, variant: Variant, seconds: float = 3.0) -> list[Part]:
+    """Return where the time of ``variant`` goes, the largest part first.
+
+    Args:
+        work: What it does.
+        variant: Who does it.
+        seconds: How long to look, at least.
+    """
+    _run(work, variant)
+    seen: Counter[str] = Counter()
+    batches = 0
+    while seen.total() * EACH < seconds:
+        with TemporaryDirectory() as folder, quiet():
+            made = job(work, Path(folder))
+            with looked_at(lambda frame: seen.update([owner(frame)])):
+                variant(made)
+        batches += work.epochs * sum(len(data) for data in (made.train, made.val) if data is not None)
+    return [Part(place, 1e6 * EACH * count / batches) for place, count in seen.most_common()]
+
+
+def _run(work: Work, variant: Variant) -> None:
+    with TemporaryDirectory() as folder, quiet():
+        variant(job(work, Path(folder)))
+
+
+@contextmanager
+def looked_at(note: Callable[[FrameType], Any]) -> Iterator[None]:
+    """Show ``note`` the innermost frame, each millisecond."""
+    before = signal.signal(signal.SIGPROF, lambda _, frame: frame and note(frame))
+    signal.setitimer(signal.ITIMER_PROF, EACH, EACH)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+def owner(frame: FrameType | None) -> str:
+    """Return whose time it is: the innermost of unitrain's functions, or a library that it is in."""
+    through_torch = False
+    while frame is not None:
+        package, *inside = frame.f_globals.get("__name__", "").split(".")
+        through_torch |= package == "torch"
+        if package in _OWNERS:
+            file = Path(frame.f_code.co_filename).name
+            if package in _LIBRARIES:
+                return package
+            if through_torch and file in _STEPS:
+                return SAME_WORK
+            return f"{'/'.join((package, *inside))}.py {frame.f_code.co_name}"
+        frame = frame.f_back
+    return "else"
