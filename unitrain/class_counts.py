@@ -7,10 +7,18 @@ integers. So the predicted classes and the labels of many batches are kept, and 
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+import re
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from unitrain.distributed.team import Team
 
 _LIMIT = 2**20
 """How many labels are kept before they are counted: 16 MB."""
@@ -33,7 +41,7 @@ def counts_classes(metric: Any) -> bool:
 
 
 class ClassCounts:
-    """What waits to be counted.
+    """A metric that counts classes, and what waits to be counted.
 
     Args:
         metric: What counts; one of those of which ``counts_classes`` says so.
@@ -41,11 +49,19 @@ class ClassCounts:
 
     def __init__(self, metric: Any) -> None:
         self._metric = metric
+        self._function = _function_of(metric)
         self._known: tuple[Any, ...] | None = None
-        self.clear()
+        self._fed = True
+        self._forget()
 
-    def clear(self) -> None:
-        """Forget what waits."""
+    def reset(self) -> None:
+        """Forget everything."""
+        if self._fed:
+            self._metric.reset()
+        self._fed = False
+        self._forget()
+
+    def _forget(self) -> None:
         self._classes: list[Tensor] = []
         self._labels: list[Tensor] = []
         self._held = 0
@@ -58,6 +74,7 @@ class ClassCounts:
         kind = _kind(output, target)
         if kind is None or kind != self._known:
             self.count()
+            self._fed = True
             self._metric.update(output, target)
             self._known = kind
             return
@@ -68,21 +85,52 @@ class ClassCounts:
             self.count()
 
     def count(self) -> None:
-        """Count what waits."""
-        if self._held:
-            classes, labels = torch.cat(self._classes), torch.cat(self._labels)
-            self.clear()
-            self._count(classes, labels)
-
-    def _count(self, classes: Tensor, labels: Tensor) -> None:
-        """Count. Where the labels are in range torchmetrics need not sort them to see it: that is most of its time."""
+        """Count what waits, into the metric's own state."""
+        if not self._held:
+            return
+        classes, labels = torch.cat(self._classes), torch.cat(self._labels)
+        self._forget()
         metric, checks = self._metric, self._metric.validate_args
-        low, high = labels.aminmax()
-        metric.validate_args = checks and not (low >= 0 and high < (metric.num_classes or 0))
+        self._fed, metric.validate_args = True, checks and not self._in_range(labels)
         try:
             metric.update(classes, labels)
         finally:
             metric.validate_args = checks
+
+    def compute(self, team: Team) -> Any:
+        """Return the value over all processes."""
+        if self._function is None or self._fed or not self._held or team.size > 1:
+            self.count()
+            return self._metric.compute()
+        classes, labels = torch.cat(self._classes), torch.cat(self._labels)
+        checks = self._metric.validate_args and not self._in_range(labels)
+        return self._function(classes, labels, validate_args=checks)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from the metric's own state."""
+        self._fed = True
+        self._metric.load_state_dict(state)
+
+    def _in_range(self, labels: Tensor) -> bool:
+        """Return whether all are classes; then torchmetrics need not sort them to see it, which takes it longest."""
+        low, high = labels.aminmax()
+        return bool(low >= 0 and high < (self._metric.num_classes or 0))
+
+
+def _function_of(metric: Any) -> Callable[..., Any] | None:
+    """Return torchmetrics' own function that does at once what ``metric`` does from reset to compute, if it has one.
+
+    It is one of the same name, and its arguments are the metric's attributes.
+    """
+    from torchmetrics.functional import classification  # noqa: PLC0415 - it is a metric's
+
+    name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(metric).__name__).lower()
+    function = getattr(classification, name, None)
+    if function is None or not type(metric).__module__.startswith("torchmetrics."):
+        return None
+    wanted = inspect.signature(function).parameters.keys() - {"preds", "target", "validate_args"}
+    arguments = {name: getattr(metric, name) for name in wanted if hasattr(metric, name)}
+    return partial(function, **arguments) if len(arguments) == len(wanted) else None
 
 
 def _kind(output: Any, target: Any) -> tuple[Any, ...] | None:

@@ -207,7 +207,10 @@ class _Torchmetric(_OfLibrary):
         if device != self._device:  # to move it where it is costs more than to reset it
             self._metric.to(device)
             self._device = device
-        super().reset(device)
+        self._clear()
+
+    def _clear(self) -> None:
+        self._metric.reset()
 
 
 class _Counting(_Torchmetric):
@@ -215,22 +218,23 @@ class _Counting(_Torchmetric):
 
     def __init__(self, metric: Any) -> None:
         super().__init__(metric)
-        self._waiting = ClassCounts(metric)
+        self._counts = ClassCounts(metric)
 
-    def reset(self, device: torch.device) -> None:
-        self._waiting.clear()
-        super().reset(device)
+    def _clear(self) -> None:
+        self._counts.reset()
 
     def update(self, output: Any, target: Any, weight: int) -> None:  # noqa: ARG002 - it counts samples by itself
-        self._waiting.add(output, target)
+        self._counts.add(output, target)
 
     def compute(self, team: Team) -> Any:
-        self._waiting.count()
-        return super().compute(team)
+        return self._counts.compute(team)
 
     def state_dict(self) -> dict[str, Any]:
-        self._waiting.count()
+        self._counts.count()
         return super().state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._counts.load_state_dict(state)
 
 
 class _IgniteMetric(_OfLibrary):

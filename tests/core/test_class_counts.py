@@ -51,15 +51,52 @@ def test_the_value_and_the_state_are_those_of_batch_by_batch(name, shape):
     given = COUNTING[name]
     own, stock = stage_metric("m", given), given.clone()
     stock.persistent(mode=True)
-    own.reset(torch.device("cpu"))
-    for index, (scores, labels) in enumerate(batches(ignored="labels ignored" in name, shape=shape)):
-        own.update(scores, labels, len(labels))
-        stock.update(scores, labels)
-        labels.fill_(0)  # a loader may fill the same memory again
-        scores.zero_()
-        if index == 7:  # a checkpoint in mid-epoch
-            assert all(torch.equal(value, stock.state_dict()[key]) for key, value in own.state_dict().items())
-    assert torch.equal(own.compute(ALONE), stock.compute())
+    for checkpoint in (7, None, None, 7):  # the first epoch looks at its first batch; a checkpoint may be in mid-epoch
+        own.reset(torch.device("cpu"))
+        stock.reset()
+        for index, (scores, labels) in enumerate(batches(ignored="labels ignored" in name, shape=shape)):
+            own.update(scores, labels, len(labels))
+            stock.update(scores, labels)
+            labels.fill_(0)  # a loader may fill the same memory again
+            scores.zero_()
+            if index == checkpoint:
+                assert all(torch.equal(value, stock.state_dict()[key]) for key, value in own.state_dict().items())
+        assert torch.equal(own.compute(ALONE), stock.compute())
+        assert torch.equal(own.compute(ALONE), stock.compute())  # and again
+        assert all(torch.equal(value, stock.state_dict()[key]) for key, value in own.state_dict().items())
+
+
+@pytest.mark.parametrize("name", COUNTING)
+def test_an_epoch_goes_through_a_function_of_torchmetrics_alone_if_there_is_one(name, monkeypatch):
+    own = stage_metric("m", COUNTING[name])
+    for epoch in range(2):
+        own.reset(torch.device("cpu"))
+        for scores, labels in batches():
+            own.update(scores, labels, len(labels))
+        if epoch:
+            monkeypatch.setattr(own._metric, "compute", lambda: pytest.fail("by the metric"))
+        own.compute(ALONE)
+
+
+def test_what_has_no_function_goes_through_the_metric(monkeypatch):
+    own = stage_metric("m", type("Own", (tm.MulticlassAccuracy,), {"compute": lambda self: torch.tensor(7.0)})(CLASSES))
+    for _ in range(2):
+        own.reset(torch.device("cpu"))
+        for scores, labels in batches():
+            own.update(scores, labels, len(labels))
+        assert own.compute(ALONE) == 7
+
+
+def test_a_checkpoint_of_mid_epoch_is_gone_on_with():
+    first, second, stock = (stage_metric("m", tm.MulticlassAccuracy(CLASSES)) for _ in range(3))
+    for one in (first, second, stock):
+        one.reset(torch.device("cpu"))
+    for index, (scores, labels) in enumerate(batches()):
+        stock.update(scores, labels, 8)
+        if index == 9:
+            second.load_state_dict(first.state_dict())
+        (first if index < 9 else second).update(scores, labels, 8)
+    assert torch.equal(second.compute(ALONE), stock.compute(ALONE))
 
 
 @pytest.mark.parametrize("name", NOT_COUNTING)
