@@ -136,5 +136,5 @@ def _function_of(metric: Any) -> Callable[..., Any] | None:
 def _kind(output: Any, target: Any) -> tuple[Any, ...] | None:
     """Return what batches must share to be counted together, or None if these are no scores and labels."""
     if isinstance(output, Tensor) and isinstance(target, Tensor) and output.ndim == target.ndim + 1:
-        return output.shape[1:], output.dtype, output.device, target.dtype, target.device
+        return output.shape[1:], output.dtype, target.dtype
     return None

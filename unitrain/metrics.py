@@ -118,7 +118,7 @@ class Mean:
         """Add a value, usually the mean of a batch, with its weight, usually the batch size."""
         self._weight += weight
         if type(value) is Tensor and value.is_cpu and value.dtype is torch.float32:
-            value = value.detach().numpy().item()
+            value = (value.detach() if value.requires_grad else value).numpy().item()
         total = self._total
         if isinstance(value, Tensor) or isinstance(total, Tensor):
             term = torch.as_tensor(value, dtype=torch.float32).detach() * weight
@@ -347,7 +347,7 @@ def as_float32(value: Tensor | float) -> float:
 def detached(output: Any) -> Any:
     """Return ``output`` without its graph, through the usual containers."""
     if isinstance(output, Tensor):
-        return output.detach()
+        return output.detach() if output.requires_grad else output
     if isinstance(output, Mapping):
         return {key: detached(item) for key, item in output.items()}
     if type(output) in (tuple, list):

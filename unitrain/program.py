@@ -159,14 +159,15 @@ class FitProgram(Program):
         Raises:
             RuntimeError: If user code lets a StopIteration out; both backends would take it for the end of the epoch.
         """
+        last = self.batches.length == self._index + 1
         if self._unsized:
-            require_same_end(self.team, self._index + 1, last=self.last)
+            require_same_end(self.team, self._index + 1, last=last)
         self.weight = weight = batch_size(batch)
         self.batch = batch
         self._train_meter.batch_start()
         try:
             self.hub.fire(Event.BATCH_START)
-            self._step.run(batch, weight, self._index, self.last)
+            self._step.run(batch, weight, self._index, last)
         except StopIteration as error:
             raise RuntimeError("the training step raised StopIteration, which would silently end the epoch") from error
         except UnitrainError:
@@ -175,20 +176,15 @@ class FitProgram(Program):
             if self.state.batch == 0:
                 error.add_note(f"unitrain: the first batch was {describe(batch)}")
             raise
-        self._batch_end()
+        self._batch_end(last=last)
         return self._step.loss
 
-    @property
-    def last(self) -> bool:
-        """Whether the batch at hand is the epoch's last."""
-        return self.batches.length == self._index + 1
-
-    def _batch_end(self) -> None:
+    def _batch_end(self, *, last: bool) -> None:
         state = self.state
         state.loss = self._step.loss
         state.batch += 1
-        self._was_last = self.last
-        if self._was_last:
+        self._was_last = last
+        if last:
             for schedule in self._schedules:
                 schedule.after_last_batch(state.epoch)
         self._index += 1
@@ -210,7 +206,7 @@ class FitProgram(Program):
     @property
     def stopping(self) -> bool:
         """Whether the run ends with the epoch that is running."""
-        return self._stop.granted(self._epochs_done)
+        return self.hub.stop_reason is not None and self._stop.granted(self._epochs_done)
 
     @property
     def validation_due(self) -> bool:

@@ -95,11 +95,6 @@ class TrainStep:
         self._forward = self._loss_of if self._replica is None else self._replica.forward
         self.run = self._choose()
 
-    @property
-    def _accumulate(self) -> int:
-        """Batches per optimizer step, which a callback may change from epoch to epoch."""
-        return self._hub.context.accumulate_grad_batches  # type: ignore[union-attr]
-
     def _choose(self) -> Callable[[Any, int, int, bool], None]:
         if not self._spec.automatic_optimization:
             return self._manual
@@ -107,7 +102,7 @@ class TrainStep:
 
     def _plain(self, batch: Any, weight: int, index: int, last: bool) -> None:
         """Run batch number ``index`` (from 0) of the epoch; ``last`` says whether it is the epoch's last."""
-        accumulate = self._accumulate
+        accumulate = self._hub.context.accumulate_grad_batches  # type: ignore[union-attr] # a callback may change it
         stepping = last or (index + 1) % accumulate == 0
         if self._replica is not None:
             self._replica.synchronize(now=stepping)
