@@ -20,6 +20,7 @@ from unitrain.registry import find_adapter
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # a script has only its own folder on the path
 
+from tests.bench import report  # noqa: E402
 from tests.matrix import table  # noqa: E402
 
 PAGES = ("README.md", "MIGRATION.md")
@@ -94,6 +95,7 @@ def bench() -> str:
     return (
         _table(("time against the bare loop with metrics", *works), rows)
         + f"\n{explained}.\n\n{goals}{'; not: ' if missed else ''}{'; '.join(missed)}.\n"
+        + (f"\n{report.WHERE}:\n\n" + _table(*report.parts(found["profiles"])) if missed else "")
         + f"\nMedians of {found['date']}, {found['machine']}, Python {found['python']}, {releases}.\n"
     )
 

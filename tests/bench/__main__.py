@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import DataLoader
 
 from tests.bench import by_hand, growth, idioms, memory, startup, unified
+from tests.bench.goals import BARE, Outcome, outcomes
+from tests.bench.profile import profiled
 from tests.bench.report import results, text, write
 from tests.bench.timing import measured
 from tests.bench.work import WORK
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.bench.timing import Variant
     from tests.bench.work import Work
 
@@ -44,6 +48,16 @@ def variants_of(work: Work) -> dict[str, Variant]:
     return {name: run for name, run in VARIANTS.items() if name not in left_out}
 
 
+def profiles_of(reached: list[Outcome]) -> Iterator[dict[str, Any]]:
+    """Yield where the time goes of each variant that misses a goal, and of the bare loop beside it."""
+    missed = {(one.goal.work, one.goal.variant) for one in reached if not one.met and one.goal.work in WORK}
+    works = {work for work, _ in missed}
+    runs = {(work, BARE): by_hand.bare_m for work in works} | {one: VARIANTS[one[1]] for one in missed}
+    for (work, variant), run in sorted(runs.items()):
+        parts = [part._asdict() for part in profiled(WORK[work], run)]
+        yield {"work": work, "variant": variant, "parts": parts}
+
+
 def main() -> None:
     """Measure, print, and write if all was measured."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -57,16 +71,17 @@ def main() -> None:
     for name in given.work or WORK:
         work = WORK[name]
         times[name] = measured(work, by_hand.bare_m, variants_of(work), given.rounds)
-        print(text(results({name: times[name]}, {})))
+        print(text(results({name: times[name]}, outcomes({name: times[name]}), {})))
     if given.work:
         return
+    reached = [*outcomes(times), *(Outcome(goal, startup.one_step(goal.framework)) for goal in startup.GOALS)]
     further = {
-        "one_step_ms": {name: startup.one_step(name) for name in startup.GOALS_MS},
+        "profiles": list(profiles_of(reached)),
         "import_seconds": startup.imports(),
         "memory": memory.memory_table(),
         "growth": growth.growth_table(),
     }
-    found = results(times, further)
+    found = results(times, reached, further)
     print(text(found))
     write(found, FOLDER)
 

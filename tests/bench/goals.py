@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 IDIOM = "idiom"
 BARE = "bare loop with metrics"
+CLOCK = "clock, in milliseconds"
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class Goal:
     Attributes:
         work: The work item.
         framework: The backend.
-        against: The framework's own idiom, or the bare loop.
-        limit: The ratio that is not to be passed.
+        against: The framework's own idiom, the bare loop, or the clock.
+        limit: The ratio, or the time, that is not to be passed.
         loading: What was asked of the loader, if anything.
     """
 
@@ -60,7 +61,7 @@ class Outcome:
 
     Attributes:
         goal: The goal.
-        reached: The median of the ratios.
+        reached: The median of what was measured.
     """
 
     goal: Goal

@@ -24,11 +24,12 @@ EACH = 0.001
 """Seconds of the processor between two looks."""
 
 SAME_WORK = "model, loss, backward, optimizer"
+LOADING = "DataLoader"
 """What the bare loop does too."""
 
-_OWNERS = ("unitrain", "unitrain_ignite", "unitrain_lightning", "ignite", "pytorch_lightning", "torchmetrics", "rich")
-_STEPS = ("step.py", "primitives.py")
+_WORKING = ("step.py", "primitives.py", "by_hand.py")
 _LIBRARIES = ("ignite", "pytorch_lightning", "torchmetrics", "rich")
+_OWN = ("unitrain", "unitrain_ignite", "unitrain_lightning", "tests")
 
 
 class Part(NamedTuple):
@@ -43,7 +44,7 @@ class Part(NamedTuple):
     microseconds: float
 
 
-def profiled(work: Work, variant: Variant, seconds: float = 3.0) -> list[Part]:
+def profiled(work: Work, variant: Variant, seconds: float = 5.0) -> list[Part]:
     """Return where the time of ``variant`` goes, the largest part first.
 
     Args:
@@ -81,14 +82,16 @@ def owner(frame: FrameType | None) -> str:
     """Return whose time it is: the innermost of unitrain's functions, or a library that it is in."""
     through_torch = False
     while frame is not None:
-        package, *inside = frame.f_globals.get("__name__", "").split(".")
+        module = frame.f_globals.get("__name__", "")
+        package, file = module.partition(".")[0], Path(frame.f_code.co_filename).name
+        if module.startswith("torch.utils.data"):
+            return LOADING
+        if through_torch and (file in _WORKING or package == "pytorch_lightning"):
+            return SAME_WORK
+        if package in _LIBRARIES:
+            return package
+        if package in _OWN:
+            return f"{module.replace('.', '/')}.py {frame.f_code.co_name}"
         through_torch |= package == "torch"
-        if package in _OWNERS:
-            file = Path(frame.f_code.co_filename).name
-            if package in _LIBRARIES:
-                return package
-            if through_torch and file in _STEPS:
-                return SAME_WORK
-            return f"{'/'.join((package, *inside))}.py {frame.f_code.co_name}"
         frame = frame.f_back
     return "else"

@@ -5,29 +5,37 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections import Counter
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from tests.bench.goals import outcomes
 from tests.bench.timing import Quartiles
 from tests.bench.work import WORK
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from tests.bench.goals import Outcome
     from tests.bench.timing import Times
+
+WHERE = "Where a batch spends its microseconds in what misses a goal, seen by a timer that looks at the stack"
+_SMALL = 0.02
+"""The share of a batch's time up to which a part has no row."""
 
 PACKAGES = ("torch", "pytorch-lightning", "pytorch-ignite", "torchmetrics", "accelerate")
 
 
-def results(measured: Mapping[str, Mapping[str, Times]], further: Mapping[str, Any]) -> dict[str, Any]:
+def results(
+    measured: Mapping[str, Mapping[str, Times]], reached: Iterable[Outcome], further: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return all that was found, for a JSON file.
 
     Args:
         measured: The times by work item and variant.
-        further: What was found beside them: memory, growth, start-up.
+        reached: What became of the goals.
+        further: What was found beside them: profiles, memory, growth, start-up.
     """
     return {
         "date": datetime.now(UTC).date().isoformat(),
@@ -57,7 +65,7 @@ def results(measured: Mapping[str, Mapping[str, Times]], further: Mapping[str, A
                 "reached": one.reached,
                 "met": one.met,
             }
-            for one in outcomes(measured)
+            for one in reached
         ],
         **further,
     }
@@ -82,10 +90,33 @@ def text(found: Mapping[str, Any]) -> str:
             f"  {goal['work']:4} {goal['framework']:10} against {goal['against']:24}"
             f" {goal['reached']:.3f}, at most {goal['limit']:.2f}: {verdict}"
         )
-    for title in ("one_step_ms", "import_seconds", "memory", "growth"):
+    for profile in found.get("profiles", ()):
+        lines += ["", f"{profile['work']}, {profile['variant']}: where a batch spends its microseconds"]
+        lines += [f"  {part['microseconds']:8.1f}  {part['place']}" for part in profile["parts"]]
+    for title in ("import_seconds", "memory", "growth"):
         if title in found:
             lines += ["", f"{title}", str(found[title])]
     return "\n".join(lines) + "\n"
+
+
+def parts(profiles: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the header and the rows of a table that says ``WHERE`` the time goes; small parts are in one row."""
+    columns = {
+        f"{one['work']}, {one['variant'].removeprefix('unitrain on ')}": Counter(
+            {part["place"]: part["microseconds"] for part in one["parts"]}
+        )
+        for one in profiles
+    }
+    share: Counter[str] = Counter()
+    for column in columns.values():
+        share |= Counter({place: spent / column.total() for place, spent in column.items()})
+    shown = [place for place, part in share.most_common() if part > _SMALL]
+    rows = [(place, *(f"{column[place]:.1f}" for column in columns.values())) for place in shown]
+    rest = (column.total() - sum(column[place] for place in shown) for column in columns.values())
+    total = (column.total() for column in columns.values())
+    for name, values in (("the rest", rest), ("all", total)):
+        rows.append((name, *(f"{value:.1f}" for value in values)))
+    return ("microseconds a batch", *columns), rows
 
 
 def write(found: Mapping[str, Any], folder: Path) -> None:

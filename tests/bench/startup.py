@@ -9,12 +9,13 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+from tests.bench.goals import CLOCK, Goal
 from tests.bench.timing import quiet
 from tests.bench.unified import plain
 from tests.bench.work import Work, collated, fully_connected, job
 
 ONE_STEP = Work("one step", "", lambda: fully_connected(64, 32, 10), 10, 1, collated(32, 1))
-GOALS_MS = {"lightning": 10.0, "ignite": 3.2}
+GOALS = (Goal(ONE_STEP.name, "lightning", CLOCK, 10.0), Goal(ONE_STEP.name, "ignite", CLOCK, 3.2))
 
 
 def one_step(framework: str, rounds: int = 30) -> float:
