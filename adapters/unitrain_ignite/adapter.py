@@ -12,7 +12,7 @@ from unitrain.precision import forward_context
 from unitrain.program import EvalProgram, FitProgram
 from unitrain.protocol import ONE_DEVICE, Feature, Translation
 from unitrain_ignite._compat import REQUIRES, Engine, Metric, quietly, swallows_errors
-from unitrain_ignite.engine import LeanEngine
+from unitrain_ignite.engine import lean_engine
 from unitrain_ignite.events import EVENTS, UNMAPPED
 from unitrain_ignite.module import Evaluator, GuestLoop, TrainingLoop
 from unitrain_ignite.options import OPTIONS
@@ -91,7 +91,7 @@ class IgniteRun:
 
     def __init__(self, handlers: Sequence[Any]) -> None:
         self._train: Callable[[Any], Any] | None = None
-        self._engine = LeanEngine(self._process)
+        self._engine = lean_engine(self._process)
         self._evaluator: Engine | None = None
         for handler in handlers:
             handler.attach(self._engine)
@@ -156,7 +156,7 @@ class IgniteRun:
 
     def each(self, batches: Iterable[Any], step: Callable[[Any], Any]) -> None:
         """Call ``step`` with each of ``batches`` in an engine of its own."""
-        self._evaluator = engine = LeanEngine(lambda _, batch: step(batch))  # a guest may evaluate before it trains
+        self._evaluator = engine = lean_engine(lambda _, batch: step(batch))  # a guest may evaluate before it trains
         with quietly(engine):
             engine.run(batches, max_epochs=1)
 

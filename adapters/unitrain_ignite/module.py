@@ -8,7 +8,7 @@ import torch
 
 from unitrain.modes import ModuleModes
 from unitrain_ignite._compat import Engine, Events, quietly
-from unitrain_ignite.engine import LeanEngine
+from unitrain_ignite.engine import lean_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -141,7 +141,7 @@ class Evaluator:
         self._evaluation = evaluation
         self._model = model
         self._results: list[Any] = []
-        self.engine = LeanEngine(self._process)
+        self.engine = lean_engine(self._process)
         self.engine.add_event_handler(Events.STARTED, evaluation.start)
         self.engine.add_event_handler(Events.COMPLETED, evaluation.end)
 

@@ -46,7 +46,7 @@ def test_native_is_a_real_engine_that_ran_the_steps():
 
 LOOPS = {
     "lightning": ("pytorch_lightning.loops.training_epoch_loop", "advance"),
-    "ignite": ("ignite.engine.engine", "_run_once_on_dataset_as_gen"),
+    "ignite": ("ignite.engine.engine", "_run_once_on_dataset_legacy"),
 }
 
 

@@ -104,13 +104,14 @@ def swaps_two_events(original, self, event):
     original(self, {Event.BATCH_END: Event.BACKWARD_END, Event.BACKWARD_END: Event.BATCH_END}.get(event, event))
 
 
-def counts_a_batch_twice(original, self):
+def counts_a_batch_twice(original, self, *, last):
     self.state.batch += 1
-    original(self)
+    original(self, last=last)
 
 
 def divides_by_one_more(original, self, loss):
-    original(self, loss if self._accumulate == 1 else loss * self._accumulate / (self._accumulate + 1))
+    batches = self._hub.context.accumulate_grad_batches
+    original(self, loss if batches == 1 else loss * batches / (batches + 1))
 
 
 def clips_nothing(original, self, optimizer):
