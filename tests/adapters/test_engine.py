@@ -19,7 +19,7 @@ def told(engine, epochs=2):
     """Return each event with the counters, as handlers hear them."""
     heard = []
     for event in HEARD:
-        engine.add_event_handler(event, lambda engine, name, **_: heard.append((name, *counters(engine))), event.name)
+        engine.add_event_handler(event, lambda *_, name=event.name, **__: heard.append((name, *counters(engine))))
     engine.add_event_handler(Events.ITERATION_COMPLETED(once=5), engine.terminate_epoch)
     engine.run([1, 2, 3], max_epochs=epochs)
     return heard
