@@ -47,5 +47,5 @@ UNMAPPED: Final[dict[str, str]] = {
     "EXCEPTION_RAISED": "a handler there swallows the error; unitrain fires EXCEPTION around Engine.run and re-raises",
     "TERMINATE": "skips EPOCH_COMPLETED; unitrain stops by ending the epoch first",
     "TERMINATE_SINGLE_EPOCH": "unitrain's own means of ending an epoch early",
-    "INTERRUPT": "pauses an engine for a later run(); a stop in unitrain is the end of the run",
+    "INTERRUPT": "refused: it pauses an engine for a later run(), and a fit is one run",
 }
