@@ -13,13 +13,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from unitrain.distributed.team import Team
 
+_WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _LIMIT = 2**20
 """How many labels are kept before they are counted: 16 MB."""
 
@@ -99,7 +100,7 @@ class ClassCounts:
 
     def compute(self, team: Team) -> Any:
         """Return the value over all processes."""
-        if self._function is None or self._fed or not self._held or team.size > 1:
+        if self._function is None or self._fed or not self._held or _gathers(team):
             self.count()
             return self._metric.compute()
         classes, labels = torch.cat(self._classes), torch.cat(self._labels)
@@ -113,6 +114,8 @@ class ClassCounts:
 
     def _in_range(self, labels: Tensor) -> bool:
         """Return whether all are classes; then torchmetrics need not sort them to see it, which takes it longest."""
+        if labels.dtype not in _WHOLE:
+            return False
         low, high = labels.aminmax()
         return bool(low >= 0 and high < (self._metric.num_classes or 0))
 
@@ -126,11 +129,17 @@ def _function_of(metric: Any) -> Callable[..., Any] | None:
 
     name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(metric).__name__).lower()
     function = getattr(classification, name, None)
-    if function is None or not type(metric).__module__.startswith("torchmetrics."):
-        return None
+    own = not type(metric).__module__.startswith("torchmetrics.")
+    if function is None or own or any(state.is_floating_point() for state in metric.state_dict().values()):
+        return None  # set_dtype() makes the state double, and so the value
     wanted = inspect.signature(function).parameters.keys() - {"preds", "target", "validate_args"}
     arguments = {name: getattr(metric, name) for name in wanted if hasattr(metric, name)}
     return partial(function, **arguments) if len(arguments) == len(wanted) else None
+
+
+def _gathers(team: Team) -> bool:
+    """Return whether a metric's value is one over several processes; torchmetrics looks for torch's group by itself."""
+    return team.size > 1 or (distributed.is_available() and distributed.is_initialized())
 
 
 def _kind(output: Any, target: Any) -> tuple[Any, ...] | None:

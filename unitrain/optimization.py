@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch._C._autograd import _profiler_enabled
+from torch.autograd import profiler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
     from unitrain.events import EventHub
     from unitrain.spec import TrainSpec
+
+_STOCK = Optimizer.zero_grad
+"""As it was at import: who patches the class wants to be called."""
 
 SINGLE = "optimizer"
 """The name of an optimizer that is the only one."""
@@ -114,7 +118,8 @@ def clear_gradients(optimizer: Optimizer) -> None:
     Args:
         optimizer: Whose gradients to clear. One with a ``zero_grad`` of its own is asked to.
     """
-    if getattr(optimizer.zero_grad, "__func__", None) is not Optimizer.zero_grad or _profiler_enabled():
+    stock = getattr(optimizer.zero_grad, "__func__", None) is _STOCK
+    if not stock or _profiler_enabled() or profiler._is_profiler_enabled:  # noqa: SLF001 - torch asks so too
         optimizer.zero_grad()
         return
     for group in optimizer.param_groups:

@@ -206,7 +206,7 @@ class FitProgram(Program):
     @property
     def stopping(self) -> bool:
         """Whether the run ends with the epoch that is running."""
-        return self.hub.stop_reason is not None and self._stop.granted(self._epochs_done)
+        return self._stop.granted(self._epochs_done)
 
     @property
     def validation_due(self) -> bool:

@@ -11,8 +11,8 @@ from unitrain.errors import ConfigError
 from unitrain.precision import forward_context
 from unitrain.program import EvalProgram, FitProgram
 from unitrain.protocol import ONE_DEVICE, Feature, Translation
-from unitrain_ignite._compat import REQUIRES, Engine, Metric, quietly, swallows_errors
-from unitrain_ignite.engine import lean_engine
+from unitrain_ignite._compat import REQUIRES, Engine, Metric, swallows_errors
+from unitrain_ignite.engine import running
 from unitrain_ignite.events import EVENTS, UNMAPPED
 from unitrain_ignite.module import Evaluator, GuestLoop, TrainingLoop
 from unitrain_ignite.options import OPTIONS
@@ -91,7 +91,7 @@ class IgniteRun:
 
     def __init__(self, handlers: Sequence[Any]) -> None:
         self._train: Callable[[Any], Any] | None = None
-        self._engine = lean_engine(self._process)
+        self._engine = Engine(self._process)
         self._evaluator: Engine | None = None
         for handler in handlers:
             handler.attach(self._engine)
@@ -125,7 +125,7 @@ class IgniteRun:
             done = job.hub.state.batch if length is None else job.resume.epochs_done * length + within
             self._resume(job.resume, done, epochs)
             self._engine.state.epoch_length = program.batches.length  # below 0.5.5 it must be as in the state
-        with quietly(self._engine):
+        with running(self._engine):
             self._engine.run(
                 program.batches,
                 max_epochs=sys.maxsize if epochs is None else epochs,
@@ -151,13 +151,13 @@ class IgniteRun:
         loop = GuestLoop(guest)
         self._train = loop.process
         loop.attach(self._engine)
-        with quietly(self._engine):
+        with running(self._engine):
             self._engine.run(loop, max_epochs=sys.maxsize)
 
     def each(self, batches: Iterable[Any], step: Callable[[Any], Any]) -> None:
         """Call ``step`` with each of ``batches`` in an engine of its own."""
-        self._evaluator = engine = lean_engine(lambda _, batch: step(batch))  # a guest may evaluate before it trains
-        with quietly(engine):
+        self._evaluator = engine = Engine(lambda _, batch: step(batch))  # a guest may evaluate before it trains
+        with running(engine):
             engine.run(batches, max_epochs=1)
 
     def _resume(self, progress: Progress, batches: int, epochs: int) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from unitrain.modes import ModuleModes
-from unitrain_ignite._compat import Engine, Events, quietly
-from unitrain_ignite.engine import lean_engine
+from unitrain_ignite._compat import Engine, Events
+from unitrain_ignite.engine import running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -141,7 +141,7 @@ class Evaluator:
         self._evaluation = evaluation
         self._model = model
         self._results: list[Any] = []
-        self.engine = lean_engine(self._process)
+        self.engine = Engine(self._process)
         self.engine.add_event_handler(Events.STARTED, evaluation.start)
         self.engine.add_event_handler(Events.COMPLETED, evaluation.end)
 
@@ -156,7 +156,7 @@ class Evaluator:
         try:
             if not batches.sized:
                 self.engine.state.epoch_length = None  # it keeps the length of the run before
-            with torch.no_grad(), quietly(self.engine):
+            with torch.no_grad(), running(self.engine):
                 self.engine.run(batches, max_epochs=1, epoch_length=batches.length if batches.sized else None)
         finally:
             modes.restore()

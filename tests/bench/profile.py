@@ -14,7 +14,7 @@ from tests.bench.timing import quiet
 from tests.bench.work import job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
 
     from tests.bench.timing import Variant
@@ -44,26 +44,40 @@ class Part(NamedTuple):
     microseconds: float
 
 
-def profiled(work: Work, variant: Variant, seconds: float = 5.0) -> list[Part]:
-    """Return where the time of ``variant`` goes, the largest part first.
+def profiled(work: Work, variants: Mapping[str, Variant], seconds: float = 5.0) -> dict[str, list[Part]]:
+    """Return where the time of each variant goes, the largest part first.
 
     Args:
-        work: What it does.
-        variant: Who does it.
-        seconds: How long to look, at least.
+        work: What they do.
+        variants: Who does it, in turn: the speed of a machine changes.
+        seconds: How long to look at each, at least.
     """
-    seen: Counter[str] = Counter()
-    spent, batches = 0.0, 0
-    while spent < seconds:
-        with TemporaryDirectory() as folder, quiet():
-            made = job(work, Path(folder))
-            began = time.process_time()
-            with looked_at(lambda frame: seen.update([owner(frame)])):
-                variant(made)
-            spent += time.process_time() - began
-        batches += work.epochs * sum(len(data) for data in (made.train, made.val) if data is not None)
-    each = 1e6 * spent / batches / seen.total()  # the kernel may look less often than it is asked to
-    return [Part(place, each * count) for place, count in seen.most_common()]
+    seen: dict[str, Counter[str]] = {name: Counter() for name in variants}
+    spent = dict.fromkeys(variants, 0.0)
+    batches = dict.fromkeys(variants, 0)
+    for variant in variants.values():
+        _took(work, variant, Counter())  # first use imports and fills caches
+    while min(spent.values()) < seconds:
+        for name, variant in variants.items():
+            took, count = _took(work, variant, seen[name])
+            spent[name] += took
+            batches[name] += count
+    # shares of the time that was measured: the kernel may look less often than it is asked to
+    each = {name: 1e6 * spent[name] / batches[name] / looks.total() for name, looks in seen.items()}
+    return {
+        name: [Part(place, each[name] * count) for place, count in looks.most_common()] for name, looks in seen.items()
+    }
+
+
+def _took(work: Work, variant: Variant, seen: Counter[str]) -> tuple[float, int]:
+    """Do the work once, and return the seconds and the batches."""
+    with TemporaryDirectory() as folder, quiet():
+        made = job(work, Path(folder))
+        began = time.process_time()
+        with looked_at(lambda frame: seen.update([owner(frame)])):
+            variant(made)
+        took = time.process_time() - began
+    return took, work.epochs * sum(len(data) for data in (made.train, made.val) if data is not None)
 
 
 @contextmanager

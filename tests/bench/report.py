@@ -60,6 +60,7 @@ def results(
             {
                 "work": one.goal.work,
                 "framework": one.goal.framework,
+                "variant": one.goal.variant,
                 "against": one.goal.against,
                 "limit": one.goal.limit,
                 "reached": one.reached,

@@ -78,13 +78,55 @@ def test_an_epoch_goes_through_a_function_of_torchmetrics_alone_if_there_is_one(
         own.compute(ALONE)
 
 
-def test_what_has_no_function_goes_through_the_metric(monkeypatch):
+def test_what_has_no_function_goes_through_the_metric():
     own = stage_metric("m", type("Own", (tm.MulticlassAccuracy,), {"compute": lambda self: torch.tensor(7.0)})(CLASSES))
     for _ in range(2):
         own.reset(torch.device("cpu"))
         for scores, labels in batches():
             own.update(scores, labels, len(labels))
         assert own.compute(ALONE) == 7
+
+
+def test_another_precision_of_the_user_is_kept():
+    given = tm.MulticlassAccuracy(CLASSES).set_dtype(torch.float64)
+    own, stock = stage_metric("m", given), given.clone()
+    for _ in range(2):
+        own.reset(torch.device("cpu"))
+        stock.reset()
+        for scores, labels in batches():
+            own.update(scores, labels, len(labels))
+            stock.update(scores, labels)
+        assert own.compute(ALONE).dtype == torch.float64
+        assert torch.equal(own.compute(ALONE), stock.compute())
+
+
+def test_torchs_group_is_asked_where_there_is_one(monkeypatch, tmp_path):
+    """A user may have made one; torchmetrics gathers over it by itself, in each epoch."""
+    own = stage_metric("m", tm.MulticlassAccuracy(CLASSES))
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        computed = []
+        monkeypatch.setattr(own._metric, "compute", lambda: computed.append(1))
+        for _ in range(2):
+            own.reset(torch.device("cpu"))
+            for scores, labels in batches():
+                own.update(scores, labels, len(labels))
+            own.compute(ALONE)
+        assert len(computed) == 2
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16])
+def test_labels_of_any_integer_are_taken(dtype):
+    own, stock = stage_metric("m", tm.MulticlassAccuracy(2)), tm.MulticlassAccuracy(2)
+    for _ in range(2):
+        own.reset(torch.device("cpu"))
+        stock.reset()
+        for scores, labels in batches():
+            own.update(scores[:, :2], (labels % 2).to(dtype), len(labels))
+            stock.update(scores[:, :2], (labels % 2).to(dtype))
+        assert torch.equal(own.compute(ALONE), stock.compute())
 
 
 def test_a_checkpoint_of_mid_epoch_is_gone_on_with():

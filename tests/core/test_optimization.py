@@ -48,8 +48,18 @@ def test_an_optimizer_with_its_own_way_is_asked(monkeypatch):
     assert told == ["instance"]
 
 
-def test_a_profiler_is_told():
+def test_who_patched_the_class_is_asked(monkeypatch):
+    told, stock = [], torch.optim.Optimizer.zero_grad
+    monkeypatch.setattr(torch.optim.Optimizer, "zero_grad", lambda self: (told.append("class"), stock(self)))
+    clear_gradients(with_gradients())
+    assert told == ["class"]
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_a_profiler_is_told(everywhere):
+    """One that looks at all threads is not this thread's."""
     optimizer = with_gradients()
-    with profile() as seen:
+    config = torch._C._profiler._ExperimentalConfig(profile_all_threads=everywhere)
+    with profile(experimental_config=config) as seen:
         clear_gradients(optimizer)
     assert any("zero_grad" in one.name for one in seen.events())

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import pickle
 from functools import partial
+from pathlib import Path
 
 import pytest
 from torch import nn
@@ -165,17 +167,31 @@ def test_without_hyperparameters_there_is_no_file_of_them(framework, fit, tmp_pa
     assert [path.name for path in logger.folder.iterdir()] == ["metrics.csv"]
 
 
-def test_file_that_is_removed_or_replaced_meanwhile_is_not_written_behind_its_name(tmp_path):
+@pytest.mark.parametrize("away", [Path.unlink, lambda path: path.rename(path.with_suffix(".old"))])
+def test_file_that_is_removed_or_renamed_meanwhile_is_not_written_behind_its_name(away, tmp_path):
     logger = CSVLogger(tmp_path)
     for value in (0.0, 0.5):
         logger.log_metrics({"epoch": 0, "loss": value}, 1)
     written = logger.path.read_bytes()
-    logger.path.unlink()
+    away(logger.path)
     with pytest.raises(FileNotFoundError):
         logger.log_metrics({"epoch": 0, "loss": 1.0}, 2)
     logger.path.write_bytes(written)
     logger.log_metrics({"epoch": 0, "loss": 1.0}, 2)
     assert logger.path.read_bytes() == written + b"2,0,1.0\n"
+
+
+def test_file_that_the_system_closed_is_opened_anew(tmp_path):
+    logger = CSVLogger(tmp_path)
+    for step in range(2):
+        logger.log_metrics({"epoch": 0, "loss": 0.5}, step)
+    os.close(logger._file.fileno())
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        logger.log_metrics({"epoch": 0, "loss": 0.5}, 2)
+    for step in (2, 3):  # sent again, as trackers are
+        logger.log_metrics({"epoch": 0, "loss": 0.5}, step)
+    logger.finalize("success")
+    assert [row["step"] for row in rows(logger)] == ["0", "1", "2", "3"]
 
 
 def test_each_row_can_be_read_at_once_and_no_file_stays_open(tmp_path):

@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import os
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -101,9 +102,9 @@ class CSVLogger:
         self._close()
 
     def _close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
     def _take_up(self) -> None:
         """Read the header of a file to go on with, and cut the rows that the checkpoint does not know."""
@@ -139,17 +140,22 @@ class CSVLogger:
 
     def _append(self, row: dict[str, Any]) -> None:
         data = _encoded([[_text(row.get(name, "")) for name in self._columns]])
-        file = self._opened()
-        file.seek(self._end)
-        written = file.write(data)
+        try:
+            file = self._opened()
+            file.seek(self._end)
+            written = file.write(data)
+        except OSError:
+            with suppress(OSError):
+                self._close()  # the next row tries anew
+            raise
         if written < len(data):
             raise OSError(errno.ENOSPC, "only a part of the row was written", str(self.path))
         self._end += written
 
     def _opened(self) -> FileIO:
         """Return the file, which is kept open for its next row: to open it takes ten times as long as to write one."""
-        if self._file is not None and not os.fstat(self._file.fileno()).st_nlink:  # it was removed, or replaced
-            self._close()
+        if self._file is not None and not os.path.samestat(os.fstat(self._file.fileno()), self.path.stat()):
+            self._close()  # it was removed, renamed or replaced
         if self._file is None:
             self._file = FileIO(self.path, "r+")
         if os.fstat(self._file.fileno()).st_size > self._end:  # what a write that failed has left of a row
