@@ -115,7 +115,7 @@ def parts(profiles: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, ...], list[
     rows = [(place, *(f"{column[place]:.1f}" for column in columns.values())) for place in shown]
     rest = (column.total() - sum(column[place] for place in shown) for column in columns.values())
     total = (column.total() for column in columns.values())
-    for name, values in (("the rest", rest), ("all", total)):
+    for name, values in ((f"the rest, each below {_SMALL:.0%}", rest), ("all", total)):
         rows.append((name, *(f"{value:.1f}" for value in values)))
     return ("microseconds a batch", *columns), rows
 

@@ -44,7 +44,7 @@ def test_small_parts_are_in_one_row():
     shown["parts"] = [{"place": name, "microseconds": value} for name, value in (("a", 90.0), ("b", 9.0), ("c", 1.0))]
     header, rows = parts([shown])
     assert header == ("microseconds a batch", "W1, ignite")
-    assert rows == [("a", "90.0"), ("b", "9.0"), ("the rest", "1.0"), ("all", "100.0")]
+    assert rows == [("a", "90.0"), ("b", "9.0"), ("the rest, each below 2%", "1.0"), ("all", "100.0")]
 
 
 def test_each_goal_that_is_missed_has_its_profile():
