@@ -115,6 +115,8 @@ def all_parameters(optimizer: Optimizer) -> list[nn.Parameter]:
 def clear_gradients(optimizer: Optimizer) -> None:
     """Do what ``optimizer.zero_grad()`` does; torch's own spends its time on a profiler that is not there.
 
+    Where there is one, torch's own is called, so that its record is there; an ExecutionTraceObserver alone gets none.
+
     Args:
         optimizer: Whose gradients to clear. One with a ``zero_grad`` of its own is asked to.
     """
