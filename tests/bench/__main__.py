@@ -50,11 +50,13 @@ def variants_of(work: Work) -> dict[str, Variant]:
 
 def profiles_of(reached: list[Outcome]) -> Iterator[dict[str, Any]]:
     """Yield where the time goes of each variant that misses a goal, and of the bare loop beside it."""
-    missed = {(one.goal.work, one.goal.variant) for one in reached if not one.met and one.goal.work in WORK}
-    for work in sorted({work for work, _ in missed}):
-        runs = {BARE: by_hand.bare_m} | {name: VARIANTS[name] for item, name in sorted(missed) if item == work}
-        for name, parts in profiled(WORK[work], runs).items():
-            yield {"work": work, "variant": name, "parts": [part._asdict() for part in parts]}
+    missed = {(one.goal.work, one.goal.variant) for one in reached if not one.met}
+    for name in sorted({work for work, _ in missed}):
+        timed = name in WORK  # the other goals are the clock's, beside no loop
+        work, variants = (WORK[name], VARIANTS) if timed else (startup.ONE_STEP, startup.VARIANTS)
+        runs = {one: variants[one] for item, one in sorted(missed) if item == name}
+        for variant, parts in profiled(work, {BARE: by_hand.bare_m, **runs} if timed else runs).items():
+            yield {"work": name, "variant": variant, "parts": [part._asdict() for part in parts]}
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ LOADING = "DataLoader"
 """What the bare loop does too."""
 
 _WORKING = ("step.py", "primitives.py", "by_hand.py")
-_LIBRARIES = ("ignite", "pytorch_lightning", "torchmetrics", "rich")
+_LIBRARIES = ("ignite", "pytorch_lightning", "torchmetrics", "rich", "importlib")
 _OWN = ("unitrain", "unitrain_ignite", "unitrain_lightning", "tests")
 
 

@@ -15,6 +15,7 @@ from tests.bench.unified import plain
 from tests.bench.work import Work, collated, fully_connected, job
 
 ONE_STEP = Work("one step", "", lambda: fully_connected(64, 32, 10), 10, 1, collated(32, 1))
+VARIANTS = {f"unitrain on {name}": plain(name) for name in ("lightning", "ignite")}
 GOALS = (Goal(ONE_STEP.name, "lightning", CLOCK, 10.0), Goal(ONE_STEP.name, "ignite", CLOCK, 3.2))
 
 
