@@ -20,6 +20,7 @@ from unitrain.protocol import ONE_DEVICE, Feature, Stage, Translation
 from unitrain_lightning._compat import REQUIRES, default_root, quietly, raise_interrupt, refuse_rich_bar
 from unitrain_lightning.events import EVENTS, UNMAPPED
 from unitrain_lightning.guest import EachShell, Endless, GuestShell
+from unitrain_lightning.installed import remembered
 from unitrain_lightning.module import EvalShell, FitShell, LightningBatches
 from unitrain_lightning.namespace import is_a, namespace, namespace_of
 from unitrain_lightning.options import OPTIONS, OWNED
@@ -74,7 +75,7 @@ class LightningAdapter:
         _check_native(lightning, given)
         _check_callbacks(self, lightning, callbacks)
         plugins = _plugins(lightning, config, device, given.pop("plugins", None))
-        with quietly():
+        with quietly(), remembered(lightning.root):
             placed = _placed(lightning, config, device, team)
             profiler = lightning.made(NullProfiler)()
             made = {"profiler": profiler, **placed, **_arguments(lightning, config, callbacks), **given}
