@@ -34,6 +34,13 @@ NOT_COUNTING = {
 }
 
 
+class Subclass(torch.Tensor):
+    """Scores of a class of the user's."""
+
+    def __new__(cls, scores):
+        return scores.as_subclass(cls)
+
+
 def batches(count=20, *, ignored=False, shape=()):
     generator = torch.Generator().manual_seed(0)
     for index in range(count):
@@ -127,6 +134,27 @@ def test_labels_of_any_integer_are_taken(dtype):
             own.update(scores[:, :2], (labels % 2).to(dtype), len(labels))
             stock.update(scores[:, :2], (labels % 2).to(dtype))
         assert torch.equal(own.compute(ALONE), stock.compute())
+
+
+NAN, INF = float("nan"), float("inf")
+ODD = {
+    "ties": [[0.0, 1.0, 1.0, -1.0, 1.0], [0.0, -0.0, -1.0, -1.0, 0.0]],
+    "not a number": [[0.0, NAN, 5.0, NAN, INF], [NAN, 9.0, 9.0, 9.0, 9.0]],
+    "without end": [[INF, 0.0, INF, -INF, 0.0], [-INF, -INF, -INF, -INF, -INF]],
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("seen_as", [torch.Tensor.contiguous, lambda scores: scores.T.contiguous().T, Subclass])
+def test_the_class_of_odd_scores_is_torchs(name, dtype, seen_as):
+    own, stock = (stage_metric("m", tm.MulticlassConfusionMatrix(CLASSES)), tm.MulticlassConfusionMatrix(CLASSES))
+    own.reset(torch.device("cpu"))
+    scores, labels = torch.tensor(ODD[name], dtype=dtype), torch.tensor([3, 4])
+    for _ in range(3):  # the first by itself
+        own.update(seen_as(scores), labels, 2)
+        stock.update(scores, labels)
+    assert torch.equal(own.compute(ALONE), stock.compute())
 
 
 def test_a_checkpoint_of_mid_epoch_is_gone_on_with():
