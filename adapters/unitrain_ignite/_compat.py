@@ -85,9 +85,9 @@ def takes_max_iters() -> bool:
     return "max_iters" in inspect.signature(Engine.run).parameters
 
 
-def swallows_errors(engine: Engine) -> bool:
-    """Return whether a handler waits for EXCEPTION_RAISED; ``has_event_handler`` asks for a handler, not for any."""
-    return bool(engine._event_handlers.get(Events.EXCEPTION_RAISED))  # noqa: SLF001 - there is no public way
+def heard(engine: Engine, event: Events) -> bool:
+    """Return whether any handler waits for ``event``; ``has_event_handler`` asks for one handler."""
+    return bool(engine._event_handlers.get(event))  # noqa: SLF001 - there is no public way
 
 
 @contextmanager
@@ -116,9 +116,9 @@ __all__ = [
     "TensorboardLogger",
     "WandBLogger",
     "clears_output_first",
+    "heard",
     "quietly",
     "refuse_mlflow",
     "release",
-    "swallows_errors",
     "takes_max_iters",
 ]

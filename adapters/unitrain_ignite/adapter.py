@@ -11,7 +11,7 @@ from unitrain.errors import ConfigError
 from unitrain.precision import forward_context
 from unitrain.program import EvalProgram, FitProgram
 from unitrain.protocol import ONE_DEVICE, Feature, Translation
-from unitrain_ignite._compat import REQUIRES, Engine, Metric, swallows_errors
+from unitrain_ignite._compat import REQUIRES, Engine, Events, Metric, heard
 from unitrain_ignite.engine import running
 from unitrain_ignite.events import EVENTS, UNMAPPED
 from unitrain_ignite.module import Evaluator, GuestLoop, TrainingLoop
@@ -90,7 +90,7 @@ class IgniteRun:
     framework = "ignite"
 
     def __init__(self, handlers: Sequence[Any]) -> None:
-        self._train: Callable[[Any], Any] | None = None
+        self._train: Callable[[Engine, Any], Any] | None = None
         self._engine = Engine(self._process)
         self._evaluator: Engine | None = None
         for handler in handlers:
@@ -101,10 +101,10 @@ class IgniteRun:
         """The engine that trains, or that evaluated last if nothing was trained."""
         return self._engine if self._train is not None or self._evaluator is None else self._evaluator
 
-    def _process(self, engine: Engine, batch: Any) -> Any:  # noqa: ARG002 - Ignite's signature
+    def _process(self, engine: Engine, batch: Any) -> Any:
         if self._train is None:
             raise ConfigError("this engine was made by create_trainer(); run it through trainer.fit(spec, loader).")
-        return self._train(batch)
+        return self._train(engine, batch)
 
     def fit(self, job: FitJob) -> None:
         """Train.
@@ -114,10 +114,10 @@ class IgniteRun:
         """
         self._refuse_swallowed_errors()
         program = FitProgram(job, torch_primitives(job.config.precision, job.device), self._engine)
-        self._train = program.train_batch
         validator = None if program.validation is None else Evaluator(program.validation, job.spec.model)
         loop = TrainingLoop(program, validator)
         loop.attach(self._engine)
+        self._train = loop.process
         epochs = sys.maxsize if job.config.epochs is None else job.config.epochs
         if job.resume is not None:
             length = job.train.length
@@ -135,7 +135,7 @@ class IgniteRun:
             job.hub.request_stop("user")  # a native handler called engine.terminate()
 
     def _refuse_swallowed_errors(self) -> None:
-        if swallows_errors(self._engine):
+        if heard(self._engine, Events.EXCEPTION_RAISED):
             raise ConfigError(
                 "the engine has a handler of Events.EXCEPTION_RAISED, which swallows errors, and training goes on.",
                 hint="handle unitrain's Event.EXCEPTION; the error is raised after it.",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from unitrain.modes import ModuleModes
-from unitrain_ignite._compat import Engine, Events
+from unitrain_ignite._compat import Engine, Events, heard
 from unitrain_ignite.engine import running
 
 if TYPE_CHECKING:
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class TrainingLoop:
-    """The handlers that drive a FitProgram from an engine's events.
+    """The process function and the handlers that drive a FitProgram.
+
+    What follows a batch is a handler of ITERATION_COMPLETED where others listen to it, so that they hear of the batch
+    first; else the process function does it at once: to call a single handler costs Ignite 4% of a small model's step.
 
     Args:
         program: What to drive.
@@ -31,18 +34,31 @@ class TrainingLoop:
         self._program = program
         self._validator = validator
         self._sized = program.batches.sized
+        self._at_once = False
 
     def attach(self, engine: Engine) -> None:
         """Listen to ``engine``, after the handlers that are there already."""
         handlers: dict[Events, Callable[..., None]] = {
             Events.STARTED: self.started,
             Events.EPOCH_STARTED: self.epoch_started,
-            Events.ITERATION_COMPLETED: self.iteration_completed,
             Events.EPOCH_COMPLETED: self.epoch_completed,
             Events.COMPLETED: self.completed,
         }
+        self._at_once = not heard(engine, Events.ITERATION_COMPLETED)
+        if not self._at_once:
+            handlers[Events.ITERATION_COMPLETED] = self.iteration_completed
         for event, handler in handlers.items():
             engine.add_event_handler(event, handler)
+
+    def process(self, engine: Engine, batch: Any) -> Any:
+        """Train on a batch, and return its loss."""
+        loss = self._program.train_batch(batch)
+        if self._at_once:
+            # the engine is as handlers of ITERATION_COMPLETED see it
+            engine.state.output = loss  # type: ignore[assignment] # Ignite says an int
+            engine.last_event_name = Events.ITERATION_COMPLETED
+            self.iteration_completed(engine)
+        return loss
 
     def started(self, engine: Engine) -> None:
         """Begin the run."""
@@ -95,7 +111,7 @@ class GuestLoop:
         yield from self._guest.batches()
         yield _NO_BATCH  # an epoch without a batch ends by hand too: Ignite would take 0 for the length of all epochs
 
-    def process(self, batch: Any) -> Any:
+    def process(self, engine: Engine, batch: Any) -> Any:  # noqa: ARG002 - Ignite's signature
         """Let the guest train on a batch, if it is one."""
         return None if batch is _NO_BATCH else self._guest.batch(batch)
 

@@ -13,7 +13,7 @@ from unitrain.errors import ConfigError, UnsupportedFeatureError
 from unitrain.events import Event
 from unitrain.limits import USER, StopRule
 from unitrain_bridges.ignite.options import HOME
-from unitrain_ignite._compat import Engine, Events, swallows_errors
+from unitrain_ignite._compat import Engine, Events, heard
 
 if TYPE_CHECKING:
     from unitrain.context import RunContext
@@ -86,7 +86,7 @@ class IgniteHandler(Decider):
         """
         self._engine = engine = ShadowEngine(self._framework)
         self.native.attach(engine)
-        if swallows_errors(engine):
+        if heard(engine, Events.EXCEPTION_RAISED):
             raise ConfigError(
                 f"the handler {type(self.native).__name__} handles Events.EXCEPTION_RAISED, which swallows errors, and"
                 " training goes on.",
