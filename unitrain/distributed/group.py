@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from unitrain.distributed.failure import end_process
 from unitrain.distributed.parting import mind_sigterm
@@ -118,9 +119,7 @@ def _join(world: World, device: torch.device, strategy: Strategy) -> Watch:
         os.environ.setdefault("MASTER_PORT", str(world.port))
         try:
             with _meeting(world, strategy):
-                dist.init_process_group(
-                    _BACKENDS.get(device.type, "gloo"), rank=world.rank, world_size=world.size, timeout=strategy.timeout
-                )
+                _meet(world, _BACKENDS.get(device.type, "gloo"), strategy.timeout)
         except (RuntimeError, ValueError) as error:
             raise DistributedError(
                 f"rank {world.rank} of {world.size} could not meet the others at {world.address}:{world.port}: {error}",
@@ -132,6 +131,23 @@ def _join(world: World, device: torch.device, strategy: Strategy) -> Watch:
         if sys.version_info < _FORKS_WELL:
             os.register_at_fork(before=_settle)
     return _joined.watch
+
+
+_GROUPS = "unitrain/groups"
+"""Where a store counts the groups that have met in it."""
+
+
+def _meet(world: World, backend: str, timeout: timedelta) -> None:
+    """Make the process group, in a part of the store that no group before has written to.
+
+    torchrun keeps its store when it restarts a group: who came first would find the addresses of those that are gone.
+    """
+    store, rank, size = next(rendezvous("env://", world.rank, world.size, timeout=timeout))
+    store.set_timeout(timeout)
+    part: Any = dist.PrefixStore(f"{_GROUPS}/{store.add(_GROUPS, 0)}", store)  # type: ignore[attr-defined]
+    dist.init_process_group(backend, store=part, rank=rank, world_size=size, timeout=timeout)
+    if part.add("met", 1) == size:  # so all have read the count
+        store.add(_GROUPS, 1)
 
 
 _FORKS_WELL = (3, 12)
