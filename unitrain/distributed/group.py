@@ -138,9 +138,10 @@ _GROUPS = "unitrain/groups"
 
 
 def _meet(world: World, backend: str, timeout: timedelta) -> None:
-    """Make the process group, in a part of the store that no group before has written to.
+    """Make the process group, in a part of the store in which no group before has met.
 
     torchrun keeps its store when it restarts a group: who came first would find the addresses of those that are gone.
+    A group that broke while it met is not counted: its addresses are still there for the next one.
     """
     store, rank, size = next(rendezvous("env://", world.rank, world.size, timeout=timeout))
     store.set_timeout(timeout)
