@@ -7,22 +7,19 @@ random number generator, and no worker starts, before the first batch is asked f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
-from torch import Generator, Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch import Generator
 
-from unitrain.batch import to_device
 from unitrain.errors import ConfigError, DataError, named_arguments
+from unitrain.loaders import check_loader, trusted_length
 from unitrain.position import Position, going_on, kept_state
 from unitrain.rng import RngSnapshot
 from unitrain.workers import Workers
 
 if TYPE_CHECKING:
-    import torch
+    from collections.abc import Callable, Iterable, Iterator
 
     from unitrain.config import Limit, TrainerConfig
 
@@ -122,19 +119,6 @@ class DataSource:
                 f"limit_{self.stage}_batches={self.limit} is a fraction, and the loader has no length.",
                 hint="give a number of batches.",
             ) from error
-
-
-def trusted_length(loader: Iterable[Any]) -> int | None:
-    """Return how many batches ``loader`` has, or None if its word is no promise.
-
-    The length of a DataLoader over an IterableDataset is a guess (workers, shards), so it is not trusted.
-    """
-    if isinstance(loader, DataLoader) and isinstance(loader.dataset, IterableDataset):
-        return None
-    try:
-        return len(loader)  # type: ignore[arg-type]
-    except (TypeError, NotImplementedError):
-        return None
 
 
 class Batches:
@@ -263,103 +247,6 @@ def empty(stage: str, *, one_shot: bool = False) -> DataError:
     return DataError(
         f"the {stage} loader is empty.", hint="check the dataset's length, batch_size, drop_last and the limits."
     )
-
-
-_NOT_BATCHES: tuple[tuple[Callable[[Any], bool], str], ...] = (
-    (lambda given: isinstance(given, Tensor), "DataLoader(TensorDataset(inputs, targets), batch_size=32)"),
-    (lambda given: isinstance(given, Mapping), "give one loader; a batch itself may be a mapping."),
-    (
-        lambda given: isinstance(given, (list, tuple)) and any(isinstance(one, DataLoader) for one in given[:1]),
-        "give one loader a stage; torch.utils.data.ConcatDataset joins datasets.",
-    ),
-    (
-        lambda given: isinstance(given, Dataset) and not isinstance(given, IterableDataset),
-        "DataLoader(dataset, batch_size=32)",
-    ),
-    (
-        lambda given: isinstance(given, (str, bytes)) or not isinstance(given, Iterable),
-        "DataLoader(dataset, batch_size=32), or a list of batches.",
-    ),
-)
-"""What looks like data and does not yield batches, with the mend."""
-
-
-def check_loader(loader: Any, stage: str) -> None:
-    """Refuse what is not an iterable of batches.
-
-    Raises:
-        DataError: With what was given and the mend.
-    """
-    for wrong, hint in _NOT_BATCHES:
-        if wrong(loader):
-            raise DataError(
-                f"the {stage} data must be a DataLoader or another iterable of batches; got a {type(loader).__name__}.",
-                hint=hint,
-            )
-
-
-_DATAMODULE_HOOKS = {"train": "train_dataloader", "val": "val_dataloader", "test": "test_dataloader"}
-_DATAMODULE_HOOKS["predict"] = "predict_dataloader"
-_SETUP = {"train": "fit", "val": "validate", "test": "test", "predict": "predict"}
-
-
-def is_datamodule(data: Any) -> bool:
-    """Return whether ``data`` is a LightningDataModule, or an object in its shape."""
-    return callable(getattr(data, "setup", None)) and callable(getattr(data, "prepare_data", None))
-
-
-@contextmanager
-def opened(data: Any, stages: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Open ``data`` and yield the loaders of ``stages`` by name (None where there is none).
-
-    Args:
-        data: A DataSpec or a datamodule (which is prepared, set up and torn down), else the loader of the first stage.
-        stages: Of ``"train"``, ``"val"``, ``"test"``, ``"predict"``.
-    """
-    if isinstance(data, DataSpec):
-        yield {stage: getattr(data, stage) for stage in stages}
-    elif is_datamodule(data):
-        data.prepare_data()
-        data.setup(_SETUP[stages[0]])
-        try:
-            yield {stage: _datamodule_loader(data, _DATAMODULE_HOOKS[stage]) for stage in stages}
-        finally:
-            data.teardown(_SETUP[stages[0]])
-    else:
-        yield {stage: data if stage == stages[0] else None for stage in stages}
-
-
-def _datamodule_loader(datamodule: Any, hook: str) -> Any:
-    return getattr(datamodule, hook)() if _overridden(datamodule, hook) else None
-
-
-def _overridden(datamodule: Any, hook: str) -> bool:
-    """Return whether the user wrote ``hook``; Lightning's own is a placeholder that raises or does nothing."""
-    if hook in vars(datamodule):  # LightningDataModule.from_datasets puts them on the object
-        return True
-    function = getattr(type(datamodule), hook, None)
-    return function is not None and function.__module__.partition(".")[0] not in ("pytorch_lightning", "lightning")
-
-
-def placement(device: torch.device, data: Any) -> Place:
-    """Return what brings a batch to ``device``, or None if there is nothing to do.
-
-    Args:
-        device: Where the model is.
-        data: What the user gave; a datamodule's own transfer hooks are called around the move, in Lightning's order.
-    """
-    hooks = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
-    own = {hook for hook in hooks if is_datamodule(data) and _overridden(data, hook)}
-    if not own:
-        return None if device.type == "cpu" else lambda batch: to_device(batch, device)
-
-    def place(batch: Any) -> Any:
-        if hooks[0] in own:
-            batch = data.on_before_batch_transfer(batch, 0)
-        batch = data.transfer_batch_to_device(batch, device, 0) if hooks[1] in own else to_device(batch, device)
-        return data.on_after_batch_transfer(batch, 0) if hooks[2] in own else batch
-
-    return place
 
 
 @overload

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from unitrain.callbacks import Decider, GradientAccumulationSchedule
-from unitrain.data import make_source, opened, placement
+from unitrain.data import make_source
+from unitrain.datamodules import opened, placement
 from unitrain.distributed.agreement import require_same_fit, require_same_model
 from unitrain.distributed.batchnorm import synchronized
 from unitrain.distributed.refusals import require_shardable, require_together

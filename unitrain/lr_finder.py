@@ -11,7 +11,8 @@ import torch
 
 from unitrain.callbacks import Callback
 from unitrain.config import TrainerConfig
-from unitrain.data import DataSource, DataSpec, is_datamodule
+from unitrain.data import DataSource, DataSpec
+from unitrain.datamodules import is_datamodule
 from unitrain.distributed.group import wanted
 from unitrain.distributed.world import world_here
 from unitrain.errors import ConfigError, UnitrainError, UnsupportedFeatureError, install_hint

@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from unitrain.data import DataSource, check_loader, trusted_length
+from unitrain.data import DataSource
 from unitrain.errors import ConfigError
+from unitrain.loaders import check_loader, trusted_length
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
