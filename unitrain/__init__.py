@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from unitrain.callbacks.empty_cache import EmptyCache
     from unitrain.callbacks.lr_monitor import LRMonitor
     from unitrain.callbacks.model_checkpoint import ModelCheckpoint
+    from unitrain.callbacks.model_summary import ModelSummary
     from unitrain.callbacks.progress import ProgressBar
     from unitrain.callbacks.terminate_on_nan import TerminateOnNaN
     from unitrain.callbacks.timer import Timer
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from unitrain.metrics import metric
     from unitrain.result import FitResult
     from unitrain.spec import LRSchedule, TrainSpec
+    from unitrain.summary import Summary, summarize
     from unitrain.trainer import UnifiedTrainer
 
 _MODULES = {
@@ -65,6 +67,7 @@ _MODULES = {
     "unitrain.callbacks.empty_cache": ("EmptyCache",),
     "unitrain.callbacks.lr_monitor": ("LRMonitor",),
     "unitrain.callbacks.model_checkpoint": ("ModelCheckpoint",),
+    "unitrain.callbacks.model_summary": ("ModelSummary",),
     "unitrain.callbacks.progress": ("ProgressBar",),
     "unitrain.callbacks.terminate_on_nan": ("TerminateOnNaN",),
     "unitrain.callbacks.timer": ("Timer",),
@@ -100,6 +103,7 @@ _MODULES = {
     "unitrain.metrics": ("metric",),
     "unitrain.result": ("FitResult",),
     "unitrain.spec": ("LRSchedule", "TrainSpec"),
+    "unitrain.summary": ("Summary", "summarize"),
     "unitrain.trainer": ("UnifiedTrainer",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
@@ -129,12 +133,14 @@ __all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
     "LRSchedule",
     "MLflowLogger",
     "ModelCheckpoint",
+    "ModelSummary",
     "OwnBatches",
     "ProgressBar",
     "RunContext",
     "RunState",
     "ShardedBatches",
     "SpecError",
+    "Summary",
     "TensorBoardLogger",
     "TerminateOnNaN",
     "Timer",
@@ -152,6 +158,7 @@ __all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
     "from_step",
     "load_weights",
     "metric",
+    "summarize",
     "vectorized",
 ]
 

@@ -9,6 +9,7 @@ from unitrain.callbacks.empty_cache import EmptyCache
 from unitrain.callbacks.history import History
 from unitrain.callbacks.lr_monitor import LRMonitor
 from unitrain.callbacks.model_checkpoint import ModelCheckpoint
+from unitrain.callbacks.model_summary import ModelSummary
 from unitrain.callbacks.progress import ProgressBar
 from unitrain.callbacks.terminate_on_nan import TerminateOnNaN
 from unitrain.callbacks.timer import Timer
@@ -24,6 +25,7 @@ __all__ = [
     "History",
     "LRMonitor",
     "ModelCheckpoint",
+    "ModelSummary",
     "ProgressBar",
     "TerminateOnNaN",
     "Timer",

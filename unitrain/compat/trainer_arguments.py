@@ -125,6 +125,7 @@ def _native(name: str) -> Upgrade:
 
 _NO_SANITY = _gone_if(0, by_hand="leave it out: nothing is validated before training.")
 _SHOWN = _gone("it only changed what is shown")
+_SUMMARY = _gone("callbacks=[ModelSummary()] shows the layers")
 _CHOSEN = "choose it by hand: unitrain tries no batch sizes."
 _NO_DEVICE = "unitrain trains on CPUs, GPUs and MPS."
 
@@ -176,7 +177,7 @@ OLD: dict[str, Upgrade] = {
     "auto_scale_batch_size": _gone_if(False, None, by_hand=_CHOSEN),
     "logger": _loggers,
     "enable_checkpointing": _callback('ModelCheckpoint("checkpoints")', (False,)),
-    "enable_model_summary": _SHOWN,
+    "enable_model_summary": _SUMMARY,
     "num_sanity_val_steps": _NO_SANITY,
     "profiler": _native("profiler"),
     "plugins": _native("plugins"),

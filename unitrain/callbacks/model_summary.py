@@ -1,0 +1,51 @@
+"""Prints the layers of the model before training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from unitrain.callbacks.callback import Callback
+from unitrain.distributed.dtensors import is_part
+from unitrain.errors import SpecError
+from unitrain.summary import check_depth, summarize
+
+if TYPE_CHECKING:
+    from unitrain.context import RunContext
+    from unitrain.summary import Summary
+
+
+class ModelSummary(Callback):
+    """Prints the layers of the model, their parameters and sizes before training, on rank 0.
+
+    It is what ``summarize()`` returns: the same text on every backend, and the model stays as it is.
+
+    Attributes:
+        summary: What was printed; None before a fit.
+
+    Args:
+        depth: How many levels of layers to show: 1 is those of the model itself, 0 the model as a whole, -1 all.
+        example_input: What a copy of the model is called with to learn the sizes; by default the spec's
+            ``example_input``. Without either the sizes are left out.
+
+    Raises:
+        SpecError: If ``depth`` is below -1; when training starts, if the model cannot be called with the example.
+    """
+
+    def __init__(self, depth: int = 1, example_input: Any = None) -> None:
+        check_depth(depth, "ModelSummary")
+        self._depth = depth
+        self._example = example_input
+        self.summary: Summary | None = None
+
+    def on_fit_start(self, run: RunContext) -> None:
+        """Print the summary."""
+        example = run.spec.example_input if self._example is None else self._example
+        if example is not None and any(map(is_part, run.model.parameters())):
+            raise SpecError(
+                "ModelSummary(example_input=) calls a copy of the model, and each process has a part of this one.",
+                hint="print(unitrain.summarize(model, example_input=...)) before the fit.",
+            )
+        if run.rank:
+            return
+        self.summary = summarize(run.model, self._depth, example)
+        print(self.summary)  # noqa: T201 - that is what it is for
