@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         UnsupportedFeatureError,
         VersionError,
     )
-    from unitrain.events import Event, RunState
+    from unitrain.events import CustomEvent, Event, RunState
     from unitrain.export.exporting import export_module
     from unitrain.export.verify import ExportReport
     from unitrain.gathering import vectorized
@@ -91,7 +91,7 @@ _MODULES = {
         "UnsupportedFeatureError",
         "VersionError",
     ),
-    "unitrain.events": ("Event", "RunState"),
+    "unitrain.events": ("CustomEvent", "Event", "RunState"),
     "unitrain.export.exporting": ("export_module",),
     "unitrain.export.verify": ("ExportReport",),
     "unitrain.gathering": ("vectorized",),
@@ -114,6 +114,7 @@ __all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
     "Callback",
     "CheckpointError",
     "ConfigError",
+    "CustomEvent",
     "DDP",
     "DataError",
     "DataSpec",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from unitrain.errors import ConfigError, SpecError
 from unitrain.events import InParts
 from unitrain.metrics import clash, full_name, reserved
+from unitrain.triggers import require_custom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from unitrain.distributed.team import Reduction
     from unitrain.events import RunState
     from unitrain.protocol import EvalJob, FitJob
+    from unitrain.triggers import CustomEvent
 
 
 P = ParamSpec("P")
@@ -139,6 +141,19 @@ class RunContext(ABC):
     def stop(self) -> None:
         """Ask for the end: the running batch is finished, validation and EPOCH_END follow, then the run ends."""
         self.hub.request_stop("user")
+
+    def fire(self, event: CustomEvent) -> None:
+        """Fire an event of your own: its handlers are called at once, in the order in which they were registered.
+
+        Only this process hears it.
+
+        Args:
+            event: Made by ``CustomEvent(name)``.
+
+        Raises:
+            SpecError: If it is anything else.
+        """
+        self.hub.fire_custom(require_custom(event))
 
     @abstractmethod
     def log(self, name: str, value: Tensor | float) -> None:

@@ -1,22 +1,22 @@
 """The vocabulary of a run and its one clock.
 
-``Event`` names what happens, a ``Trigger`` says at which occurrence to react, ``RunState`` holds the counters and
-``EventHub`` keeps them and calls the handlers. No adapter copies a backend's counters: Ignite counts an iteration
-before it starts, Lightning sums steps over optimizers; here there is one meaning.
+``unitrain.triggers`` names what happens; ``RunState`` holds the counters, and ``EventHub`` keeps them and calls the
+handlers. No adapter copies a backend's counters: Ignite counts an iteration before it starts, Lightning sums steps over
+optimizers; here there is one meaning.
 """
 
 from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from unitrain.errors import SpecError, refuse_unknown
-from unitrain.filters import fits, predicate
+from unitrain.errors import SpecError
+from unitrain.filters import fits
+from unitrain.triggers import CustomEvent, Event, Trigger, Triggers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from torch import Tensor
@@ -25,7 +25,17 @@ if TYPE_CHECKING:
     from unitrain.filters import EventFilter
     from unitrain.loggers.dispatch import Tracking
 
-_FILTERS = ("every", "once", "before", "after", "event_filter")
+__all__ = [
+    "CustomEvent",
+    "Event",
+    "EventHub",
+    "Handler",
+    "InParts",
+    "Listener",
+    "RunState",
+    "Trigger",
+    "Triggers",
+]
 
 Handler: TypeAlias = "Callable[[RunContext], object] | Callable[[], object]"
 
@@ -34,106 +44,6 @@ class InParts(NamedTuple):
     """A checkpoint that is asked for as a folder, into which each process writes what it holds."""
 
     path: Path
-
-
-class Event(StrEnum):
-    """A moment of a run. Call one to filter it, join two with ``|``.
-
-    Counting starts from 1, as in Ignite: ``Event.EPOCH_END(once=3)`` is the epoch whose index is 2. The events of
-    training count over the whole run; those of evaluation batches start anew with each evaluation.
-    """
-
-    FIT_START = "fit_start"
-    EPOCH_START = "epoch_start"
-    BATCH_START = "batch_start"
-    BACKWARD_END = "backward_end"
-    OPTIMIZER_STEP = "optimizer_step"
-    BATCH_END = "batch_end"
-    VAL_START = "val_start"
-    VAL_BATCH_START = "val_batch_start"
-    VAL_BATCH_END = "val_batch_end"
-    VAL_END = "val_end"
-    EPOCH_END = "epoch_end"
-    CHECKPOINT_SAVED = "checkpoint_saved"
-    EXCEPTION = "exception"
-    FIT_END = "fit_end"
-    TEST_START = "test_start"
-    TEST_BATCH_START = "test_batch_start"
-    TEST_BATCH_END = "test_batch_end"
-    TEST_END = "test_end"
-    PREDICT_START = "predict_start"
-    PREDICT_BATCH_START = "predict_batch_start"
-    PREDICT_BATCH_END = "predict_batch_end"
-    PREDICT_END = "predict_end"
-
-    __hash__ = str.__hash__  # as it compares; an Enum's own is a Python call, and a step looks some 16 of them up
-
-    def __call__(
-        self,
-        *,
-        every: int | None = None,
-        once: int | Sequence[int] | None = None,
-        before: int | None = None,
-        after: int | None = None,
-        event_filter: EventFilter | None = None,
-        **unknown: Any,
-    ) -> Trigger:
-        """Return this event restricted to some of its occurrences.
-
-        Args:
-            every: Each n-th occurrence. May be joined with ``before`` and ``after``.
-            once: The n-th occurrence only, or those of a list.
-            before: Occurrences whose count is below this one.
-            after: Occurrences whose count is above this one.
-            event_filter: ``(run, count) -> bool``; alone, not with the others.
-            **unknown: Refused, with the nearest spelling.
-
-        Raises:
-            SpecError: If nothing is given, a number is below 1, or exclusive filters are mixed.
-        """
-        refuse_unknown(unknown, _FILTERS, f"Event.{self.name}()", SpecError)
-        return Trigger(self, predicate(every, once, before, after, event_filter))
-
-    def __or__(self, other: Event | Trigger | Triggers) -> Triggers:
-        """Return the union of two events."""
-        return Triggers.of(self) | other
-
-
-class Trigger(NamedTuple):
-    """An event and the rule that says which of its occurrences count (None: all)."""
-
-    event: Event
-    accepts: EventFilter | None = None
-
-    def __or__(self, other: Event | Trigger | Triggers) -> Triggers:
-        return Triggers.of(self) | other
-
-
-class Triggers(tuple[Trigger, ...]):
-    """Several triggers with one handler."""
-
-    __slots__ = ()
-
-    @classmethod
-    def of(cls, event: Event | Trigger | Triggers) -> Triggers:
-        """Return ``event`` in its general form.
-
-        Raises:
-            SpecError: If it is none of the three kinds.
-        """
-        if isinstance(event, Triggers):
-            return event
-        if isinstance(event, Event):
-            return cls((Trigger(event),))
-        if isinstance(event, Trigger):
-            return cls((event,))
-        raise SpecError(
-            f"on() got {event!r}, a {type(event).__name__}; it takes an Event, a filtered one, or several joined by |.",
-            hint="trainer.on(Event.EPOCH_END(every=2))",
-        )
-
-    def __or__(self, other: Event | Trigger | Triggers) -> Triggers:
-        return Triggers((*self, *Triggers.of(other)))
 
 
 @dataclass(slots=True)
@@ -186,10 +96,11 @@ class EventHub:
         saves: Checkpoints that were asked for and wait for the end of the batch, or of the epoch.
         saved: The newest checkpoint that was written.
         rescue: Told the content of a checkpoint wherever a run can go on from, if anybody wants it.
+        relay: Told each event that a user fires, after its handlers; for a backend's own handlers.
     """
 
     def __init__(self) -> None:
-        self._listeners: dict[Event, tuple[Listener, ...]] = dict.fromkeys(Event, ())
+        self._listeners: dict[Event | CustomEvent, tuple[Listener, ...]] = dict.fromkeys(Event, ())
         self._deciders: tuple[Listener, ...] = ()
         self.begin()
 
@@ -206,9 +117,10 @@ class EventHub:
         self.saves: list[Path | InParts] = []
         self.saved: Path | None = None
         self.rescue: Callable[[dict[str, Any]], None] | None = None
-        self._counts = dict.fromkeys(Event, 0)
+        self._counts: dict[Event | CustomEvent, int] = dict.fromkeys(Event, 0)
+        self.relay: Callable[[CustomEvent], None] | None = None
 
-    def on(self, event: Event | Trigger | Triggers, handler: Handler) -> list[Listener]:
+    def on(self, event: Event | CustomEvent | Trigger | Triggers, handler: Handler) -> list[Listener]:
         """Call ``handler`` at each occurrence of ``event``, and return the registrations, for ``remove``.
 
         Args:
@@ -219,7 +131,7 @@ class EventHub:
         made = []
         for trigger in Triggers.of(event):
             listener = Listener(handler, call, trigger.accepts)
-            self._listeners[trigger.event] += (listener,)
+            self._listeners[trigger.event] = (*self._listeners.get(trigger.event, ()), listener)
             made.append(listener)
         return made
 
@@ -275,6 +187,15 @@ class EventHub:
         if listeners:
             self._call(listeners, counts[event])
 
+    def fire_custom(self, event: CustomEvent) -> None:
+        """Count one occurrence of an event that a user fires, and call those who wait for it."""
+        count = self._counts[event] = self._counts.get(event, 0) + 1
+        listeners = self._listeners.get(event)
+        if listeners:
+            self._call(listeners, count)
+        if self.relay is not None:
+            self.relay(event)
+
     def _call(self, listeners: tuple[Listener, ...], count: int) -> None:
         context = self.context
         if context is None:
@@ -307,17 +228,21 @@ class EventHub:
         """Take up what ``state_dict`` returned."""
         self.state = RunState(state["epoch"], state["step"], state["batch"], metrics=dict(state["metrics"]))
         self.epoch_metrics = dict(state["epoch_metrics"])
-        self._counts.update({Event(name): count for name, count in state["counts"].items()})
+        self._counts.update({_event(name): count for name, count in state["counts"].items()})
         self._counts[Event.FIT_START] = 0
 
-    def occurred(self, event: Event) -> int:
+    def occurred(self, event: Event | CustomEvent) -> int:
         """Return how often ``event`` has occurred in this run."""
-        return self._counts[event]
+        return self._counts.get(event, 0)
 
     def request_stop(self, reason: str) -> None:
         """Ask the run to stop after the batch that is running; the first reason is kept."""
         if self.stop_reason is None:
             self.stop_reason = reason
+
+
+def _event(name: str) -> Event | CustomEvent:
+    return Event(name) if name in tuple(Event) else CustomEvent(name)
 
 
 def _bind(handler: Handler) -> Callable[[RunContext], object]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from unitrain.config import TrainerConfig
     from unitrain.context import RunContext
     from unitrain.distributed.world import World
-    from unitrain.events import Event, EventHub, Handler, RunState, Trigger, Triggers
+    from unitrain.events import CustomEvent, Event, EventHub, Handler, RunState, Trigger, Triggers
     from unitrain.explain import Explanation
     from unitrain.export.request import ExportOptions
     from unitrain.export.sources import Weights
@@ -48,11 +48,12 @@ class Watched:
     _spec: TrainSpec | None
     _optimizers: Mapping[str, Optimizer]
 
-    def on(self, event: Event | Trigger | Triggers, handler: Handler | None = None) -> Any:
+    def on(self, event: Event | CustomEvent | Trigger | Triggers, handler: Handler | None = None) -> Any:
         """Call a handler at an event; use it as a decorator, or give the handler.
 
         Args:
-            event: An Event, ``Event.EPOCH_END(every=2)``, or several joined by ``|``.
+            event: An Event or a CustomEvent, one with a filter as ``Event.EPOCH_END(every=2)``, or several joined by
+                ``|``.
             handler: Takes the run, or nothing.
         """
         if handler is not None:
@@ -132,6 +133,10 @@ class Watched:
     def log(self, name: str, value: Tensor | float) -> None:
         """Log a value into the running stage; see ``RunContext.log``."""
         self._context("log").log(name, value)
+
+    def fire(self, event: CustomEvent) -> None:
+        """Fire an event of your own in the running stage, as from a training step; see ``RunContext.fire``."""
+        self._context("fire").fire(event)
 
     @property
     def framework(self) -> str:

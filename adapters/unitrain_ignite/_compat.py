@@ -85,7 +85,7 @@ def takes_max_iters() -> bool:
     return "max_iters" in inspect.signature(Engine.run).parameters
 
 
-def heard(engine: Engine, event: Events) -> bool:
+def heard(engine: Engine, event: Events | str) -> bool:
     """Return whether any handler waits for ``event``; ``has_event_handler`` asks for one handler."""
     return bool(engine._event_handlers.get(event))  # noqa: SLF001 - there is no public way
 

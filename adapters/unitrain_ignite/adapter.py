@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from unitrain.checkpoint.ranks import Progress
     from unitrain.config import TrainerConfig
     from unitrain.distributed.team import Team
-    from unitrain.events import Event
+    from unitrain.events import CustomEvent, Event
     from unitrain.protocol import EvalJob, FitJob, Guest
 
 
@@ -118,6 +118,7 @@ class IgniteRun:
         loop = TrainingLoop(program, validator)
         loop.attach(self._engine)
         self._train = loop.process
+        job.hub.relay = self._relay
         epochs = sys.maxsize if job.config.epochs is None else job.config.epochs
         if job.resume is not None:
             length = job.train.length
@@ -133,6 +134,11 @@ class IgniteRun:
             )
         if self._engine.should_terminate:
             job.hub.request_stop("user")  # a native handler called engine.terminate()
+
+    def _relay(self, event: CustomEvent) -> None:
+        """Tell the engine's own handlers, if it knows the event by ``engine.register_events``."""
+        if heard(self._engine, event):
+            self._engine.fire_event(event)
 
     def _refuse_swallowed_errors(self) -> None:
         if heard(self._engine, Events.EXCEPTION_RAISED):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from unitrain.errors import SpecError, did_you_mean
-from unitrain.events import Event
+from unitrain.events import CustomEvent, Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -14,10 +14,14 @@ if TYPE_CHECKING:
     from unitrain.events import EventHub, Listener, Trigger, Triggers
 
 
+Moment: TypeAlias = "Event | CustomEvent | Trigger | Triggers"
+"""What a handler may wait for."""
+
+
 class Callback:
     """Handlers of a run in one object. Override what is wanted; only that is called.
 
-    Each method is named after its Event and gets the run.
+    Each method is named after its Event and gets the run. A method ``on_<name>`` hears the CustomEvent of that name.
 
     Attributes:
         kept_as: The name under which a checkpoint keeps its state; empty is that of its class.
@@ -91,7 +95,9 @@ class Callback:
     def on_predict_end(self, run: RunContext) -> None:
         """Handle Event.PREDICT_END."""
 
-    def further_handlers(self) -> Iterable[tuple[Event | Trigger | Triggers, Callable[[RunContext], Any]]]:
+    def further_handlers(
+        self,
+    ) -> Iterable[tuple[Event | CustomEvent | Trigger | Triggers, Callable[[RunContext], Any]]]:
         """Return handlers for events that are known only when the callback is made, beside the methods above."""
         return ()
 
@@ -127,20 +133,37 @@ def register(hub: EventHub, callback: Callback) -> list[Listener]:
     Raises:
         SpecError: If it has a method ``on_...`` that is the name of no event.
     """
-    for name in dir(callback):
-        if name.startswith("on_") and name not in _HANDLERS and callable(getattr(callback, name)):
-            raise SpecError(
-                f"{type(callback).__name__}.{name} is the handler of no event, so it would never be called.",
-                hint=did_you_mean(name, _HANDLERS),
-            )
+    custom = _custom(callback)
     found: list[Listener] = []
     for name, event in _HANDLERS.items():
         if getattr(type(callback), name) is not getattr(Callback, name):
             found += hub.on(event, getattr(callback, name))
+    for name, event_of_user in custom.items():
+        found += hub.on(event_of_user, getattr(callback, name))
     for triggers, handler in callback.further_handlers():
         found += hub.on(triggers, handler)
     if isinstance(callback, Decider):
         found += hub.on_decision(callback.decide)
+    return found
+
+
+def _custom(callback: Callback) -> dict[str, CustomEvent]:
+    """Return the events of the user's own that ``callback`` has methods for, by the method.
+
+    Raises:
+        SpecError: If a method ``on_...`` is named after no event.
+    """
+    found: dict[str, CustomEvent] = {}
+    for name in dir(callback):
+        if not name.startswith("on_") or name in _HANDLERS or not callable(getattr(callback, name)):
+            continue
+        event = CustomEvent.named(name.removeprefix("on_"))
+        if event is None:
+            raise SpecError(
+                f"{type(callback).__name__}.{name} is the handler of no event, so it would never be called.",
+                hint=did_you_mean(name, [*_HANDLERS, *(f"on_{one}" for one in CustomEvent.declared())]),
+            )
+        found[name] = event
     return found
 
 
