@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from unitrain.callbacks.model_checkpoint import ModelCheckpoint
     from unitrain.callbacks.model_summary import ModelSummary
     from unitrain.callbacks.progress import ProgressBar
+    from unitrain.callbacks.swa import StochasticWeightAveraging
     from unitrain.callbacks.terminate_on_nan import TerminateOnNaN
     from unitrain.callbacks.timer import Timer
     from unitrain.checkpoint.convert import convert_checkpoint
@@ -69,6 +70,7 @@ _MODULES = {
     "unitrain.callbacks.model_checkpoint": ("ModelCheckpoint",),
     "unitrain.callbacks.model_summary": ("ModelSummary",),
     "unitrain.callbacks.progress": ("ProgressBar",),
+    "unitrain.callbacks.swa": ("StochasticWeightAveraging",),
     "unitrain.callbacks.terminate_on_nan": ("TerminateOnNaN",),
     "unitrain.callbacks.timer": ("Timer",),
     "unitrain.checkpoint.convert": ("convert_checkpoint",),
@@ -141,6 +143,7 @@ __all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
     "RunState",
     "ShardedBatches",
     "SpecError",
+    "StochasticWeightAveraging",
     "Summary",
     "TensorBoardLogger",
     "TerminateOnNaN",

@@ -12,7 +12,7 @@ from unitrain.metrics import clash, full_name, reserved
 from unitrain.triggers import require_custom
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor, nn
     from torch.amp import GradScaler
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from unitrain.distributed.team import Reduction
     from unitrain.events import RunState
+    from unitrain.optimization import Schedule
     from unitrain.protocol import EvalJob, FitJob
     from unitrain.triggers import CustomEvent
 
@@ -42,6 +43,7 @@ class RunContext(ABC):
         spec: What is trained.
         config: How it is trained.
         optimizers: By name; a single one is called ``"optimizer"``.
+        schedules: The learning-rate schedules; a callback that sets the rates itself pauses them.
         native: The real ``Trainer`` or ``Engine``; None on the reference.
         batch: The batch that is running, of training or of an evaluation; None between batches.
         team: The processes that run together.
@@ -61,6 +63,7 @@ class RunContext(ABC):
         self.config = job.config
         self.team = job.team
         self.optimizers: Mapping[str, Optimizer] = getattr(job, "optimizers", {})  # an evaluation has none
+        self.schedules: Sequence[Schedule] = getattr(job, "schedules", ())
         self.native = native
         self.exception: BaseException | None = None
         self.accumulate_grad_batches = job.config.accumulate_grad_batches
@@ -137,6 +140,17 @@ class RunContext(ABC):
     def write_saves(self) -> None:
         """Write the checkpoints that were asked for; called where a run can go on from."""
         raise ConfigError("a checkpoint is of a fit, and this is an evaluation.", hint="save it from a fit.")
+
+    def forward_epoch(self) -> None:
+        """Run the training step's forward pass on each batch of an epoch of the training data, without gradients.
+
+        It measures nothing, and leaves the random number generators and the position of the data as they were. For
+        FIT_END, when no epoch is running.
+
+        Raises:
+            ConfigError: In an evaluation.
+        """
+        raise ConfigError("there is no training data in an evaluation.", hint="call it in a fit.")
 
     def stop(self) -> None:
         """Ask for the end: the running batch is finished, validation and EPOCH_END follow, then the run ends."""

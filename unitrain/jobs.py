@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from unitrain.callbacks import Decider, GradientAccumulationSchedule
+from unitrain.callbacks import Decider, GradientAccumulationSchedule, prepare
 from unitrain.data import make_source
 from unitrain.datamodules import opened, placement
 from unitrain.distributed.agreement import require_same_fit, require_same_model
@@ -115,6 +115,7 @@ def _checked(adapter: Adapter, job: FitJob) -> FitJob:
     if job.team.size > 1:
         require_together(config, job.device, callbacks, closure=closure)
         require_shardable(config, spec)
+    prepare(callbacks, spec, config, job.optimizers)
     schedules = build_schedules(spec, job.optimizers)
     rules = [schedule.rule for schedule in schedules]
     require_monitors(spec, config, rules, validates=job.val is not None, watched=_may_log(job.hub))
@@ -133,6 +134,7 @@ def _checked(adapter: Adapter, job: FitJob) -> FitJob:
 def _on_parts(job: FitJob, sharded: Sharded) -> FitJob:
     """Return ``job`` with optimizers of the parts; those before were made to be looked at."""
     sharded.optimizers = optimizers = build_optimizers(job.spec)
+    prepare(job.callbacks.values(), job.spec, job.config, optimizers)
     return replace(job, optimizers=optimizers, schedules=build_schedules(job.spec, optimizers), sharded=sharded)
 
 

@@ -136,7 +136,12 @@ class Schedule:
         optimizer_name: The optimizer it belongs to.
         scheduler: The torch scheduler.
         rule: When it is stepped.
+
+    Attributes:
+        paused: Whether a callback has taken the learning rates over, so that it is not stepped any more.
     """
+
+    paused = False
 
     def __init__(self, optimizer_name: str, scheduler: LRScheduler, rule: LRSchedule) -> None:
         self.optimizer_name = optimizer_name
@@ -152,12 +157,13 @@ class Schedule:
     def after_step(self) -> None:
         """Take note that its optimizer stepped."""
         self.steps += 1
-        if self.rule.interval == "step" and self.steps % self.rule.frequency == 0:
+        if not self.paused and self.rule.interval == "step" and self.steps % self.rule.frequency == 0:
             self.scheduler.step()
 
     def after_last_batch(self, epoch: int) -> None:
         """Take note that the last batch of ``epoch`` (from 0) is done."""
-        if self.rule.interval == "epoch" and not self.plateau and (epoch + 1) % self.rule.frequency == 0:
+        by_epochs = self.rule.interval == "epoch" and not self.paused
+        if by_epochs and not self.plateau and (epoch + 1) % self.rule.frequency == 0:
             self.scheduler.step()
 
     def after_epoch(self, hub: EventHub, *, awaiting_validation: bool) -> None:
@@ -171,7 +177,7 @@ class Schedule:
             ConfigError: If no one logs the metric.
         """
         monitor = self.rule.monitor
-        if not self.plateau or monitor is None or (hub.state.epoch + 1) % self.rule.frequency:
+        if self.paused or not self.plateau or monitor is None or (hub.state.epoch + 1) % self.rule.frequency:
             return
         if monitor in hub.epoch_metrics:
             self.scheduler.step(hub.epoch_metrics[monitor])  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ from unitrain.distributed.agreement import require_same_end
 from unitrain.errors import SpecError, UnitrainError, did_you_mean
 from unitrain.evaluation import Evaluation
 from unitrain.events import Event
+from unitrain.forwarding import forward_epoch
 from unitrain.limits import SIGNAL, StopRule, ValidationRule
 from unitrain.meter import StageMeter
 from unitrain.metrics import LOSS, as_float32, as_number
@@ -272,6 +273,10 @@ class FitProgram(Program):
         self.at_rest = True
         if self.hub.saves:
             self.write_saves()
+
+    def forward_epoch(self) -> None:
+        """Run the forward pass on each batch of an epoch of the training data."""
+        forward_epoch(self._job, self.batches, self.context)
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of ``loss``, in manual optimization."""

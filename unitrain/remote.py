@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from unitrain.callbacks import prepare
 from unitrain.checkpoint import io
 from unitrain.checkpoint.snapshot import restore_result
 from unitrain.distributed import parcel
@@ -78,6 +79,7 @@ class Elsewhere:
             content = io.read(folder / _CHECKPOINT)
         convert_model(spec.model, self.config.precision)
         optimizers = build_optimizers(spec)
+        prepare(callbacks.values(), spec, self.config, optimizers)
         self.hub.begin()
         restore_result(content, spec.model, optimizers, self.hub, callbacks)
         self.hub.saved = answer.value.last_checkpoint

@@ -1,7 +1,7 @@
 """Callbacks: several handlers and a state in one object. One callback a file."""
 
 from unitrain.callbacks.accumulation import GradientAccumulationSchedule
-from unitrain.callbacks.callback import Callback, Decider, named, register
+from unitrain.callbacks.callback import Callback, Decider, Preparer, named, prepare, register
 from unitrain.callbacks.device_stats import DeviceStats
 from unitrain.callbacks.early_stopping import EarlyStopping
 from unitrain.callbacks.ema import EMA
@@ -11,6 +11,7 @@ from unitrain.callbacks.lr_monitor import LRMonitor
 from unitrain.callbacks.model_checkpoint import ModelCheckpoint
 from unitrain.callbacks.model_summary import ModelSummary
 from unitrain.callbacks.progress import ProgressBar
+from unitrain.callbacks.swa import StochasticWeightAveraging
 from unitrain.callbacks.terminate_on_nan import TerminateOnNaN
 from unitrain.callbacks.timer import Timer
 
@@ -26,9 +27,12 @@ __all__ = [
     "LRMonitor",
     "ModelCheckpoint",
     "ModelSummary",
+    "Preparer",
     "ProgressBar",
+    "StochasticWeightAveraging",
     "TerminateOnNaN",
     "Timer",
     "named",
+    "prepare",
     "register",
 ]

@@ -8,10 +8,14 @@ from unitrain.errors import SpecError, did_you_mean
 from unitrain.events import CustomEvent, Event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
+    from torch.optim import Optimizer
+
+    from unitrain.config import TrainerConfig
     from unitrain.context import RunContext
     from unitrain.events import EventHub, Listener, Trigger, Triggers
+    from unitrain.spec import TrainSpec
 
 
 Moment: TypeAlias = "Event | CustomEvent | Trigger | Triggers"
@@ -122,6 +126,29 @@ class Decider(Callback):
     def decide(self, run: RunContext) -> None:
         """Decide, at the very end of an epoch."""
         raise NotImplementedError
+
+
+class Preparer(Callback):
+    """A callback that checks a fit, and may arrange its optimizers, before anything else is built on them."""
+
+    def prepare(self, spec: TrainSpec, config: TrainerConfig, optimizers: Mapping[str, Optimizer]) -> None:
+        """Refuse what cannot be trained so; called before schedules are made and a checkpoint is loaded.
+
+        Args:
+            spec: What is trained.
+            config: How it is trained.
+            optimizers: By name; their groups may be changed.
+        """
+        raise NotImplementedError
+
+
+def prepare(
+    callbacks: Iterable[Any], spec: TrainSpec, config: TrainerConfig, optimizers: Mapping[str, Optimizer]
+) -> None:
+    """Let those of ``callbacks`` that check a fit do so, in their order; the arguments are those of ``Preparer``."""
+    for callback in callbacks:
+        if isinstance(callback, Preparer):
+            callback.prepare(spec, config, optimizers)
 
 
 _HANDLERS = {f"on_{event}": event for event in Event}

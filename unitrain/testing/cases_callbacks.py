@@ -15,6 +15,7 @@ from unitrain.callbacks import (
     EmptyCache,
     GradientAccumulationSchedule,
     LRMonitor,
+    StochasticWeightAveraging,
     TerminateOnNaN,
     Timer,
 )
@@ -82,6 +83,12 @@ CALLBACKS: dict[str, tuple[Callable[[], list[Any]], dict[str, Any]]] = {
     "ema": (lambda: [EMA(0.9)], {}),
     "ema-every-2-midway": (lambda: [EMA(0.5, every_n_steps=2)], {"val_check_interval": 2}),
     "ema-midway-accumulating": (lambda: [EMA(0.5)], {"val_check_interval": 2, "accumulate_grad_batches": 4}),
+    "swa": (lambda: [StochasticWeightAveraging(0.02, 2, annealing_epochs=1)], {"max_epochs": 4}),
+    "swa-linear-accumulating": (
+        lambda: [StochasticWeightAveraging(0.02, 0.5, annealing_strategy="linear")],
+        {"max_epochs": 4, "accumulate_grad_batches": 4},
+    ),
+    "swa-cut-short": (lambda: [StochasticWeightAveraging(0.02, 1)], {"max_steps": 8, "val_check_interval": 2}),
     "timer": (lambda: [Timer({"microseconds": 1})], {}),
     "timer-min-steps": (lambda: [Timer({"microseconds": 1})], {"min_steps": 8}),
     "terminate-on-nan": (lambda: [_Poison(), TerminateOnNaN()], {}),

@@ -6,6 +6,7 @@ that shares the code under test proves nothing. It is naive on purpose; do not m
 
 from __future__ import annotations
 
+import copy
 import random
 import time
 from contextlib import contextmanager, nullcontext
@@ -24,6 +25,7 @@ from unitrain.distributed.team import ALONE
 from unitrain.errors import SpecError
 from unitrain.events import Event
 from unitrain.optimization import unknown_monitor
+from unitrain.position import keeper
 from unitrain.protocol import ONE_DEVICE, Feature, Stage, Translation
 from unitrain.rng import RngSnapshot
 from unitrain.testing.bare_data import batches, cast, own_position, pair, size_of
@@ -353,7 +355,7 @@ class _Training(_Bare):
     def after_batch(self, last: bool) -> None:
         """Step the schedulers that count epochs, and look at the limits."""
         for schedule in self.job.schedules if last else ():
-            epochs = schedule.rule.interval == "epoch" and not schedule.plateau
+            epochs = schedule.rule.interval == "epoch" and not schedule.plateau and not schedule.paused
             if epochs and (self.epochs_done + 1) % schedule.rule.frequency == 0:
                 schedule.scheduler.step()
         if self.config.max_steps != -1 and self.state.step >= self.config.max_steps:
@@ -408,6 +410,28 @@ class _Training(_Bare):
         self.state.step += 1
         self.after_step(next(iter(self.optimizers)))
         return first[0]
+
+    def forward_epoch(self) -> None:
+        """Call the model on the batches of an epoch once more, and put everything back that reading them moved."""
+        python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+        generators = [(generator, generator.get_state()) for generator in self.job.train.generators]
+        keeps = keeper(self.job.train.loader, midway=False)
+        where = None if keeps is None else copy.deepcopy(keeps.state_dict())
+        with torch.no_grad():
+            for given, _ in batches(None, self.job.train, self.state.epoch, self.kept):
+                batch = cast(given, self.dtype)
+                with self.precision():
+                    if self.spec.training_step is not None:
+                        self.spec.training_step(self.model, batch)
+                    else:
+                        self.model(pair(batch)[0])
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+        torch.set_rng_state(cpu)
+        for generator, state in generators:
+            generator.set_state(state)
+        if keeps is not None:
+            keeps.load_state_dict(where)
 
     def backward(self, loss: Tensor) -> None:
         if self.spec.automatic_optimization:
@@ -475,6 +499,8 @@ class _Training(_Bare):
         for schedule in self.job.schedules:
             if schedule.optimizer_name == name:
                 schedule.steps += 1
+                if schedule.paused:
+                    continue
                 if schedule.rule.interval == "step" and schedule.steps % schedule.rule.frequency == 0:
                     schedule.scheduler.step()
 
@@ -482,7 +508,7 @@ class _Training(_Bare):
         """Step the schedulers that wait for a metric of the epoch."""
         for schedule in self.job.schedules:
             monitor = schedule.rule.monitor
-            if monitor is None or (self.state.epoch + 1) % schedule.rule.frequency:
+            if monitor is None or schedule.paused or (self.state.epoch + 1) % schedule.rule.frequency:
                 continue
             if monitor in self.hub.epoch_metrics:
                 schedule.scheduler.step(self.hub.epoch_metrics[monitor])  # type: ignore[arg-type]
