@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from unitrain.batch import batch_size, describe
 from unitrain.checkpoint.ranks import Progress
-from unitrain.checkpoint.snapshot import capture, gradients, plain, position, take_up, write_all
+from unitrain.checkpoint.snapshot import capture, gradients, position, take_up, write_all
 from unitrain.context import RunContext
 from unitrain.data import Batches
 from unitrain.distributed.agreement import require_same_end
@@ -246,7 +246,7 @@ class FitProgram(Program):
             rng_before_ahead=ahead.state_dict() if midway and ahead else None,
             gradients=gradients(self._job.spec.model, self.sharded) if pending else None,
             scaler=None if self.scaler is None else self.scaler.state_dict(),
-            loader=plain(self.batches.state(midway=midway)),
+            loader=self.batches.state(midway=midway),
         )
 
     def epoch_end(self) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 from unitrain.adopted import Callbacks
 from unitrain.batch import to_device
 from unitrain.callbacks import Callback, History, ProgressBar, named
+from unitrain.checkpoint.hparams import plain_hparams
 from unitrain.checkpoint.resume import find_checkpoint, resumed
 from unitrain.checkpoint.snapshot import load_model
 from unitrain.compat.trainer_arguments import old_spellings
@@ -133,7 +134,7 @@ class UnifiedTrainer(Watched):
             self._optimizers = job.optimizers
             ready = job if path is None else resumed(job, path)
             with (
-                tracking.open(self._hub, spec.hparams),
+                tracking.open(self._hub, plain_hparams(spec.hparams)),
                 listening(self._hub, history),
                 progress(self._hub, wanted=self._shows_progress(spec)),
                 listening(self._hub, tracking if self.config.loggers else Callback()),
@@ -258,7 +259,7 @@ class UnifiedTrainer(Watched):
             return found
         with (
             self._evaluating(spec, dataloaders, stage, ckpt_path) as (run, job),
-            self._tracking.open(self._hub, spec.hparams),
+            self._tracking.open(self._hub, plain_hparams(spec.hparams)),
         ):
             run.evaluate(job)
             self._tracking.log_metrics(self._hub.epoch_metrics)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import resource
-from datetime import timedelta
 from enum import Enum
 from pathlib import Path
 from typing import ClassVar
@@ -17,7 +16,8 @@ import torch
 import unitrain
 from unitrain import Callback, CheckpointError, ConfigError, Event, UnifiedTrainer
 from unitrain.checkpoint import io
-from unitrain.checkpoint.snapshot import KEY, plain
+from unitrain.checkpoint.gate import plain
+from unitrain.checkpoint.layout import KEY
 from unitrain.testing.cases import spec
 from unitrain.testing.models import loader
 from unitrain.testing.trace import differences
@@ -200,7 +200,6 @@ def test_states_become_plain_and_come_back(tmp_path):
     class Keeper(Callback):
         state: ClassVar = {
             "path": Path("a/b"),
-            "colour": Colour.RED,
             "array": np.arange(3),
             "scalar": np.float32(0.5),
             "set": {2, 1},
@@ -217,12 +216,17 @@ def test_states_become_plain_and_come_back(tmp_path):
     made.save_checkpoint(tmp_path / "run.ckpt")
     keeper = Keeper()
     trainer(max_epochs=3, callbacks=[keeper]).fit(spec(), loader(), ckpt_path=tmp_path / "run.ckpt")
-    assert keeper.loaded == {"path": "a/b", "colour": 3, "array": [0, 1, 2], "scalar": 0.5, "set": [1, 2]}
+    array, scalar = keeper.loaded.pop("array"), keeper.loaded.pop("scalar")
+    assert keeper.loaded == {"path": Path("a/b"), "set": {1, 2}}
+    assert array.dtype == np.arange(3).dtype
+    assert array.tolist() == [0, 1, 2]
+    assert type(scalar) is np.float32
+    assert scalar == np.float32(0.5)
 
 
 def test_a_state_that_no_safe_file_carries_is_refused():
-    with pytest.raises(CheckpointError, match="timedelta"):
-        plain({"when": timedelta(1)})
+    with pytest.raises(CheckpointError, match=r"state\['colour'\] is a .*Colour"):
+        plain({"colour": Colour.RED}, "state")
 
 
 def test_states_of_callbacks_that_are_gone_are_told(tmp_path):

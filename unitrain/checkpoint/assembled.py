@@ -12,12 +12,14 @@ from torch import nn
 
 from unitrain._version import __version__
 from unitrain.checkpoint.fitting import BY_POSITION, by_name, named, require_fit
-from unitrain.checkpoint.layout import LIGHTNING_VERSION, PREFIX, loops
+from unitrain.checkpoint.gate import plain
+from unitrain.checkpoint.hparams import plain_hparam
+from unitrain.checkpoint.layout import KEY, LIGHTNING_VERSION, PREFIX, loops
 from unitrain.checkpoint.naming import chosen, matched, without_model
 from unitrain.checkpoint.ranks import Progress
-from unitrain.checkpoint.snapshot import FORMAT, KEY, plain
+from unitrain.checkpoint.snapshot import FORMAT
 from unitrain.checkpoint.taken import HPARAMS, Stand, Taken, counted_by, private
-from unitrain.errors import CheckpointError
+from unitrain.errors import CheckpointError, SpecError
 from unitrain.events import Event
 from unitrain.optimization import SINGLE, build_optimizers, build_schedules
 from unitrain.spec import TrainSpec
@@ -131,8 +133,8 @@ def _hparams(taken: Taken, lost: list[str]) -> dict[str, Any]:
     kept = {}
     for name, value in taken.hparams.items():
         try:
-            kept[name] = plain(value)
-        except CheckpointError:
+            kept[name] = plain_hparam(value)
+        except SpecError:
             lost.append(f"the hyper-parameter {name!r}, a {type(value).__name__}")
     if HPARAMS in taken.content and not isinstance(taken.content[HPARAMS], dict):
         lost.append("the hyper-parameters, which are no dict")

@@ -11,8 +11,8 @@ from torch import nn
 
 from unitrain.checkpoint import io
 from unitrain.checkpoint.assembled import assembled, names_of, renamed
-from unitrain.checkpoint.layout import LIGHTNING_VERSION, PREFIX
-from unitrain.checkpoint.snapshot import KEY, own_part, weights_of
+from unitrain.checkpoint.layout import KEY, LIGHTNING_VERSION, PREFIX
+from unitrain.checkpoint.snapshot import own_part, weights_of
 from unitrain.checkpoint.taken import VERSION, Taken, take
 from unitrain.checkpoint.weights import packed
 from unitrain.errors import CheckpointError, ConfigError, did_you_mean

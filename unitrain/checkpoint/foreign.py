@@ -12,11 +12,13 @@ import datetime as dt
 import pathlib
 import zipfile
 from contextlib import contextmanager
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from unitrain.checkpoint import io, parts
+from unitrain.checkpoint import intact, parts
+from unitrain.checkpoint.gate import restored
 from unitrain.checkpoint.weights import SUFFIX, unpacked
 from unitrain.compat.torch import code_finder
 from unitrain.errors import CheckpointError
@@ -74,10 +76,10 @@ def read(path: Path) -> dict[str, Any]:
         return parts.read(path)
     if path.suffix == SUFFIX:
         return dict(unpacked(path))
-    io.require_file(path)
+    intact.require_file(path)
     named: set[str] = set()
     if zipfile.is_zipfile(path):
-        io.verify(path)
+        intact.verify(path)
         named = _names(path)
     else:
         named = _of_old_file(path)
@@ -88,7 +90,7 @@ def read(path: Path) -> dict[str, Any]:
             f"{path} holds a {type(content).__name__}, which is no checkpoint.",
             hint="give a file with a dict of states, or with a state_dict.",
         )
-    return dict(content)
+    return restored(dict(content))
 
 
 def _of_old_file(path: Path) -> set[str]:
@@ -106,7 +108,7 @@ def _of_old_file(path: Path) -> set[str]:
             f"{path} is a pickle that torch did not write; to read it is to run the code that is in it.",
             hint="in a program that trusts it: torch.save(model.state_dict(), path).",
         )
-    raise io.damaged(path, "it is neither an archive of torch's nor a .safetensors file, or was cut off")
+    raise intact.damaged(path, "it is neither an archive of torch's nor a .safetensors file, or was cut off")
 
 
 def _names(path: Path) -> set[str]:
@@ -115,7 +117,7 @@ def _names(path: Path) -> set[str]:
     try:
         return set() if find is None else set(find(str(path)))
     except Exception as error:
-        raise io.damaged(path, f"its table of contents is not torch's ({error})") from error
+        raise intact.damaged(path, f"its table of contents is not torch's ({error})") from error
 
 
 @contextmanager
@@ -139,10 +141,10 @@ def _hollow(name: str) -> type[Hollow]:
 def _loaded(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (EOFError, OSError) as error:
-        raise io.damaged(path, f"it ends too early ({error})") from error
-    except Exception as error:
+    except UnpicklingError as error:
         raise _refused(path, str(error)) from error
+    except Exception as error:
+        raise intact.damaged(path, f"torch cannot read it, or it ends too early ({error})") from error
 
 
 def _refused(path: Path, what: str) -> CheckpointError:

@@ -4,31 +4,54 @@ from __future__ import annotations
 
 import os
 import tempfile
-import zipfile
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import IO, TYPE_CHECKING, Any
 
 import torch
 
+from unitrain.checkpoint.gate import admitted
+from unitrain.checkpoint.intact import damaged, require_file, unreadable, verify
 from unitrain.errors import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SUFFIX = ".ckpt"
 
-
-def write(path: Path, content: dict[str, Any]) -> None:
+def write(path: Path, content: dict[str, Any], lost: list[str] | None = None) -> None:
     """Write ``content`` to ``path``: a kill at any instant leaves the old file or the new one.
 
+    Args:
+        path: The file.
+        content: Passes the gate: what could not be read back is refused.
+        lost: As ``gate.admitted`` has it.
+
     Raises:
-        CheckpointError: If the folder cannot be written or the disk is full; an older file stays as it was.
+        CheckpointError: If the folder cannot be written, the disk is full, or the content cannot be read back; an older
+            file stays as it was.
     """
-    write_by(path, lambda file: torch.save(content, file))
+    plain = admitted(content, lost)
+    write_by(path, lambda file: torch.save(plain, file), _require_readable)
 
 
-def write_by(path: Path, save: Callable[[IO[bytes]], object]) -> None:
+def _require_readable(path: Path) -> None:
+    """Read what was written, but for the tensors' values, as every reader will."""
+    try:
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        raise CheckpointError(
+            f"what was to be saved cannot be read back, so it was not written: {error}",
+            hint="keep tensors, numbers, texts, lists and dicts in the states.",
+        ) from error
+
+
+def write_by(path: Path, save: Callable[[IO[bytes]], object], check: Callable[[Path], object] | None = None) -> None:
     """Write to ``path`` what ``save`` puts into the open file, as ``write`` does: all or nothing.
+
+    Args:
+        path: The file.
+        save: Writes into the open file.
+        check: Raises if the written file, which is not at ``path`` yet, is no good.
 
     Raises:
         CheckpointError: As ``write``.
@@ -44,6 +67,8 @@ def write_by(path: Path, save: Callable[[IO[bytes]], object]) -> None:
             save(file)
             file.flush()
             os.fsync(file.fileno())
+        if check is not None:
+            check(part)
         part.replace(path)
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
@@ -76,13 +101,7 @@ def read(path: Path) -> dict[str, Any]:
     """
     require_file(path)
     verify(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise CheckpointError(
-            f"{path} holds more than tensors and plain values, and unitrain does not run code from a file: {error}",
-            hint="write it anew from a trusted program, with tensors and plain values only.",
-        ) from error
+    content = loaded(path)
     if not isinstance(content, dict):
         raise CheckpointError(
             f"{path} is no checkpoint; it holds a {type(content).__name__}.", hint="give another file."
@@ -91,47 +110,23 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
-def require_file(path: Path) -> None:
-    """Refuse a path where there is no file.
+def loaded(path: Path) -> Any:
+    """Return what torch reads from the file at ``path``, without running anything that is in it.
 
     Raises:
-        CheckpointError: If there is none.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint {path}.{_beside(path)}", hint="give the path of a file.")
-
-
-def verify(path: Path) -> None:
-    """Compare every part of the file with its checksum, which torch writes into the archive.
-
-    Raises:
-        CheckpointError: If the file is damaged.
+        CheckpointError: If it is damaged, or holds more than tensors and plain values.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise damaged(path, str(error)) from error
-    if broken is not None:
-        raise damaged(path, f"{broken} does not match its checksum")
-
-
-def damaged(path: Path, why: str) -> CheckpointError:
-    """Return the error for a file that is not whole; it names the newest good checkpoint beside it."""
-    return CheckpointError(f"the checkpoint {path} is damaged: {why}.{_beside(path)}", hint="take an older checkpoint.")
-
-
-def _beside(path: Path) -> str:
-    """Return a sentence that names the newest good checkpoint in the same folder."""
-    others = [one for one in path.parent.glob(f"*{SUFFIX}") if one != path] if path.parent.is_dir() else []
-    for other in sorted(others, key=lambda one: one.stat().st_mtime, reverse=True):
-        try:
-            with zipfile.ZipFile(other) as archive:
-                if archive.testzip() is None:
-                    return f" The newest good one beside it is {other}."
-        except (zipfile.BadZipFile, OSError):
-            continue
-    return ""
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds more than tensors and plain values, and unitrain does not run code from a file: {error}",
+            hint="write it anew from a trusted program, with tensors and plain values only.",
+        ) from error
+    except PermissionError as error:
+        raise unreadable(path, error) from error
+    except Exception as error:
+        raise damaged(path, f"torch cannot read it ({error})") from error
 
 
 def _refuse_instantiator(path: Path, content: dict[str, Any]) -> None:

@@ -11,6 +11,9 @@ from typing import Any
 LIGHTNING_VERSION = "2.6.6"
 """The layout's version; Lightning migrates what is older."""
 
+KEY = "unitrain"
+"""Where unitrain's own part of a file stands."""
+
 PREFIX = "model."
 """Where the user's model stands in the module that Lightning would restore."""
 

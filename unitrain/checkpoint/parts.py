@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from unitrain.checkpoint import io
+from unitrain.checkpoint.gate import restored
+from unitrain.checkpoint.intact import require_file
 from unitrain.distributed.dtensors import each_part
 from unitrain.errors import DISTRIBUTION, CheckpointError
 
@@ -98,7 +100,7 @@ def read_any(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: If there is none, or it is damaged.
     """
-    return read(path) if path.is_dir() else io.read(path)
+    return read(path) if path.is_dir() else restored(io.read(path))
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -118,15 +120,17 @@ def read(folder: Path) -> dict[str, Any]:
             f"the checkpoint {folder} is damaged: its parts do not fit together: {error}",
             hint="take an older checkpoint.",
         ) from error
-    return content
+    return restored(content)
 
 
 def _index(folder: Path) -> dict[str, Any]:
+    if (folder / _INDEX).exists():
+        require_file(folder / _INDEX)  # to read a named pipe would wait for ever
     try:
         index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
         name, ranks, number = index["data"], int(index["ranks"]), int(index["format"])
         known = isinstance(name, str) and name.startswith(_PREFIX) and Path(name).name == name and ranks > 0
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{folder} is no checkpoint, or was not written to the end: it has no good {_INDEX} ({error}).",
             hint="give a folder that save_checkpoint(folder, sharded=True) wrote, or a file.",

@@ -5,20 +5,20 @@ from __future__ import annotations
 import copy
 import platform
 import warnings
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from enum import Enum
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from unitrain._version import __version__
 from unitrain.checkpoint import io, parts
-from unitrain.checkpoint.layout import LIGHTNING_VERSION, PREFIX, Counts, loops
+from unitrain.checkpoint.gate import admitted, restored
+from unitrain.checkpoint.hparams import plain_hparams
+from unitrain.checkpoint.layout import KEY, LIGHTNING_VERSION, PREFIX, Counts, loops
 from unitrain.checkpoint.ranks import Progress, shared_out
 from unitrain.checkpoint.weights import SUFFIX, unpacked
 from unitrain.distributed.dtensors import is_part, part_like, whole
@@ -29,6 +29,8 @@ from unitrain.position import Position, keeper
 from unitrain.rng import RngSnapshot
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import nn
     from torch.optim import Optimizer
 
@@ -40,13 +42,15 @@ if TYPE_CHECKING:
     from unitrain.protocol import FitJob
 
 FORMAT = 1
-KEY = "unitrain"
 
 
 def capture(job: FitJob, progress: Progress) -> dict[str, Any]:
     """Return the content of a checkpoint, for which all processes are asked. Tensors are not copied, the rest is.
 
     What is in parts is still so.
+
+    Raises:
+        CheckpointError: If it holds what could not be read back; it names the place.
     """
     ranks = job.team.gather(asdict(progress))
     counts = Counts(
@@ -57,7 +61,7 @@ def capture(job: FitJob, progress: Progress) -> dict[str, Any]:
         midway=progress.midway,
         validated=job.hub.occurred(Event.VAL_END) > 0,
     )
-    return {
+    content = {
         "epoch": counts.epoch,
         "global_step": counts.steps,
         "pytorch-lightning_version": LIGHTNING_VERSION,
@@ -65,7 +69,7 @@ def capture(job: FitJob, progress: Progress) -> dict[str, Any]:
         "loops": loops(counts),
         "callbacks": {},
         "optimizer_states": [optimizer.state_dict() for optimizer in job.optimizers.values()],
-        "lr_schedulers": [plain(schedule.scheduler.state_dict()) for schedule in job.schedules],
+        "lr_schedulers": [schedule.scheduler.state_dict() for schedule in job.schedules],
         KEY: {
             "format": FORMAT,
             "versions": {"unitrain": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
@@ -78,11 +82,12 @@ def capture(job: FitJob, progress: Progress) -> dict[str, Any]:
             "ranks": ranks[1:],
             "run": {"epoch_length": job.train.length, "max_epochs": job.config.epochs, "order": _order(job)},
             "schedule_steps": [schedule.steps for schedule in job.schedules],
-            "hub": plain(job.hub.state_dict()),
-            "callbacks": {name: plain(callback.state_dict()) for name, callback in job.callbacks.items()},
-            "hparams": plain(dict(job.spec.hparams or {})),
+            "hub": job.hub.state_dict(),
+            "callbacks": {name: callback.state_dict() for name, callback in job.callbacks.items()},
+            "hparams": plain_hparams(job.spec.hparams),
         },
     }
+    return admitted(content)
 
 
 def restore(path: Path, job: FitJob) -> Progress:
@@ -133,7 +138,7 @@ def restore_result(
     callbacks: Mapping[str, Callback],
 ) -> None:
     """Put the end of a run in other processes into the objects of this one."""
-    own = content[KEY]
+    own = restored(content)[KEY]
     model.load_state_dict(weights_of(content))
     for optimizer, state in zip(optimizers.values(), content["optimizer_states"], strict=True):
         optimizer.load_state_dict(state)
@@ -169,8 +174,10 @@ def weights_of(content: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def _load_weights(path: Path, model: nn.Module, weights: dict[str, Tensor]) -> None:
-    expected = {name: tuple(value.shape) for name, value in model.state_dict().items() if isinstance(value, Tensor)}
-    found = {name: tuple(value.shape) for name, value in weights.items() if isinstance(value, Tensor)}
+    there = model.state_dict()
+    lazy = {name for name, value in there.items() if is_lazy(value)}  # these take the shapes of the file
+    expected = {name: tuple(one.shape) for name, one in there.items() if isinstance(one, Tensor) and name not in lazy}
+    found = {name: tuple(one.shape) for name, one in weights.items() if isinstance(one, Tensor) and name not in lazy}
     if expected != found:
         differing = sorted({*expected.items()} ^ {*found.items()})[:6]
         raise CheckpointError(
@@ -178,7 +185,6 @@ def _load_weights(path: Path, model: nn.Module, weights: dict[str, Tensor]) -> N
             f" {', '.join(f'{name} {shape}' for name, shape in differing)}.",
             hint="build the model as it was when the checkpoint was written.",
         )
-    there = model.state_dict()
     model.load_state_dict({name: part_like(there[name], value) for name, value in weights.items()})
 
 
@@ -239,43 +245,6 @@ def _load_callbacks(path: Path, callbacks: Mapping[str, Callback], states: dict[
     left = [name for name, state in states.items() if state and name not in callbacks]
     if left:
         warnings.warn(f"{path} holds states of callbacks that are not there now: {', '.join(left)}.", stacklevel=2)
-
-
-def plain(value: Any) -> Any:
-    """Return ``value`` in terms that ``torch.load(weights_only=True)`` reads back: tensors and plain values.
-
-    Raises:
-        CheckpointError: If it holds anything else.
-    """
-    if isinstance(value, Enum):
-        return plain(value.value)
-    if value is None or isinstance(value, (Tensor, bool)):
-        return value
-    for kind in _SCALARS:
-        if isinstance(value, kind):
-            return kind(value)  # a subclass, as torch's own version string, would be refused on reading
-    for kind, convert in _CONTAINERS.items():
-        if isinstance(value, kind):
-            return convert(value)
-    if callable(getattr(value, "tolist", None)):  # numpy
-        return value.tolist()
-    raise CheckpointError(
-        f"a state holds a {type(value).__name__}, {value!r}, which a safe file cannot carry.",
-        hint="return tensors, numbers, texts, lists and dicts from state_dict().",
-    )
-
-
-_SCALARS: tuple[type[Any], ...] = (int, float, str, bytes)
-_CONTAINERS: dict[type[Any], Callable[[Any], Any]] = {
-    Counter: lambda value: Counter({plain(key): plain(item) for key, item in value.items()}),
-    Mapping: lambda value: {plain(key): plain(item) for key, item in value.items()},
-    PurePath: str,
-    set: lambda value: sorted(map(plain, value)),
-    frozenset: lambda value: sorted(map(plain, value)),
-    tuple: lambda value: tuple(map(plain, value)),
-    Sequence: lambda value: list(map(plain, value)),
-}
-"""How the kinds are turned plain; the first that fits."""
 
 
 def gradients(model: nn.Module, sharded: Sharded | None = None) -> dict[str, Tensor]:

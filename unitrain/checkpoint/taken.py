@@ -10,8 +10,7 @@ from torch import Tensor
 
 from unitrain.checkpoint import foreign
 from unitrain.checkpoint.fitting import is_optimizer
-from unitrain.checkpoint.layout import Counts, loops
-from unitrain.checkpoint.snapshot import KEY
+from unitrain.checkpoint.layout import KEY, Counts, loops
 from unitrain.errors import CheckpointError, install_hint
 
 if TYPE_CHECKING:

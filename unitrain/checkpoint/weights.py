@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from unitrain.checkpoint.intact import require_file
 from unitrain.errors import CheckpointError, install_hint
 
 if TYPE_CHECKING:
@@ -86,14 +87,13 @@ def unpacked(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: If there is no such file, it is damaged, or safetensors is not installed.
     """
-    if not path.is_file():
-        raise CheckpointError(f"there is no file {path}.", hint="give the path of a file.")
+    require_file(path)
     library = _safetensors()
     try:
         with library.safe_open(path, framework="pt", device="cpu") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
             noted = file.metadata() or {}
-    except library.SafetensorError as error:
+    except (library.SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"the file {path} is damaged: {error}.", hint="take another one.") from error
     tied = {name: tensors[first] for name, first in noted.items() if first in tensors and name not in tensors}
     return {**tensors, **tied}

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from unitrain.checkpoint.ranks import Progress
-from unitrain.checkpoint.snapshot import capture, gradients, plain, take_up, write_all
+from unitrain.checkpoint.snapshot import capture, gradients, take_up, write_all
 from unitrain.config import TrainerConfig
 from unitrain.context import RunContext
 from unitrain.distributed.team import ALONE
@@ -311,7 +311,7 @@ class _Training(_Bare):
             rng_before_ahead=self.before_ahead.state_dict() if midway and self.before_ahead else None,
             gradients=gradients(self.model) if midway and pending else None,
             scaler=None if self.scaler is None else self.scaler.state_dict(),
-            loader=plain(own_position(self, midway=midway)),
+            loader=own_position(self, midway=midway),
         )
 
     def take_up_epoch(self, progress: Progress) -> None:

@@ -1,0 +1,132 @@
+"""Whether a file is there, may be read and is whole: asked of every file before torch reads it."""
+
+from __future__ import annotations
+
+import stat
+import zipfile
+from typing import TYPE_CHECKING
+
+from unitrain.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SUFFIX = ".ckpt"
+_NEIGHBOURS = 20
+"""How many files beside a damaged one are looked at, the newest first."""
+
+_KINDS = {
+    stat.S_ISDIR: "a folder",
+    stat.S_ISFIFO: "a named pipe, which has no end",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+}
+
+
+def require_file(path: Path) -> None:
+    """Refuse what is no file that this process may read.
+
+    Raises:
+        CheckpointError: If there is none, it is another kind of entry, or it may not be read.
+    """
+    try:
+        mode = path.stat().st_mode
+    except PermissionError as error:
+        raise unreadable(path, error) from error
+    except (OSError, ValueError) as error:  # nothing there, links in a circle, a name that no file has
+        why = "" if isinstance(error, FileNotFoundError) else f" ({error})"
+        raise CheckpointError(
+            f"there is no checkpoint {path}{why}.{beside(path)}", hint="give the path of a file."
+        ) from error
+    if not stat.S_ISREG(mode):
+        what = next((name for is_one, name in _KINDS.items() if is_one(mode)), "no file")
+        raise CheckpointError(f"{path} is {what}, and no checkpoint.", hint="give the path of a file.")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: OSError) -> CheckpointError:
+    """Return the error for a file that cannot be read, which says nothing about what is in it."""
+    if isinstance(error, PermissionError):
+        return CheckpointError(
+            f"the checkpoint {path} may not be read: permission denied.",
+            hint=f"chmod u+r {path}, or run as the user who wrote it.",
+        )
+    return CheckpointError(f"the checkpoint {path} could not be read: {error}.", hint="check the disk, and try again.")
+
+
+def verify(path: Path) -> None:
+    """Compare every part of the archive with its checksum; nothing is inflated or loaded for that.
+
+    Raises:
+        CheckpointError: If the file is damaged, or is not as torch writes archives.
+    """
+    try:
+        why = _what_is_wrong(path)
+    except PermissionError as error:
+        raise unreadable(path, error) from error
+    except Exception as error:  # a flipped bit makes zipfile raise one of a dozen kinds
+        raise damaged(path, str(error) or type(error).__name__) from error
+    if why is not None:
+        raise damaged(path, why)
+
+
+def _what_is_wrong(path: Path) -> str | None:
+    """Return what is wrong with the archive at ``path``; its directory is looked at first, which a bomb cannot hide."""
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        for one in members:
+            if one.compress_type != zipfile.ZIP_STORED or one.compress_size != one.file_size:
+                return (
+                    f"its member {one.filename!r} is compressed, {one.compress_size} bytes for {one.file_size}; torch"
+                    " stores members as they are"
+                )
+            if one.flag_bits & 1:
+                return f"its member {one.filename!r} is encrypted, which torch never does"
+        if sum(one.file_size for one in members) > size:
+            return f"its members have more bytes than its {size}"
+        if len({one.filename for one in members}) < len(members):
+            return "two of its members have the same name"
+        broken = archive.testzip()
+    return None if broken is None else f"{broken} does not match its checksum"
+
+
+def damaged(path: Path, why: str) -> CheckpointError:
+    """Return the error for a file that is not whole; it names the newest good checkpoint beside it."""
+    return CheckpointError(f"the checkpoint {path} is damaged: {why}.{beside(path)}", hint="take an older checkpoint.")
+
+
+def beside(path: Path) -> str:
+    """Return a sentence that names the newest good checkpoint in the same folder, if there is one."""
+    for other in _files_beside(path):
+        try:
+            if _what_is_wrong(other) is None:
+                return f" The newest good one beside it is {other}."
+        except Exception:  # noqa: BLE001, S112 - whatever is wrong with a neighbour, it is not what was asked for
+            continue
+    return ""
+
+
+def _files_beside(path: Path) -> list[Path]:
+    found: list[tuple[float, Path]] = []
+    try:
+        for other in path.parent.glob(f"*{SUFFIX}"):
+            entry = _regular(other)
+            if entry is not None and other.name != path.name:
+                found.append((entry, other))
+    except (OSError, ValueError):
+        return []
+    return [other for _, other in sorted(found, key=lambda one: one[0], reverse=True)[:_NEIGHBOURS]]
+
+
+def _regular(path: Path) -> float | None:
+    """Return when the file at ``path`` was written; None if it is no file: to open a pipe would wait for ever."""
+    try:
+        entry = path.stat()
+    except OSError:
+        return None
+    return entry.st_mtime if stat.S_ISREG(entry.st_mode) else None
