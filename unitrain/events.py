@@ -72,6 +72,10 @@ class Listener(NamedTuple):
     call: Callable[[RunContext], object]
     accepts: EventFilter | None
 
+    def __reduce__(self) -> tuple[Callable[..., Listener], tuple[Handler, EventFilter | None]]:
+        """Travel without ``call``, which may be made here."""
+        return _listener, (self.handler, self.accepts)
+
 
 _RESTARTS: dict[Event, tuple[Event, Event]] = {
     Event.VAL_START: (Event.VAL_BATCH_START, Event.VAL_BATCH_END),
@@ -119,6 +123,18 @@ class EventHub:
         self.rescue: Callable[[dict[str, Any]], None] | None = None
         self._counts: dict[Event | CustomEvent, int] = dict.fromkeys(Event, 0)
         self.relay: Callable[[CustomEvent], None] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the run itself, and whoever serves it: a copy has the counters and the handlers."""
+        return {
+            **self.__dict__,
+            "context": None,
+            "trackers": None,
+            "rescue": None,
+            "relay": None,
+            "gauges": {},
+            "saves": [],
+        }
 
     def on(self, event: Event | CustomEvent | Trigger | Triggers, handler: Handler) -> list[Listener]:
         """Call ``handler`` at each occurrence of ``event``, and return the registrations, for ``remove``.
@@ -243,6 +259,10 @@ class EventHub:
 
 def _event(name: str) -> Event | CustomEvent:
     return Event(name) if name in tuple(Event) else CustomEvent(name)
+
+
+def _listener(handler: Handler, accepts: EventFilter | None) -> Listener:
+    return Listener(handler, _bind(handler), accepts)
 
 
 def _bind(handler: Handler) -> Callable[[RunContext], object]:

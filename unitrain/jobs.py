@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from unitrain.callbacks import Decider, GradientAccumulationSchedule, prepare
+from unitrain.callbacks import Decider, GradientAccumulationSchedule, ModelCheckpoint, prepare
+from unitrain.checkpoint.snapshot import require_writable
 from unitrain.data import make_source
 from unitrain.datamodules import opened, placement
 from unitrain.distributed.agreement import require_same_fit, require_same_model
@@ -128,7 +129,10 @@ def _checked(adapter: Adapter, job: FitJob) -> FitJob:
         callbacks=callbacks,
         data=(job.train, job.val),
     )
-    return replace(job, schedules=schedules)
+    ready = replace(job, schedules=schedules)
+    if any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
+        require_writable(ready)
+    return ready
 
 
 def _on_parts(job: FitJob, sharded: Sharded) -> FitJob:

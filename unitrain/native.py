@@ -47,6 +47,10 @@ class NativeCode:
         self.model: nn.Module | None = None
         self.running = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave what ran behind."""
+        return {**self.__dict__, "session": None, "_framework": None, "model": None, "running": False}
+
     def fit(self, code: Any, data: tuple[Any, Any], ckpt_path: Any) -> FitResult:
         """Train as the code's own framework does, on the backend's engine.
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FitResult:
-    """The outcome of ``UnifiedTrainer.fit``.
+    """The outcome of ``UnifiedTrainer.fit``. It can be pickled and copied; ``native`` stays behind.
 
     Attributes:
         metrics: The last value of everything that was measured, by full name.
@@ -24,7 +24,7 @@ class FitResult:
         step: The optimizer steps made.
         stopped_by: ``"max_epochs"``, ``"max_steps"``, ``"max_time"``, ``"early_stopping"``, ``"user"`` or ``"signal"``.
         framework: The backend whose engine ran the steps.
-        native: That engine.
+        native: That engine; None in a copy or a pickled result, since an engine belongs to its process.
         best_checkpoint: The best checkpoint, if any was kept.
         last_checkpoint: The newest checkpoint, if any was kept.
     """
@@ -38,6 +38,10 @@ class FitResult:
     native: Any = field(repr=False)
     best_checkpoint: Path | None = None
     last_checkpoint: Path | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the engine behind."""
+        return {**self.__dict__, "native": None}
 
     def plot(self, path: str | Path) -> None:
         """Write the curves of ``history`` as a picture; the ending of ``path`` chooses the format.

@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 class UnifiedTrainer(Watched):
     """Trains one spec on a real Lightning ``Trainer`` or a real Ignite ``Engine``, with the same bits.
 
+    A trainer can be pickled and copied, also after a run: the copy has the options, the handlers, the callbacks and the
+    counters, and is given a spec again; the run itself (the native object, the optimizers) stays behind.
+
     Args:
         framework: ``"lightning"``, ``"ignite"``, ``"reference"`` (the bare PyTorch loop), the name of another installed
             backend, or an Adapter object.
@@ -89,6 +92,10 @@ class UnifiedTrainer(Watched):
         self._optimizers: Mapping[str, Optimizer] = {}
         self._busy = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the run behind."""
+        return {**self.__dict__, "_next": None, "_last": None, "_spec": None, "_optimizers": {}, "_busy": False}
+
     # --- running ------------------------------------------------------------------------------------------------------
 
     def fit(
@@ -115,6 +122,7 @@ class UnifiedTrainer(Watched):
             with self._lent():
                 return self._code.fit(spec, data, ckpt_path)
         self._require(ckpt_path)
+        hparams = plain_hparams(spec.hparams)
         path = None if ckpt_path is None else self._checkpoint(ckpt_path, spec)
         history, tracking = History(), self._tracking
         callbacks = named((history, tracking, *self._callbacks.of(spec.callbacks).own))
@@ -134,7 +142,7 @@ class UnifiedTrainer(Watched):
             self._optimizers = job.optimizers
             ready = job if path is None else resumed(job, path)
             with (
-                tracking.open(self._hub, plain_hparams(spec.hparams)),
+                tracking.open(self._hub, hparams),
                 listening(self._hub, history),
                 progress(self._hub, wanted=self._shows_progress(spec)),
                 listening(self._hub, tracking if self.config.loggers else Callback()),
@@ -253,13 +261,14 @@ class UnifiedTrainer(Watched):
         return found
 
     def _evaluate_spec(self, spec: TrainSpec, dataloaders: Any, stage: Stage, ckpt_path: Any) -> dict[str, float]:
+        hparams = plain_hparams(spec.hparams)
         if self._elsewhere is not None:
             found: dict[str, float] = self._evaluate_elsewhere(_METHODS[stage], spec, dataloaders, ckpt_path)
             self._hub.publish(found)
             return found
         with (
             self._evaluating(spec, dataloaders, stage, ckpt_path) as (run, job),
-            self._tracking.open(self._hub, plain_hparams(spec.hparams)),
+            self._tracking.open(self._hub, hparams),
         ):
             run.evaluate(job)
             self._tracking.log_metrics(self._hub.epoch_metrics)

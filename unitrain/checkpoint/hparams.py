@@ -16,7 +16,7 @@ from dataclasses import fields, is_dataclass
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -26,6 +26,25 @@ from unitrain.errors import CheckpointError, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+class _At(NamedTuple):
+    """Where a value is.
+
+    Attributes:
+        place: The keys that lead there.
+        around: What it is in, from the outside.
+    """
+
+    place: tuple[Any, ...] = ("hparams",)
+    around: tuple[Any, ...] = ()
+
+    def below(self, key: Any, container: Any) -> _At:
+        """Return where what stands under ``key`` in ``container`` is."""
+        if len(self.around) > _DEEPEST or any(container is one for one in self.around):
+            raise _refused(self, "holds itself, or is nested too deep", "keep what is in it once.")
+        return _At((*self.place, key), (*self.around, container))
+
 
 _DEEPEST = 50
 
@@ -40,34 +59,38 @@ def plain_hparams(given: Mapping[str, Any] | None) -> dict[Any, Any]:
     return found
 
 
-def plain_hparam(value: Any, place: tuple[Any, ...] = ("hparams",)) -> Any:
+def plain_hparam(value: Any) -> Any:
     """Return one hyper-parameter as numbers, texts, lists and dicts.
 
     Raises:
         SpecError: If it has no plain form.
     """
-    if len(place) > _DEEPEST:
-        raise _refused(place[:3], f"is nested more than {_DEEPEST} deep, or holds itself", "keep what is in it once.")
+    return _plain(value, _At())
+
+
+def _plain(value: Any, at: _At) -> Any:
     if isinstance(value, type):
-        raise _refused(place, f"is the class {value.__name__}", f'give its name: "{value.__name__}".')
+        name = value.__name__
+        raise _refused(at, f"is the class {name}, which has no plain form", f'give its name: "{name}".')
     for kind, convert in _FORMS.items():
         if isinstance(value, kind):
-            return convert(value, place)
-    return _other(value, place)
+            return convert(value, at)
+    return _other(value, at)
 
 
-def _other(value: Any, place: tuple[Any, ...]) -> Any:
+def _other(value: Any, at: _At) -> Any:
     if is_dataclass(value):
-        return _mapping({one.name: getattr(value, one.name) for one in fields(value)}, place)
+        return {one.name: _plain(getattr(value, one.name), at.below(one.name, value)) for one in fields(value)}
     if callable(getattr(value, "tolist", None)):  # NumPy's and torch's
-        return plain_hparam(value.tolist(), place)
+        return _plain(value.tolist(), at.below("tolist()", value))
     try:
-        return plain(value, *place)
+        return plain(value, *at.place)
     except CheckpointError as error:
-        raise _refused(place, f"is a {type(value).__name__}, {repr(value)[:80]}", _hint(value)) from error
+        what = f"is a {type(value).__name__}, {repr(value)[:80]}, which has no plain form"
+        raise _refused(at, what, _hint(value)) from error
 
 
-def _contained(value: Any, place: tuple[Any, ...]) -> Any:
+def _contained(value: Any, at: _At) -> Any:
     """Return what is in a configuration of OmegaConf; anything else as it is."""
     if not is_configuration(value):
         return value
@@ -77,43 +100,40 @@ def _contained(value: Any, place: tuple[Any, ...]) -> Any:
         return OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
     except Exception as error:
         reason = " ".join(str(error).split())
-        raise _refused(place, f"cannot be read: {reason}", "give the missing value.") from error
+        raise _refused(at, f"cannot be read: {reason}", "give the missing value, or leave it out.") from error
 
 
-def _mapping(value: Mapping[Any, Any], place: tuple[Any, ...]) -> dict[Any, Any]:
-    return {_key(key, place): plain_hparam(one, (*place, key)) for key, one in value.items()}
+def _mapping(value: Any, at: _At) -> dict[Any, Any]:
+    given = vars(value) if isinstance(value, _NAMESPACES) else _contained(value, at)
+    return {_key(key, at): _plain(one, at.below(key, value)) for key, one in given.items()}
 
 
-def _key(key: Any, place: tuple[Any, ...]) -> Any:
-    made = plain_hparam(key, (*place, "a key"))
+def _key(key: Any, at: _At) -> Any:
+    made = _plain(key, at)
     return str(made) if isinstance(made, (list, dict)) else made
 
 
-def _listed(value: Any, place: tuple[Any, ...]) -> list[Any]:
-    return [plain_hparam(one, (*place, number)) for number, one in enumerate(value)]
+def _listed(value: Any, at: _At) -> list[Any]:
+    return [_plain(one, at.below(number, value)) for number, one in enumerate(_contained(value, at))]
 
 
-def _ordered(value: Any, place: tuple[Any, ...]) -> list[Any]:
-    made = _listed(value, place)
+def _ordered(value: Any, at: _At) -> list[Any]:
+    made = _listed(value, at)
     try:
         return sorted(made)
     except TypeError:  # of several kinds
         return sorted(made, key=repr)
 
 
-def _text(value: Any, _: tuple[Any, ...]) -> str:
-    return str(value)
-
-
-_FORMS: dict[Any, Callable[[Any, tuple[Any, ...]], Any]] = {
-    (Enum,): lambda value, place: plain_hparam(value.value, place),
-    (str, bytes, bytearray, bool, int, float, complex): lambda value, place: plain(value, *place),
-    (PurePath, dt.timedelta, Decimal, torch.device, torch.dtype, torch.layout): _text,
+_NAMESPACES = (argparse.Namespace, types.SimpleNamespace)
+_FORMS: dict[Any, Callable[[Any, _At], Any]] = {
+    (Enum,): lambda value, at: _plain(value.value, at),
+    (str, bytes, bytearray, bool, int, float, complex): lambda value, at: plain(value, *at.place),
+    (PurePath, dt.timedelta, Decimal, torch.device, torch.dtype, torch.layout): lambda value, _: str(value),
     (dt.date, dt.time): lambda value, _: value.isoformat(),
-    (argparse.Namespace, types.SimpleNamespace): lambda value, place: _mapping(vars(value), place),
-    (Mapping,): lambda value, place: _mapping(_contained(value, place), place),
+    (*_NAMESPACES, Mapping): _mapping,
     (AbstractSet,): _ordered,
-    (deque, Sequence): lambda value, place: _listed(_contained(value, place), place),
+    (deque, Sequence): _listed,
 }
 """What each kind becomes; the first that fits."""
 
@@ -126,5 +146,5 @@ def _hint(value: Any) -> str:
     return "give numbers, texts, lists and dicts."
 
 
-def _refused(place: tuple[Any, ...], what: str, hint: str) -> SpecError:
-    return SpecError(f"TrainSpec(hparams=): {worded(place)} {what}, which has no plain form.", hint=hint)
+def _refused(at: _At, what: str, hint: str) -> SpecError:
+    return SpecError(f"TrainSpec(hparams=): {worded(at.place)} {what}.", hint=hint)

@@ -79,14 +79,12 @@ def _what_is_wrong(path: Path) -> str | None:
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-        for one in members:
-            if one.compress_type != zipfile.ZIP_STORED or one.compress_size != one.file_size:
-                return (
-                    f"its member {one.filename!r} is compressed, {one.compress_size} bytes for {one.file_size}; torch"
-                    " stores members as they are"
-                )
-            if one.flag_bits & 1:
-                return f"its member {one.filename!r} is encrypted, which torch never does"
+        odd = [one for one in members if one.compress_type or one.compress_size != one.file_size or one.flag_bits & 1]
+        for one in sorted(odd, key=lambda one: one.file_size)[-1:]:
+            return (
+                f"its member {one.filename!r} is compressed or encrypted, {one.compress_size} bytes that would become"
+                f" {one.file_size}; torch stores members as they are, so nothing was unpacked"
+            )
         if sum(one.file_size for one in members) > size:
             return f"its members have more bytes than its {size}"
         if len({one.filename for one in members}) < len(members):

@@ -90,6 +90,23 @@ def capture(job: FitJob, progress: Progress) -> dict[str, Any]:
     return admitted(content)
 
 
+def require_writable(job: FitJob) -> None:
+    """Refuse, before training, what the first checkpoint of ``job`` could not keep.
+
+    Raises:
+        CheckpointError: If it is in an optimizer, a schedule or the extra state of a module; it names the place.
+    """
+    states = _weights(job.spec.model).items()
+    admitted(
+        {
+            "state_dict": {f"{PREFIX}{name}": value for name, value in states if not isinstance(value, Tensor)},
+            "optimizer_states": [{"param_groups": one.state_dict()["param_groups"]} for one in job.optimizers.values()],
+            "lr_schedulers": [schedule.scheduler.state_dict() for schedule in job.schedules],
+            KEY: {},
+        }
+    )
+
+
 def restore(path: Path, job: FitJob) -> Progress:
     """Put the checkpoint at ``path`` into ``job``'s model, optimizers, schedules, hub and callbacks.
 
