@@ -12,12 +12,13 @@ from unitrain.metrics import clash, full_name, reserved
 from unitrain.triggers import require_custom
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import Tensor, nn
     from torch.amp import GradScaler
     from torch.optim import Optimizer
 
+    from unitrain.data import DataSource
     from unitrain.distributed.team import Reduction
     from unitrain.events import RunState
     from unitrain.optimization import Schedule
@@ -35,6 +36,13 @@ def _nothing(*_: Any, **__: Any) -> None:
     """Do nothing."""
 
 
+def _prefixes(job: FitJob | EvalJob) -> Iterator[str]:
+    """Yield what stands before the names of what is measured; with several loaders, not the stage alone."""
+    evaluated: Sequence[DataSource] = getattr(job, "val", ()) or getattr(job, "data", ())
+    yield from (source.prefix for source in evaluated)
+    yield from (stage for stage in STAGES if all(source.stage != stage for source in evaluated))
+
+
 class RunContext(ABC):
     """A run, as handlers, callbacks and manual training steps see it, the same on every backend.
 
@@ -46,6 +54,7 @@ class RunContext(ABC):
         schedules: The learning-rate schedules; a callback that sets the rates itself pauses them.
         native: The real ``Trainer`` or ``Engine``; None on the reference.
         batch: The batch that is running, of training or of an evaluation; None between batches.
+        loader_name: The name of the loader that the running batch is of, in an evaluation of several; else None.
         team: The processes that run together.
         exception: What broke the run, for the handlers of EXCEPTION.
         accumulate_grad_batches: Batches per optimizer step; a callback may set it at EPOCH_START, for the epoch.
@@ -56,6 +65,7 @@ class RunContext(ABC):
 
     scaler: GradScaler | None = None
     batch: Any = None
+    loader_name: str | None = None
 
     def __init__(self, job: FitJob | EvalJob, native: Any) -> None:
         self.hub = job.hub
@@ -68,7 +78,7 @@ class RunContext(ABC):
         self.exception: BaseException | None = None
         self.accumulate_grad_batches = job.config.accumulate_grad_batches
         self.at_rest = False
-        self._reserved = frozenset().union(*(reserved(stage, job.spec.metrics or ()) for stage in STAGES))
+        self._reserved = frozenset().union(*(reserved(one, job.spec.metrics or ()) for one in _prefixes(job)))
         job.hub.context = self
 
     @property

@@ -8,7 +8,7 @@ random number generator, and no worker starts, before the first batch is asked f
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import Generator
 
@@ -19,7 +19,7 @@ from unitrain.rng import RngSnapshot
 from unitrain.workers import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from unitrain.config import Limit, TrainerConfig
 
@@ -34,6 +34,8 @@ _END = object()
 class DataSpec:
     """The data of all stages in one object; give it wherever a loader goes.
 
+    What is evaluated may be several loaders: a mapping of names to loaders, or a list of loaders.
+
     Attributes:
         train: Batches to train on.
         val: Batches to validate on.
@@ -42,9 +44,9 @@ class DataSpec:
     """
 
     train: Iterable[Any] | None = None
-    val: Iterable[Any] | None = None
-    test: Iterable[Any] | None = None
-    predict: Iterable[Any] | None = None
+    val: Iterable[Any] | Mapping[str, Iterable[Any]] | None = None
+    test: Iterable[Any] | Mapping[str, Iterable[Any]] | None = None
+    predict: Iterable[Any] | Mapping[str, Iterable[Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class DataSource:
         place: Moves a batch to the device (with a datamodule's own transfer hooks, if it has any).
         repeat: Whether each epoch repeats the batches of the first (``overfit_batches``).
         required: Whether it is an error if there is no batch; a validation within a fit may be empty.
+        name: The loader's name among several of an evaluation; None if it is the only one.
         workers: The worker processes that reading has started.
     """
 
@@ -67,7 +70,18 @@ class DataSource:
     place: Place = None
     repeat: bool = False
     required: bool = True
+    name: str | None = None
     workers: Workers = field(default_factory=Workers, compare=False, repr=False)
+
+    @property
+    def label(self) -> str:
+        """The stage and the loader's name, for messages."""
+        return f"{self.stage} loader" if self.name is None else f"{self.stage} loader {self.name!r}"
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the names of its metrics."""
+        return self.stage if self.name is None else f"{self.stage}/{self.name}"
 
     @property
     def length(self) -> int | None:
@@ -85,7 +99,8 @@ class DataSource:
         count = int(size * self.limit)
         if count == 0 and size:
             raise ConfigError(
-                f"limit_{self.stage}_batches={self.limit} of {size} batches is less than one batch.",
+                f"limit_{self.stage}_batches={self.limit} of {size} batches is less than one batch"
+                f"{'' if self.name is None else f' of the loader {self.name!r}'}.",
                 hint=f"raise it to at least {1 / size:.3g}, or give a number of batches.",
             )
         return count
@@ -191,7 +206,7 @@ class Batches:
             batch = next(iterator, _END)
             if batch is _END:
                 raise DataError(
-                    f"the {self._source.stage} loader says it has {count} batches, but ended after {index}.",
+                    f"the {self._source.label} says it has {count} batches, but ended after {index}.",
                     hint="mend its __len__, or remove it.",
                 )
             yield batch
@@ -209,7 +224,7 @@ class Batches:
             start.now.restore()
         one_shot = iterator is self._source.loader
         if batch is _END and (self._source.required or one_shot) and limit != 0:
-            raise empty(self._source.stage, one_shot=one_shot)
+            raise empty(self._source.label, one_shot=one_shot)
         while batch is not _END:
             count += 1
             self.before_ahead = self._source.snapshot()
@@ -237,45 +252,62 @@ def _samplers(loader: Any) -> list[Any]:
     return list(unique.values())
 
 
-def empty(stage: str, *, one_shot: bool = False) -> DataError:
+def empty(label: str, *, one_shot: bool = False) -> DataError:
     """Return the error for a loader without a batch."""
     if one_shot:
         return DataError(
-            f"the {stage} data is an iterator and has no batch left for this epoch.",
+            f"the {label} is an iterator and has no batch left for this epoch.",
             hint="give something that can be iterated once an epoch: a DataLoader, a list, an object with __iter__.",
         )
-    return DataError(
-        f"the {stage} loader is empty.", hint="check the dataset's length, batch_size, drop_last and the limits."
-    )
+    return DataError(f"the {label} is empty.", hint="check the dataset's length, batch_size, drop_last and the limits.")
 
 
-@overload
-def make_source(loader: Any, stage: str, config: TrainerConfig, place: Place) -> DataSource: ...
-@overload
-def make_source(
-    loader: Any, stage: str, config: TrainerConfig, place: Place, *, required: bool
-) -> DataSource | None: ...
-def make_source(
-    loader: Any, stage: str, config: TrainerConfig, place: Place, *, required: bool = True
-) -> DataSource | None:
-    """Return the source of ``stage``, or None if it is not required and empty, by itself or by its limit.
+def make_source(loader: Any, stage: str, config: TrainerConfig, place: Place, name: str | None = None) -> DataSource:
+    """Return the source of ``stage``.
+
+    Args:
+        loader: What the user gave.
+        stage: ``"train"``, ``"val"``, ``"test"`` or ``"predict"``.
+        config: Holds the limits.
+        place: Moves a batch to the device.
+        name: The loader's name among several.
 
     Raises:
-        DataError: If the loader is not an iterable of batches, or is required and empty.
-        ConfigError: If it is required and limited to no batch at all.
+        DataError: If the loader is not an iterable of batches, or is empty.
+        ConfigError: If it is limited to no batch at all.
     """
-    check_loader(loader, stage)
+    check_loader(loader, stage, name)
     limit = config.limit(stage)
     repeat = stage == "train" and bool(config.overfit_batches)
-    source = DataSource(loader, stage, limit, place, repeat, required)
-    if limit == 0 or source.length == 0:
-        if required:
-            raise _no_batch(stage, limit)
-        return None
+    source = DataSource(loader, stage, limit, place, repeat, name=name)
+    if limit == 0:
+        raise ConfigError(f"limit_{stage}_batches={limit!r} leaves no batch to run on.", hint="1.0 is all of them.")
+    if source.length == 0:
+        raise empty(source.label)
     return source
 
 
-def _no_batch(stage: str, limit: Limit) -> Exception:
-    if limit != 0:
-        return empty(stage)
-    return ConfigError(f"limit_{stage}_batches={limit!r} leaves no batch to run on.", hint="1.0 is all of them.")
+def optional_sources(
+    loaders: Mapping[str | None, Any], stage: str, config: TrainerConfig, place: Callable[[int], Place]
+) -> tuple[DataSource, ...]:
+    """Return the sources of an evaluation that may be left out; none if its limit or its only loader is empty.
+
+    Args:
+        loaders: By name.
+        stage: As in ``make_source``.
+        config: As in ``make_source``.
+        place: Returns what moves the batches of the loader of that number.
+
+    Raises:
+        DataError: If a loader is not an iterable of batches, or one of several is empty.
+    """
+    for name, loader in loaders.items():
+        check_loader(loader, stage, name)
+    if config.limit(stage) == 0:
+        return ()
+    if None in loaders:
+        only = DataSource(loaders[None], stage, config.limit(stage), place(0), required=False)
+        return () if only.length == 0 else (only,)
+    return tuple(
+        make_source(loader, stage, config, place(index), name) for index, (name, loader) in enumerate(loaders.items())
+    )

@@ -58,12 +58,13 @@ def _overridden(datamodule: Any, hook: str) -> bool:
     return function is not None and function.__module__.partition(".")[0] not in ("pytorch_lightning", "lightning")
 
 
-def placement(device: torch.device, data: Any) -> Place:
+def placement(device: torch.device, data: Any, index: int = 0) -> Place:
     """Return what brings a batch to ``device``, or None if there is nothing to do.
 
     Args:
         device: Where the model is.
         data: What the user gave; a datamodule's own transfer hooks are called around the move, in Lightning's order.
+        index: The number of the loader, which those hooks are told.
     """
     hooks = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
     own = {hook for hook in hooks if is_datamodule(data) and _overridden(data, hook)}
@@ -72,8 +73,8 @@ def placement(device: torch.device, data: Any) -> Place:
 
     def place(batch: Any) -> Any:
         if hooks[0] in own:
-            batch = data.on_before_batch_transfer(batch, 0)
-        batch = data.transfer_batch_to_device(batch, device, 0) if hooks[1] in own else to_device(batch, device)
-        return data.on_after_batch_transfer(batch, 0) if hooks[2] in own else batch
+            batch = data.on_before_batch_transfer(batch, index)
+        batch = data.transfer_batch_to_device(batch, device, index) if hooks[1] in own else to_device(batch, device)
+        return data.on_after_batch_transfer(batch, index) if hooks[2] in own else batch
 
     return place

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from unitrain.batch import batch_size
 from unitrain.data import Batches
 from unitrain.events import Event
-from unitrain.meter import StageMeter
+from unitrain.meter import LoaderMeter, SharedMeter, StageMeter
 from unitrain.precision import converted, within
 from unitrain.protocol import Stage
 from unitrain.rng import RngSnapshot
 from unitrain.step import EvalStep, predict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     import torch
 
@@ -29,6 +29,56 @@ _EVENTS: dict[Stage, tuple[Event, Event, Event, Event]] = {
 }
 
 
+class _Part:
+    """One loader of an evaluation.
+
+    Attributes:
+        name: The loader's name among several, or None.
+        meter: What it measures.
+        step: What is done with a batch.
+        batches: Its batches.
+    """
+
+    def __init__(self, program: Program, source: DataSource, stage: Stage, meter: StageMeter) -> None:
+        self.name = source.name
+        self.meter = meter
+        self.step: Callable[[Any, int], Any] = EvalStep(program.spec, meter, program.context).run
+        if stage is Stage.PREDICT:
+            predict_in_context = within(program.context, predict)
+            self.step = lambda batch, _: predict_in_context(program.spec, batch)
+        if program.sharded is not None:
+            self.step = partial(program.sharded.run, self.step)
+        self.batches = Batches(converted(source, program.config.precision), lambda: program.state.epoch)
+
+
+class InTurn:
+    """The batches of several loaders, one loader after the other. A loop must not read ahead.
+
+    Args:
+        parts: The loaders.
+        begin: Told each loader before its first batch is read.
+    """
+
+    def __init__(self, parts: Sequence[_Part], begin: Callable[[_Part], None]) -> None:
+        self._parts = parts
+        self._begin = begin
+
+    @property
+    def sized(self) -> bool:
+        """Whether ``length`` is known."""
+        return all(part.batches.sized for part in self._parts)
+
+    @property
+    def length(self) -> int | None:
+        """The number of batches of all loaders together, or None if only iterating tells."""
+        return sum(part.batches.length or 0 for part in self._parts) if self.sized else None
+
+    def __iter__(self) -> Iterator[Any]:
+        for part in self._parts:
+            self._begin(part)
+            yield from part.batches
+
+
 class Evaluation:
     """A validation, test or prediction. The backend has put the model into eval mode and switched gradients off.
 
@@ -39,26 +89,39 @@ class Evaluation:
 
     Args:
         program: The run it belongs to.
-        source: The data.
+        sources: The data, one source a loader.
         stage: Which one it is.
         device: Where the metrics live.
     """
 
-    def __init__(self, program: Program, source: DataSource, stage: Stage, device: torch.device) -> None:
+    def __init__(self, program: Program, sources: Sequence[DataSource], stage: Stage, device: torch.device) -> None:
         self._program = program
         self._stage = stage
         self._device = device
         self._start, self._batch_start, self._batch_end, self._end = _EVENTS[stage]
-        self._generators = source.generators
-        self._meter = StageMeter(stage.value, program.spec.metrics or {}, program.team)
-        self._step: Callable[[Any, int], Any] = EvalStep(program.spec, self._meter, program.context).run
-        if stage is Stage.PREDICT:
-            predict_in_context = within(program.context, predict)
-            self._step = lambda batch, _: predict_in_context(program.spec, batch)
+        self._generators = [generator for source in sources for generator in source.generators]
         self._sharded = program.sharded
-        if self._sharded is not None:
-            self._step = partial(self._sharded.run, self._step)
-        self.batches = Batches(converted(source, program.config.precision), lambda: program.state.epoch)
+        metrics, team = program.spec.metrics or {}, program.team
+        self._parts: list[_Part] = []
+        self.batches: Batches | InTurn
+        if sources[0].name is None:
+            self._meter = StageMeter(stage.value, metrics, team)
+            only = _Part(program, sources[0], stage, self._meter)
+            self._step, self.batches = only.step, only.batches
+            return
+        self._meter = shared = SharedMeter(stage.value, team)
+        meters = [LoaderMeter(source.prefix, metrics, team, shared) for source in sources]
+        self._parts = [_Part(program, source, stage, one) for source, one in zip(sources, meters, strict=True)]
+        self._step, self.batches = self._parts[0].step, InTurn(self._parts, self._begin)
+
+    def _begin(self, part: _Part) -> None:
+        self._step = part.step
+        self._program.meter, self._program.loader_name = part.meter, part.name
+
+    @property
+    def _meters(self) -> list[StageMeter]:
+        """What is measured: by each of several loaders, then by all together."""
+        return [*(part.meter for part in self._parts), self._meter]
 
     def start(self) -> None:
         """Begin."""
@@ -66,7 +129,8 @@ class Evaluation:
         self._program.team.share_buffers(self._program.model)
         self._outer = self._program.meter
         self._program.meter = self._meter
-        self._meter.reset(self._device)
+        for meter in self._meters:
+            meter.reset(self._device)
         self._program.hub.fire(self._start)
         if self._sharded is not None:
             self._sharded.gather()
@@ -89,7 +153,9 @@ class Evaluation:
         hub = self._program.hub
         if self._sharded is not None:
             self._sharded.release()
-        hub.publish(self._meter.compute())
+        self._program.meter, self._program.loader_name = self._meter, None
+        for meter in self._meters:
+            hub.publish(meter.compute())
         hub.fire(self._end)
         self._program.agree()
         self._program.meter = self._outer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 
 from unitrain.callbacks import Decider, GradientAccumulationSchedule, ModelCheckpoint, prepare
 from unitrain.checkpoint.snapshot import require_writable
-from unitrain.data import make_source
+from unitrain.data import make_source, optional_sources
 from unitrain.datamodules import opened, placement
 from unitrain.distributed.agreement import require_same_fit, require_same_model
 from unitrain.distributed.batchnorm import synchronized
@@ -22,6 +23,7 @@ from unitrain.distributed.strategy import FSDP, STRATEGIES
 from unitrain.errors import ConfigError, DataError, SpecError, did_you_mean
 from unitrain.features import refuse, require_spec
 from unitrain.limits import ValidationRule
+from unitrain.loaders import named_loaders
 from unitrain.monitors import require_monitors
 from unitrain.optimization import build_optimizers, build_schedules, needs_closure
 from unitrain.precision import SCALED, convert_model
@@ -82,7 +84,7 @@ def fit_job(
     spec.require_fit()
     with opened(_given(data[0], "train"), ("train", "val")) as loaders:
         train, val = _sources(config, place, data, loaders)
-        if val is not None:
+        if val:
             spec.require_evaluation()
             ValidationRule(config, train.length)
         _prepare(spec, config, place)
@@ -101,7 +103,7 @@ def fit_job(
         job = _checked(adapter, job)
         together = synchronized if config.sync_batchnorm and place.team.size > 1 else nullcontext
         with (
-            _workers_ended(train, val),
+            _workers_ended(train, *val),
             together(spec.model),
             in_parts(spec.model, config, place.device, place.team, callbacks.values()) as sharded,
         ):
@@ -119,7 +121,8 @@ def _checked(adapter: Adapter, job: FitJob) -> FitJob:
     prepare(callbacks, spec, config, job.optimizers)
     schedules = build_schedules(spec, job.optimizers)
     rules = [schedule.rule for schedule in schedules]
-    require_monitors(spec, config, rules, validates=job.val is not None, watched=_may_log(job.hub))
+    prefixes = [source.prefix for source in job.val]
+    require_monitors(spec, config, rules, validated=prefixes, watched=_may_log(job.hub))
     require_same_fit(
         config,
         spec,
@@ -144,13 +147,16 @@ def _on_parts(job: FitJob, sharded: Sharded) -> FitJob:
 
 def _sources(
     config: TrainerConfig, place: Place, data: tuple[Any, Any], loaders: Mapping[str, Any]
-) -> tuple[DataSource, DataSource | None]:
+) -> tuple[DataSource, tuple[DataSource, ...]]:
     """Return this process's part of the training and of the validation data."""
-    seed, move = _order_seed(config, place.team), placement(place.device, data[0])
+    seed = _order_seed(config, place.team)
     part = shard(_given(loaders["train"], "train"), "train", place.team, seed)
-    train = make_source(part, "train", config, move)
-    rest = shard(data[1] if data[1] is not None else loaders["val"], "val", place.team, seed)
-    return train, None if rest is None else make_source(rest, "val", config, move, required=False)
+    train = make_source(part, "train", config, placement(place.device, data[0]))
+    given = data[1] if data[1] is not None else loaders["val"]
+    if given is None:
+        return train, ()
+    rest = {name: shard(one, "val", place.team, seed) for name, one in named_loaders(given, "val").items()}
+    return train, optional_sources(rest, "val", config, partial(placement, place.device, data[0]))
 
 
 def _prepare(spec: TrainSpec, config: TrainerConfig, place: Place) -> None:
@@ -174,11 +180,14 @@ def eval_job(
         spec.require_evaluation()
     with opened(_given(data, stage.value), (stage.value,)) as loaders:
         name, team = stage.value, place.team
-        part = shard(_given(loaders[name], name), name, team, _order_seed(config, team))
-        source = make_source(part, name, config, placement(place.device, data))
+        seed = _order_seed(config, team)
+        sources = [
+            make_source(shard(one, name, team, seed), name, config, placement(place.device, data, index), called)
+            for index, (called, one) in enumerate(named_loaders(_given(loaders[name], name), name).items())
+        ]
         _prepare(spec, config, place)
-        with _workers_ended(source):
-            yield EvalJob(spec=spec, config=config, hub=hub, data=source, stage=stage, device=place.device, team=team)
+        with _workers_ended(*sources):
+            yield EvalJob(spec=spec, config=config, hub=hub, data=sources, stage=stage, device=place.device, team=team)
 
 
 def _order_seed(config: TrainerConfig, team: Team) -> int:
@@ -190,12 +199,11 @@ def _order_seed(config: TrainerConfig, team: Team) -> int:
 
 
 @contextmanager
-def _workers_ended(*sources: DataSource | None) -> Iterator[None]:
+def _workers_ended(*sources: DataSource) -> Iterator[None]:
     """Leave no worker process of these loaders behind."""
     with ExitStack() as stack:
         for source in sources:
-            if source is not None:
-                stack.callback(source.workers.close, source.loader)
+            stack.callback(source.workers.close, source.loader)
         yield
 
 

@@ -1,14 +1,19 @@
-"""What is a loader, and how many batches it has."""
+"""What is a loader, how many batches it has, and which loaders an evaluation runs over."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from typing import Any
 
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from unitrain.errors import DataError
+
+
+class Loader:
+    """Marks classes whose objects are loaders, so that a list of them is a list of loaders."""
 
 
 def trusted_length(loader: Iterable[Any]) -> int | None:
@@ -22,6 +27,64 @@ def trusted_length(loader: Iterable[Any]) -> int | None:
         return len(loader)  # type: ignore[arg-type]
     except (TypeError, NotImplementedError):
         return None
+
+
+def named_loaders(given: Any, stage: str) -> Mapping[str | None, Any]:
+    """Return the loaders of an evaluation by name; a single one has the name None.
+
+    Args:
+        given: One loader, a mapping of names to loaders, or a list of loaders, whose names are "0", "1" and so on. A
+            list of a single loader is that loader.
+        stage: For messages.
+
+    Raises:
+        DataError: If a name cannot be part of a metric's name, or a list may hold loaders or batches.
+    """
+    if isinstance(given, Mapping):
+        for name in given:
+            if not isinstance(name, str) or not name or "/" in name:
+                raise DataError(
+                    f"the name of a {stage} loader becomes a part of its metrics' names; got {name!r}.",
+                    hint='{"clean": loader, "noisy": loader}',
+                )
+        if not given:
+            raise DataError(f"the {stage} data is a mapping without a loader.", hint='{"clean": loader}')
+        return given
+    if not holds_loaders(given, stage):
+        return {None: given}
+    return {None: given[0]} if len(given) == 1 else {str(index): one for index, one in enumerate(given)}
+
+
+def holds_loaders(given: Any, stage: str) -> bool:
+    """Return whether ``given`` is a list of loaders; a list of batches is a loader itself.
+
+    Raises:
+        DataError: If that cannot be told.
+    """
+    if not isinstance(given, (list, tuple)) or not given:
+        return False
+    surely = [_is_loader(one) for one in given]
+    if all(surely):
+        return True
+    doubtful = next((one for one in given if _is_loader(one) or _may_be_loader(one)), None)
+    if doubtful is None:
+        return False
+    raise DataError(
+        f"the {stage} data is a {type(given).__name__} with a {type(doubtful).__name__}; whether it lists loaders or"
+        " batches cannot be told.",
+        hint='{"a": loader, "b": loader} for several loaders, DataLoader(batches, batch_size=None) for batches.',
+    )
+
+
+def _is_loader(one: Any) -> bool:
+    return isinstance(one, (DataLoader, IterableDataset, Loader, Iterator))
+
+
+def _may_be_loader(one: Any) -> bool:
+    """Return whether ``one`` can be iterated and has nothing else of a batch."""
+    if isinstance(one, (Tensor, Mapping, Sequence)) or is_dataclass(one):
+        return False
+    return isinstance(one, Iterable) and not hasattr(one, "to") and not hasattr(one, "__array__")
 
 
 _NOT_BATCHES: tuple[tuple[Callable[[Any], bool], str], ...] = (
@@ -40,18 +103,24 @@ _NOT_BATCHES: tuple[tuple[Callable[[Any], bool], str], ...] = (
         "DataLoader(dataset, batch_size=32), or a list of batches.",
     ),
 )
-"""What looks like data and does not yield batches, with the mend."""
+"""What looks like data and does not yield batches, and what to give instead."""
 
 
-def check_loader(loader: Any, stage: str) -> None:
+def check_loader(loader: Any, stage: str, name: str | None = None) -> None:
     """Refuse what is not an iterable of batches.
 
+    Args:
+        loader: What was given.
+        stage: For messages.
+        name: The loader's name among several.
+
     Raises:
-        DataError: With what was given and the mend.
+        DataError: With what was given and what to give instead.
     """
     for wrong, hint in _NOT_BATCHES:
         if wrong(loader):
             raise DataError(
-                f"the {stage} data must be a DataLoader or another iterable of batches; got a {type(loader).__name__}.",
+                f"the {stage} data{'' if name is None else f' {name!r}'} must be a DataLoader or another iterable of"
+                f" batches; got a {type(loader).__name__}.",
                 hint=hint,
             )

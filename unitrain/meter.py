@@ -143,3 +143,38 @@ class StageMeter:
             yield name, self._logged.get(name, Mean()).compute(team)
         for name, measured in self._metrics.items() if updated else ():
             yield from scalars(name, measured.compute(team))
+
+
+class SharedMeter(StageMeter):
+    """What several loaders of a stage measure together: what is logged under a name with a slash of its own.
+
+    Args:
+        prefix: The stage.
+        team: As in StageMeter.
+    """
+
+    def __init__(self, prefix: str, team: Team) -> None:
+        super().__init__(prefix, {}, team)
+        self._reserved = frozenset()
+
+
+class LoaderMeter(StageMeter):
+    """What one of several loaders measures.
+
+    Args:
+        prefix: The stage and the loader's name.
+        metrics: As in StageMeter.
+        team: As in StageMeter.
+        shared: Takes what is logged under a name with a slash, which is the same for all loaders.
+    """
+
+    def __init__(self, prefix: str, metrics: Mapping[str, MetricLike], team: Team, shared: SharedMeter) -> None:
+        super().__init__(prefix, metrics, team)
+        self._shared = shared
+
+    def log(self, name: str, value: Tensor | float, weight: int) -> None:
+        """Take one value of a batch under ``name``."""
+        if "/" in name and name not in self._reserved:
+            self._shared.log(name, value, weight)
+        else:
+            super().log(name, value, weight)

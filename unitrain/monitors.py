@@ -9,14 +9,14 @@ from unitrain.metrics import LOSS
 from unitrain.optimization import unknown_monitor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from unitrain.config import TrainerConfig
     from unitrain.spec import LRSchedule, TrainSpec
 
 
 def require_monitors(
-    spec: TrainSpec, config: TrainerConfig, rules: Iterable[LRSchedule], *, validates: bool, watched: bool
+    spec: TrainSpec, config: TrainerConfig, rules: Iterable[LRSchedule], *, validated: Sequence[str], watched: bool
 ) -> None:
     """Refuse a monitor that cannot be logged, where that is certain.
 
@@ -26,14 +26,15 @@ def require_monitors(
         spec: What is trained.
         config: Says in which epochs validation runs.
         rules: The schedules with their monitors.
-        validates: Whether there is validation data.
+        validated: What stands before the names of the validation metrics, one prefix a loader; none if there is no
+            validation data.
         watched: Whether handlers or callbacks may log values of their own.
 
     Raises:
         ConfigError: With the names that will be logged.
     """
-    validates = validates and not _never_validates(config)
-    stages = ("train", "val") if validates else ("train",)
+    validates = bool(validated) and not _never_validates(config)
+    stages = ("train", *validated) if validates else ("train",)
     logged = {f"{stage}/{name}" for stage in stages for name in (LOSS, *(spec.metrics or {}))}
     loggers = [one for one in spec.callbacks if not isinstance(one, Decider)]
     anything = watched or bool(loggers) or spec.training_step is not None

@@ -109,8 +109,8 @@ class FitProgram(Program):
         self._midway = resume is not None and resume.midway
         start = None if resume is None or not resume.midway else position(job.train, resume)
         self.batches = Batches(converted(job.train, job.config.precision), lambda: self.state.epoch, start)
-        self.validation = None if job.val is None else Evaluation(self, job.val, Stage.VAL, job.device)
-        self._validate_when = None if job.val is None else ValidationRule(job.config, job.train.length)
+        self.validation = Evaluation(self, job.val, Stage.VAL, job.device) if job.val else None
+        self._validate_when = ValidationRule(job.config, job.train.length) if job.val else None
         self._index = 0 if resume is None else resume.in_epoch
         self._epochs_done = 0 if resume is None else resume.epochs_done
         self._together = job.team.size > 1

@@ -104,7 +104,7 @@ class FitJob:
         config: How.
         hub: Whose events to fire.
         train: The training data.
-        val: The validation data, or None.
+        val: The validation data, one source a loader; empty if there is none.
         optimizers: By name.
         schedules: The learning-rate schedules.
         device: Where it runs.
@@ -119,7 +119,7 @@ class FitJob:
     config: TrainerConfig
     hub: EventHub
     train: DataSource
-    val: DataSource | None
+    val: Sequence[DataSource]
     optimizers: Mapping[str, Optimizer]
     schedules: Sequence[Schedule]
     device: torch.device
@@ -131,12 +131,12 @@ class FitJob:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalJob:
-    """One evaluation or prediction, checked and ready; the fields are FitJob's."""
+    """One evaluation or prediction, checked and ready; the fields are FitJob's, ``data`` has one source a loader."""
 
     spec: TrainSpec
     config: TrainerConfig
     hub: EventHub
-    data: DataSource
+    data: Sequence[DataSource]
     stage: Stage
     device: torch.device
     team: Team = ALONE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks import ModelCheckpoint, ProgressBar, register
 from unitrain.events import Event
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from unitrain.callbacks import Callback
     from unitrain.config import TrainerConfig
     from unitrain.events import EventHub
-    from unitrain.protocol import Run
+    from unitrain.protocol import EvalJob, Run
 
 
 @contextmanager
@@ -37,6 +37,31 @@ def progress(hub: EventHub, *, wanted: bool) -> Iterator[None]:
         return
     with closing(ProgressBar()) as bar, listening(hub, bar):
         yield
+
+
+@contextmanager
+def loaders_noted(hub: EventHub) -> Iterator[list[str | None]]:
+    """Yield a list that gets the name of the loader of each batch that is predicted meanwhile."""
+    names: list[str | None] = []
+    registrations = hub.on(Event.PREDICT_BATCH_END, lambda run: names.append(run.loader_name))
+    try:
+        yield names
+    finally:
+        hub.remove(registrations)
+
+
+def by_loader(job: EvalJob, own: list[Any], names: list[str | None]) -> Any:
+    """Return the predictions of all processes: a list, or lists by the loader's name if there are several.
+
+    Args:
+        job: What was predicted.
+        own: The predictions of this process, one item a batch.
+        names: The loader that each batch is of.
+    """
+    loaders = [source.name for source in job.data]
+    parts = job.team.gather(list(zip(names, own, strict=True)))
+    found = {loader: [one for part in parts for name, one in part if name == loader] for loader in loaders}
+    return found.get(None, found)
 
 
 def announce(hub: EventHub, error: BaseException) -> None:

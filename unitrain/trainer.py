@@ -29,7 +29,7 @@ from unitrain.registry import find_adapter, find_bridge, find_trackers
 from unitrain.remote import elsewhere, unseen
 from unitrain.result import show_metrics
 from unitrain.rng import preserved_rng, seed_everything
-from unitrain.session import announce, listening, outcome, progress
+from unitrain.session import announce, by_loader, listening, loaders_noted, outcome, progress
 from unitrain.signals import guarded
 from unitrain.spec import TrainSpec
 from unitrain.watched import Watched
@@ -107,7 +107,8 @@ class UnifiedTrainer(Watched):
             spec: What to train: a TrainSpec, or a framework's own code as it is: a LightningModule, an Ignite engine
                 or what ``from_engine`` and ``from_step`` return.
             train_dataloaders: A DataLoader or another iterable of batches, a DataSpec, or a LightningDataModule.
-            val_dataloaders: What to validate on, if the first does not bring it.
+            val_dataloaders: What to validate on, if the first does not bring it. Several loaders, as ``{"clean": a,
+                "noisy": b}`` or ``[a, b]``, are measured each under its name: ``val/clean/loss``, ``val/0/loss``.
             ckpt_path: A checkpoint to go on from.
 
         Returns:
@@ -136,7 +137,7 @@ class UnifiedTrainer(Watched):
             self._running(spec, train_dataloaders, place) as run,
             fit_job(self._adapter, self.config, self._hub, place, spec=spec, data=data, callbacks=callbacks) as job,
         ):
-            self._hub.begin(job.train.length, validates=job.val is not None)
+            self._hub.begin(job.train.length, validates=bool(job.val))
             for callback in callbacks.values():
                 callback.reset_state()
             self._optimizers = job.optimizers
@@ -194,19 +195,23 @@ class UnifiedTrainer(Watched):
         """Return the test metrics, as ``test/...``; the rest is as in ``validate``."""
         return self._evaluate(spec, dataloaders, Stage.TEST, ckpt_path, verbose)
 
-    def predict(self, spec: Any = None, dataloaders: Any = None, ckpt_path: Any = None) -> list[Any]:
-        """Return the predictions, one item a batch, on the CPU; without a spec, of what ran last."""
+    def predict(self, spec: Any = None, dataloaders: Any = None, ckpt_path: Any = None) -> Any:
+        """Return the predictions, one item a batch, on the CPU; without a spec, of what ran last.
+
+        Returns:
+            A list; of several loaders of a TrainSpec, a dict of lists by the loader's name.
+        """
         spec = self._spec if spec is None else spec
         if not isinstance(spec, TrainSpec):
             with self._lent():
                 return self._code.predict(spec, dataloaders, ckpt_path)
         if self._elsewhere is not None:
-            return list(self._evaluate_elsewhere("predict", spec, dataloaders, ckpt_path))
+            return self._evaluate_elsewhere("predict", spec, dataloaders, ckpt_path)
         with self._evaluating(spec, dataloaders, Stage.PREDICT, ckpt_path) as (run, job):
-            with self._tracking.open(self._hub, None):  # for what handlers log
+            with self._tracking.open(self._hub, None), loaders_noted(self._hub) as names:  # for what handlers log
                 predictions = run.predict(job)
             own = predictions if job.device.type == "cpu" else [to_device(one, _CPU) for one in predictions]
-            return [one for part in job.team.gather(own) for one in part]
+            return by_loader(job, own, names)
 
     def create_trainer(self) -> Any:
         """Build and return the real ``Trainer`` or ``Engine`` without running it; the next run uses it."""

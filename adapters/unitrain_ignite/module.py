@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from unitrain.program import Evaluation, FitProgram
+    from unitrain.evaluation import Evaluation
+    from unitrain.program import FitProgram
     from unitrain.protocol import Guest
 
 

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from unitrain.data import Batches
+    from unitrain.evaluation import Evaluation, InTurn
     from unitrain.events import EventHub
     from unitrain.optimization import Schedule
-    from unitrain.program import Evaluation, FitProgram
+    from unitrain.program import FitProgram
 
 
 class LightningBatches:
@@ -35,7 +36,7 @@ class LightningBatches:
         batches: What to iterate.
     """
 
-    def __init__(self, batches: Batches) -> None:
+    def __init__(self, batches: Batches | InTurn) -> None:
         self._batches = batches
 
     @property

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from unitrain import Event, UnifiedTrainer
 from unitrain.checkpoint import io
-from unitrain.testing import cases
+from unitrain.testing import cases, cases_loaders
 from unitrain.testing.models import loader, tensors
 from unitrain.testing.trace import SEED, Case, Tape, Trace, differences, record
 
@@ -119,6 +119,7 @@ CASES = {
         case_of("", spec=cases.spec, train=partial(stateful, Counting, 0, False)),
         BATCHES + 2,
     ),
+    "several validations": (cases_loaders.loader_cases()[1], BATCHES + 4),
     "16-mixed": (case_of("", options={"precision": "16-mixed", "gradient_clip_val": 0.5}), BATCHES + 2),
     "bf16-mixed": (case_of("", options={"precision": "bf16-mixed"}), BATCHES + 2),
 }

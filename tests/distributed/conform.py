@@ -105,6 +105,12 @@ DEALT = {
         val=partial(loader, shuffle=False, samples=3),
         options={"accumulate_grad_batches": 3, "precision": "bf16-mixed"},
     ),
+    "several": Case(
+        name="several",
+        spec=cases.spec,
+        train=loader,
+        val=lambda: {"odd": loader(shuffle=True, samples=11), "dealt": ShardedBatches(cases.DATA["list"]())},
+    ),
     "workers": Case(name="workers", spec=cases.spec, train=cases.DATA["noisy-workers"], val=cases.DATA["noisy"]),
     "unused": Case(
         name="unused",
@@ -189,8 +195,12 @@ def evaluations() -> dict[str, list[str]]:
         trainer = UnifiedTrainer(framework, devices=2, strategy="ddp", enable_progress_bar=False)
         data = loader(shuffle=False, samples=11)
         got = [trainer.validate(spec, data), trainer.test(spec, data), trainer.predict(spec, data)]
+        several = trainer.predict(spec, {"odd": data, "even": loader(shuffle=False, samples=8)})
+        got += [several, trainer.validate(spec, {"odd": data})]
         expected = expected or got
         alone = [*torch.cat(got[2])]
+        assert [len(torch.cat(one)) for one in several.values()] == [11, 8]
+        assert {name.replace("odd/", ""): value for name, value in got[4].items()} == got[0]
         bad = differences(expected, got) + ([] if len(alone) == 11 else [f"{len(alone)} predictions"])
         found[f"evaluations {framework}"] = bad
     return found

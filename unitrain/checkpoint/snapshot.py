@@ -133,7 +133,7 @@ def restore(path: Path, job: FitJob) -> Progress:
 
 
 def _sources(job: FitJob) -> list[DataSource]:
-    return [source for source in (job.train, job.val) if source is not None]
+    return [job.train, *job.val]
 
 
 def _order(job: FitJob) -> int | None:

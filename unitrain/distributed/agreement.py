@@ -55,7 +55,7 @@ def require_same_fit(
     optimizers: Mapping[str, Optimizer],
     schedules: Sequence[Schedule],
     callbacks: Iterable[Callback],
-    data: tuple[DataSource, DataSource | None],
+    data: tuple[DataSource, Sequence[DataSource]],
 ) -> None:
     """Compare all that decides how often and what processes exchange.
 
@@ -83,7 +83,7 @@ def require_same_fit(
     facts["automatic_optimization"] = str(spec.automatic_optimization)
     for name in ("training_step", "validation_step"):
         facts[name] = _name_of(getattr(spec, name))
-    facts["validation data"] = "none" if data[1] is None else "some"
+    facts["validation data"] = ", ".join(source.name or "some" for source in data[1]) or "none"
     _require_same(facts, team)
     _require_same_length(data[0].length, team)
 

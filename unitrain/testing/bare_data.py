@@ -107,7 +107,7 @@ def _read_ahead(
     if start is not None:
         start.now.restore()
     if batch is iterator and (source.required or iterator is source.loader):
-        raise DataError(f"the {source.stage} loader is empty.", hint="give one that yields batches.")
+        raise DataError(f"the {source.label} is empty.", hint="give one that yields batches.")
     while batch is not iterator:
         if run is not None:
             run.before_ahead = RngSnapshot(source.generators)

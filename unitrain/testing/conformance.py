@@ -15,19 +15,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 import torch
 
 from unitrain.events import Event
-from unitrain.testing import cases, cases_callbacks, cases_precision
+from unitrain.testing import cases, cases_callbacks, cases_loaders, cases_precision
 from unitrain.testing.models import loader
 from unitrain.testing.trace import Case, Trace, differences, record
 from unitrain.trainer import UnifiedTrainer
 
 if TYPE_CHECKING:
     from unitrain.protocol import Adapter
+
+DRAWING = ["noisy", "drawing-validation", "busy-callback", "shared-generator", "stream", "several-validations"]
+"""Cases whose validation draws random numbers."""
 
 TABLES = {
     "matrix": cases.matrix(),
@@ -36,6 +39,7 @@ TABLES = {
     "options": cases.option_cases(),
     "stops": cases.stop_cases(),
     "handlers": cases.handler_cases(),
+    "loaders": cases_loaders.loader_cases(),
     "callbacks": cases_callbacks.callback_cases(),
     "precision": cases_precision.precision_cases(),
     "poisoned": cases_precision.poisoned_cases(),
@@ -77,7 +81,7 @@ class AdapterConformance:
         assert trains(expected) or name == "stop-fit_start"
         assert_same(expected, record(self.framework, ALL[name]))
 
-    @pytest.mark.parametrize("name", ["noisy", "drawing-validation", "busy-callback", "shared-generator", "stream"])
+    @pytest.mark.parametrize("name", DRAWING)
     def test_validation_leaves_no_trace(self, name: str) -> None:
         """Training is the same with and without validation, whatever the validation draws."""
         with_validation = record(self.framework, ALL[name])
@@ -101,6 +105,30 @@ class AdapterConformance:
         assert expected
         assert got == expected
         assert same_tape == tape
+
+    @pytest.mark.parametrize("stage", ["validate", "test"])
+    def test_evaluation_of_several_loaders_equals_the_bare_loop(self, stage: str) -> None:
+        """Each loader is measured under its own name, and one validation is one VAL_START and one VAL_END."""
+        case = Case(name="", spec=cases.step_cases()[1].spec, train=cases_loaders.several)
+        expected, tape = _evaluated("reference", case, stage)
+        prefix = {"validate": "val", "test": "test"}[stage]
+        assert {*expected} == {
+            f"{prefix}/{name}/{key}" for name in cases_loaders.several() for key in ("noisy", "loss")
+        }
+        assert tape.count(f"{prefix}_start") == tape.count(f"{prefix}_end") == 1
+        assert _evaluated(self.framework, case, stage) == (expected, tape)
+
+    def test_prediction_of_several_loaders_equals_the_bare_loop(self) -> None:
+        """Predictions are lists by the loader's name, one item a batch."""
+        case = Case(name="", spec=cases.spec, train=cases_loaders.several)
+        expected, got = _predicted("reference", case), _predicted(self.framework, case)
+        assert {name: len(found) for name, found in expected.items()} == {
+            "noisy": 6,
+            "list": 6,
+            "small": 2,
+            "stream": 6,
+        }
+        assert not differences(expected, got)
 
     @pytest.mark.parametrize("name", ["noisy", "stream", "dicts", "list"])
     def test_prediction_equals_the_bare_loop(self, name: str) -> None:
@@ -132,7 +160,7 @@ def _evaluated(framework: str | Adapter, case: Case, stage: str) -> tuple[dict[s
     return metrics, tape
 
 
-def _predicted(framework: str | Adapter, case: Case) -> list[torch.Tensor]:
+def _predicted(framework: str | Adapter, case: Case) -> Any:
     torch.manual_seed(0)
     return UnifiedTrainer(framework, seed=0, enable_progress_bar=False).predict(case.spec(), case.train())
 

@@ -167,33 +167,33 @@ class _Bare(RunContext):
         finally:
             torch.set_default_dtype(before)
 
-    def evaluate(self, source: DataSource, stage: Stage) -> list[Any]:
+    def evaluate(self, sources: Sequence[DataSource], stage: Stage) -> list[Any]:
         """Evaluate or predict, leaving the random number generators, the modes and the measured values as they were."""
         spec, hub, name = self.spec, self.hub, stage.value.upper()
         python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-        generators = [(generator, generator.get_state()) for generator in source.generators]
+        generators = [(one, one.get_state()) for source in sources for one in source.generators]
         if self.together:
             from_rank_zero(spec.model.buffers())
         modes = {module: module.training for module in spec.model.modules()}
         outer = self.measured, self.prefix
         self.measured, self.prefix = {}, stage.value
-        metrics = {key: copied(metric) for key, metric in (spec.metrics or {}).items()}
         outputs = []
         spec.model.eval()
         with torch.no_grad():
             hub.fire(Event[f"{name}_START"])
-            for given, _ in batches(None, source, hub.state.epoch, None):
-                batch = cast(given, self.dtype)
-                self.size, self.batch = size_of(batch), batch
-                hub.fire(Event[f"{name}_BATCH_START"])
-                if stage is Stage.PREDICT:
-                    with self.precision():
-                        outputs.append(_prediction(spec, batch))
-                else:
-                    _evaluation(spec, self, batch, metrics)
-                hub.fire(Event[f"{name}_BATCH_END"])
-                self.size = self.batch = None
-            hub.publish(results(stage.value, self.measured, metrics, self.team.size))
+            found: dict[str, float] = {}
+            by_all: dict[str, list[Any]] = {}
+            for source in sources:
+                metrics = {key: copied(metric) for key, metric in (spec.metrics or {}).items()}
+                self.measured, self.prefix, self.loader_name = {}, stage.value, source.name
+                if source.name is not None:
+                    self.prefix = f"{stage.value}/{source.name}"
+                outputs += self.evaluate_loader(source, stage, metrics)
+                for full in [key for key in self.measured if "/" in key and source.name is not None]:
+                    by_all.setdefault(full, []).extend(self.measured.pop(full))
+                found |= results(self.prefix, self.measured, metrics, self.team.size)
+            self.prefix, self.loader_name = stage.value, None
+            hub.publish(found | results(stage.value, by_all, {}, self.team.size))
             hub.fire(Event[f"{name}_END"])
             self.settle()
         for module, training in modes.items():
@@ -204,6 +204,22 @@ class _Bare(RunContext):
         torch.set_rng_state(cpu)
         for generator, state in generators:
             generator.set_state(state)
+        return outputs
+
+    def evaluate_loader(self, source: DataSource, stage: Stage, metrics: dict[str, Any]) -> list[Any]:
+        """Evaluate or predict on the batches of one loader."""
+        name, outputs = stage.value.upper(), []
+        for given, _ in batches(None, source, self.state.epoch, None):
+            batch = cast(given, self.dtype)
+            self.size, self.batch = size_of(batch), batch
+            self.hub.fire(Event[f"{name}_BATCH_START"])
+            if stage is Stage.PREDICT:
+                with self.precision():
+                    outputs.append(_prediction(self.spec, batch))
+            else:
+                _evaluation(self.spec, self, batch, metrics)
+            self.hub.fire(Event[f"{name}_BATCH_END"])
+            self.size = self.batch = None
         return outputs
 
 
@@ -336,7 +352,7 @@ class _Training(_Bare):
             self.hub.fire(Event.BATCH_END)
             self.settle()
             self.size = self.batch = None
-            if self.job.val is not None and self.validates(index + 1, last):
+            if self.job.val and self.validates(index + 1, last):
                 self.evaluate(self.job.val, Stage.VAL)
                 self.validated = True
             if self.stops():
@@ -513,7 +529,7 @@ class _Training(_Bare):
             if monitor in self.hub.epoch_metrics:
                 schedule.scheduler.step(self.hub.epoch_metrics[monitor])  # type: ignore[arg-type]
             elif monitor not in self.state.metrics and not (
-                monitor.startswith("val/") and self.job.val is not None and not self.validated
+                monitor.startswith("val/") and self.job.val and not self.validated
             ):
                 raise unknown_monitor(monitor, self.state.metrics)
 
