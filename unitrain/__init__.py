@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from unitrain.callbacks.early_stopping import EarlyStopping
     from unitrain.callbacks.ema import EMA
     from unitrain.callbacks.empty_cache import EmptyCache
+    from unitrain.callbacks.freeze import Freeze, Unfreeze
     from unitrain.callbacks.lr_monitor import LRMonitor
     from unitrain.callbacks.model_checkpoint import ModelCheckpoint
     from unitrain.callbacks.model_summary import ModelSummary
@@ -66,6 +67,7 @@ _MODULES = {
     "unitrain.callbacks.early_stopping": ("EarlyStopping",),
     "unitrain.callbacks.ema": ("EMA",),
     "unitrain.callbacks.empty_cache": ("EmptyCache",),
+    "unitrain.callbacks.freeze": ("Freeze", "Unfreeze"),
     "unitrain.callbacks.lr_monitor": ("LRMonitor",),
     "unitrain.callbacks.model_checkpoint": ("ModelCheckpoint",),
     "unitrain.callbacks.model_summary": ("ModelSummary",),
@@ -130,6 +132,7 @@ __all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
     "ExportReport",
     "FSDP",
     "FitResult",
+    "Freeze",
     "GradientAccumulationSchedule",
     "LRFinder",
     "LRMonitor",
@@ -150,6 +153,7 @@ __all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
     "Timer",
     "TrainSpec",
     "TrainerConfig",
+    "Unfreeze",
     "UnifiedTrainer",
     "UnitrainError",
     "UnsupportedFeatureError",

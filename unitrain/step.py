@@ -219,7 +219,8 @@ def _replica(job: FitJob, forward: Callable[..., Tensor]) -> Replica | ShardedSt
         return ShardedStep(job.sharded, forward)
     if job.team.size == 1 or not job.spec.automatic_optimization:
         return None
-    return Replica(job.spec.model, forward, ddp_options(job.config, job.team.size))
+    unused = any(callback.leaves_unused for callback in job.callbacks.values())
+    return Replica(job.spec.model, forward, ddp_options(job.config, job.team.size, unused=unused))
 
 
 class EvalStep:

@@ -6,6 +6,7 @@ from unitrain.callbacks.device_stats import DeviceStats
 from unitrain.callbacks.early_stopping import EarlyStopping
 from unitrain.callbacks.ema import EMA
 from unitrain.callbacks.empty_cache import EmptyCache
+from unitrain.callbacks.freeze import Freeze, Unfreeze
 from unitrain.callbacks.history import History
 from unitrain.callbacks.lr_monitor import LRMonitor
 from unitrain.callbacks.model_checkpoint import ModelCheckpoint
@@ -22,6 +23,7 @@ __all__ = [
     "DeviceStats",
     "EarlyStopping",
     "EmptyCache",
+    "Freeze",
     "GradientAccumulationSchedule",
     "History",
     "LRMonitor",
@@ -32,6 +34,7 @@ __all__ = [
     "StochasticWeightAveraging",
     "TerminateOnNaN",
     "Timer",
+    "Unfreeze",
     "named",
     "prepare",
     "register",

@@ -29,9 +29,11 @@ class Callback:
 
     Attributes:
         kept_as: The name under which a checkpoint keeps its state; empty is that of its class.
+        leaves_unused: Whether it may leave trained parameters without a gradient, so that processes look for them.
     """
 
     kept_as = ""
+    leaves_unused = False
 
     def on_fit_start(self, run: RunContext) -> None:
         """Handle Event.FIT_START."""
@@ -129,7 +131,13 @@ class Decider(Callback):
 
 
 class Preparer(Callback):
-    """A callback that checks a fit, and may arrange its optimizers, before anything else is built on them."""
+    """A callback that checks a fit, and may arrange its optimizers, before anything else is built on them.
+
+    Attributes:
+        arranges: Whether it changes the optimizers' groups; those that do come first.
+    """
+
+    arranges = False
 
     def prepare(self, spec: TrainSpec, config: TrainerConfig, optimizers: Mapping[str, Optimizer]) -> None:
         """Refuse what cannot be trained so; called before schedules are made and a checkpoint is loaded.
@@ -145,10 +153,10 @@ class Preparer(Callback):
 def prepare(
     callbacks: Iterable[Any], spec: TrainSpec, config: TrainerConfig, optimizers: Mapping[str, Optimizer]
 ) -> None:
-    """Let those of ``callbacks`` that check a fit do so, in their order; the arguments are those of ``Preparer``."""
-    for callback in callbacks:
-        if isinstance(callback, Preparer):
-            callback.prepare(spec, config, optimizers)
+    """Let those of ``callbacks`` that check a fit do so; the arguments are those of ``Preparer``."""
+    preparers = [one for one in callbacks if isinstance(one, Preparer)]
+    for callback in sorted(preparers, key=lambda one: not one.arranges):
+        callback.prepare(spec, config, optimizers)
 
 
 _HANDLERS = {f"on_{event}": event for event in Event}

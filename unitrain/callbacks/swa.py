@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import torch
@@ -123,6 +124,7 @@ class StochasticWeightAveraging(Preparer):
         self._annealing: SWALR | None = None
         self._annealing_state: dict[str, Any] | None = None
         self._replaced: dict[str, Tensor] | None = None
+        self._live: list[_BatchNorm] = []
 
     # --- before training ----------------------------------------------------------------------------------------------
 
@@ -169,7 +171,7 @@ class StochasticWeightAveraging(Preparer):
                     " and the epochs are not limited.",
                     hint="give the number of an epoch, or max_epochs=.",
                 )
-        elif self._first_epoch(config) >= config.epochs:
+        elif self._first_epoch(config) >= config.epochs > 1:  # one epoch is a trial, as with fast_dev_run
             raise ConfigError(
                 f"StochasticWeightAveraging(swa_epoch_start={self.swa_epoch_start}) begins in epoch"
                 f" {self._first_epoch(config)} (from 0), and max_epochs={config.epochs}: it would never act.",
@@ -216,6 +218,7 @@ class StochasticWeightAveraging(Preparer):
             return
         weights = {name: one.detach() for name, one in run.model.named_parameters() if one.is_floating_point()}
         self.average = self._follow(weights)
+        self._live = [one for one in run.model.modules() if isinstance(one, _BatchNorm) and one.training]
         self.n_averaged += 1
         self._annealing.step()
 
@@ -251,16 +254,11 @@ class StochasticWeightAveraging(Preparer):
             )
             return
         self._replaced = _replace(run.model, self.average)
-        norms = [one for one in run.model.modules() if isinstance(one, _BatchNorm) and one.training]
-        norms = [one for one in norms if one.running_mean is not None]
+        norms = [one for one in self._live if one.running_mean is not None]
         if norms:
             self._replaced |= _fresh_statistics(run.model, norms)
-            momenta = [one.momentum for one in norms]
-            for one in norms:
-                one.momentum = None  # the mean over all batches
-            run.forward_epoch()
-            for one, momentum in zip(norms, momenta, strict=True):
-                one.momentum = momentum
+            with _averaging(run.model, norms):
+                run.forward_epoch()
 
     # --- state --------------------------------------------------------------------------------------------------------
 
@@ -327,6 +325,22 @@ def _fresh_statistics(model: nn.Module, norms: Sequence[_BatchNorm]) -> dict[str
             setattr(norm, name, buffer.clone())
         norm.reset_running_stats()
     return before
+
+
+@contextmanager
+def _averaging(model: nn.Module, norms: Sequence[_BatchNorm]) -> Iterator[None]:
+    """Let ``norms`` take the mean over all batches, and the other batch norms, which were frozen, learn nothing."""
+    every = [one for one in model.modules() if isinstance(one, _BatchNorm)]
+    before = [(one, one.momentum, one.training) for one in every]
+    for one in every:
+        one.train(any(one is norm for norm in norms))
+        one.momentum = None if one.training else one.momentum
+    try:
+        yield
+    finally:
+        for one, momentum, training in before:
+            one.momentum = momentum
+            one.train(training)
 
 
 def _named(model: nn.Module, norms: Sequence[_BatchNorm]) -> Iterator[tuple[str, _BatchNorm]]:

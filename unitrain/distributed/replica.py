@@ -20,15 +20,16 @@ if TYPE_CHECKING:
 _TWO = 2
 
 
-def ddp_options(config: TrainerConfig, size: int) -> dict[str, Any]:
+def ddp_options(config: TrainerConfig, size: int, *, unused: bool = False) -> dict[str, Any]:
     """Return the arguments of DistributedDataParallel for ``size`` processes.
 
     Of three numbers and more the sum depends on the order, which follows from a gradient's place in torch's buckets.
     torch lays them out anew after a run's first backward pass, so the first step of a run that is gone on with would
     add in another order than the same step of the run before. Where it looks for unused parameters, it does not.
+    It looks for them too if a callback leaves some ``unused``.
     """
     own = (config.native or {}).get("ddp", {})
-    return {"find_unused_parameters": size > _TWO and not own.get("static_graph"), **own}
+    return {"find_unused_parameters": unused or (size > _TWO and not own.get("static_graph")), **own}
 
 
 class Replica:

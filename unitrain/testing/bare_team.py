@@ -25,7 +25,8 @@ def wrapped(job: FitJob) -> Any:
     """Return what stands for the model in the forward pass of training."""
     if job.team.size == 1 or not job.spec.automatic_optimization:
         return job.spec.model
-    still = {"find_unused_parameters": job.team.size > 2}  # noqa: PLR2004 - else torch changes the order of sums once
+    some_frozen = any(callback.leaves_unused for callback in job.callbacks.values())
+    still = {"find_unused_parameters": some_frozen or job.team.size > 2}  # noqa: PLR2004 - else the order of sums changes
     return DistributedDataParallel(job.spec.model, **still | dict((job.config.native or {}).get("ddp", {})))
 
 

@@ -13,11 +13,13 @@ from unitrain.callbacks import (
     DeviceStats,
     EarlyStopping,
     EmptyCache,
+    Freeze,
     GradientAccumulationSchedule,
     LRMonitor,
     StochasticWeightAveraging,
     TerminateOnNaN,
     Timer,
+    Unfreeze,
 )
 from unitrain.events import Event
 from unitrain.testing import cases
@@ -79,6 +81,9 @@ CALLBACKS: dict[str, tuple[Callable[[], list[Any]], dict[str, Any]]] = {
         lambda: [EarlyStopping("val/loss", patience=1, min_delta=0.5)],
         {"max_epochs": 8, "check_val_every_n_epoch": 2},
     ),
+    "freeze": (lambda: [Freeze(["1", "2"], 2, train_bn=False)], {"val_check_interval": 2}),
+    "freeze-for-good": (lambda: [Freeze("5.bias")], {"accumulate_grad_batches": 4}),
+    "unfreeze": (lambda: [Unfreeze({1: "5.bias", 2: "1"}, lr_factor={2: 0.1})], {}),
     "lr-monitor": (lambda: [LRMonitor()], {}),
     "ema": (lambda: [EMA(0.9)], {}),
     "ema-every-2-midway": (lambda: [EMA(0.5, every_n_steps=2)], {"val_check_interval": 2}),
