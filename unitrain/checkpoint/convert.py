@@ -134,9 +134,9 @@ def _write_weights(taken: Taken, target: Path, to: Target, template: Template | 
     if to == "lightning":
         before = "" if isinstance(template, nn.Module) else PREFIX
         state = {f"{before}{name}": value for name, value in weights.items()}
-        io.write(target, {"state_dict": state, VERSION: LIGHTNING_VERSION, "epoch": 0, "global_step": 0})
+        io.write(target, {"state_dict": state, VERSION: LIGHTNING_VERSION, "epoch": 0, "global_step": 0}, left)
     else:
-        io.write(target, weights)
+        io.write(target, weights, left)
     return [*left, *taken.lost, "everything but the weights: the file holds no optimizer, so nobody can go on with it"]
 
 
@@ -149,8 +149,9 @@ def _write_upgraded(taken: Taken, target: Path, template: Template | None, part:
                 f"{taken.path} is Lightning's already; a file for another module would lack the rest of it.",
                 hint='to="portable" with this template, and from there to="lightning".',
             )
-    io.write(target, taken.content)
-    return list(taken.lost)
+    left = list(taken.lost)
+    io.write(target, taken.content, left)
+    return left
 
 
 def _pack(target: Path, weights: dict[str, Any]) -> None:
@@ -178,8 +179,9 @@ def _to_lightning(_: Path, target: Path, content: dict[str, Any], template: Temp
     written = {key: value for key, value in content.items() if key != KEY}
     written["state_dict"] = _module_names(content, template)
     scaler = own["progress"]["scaler"]
-    io.write(target, written if scaler is None else {**written, _SCALER: scaler})
-    return _left(own)
+    left = _left(own)
+    io.write(target, written if scaler is None else {**written, _SCALER: scaler}, left)
+    return left
 
 
 def _to_ignite(source: Path, target: Path, content: dict[str, Any], _: Template | None) -> list[str]:
@@ -197,8 +199,8 @@ def _to_ignite(source: Path, target: Path, content: dict[str, Any], _: Template 
             f"{source}: an optimizer is named {', '.join(sorted(clashing))}, as another part of Ignite's file.",
             hint="name the submodule and its optimizer otherwise.",
         )
-    io.write(target, dict(parts))
     left = _left(own)
+    io.write(target, dict(parts), left)
     if own.get("run", {}).get("max_epochs") is None:
         left.append("the number of epochs: say it, as in run(data, max_epochs=10)")
     if own["progress"]["midway"]:

@@ -7,7 +7,7 @@ place where it is.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from enum import Enum
@@ -22,7 +22,7 @@ from unitrain.checkpoint import kinds
 from unitrain.checkpoint.kinds import KINDS, MOST_BITS
 from unitrain.checkpoint.layout import KEY
 from unitrain.distributed.dtensors import is_part
-from unitrain.errors import CheckpointError
+from unitrain.errors import DISTRIBUTION, CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -96,20 +96,26 @@ def restored(content: dict[str, Any]) -> dict[str, Any]:
     """
     own = content.get(KEY)
     notes = own.pop(NOTES, []) if isinstance(own, dict) else []
-    for place, name, more in reversed(notes):  # what is within was packed later
-        if name not in KINDS:
-            raise CheckpointError(
-                f"the checkpoint holds a {name}, which this unitrain does not know.",
-                hint="upgrade unitrain, or write the file without it.",
-            )
-        try:
-            content = _changed(content, place, KINDS[name], more)
-        except Exception as error:
-            raise CheckpointError(
-                f"the checkpoint is damaged: {worded(tuple(place))} is no {name}: {error!r}.",
-                hint="take an older checkpoint.",
-            ) from error
+    try:
+        for place, name, more in reversed(notes):  # what is within was packed later
+            content = _changed(content, place, _kind(place, name), more)
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"the checkpoint is damaged: its notes of kinds do not fit what it holds: {error!r}.",
+            hint="take an older checkpoint.",
+        ) from error
     return content
+
+
+def _kind(place: Sequence[Any], name: str) -> Kind:
+    if name not in KINDS:
+        raise CheckpointError(
+            f"{worded(tuple(place))} is a {name}, which this unitrain does not know.",
+            hint=f"pip install --upgrade {DISTRIBUTION}",
+        )
+    return KINDS[name]
 
 
 def _changed(value: Any, place: Sequence[Any], kind: Kind, more: Any) -> Any:
@@ -184,11 +190,14 @@ class Gate:
         """
         if type(key) is str:
             return key
-        inner = Gate()
-        made = inner.plain(key, (*place, key))
-        if any(name != "numpy.number" for _, name, _ in inner.notes) or isinstance(key, (Tensor, nn.Module)):
+        inner, made = Gate(), None
+        try:
+            made = inner.plain(key, place)
+        except CheckpointError:
+            inner.notes.append([place, "none", None])
+        if any(name != "numpy.number" for _, name, _ in inner.notes) or isinstance(key, Tensor):
             raise CheckpointError(
-                f"{worded(place)} has the key {key!r}, a {_name(key)}, which a safe file cannot carry.",
+                f"{worded(place)} has the key {_shown(key)}, a {_name(key)}, which a safe file cannot carry.",
                 hint="use numbers and texts as keys.",
             )
         return made
@@ -304,6 +313,8 @@ def _name(value: Any) -> str:
 
 
 _HINTS: dict[str, Callable[[Any], bool]] = {
+    "keep its name, and look the class up when the state is loaded.": lambda value: isinstance(value, type),
+    "make it with a factory that has a name, such as int or list.": lambda value: isinstance(value, defaultdict),
     "keep its .name or its .value.": lambda value: isinstance(value, Enum),
     "keep generator.get_state(), a tensor.": lambda value: isinstance(value, torch.Generator),
     "keep its state_dict().": lambda value: hasattr(value, "state_dict"),

@@ -72,7 +72,7 @@ def _numpy() -> Any:
 def _array(value: Any) -> tuple[Any, Any] | None:
     kind, dtype = value.dtype.kind, value.dtype.str
     if kind in "US":
-        return value.tolist(), dtype
+        return [list(value.shape), value.ravel().tolist()], dtype
     if kind in "mM":
         return torch.from_numpy(value.astype(value.dtype.newbyteorder("=")).view("i8").copy()), dtype
     try:
@@ -83,8 +83,10 @@ def _array(value: Any) -> tuple[Any, Any] | None:
 
 def _to_array(value: Any, dtype: str) -> Any:
     np = _numpy()
-    given = value.numpy() if isinstance(value, torch.Tensor) else np.array(value, dtype=dtype)
-    if np.dtype(dtype).kind in "mM" and given.dtype.kind == "i":
+    if np.dtype(dtype).kind in "US":
+        return np.array(value[1], dtype=dtype).reshape(value[0])
+    given = value.numpy()
+    if np.dtype(dtype).kind in "mM":
         given = given.view(np.dtype(dtype).newbyteorder("="))
     return given.astype(dtype, copy=False)
 
