@@ -59,6 +59,7 @@ class TrainerOptions(TypedDict, total=False):
     log_every_n_steps: int
     enable_progress_bar: bool
     default_root_dir: str | Path
+    profiler: Any
     native: Mapping[str, Mapping[str, Any]] | None
 
 
@@ -102,6 +103,9 @@ class TrainerConfig:
         log_every_n_steps: Optimizer steps between two rows of a tracker.
         enable_progress_bar: A bar on a terminal, a line an epoch elsewhere.
         default_root_dir: Where files go.
+        profiler: ``"simple"`` measures the parts of a run, alike on every backend; it is shown at the end and kept in
+            ``FitResult.profile`` and ``trainer.profile``. A ``torch.profiler.profile``, or a function that makes one
+            for each run, is started and stopped with the run and stepped after each batch.
         native: ``{"lightning": {...}}``: arguments for the real constructor, as they are; ``{"ddp": {...}}``: for
             torch's DistributedDataParallel.
 
@@ -141,6 +145,7 @@ class TrainerConfig:
     log_every_n_steps: int = 50
     enable_progress_bar: bool = True
     default_root_dir: str | Path = "."
+    profiler: Any = None
     native: Mapping[str, Mapping[str, Any]] | None = field(default=None)
 
     def __post_init__(self) -> None:
@@ -270,6 +275,7 @@ _RULES: dict[str, rules.Rule] = {
     "log_every_n_steps": rules.count(0),
     "enable_progress_bar": rules.switch,
     "default_root_dir": rules.path,
+    "profiler": rules.profiler,
     "native": rules.native,
 }
 assert set(_RULES) == {one.name for one in fields(TrainerConfig)} == set(TrainerOptions.__annotations__)  # noqa: S101

@@ -15,6 +15,7 @@ from torch import Generator
 from unitrain.errors import ConfigError, DataError, named_arguments
 from unitrain.loaders import check_loader, trusted_length
 from unitrain.position import Position, going_on, kept_state
+from unitrain.profiling import load
 from unitrain.rng import RngSnapshot
 from unitrain.workers import Workers
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from unitrain.config import Limit, TrainerConfig
+    from unitrain.profiling import Clock
 
 Place: TypeAlias = "Callable[[Any], Any] | None"
 """Brings a batch to its device; None if there is nothing to do."""
@@ -61,6 +63,7 @@ class DataSource:
         repeat: Whether each epoch repeats the batches of the first (``overfit_batches``).
         required: Whether it is an error if there is no batch; a validation within a fit may be empty.
         name: The loader's name among several of an evaluation; None if it is the only one.
+        clock: Measures how long each batch takes to load, if that is to be measured.
         workers: The worker processes that reading has started.
     """
 
@@ -71,6 +74,7 @@ class DataSource:
     repeat: bool = False
     required: bool = True
     name: str | None = None
+    clock: Clock | None = None
     workers: Workers = field(default_factory=Workers, compare=False, repr=False)
 
     @property
@@ -192,8 +196,13 @@ class Batches:
         loader = self._source.loader
         workers = self._source.workers
         iterator = workers.watch(iter(loader)) if start is None else going_on(loader, start, workers)
+        one_shot, clock = iterator is loader, self._source.clock
+        if clock is not None:
+            iterator = clock.reading(load(self._source.stage), iterator)
         batches = (
-            self._ahead(iterator, start) if self._trusted is None else self._counted(iterator, self._trusted, start)
+            self._ahead(iterator, start, one_shot=one_shot)
+            if self._trusted is None
+            else self._counted(iterator, self._trusted, start)
         )
         return self._remember(batches) if self._source.repeat else batches
 
@@ -211,7 +220,7 @@ class Batches:
                 )
             yield batch
 
-    def _ahead(self, iterator: Iterator[Any], start: Position | None) -> Iterator[Any]:
+    def _ahead(self, iterator: Iterator[Any], start: Position | None, *, one_shot: bool) -> Iterator[Any]:
         """Yield with one batch of look-ahead, so that the last one is known as such while it is trained on."""
         limit = self._source.limit if isinstance(self._source.limit, int) else None
         self.length = None
@@ -222,7 +231,6 @@ class Batches:
         batch = _END if limit == 0 else next(iterator, _END)
         if start is not None:
             start.now.restore()
-        one_shot = iterator is self._source.loader
         if batch is _END and (self._source.required or one_shot) and limit != 0:
             raise empty(self._source.label, one_shot=one_shot)
         while batch is not _END:

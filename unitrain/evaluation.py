@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from unitrain.data import Batches
 from unitrain.events import Event
 from unitrain.meter import LoaderMeter, SharedMeter, StageMeter
 from unitrain.precision import converted, within
+from unitrain.profiling import VALIDATION, evaluated
 from unitrain.protocol import Stage
 from unitrain.rng import RngSnapshot
 from unitrain.step import EvalStep, predict
@@ -46,6 +48,8 @@ class _Part:
         if stage is Stage.PREDICT:
             predict_in_context = within(program.context, predict)
             self.step = lambda batch, _: predict_in_context(program.spec, batch)
+        if program.hub.clock is not None:
+            self.step = program.hub.clock.timed(evaluated(stage.value), self.step)
         if program.sharded is not None:
             self.step = partial(program.sharded.run, self.step)
         self.batches = Batches(converted(source, program.config.precision), lambda: program.state.epoch)
@@ -125,6 +129,7 @@ class Evaluation:
 
     def start(self) -> None:
         """Begin."""
+        self._began = time.perf_counter()
         self._rng = RngSnapshot(self._generators)
         self._program.team.share_buffers(self._program.model)
         self._outer = self._program.meter
@@ -160,3 +165,5 @@ class Evaluation:
         self._program.agree()
         self._program.meter = self._outer
         self._rng.restore()
+        if hub.clock is not None and self._stage is Stage.VAL:
+            hub.clock.add(VALIDATION, self._began)

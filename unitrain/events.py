@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from unitrain.context import RunContext
     from unitrain.filters import EventFilter
     from unitrain.loggers.dispatch import Tracking
+    from unitrain.profiling import Clock, Profile
 
 __all__ = [
     "CustomEvent",
@@ -100,12 +101,16 @@ class EventHub:
         saves: Checkpoints that were asked for and wait for the end of the batch, or of the epoch.
         saved: The newest checkpoint that was written.
         rescue: Told the content of a checkpoint wherever a run can go on from, if anybody wants it.
+        clock: Measures the parts of the run, if they are to be measured; set around the run, and kept by ``begin``.
+        profile: What the last run that was measured took.
         relay: Told each event that a user fires, after its handlers; for a backend's own handlers.
     """
 
     def __init__(self) -> None:
         self._listeners: dict[Event | CustomEvent, tuple[Listener, ...]] = dict.fromkeys(Event, ())
         self._deciders: tuple[Listener, ...] = ()
+        self.clock: Clock | None = None
+        self.profile: Profile | None = None
         self.begin()
 
     def begin(self, epoch_length: int | None = None, *, validates: bool = False) -> None:
@@ -214,12 +219,16 @@ class EventHub:
 
     def _call(self, listeners: tuple[Listener, ...], count: int) -> None:
         context = self.context
+        clock = self.clock
         if context is None:
             raise RuntimeError("an event was fired before the adapter set hub.context")
         try:
             for listener in listeners:
                 if listener.accepts is None or listener.accepts(context, count):
-                    listener.call(context)
+                    if clock is None:
+                        listener.call(context)
+                    else:
+                        clock.handle(listener.handler, listener.call, context)
         except StopIteration as error:
             raise RuntimeError("a handler raised StopIteration, which would silently end the epoch") from error
 

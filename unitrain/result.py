@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from unitrain.profiling import Profile
+
 
 @dataclass(frozen=True, kw_only=True)
 class FitResult:
@@ -27,6 +29,7 @@ class FitResult:
         native: That engine; None in a copy or a pickled result, since an engine belongs to its process.
         best_checkpoint: The best checkpoint, if any was kept.
         last_checkpoint: The newest checkpoint, if any was kept.
+        profile: Where the time went, with ``profiler="simple"``.
     """
 
     metrics: dict[str, float]
@@ -38,6 +41,7 @@ class FitResult:
     native: Any = field(repr=False)
     best_checkpoint: Path | None = None
     last_checkpoint: Path | None = None
+    profile: Profile | None = field(default=None, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the engine behind."""

@@ -9,6 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from unitrain.profiling import SIMPLE, is_profiler
+
 UNLIMITED = -1
 
 _PRECISIONS: dict[Any, str] = {
@@ -183,6 +185,18 @@ def trackers(value: Any) -> tuple[Any, ...]:
     raise Refusal(
         "a sequence of objects with log_metrics(metrics, step), or of loggers of an installed framework",
         'loggers=[CSVLogger("runs")]',
+    )
+
+
+def profiler(value: Any) -> Any:
+    """Accept the one that is built in, one of torch's, or what makes one."""
+    if value is None or (isinstance(value, str) and value == SIMPLE) or is_profiler(value):
+        return value
+    if callable(value) and not isinstance(value, str):
+        return value
+    raise Refusal(
+        'None, "simple", a torch.profiler.profile or a function that makes one',
+        'profiler="simple"; one of Lightning\'s: native={"lightning": {"profiler": ...}}, for a run on Lightning.',
     )
 
 

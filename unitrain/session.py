@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from unitrain.callbacks import ModelCheckpoint, ProgressBar, register
 from unitrain.events import Event
 from unitrain.limits import INTERRUPT, MAX_EPOCHS, USER, StopRule
+from unitrain.profiling import MOVE, SIMPLE, Clock, made_profiler
+from unitrain.protocol import EvalJob
 from unitrain.result import FitResult
 
 if TYPE_CHECKING:
@@ -15,8 +18,11 @@ if TYPE_CHECKING:
 
     from unitrain.callbacks import Callback
     from unitrain.config import TrainerConfig
+    from unitrain.data import DataSource
     from unitrain.events import EventHub
-    from unitrain.protocol import EvalJob, Run
+    from unitrain.protocol import FitJob, Run
+
+J = TypeVar("J", "FitJob", "EvalJob")
 
 
 @contextmanager
@@ -64,6 +70,57 @@ def by_loader(job: EvalJob, own: list[Any], names: list[str | None]) -> Any:
     return found.get(None, found)
 
 
+@contextmanager
+def profiled(profiler: Any, hub: EventHub, batch_end: Event, *, shows: bool) -> Iterator[None]:
+    """Measure a run as ``profiler=`` asks.
+
+    Args:
+        profiler: The trainer's option.
+        hub: Whose clock is set, or whose batches step torch's profiler.
+        batch_end: The event that ends a batch of this run.
+        shows: Whether to print what was measured, if the run does not fail.
+    """
+    if profiler is None:
+        yield
+    elif profiler == SIMPLE:
+        hub.clock = clock = Clock()
+        try:
+            yield
+        finally:
+            hub.clock, hub.profile = None, clock.report()
+        if shows:
+            print(hub.profile)  # noqa: T201 - that is what it is for
+    else:
+        with _by_torch(made_profiler(profiler), hub, batch_end):
+            yield
+
+
+@contextmanager
+def _by_torch(profiler: Any, hub: EventHub, batch_end: Event) -> Iterator[None]:
+    profiler.start()
+    registrations = hub.on(batch_end, profiler.step)
+    try:
+        yield
+    finally:
+        hub.remove(registrations)
+        profiler.stop()
+
+
+def on_the_clock(job: J) -> J:
+    """Return ``job`` with its data measured, if the run is."""
+    clock = job.hub.clock
+    if clock is None:
+        return job
+    if isinstance(job, EvalJob):
+        return replace(job, data=[_timed(one, clock) for one in job.data])
+    return replace(job, train=_timed(job.train, clock), val=tuple(_timed(one, clock) for one in job.val))
+
+
+def _timed(source: DataSource, clock: Clock) -> DataSource:
+    place = None if source.place is None else clock.timed(MOVE, source.place)
+    return replace(source, clock=clock, place=place)
+
+
 def announce(hub: EventHub, error: BaseException) -> None:
     """Tell the handlers of EXCEPTION; one that fails itself leaves a note at the error."""
     if hub.context is None:
@@ -90,4 +147,5 @@ def outcome(
         native=run.native,
         best_checkpoint=next((one.best_model_path for one in callbacks if isinstance(one, ModelCheckpoint)), None),
         last_checkpoint=hub.saved,
+        profile=hub.profile if config.profiler == SIMPLE else None,
     )

@@ -7,6 +7,7 @@ meaning. A backend contributes ``Primitives``; on Lightning they are Lightning's
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
@@ -19,6 +20,7 @@ from unitrain.events import Event
 from unitrain.metrics import LOSS
 from unitrain.optimization import all_parameters, needs_closure
 from unitrain.precision import outside, within
+from unitrain.profiling import BACKWARD, OPTIMIZER, STEP
 
 if TYPE_CHECKING:
     from torch.amp import GradScaler
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from unitrain.meter import StageMeter
     from unitrain.precision import Context
+    from unitrain.profiling import Clock
     from unitrain.protocol import FitJob
     from unitrain.spec import TrainSpec
 
@@ -90,9 +93,16 @@ class TrainStep:
         self._loss = within(primitives.context, job.spec.loss)
         self._training_step = within(primitives.context, job.spec.training_step)
         self.loss: Tensor | None = None
+        clock = job.hub.clock
+        if clock is not None:
+            self._primitives = _measured(primitives, clock)
+            if not job.spec.automatic_optimization:
+                self._training_step = clock.timed(STEP, self._training_step)
         self._team = job.team
         self._replica = _replica(job, self._loss_of)
         self._forward = self._loss_of if self._replica is None else self._replica.forward
+        if clock is not None:
+            self._forward = clock.timed(STEP, self._forward)
         self.run = self._choose()
 
     def _choose(self) -> Callable[[Any, int, int, bool], None]:
@@ -211,6 +221,17 @@ class TrainStep:
             check_loss(loss, trained=self._spec.automatic_optimization)
         self.loss = loss.detach()
         self._meter.add_loss(self.loss, weight)
+
+
+def _measured(primitives: Primitives, clock: Clock) -> Any:
+    """Return ``primitives`` with the parts of a step measured."""
+    return SimpleNamespace(
+        zero_grad=primitives.zero_grad,
+        backward=clock.timed(BACKWARD, primitives.backward),
+        clip=primitives.clip,
+        step=clock.timed(OPTIMIZER, primitives.step),
+        update=primitives.update,
+    )
 
 
 def _replica(job: FitJob, forward: Callable[..., Tensor]) -> Replica | ShardedStep | None:

@@ -19,7 +19,7 @@ from unitrain.config import TrainerConfig, TrainerOptions
 from unitrain.distributed.group import team, world_of
 from unitrain.environment import choose_device, compiled, torch_switches
 from unitrain.errors import ConfigError, SpecError, refuse_unknown
-from unitrain.events import EventHub
+from unitrain.events import Event, EventHub
 from unitrain.features import refuse, require_config
 from unitrain.jobs import Place, check_native_names, eval_job, fit_job
 from unitrain.loggers.dispatch import Tracking
@@ -29,7 +29,16 @@ from unitrain.registry import find_adapter, find_bridge, find_trackers
 from unitrain.remote import elsewhere, unseen
 from unitrain.result import show_metrics
 from unitrain.rng import preserved_rng, seed_everything
-from unitrain.session import announce, by_loader, listening, loaders_noted, outcome, progress
+from unitrain.session import (
+    announce,
+    by_loader,
+    listening,
+    loaders_noted,
+    on_the_clock,
+    outcome,
+    profiled,
+    progress,
+)
 from unitrain.signals import guarded
 from unitrain.spec import TrainSpec
 from unitrain.watched import Watched
@@ -131,6 +140,7 @@ class UnifiedTrainer(Watched):
             self._spec = spec
             given = {"train_dataloaders": train_dataloaders, "val_dataloaders": val_dataloaders, "ckpt_path": path}
             result, self._optimizers = self._elsewhere.fit(callbacks, spec=spec, **given)
+            self._hub.profile = result.profile
             return result
         with (
             self._placed() as place,
@@ -143,6 +153,7 @@ class UnifiedTrainer(Watched):
             self._optimizers = job.optimizers
             ready = job if path is None else resumed(job, path)
             with (
+                profiled(self.config.profiler, self._hub, Event.BATCH_END, shows=not self.rank),
                 tracking.open(self._hub, hparams),
                 listening(self._hub, history),
                 progress(self._hub, wanted=self._shows_progress(spec)),
@@ -150,7 +161,7 @@ class UnifiedTrainer(Watched):
                 torch.enable_grad(),
                 guarded(ready),
             ):
-                run.fit(ready)
+                run.fit(on_the_clock(ready))
             return outcome(self.config, self._hub, run, history.rows, callbacks.values())
 
     def train(self, model: Any, train_dataloaders: Any, val_dataloaders: Any = None, **spec: Any) -> FitResult:
@@ -296,10 +307,11 @@ class UnifiedTrainer(Watched):
             self._placed() as place,
             self._running(spec, data, place) as run,
             eval_job(self.config, self._hub, place, spec=spec, data=data, stage=stage) as job,
+            profiled(self.config.profiler, self._hub, Event(f"{stage}_batch_end"), shows=not self.rank),
         ):
             if ckpt_path is not None:
                 load_model(self._checkpoint(ckpt_path, spec), spec.model)
-            yield run, job
+            yield run, on_the_clock(job)
             self._hub.context = before  # what is saved afterwards is the fit
 
     @contextmanager

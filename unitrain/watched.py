@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from unitrain.export.verify import ExportReport
     from unitrain.jobs import Place
     from unitrain.native import NativeCode
+    from unitrain.profiling import Profile
     from unitrain.protocol import Adapter, Run, Session
 
 
@@ -147,6 +148,11 @@ class Watched:
     def state(self) -> RunState:
         """Where the fit is, or where the last one ended; an evaluation adds its metrics."""
         return self._hub.state
+
+    @property
+    def profile(self) -> Profile | None:
+        """Where the time of the last run went, of one that failed too; None without ``profiler="simple"``."""
+        return self._hub.profile
 
     @property
     def native(self) -> Any:

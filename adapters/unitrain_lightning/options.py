@@ -15,6 +15,7 @@ _TRACK = "unitrain.loggers.dispatch: Lightning logs another step, each batch ane
 _FOR_CALLBACKS = f"{_TRACK}; its own callbacks reach the same trackers"
 _TEAM = "unitrain.distributed: one process group, joined before the backend is built"
 _STRATEGY = "unitrain.distributed.replica: torch's DistributedDataParallel around the forward pass of the shared step"
+_PROFILE = "unitrain.profiling: the same parts on both backends; one of Lightning's own goes to native="
 _SWITCH = "unitrain.environment: a switch of torch, set around the run"
 
 OPTIONS: Final[dict[str, Translation]] = {
@@ -55,6 +56,7 @@ OPTIONS: Final[dict[str, Translation]] = {
     "log_every_n_steps": Translation("Trainer(log_every_n_steps=)", _FOR_CALLBACKS),
     "enable_progress_bar": Translation(shared="unitrain.callbacks.progress: one bar on both backends"),
     "default_root_dir": Translation("Trainer(default_root_dir=)"),
+    "profiler": Translation(shared=_PROFILE),
     "native": Translation("Trainer(**native)"),
 }
 """What is not here belongs to a feature that the adapter does not declare: anything but the default raises."""
@@ -62,7 +64,7 @@ OPTIONS: Final[dict[str, Translation]] = {
 _SAME_NAME = "give it to UnifiedTrainer itself"
 
 OWNED: Final[dict[str, str]] = {
-    **dict.fromkeys(TrainerConfig.__dataclass_fields__, _SAME_NAME),
+    **dict.fromkeys(TrainerConfig.__dataclass_fields__.keys() - {"profiler"}, _SAME_NAME),
     "logger": "give UnifiedTrainer(loggers=)",
     "enable_checkpointing": "it follows from the callbacks",
     "enable_model_summary": "it follows from the callbacks",

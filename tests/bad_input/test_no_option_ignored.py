@@ -84,6 +84,7 @@ ACTS = {
     "log_every_n_steps": Case(2, "rows", 2, 6, (("loggers", [ROWS]),)),
     "enable_progress_bar": Case(True, "lines", 0, 2),
     "default_root_dir": Case("elsewhere", "root", ".", "elsewhere"),
+    "profiler": Case("simple", "profiled", 0, 8),
 }
 
 TOGETHER = {"devices": 2, "num_nodes": 2, "strategy": "ddp", "sync_batchnorm": True}
@@ -142,6 +143,8 @@ def traced(framework, capsys, *, stops=False, **options):
         "inputs": len(inputs),
     }
     trainer.test(spec, batches(3))
+    rows = () if result.profile is None else result.profile.rows
+    trace["profiled"] = sum(row.calls for row in rows if row.part == "backward")
     trace |= {"step": result.step, "epochs": len(result.history), "weights": spec.model.weight.tolist()}
     trace |= {"validations": seen["val_start"], "val batches": seen["val_batch_end"]}
     trace |= {"test batches": seen["test_batch_end"], "batches": seen["batch_end"]}

@@ -33,7 +33,11 @@ TRAINER = [
     ({"max_nb_epochs": 3}, "max_epochs=3"),
     ({"gpus": "a,b"}, "accelerator='gpu', devices=[0, 1]: their indices."),
     ({"num_sanity_val_steps": 2}, "leave it out: nothing is validated before training."),
-    ({"profiler": "simple"}, """native={"lightning": {"profiler": 'simple'}}, for a run on Lightning."""),
+    (
+        {"profiler": "advanced"},
+        """profiler="simple"; one of Lightning's: native={"lightning": {"profiler": ...}}, for a run on Lightning.""",
+    ),
+    ({"plugins": "x"}, """native={"lightning": {"plugins": 'x'}}, for a run on Lightning."""),
     ({"terminate_on_nan": True}, "callbacks=[TerminateOnNaN()]"),
 ]
 

@@ -139,6 +139,7 @@ WRONG = {
     "log_every_n_steps": (-1, 1.0, None),
     "enable_progress_bar": (1, None),
     "default_root_dir": (3, None, b"x"),
+    "profiler": ("advanced", 3, True, []),
     "native": (3, [], {"lightning": 3}, "lightning"),
 }
 WRONG_CASES = [(name, value) for name, values in WRONG.items() for value in values]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from unitrain.callbacks.callback import Callback
 from unitrain.distributed.dtensors import is_part
 from unitrain.errors import SpecError
-from unitrain.summary import check_depth, summarize
 
 if TYPE_CHECKING:
     from unitrain.context import RunContext
@@ -32,6 +31,8 @@ class ModelSummary(Callback):
     """
 
     def __init__(self, depth: int = 1, example_input: Any = None) -> None:
+        from unitrain.summary import check_depth  # noqa: PLC0415 - only who shows a summary pays for it
+
         check_depth(depth, "ModelSummary")
         self._depth = depth
         self._example = example_input
@@ -47,5 +48,7 @@ class ModelSummary(Callback):
             )
         if run.rank:
             return
+        from unitrain.summary import summarize  # noqa: PLC0415 - as above
+
         self.summary = summarize(run.model, self._depth, example)
         print(self.summary)  # noqa: T201 - that is what it is for

@@ -26,6 +26,7 @@ from unitrain.errors import DISTRIBUTION, CheckpointError
 from unitrain.events import Event, InParts
 from unitrain.optimization import all_parameters
 from unitrain.position import Position, keeper
+from unitrain.profiling import CHECKPOINT, measured
 from unitrain.rng import RngSnapshot
 
 if TYPE_CHECKING:
@@ -274,10 +275,11 @@ def write_all(hub: EventHub, content: dict[str, Any], team: Team) -> None:
     """Write ``content`` to every path that was asked for, and tell everybody of each."""
     saves, hub.saves = hub.saves, []
     for asked in saves:
-        if isinstance(asked, InParts):
-            parts.write(asked.path, content, team)
-        else:
-            _write_whole(asked, content, team)
+        with measured(hub.clock, CHECKPOINT):
+            if isinstance(asked, InParts):
+                parts.write(asked.path, content, team)
+            else:
+                _write_whole(asked, content, team)
         hub.saved = asked.path if isinstance(asked, InParts) else asked
         hub.fire(Event.CHECKPOINT_SAVED)
 

@@ -179,7 +179,6 @@ OLD: dict[str, Upgrade] = {
     "enable_checkpointing": _callback('ModelCheckpoint("checkpoints")', (False,)),
     "enable_model_summary": _SUMMARY,
     "num_sanity_val_steps": _NO_SANITY,
-    "profiler": _native("profiler"),
     "plugins": _native("plugins"),
 }
 """Arguments that UnifiedTrainer does not have: those of 0.x and 1.x, and some of today's that are others here."""

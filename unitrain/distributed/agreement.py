@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from unitrain.optimization import Schedule
     from unitrain.spec import TrainSpec
 
-_OWN = frozenset({"devices", "callbacks", "loggers", "default_root_dir", "enable_progress_bar", "native"})
+_OWN = frozenset({"devices", "callbacks", "loggers", "default_root_dir", "enable_progress_bar", "native", "profiler"})
 """Options that each process may have its own of, or that are compared by their effect."""
 
 _SHOWN = 4

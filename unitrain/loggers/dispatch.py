@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from unitrain.context import RunContext
     from unitrain.events import EventHub
+    from unitrain.profiling import Clock
 
 _KEPT = 100_000
 """Rows that wait for a tracker that fails; the oldest are dropped, and counted."""
@@ -62,7 +63,7 @@ class Tracking(Callback):
         self._hub = hub
         hub.trackers = self if self._outlets else None
         for name, outlet in self._outlets.items():
-            outlet.open()
+            outlet.open(hub.clock)
             if not self._begun:
                 outlet.begin(self._rows, self._states.get(name))
             if hparams and not self._told:
@@ -149,12 +150,13 @@ class _Outlet:
         self._lost: Counter[str] = Counter()
         self._open = self._warned = False
         self._refused: set[str] = set()
+        self._clock: Clock | None = None
         self._pause = _FIRST_PAUSE
         self._next = 0.0
 
-    def open(self) -> None:
-        """Take what is sent from now on."""
-        self._open = True
+    def open(self, clock: Clock | None = None) -> None:
+        """Take what is sent from now on; ``clock`` measures how long the tracker takes."""
+        self._open, self._clock = True, clock
 
     def begin(self, rows: int, state: Any) -> None:
         """Begin a run; or go on after ``rows`` rows, with what ``run_state`` returned in the earlier part."""
@@ -211,7 +213,10 @@ class _Outlet:
 
     def _call(self, method: str, *arguments: Any) -> bool:
         try:
-            getattr(self._logger, method)(*arguments)
+            call = getattr(self._logger, method)
+            if self._clock is not None:
+                call = self._clock.timed(f"tracker {self._name}", call)
+            call(*arguments)
         except Exception as error:  # noqa: BLE001 - whatever a tracker does, training goes on
             self._next = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)

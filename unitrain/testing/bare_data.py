@@ -61,8 +61,11 @@ def _read(run: _Training | None, source: DataSource, epoch: int) -> Iterator[tup
         run.at_iter, run.midway = at_iter, None
     for _ in range(skip):
         next(iterator)
+    one_shot = iterator is loader
+    if source.clock is not None:
+        iterator = source.clock.reading(f"load {source.stage} batch", iterator)
     if source.length is None:
-        yield from _read_ahead(run, source, iterator, start)
+        yield from _read_ahead(run, source, iterator, start, one_shot)
         return
     if start is not None:
         start.now.restore()
@@ -98,7 +101,7 @@ def _tell_the_epoch(loader: Any, epoch: int) -> None:
 
 
 def _read_ahead(
-    run: _Training | None, source: DataSource, iterator: Iterator[Any], start: Position | None
+    run: _Training | None, source: DataSource, iterator: Iterator[Any], start: Position | None, one_shot: bool
 ) -> Iterator[tuple[Any, bool]]:
     """Read one batch ahead, since only the end tells which was the last."""
     if start is not None and start.before_ahead is not None:
@@ -106,7 +109,7 @@ def _read_ahead(
     number, batch = 1 if start is None else start.skip + 1, next(iterator, iterator)
     if start is not None:
         start.now.restore()
-    if batch is iterator and (source.required or iterator is source.loader):
+    if batch is iterator and (source.required or one_shot):
         raise DataError(f"the {source.label} is empty.", hint="give one that yields batches.")
     while batch is not iterator:
         if run is not None:

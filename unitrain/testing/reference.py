@@ -41,6 +41,7 @@ from unitrain.testing.bare_team import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from torch.optim import Optimizer
 
@@ -142,6 +143,10 @@ class _Bare(RunContext):
         loss = {} if self.state.loss is None else {"train/loss": self.state.loss.float()}
         return {name: value.item() for name, value in (loss | self.logged).items()}
 
+    def timing(self, part: str) -> AbstractContextManager[None]:
+        """Measure what is within, for a profile."""
+        return nullcontext() if self.hub.clock is None else self.hub.clock.measure(part)
+
     def settle(self) -> None:
         """Do what all processes do if any of them asks for it: nothing, in an evaluation by itself."""
 
@@ -213,11 +218,12 @@ class _Bare(RunContext):
             batch = cast(given, self.dtype)
             self.size, self.batch = size_of(batch), batch
             self.hub.fire(Event[f"{name}_BATCH_START"])
-            if stage is Stage.PREDICT:
-                with self.precision():
-                    outputs.append(_prediction(self.spec, batch))
-            else:
-                _evaluation(self.spec, self, batch, metrics)
+            with self.timing(f"{stage.value} step"):
+                if stage is Stage.PREDICT:
+                    with self.precision():
+                        outputs.append(_prediction(self.spec, batch))
+                else:
+                    _evaluation(self.spec, self, batch, metrics)
             self.hub.fire(Event[f"{name}_BATCH_END"])
             self.size = self.batch = None
         return outputs
@@ -353,7 +359,8 @@ class _Training(_Bare):
             self.settle()
             self.size = self.batch = None
             if self.job.val and self.validates(index + 1, last):
-                self.evaluate(self.job.val, Stage.VAL)
+                with self.timing("validation"):
+                    self.evaluate(self.job.val, Stage.VAL)
                 self.validated = True
             if self.stops():
                 return
@@ -384,7 +391,7 @@ class _Training(_Bare):
         accumulate = self.accumulate_grad_batches
         if not self.spec.automatic_optimization:
             self.stepped = False
-            with self.precision():
+            with self.precision(), self.timing("training step"):
                 result = self.spec.training_step(self, batch)  # type: ignore[misc]
             self.update_scale()
             return None if result is None else self.measure(*_step_result(result))
@@ -394,9 +401,10 @@ class _Training(_Bare):
         if index % accumulate == 0:
             self.optimizer.zero_grad()
         with self.replica.no_sync() if self.together and not stepping else nullcontext():
-            with self.precision():
-                found = _training_loss(self.spec, self.replica, batch)
-            loss = self.measure(*found)
+            with self.timing("training step"):
+                with self.precision():
+                    found = _training_loss(self.spec, self.replica, batch)
+                loss = self.measure(*found)
             if loss.numel() != 1 or not loss.requires_grad:
                 raise SpecError(f"the loss must be one number with a gradient; got {loss!r}.")
             self.differentiate(loss if accumulate == 1 else loss / accumulate)
@@ -413,7 +421,7 @@ class _Training(_Bare):
 
         def closure() -> Tensor:
             self.optimizer.zero_grad()
-            with self.precision():
+            with self.precision(), self.timing("training step"):
                 found = _training_loss(self.spec, self.model, batch)
             loss: Tensor = found[0]
             if not first:
@@ -422,7 +430,8 @@ class _Training(_Bare):
             self.clip(self.optimizer)
             return loss
 
-        self.optimizer.step(closure)  # type: ignore[arg-type]
+        with self.timing("optimizer step"):
+            self.optimizer.step(closure)  # type: ignore[arg-type]
         self.state.step += 1
         self.after_step(next(iter(self.optimizers)))
         return first[0]
@@ -460,7 +469,8 @@ class _Training(_Bare):
         """Add the gradients of the loss, scaled if float16 needs it."""
         if self.scaler is not None:
             loss = self.scaler.scale(loss)
-        loss.backward()  # type: ignore[no-untyped-call]
+        with self.timing("backward"):
+            loss.backward()  # type: ignore[no-untyped-call]
         self.hub.fire(Event.BACKWARD_END)
 
     def clip_and_step(self, name: str) -> None:
@@ -469,13 +479,15 @@ class _Training(_Bare):
         gradients = [one.grad for group in optimizer.param_groups for one in group["params"] if one.grad is not None]
         if self.scaler is None or not gradients:
             self.clip(optimizer)
-            optimizer.step()
+            with self.timing("optimizer step"):
+                optimizer.step()
             return
         if name in self.just_stepped:
             self.update_scale()
         self.scaler.unscale_(optimizer)
         self.clip(optimizer)
-        self.scaler.step(optimizer)
+        with self.timing("optimizer step"):
+            self.scaler.step(optimizer)
         self.just_stepped.append(name)
         optimizer._opt_called = True  # type: ignore[attr-defined]  # noqa: SLF001 - a skipped step counts for schedulers
 

@@ -41,6 +41,7 @@ REFUSED: dict[str, str] = {
     "limit_predict_batches": "evaluator.run(loader, epoch_length=n)",
     "overfit_batches": "limit_train_batches=n, with a loader that does not shuffle.",
     "loggers": "attach Ignite's own: TensorboardLogger(...).attach_output_handler(engine, ...).",
+    "profiler": "attach ignite.handlers.BasicTimeProfiler to the engine, for a run on Ignite.",
     "log_every_n_steps": "give every=n to the event of the logger's handler.",
 }
 """What belongs to unitrain's own loop, and what to do instead; the defaults pass."""

@@ -53,6 +53,11 @@ def _refuse(config: TrainerConfig) -> None:
             "compile=True compiles the model of a TrainSpec; a LightningModule's steps call its parts by themselves.",
             hint="torch.compile() a submodule in configure_model() or __init__().",
         )
+    if config.profiler is not None and not isinstance(config.profiler, str):
+        raise UnsupportedFeatureError(
+            "profiler= takes one of torch's for a TrainSpec; a LightningModule's Trainer has its own kind.",
+            hint='native={"lightning": {"profiler": PyTorchProfiler(...)}}, for a run on Lightning.',
+        )
     if isinstance(config.strategy, Strategy):
         raise UnsupportedFeatureError(
             f"strategy={config.strategy!r} is for a TrainSpec.",

@@ -121,7 +121,7 @@ def _is_ours(given: Argument) -> bool:
     """Return whether UnifiedTrainer takes an argument with all that its value may be; Lightning gets the rest."""
     if given.keyword not in _OURS:
         return False
-    if given.keyword == "strategy" and given.value is UNKNOWN:
+    if given.keyword in ("strategy", "profiler") and given.value is UNKNOWN:
         return False
     return all(_taken(given.keyword, one) for one in _values(given.node.value) if one is not UNKNOWN)
 
