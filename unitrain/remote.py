@@ -82,7 +82,7 @@ class Elsewhere:
         prepare(callbacks.values(), spec, self.config, optimizers)
         self.hub.begin()
         restore_result(content, spec.model, optimizers, self.hub, callbacks)
-        self.hub.saved = answer.value.last_checkpoint
+        self.hub.saved, self.hub.profile = answer.value.last_checkpoint, answer.value.profile
         self.hub.context = cast("RunContext", _Finished(content))
         for own, used in zip(self.config.loggers, answer.loggers, strict=True):
             vars(own).update(vars(used))  # where it wrote, under which identity

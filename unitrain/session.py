@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks import ModelCheckpoint, ProgressBar, register
 from unitrain.events import Event
 from unitrain.limits import INTERRUPT, MAX_EPOCHS, USER, StopRule
 from unitrain.profiling import MOVE, SIMPLE, Clock, made_profiler
-from unitrain.protocol import EvalJob
 from unitrain.result import FitResult
 
 if TYPE_CHECKING:
@@ -20,9 +19,7 @@ if TYPE_CHECKING:
     from unitrain.config import TrainerConfig
     from unitrain.data import DataSource
     from unitrain.events import EventHub
-    from unitrain.protocol import FitJob, Run
-
-J = TypeVar("J", "FitJob", "EvalJob")
+    from unitrain.protocol import EvalJob, FitJob, Run
 
 
 @contextmanager
@@ -106,14 +103,18 @@ def _by_torch(profiler: Any, hub: EventHub, batch_end: Event) -> Iterator[None]:
         profiler.stop()
 
 
-def on_the_clock(job: J) -> J:
+def fit_on_the_clock(job: FitJob) -> FitJob:
     """Return ``job`` with its data measured, if the run is."""
     clock = job.hub.clock
     if clock is None:
         return job
-    if isinstance(job, EvalJob):
-        return replace(job, data=[_timed(one, clock) for one in job.data])
     return replace(job, train=_timed(job.train, clock), val=tuple(_timed(one, clock) for one in job.val))
+
+
+def evaluation_on_the_clock(job: EvalJob) -> EvalJob:
+    """Return ``job`` with its data measured, if the run is."""
+    clock = job.hub.clock
+    return job if clock is None else replace(job, data=[_timed(one, clock) for one in job.data])
 
 
 def _timed(source: DataSource, clock: Clock) -> DataSource:

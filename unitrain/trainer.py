@@ -32,9 +32,10 @@ from unitrain.rng import preserved_rng, seed_everything
 from unitrain.session import (
     announce,
     by_loader,
+    evaluation_on_the_clock,
+    fit_on_the_clock,
     listening,
     loaders_noted,
-    on_the_clock,
     outcome,
     profiled,
     progress,
@@ -140,7 +141,6 @@ class UnifiedTrainer(Watched):
             self._spec = spec
             given = {"train_dataloaders": train_dataloaders, "val_dataloaders": val_dataloaders, "ckpt_path": path}
             result, self._optimizers = self._elsewhere.fit(callbacks, spec=spec, **given)
-            self._hub.profile = result.profile
             return result
         with (
             self._placed() as place,
@@ -161,7 +161,7 @@ class UnifiedTrainer(Watched):
                 torch.enable_grad(),
                 guarded(ready),
             ):
-                run.fit(on_the_clock(ready))
+                run.fit(fit_on_the_clock(ready))
             return outcome(self.config, self._hub, run, history.rows, callbacks.values())
 
     def train(self, model: Any, train_dataloaders: Any, val_dataloaders: Any = None, **spec: Any) -> FitResult:
@@ -311,7 +311,7 @@ class UnifiedTrainer(Watched):
         ):
             if ckpt_path is not None:
                 load_model(self._checkpoint(ckpt_path, spec), spec.model)
-            yield run, on_the_clock(job)
+            yield run, evaluation_on_the_clock(job)
             self._hub.context = before  # what is saved afterwards is the fit
 
     @contextmanager
