@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -97,7 +98,9 @@ def _check(source: Path, target: Path, to: str, template: object) -> None:
             f"convert_checkpoint(template=) must be a TrainSpec or a module, got {template!r}.",
             hint="make an instance first." if isinstance(template, type) else "template=spec",
         )
-    if source.resolve() == target.resolve() or (target.exists() and source.exists() and target.samefile(source)):
+    if os.path.realpath(source) == os.path.realpath(target) or (
+        target.exists() and source.exists() and target.samefile(source)
+    ):
         raise ConfigError(
             f"convert_checkpoint would write {target} over its own source.", hint="give another path as dst."
         )

@@ -6,7 +6,7 @@ import copy
 import platform
 import warnings
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +53,7 @@ def capture(job: FitJob, progress: Progress) -> dict[str, Any]:
     Raises:
         CheckpointError: If it holds what could not be read back; it names the place.
     """
-    ranks = job.team.gather(asdict(progress))
+    ranks = job.team.gather({one.name: copy.deepcopy(getattr(progress, one.name)) for one in fields(progress)})
     counts = Counts(
         epoch=progress.epochs_done if progress.midway else max(progress.epochs_done - 1, 0),
         batches=job.hub.state.batch,
