@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass, replace
+import copy
+import operator
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from unitrain.errors import DataError
+from unitrain.counting import counted
+from unitrain.errors import DataError, SpecError
+from unitrain.structure import Mapped, movable, tensors
 
 INPUT, TARGET = "input", "target"
 _PAIR = 2
@@ -45,70 +50,121 @@ def model_input(batch: Any) -> Any:
 
 
 def batch_size(batch: Any) -> int:
-    """Return the number of samples: the first dimension of the first tensor with one, or 1 if there is none."""
-    if isinstance(batch, Tensor):
-        return batch.shape[0] if batch.ndim else 1
-    if isinstance(batch, (tuple, list)) and batch and isinstance(batch[0], Tensor) and batch[0].ndim:
-        return batch[0].shape[0]
-    for tensor in tensors(batch):
-        if tensor.ndim:
-            return tensor.shape[0]
-    return 1
+    """Return the number of samples in ``batch``, a guess where its structure does not tell."""
+    return counted(batch).number
 
 
-def tensors(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors inside nested tuples, lists, mappings and dataclasses, depth first."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors(item)
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from tensors(item)
-    elif is_dataclass(value) and not isinstance(value, type):
-        for field in fields(value):
-            yield from tensors(getattr(value, field.name))
+def sample_counter(given: int | Callable[[Any], int] | None, stage: str) -> Callable[[Any], int]:
+    """Return what counts the samples of the batches of a stage.
+
+    Args:
+        given: The spec's ``batch_size``; None counts what can be known, and warns once of a guess.
+        stage: ``"train"``, ``"val"``, ``"test"`` or ``"predict"``.
+    """
+    if given is None:
+        return _Samples(stage).count
+    if callable(given):
+        return lambda batch: checked_size(given(batch), batch)
+    return lambda _: given
+
+
+class _Samples:
+    """Counts samples, and says once if it has to guess."""
+
+    def __init__(self, stage: str) -> None:
+        self._silent = stage == "predict"
+        self._stage = stage
+
+    def count(self, batch: Any) -> int:
+        if type(batch) in (tuple, list) and len(batch) == _PAIR:
+            target = batch[1]
+            if type(target) is Tensor and target.ndim and not target.is_nested:
+                return target.shape[0]
+        number, known = counted(batch)
+        if not known and not self._silent:
+            self._silent = True
+            warnings.warn(guessed(batch, number, self._stage), stacklevel=2)
+        return number
+
+
+def guessed(batch: Any, number: int, stage: str) -> str:
+    """Return the warning that the samples of a batch are counted by a guess."""
+    return (
+        f"the structure of a {stage} batch does not tell how many samples it has; {number} is taken."
+        f" The batch: {describe(batch)}. The means of the loss and of logged values weigh each batch by this number:"
+        " give TrainSpec(batch_size=), a number or a function of the batch."
+    )
+
+
+def checked_size(number: Any, batch: Any) -> int:
+    """Return the number that ``TrainSpec(batch_size=function)`` gave for ``batch``.
+
+    Raises:
+        SpecError: If it is not a number of samples.
+    """
+    try:
+        size = -1 if isinstance(number, bool) else operator.index(number)
+    except TypeError:
+        size = -1
+    if size < 0:
+        raise SpecError(
+            "TrainSpec(batch_size=) must return the number of samples, an integer of at least 0;"
+            f" it returned {describe(number)} for {describe(batch)}.",
+            hint='batch_size=lambda batch: len(batch["labels"])',
+        )
+    return size
 
 
 def to_device(value: Any, device: torch.device) -> Any:
-    """Return ``value`` with everything that has a ``to(device)`` moved; containers keep their type."""
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=device.type == "cuda")
-    if isinstance(value, Mapping):
-        moved = {key: to_device(item, device) for key, item in value.items()}
-        return moved if type(value) is dict else _rebuilt(value, moved)
-    if isinstance(value, (tuple, list)):
-        items = [to_device(item, device) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-    if callable(getattr(value, "to", None)):
-        return value.to(device)
-    if is_dataclass(value) and not isinstance(value, type):
-        changes = {f.name: to_device(getattr(value, f.name), device) for f in fields(value) if f.init}
-        return replace(value, **changes)
-    return value
+    """Return a copy of a batch on ``device``; containers keep their type and their state.
+
+    What has a ``to()`` of its own, as a PackedSequence or a graph, is moved by it. The batch itself stays as it is.
+    """
+
+    def change(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            return leaf.to(device, non_blocking=device.type == "cuda")
+        return leaf.to(device) if isinstance(leaf, nn.Module) else leaf
+
+    def whole(part: Any) -> Any:
+        if not movable(type(part)) or isinstance(part, nn.Module):
+            return NotImplemented
+        own = _own(part)  # many a to() changes its object
+        moved = own.to(device)
+        return own if moved is None else moved
+
+    return Mapped(change, whole)(value)
 
 
 def to_dtype(value: Any, dtype: torch.dtype) -> Any:
-    """Return ``value`` with every floating tensor in ``dtype``; containers keep their type."""
-    if isinstance(value, Tensor):
-        return value.to(dtype) if value.is_floating_point() else value
-    if isinstance(value, Mapping):
-        cast = {key: to_dtype(item, dtype) for key, item in value.items()}
-        return cast if type(value) is dict else _rebuilt(value, cast)
-    if isinstance(value, (tuple, list)):
-        items = [to_dtype(item, dtype) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{f.name: to_dtype(getattr(value, f.name), dtype) for f in fields(value) if f.init})
-    return value
+    """Return a copy of a batch with every floating tensor in ``dtype``; containers keep their type and their state.
+
+    What has a ``to()`` of its own and shows no tensors is converted by it, if it takes a dtype.
+    """
+
+    def change(leaf: Any) -> Any:
+        return leaf.to(dtype) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
+
+    def whole(part: Any) -> Any:
+        if not movable(type(part)) or isinstance(part, nn.Module) or any(True for _ in tensors(part)):
+            return NotImplemented
+        try:
+            converted = (own := _own(part)).to(dtype)
+        except (TypeError, ValueError, RuntimeError):  # it takes a device only
+            return part
+        return own if converted is None else converted
+
+    return Mapped(change, whole)(value)
 
 
-def _rebuilt(original: Mapping[Any, Any], items: dict[Any, Any]) -> Any:
+def _own(value: Any) -> Any:
+    """Return a copy of an object that shares its tensors only."""
+    if hasattr(type(value), "__copy__"):
+        return copy.copy(value)
     try:
-        return type(original)(items)  # type: ignore[call-arg]
-    except TypeError:  # a mapping with a constructor of its own
-        return items
+        return Mapped(lambda leaf: leaf)(value)
+    except TypeError:  # an object that is not made of Python's attributes
+        return value
 
 
 def describe(value: Any) -> str:
@@ -121,6 +177,10 @@ def describe(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         parts = [describe(item) for item in value[:_SHOWN]]
         return f"{type(value).__name__} of {len(value)} ({', '.join(parts)}{_more(value)})"
+    if is_dataclass(value) and not isinstance(value, type):
+        named = [(one.name, getattr(value, one.name, None)) for one in fields(value)]
+        parts = [f"{name}={describe(item)}" for name, item in named[:_SHOWN]]
+        return f"{type(value).__name__}({', '.join(parts)}{_more(named)})"
     return f"{type(value).__name__} {value!r}"[:80]
 
 

@@ -6,7 +6,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from unitrain.batch import batch_size
+from unitrain.batch import sample_counter
 from unitrain.data import Batches
 from unitrain.events import Event
 from unitrain.meter import LoaderMeter, SharedMeter, StageMeter
@@ -104,6 +104,7 @@ class Evaluation:
         self._device = device
         self._start, self._batch_start, self._batch_end, self._end = _EVENTS[stage]
         self._generators = [generator for source in sources for generator in source.generators]
+        self._count = sample_counter(program.spec.batch_size, stage.value)
         self._sharded = program.sharded
         metrics, team = program.spec.metrics or {}, program.team
         self._parts: list[_Part] = []
@@ -143,9 +144,10 @@ class Evaluation:
     def batch(self, batch: Any) -> Any:
         """Evaluate ``batch``; return the prediction, if it is one."""
         program = self._program
-        program.batch, program.weight = batch, (weight := batch_size(batch))
-        program.hub.fire(self._batch_start)
+        program.batch = batch
         try:
+            program.weight = weight = self._count(batch)
+            program.hub.fire(self._batch_start)
             result = self._step(batch, weight)
         except StopIteration as error:
             raise RuntimeError("the step raised StopIteration, which would silently end the evaluation") from error

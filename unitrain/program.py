@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unitrain.batch import batch_size, describe
+from unitrain.batch import describe, sample_counter
 from unitrain.checkpoint.ranks import Progress
 from unitrain.checkpoint.snapshot import capture, gradients, position, take_up, write_all
 from unitrain.context import RunContext
@@ -103,6 +103,7 @@ class FitProgram(Program):
         self.context, self.scaler, self.sharded = primitives.context, primitives.scaler, job.sharded
         self.meter = self._train_meter = StageMeter("train", job.spec.metrics or {}, job.team)
         self._step = TrainStep(job, primitives, self.meter)
+        self._count = sample_counter(job.spec.batch_size, "train")
         self._stop = StopRule(job.config, job.hub, job.team)
         self._job = job
         self._resume = resume = job.resume
@@ -154,10 +155,10 @@ class FitProgram(Program):
         last = self.batches.length == self._index + 1
         if self._unsized:
             require_same_end(self.team, self._index + 1, last=last)
-        self.weight = weight = batch_size(batch)
         self.batch = batch
         self._train_meter.batch_start()
         try:
+            self.weight = weight = self._count(batch)
             self.hub.fire(Event.BATCH_START)
             self._step.run(batch, weight, self._index, last)
         except StopIteration as error:

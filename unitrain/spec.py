@@ -90,6 +90,10 @@ class TrainSpec:
         automatic_optimization: Whether unitrain runs backward and the optimizer. If not, the training step does.
         hparams: What the run is to be known by; travels with the spec.
         example_input: One input of the model, for exports; travels with the spec.
+        batch_size: How many samples a batch has: a number, or ``batch_size(batch) -> int``. It is the weight of the
+            batch in the means of the loss, of logged values and of functions as metrics. If None, it is counted:
+            ``batch_size`` or ``num_graphs`` of the batch, else the rows of its target, else the leading dimension
+            that its tensors share; a warning says once if it can only be guessed.
 
     Raises:
         SpecError: If a value cannot be meant.
@@ -107,6 +111,7 @@ class TrainSpec:
     automatic_optimization: bool = True
     hparams: Mapping[str, Any] | None = None
     example_input: Any = None
+    batch_size: int | Callable[[Any], int] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant and freeze the containers."""
@@ -127,6 +132,7 @@ class TrainSpec:
             raise SpecError(
                 f"TrainSpec(callbacks=) must be a sequence, got {self.callbacks!r}.", hint="callbacks=[callback]"
             )
+        _check_batch_size(self.batch_size)
         if self.hparams is not None and not isinstance(self.hparams, Mapping):
             raise SpecError(f"TrainSpec(hparams=) must be a mapping, got {self.hparams!r}.", hint="hparams=vars(args)")
         object.__setattr__(self, "callbacks", tuple(self.callbacks))
@@ -194,6 +200,25 @@ def _check_callable(name: str, value: Any) -> None:
                 f" its signature is {inspect.signature(value)}.",
                 hint=f"def {name}(model, batch): ...",
             ) from error
+
+
+def _check_batch_size(given: Any) -> None:
+    number = isinstance(given, int) and not isinstance(given, bool) and given >= 1
+    if given is None or number:
+        return
+    if callable(given) and not isinstance(given, type):
+        try:
+            inspect.signature(given).bind(None)
+        except ValueError:  # some builtins have no signature
+            return
+        except TypeError:
+            pass
+        else:
+            return
+    raise SpecError(
+        f"TrainSpec(batch_size=) must be an integer of at least 1 or a function of one batch, got {given!r}.",
+        hint='batch_size=lambda batch: len(batch["labels"])',
+    )
 
 
 def _check_optimizers(given: Any) -> None:

@@ -116,6 +116,7 @@ WRONG = {
     "predict_step": ("p", one_argument),
     "automatic_optimization": (None, 1, "no"),
     "hparams": (3, "lr=1", [1]),
+    "batch_size": (0, -1, True, 2.0, "8", nn.Linear, lambda: 1, lambda model, batch: 1),
 }
 WRONG_CASES = [(name, value) for name, values in WRONG.items() for value in values]
 

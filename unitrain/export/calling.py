@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from unitrain.batch import describe, tensors, to_device
+from unitrain.batch import describe, to_device
 from unitrain.errors import ExportError
 from unitrain.export.axes import Axes
 from unitrain.export.failures import line_of
@@ -14,6 +14,7 @@ from unitrain.export.prepared import Prepared
 from unitrain.export.request import EXAMPLE, Check, Request
 from unitrain.export.tree import named, names_of_inputs
 from unitrain.export.verify import apart, shown
+from unitrain.structure import tensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from unitrain.batch import tensors
 from unitrain.errors import ExportError
 from unitrain.export.following import followed
 from unitrain.export.kept_back import kept_back
 from unitrain.export.quantized import INT8, Quantized, require_int8, require_torchao, without_root_handlers
 from unitrain.export.request import FOLLOWED_OPTIONS, METADATA, Check
 from unitrain.export.verify import Tolerance, compared
+from unitrain.structure import tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from unitrain.batch import tensors, to_dtype
+from unitrain.batch import to_dtype
 from unitrain.compat.torch import uncompiled
 from unitrain.distributed.dtensors import is_part
 from unitrain.errors import ExportError
 from unitrain.export.tree import call, rebuilt
 from unitrain.modes import ModuleModes
+from unitrain.structure import tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections import UserDict
 from typing import TYPE_CHECKING, Any
-
-import torch
-from torch import Tensor
 
 from unitrain.batch import unpack
 from unitrain.checkpoint.snapshot import position
@@ -119,27 +115,3 @@ def _read_ahead(
         following = iterator if number == source.limit and isinstance(source.limit, int) else next(iterator, iterator)
         yield batch, following is iterator
         number, batch = number + 1, following
-
-
-def cast(value: Any, dtype: torch.dtype | None) -> Any:
-    """Return a batch with its floating tensors in ``dtype``."""
-    if dtype is None:
-        return value
-    if isinstance(value, Tensor):
-        return value.to(dtype) if value.is_floating_point() else value
-    if isinstance(value, dict):
-        return {key: cast(item, dtype) for key, item in value.items()}
-    return type(value)(cast(item, dtype) for item in value) if isinstance(value, (tuple, list)) else value
-
-
-def size_of(batch: Any) -> int:
-    """Return the first dimension of the first tensor in the batch that has one, or 1."""
-    return next((len(tensor) for tensor in _tensors(batch) if tensor.ndim), 1)
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (tuple, list, UserDict, dict)):
-        for part in value.values() if isinstance(value, (dict, UserDict)) else value:
-            yield from _tensors(part)

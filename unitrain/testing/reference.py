@@ -28,7 +28,8 @@ from unitrain.optimization import unknown_monitor
 from unitrain.position import keeper
 from unitrain.protocol import ONE_DEVICE, Feature, Stage, Translation
 from unitrain.rng import RngSnapshot
-from unitrain.testing.bare_data import batches, cast, own_position, pair, size_of
+from unitrain.testing.bare_batch import cast, size_of
+from unitrain.testing.bare_data import batches, own_position, pair
 from unitrain.testing.bare_metrics import copied, feed, from_sums, results, sums
 from unitrain.testing.bare_team import (
     all_or_none_end,
@@ -123,6 +124,7 @@ class _Bare(RunContext):
         self.measured: dict[str, list[Any]] = {}
         self.prefix = ""
         self.size: int | None = None
+        self.warned: list[str] = []  # the stages whose batches are counted by a guess
         self.logged: dict[str, Tensor] = {}  # by the running batch
         self.device = job.device
         self.default_dtype = torch.get_default_dtype()
@@ -216,7 +218,7 @@ class _Bare(RunContext):
         name, outputs = stage.value.upper(), []
         for given, _ in batches(None, source, self.state.epoch, None):
             batch = cast(given, self.dtype)
-            self.size, self.batch = size_of(batch), batch
+            self.size, self.batch = size_of(self, batch), batch
             self.hub.fire(Event[f"{name}_BATCH_START"])
             with self.timing(f"{stage.value} step"):
                 if stage is Stage.PREDICT:
@@ -347,7 +349,7 @@ class _Training(_Bare):
             if self.together and self.job.train.length is None:
                 all_or_none_end(last, self.in_epoch + 1)
             batch, index = cast(given, self.dtype), self.in_epoch
-            self.size, self.logged = size_of(batch), {}
+            self.size, self.logged = size_of(self, batch), {}
             self.batch = batch
             self.hub.fire(Event.BATCH_START)
             loss = self.train_on(batch, index, last)
