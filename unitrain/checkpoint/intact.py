@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SUFFIX = ".ckpt"
+_FOLDER = 0x10
+"""What marks a folder in a member's attributes; Python's zipfile looks at names only, torch's reader at both."""
+
 _NEIGHBOURS = 20
 """How many files beside a damaged one are looked at, the newest first."""
 
@@ -85,6 +88,8 @@ def _what_is_wrong(path: Path) -> str | None:
                 f"its member {one.filename!r} is compressed or encrypted, {one.compress_size} bytes that would become"
                 f" {one.file_size}; torch stores members as they are, so nothing was unpacked"
             )
+        if any(one.external_attr & _FOLDER or one.is_dir() for one in members):
+            return "one of its members is marked as a folder, which torch would read as whatever is in its memory"
         if sum(one.file_size for one in members) > size:
             return f"its members have more bytes than its {size}"
         if len({one.filename for one in members}) < len(members):
