@@ -22,6 +22,7 @@ from unitrain.distributed.shards import shard
 from unitrain.distributed.strategy import FSDP, STRATEGIES
 from unitrain.errors import ConfigError, DataError, SpecError, did_you_mean
 from unitrain.features import refuse, require_spec
+from unitrain.lazy import require_values
 from unitrain.limits import ValidationRule
 from unitrain.loaders import named_loaders
 from unitrain.monitors import require_monitors
@@ -163,6 +164,8 @@ def _prepare(spec: TrainSpec, config: TrainerConfig, place: Place) -> None:
     """Bring the model to its device and precision, and to the weights of rank 0."""
     _place(spec, place.device)
     convert_model(spec.model, config.precision)
+    if place.team.size > 1:
+        require_values(spec.model, "training with several processes")
     require_same_model(spec.model, place.team)
     place.team.share(spec.model.state_dict().values())
 

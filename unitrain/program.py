@@ -18,6 +18,7 @@ from unitrain.errors import SpecError, UnitrainError, did_you_mean
 from unitrain.evaluation import Evaluation
 from unitrain.events import Event
 from unitrain.forwarding import forward_epoch
+from unitrain.lazy import without_values
 from unitrain.limits import SIGNAL, StopRule, ValidationRule
 from unitrain.meter import StageMeter
 from unitrain.metrics import LOSS, as_float32, as_number
@@ -229,7 +230,7 @@ class FitProgram(Program):
 
     def _safe_point(self, *, begun: bool = True) -> None:
         """Tell who wants to save after an error that the run could go on from here."""
-        if self.hub.rescue is not None:
+        if self.hub.rescue is not None and (begun or not without_values(self.spec.model)):
             self.hub.rescue(self._content() if begun else capture(self._job, self._progress(midway=False)))
 
     def _progress(self, *, midway: bool) -> Progress:

@@ -9,6 +9,7 @@ import torch
 from unitrain.callbacks.callback import Callback
 from unitrain.distributed.dtensors import part_like
 from unitrain.errors import CheckpointError, ConfigError
+from unitrain.lazy import require_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,6 +71,7 @@ class EMA(Callback):
     def on_fit_start(self, run: RunContext) -> None:
         """Start from the weights as they are, unless a checkpoint brought an average."""
         if self.average is None:
+            require_values(run.model, "EMA")
             self.average = {name: _copy(parameter) for name, parameter in _averaged(run.model)}
             self._step = run.state.step
 

@@ -24,6 +24,7 @@ from unitrain.context import RunContext
 from unitrain.distributed.team import ALONE
 from unitrain.errors import SpecError
 from unitrain.events import Event
+from unitrain.lazy import without_values
 from unitrain.optimization import unknown_monitor
 from unitrain.position import keeper
 from unitrain.protocol import ONE_DEVICE, Feature, Stage, Translation
@@ -317,7 +318,7 @@ class _Training(_Bare):
 
     def safe_point(self) -> None:
         """Tell who wants to save after an error."""
-        if self.hub.rescue is not None:
+        if self.hub.rescue is not None and (self.begun or not without_values(self.job.spec.model)):
             self.hub.rescue(self.content() if self.begun else capture(self.job, self.progress(midway=False)))
 
     def progress(self, *, midway: bool) -> Progress:
