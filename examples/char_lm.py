@@ -25,7 +25,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from torchmetrics.text import Perplexity
 
-from unitrain import LRSchedule, TrainSpec, UnifiedTrainer
+from unitrain import LRSchedule, TrainSpec, UnifiedTrainer, seed_everything
 
 CONTEXT = 64
 WARM_UP = 50
@@ -125,7 +125,7 @@ def main() -> None:
     train_loader = DataLoader(chunks[:-held_back], batch_size=16, shuffle=True)
     val_loader = DataLoader(chunks[-held_back:], batch_size=64)
 
-    torch.manual_seed(0)
+    seed_everything(0)
     model = CharTransformer(len(alphabet))
     spec = TrainSpec(
         model=model,

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader
 
-from unitrain import Callback, TrainSpec, UnifiedTrainer
+from unitrain import Callback, TrainSpec, UnifiedTrainer, seed_everything
 
 if TYPE_CHECKING:
     from unitrain import RunContext
@@ -33,7 +33,7 @@ MEASURED = 500
 
 def make_gan() -> nn.ModuleDict:
     """Return both networks. The keys are the names by which their optimizers find them."""
-    torch.manual_seed(0)
+    seed_everything(0)
     gen = nn.Sequential(
         nn.Linear(NOISE, 128),
         nn.LayerNorm(128),

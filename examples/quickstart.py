@@ -27,7 +27,7 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from unitrain import FitResult, TrainSpec, UnifiedTrainer, metric
+from unitrain import FitResult, TrainSpec, UnifiedTrainer, metric, seed_everything
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +57,7 @@ def load_data() -> tuple[DataLoader, DataLoader]:
 
 def make_spec() -> TrainSpec:
     """Return what to train. Nothing in it belongs to a framework."""
-    torch.manual_seed(0)  # the first weights
+    seed_everything(0)  # the first weights
     net = nn.Sequential(
         nn.Conv2d(1, 16, kernel_size=3, padding=1),
         nn.BatchNorm2d(16),

@@ -24,7 +24,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from unitrain import FitResult, ModelCheckpoint, TrainSpec, UnifiedTrainer
+from unitrain import FitResult, ModelCheckpoint, TrainSpec, UnifiedTrainer, seed_everything
 
 EPOCHS = 3
 STEPS_BETWEEN_FILES = 25
@@ -34,7 +34,7 @@ FRAMEWORKS = ("lightning", "ignite", "reference")
 
 def make_spec() -> TrainSpec:
     """Return the same spec, with the same initial weights, each time."""
-    torch.manual_seed(0)
+    seed_everything(0)
     model = nn.Sequential(
         nn.Unflatten(1, (1, 8)), nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Flatten(),
         nn.Dropout(0.2), nn.Linear(16 * 36, 10),

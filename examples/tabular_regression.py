@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader, TensorDataset
 
-from unitrain import Event, LRSchedule, TrainSpec, UnifiedTrainer, metric
+from unitrain import Event, LRSchedule, TrainSpec, UnifiedTrainer, metric, seed_everything
 
 if TYPE_CHECKING:
     from unitrain import RunContext
@@ -50,7 +50,7 @@ class Scale(NamedTuple):
 
 def make_model(features: int) -> nn.Module:
     """Return an MLP that gives one number a sample."""
-    torch.manual_seed(0)
+    seed_everything(0)
     return nn.Sequential(
         nn.Linear(features, 64),
         nn.ReLU(),

@@ -15,12 +15,12 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
-from unitrain import TrainSpec, UnifiedTrainer, metric
+from unitrain import TrainSpec, UnifiedTrainer, metric, seed_everything
 
 
 def train(framework: str, processes: int, epochs: int) -> tuple[dict[str, torch.Tensor], int]:
     """Train the same spec and return its weights, and the rank of this process."""
-    torch.manual_seed(0)
+    seed_everything(0)
     images, labels = load_digits(return_X_y=True)
     data = TensorDataset(torch.tensor(images, dtype=torch.float32) / 16, torch.tensor(labels))
     train_data, val_data = random_split(data, [0.8, 0.2])

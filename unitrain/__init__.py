@@ -3,12 +3,10 @@
 Names are resolved when they are first used, so ``import unitrain`` imports no framework and no torchmetrics.
 """
 
-from __future__ import annotations
+import importlib as _importlib
+import typing as _typing
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from unitrain._version import __version__
     from unitrain.callbacks.accumulation import GradientAccumulationSchedule
     from unitrain.callbacks.callback import Callback
@@ -55,6 +53,7 @@ if TYPE_CHECKING:
     from unitrain.lr_finder import LRFinder
     from unitrain.metrics import metric
     from unitrain.result import FitResult
+    from unitrain.rng import seed_everything
     from unitrain.spec import LRSchedule, TrainSpec
     from unitrain.summary import Summary, summarize
     from unitrain.trainer import UnifiedTrainer
@@ -106,6 +105,7 @@ _MODULES = {
     "unitrain.lr_finder": ("LRFinder",),
     "unitrain.metrics": ("metric",),
     "unitrain.result": ("FitResult",),
+    "unitrain.rng": ("seed_everything",),
     "unitrain.spec": ("LRSchedule", "TrainSpec"),
     "unitrain.summary": ("Summary", "summarize"),
     "unitrain.trainer": ("UnifiedTrainer",),
@@ -166,17 +166,18 @@ __all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
     "from_step",
     "load_weights",
     "metric",
+    "seed_everything",
     "summarize",
     "vectorized",
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _typing.Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'unitrain' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    value = globals()[name] = getattr(_importlib.import_module(_HOMES[name]), name)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

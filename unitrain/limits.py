@@ -17,13 +17,24 @@ if TYPE_CHECKING:
     from unitrain.events import EventHub
 
 MAX_STEPS, MAX_TIME, MAX_EPOCHS, EARLY_STOPPING = "max_steps", "max_time", "max_epochs", "early_stopping"
-USER, SIGNAL, INTERRUPT = "user", "signal", "interrupt"
+NAN, USER, SIGNAL, INTERRUPT = "nan", "user", "signal", "interrupt"
 """Handlers ask as the user; INTERRUPT is Ctrl-C, which a result calls the user's too."""
+
+REASONS = {
+    MAX_EPOCHS: "All epochs were run, or the data of an endless run ended.",
+    MAX_STEPS: "`max_steps` optimizer steps were made.",
+    MAX_TIME: "`max_time`, or the time of a `Timer`, was up.",
+    EARLY_STOPPING: "`EarlyStopping`, or the same callback of Lightning or Ignite, saw no improvement.",
+    NAN: "`TerminateOnNaN` found a loss or a weight that is not finite; or Ignite's `TerminateOnNan` did.",
+    USER: "`run.stop()`, `trainer.stop()`, a callback of a framework or the first Ctrl-C.",
+    SIGNAL: "SIGTERM; `interrupted.ckpt` was written.",
+}
+"""What `FitResult.stopped_by` may be, and what each means."""
 
 HARD = frozenset({MAX_STEPS, SIGNAL, INTERRUPT})
 """The reasons that no minimum holds up."""
 
-_REASONS = (None, EARLY_STOPPING, MAX_TIME, USER, MAX_STEPS, INTERRUPT, SIGNAL)
+_REASONS = (None, EARLY_STOPPING, MAX_TIME, USER, NAN, MAX_STEPS, INTERRUPT, SIGNAL)
 """Of several reasons on several processes, the last one in this order holds on all."""
 
 

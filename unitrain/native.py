@@ -13,6 +13,7 @@ from unitrain.features import refuse
 from unitrain.protocol import Feature, Stage
 from unitrain.registry import find_bridge
 from unitrain.rng import seed_everything
+from unitrain.running import registered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,13 +88,14 @@ class NativeCode:
         if self.running:
             raise busy()
         session = self._opened(code)
-        if self._config.seed is not None:
-            seed_everything(self._config.seed)
-        self.running = True
-        try:
-            yield session
-        finally:
-            self.running = False
+        with registered(fenced=False):
+            if self._config.seed is not None:
+                seed_everything(self._config.seed)
+            self.running = True
+            try:
+                yield session
+            finally:
+                self.running = False
 
     def _opened(self, code: Any) -> Session:
         """Return the session for ``code``: the one there is, if it is code of the same framework."""

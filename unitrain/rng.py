@@ -14,14 +14,38 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from unitrain.errors import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _NUMPY_SEEDS = 2**32
+_MAX_SEED = 2**64 - 1
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy (where it is imported) and torch on every device with ``seed``."""
+    """Seed the global generators of Python, NumPy (if it is imported) and torch, on every device.
+
+    ``UnifiedTrainer(seed=)`` does the same when a run starts, so it covers what the run draws: the order of the data,
+    dropout, augmentation. A model's first weights and a split of the data are drawn before. Call this at the top of a
+    script, and the whole script gives the same numbers each time, on each backend.
+
+    Args:
+        seed: An integer of at least 0.
+
+    Raises:
+        ConfigError: If it is anything else.
+
+    Example:
+        >>> import torch
+        >>> seed_everything(0)
+        >>> first = torch.rand(2)
+        >>> seed_everything(0)
+        >>> torch.equal(torch.rand(2), first)
+        True
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= _MAX_SEED:
+        raise ConfigError(f"seed must be an integer from 0 to {_MAX_SEED}; got {seed!r}.", hint="seed_everything(0)")
     random.seed(seed)
     numpy = sys.modules.get("numpy")
     if numpy is not None:

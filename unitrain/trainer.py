@@ -29,6 +29,7 @@ from unitrain.registry import find_adapter, find_bridge, find_trackers
 from unitrain.remote import elsewhere, unseen
 from unitrain.result import show_metrics
 from unitrain.rng import preserved_rng, seed_everything
+from unitrain.running import registered
 from unitrain.session import (
     announce,
     by_loader,
@@ -346,6 +347,7 @@ class UnifiedTrainer(Watched):
         with ExitStack() as stack:
             self._busy = True
             stack.callback(setattr, self, "_busy", False)
+            stack.enter_context(registered(fenced=True))
             modes = [(module, module.training) for module in spec.model.modules()]
             self._spec = spec
             own, native = self._callbacks.of(spec.callbacks)

@@ -30,6 +30,8 @@ with warnings.catch_warnings():
     from ignite import __version__ as _installed
     from ignite.engine import Engine, Events
     from ignite.handlers.early_stopping import EarlyStopping
+    from ignite.handlers.terminate_on_nan import TerminateOnNan
+    from ignite.handlers.time_limit import TimeLimit
     from ignite.metrics import Metric
 
 _CHANGES: Final = "https://github.com/pytorch/ignite/releases/tag/"
@@ -114,6 +116,8 @@ __all__ = [
     "Metric",
     "ProgressBar",
     "TensorboardLogger",
+    "TerminateOnNan",
+    "TimeLimit",
     "WandBLogger",
     "clears_output_first",
     "heard",

@@ -17,6 +17,7 @@ from unitrain_ignite.events import EVENTS, UNMAPPED
 from unitrain_ignite.module import Evaluator, GuestLoop, TrainingLoop
 from unitrain_ignite.options import OPTIONS
 from unitrain_ignite.primitives import torch_primitives
+from unitrain_ignite.stopping import why_terminated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -133,7 +134,7 @@ class IgniteRun:
                 epoch_length=program.batches.length,
             )
         if self._engine.should_terminate:
-            job.hub.request_stop("user")  # a native handler called engine.terminate()
+            job.hub.request_stop(why_terminated(self._engine))  # a native handler called engine.terminate()
 
     def _relay(self, event: CustomEvent) -> None:
         """Tell the engine's own handlers, if it knows the event by ``engine.register_events``."""

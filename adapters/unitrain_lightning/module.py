@@ -11,6 +11,7 @@ import torch
 from unitrain_lightning._compat import keep_gradients, keep_modes
 from unitrain_lightning.namespace import OnLightning
 from unitrain_lightning.runs import run_of
+from unitrain_lightning.stopping import why_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -204,9 +205,8 @@ class FitShell(Shell):
     def on_train_end(self) -> None:
         """End the run."""
         if self.trainer.should_stop:  # a native callback asked for it, if we did not
-            stops = [one for one in self.trainer.callbacks if isinstance(one, self.lightning.EarlyStopping)]
-            early = any(one.stopped_epoch for one in stops)
-            self._hub.request_stop("early_stopping" if early else "user")
+            kinds = self.lightning.EarlyStopping, self.lightning.Timer
+            self._hub.request_stop(why_stopped(self.trainer.callbacks, *kinds))
         self.program.fit_end()
 
     @property

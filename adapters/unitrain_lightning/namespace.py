@@ -27,6 +27,7 @@ _PLACES: dict[str, str] = {
     "Precision": "plugins:Precision",
     "Profiler": "profilers:Profiler",
     "ProgressBar": "callbacks:ProgressBar",
+    "Timer": "callbacks:Timer",
     "Trainer": "trainer.trainer:Trainer",
     "migrate_checkpoint": "utilities.migration:migrate_checkpoint",
     "rank_zero_only": "utilities.rank_zero:rank_zero_only",

@@ -127,7 +127,7 @@ def test_a_weight_that_is_not_finite_stops(framework, fit, value):
         UserWarning, match=r"TerminateOnNaN: the parameter 'bias' is not finite after batch 5 .* epoch 1"
     ):
         result, trainer = fit(framework, Spoil(5, value), TerminateOnNaN())
-    assert (trainer.state.batch, result.stopped_by, result.epoch) == (6, "user", 1)
+    assert (trainer.state.batch, result.stopped_by, result.epoch) == (6, "nan", 1)
 
 
 def test_a_loss_that_is_not_finite_stops(framework, fit, make_spec):

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from unitrain import Event
+from unitrain import ConfigError, Event
 from unitrain.rng import RngSnapshot, preserved_rng, seed_everything
 
 
@@ -124,3 +124,9 @@ def test_evaluation_by_itself_leaves_no_trace(make_trainer, make_spec, make_batc
     seed_everything(1)
     getattr(make_trainer(), stage)(spec, make_batches())
     assert draws() == expected
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.0, "0", None, True])
+def test_seed_everything_refuses_what_no_generator_takes(seed):
+    with pytest.raises(ConfigError, match=r"seed must be an integer from 0 to .*\nHint: seed_everything\(0\)"):
+        seed_everything(seed)

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from unitrain.context import RunContext
 
 
+NAN = "nan"
+
+
 class TerminateOnNaN(Callback):
     """Stops after the batch whose loss is NaN or infinite, or after which a weight is, with a warning that names it.
 
     It stops, as Ignite's ``TerminateOnNan`` does, where Lightning's ``detect_nan_parameters`` raises: what was reached
-    is kept, and the reason is ``"user"``. It looks after each batch, so the device is waited for once a batch.
+    is kept, and ``FitResult.stopped_by`` is ``"nan"``. It looks after each batch, so the device is waited for once a
+    batch.
     """
 
     def reset_state(self) -> None:
@@ -43,7 +47,7 @@ class TerminateOnNaN(Callback):
                 " (both from 0); training stops.",
                 stacklevel=2,
             )
-            run.hub.request_stop("user")
+            run.hub.request_stop(NAN)
 
 
 def _broken_weight(model: nn.Module) -> str:

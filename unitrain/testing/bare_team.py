@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from unitrain.protocol import FitJob
 
-_STOPS = [None, "early_stopping", "max_time", "user", "max_steps", "interrupt", "signal"]
+_STOPS = [None, "early_stopping", "max_time", "user", "nan", "max_steps", "interrupt", "signal"]
 
 
 def wrapped(job: FitJob) -> Any:

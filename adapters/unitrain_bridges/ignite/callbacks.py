@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from unitrain.callbacks import Decider
 from unitrain.errors import ConfigError, UnsupportedFeatureError
 from unitrain.events import Event
-from unitrain.limits import USER, StopRule
+from unitrain.limits import StopRule
 from unitrain_bridges.ignite.options import HOME
 from unitrain_ignite._compat import Engine, Events, heard
+from unitrain_ignite.stopping import why_terminated
 
 if TYPE_CHECKING:
     from unitrain.context import RunContext
@@ -196,7 +197,7 @@ class IgniteHandler(Decider):
                 raise self._changed(name)
         if engine.should_terminate:
             self._over = True
-            run.hub.request_stop(USER)
+            run.hub.request_stop(why_terminated(engine))
         return not self._over
 
     def _changed(self, name: str) -> UnsupportedFeatureError:

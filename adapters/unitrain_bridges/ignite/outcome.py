@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from unitrain.limits import EARLY_STOPPING, MAX_EPOCHS, MAX_STEPS, USER
+from unitrain.limits import MAX_EPOCHS, MAX_STEPS, USER
 from unitrain.result import FitResult
 from unitrain_bridges.ignite.prepare import max_iters_of
-from unitrain_ignite._compat import EarlyStopping, Events
+from unitrain_ignite._compat import Events
+from unitrain_ignite.stopping import why_terminated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -101,13 +102,5 @@ def _stopped_by(engine: Engine, found: Found) -> str:
     if iterations is not None and state.iteration >= iterations:
         return MAX_STEPS
     if engine.should_terminate:
-        return EARLY_STOPPING if _ran_out_of_patience(engine, found) else USER
+        return why_terminated(engine, found.engines.values())
     return MAX_EPOCHS if engine._is_done(state) else USER  # noqa: SLF001 - interrupted, or out of data
-
-
-def _ran_out_of_patience(engine: Engine, found: Found) -> bool:
-    """Return whether a handler of early stopping, on the engine or on an evaluator, stopped the run."""
-    engines = (engine, *found.engines.values())
-    listed = [listed for one in engines for listed in one._event_handlers.values()]  # noqa: SLF001
-    handlers = [handler for handlers in listed for handler, _, _ in handlers]
-    return any(isinstance(one, EarlyStopping) and one.counter >= one.patience for one in handlers)

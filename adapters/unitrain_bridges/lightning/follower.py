@@ -9,7 +9,7 @@ import torch
 
 from unitrain.errors import UnsupportedFeatureError
 from unitrain.events import Event
-from unitrain.limits import EARLY_STOPPING, USER, StopRule
+from unitrain.limits import EARLY_STOPPING, MAX_TIME, USER, StopRule
 from unitrain_bridges.lightning.shim import _missing
 from unitrain_lightning.module import Shell
 from unitrain_lightning.tracking import TrackingLogger
@@ -157,8 +157,9 @@ class FollowedTrainer:
     def should_stop(self, value: bool) -> None:
         if value == self._asked:
             return
-        hub, early = self.run.hub, isinstance(self.callbacks[0], self.parts.EarlyStopping)
-        self._asked, reason = value, EARLY_STOPPING if early else USER
+        hub, own = self.run.hub, self.callbacks[0]
+        reason = next((reason for kind, reason in _REASONS if isinstance(own, getattr(self.parts, kind))), USER)
+        self._asked = value
         if value:
             hub.request_stop(reason)
         elif hub.stop_reason == reason:
@@ -213,6 +214,9 @@ class FollowedTrainer:
         """Print, on rank 0."""
         self.run.rank_zero_only(print)(*values, **options)
 
+
+_REASONS = (("EarlyStopping", EARLY_STOPPING), ("Timer", MAX_TIME))
+"""Lightning's callbacks that set ``trainer.should_stop``, and the reason they stand for."""
 
 _OF_RUN: dict[str, Callable[[RunContext], Any]] = {
     "default_root_dir": lambda run: os.fspath(run.config.default_root_dir),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitrain.result import FitResult
+from unitrain_lightning.stopping import why_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,8 +102,4 @@ def _stopped_by(parts: Parts, trainer: Any) -> str:
     done = trainer.fit_loop.epoch_progress.current.processed
     if trainer.max_epochs not in (None, -1) and done >= trainer.max_epochs:
         return "max_epochs"
-    timers = [one for one in trainer.callbacks if isinstance(one, parts.Timer)]
-    if any(one._duration is not None and one.time_remaining() <= 0 for one in timers):
-        return "max_time"
-    waited = any(one.wait_count >= one.patience or one.stopped_epoch for one in trainer.early_stopping_callbacks)
-    return "early_stopping" if waited else "user"
+    return why_stopped(trainer.callbacks, parts.EarlyStopping, parts.Timer)
