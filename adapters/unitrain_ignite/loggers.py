@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from unitrain.loggers.figures import file_name
 from unitrain.loggers.logger import flat
 from unitrain.loggers.mlflow import impatient
+from unitrain.loggers.names import MLflowNames
 from unitrain.loggers.tensorboard import plain
 from unitrain_ignite._compat import (
     BaseLogger,
@@ -124,19 +125,23 @@ class MLflowTracker(IgniteTracker):
     Each request is tried once, as by unitrain's own: the row is kept and sent again.
     """
 
+    def __init__(self, logger: Any) -> None:
+        super().__init__(logger)
+        self._names = MLflowNames()
+
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Hand over one row."""
         with impatient():
             super().log_metrics(metrics, step)
 
     def split(self, metrics: Mapping[str, float]) -> dict[str | None, dict[str, float]]:
-        """Return the row as it is."""
-        return {None: dict(metrics)}
+        """Return the row under names that MLflow takes."""
+        return {None: {self._names(name): value for name, value in metrics.items()}}
 
     def log_hyperparams(self, params: Mapping[str, Any]) -> None:
         """Hand over the hyper-parameters."""
         with impatient():
-            self.logger.log_params({name: str(value) for name, value in flat(params)})
+            self.logger.log_params({self._names(name): str(value) for name, value in flat(params)})
 
     def log_figure(self, name: str, figure: Any, step: int) -> None:
         """Hand over a figure."""

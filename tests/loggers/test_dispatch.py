@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 
 from unitrain import ConfigError, CSVLogger, Event
-from unitrain.loggers import dispatch
+from unitrain.loggers import outlet
 from unitrain.testing import cases
 
 
@@ -40,7 +40,7 @@ class Tracker:
 @pytest.fixture
 def at_once(monkeypatch):
     """Let a tracker be tried again at once."""
-    monkeypatch.setattr(dispatch, "_FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(outlet, "_FIRST_PAUSE", 0.0)
 
 
 def test_failing_tracker_gets_every_row_in_order_when_it_is_back(framework, fit, at_once):
@@ -75,15 +75,15 @@ def test_failing_tracker_is_not_tried_at_each_row(fit):
 
 def test_pauses_grow_and_start_anew(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(dispatch.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(outlet.time, "monotonic", lambda: now[0])
     tracker = Tracker(down={1, 2, 3})
-    outlet = dispatch._Outlet(tracker)
+    one = outlet.Outlet(tracker)
     calls = []
 
     def send_each_second():
         for second in range(12):
             now[0] = float(second)
-            outlet.send("log_metrics", {}, second)
+            one.send("log_metrics", {"x": 1.0}, second)
             calls.append(tracker.calls)
 
     with pytest.warns(UserWarning, match="failed"):
@@ -94,7 +94,7 @@ def test_pauses_grow_and_start_anew(monkeypatch):
 
 
 def test_only_so_many_rows_wait(monkeypatch, fit):
-    monkeypatch.setattr(dispatch, "_KEPT", 3)
+    monkeypatch.setattr(outlet, "_KEPT", 3)
     failing = Tracker(down={1})
     with pytest.warns(UserWarning, match="failed") as caught:
         fit("reference", failing, log_every_n_steps=1)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from unitrain import Callback, CSVLogger, Event, SpecError, TensorBoardLogger, UnifiedTrainer
-from unitrain.loggers import dispatch
+from unitrain.loggers import outlet
 from unitrain.testing import cases
 from unitrain.testing.models import loader
 
@@ -129,7 +129,7 @@ class Failing:
 
 
 def test_figure_that_waits_is_what_it_was_when_it_was_logged(framework, fit, monkeypatch):
-    monkeypatch.setattr(dispatch, "_FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(outlet, "_FIRST_PAUSE", 0.0)
     tracker = Failing()
     with pytest.warns(UserWarning, match="the tracker Failing failed: ConnectionError"):
         fit(framework, tracker, spec=spec)

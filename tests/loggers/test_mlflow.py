@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from unitrain import BackendNotInstalledError, Callback, MLflowLogger, UnifiedTrainer
-from unitrain.loggers import dispatch
+from unitrain.loggers import outlet
 from unitrain.testing import cases
 from unitrain.testing.models import loader
 
@@ -132,7 +132,7 @@ def test_server_has_what_was_logged(framework, fit, server):
 
 
 def test_server_that_goes_down_and_comes_back_loses_nothing(framework, fit, server, monkeypatch):
-    monkeypatch.setattr(dispatch, "_FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(outlet, "_FIRST_PAUSE", 0.0)
     logger, rows = MLflowLogger("second", tracking_uri=server.uri), Rows()
 
     class Outage(Callback):
@@ -275,3 +275,19 @@ def test_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(BackendNotInstalledError, match=r"pip install 'pytorch-unitrain\[mlflow\]'"):
         MLflowLogger()
+
+
+def test_names_that_mlflow_does_not_take_are_stored_under_those_of_the_table(framework, fit, server):
+    def spec():
+        return cases.spec("mlp", "sgd", "step", hparams={"k@5": 1, "lr": 0.1}, callbacks=[Odd()])
+
+    class Odd(Callback):
+        def on_epoch_end(self, run):
+            run.log("acc@5", 0.5)
+
+    logger = MLflowLogger(tracking_uri=server.uri)
+    with pytest.warns(UserWarning, match="MLflow takes no name such as '(k@5|train/acc@5)'"):
+        fit(framework, logger, spec=spec)
+    run = server.get("runs/get", run_id=logger.run_id)["run"]["data"]
+    assert {"train/acc_at_5", "train/loss", "epoch"} <= {one["key"] for one in run["metrics"]}
+    assert {one["key"]: one["value"] for one in run["params"]} == {"k_at_5": "1", "lr": "0.1"}

@@ -12,6 +12,7 @@ from unitrain.compat.mlflow import refuse_file_store
 from unitrain.errors import BackendNotInstalledError, install_hint
 from unitrain.loggers.figures import file_name
 from unitrain.loggers.logger import Library, flat
+from unitrain.loggers.names import MLflowNames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -64,6 +65,7 @@ class MLflowLogger:
         self._run_name = run_name
         self._given = run_id
         self._client: Any = None
+        self._names = MLflowNames()
         self._unseen = False
         self.run_id = run_id
 
@@ -93,14 +95,14 @@ class MLflowLogger:
         """Send one row."""
         now = int(time.time() * 1000)
         entities = self._mlflow.entities
-        row = [entities.Metric(name, float(value), now, step) for name, value in metrics.items()]
+        row = [entities.Metric(self._names(name), float(value), now, step) for name, value in metrics.items()]
         with impatient():
             self._open().log_batch(self.run_id, metrics=row)
 
     def log_hyperparams(self, params: dict[str, Any]) -> None:
         """Send the hyper-parameters, nested ones as ``outer/inner``."""
         entities = self._mlflow.entities
-        found = [entities.Param(name, str(value)) for name, value in flat(params)]
+        found = [entities.Param(self._names(name), str(value)) for name, value in flat(params)]
         with impatient():
             client = self._open()
             for first in range(0, len(found), _AT_ONCE):
