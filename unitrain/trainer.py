@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
@@ -10,28 +10,25 @@ from torch import nn
 
 from unitrain.adopted import Callbacks
 from unitrain.batch import to_device
-from unitrain.callbacks import Callback, History, ProgressBar, named
+from unitrain.callbacks import Callback, History, named
 from unitrain.checkpoint.hparams import plain_hparams
-from unitrain.checkpoint.resume import find_checkpoint, resumed
+from unitrain.checkpoint.resume import resumed
 from unitrain.checkpoint.snapshot import load_model
 from unitrain.compat.trainer_arguments import old_spellings
 from unitrain.config import TrainerConfig, TrainerOptions
-from unitrain.distributed.group import team, world_of
-from unitrain.environment import choose_device, compiled, torch_switches
+from unitrain.distributed.group import world_of
 from unitrain.errors import ConfigError, SpecError, refuse_unknown
 from unitrain.events import Event, EventHub
 from unitrain.features import refuse, require_config
-from unitrain.jobs import Place, check_native_names, eval_job, fit_job
+from unitrain.jobs import check_native_names, eval_job, fit_job
 from unitrain.loggers.dispatch import Tracking
-from unitrain.native import NativeCode, busy
+from unitrain.native import NativeCode
 from unitrain.protocol import Feature, Stage
 from unitrain.registry import find_adapter, find_bridge, find_trackers
 from unitrain.remote import elsewhere, unseen
 from unitrain.result import show_metrics
-from unitrain.rng import preserved_rng, seed_everything
-from unitrain.running import registered
+from unitrain.rng import preserved_rng
 from unitrain.session import (
-    announce,
     by_loader,
     evaluation_on_the_clock,
     fit_on_the_clock,
@@ -43,10 +40,10 @@ from unitrain.session import (
 )
 from unitrain.signals import guarded
 from unitrain.spec import TrainSpec
-from unitrain.watched import Watched
+from unitrain.staged import Staged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from torch.optim import Optimizer
@@ -55,7 +52,7 @@ if TYPE_CHECKING:
     from unitrain.result import FitResult
 
 
-class UnifiedTrainer(Watched):
+class UnifiedTrainer(Staged):
     """Trains one spec on a real Lightning ``Trainer`` or a real Ignite ``Engine``, with the same bits.
 
     A trainer can be pickled and copied, also after a run: the copy has the options, the handlers, the callbacks and the
@@ -257,14 +254,6 @@ class UnifiedTrainer(Watched):
 
     # --- within -------------------------------------------------------------------------------------------------------
 
-    def _require(self, ckpt_path: Any) -> None:
-        if ckpt_path is not None and Feature.CHECKPOINTS not in self._adapter.features:
-            way_out = "model.load_state_dict(unitrain.load_weights(path))"
-            raise refuse(self._adapter, Feature.CHECKPOINTS, f"ckpt_path={str(ckpt_path)!r}", way_out)
-
-    def _checkpoint(self, given: str | Path, spec: TrainSpec) -> Path:
-        return find_checkpoint(given, self._callbacks.of(spec.callbacks).own, self._hub.saved)
-
     def _evaluate(
         self, spec: Any, dataloaders: Any, stage: Stage, ckpt_path: Any, verbose: bool | None
     ) -> dict[str, float]:
@@ -314,88 +303,6 @@ class UnifiedTrainer(Watched):
                 load_model(self._checkpoint(ckpt_path, spec), spec.model)
             yield run, evaluation_on_the_clock(job)
             self._hub.context = before  # what is saved afterwards is the fit
-
-    @contextmanager
-    def _lent(self) -> Iterator[None]:
-        """Leave the stage to a framework's own code; what it ran on is the last run's.
-
-        Raises:
-            ConfigError: If this trainer is in the middle of a run, or create_trainer() built what would not be used.
-        """
-        if self._busy:
-            raise busy()
-        if self._next is not None:
-            raise ConfigError(
-                f"create_trainer() built a {type(self._next.native).__name__} for a TrainSpec; a framework's own code"
-                " does not run on it.",
-                hint="give native callbacks and handlers to UnifiedTrainer(callbacks=[...]).",
-            )
-        try:
-            yield
-        finally:
-            self._last, self._spec = self._code.session, None
-
-    @contextmanager
-    def _running(self, spec: TrainSpec, data: Any, place: Place) -> Iterator[Run]:
-        """Set the stage for one run: callbacks listening, switches set, seed sown; any error announced once.
-
-        Raises:
-            ConfigError: If this trainer is in the middle of a run.
-        """
-        if self._busy or self._code.running:
-            raise busy()
-        with ExitStack() as stack:
-            self._busy = True
-            stack.callback(setattr, self, "_busy", False)
-            stack.enter_context(registered(fenced=True))
-            modes = [(module, module.training) for module in spec.model.modules()]
-            self._spec = spec
-            own, native = self._callbacks.of(spec.callbacks)
-            self._last = run = self._take(native, place)
-            stack.enter_context(getattr(run, "serving", nullcontext)(data))  # a datamodule may see its Trainer
-            self._hub.context = None
-            self._hub.epoch_metrics = {}
-            for callback in own:
-                stack.enter_context(listening(self._hub, callback, shows=not self.rank))
-            stack.enter_context(torch_switches(self.config))
-            stack.enter_context(compiled(spec.model, self.config))
-            if self.config.seed is not None:
-                seed_everything(self.config.seed + self.rank)
-            try:
-                yield run
-            except BaseException as error:
-                known = place.team.failed(error)
-                announce(self._hub, known)
-                for module, training in modes:
-                    module.training = training
-                if known is not error:
-                    raise known from error
-                raise
-
-    def _shows_progress(self, spec: TrainSpec) -> bool:
-        given = any(isinstance(callback, ProgressBar) for callback in (*spec.callbacks, *self.config.callbacks))
-        return self.config.enable_progress_bar and not given and not self.rank
-
-    def _take(self, native: Sequence[Any], place: Place) -> Run:
-        """Return the run that create_trainer() built, or a new one."""
-        run, self._next = self._next, None
-        if run is not None and native:
-            raise ConfigError(
-                f"create_trainer() built the {type(run.native).__name__} before the spec brought native callbacks:"
-                f" {', '.join(type(callback).__name__ for callback in native)}.",
-                hint="give them to UnifiedTrainer(callbacks=[...]).",
-            )
-        return run or self._build(native, place)
-
-    def _build(self, native: Sequence[Any], place: Place) -> Run:
-        return self._adapter.build(self.config, place.device, (*native, *self._callbacks.native), place.team)
-
-    @contextmanager
-    def _placed(self) -> Iterator[Place]:
-        """Yield the device of this process and the processes that it runs with."""
-        device = choose_device(self.config, 0 if self._world is None else self._world.local_rank)
-        with team(self._world, device, self.config.plan) as together:
-            yield Place(device, together)
 
 
 _CPU = torch.device("cpu")
