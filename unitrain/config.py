@@ -46,6 +46,8 @@ class TrainerOptions(TypedDict, total=False):
     limit_val_batches: Limit
     limit_test_batches: Limit
     limit_predict_batches: Limit
+    num_sanity_val_steps: int | None
+    reload_dataloaders_every_n_epochs: int
     fast_dev_run: bool | int
     overfit_batches: Limit
     sync_batchnorm: bool
@@ -90,6 +92,11 @@ class TrainerConfig:
         limit_val_batches: 0 switches validation off.
         limit_test_batches: As limit_train_batches.
         limit_predict_batches: As limit_train_batches.
+        num_sanity_val_steps: Batches of each validation loader to validate on before training starts, so that a mistake
+            shows at once; -1 is all. No handler sees it and no random number is used up. Skipped on resume. None is 0
+            for a TrainSpec; a LightningModule has Lightning's own default.
+        reload_dataloaders_every_n_epochs: Make the loaders anew in each n-th epoch, by the hooks of a datamodule or by
+            functions given as loaders: ``fit(spec, lambda: DataLoader(...))``, or ``lambda epoch: ...``; 0 is never.
         fast_dev_run: Run n batches (True: one) of everything, one epoch, to see whether it works.
         overfit_batches: Train and validate on that many batches; the training batches are the same in every epoch.
         sync_batchnorm: Compute batch norm over all processes.
@@ -132,6 +139,8 @@ class TrainerConfig:
     limit_val_batches: Limit = 1.0
     limit_test_batches: Limit = 1.0
     limit_predict_batches: Limit = 1.0
+    num_sanity_val_steps: int | None = None
+    reload_dataloaders_every_n_epochs: int = 0
     fast_dev_run: bool | int = False
     overfit_batches: Limit = 0
     sync_batchnorm: bool = False
@@ -184,6 +193,11 @@ class TrainerConfig:
                 "give one or the other.",
             ),
             (
+                bool(self.overfit_batches) and bool(self.reload_dataloaders_every_n_epochs),
+                "reload_dataloaders_every_n_epochs has no effect: overfit_batches repeats the first epoch's batches.",
+                "give one of them.",
+            ),
+            (
                 self.gradient_clip_algorithm != "norm" and not clips,
                 f"gradient_clip_algorithm={self.gradient_clip_algorithm!r} has no effect without gradient_clip_val.",
                 "gradient_clip_val=1.0",
@@ -221,7 +235,7 @@ class TrainerConfig:
         if not count:
             return self
         limits = {f"limit_{stage}_batches": count for stage in ("train", "val", "test", "predict")}
-        once = {"min_epochs": None, "min_steps": None, "max_time": None, "loggers": ()}
+        once = {"min_epochs": None, "min_steps": None, "max_time": None, "loggers": (), "num_sanity_val_steps": None}
         every = {"val_check_interval": 1.0, "check_val_every_n_epoch": 1}
         changes: dict[str, Any] = {**limits, **once, **every, "fast_dev_run": False}
         return replace(self, max_epochs=1, max_steps=UNLIMITED, **changes)
@@ -262,6 +276,8 @@ _RULES: dict[str, rules.Rule] = {
     "limit_val_batches": rules.limit,
     "limit_test_batches": rules.limit,
     "limit_predict_batches": rules.limit,
+    "num_sanity_val_steps": rules.count(0, None, UNLIMITED),
+    "reload_dataloaders_every_n_epochs": rules.count(0),
     "fast_dev_run": rules.fast_dev_run,
     "overfit_batches": rules.limit,
     "sync_batchnorm": rules.switch,

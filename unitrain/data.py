@@ -153,10 +153,14 @@ class Batches:
         source: Where the batches come from.
         epoch: Returns the running epoch, for samplers with ``set_epoch``.
         start: Where to go on in the first epoch; None is its beginning.
+        changes: Whether other data may come in a later epoch, by ``read_from``.
     """
 
-    def __init__(self, source: DataSource, epoch: Callable[[], int], start: Position | None = None) -> None:
+    def __init__(
+        self, source: DataSource, epoch: Callable[[], int], start: Position | None = None, *, changes: bool = False
+    ) -> None:
         self._source = source
+        self._changes = changes
         self._epoch = epoch
         self._start = start
         self._resumed = start is not None
@@ -170,7 +174,17 @@ class Batches:
     @property
     def sized(self) -> bool:
         """Whether each epoch has the trusted length; an epoch that is gone on with has not."""
-        return self._trusted is not None and not self._resumed
+        return self._trusted is not None and not self._resumed and not self._changes
+
+    @property
+    def every_length(self) -> int | None:
+        """The number of batches of every whole epoch, or None if it is unknown or may change."""
+        return None if self._changes else self.length
+
+    def read_from(self, source: DataSource) -> None:
+        """Take the batches from ``source`` from the next epoch on."""
+        self._source = source
+        self.length = self._trusted = source.length
 
     def state(self, *, midway: bool) -> Any:
         """Return the state of what keeps the position by itself, behind the batches that were handed out, or None."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from unitrain.batch import to_device
 from unitrain.data import DataSpec
+from unitrain.errors import DataError
+from unitrain.filters import fits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import torch
 
@@ -26,24 +29,47 @@ def is_datamodule(data: Any) -> bool:
 
 
 @contextmanager
-def opened(data: Any, stages: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Open ``data`` and yield the loaders of ``stages`` by name (None where there is none).
+def opened(data: Any, stages: tuple[str, ...]) -> Iterator[Callable[[str], Any]]:
+    """Open ``data`` and yield what returns the loader of a stage (None if there is none), made anew at each call.
 
     Args:
         data: A DataSpec or a datamodule (which is prepared, set up and torn down), else the loader of the first stage.
         stages: Of ``"train"``, ``"val"``, ``"test"``, ``"predict"``.
     """
     if isinstance(data, DataSpec):
-        yield {stage: getattr(data, stage) for stage in stages}
+        yield lambda stage: getattr(data, stage)
     elif is_datamodule(data):
         data.prepare_data()
         data.setup(_SETUP[stages[0]])
         try:
-            yield {stage: _datamodule_loader(data, _DATAMODULE_HOOKS[stage]) for stage in stages}
+            yield lambda stage: _datamodule_loader(data, _DATAMODULE_HOOKS[stage])
         finally:
             data.teardown(_SETUP[stages[0]])
     else:
-        yield {stage: data if stage == stages[0] else None for stage in stages}
+        yield lambda stage: data if stage == stages[0] else None
+
+
+def makes_loaders(given: Any) -> bool:
+    """Return whether ``given`` is a function that makes loaders."""
+    return callable(given) and not isinstance(given, (type, Iterable))
+
+
+def made(given: Any, epoch: int) -> Any:
+    """Return the loaders for ``epoch``: what a function of it, or of nothing, returns; else ``given`` as it is.
+
+    Raises:
+        DataError: If the function takes other arguments.
+    """
+    if not makes_loaders(given):
+        return given
+    if fits(given):
+        return given()
+    if fits(given, epoch):
+        return given(epoch)
+    raise DataError(
+        f"a function that makes loaders takes nothing, or the epoch; got {given!r}.",
+        hint="lambda: DataLoader(...), or lambda epoch: DataLoader(...)",
+    )
 
 
 def _datamodule_loader(datamodule: Any, hook: str) -> Any:

@@ -52,7 +52,9 @@ class _Part:
             self.step = program.hub.clock.timed(evaluated(stage.value), self.step)
         if program.sharded is not None:
             self.step = partial(program.sharded.run, self.step)
-        self.batches = Batches(converted(source, program.config.precision), lambda: program.state.epoch)
+        changes = bool(program.config.reload_dataloaders_every_n_epochs)
+        source = converted(source, program.config.precision)
+        self.batches = Batches(source, lambda: program.state.epoch, changes=changes)
 
 
 class InTurn:
@@ -103,21 +105,24 @@ class Evaluation:
         self._stage = stage
         self._device = device
         self._start, self._batch_start, self._batch_end, self._end = _EVENTS[stage]
-        self._generators = [generator for source in sources for generator in source.generators]
         self._count = sample_counter(program.spec.batch_size, stage.value)
+        self._sources = sources
         self._sharded = program.sharded
         metrics, team = program.spec.metrics or {}, program.team
-        self._parts: list[_Part] = []
-        self.batches: Batches | InTurn
-        if sources[0].name is None:
-            self._meter = StageMeter(stage.value, metrics, team)
-            only = _Part(program, sources[0], stage, self._meter)
-            self._step, self.batches = only.step, only.batches
-            return
-        self._meter = shared = SharedMeter(stage.value, team)
-        meters = [LoaderMeter(source.prefix, metrics, team, shared) for source in sources]
+        self._named = sources[0].name is not None
+        self._meter = shared = SharedMeter(stage.value, team) if self._named else StageMeter(stage.value, metrics, team)
+        meters = [self._meter]
+        if isinstance(shared, SharedMeter):
+            meters = [LoaderMeter(source.prefix, metrics, team, shared) for source in sources]
         self._parts = [_Part(program, source, stage, one) for source, one in zip(sources, meters, strict=True)]
-        self._step, self.batches = self._parts[0].step, InTurn(self._parts, self._begin)
+        self._step = self._parts[0].step
+        self.batches = InTurn(self._parts, self._begin) if self._named else self._parts[0].batches
+
+    def read_from(self, sources: Sequence[DataSource]) -> None:
+        """Take the batches from ``sources`` from the next time on; the names of the loaders are the same."""
+        self._sources = sources
+        for part, source in zip(self._parts, sources, strict=True):
+            part.batches.read_from(converted(source, self._program.config.precision))
 
     def _begin(self, part: _Part) -> None:
         self._step = part.step
@@ -126,12 +131,12 @@ class Evaluation:
     @property
     def _meters(self) -> list[StageMeter]:
         """What is measured: by each of several loaders, then by all together."""
-        return [*(part.meter for part in self._parts), self._meter]
+        return [*(part.meter for part in self._parts), self._meter] if self._named else [self._meter]
 
     def start(self) -> None:
         """Begin."""
         self._began = time.perf_counter()
-        self._rng = RngSnapshot(self._generators)
+        self._rng = RngSnapshot(generator for source in self._sources for generator in source.generators)
         self._program.team.share_buffers(self._program.model)
         self._outer = self._program.meter
         self._program.meter = self._meter

@@ -43,6 +43,7 @@ REQUESTS: dict[str, Request] = {
     "num_nodes": Request(Feature.DEVICES, _changed("num_nodes"), "num_nodes=1."),
     "strategy": Request(Feature.DEVICES, _changed("strategy"), 'strategy="auto".'),
     "sync_batchnorm": Request(Feature.DEVICES, _changed("sync_batchnorm"), "sync_batchnorm=False."),
+    "num_sanity_val_steps": Request(Feature.EVALUATION, _changed("num_sanity_val_steps"), "num_sanity_val_steps=None."),
     "precision": Request(Feature.PRECISION, _changed("precision"), 'precision="32-true".'),
     "compile": Request(Feature.COMPILE, _changed("compile"), "give TrainSpec(model=torch.compile(model))."),
     "loggers": Request(Feature.TRACKERS, _changed("loggers"), "read FitResult.history, or handle Event.EPOCH_END."),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import nn
 
 from unitrain.callbacks import Decider, GradientAccumulationSchedule, ModelCheckpoint, prepare
 from unitrain.checkpoint.snapshot import require_writable
-from unitrain.data import make_source, optional_sources
+from unitrain.data import make_source
 from unitrain.datamodules import opened, placement
 from unitrain.distributed.agreement import require_same_fit, require_same_model
 from unitrain.distributed.batchnorm import synchronized
@@ -20,8 +20,9 @@ from unitrain.distributed.refusals import require_shardable, require_together
 from unitrain.distributed.sharded import check_options, in_parts
 from unitrain.distributed.shards import shard
 from unitrain.distributed.strategy import FSDP, STRATEGIES
-from unitrain.errors import ConfigError, DataError, SpecError, did_you_mean
+from unitrain.errors import ConfigError, SpecError, did_you_mean
 from unitrain.features import refuse, require_spec
+from unitrain.fit_data import FitData, given_data, order_seed
 from unitrain.lazy import require_values
 from unitrain.limits import ValidationRule
 from unitrain.loaders import named_loaders
@@ -32,7 +33,7 @@ from unitrain.protocol import EvalJob, Feature, FitJob, Stage
 from unitrain.registry import adapter_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping, Sequence
 
     from unitrain.callbacks import Callback
     from unitrain.config import TrainerConfig
@@ -83,28 +84,32 @@ def fit_job(
         UnitrainError: If anything about it cannot be trained.
     """
     spec.require_fit()
-    with opened(_given(data[0], "train"), ("train", "val")) as loaders:
-        train, val = _sources(config, place, data, loaders)
-        if val:
+    with (
+        opened(given_data(data[0], "train"), ("train", "val")) as loaders,
+        closing(FitData(config, place.device, place.team, data, loaders)) as found,
+    ):
+        _require_sanity_data(config, found.val)
+        if found.val:
             spec.require_evaluation()
-            ValidationRule(config, train.length)
+            ValidationRule(config, found.train.length)
         _prepare(spec, config, place)
         job = FitJob(
             spec=spec,
             config=config,
             hub=hub,
-            train=train,
-            val=val,
+            train=found.train,
+            val=found.val,
             optimizers=build_optimizers(spec),
             schedules=(),
             device=place.device,
             callbacks=callbacks,
             team=place.team,
+            reload=found.reload,
+            rng_at_load=found.rng_at_load,
         )
         job = _checked(adapter, job)
         together = synchronized if config.sync_batchnorm and place.team.size > 1 else nullcontext
         with (
-            _workers_ended(train, *val),
             together(spec.model),
             in_parts(spec.model, config, place.device, place.team, callbacks.values()) as sharded,
         ):
@@ -146,20 +151,6 @@ def _on_parts(job: FitJob, sharded: Sharded) -> FitJob:
     return replace(job, optimizers=optimizers, schedules=build_schedules(job.spec, optimizers), sharded=sharded)
 
 
-def _sources(
-    config: TrainerConfig, place: Place, data: tuple[Any, Any], loaders: Mapping[str, Any]
-) -> tuple[DataSource, tuple[DataSource, ...]]:
-    """Return this process's part of the training and of the validation data."""
-    seed = _order_seed(config, place.team)
-    part = shard(_given(loaders["train"], "train"), "train", place.team, seed)
-    train = make_source(part, "train", config, placement(place.device, data[0]))
-    given = data[1] if data[1] is not None else loaders["val"]
-    if given is None:
-        return train, ()
-    rest = {name: shard(one, "val", place.team, seed) for name, one in named_loaders(given, "val").items()}
-    return train, optional_sources(rest, "val", config, partial(placement, place.device, data[0]))
-
-
 def _prepare(spec: TrainSpec, config: TrainerConfig, place: Place) -> None:
     """Bring the model to its device and precision, and to the weights of rank 0."""
     _place(spec, place.device)
@@ -168,6 +159,21 @@ def _prepare(spec: TrainSpec, config: TrainerConfig, place: Place) -> None:
         require_values(spec.model, "training with several processes")
     require_same_model(spec.model, place.team)
     place.team.share(spec.model.state_dict().values())
+
+
+def _require_sanity_data(config: TrainerConfig, val: Sequence[DataSource]) -> None:
+    """Refuse a sanity validation that has nothing to validate on, or would use it up."""
+    asked = f"num_sanity_val_steps={config.num_sanity_val_steps}"
+    if not config.num_sanity_val_steps:
+        return
+    if not val:
+        raise ConfigError(f"{asked} has no effect: there is no validation data.", hint="num_sanity_val_steps=0")
+    once = next((source for source in val if isinstance(source.loader, Iterator)), None)
+    if once is not None:
+        raise ConfigError(
+            f"{asked} would use up the {once.label}, which can be iterated once only.",
+            hint="num_sanity_val_steps=0, or give something that can be iterated again.",
+        )
 
 
 @contextmanager
@@ -181,24 +187,16 @@ def eval_job(
     """
     if stage is not Stage.PREDICT:
         spec.require_evaluation()
-    with opened(_given(data, stage.value), (stage.value,)) as loaders:
+    with opened(given_data(data, stage.value), (stage.value,)) as loaders:
         name, team = stage.value, place.team
-        seed = _order_seed(config, team)
+        seed = order_seed(config, team)
         sources = [
             make_source(shard(one, name, team, seed), name, config, placement(place.device, data, index), called)
-            for index, (called, one) in enumerate(named_loaders(_given(loaders[name], name), name).items())
+            for index, (called, one) in enumerate(named_loaders(given_data(loaders(name), name), name).items())
         ]
         _prepare(spec, config, place)
         with _workers_ended(*sources):
             yield EvalJob(spec=spec, config=config, hub=hub, data=sources, stage=stage, device=place.device, team=team)
-
-
-def _order_seed(config: TrainerConfig, team: Team) -> int:
-    """Return what the order of the data is drawn from: the same on all processes."""
-    if team.size == 1 or config.seed is not None:
-        return config.seed or 0
-    seed: int = team.gather(int(torch.randint(2**31, ())))[0]
-    return seed
 
 
 @contextmanager
@@ -228,14 +226,6 @@ def check_native_names(config: TrainerConfig, adapter: Adapter) -> None:
             )
         if name == FSDP.name:
             check_options(options)
-
-
-def _given(data: Any, stage: str) -> Any:
-    if data is None:
-        raise DataError(
-            f"there is no {stage} data.", hint="give a DataLoader, or a DataSpec or datamodule that has one."
-        )
-    return data
 
 
 def _may_log(hub: EventHub) -> bool:

@@ -99,6 +99,10 @@ _NOT_BATCHES: tuple[tuple[Callable[[Any], bool], str], ...] = (
         "DataLoader(dataset, batch_size=32)",
     ),
     (
+        lambda given: callable(given) and not isinstance(given, (type, Iterable)),
+        "call it; or reload_dataloaders_every_n_epochs=1, and fit() calls it in each epoch.",
+    ),
+    (
         lambda given: isinstance(given, (str, bytes)) or not isinstance(given, Iterable),
         "DataLoader(dataset, batch_size=32), or a list of batches.",
     ),

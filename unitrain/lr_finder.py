@@ -33,6 +33,7 @@ _OWN_LIMITS = {
     "min_steps": None,
     "max_time": None,
     "limit_val_batches": 0,
+    "num_sanity_val_steps": None,
     "overfit_batches": 0,
     "callbacks": (),
     "loggers": (),

@@ -110,14 +110,15 @@ class FitProgram(Program):
         self._resume = resume = job.resume
         self._midway = resume is not None and resume.midway
         start = None if resume is None or not resume.midway else position(job.train, resume)
-        self.batches = Batches(converted(job.train, job.config.precision), lambda: self.state.epoch, start)
+        train, changes = converted(job.train, job.config.precision), job.reload is not None
+        self.batches = Batches(train, lambda: self.state.epoch, start, changes=changes)
         self.validation = Evaluation(self, job.val, Stage.VAL, job.device) if job.val else None
         self._validate_when = ValidationRule(job.config, job.train.length) if job.val else None
         self._index = 0 if resume is None else resume.in_epoch
         self._epochs_done = 0 if resume is None else resume.epochs_done
         self._together = job.team.size > 1
         self._was_last = False
-        self._unsized = job.train.length is None
+        self._unsized = job.train.length is None or changes
         self._cut: dict[str, Any] | None = None
 
     def fit_start(self) -> None:
@@ -142,10 +143,24 @@ class FitProgram(Program):
                 self._train_meter.load_state_dict(self._resume.meter)
             return
         self.state.epoch = self._epochs_done
+        if self._job.reload is not None:
+            self._reload()
         self.hub.epoch_metrics = {}
         self._train_meter.reset(self._device)
         self._index = 0
         self.hub.fire(Event.EPOCH_START)
+
+    def _reload(self) -> None:
+        """Make the loaders anew, if it is the epoch for it; those of the first epoch are there."""
+        epoch, job = self._epochs_done, self._job
+        if job.reload is None or not epoch or epoch % job.config.reload_dataloaders_every_n_epochs:
+            return
+        self._job = job = job.reload(job, epoch)
+        self.hub.epoch_length = job.train.length
+        self.batches.read_from(converted(job.train, job.config.precision))
+        if self.validation is not None:
+            self.validation.read_from(job.val)
+            self._validate_when = ValidationRule(job.config, job.train.length)
 
     def train_batch(self, batch: Any) -> Tensor | None:
         """Train on ``batch`` and return its loss, detached.
@@ -248,6 +263,7 @@ class FitProgram(Program):
             rng_before_ahead=ahead.state_dict() if midway and ahead else None,
             gradients=gradients(self._job.spec.model, self.sharded) if pending else None,
             scaler=None if self.scaler is None else self.scaler.state_dict(),
+            rng_at_load=self._job.rng_at_load,
             loader=self.batches.state(midway=midway),
         )
 
@@ -323,5 +339,6 @@ class EvalProgram(Program):
     def __init__(self, job: EvalJob, native: Any, context: Context) -> None:
         super().__init__(job, native)
         self.context = context
+        self.sharded = job.sharded
         self.meter = StageMeter(job.stage.value, {})
         self.evaluation = Evaluation(self, job.data, job.stage, job.device)

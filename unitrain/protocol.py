@@ -111,6 +111,8 @@ class FitJob:
         callbacks: unitrain's callbacks by the name under which a checkpoint keeps their state.
         team: The processes that train together.
         sharded: The model, if each process has a part of it.
+        reload: Returns the job with loaders that are made anew for an epoch; None if they are kept.
+        rng_at_load: The global generators before the loaders were made, if they are to be made anew.
         resume: Where an earlier run stood, if this one goes on with it; model, optimizers, schedules, hub and callbacks
             have been brought there already.
     """
@@ -126,6 +128,8 @@ class FitJob:
     callbacks: Mapping[str, Callback]
     team: Team = ALONE
     sharded: Sharded | None = None
+    reload: Callable[[FitJob, int], FitJob] | None = None
+    rng_at_load: dict[str, Any] | None = None
     resume: Progress | None = None
 
 
@@ -140,6 +144,7 @@ class EvalJob:
     stage: Stage
     device: torch.device
     team: Team = ALONE
+    sharded: Sharded | None = None
 
 
 class Guest(Protocol):

@@ -28,6 +28,7 @@ from unitrain.registry import find_adapter, find_bridge, find_trackers
 from unitrain.remote import elsewhere, unseen
 from unitrain.result import show_metrics
 from unitrain.rng import preserved_rng
+from unitrain.sanity import validate_first
 from unitrain.session import (
     by_loader,
     evaluation_on_the_clock,
@@ -149,6 +150,8 @@ class UnifiedTrainer(Staged):
             for callback in callbacks.values():
                 callback.reset_state()
             self._optimizers = job.optimizers
+            if path is None:
+                validate_first(self._adapter, job)
             ready = job if path is None else resumed(job, path)
             with (
                 profiled(self.config.profiler, self._hub, Event.BATCH_END, shows=not self.rank),

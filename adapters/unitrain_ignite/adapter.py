@@ -122,16 +122,16 @@ class IgniteRun:
         job.hub.relay = self._relay
         epochs = sys.maxsize if job.config.epochs is None else job.config.epochs
         if job.resume is not None:
-            length = job.train.length
+            length = None if job.reload is not None else job.train.length
             within = job.resume.in_epoch if job.resume.midway else 0
             done = job.hub.state.batch if length is None else job.resume.epochs_done * length + within
             self._resume(job.resume, done, epochs)
-            self._engine.state.epoch_length = program.batches.length  # below 0.5.5 it must be as in the state
+            self._engine.state.epoch_length = program.batches.every_length  # below 0.5.5 it must be as in the state
         with running(self._engine):
             self._engine.run(
                 program.batches,
                 max_epochs=sys.maxsize if epochs is None else epochs,
-                epoch_length=program.batches.length,
+                epoch_length=program.batches.every_length,
             )
         if self._engine.should_terminate:
             job.hub.request_stop(why_terminated(self._engine))  # a native handler called engine.terminate()

@@ -8,6 +8,8 @@ from unitrain.protocol import Translation
 
 _STEP = "unitrain.step: Ignite leaves the step to the process function"
 _DATA = "unitrain.data: Ignite's epoch_length goes on with the loader instead of starting it again"
+_SANITY = "unitrain.sanity: on an Engine of its own, so that no handler sees it and no random number is used up"
+_RELOAD = "unitrain.reloading: before an epoch starts, with exact resume"
 _EVALUATOR = (
     "a second Engine, run on ITERATION_COMPLETED when unitrain.limits says so: Ignite has no validation of its own"
 )
@@ -43,6 +45,8 @@ OPTIONS: Final[dict[str, Translation]] = {
     "limit_val_batches": Translation("Engine.run(epoch_length=)", _DATA),
     "limit_test_batches": Translation("Engine.run(epoch_length=)", _DATA),
     "limit_predict_batches": Translation("Engine.run(epoch_length=)", _DATA),
+    "num_sanity_val_steps": Translation(shared=_SANITY),
+    "reload_dataloaders_every_n_epochs": Translation(shared=_RELOAD),
     "fast_dev_run": Translation(shared="unitrain.config: stands for the limits and one epoch"),
     "overfit_batches": Translation(shared=_DATA),
     "deterministic": Translation(shared=_SWITCH),

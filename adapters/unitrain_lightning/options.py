@@ -9,6 +9,8 @@ from unitrain.protocol import Translation
 
 _STEP = "unitrain.step: automatic optimization would count other batches and cost more"
 _DATA = "unitrain.data: one wrapper limits alike on both backends"
+_SANITY = "unitrain.sanity: on a Trainer of its own, so that no callback sees it and no random number is used up"
+_RELOAD = "unitrain.reloading: before an epoch starts, with exact resume"
 _VALIDATION = "unitrain.limits: the same rule on both backends, also in an epoch that is gone on with"
 _STOP = "unitrain.limits, by trainer.should_stop: Lightning's global_step sums over optimizers"
 _TRACK = "unitrain.loggers.dispatch: Lightning logs another step, each batch anew"
@@ -45,6 +47,8 @@ OPTIONS: Final[dict[str, Translation]] = {
     "limit_val_batches": Translation(shared=_DATA),
     "limit_test_batches": Translation(shared=_DATA),
     "limit_predict_batches": Translation(shared=_DATA),
+    "num_sanity_val_steps": Translation(shared=_SANITY),
+    "reload_dataloaders_every_n_epochs": Translation(shared=_RELOAD),
     "fast_dev_run": Translation(shared="unitrain.config: stands for the limits and one epoch; callbacks stay on"),
     "overfit_batches": Translation(shared=_DATA),
     "deterministic": Translation(shared=_SWITCH),
@@ -68,10 +72,8 @@ OWNED: Final[dict[str, str]] = {
     "logger": "give UnifiedTrainer(loggers=)",
     "enable_checkpointing": "it follows from the callbacks",
     "enable_model_summary": "it follows from the callbacks",
-    "num_sanity_val_steps": "it would draw random numbers before training",
     "use_distributed_sampler": "unitrain's loader wrapper owns the samplers",
     "inference_mode": "evaluation runs under torch.no_grad on both backends",
     "barebones": "it switches off hooks that unitrain stands on",
-    "reload_dataloaders_every_n_epochs": "unitrain's loader wrapper owns the loaders",
 }
 """Arguments of the Trainer that ``native=`` may not set, with the reason."""

@@ -73,6 +73,8 @@ ACTS = {
     "limit_val_batches": Case(1, "val batches", 6, 2),
     "limit_test_batches": Case(1, "test batches", 3, 1),
     "limit_predict_batches": Case(1, "predictions", 3, 1),
+    "num_sanity_val_steps": Case(2, "evaluated", 6, 8),
+    "reload_dataloaders_every_n_epochs": Case(1, "made", 0, 2),
     "fast_dev_run": Case(True, "batches", 8, 1),
     "overfit_batches": Case(1, "inputs", 4, 1),
     "deterministic": Case(True, "deterministic", (False, False), (True, False)),
@@ -125,22 +127,26 @@ def traced(framework, capsys, *, stops=False, **options):
     spec = TrainSpec(model=nn.Linear(4, 1), loss=nn.MSELoss(), optimizer=partial(torch.optim.SGD, lr=0.1))
     trainer = UnifiedTrainer(framework, **{"max_epochs": 2, "enable_progress_bar": False, **options})
     trace, seen, inputs = {}, dict.fromkeys(("val_start", "val_batch_end", "test_batch_end", "batch_end"), 0), set()
+    made, evaluated = [], []
     for name in seen:
         trainer.on(Event(name), lambda _run, name=name: seen.update({name: seen[name] + 1}))
     trainer.on(Event.FIT_START, partial(observed, trace))
     if stops:
         trainer.on(Event.BATCH_END(once=1), lambda run: run.stop())
     spec.model.register_forward_pre_hook(
-        lambda model, given: inputs.add(given[0].sum().item()) if model.training else None
+        lambda model, given: inputs.add(given[0].sum().item()) if model.training else evaluated.append(1)
     )
+    makes = options.get("reload_dataloaders_every_n_epochs")
     COUNT.batches = ROWS.rows = 0
     capsys.readouterr()
-    result = trainer.fit(spec, batches(4), batches(3))
+    result = trainer.fit(spec, (lambda: made.append(1) or batches(4)) if makes else batches(4), batches(3))
     trace |= {
         "lines": len(capsys.readouterr().err.splitlines()),
         "called": COUNT.batches,
         "rows": ROWS.rows,
         "inputs": len(inputs),
+        "made": len(made),
+        "evaluated": len(evaluated),
     }
     trainer.test(spec, batches(3))
     rows = () if result.profile is None else result.profile.rows

@@ -32,7 +32,6 @@ TRAINER = [
     ({"logger": True}, 'loggers=[CSVLogger("runs")]'),
     ({"max_nb_epochs": 3}, "max_epochs=3"),
     ({"gpus": "a,b"}, "accelerator='gpu', devices=[0, 1]: their indices."),
-    ({"num_sanity_val_steps": 2}, "leave it out: nothing is validated before training."),
     (
         {"profiler": "advanced"},
         """profiler="simple"; one of Lightning's: native={"lightning": {"profiler": ...}}, for a run on Lightning.""",

@@ -193,7 +193,7 @@ def test_the_codemod_and_the_table_know_the_same_names():
     from unitrain_lightning.fixers.trainer_arguments import OLD_NAMES
 
     assert RESUME.name == "lightning-resume"
-    others = {"logger", "enable_checkpointing", "enable_model_summary", "num_sanity_val_steps", "plugins"}
+    others = {"logger", "enable_checkpointing", "enable_model_summary", "plugins"}
     assert {*OLD} == OLD_NAMES | others | {"resume_from_checkpoint"}
     assert not {*OLD} & {*TrainerConfig.__dataclass_fields__}
     assert today("accelerator", "cpu") is today("strategy", "ddp") is today("max_epochs", 3) is None

@@ -126,6 +126,8 @@ WRONG = {
     "limit_val_batches": (-1, 2.0),
     "limit_test_batches": (-1, 2.0),
     "limit_predict_batches": (-1, 2.0),
+    "num_sanity_val_steps": (-2, 1.0, True, "2"),
+    "reload_dataloaders_every_n_epochs": (-1, 1.0, True, None),
     "fast_dev_run": (-1, None, 1.0, "yes"),
     "overfit_batches": (-1, 1.5, True),
     "sync_batchnorm": (1, None, "True"),

@@ -285,17 +285,17 @@ def test_keywords_of_a_function_whose_calls_are_seen():
             L.Trainer(logger=False, **kwargs).fit(model)
 
         fit(m, max_epochs=1)
-        fit(m, max_steps=3, num_sanity_val_steps=0)
+        fit(m, max_steps=3, inference_mode=False)
         """,
         """\
         import lightning as L
         from unitrain import UnifiedTrainer
 
         def fit(model, **kwargs):
-            UnifiedTrainer(framework="lightning", native={"lightning": {"logger": False, **{name: kwargs.pop(name) for name in ("num_sanity_val_steps",) if name in kwargs}}}, **kwargs).fit(model)
+            UnifiedTrainer(framework="lightning", native={"lightning": {"logger": False, **{name: kwargs.pop(name) for name in ("inference_mode",) if name in kwargs}}}, **kwargs).fit(model)
 
         fit(m, max_epochs=1)
-        fit(m, max_steps=3, num_sanity_val_steps=0)
+        fit(m, max_steps=3, inference_mode=False)
         """,
     )
     check_transformed(

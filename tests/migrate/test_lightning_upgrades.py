@@ -7,8 +7,7 @@ from tests.migrate.checks import check_noop, check_person, check_transformed, mi
 
 def construction(before, after, rule):
     """The arguments of a Trainer become others, in native= if unitrain has none of the name."""
-    native = {"enable_model_summary", "enable_checkpointing", "num_sanity_val_steps", "use_distributed_sampler"}
-    native |= {"reload_dataloaders_every_n_epochs"}
+    native = {"enable_model_summary", "enable_checkpointing", "use_distributed_sampler"}
     given = [one for one in after.split(", ") if one]
     foreign = [one for one in given if one.partition("=")[0] in native]
     pairs = ", ".join('"{}": {}'.format(*one.split("=")) for one in foreign)

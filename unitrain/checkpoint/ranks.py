@@ -31,6 +31,7 @@ class Progress:
         rng_before_ahead: The generators before the batch that was read ahead, if one was.
         gradients: Pending gradients by parameter name, within an accumulation window.
         scaler: The gradient scaler's state, where there is one.
+        rng_at_load: The global generators before the loaders were made, where they are made anew in some epochs.
         loader: The state of the loader or dataset that keeps its position by itself, if it does.
     """
 
@@ -43,6 +44,7 @@ class Progress:
     rng_before_ahead: dict[str, Any] | None = None
     gradients: dict[str, Tensor] | None = None
     scaler: dict[str, Any] | None = None
+    rng_at_load: dict[str, Any] | None = None
     loader: Any = None
 
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from unitrain.checkpoint.snapshot import restore
 from unitrain.errors import ConfigError
+from unitrain.rng import RngSnapshot, preserved_rng
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from unitrain.callbacks import Callback
+    from unitrain.checkpoint.ranks import Progress
     from unitrain.protocol import FitJob
 
 
@@ -59,4 +61,15 @@ def resumed(job: FitJob, path: Path) -> FitJob:
             f"{path} has run {progress.epochs_done} epochs already, and max_epochs={job.config.epochs}.",
             hint=f"max_epochs={progress.epochs_done + 1}, or more.",
         )
-    return replace(job, resume=progress)
+    return replace(_with_its_loaders(job, progress), resume=progress)
+
+
+def _with_its_loaders(job: FitJob, progress: Progress) -> FitJob:
+    """Return ``job`` with the loaders of the epoch that goes on, where they are made anew in some epochs."""
+    every, epoch = job.config.reload_dataloaders_every_n_epochs, progress.epochs_done
+    if job.reload is None or not (progress.midway or epoch % every):
+        return job  # the next epoch makes its own
+    with preserved_rng():
+        if progress.rng_at_load is not None:
+            RngSnapshot.from_state_dict(progress.rng_at_load).restore()
+        return job.reload(job, epoch - epoch % every)

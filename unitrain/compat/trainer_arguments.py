@@ -123,7 +123,6 @@ def _native(name: str) -> Upgrade:
     return upgrade
 
 
-_NO_SANITY = _gone_if(0, by_hand="leave it out: nothing is validated before training.")
 _SHOWN = _gone("it only changed what is shown")
 _SUMMARY = _gone("callbacks=[ModelSummary()] shows the layers")
 _CHOSEN = "choose it by hand: unitrain tries no batch sizes."
@@ -150,7 +149,7 @@ OLD: dict[str, Upgrade] = {
     "max_nb_epochs": _to("max_epochs"),
     "min_nb_epochs": _to("min_epochs"),
     "nb_gpu_nodes": _to("num_nodes"),
-    "nb_sanity_val_steps": _NO_SANITY,
+    "nb_sanity_val_steps": _to("num_sanity_val_steps"),
     "train_percent_check": _to("limit_train_batches"),
     "val_percent_check": _to("limit_val_batches"),
     "test_percent_check": _to("limit_test_batches"),
@@ -168,8 +167,8 @@ OLD: dict[str, Upgrade] = {
     "terminate_on_nan": lambda value: Now(by_hand="callbacks=[TerminateOnNaN()]") if value else Now(reason=_DEFAULT),
     "stochastic_weight_avg": _gone_if(False, None, by_hand="callbacks=[EMA(0.999)]"),
     "prepare_data_per_node": _gone_if(True, None, by_hand="datamodule.prepare_data_per_node"),
-    "reload_dataloaders_every_epoch": _gone_if(False, by_hand="a loader whose __iter__ makes the data anew."),
-    "multiple_trainloader_mode": _gone_if("max_size_cycle", by_hand="CombinedLoader(loaders, mode)"),
+    "reload_dataloaders_every_epoch": _switch(reload_dataloaders_every_n_epochs=1),
+    "multiple_trainloader_mode": _gone_if("max_size_cycle", by_hand="unitrain.CombinedLoader(loaders, mode)"),
     "move_metrics_to_cpu": _gone_if(False, by_hand="metric.compute_on_cpu = True"),
     "track_grad_norm": _gone_if(-1, "-1", by_hand="log it in a handler of Event.BACKWARD_END."),
     "truncated_bptt_steps": _gone_if(None, 0, by_hand="split the batch in a training_step."),
@@ -178,7 +177,6 @@ OLD: dict[str, Upgrade] = {
     "logger": _loggers,
     "enable_checkpointing": _callback('ModelCheckpoint("checkpoints")', (False,)),
     "enable_model_summary": _SUMMARY,
-    "num_sanity_val_steps": _NO_SANITY,
     "plugins": _native("plugins"),
 }
 """Arguments that UnifiedTrainer does not have: those of 0.x and 1.x, and some of today's that are others here."""

@@ -293,6 +293,10 @@ class _Training(_Bare):
             self.take_up_epoch(self.midway)
             return
         self.state.epoch, self.hub.epoch_metrics, self.measured, self.in_epoch = self.epochs_done, {}, {}, 0
+        every = self.config.reload_dataloaders_every_n_epochs
+        if self.job.reload is not None and self.epochs_done in range(every, self.epochs_done + 1, every):
+            self.job = self.job.reload(self.job, self.epochs_done)
+            self.hub.epoch_length = self.job.train.length
         self.hub.fire(Event.EPOCH_START)
 
     def end_epoch(self) -> None:
@@ -336,6 +340,7 @@ class _Training(_Bare):
             rng_before_ahead=self.before_ahead.state_dict() if midway and self.before_ahead else None,
             gradients=gradients(self.model) if midway and pending else None,
             scaler=None if self.scaler is None else self.scaler.state_dict(),
+            rng_at_load=self.job.rng_at_load,
             loader=own_position(self, midway=midway),
         )
 

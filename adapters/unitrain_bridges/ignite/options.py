@@ -39,6 +39,8 @@ REFUSED: dict[str, str] = {
     "limit_val_batches": "evaluator.run(loader, epoch_length=n)",
     "limit_test_batches": "evaluator.run(loader, epoch_length=n)",
     "limit_predict_batches": "evaluator.run(loader, epoch_length=n)",
+    "num_sanity_val_steps": "run the evaluator before the trainer: evaluator.run(loader, epoch_length=n).",
+    "reload_dataloaders_every_n_epochs": "engine.set_data(loader) in a handler of Events.EPOCH_STARTED.",
     "overfit_batches": "limit_train_batches=n, with a loader that does not shuffle.",
     "loggers": "attach Ignite's own: TensorboardLogger(...).attach_output_handler(engine, ...).",
     "profiler": "attach ignite.handlers.BasicTimeProfiler to the engine, for a run on Ignite.",

@@ -51,10 +51,8 @@ _FOREIGN = {
     "enable_model_summary",
     "inference_mode",
     "logger",
-    "num_sanity_val_steps",
     "plugins",
     "profiler",
-    "reload_dataloaders_every_n_epochs",
     "use_distributed_sampler",
 }
 _KNOWN = (set(TrainerConfig.__dataclass_fields__) - {"compile", "loggers", "native", "seed"}) | _FOREIGN | OLD_NAMES
