@@ -8,6 +8,7 @@ import typing as _typing
 
 if _typing.TYPE_CHECKING:
     from unitrain._version import __version__
+    from unitrain.batch_size_finder import BatchSizeFinder
     from unitrain.callbacks.accumulation import GradientAccumulationSchedule
     from unitrain.callbacks.callback import Callback
     from unitrain.callbacks.device_stats import DeviceStats
@@ -60,6 +61,7 @@ if _typing.TYPE_CHECKING:
 
 _MODULES = {
     "unitrain._version": ("__version__",),
+    "unitrain.batch_size_finder": ("BatchSizeFinder",),
     "unitrain.callbacks.accumulation": ("GradientAccumulationSchedule",),
     "unitrain.callbacks.callback": ("Callback",),
     "unitrain.callbacks.device_stats": ("DeviceStats",),
@@ -114,6 +116,7 @@ _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
     "BackendNotInstalledError",
+    "BatchSizeFinder",
     "CSVLogger",
     "Callback",
     "CheckpointError",

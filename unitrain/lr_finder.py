@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from unitrain.callbacks import Callback
-from unitrain.config import TrainerConfig
-from unitrain.data import DataSource, DataSpec
-from unitrain.datamodules import is_datamodule
-from unitrain.distributed.group import wanted
-from unitrain.distributed.world import world_here
-from unitrain.errors import ConfigError, UnitrainError, UnsupportedFeatureError, install_hint
-from unitrain.position import keeper
-from unitrain.rng import preserved_rng
-from unitrain.trainer import UnifiedTrainer
+from unitrain.data import DataSpec
+from unitrain.errors import ConfigError, UnitrainError, install_hint
+from unitrain.trial import bare_copy, trial_trainer, untouched
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,20 +18,7 @@ if TYPE_CHECKING:
     from unitrain.context import RunContext
     from unitrain.protocol import Adapter
     from unitrain.spec import TrainSpec
-
-_OWN_LIMITS = {
-    "max_epochs": -1,
-    "min_epochs": None,
-    "min_steps": None,
-    "max_time": None,
-    "limit_val_batches": 0,
-    "num_sanity_val_steps": None,
-    "overfit_batches": 0,
-    "callbacks": (),
-    "loggers": (),
-    "enable_progress_bar": False,
-}
-"""The options that a search sets by itself; all others are the trainer's."""
+    from unitrain.trainer import UnifiedTrainer
 
 _FEWEST = 3
 
@@ -108,32 +87,11 @@ class LRFinder:
         Returns:
             This object, with its ``results``.
         """
-        given = isinstance(trainer, UnifiedTrainer)
-        config = trainer.config if given else TrainerConfig()  # type: ignore[union-attr]
-        if wanted(config) * config.num_nodes > 1 or world_here() is not None:
-            raise UnsupportedFeatureError(
-                "LRFinder searches in one process, whose losses decide when it ends.",
-                hint='LRFinder().run("ignite", spec, loader) before the run on several processes; scale the rate then.',
-            )
-        options = {field.name: getattr(config, field.name) for field in fields(TrainerConfig)}
         search = _Search(self)
-        limits = {**_OWN_LIMITS, "max_steps": self.num_training, "callbacks": (search,)}
-        runner = UnifiedTrainer(
-            trainer._adapter if given else trainer,  # type: ignore[union-attr, arg-type]  # noqa: SLF001
-            **{**options, **limits},
-        )
-        model, optimizer = copy.deepcopy((spec.model, spec.optimizer))
-        bare = replace(spec, model=model, optimizer=optimizer, lr_scheduler=None, metrics=None, callbacks=())
+        runner = trial_trainer("LRFinder", trainer, max_steps=self.num_training, callbacks=(search,))
         data: Any = train_dataloaders.train if isinstance(train_dataloaders, DataSpec) else train_dataloaders
-        generators = [] if is_datamodule(data) else DataSource(data, "train", 1.0).generators
-        holder = keeper(data, midway=False)
-        position = None if holder is None else copy.deepcopy(holder.state_dict())
-        try:
-            with preserved_rng(generators):
-                runner.fit(bare, data)
-        finally:
-            if holder is not None:
-                holder.load_state_dict(position)
+        with untouched(data):
+            runner.fit(bare_copy(spec), data)
         self.results = search.results
         return self
 
