@@ -418,6 +418,26 @@ def test_learning_rates_of_numpy_go_on_to_the_same_bits_on_every_backend(resumed
         assert not differences(dict(other.model.state_dict()), dict(whole.model.state_dict()))
 
 
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_first_file_of_a_run_is_read_back(framework, tmp_path, monkeypatch):
+    checked = []
+    real = io._require_readable
+    monkeypatch.setattr(io, "_require_readable", lambda path: (checked.append(path), real(path)))
+    keep = ModelCheckpoint(tmp_path, save_top_k=-1)
+    for number in (1, 2):
+        UnifiedTrainer(framework, max_epochs=3, enable_progress_bar=False, callbacks=[keep]).fit(spec(), loader())
+        assert len(checked) == number
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_file_that_cannot_be_read_back_ends_the_run_and_is_not_there(framework, tmp_path, monkeypatch):
+    monkeypatch.setattr(io, "admitted", lambda content, lost=None: {**content, "odd": Path("x")})
+    trainer = UnifiedTrainer(framework, max_epochs=3, enable_progress_bar=False, callbacks=[ModelCheckpoint(tmp_path)])
+    with pytest.raises(CheckpointError, match="cannot be read back, so it was not written"):
+        trainer.fit(spec(), loader())
+    assert not list(tmp_path.iterdir())
+
+
 # --- any state --------------------------------------------------------------------------------------------------------
 
 FLAT = st.one_of(

@@ -264,10 +264,12 @@ def test_a_member_that_is_marked_as_a_folder_is_refused(small):
     path.write_bytes(content)
 
 
-def test_a_flipped_bit_of_the_directory_is_refused_or_changes_nothing(small):
+@pytest.mark.parametrize("read", [unitrain.load_weights, weights_through_convert], ids=["read", "convert"])
+def test_a_flipped_bit_of_the_directory_is_refused_or_changes_nothing(small, read):
     path, content, bits = small
-    refused, same = flipped(content, bits[::5], path, unitrain.load_weights)
-    assert refused > 100
+    whole = read is unitrain.load_weights
+    refused, same = flipped(content, bits[::7] if whole else bits[-22 * 8 :: 3], path, read)
+    assert refused > 40
     assert same > 0  # times and attributes
 
 

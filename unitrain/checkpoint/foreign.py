@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import pathlib
-import zipfile
 from contextlib import contextmanager
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
@@ -31,6 +30,9 @@ _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """What files of torch before 1.6, which are no archives, begin with."""
 
 _PICKLE = b"\x80"
+_ARCHIVE = b"PK\x03\x04"
+"""What torch takes for its archives by; ``zipfile.is_zipfile`` raises at some flipped bits."""
+
 _LIGHTNING = ("pytorch_lightning.", "lightning.pytorch.", "lightning_fabric.", "lightning.fabric.")
 
 
@@ -77,12 +79,12 @@ def read(path: Path) -> dict[str, Any]:
     if path.suffix == SUFFIX:
         return dict(unpacked(path))
     intact.require_file(path)
-    named: set[str] = set()
-    if zipfile.is_zipfile(path):
+    start = _start(path)
+    if start.startswith(_ARCHIVE):
         intact.verify(path)
         named = _names(path)
     else:
-        named = _of_old_file(path)
+        named = _of_old_file(path, start)
     with _allowed(path, named):
         content = _loaded(path)
     if not isinstance(content, dict):
@@ -93,14 +95,20 @@ def read(path: Path) -> dict[str, Any]:
     return restored(dict(content))
 
 
-def _of_old_file(path: Path) -> set[str]:
+def _start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_LEGACY))
+    except OSError as error:
+        raise intact.unreadable(path, error) from error
+
+
+def _of_old_file(path: Path, start: bytes) -> set[str]:
     """Return what may be let in of a file that is no archive, whose names cannot be listed.
 
     Raises:
         CheckpointError: If it is none of torch's.
     """
-    with path.open("rb") as file:
-        start = file.read(len(_LEGACY))
     if start == _LEGACY:
         return set() if code_finder() is None else set(_HARMLESS)
     if start.startswith(_PICKLE):

@@ -18,20 +18,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def write(path: Path, content: dict[str, Any], lost: list[str] | None = None) -> None:
+def write(path: Path, content: dict[str, Any], lost: list[str] | None = None, *, check: bool = True) -> None:
     """Write ``content`` to ``path``: a kill at any instant leaves the old file or the new one.
 
     Args:
         path: The file.
         content: Passes the gate: what could not be read back is refused.
         lost: As ``gate.admitted`` has it.
+        check: Read the file, but for the values of tensors, before it gets its name. That takes as long as to write
+            many small tensors, so a run checks the first file that it writes; the gate knows what can be read.
 
     Raises:
         CheckpointError: If the folder cannot be written, the disk is full, or the content cannot be read back; an older
             file stays as it was.
     """
     plain = admitted(content, lost)
-    write_by(path, lambda file: torch.save(plain, file), _require_readable)
+    write_by(path, lambda file: torch.save(plain, file), _require_readable if check else None)
 
 
 def _require_readable(path: Path) -> None:

@@ -272,22 +272,26 @@ def gradients(model: nn.Module, sharded: Sharded | None = None) -> dict[str, Ten
 
 
 def write_all(hub: EventHub, content: dict[str, Any], team: Team) -> None:
-    """Write ``content`` to every path that was asked for, and tell everybody of each."""
+    """Write ``content`` to every path that was asked for, and tell everybody of each.
+
+    The first file of a run is read back before it gets its name, so that a run cannot go on for days and leave files
+    that nobody reads.
+    """
     saves, hub.saves = hub.saves, []
     for asked in saves:
         with measured(hub.clock, CHECKPOINT):
             if isinstance(asked, InParts):
                 parts.write(asked.path, content, team)
             else:
-                _write_whole(asked, content, team)
+                _write_whole(asked, content, team, check=hub.saved is None)
         hub.saved = asked.path if isinstance(asked, InParts) else asked
         hub.fire(Event.CHECKPOINT_SAVED)
 
 
-def _write_whole(path: Path, content: dict[str, Any], team: Team) -> None:
+def _write_whole(path: Path, content: dict[str, Any], team: Team, *, check: bool) -> None:
     content = whole(content, keep=team.rank == 0)
     if team.rank == 0:
-        io.write(path, content)
+        io.write(path, content, check=check)
     team.barrier()
 
 
