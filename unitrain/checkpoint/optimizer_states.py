@@ -1,0 +1,48 @@
+"""Puts a state into an optimizer, with all that torch's ``load_state_dict`` would break."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from unitrain.optimization import all_parameters
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+
+def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Bring ``optimizer`` to ``state``, as ``state_dict`` returned it.
+
+    torch makes everything that can be iterated anew, as ``type(value)(generator)``: of a text that makes
+    ``"<generator object ...>"``, of an array an error. Such values go around it.
+
+    Raises:
+        ValueError: If the state does not fit.
+    """
+    parameters = all_parameters(optimizer)
+    around = {
+        index: {name: value for name, value in one.items() if _breaks(value)}
+        for index, one in state["state"].items()
+        if isinstance(one, dict) and isinstance(index, int) and index < len(parameters)
+    }
+    through = {
+        index: {name: value for name, value in one.items() if name not in around[index]} if around.get(index) else one
+        for index, one in state["state"].items()
+    }
+    optimizer.load_state_dict({**state, "state": through})
+    for index, values in around.items():
+        if values:
+            optimizer.state[parameters[index]].update(copy.deepcopy(values))
+
+
+def _breaks(value: Any) -> bool:
+    """Return whether torch would not bring back an equal value; tensors go to the device of their parameter there."""
+    if isinstance(value, (Tensor, bytes)) or not isinstance(value, Iterable):
+        return False
+    if type(value) is dict:
+        return any(map(_breaks, value.values()))
+    return type(value) not in (list, tuple, set) or any(map(_breaks, value))
