@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from unitrain.distributed.team import ALONE
+from unitrain.hints import check_metric, explain_metric
 from unitrain.metrics import (
     LOSS,
     Mean,
@@ -73,10 +74,18 @@ class StageMeter:
     def add_output(self, output: Any, target: Any, weight: int) -> None:
         """Take what the model gave and what it should have given for a batch, ``weight`` samples."""
         if self._measured:
-            self._updated = True
             output = detached(output)
+            if not self._updated:
+                self._updated = True
+                for name, measured in self._metrics.items():
+                    check_metric(name, measured.given, (output, target))
             for measured in self._measured:
-                measured.update(output, target, weight)
+                try:
+                    measured.update(output, target, weight)
+                except Exception as error:
+                    name = next(name for name, one in self._metrics.items() if one is measured)
+                    explain_metric(error, name, measured.given, (output, target))
+                    raise
 
     def add_values(self, values: Mapping[str, Tensor | float], weight: int) -> None:
         """Take further values of a batch, each under its name.

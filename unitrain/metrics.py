@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping
 from ctypes import c_float
 from functools import reduce
 from numbers import Real
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
 from unitrain.class_counts import ClassCounts, counts_classes
+from unitrain.compat.ignite import EngineOfAMetric
 from unitrain.compat.torchmetrics import new_name, refuse_old_options, torchmetrics
 from unitrain.distributed.team import ALONE
 from unitrain.errors import SpecError, did_you_mean
@@ -162,6 +162,9 @@ class StageMetric(Protocol):
     def reset(self, device: torch.device) -> None:
         """Start a new epoch on ``device``."""
 
+    given: Any
+    """The object of its library, or the function."""
+
     def update(self, output: Any, target: Any, weight: int) -> None:
         """Take one batch."""
 
@@ -179,7 +182,7 @@ class _OfLibrary:
     """What torchmetrics and Ignite share: the metric counts samples by itself, and keeps a state."""
 
     def __init__(self, metric: Any) -> None:
-        self._metric = metric
+        self._metric = self.given = metric
 
     def reset(self, device: torch.device) -> None:  # noqa: ARG002 - an Ignite metric is made for its device
         self._metric.reset()
@@ -238,22 +241,29 @@ class _Counting(_Torchmetric):
 
 
 class _IgniteMetric(_OfLibrary):
-    """Calls what Ignite's engine would call, so that ``output_transform`` and the like keep their meaning."""
+    """An Ignite metric attached as to Ignite's engine, so that ``output_transform`` and the like keep their meaning."""
 
     def __init__(self, metric: Any) -> None:
         super().__init__(metric)
-        self._engine = SimpleNamespace(state=SimpleNamespace(output=None))
+        self._engine = EngineOfAMetric()
+        metric.attach(self._engine, "value")
+
+    def reset(self, device: torch.device) -> None:  # noqa: ARG002 - an Ignite metric is made for its device
+        for handler in self._engine.starting:
+            handler(self._engine)
 
     def update(self, output: Any, target: Any, weight: int) -> None:  # noqa: ARG002 - it counts samples by itself
-        self._engine.state.output = (output, target)
-        self._metric.iteration_completed(self._engine)
-        self._engine.state.output = None
+        engine = self._engine
+        engine.state.output = (output, target)
+        for handler in engine.each:
+            handler(engine)
+        engine.state.output = None
 
 
 class _Function:
     def __init__(self, name: str, function: Callable[[Any, Any], Tensor | float]) -> None:
         self._name = name
-        self._function = function
+        self._function = self.given = function
         self._mean = Mean()
 
     def reset(self, device: torch.device) -> None:  # noqa: ARG002 - the mean follows its values
@@ -274,6 +284,11 @@ class _Function:
 
 
 def _torchmetric(metric: Any) -> _Torchmetric:
+    if type(metric).__name__ == "MetricTracker":
+        raise SpecError(
+            "a MetricTracker keeps the values of all epochs by itself.",
+            hint="give the metric within it; FitResult.history and trackers have the values of all epochs.",
+        )
     return _Counting(metric) if counts_classes(metric) else _Torchmetric(metric)
 
 

@@ -17,6 +17,7 @@ from unitrain.distributed.replica import Replica, ddp_options
 from unitrain.distributed.sharded import ShardedStep
 from unitrain.errors import SpecError
 from unitrain.events import Event
+from unitrain.hints import explain_misfit
 from unitrain.metrics import LOSS
 from unitrain.optimization import all_parameters, needs_closure
 from unitrain.precision import outside, within
@@ -195,8 +196,13 @@ class TrainStep:
         if spec.training_step is not None:
             return self._read(self._training_step(spec.model, batch), weight)
         inputs, target = unpack(batch)
-        output = self._model(inputs)
-        loss: Tensor = self._loss(output, target)
+        output: Any = NotImplemented
+        try:
+            output = self._model(inputs)
+            loss: Tensor = self._loss(output, target)
+        except Exception as error:
+            explain_misfit(error, inputs, output)
+            raise
         if weight is not None:
             self._meter.add_output(output, target, weight)
             self._measure(loss, weight)
@@ -265,7 +271,14 @@ class EvalStep:
         spec = self._spec
         if spec.validation_step is None:
             inputs, target = unpack(batch)
-            self._measure(self._model(inputs), target, weight)
+            output: Any = NotImplemented
+            try:
+                output = self._model(inputs)
+                loss = None if self._loss is None else self._loss(output, target)
+            except Exception as error:
+                explain_misfit(error, inputs, output)
+                raise
+            self._take(loss, output, target, weight)
             return
         result = self._validation_step(spec.model, batch)
         if isinstance(result, Mapping):
@@ -290,8 +303,11 @@ class EvalStep:
         measure_values(self._meter, values, weight)
 
     def _measure(self, output: Any, target: Any, weight: int) -> None:
-        if self._loss is not None:
-            self._meter.add_loss(self._loss(output, target), weight)
+        self._take(None if self._loss is None else self._loss(output, target), output, target, weight)
+
+    def _take(self, loss: Tensor | None, output: Any, target: Any, weight: int) -> None:
+        if loss is not None:
+            self._meter.add_loss(loss, weight)
         self._meter.add_output(output, target, weight)
 
 

@@ -202,8 +202,8 @@ def _base(cls: type) -> Any:
 def _items(value: Any) -> Iterable[Any]:
     base = _base(type(value))
     if issubclass(base, dict):
-        return base.values(value)
-    return base.__iter__(value) if issubclass(base, (list, tuple)) else ()
+        return list(base.values(value))
+    return list(base.__iter__(value)) if issubclass(base, (list, tuple)) else ()
 
 
 def _attributes(value: Any) -> Iterator[tuple[Callable[[Any, Any], None], Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -118,6 +120,11 @@ class _IgniteShaped:
 
     def reset(self):
         self.seen = []
+
+    def attach(self, engine, name):
+        engine.add_event_handler(SimpleNamespace(name="EPOCH_STARTED"), lambda engine: self.reset())
+        engine.add_event_handler(SimpleNamespace(name="ITERATION_COMPLETED"), self.iteration_completed)
+        engine.add_event_handler(SimpleNamespace(name="EPOCH_COMPLETED"), self.compute, name)
 
     def iteration_completed(self, engine):
         output, target = engine.state.output

@@ -110,7 +110,7 @@ def size_of(run: _Bare, batch: Any) -> int:
 def says(value: Any) -> list[int]:
     """Return how many samples a batch says it has."""
     if isinstance(value, PackedSequence):
-        return [value.batch_sizes[0].item()]
+        return [int(value.batch_sizes[0])]
     said = [getattr(value, "batch_size", None), getattr(value, "num_graphs", None)]
     said = [one[0] if isinstance(one, torch.Size) and one else one for one in said]
     return [one for one in said if type(one) is int][:1]
@@ -136,7 +136,7 @@ def others(batch: Any) -> list[Any]:
 def rows(value: Any) -> list[int]:
     """Return how many samples a part of a batch may be of."""
     if isinstance(value, (Tensor, np.ndarray)):
-        return [value.size(0) if isinstance(value, Tensor) else value.shape[0]] if value.ndim else []
+        return [int(value.size(0) if isinstance(value, Tensor) else value.shape[0])] if value.ndim else []
     if says(value):
         return says(value)
     each = [rows(part) for part in _parts(value)]

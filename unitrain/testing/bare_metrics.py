@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from unitrain.hints import check_metric, explain_metric
 from unitrain.metrics import metric as named_metric
 from unitrain.testing.bare_team import everybodys, sums_of_all
 
@@ -25,14 +27,54 @@ def feed(run: _Bare, metrics: Mapping[str, Any], output: Any, target: Any) -> No
     """Give a batch to the metrics."""
     output = output.detach() if isinstance(output, Tensor) else output
     for name, metric in metrics.items():
-        if _is_ignite(metric):
-            metric.update((output, target))
-        elif hasattr(metric, "update"):
-            metric.update(output, target)
-        else:
-            with torch.no_grad():
-                metric.values.append((torch.as_tensor(metric.function(output, target)).float(), run.size))
+        given = metric.function if isinstance(metric, _Averaged) else metric
+        if f"fed {name}" not in run.measured:
+            check_metric(name, given, (output, target))
+        try:
+            _feed_one(metric, output, target, run.size)
+        except Exception as error:
+            explain_metric(error, name, given, (output, target))
+            raise
         run.measured.setdefault(f"fed {name}", [])
+
+
+def _feed_one(metric: Any, output: Any, target: Any, size: int | None) -> None:
+    if hasattr(metric, "update"):
+        metric.update(output, target)
+        return
+    with torch.no_grad():
+        metric.values.append((torch.as_tensor(metric.function(output, target)).float(), size))
+
+
+class _OnAnEngine:
+    """An Ignite metric, attached to an engine of Ignite's as its documentation says; the engine's events are fired."""
+
+    def __init__(self, metric: Any) -> None:
+        ignite = import_module("ignite.engine")
+        self.metric = metric
+        self.engine = ignite.Engine(lambda engine, batch: batch)  # noqa: ARG005 - Ignite's signature
+        self.events = ignite.Events
+        metric.attach(self.engine, "value")
+        self.reset()
+
+    def reset(self) -> None:
+        self.engine.fire_event(self.events.STARTED)
+        self.engine.fire_event(self.events.EPOCH_STARTED)
+
+    def update(self, output: Any, target: Any) -> None:
+        self.engine.fire_event(self.events.ITERATION_STARTED)
+        self.engine.state.output = (output, target)
+        self.engine.fire_event(self.events.ITERATION_COMPLETED)
+
+    def compute(self) -> Any:
+        self.engine.fire_event(self.events.EPOCH_COMPLETED)
+        return self.engine.state.metrics["value"]
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self.metric.state_dict())
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.metric.load_state_dict(state)
 
 
 class _Averaged:
@@ -57,7 +99,9 @@ def copied(metric: Any) -> Any:
     """Return a fresh metric like the one given."""
     if isinstance(metric, str):
         return named_metric(metric)
-    if _is_ignite(metric) or hasattr(metric, "update"):
+    if _is_ignite(metric):
+        return _OnAnEngine(copy.deepcopy(metric))
+    if hasattr(metric, "update"):
         metric = copy.deepcopy(metric)
         metric.reset()
         if hasattr(type(metric), "persistent"):
@@ -110,10 +154,14 @@ def results(prefix: str, averages: Mapping[str, Any], metrics: Mapping[str, Any]
         if f"fed {name}" in fed:
             total, weight = totals.get(f"fed {name}", (None, 0))
             value = metric.compute() if total is None else total / weight
-            if isinstance(value, dict):
-                found |= {f"{name}_{key}": item for key, item in value.items()}
-            elif isinstance(value, Tensor) and value.ndim == 1:
-                found |= {f"{name}_{position}": item for position, item in enumerate(value)}
-            else:
-                found[name] = value
+            found |= _flat(name, value)
     return {name if "/" in name else f"{prefix}/{name}": float(value) for name, value in found.items()}
+
+
+def _flat(name: str, value: Any) -> dict[str, Any]:
+    """Return the numbers in a metric's value, by name."""
+    if isinstance(value, dict):
+        return {full: item for key, one in value.items() for full, item in _flat(f"{name}_{key}", one).items()}
+    if isinstance(value, Tensor) and value.ndim == 1 and len(value) > 1:
+        return {f"{name}_{position}": item for position, item in enumerate(value)}
+    return {name: value}

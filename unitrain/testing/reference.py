@@ -24,6 +24,7 @@ from unitrain.context import RunContext
 from unitrain.distributed.team import ALONE
 from unitrain.errors import SpecError
 from unitrain.events import Event
+from unitrain.hints import explain_misfit
 from unitrain.lazy import without_values
 from unitrain.optimization import unknown_monitor
 from unitrain.position import keeper
@@ -125,6 +126,7 @@ class _Bare(RunContext):
         self.measured: dict[str, list[Any]] = {}
         self.prefix = ""
         self.size: int | None = None
+        self.evaluated: dict[str, dict[str, Any]] = {}  # the metrics of validation and test
         self.warned: list[str] = []  # the stages whose batches are counted by a guess
         self.logged: dict[str, Tensor] = {}  # by the running batch
         self.device = job.device
@@ -192,10 +194,10 @@ class _Bare(RunContext):
             found: dict[str, float] = {}
             by_all: dict[str, list[Any]] = {}
             for source in sources:
-                metrics = {key: copied(metric) for key, metric in (spec.metrics or {}).items()}
                 self.measured, self.prefix, self.loader_name = {}, stage.value, source.name
                 if source.name is not None:
                     self.prefix = f"{stage.value}/{source.name}"
+                metrics = self.metrics_of(self.prefix)
                 outputs += self.evaluate_loader(source, stage, metrics)
                 for full in [key for key in self.measured if "/" in key and source.name is not None]:
                     by_all.setdefault(full, []).extend(self.measured.pop(full))
@@ -213,6 +215,14 @@ class _Bare(RunContext):
         for generator, state in generators:
             generator.set_state(state)
         return outputs
+
+    def metrics_of(self, prefix: str) -> dict[str, Any]:
+        """Return the metrics of a stage, reset; some remember what came before, so they are the same ones each time."""
+        if prefix not in self.evaluated:
+            self.evaluated[prefix] = {name: copied(metric) for name, metric in (self.spec.metrics or {}).items()}
+        for metric in self.evaluated[prefix].values():
+            metric.reset()
+        return self.evaluated[prefix]
 
     def evaluate_loader(self, source: DataSource, stage: Stage, metrics: dict[str, Any]) -> list[Any]:
         """Evaluate or predict on the batches of one loader."""
@@ -588,8 +598,13 @@ def _training_loss(spec: Any, model: Any, batch: Any) -> tuple[Tensor, dict[str,
     """Return the loss, the values to log and the (output, target) for the metrics."""
     if spec.training_step is None:
         inputs, target = pair(batch)
-        output = model(inputs)
-        return spec.loss(output, target), {}, (output, target)
+        output: Any = NotImplemented
+        try:
+            output = model(inputs)
+            return spec.loss(output, target), {}, (output, target)
+        except Exception as error:
+            explain_misfit(error, inputs, output)
+            raise
     return _step_result(spec.training_step(model, batch))
 
 
@@ -604,11 +619,23 @@ def _step_result(result: Any) -> tuple[Tensor, dict[str, Any], Any]:
     return loss, values, (values.pop("output"), values.pop("target")) if both else None
 
 
+def _default_evaluation(spec: Any, run: _Bare, batch: Any) -> dict[str, Any]:
+    inputs, target = pair(batch)
+    values: dict[str, Any] = {"output": NotImplemented, "target": target}
+    try:
+        with run.precision():
+            values["output"] = spec.model(inputs)
+            if spec.loss is not None:
+                values["loss"] = spec.loss(values["output"], target)
+    except Exception as error:
+        explain_misfit(error, inputs, values["output"])
+        raise
+    return values
+
+
 def _evaluation(spec: Any, run: _Bare, batch: Any, metrics: Any) -> None:
     if spec.validation_step is None:
-        inputs, target = pair(batch)
-        with run.precision():
-            values: Any = (spec.model(inputs), target)
+        values: Any = _default_evaluation(spec, run, batch)
     else:
         with run.precision():
             values = spec.validation_step(spec.model, batch)
