@@ -188,7 +188,7 @@ class Gate:
         Raises:
             CheckpointError: If there is none.
         """
-        if type(key) is str:
+        if type(key) in _AS_THEY_ARE or (type(key) is int and key.bit_length() <= MOST_BITS):
             return key
         inner, made = Gate(), None
         try:
@@ -231,9 +231,17 @@ def _mapping(gate: Gate, value: Any, place: Place) -> Any:
     return {key: gate.plain(one, (*place, key)) for key, one in keys.items()}
 
 
+def _list(gate: Gate, value: Any, place: Place) -> Any:
+    """Copy a list; those of thousands of numbers, as the states of generators, at once."""
+    found = set(map(type, value))
+    if found <= _AS_THEY_ARE or (found == {int} and max(value).bit_length() <= MOST_BITS >= min(value).bit_length()):
+        return list(value)
+    return [gate.plain(one, (*place, number)) for number, one in enumerate(value)]
+
+
 _CONTAINERS: dict[type[Any], Callable[[Gate, Any, Place], Any]] = {
     dict: _mapping,
-    list: lambda gate, value, place: [gate.plain(one, (*place, number)) for number, one in enumerate(value)],
+    list: _list,
     tuple: lambda gate, value, place: tuple(gate.plain(one, (*place, number)) for number, one in enumerate(value)),
     OrderedDict: lambda gate, value, place: OrderedDict(_mapping(gate, value, place)),
     Counter: lambda gate, value, place: Counter(_mapping(gate, value, place)),
