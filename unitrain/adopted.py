@@ -14,11 +14,39 @@ if TYPE_CHECKING:
     from unitrain.protocol import Adapter
 
 
+class NativeState(Callback):
+    """Keeps the state of a native callback, which its own framework calls, in unitrain's checkpoints.
+
+    It stands under the name that the callback has on other backends, where its bridge keeps it.
+
+    Args:
+        home: The name of the callback's backend.
+        native: The callback.
+    """
+
+    def __init__(self, home: str, native: Any) -> None:
+        self.kept_as = f"{home}.{type(native).__name__}"
+        self._native = native
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the native callback."""
+        return dict(self._native.state_dict())
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state of the native callback."""
+        if state:
+            self._native.load_state_dict(state)
+
+
+def _has_state(native: Any) -> bool:
+    return all(callable(getattr(native, name, None)) for name in ("state_dict", "load_state_dict"))
+
+
 class Listeners(NamedTuple):
     """Who listens to a run.
 
     Attributes:
-        own: unitrain's callbacks, and those of another framework as such.
+        own: unitrain's callbacks, those of another framework as such, and the states of the native ones.
         native: Those of the backend's framework that the spec brings.
     """
 
@@ -58,7 +86,8 @@ class Callbacks:
         native = self._sorted(given).native
         theirs = (*native, *self.native)
         own = [one for one in (*given, *self._given) if not any(one is other for other in theirs)]
-        return Listeners(tuple(map(self._own, own)), tuple(native))
+        states = [NativeState(self._adapter.name, one) for one in theirs if _has_state(one)]
+        return Listeners((*map(self._own, own), *states), tuple(native))
 
     def _sorted(self, given: Sequence[Any]) -> Any:
         return sorted_callbacks(self._adapter, given, lambda one: self._found(one) is not None)

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from torch._C._autograd import _profiler_enabled
 from torch.autograd import profiler
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ConstantLR, LRScheduler, ReduceLROnPlateau
 
 from unitrain.errors import ConfigError, SpecError, did_you_mean
+from unitrain.parameter_schedules import CalledSchedule, ParameterScheduler
 from unitrain.spec import LRSchedule
+from unitrain.warmup import Warmup, lift
 
 if TYPE_CHECKING:
     from torch import nn
@@ -139,9 +141,11 @@ class Schedule:
 
     Attributes:
         paused: Whether a callback has taken the learning rates over, so that it is not stepped any more.
+        warmup: Scales the rates of the optimizer's first steps, if one of its schedules asks for that.
     """
 
     paused = False
+    warmup: Warmup | None = None
 
     def __init__(self, optimizer_name: str, scheduler: LRScheduler, rule: LRSchedule) -> None:
         self.optimizer_name = optimizer_name
@@ -154,17 +158,27 @@ class Schedule:
         """Whether it waits for a metric."""
         return isinstance(self.scheduler, ReduceLROnPlateau)
 
+    @property
+    def kind(self) -> str:
+        """The name of the class that the factory made."""
+        return type(getattr(self.scheduler, "called", self.scheduler)).__name__
+
     def after_step(self) -> None:
         """Take note that its optimizer stepped."""
         self.steps += 1
-        if not self.paused and self.rule.interval == "step" and self.steps % self.rule.frequency == 0:
-            self.scheduler.step()
+        if self.paused:
+            return
+        if self.rule.interval == "step" and self.steps % self.rule.frequency == 0:
+            self._step()
+        elif self.warmup is not None:
+            with self.warmup.lifted(self.steps):
+                pass
 
     def after_last_batch(self, epoch: int) -> None:
         """Take note that the last batch of ``epoch`` (from 0) is done."""
         by_epochs = self.rule.interval == "epoch" and not self.paused
         if by_epochs and not self.plateau and (epoch + 1) % self.rule.frequency == 0:
-            self.scheduler.step()
+            self._step()
 
     def after_epoch(self, hub: EventHub, *, awaiting_validation: bool) -> None:
         """Step on the monitored metric, if the epoch measured it.
@@ -180,9 +194,16 @@ class Schedule:
         if self.paused or not self.plateau or monitor is None or (hub.state.epoch + 1) % self.rule.frequency:
             return
         if monitor in hub.epoch_metrics:
-            self.scheduler.step(hub.epoch_metrics[monitor])  # type: ignore[arg-type]
+            self._step(hub.epoch_metrics[monitor])
         elif monitor not in hub.state.metrics and not (awaiting_validation and monitor.startswith("val/")):
             raise unknown_monitor(monitor, hub.state.metrics)
+
+    def _step(self, *value: Any) -> None:
+        if self.warmup is None:
+            self.scheduler.step(*value)
+            return
+        with self.warmup.lifted(self.steps):
+            self.scheduler.step(*value)
 
 
 def unknown_monitor(monitor: str, logged: Iterable[str]) -> ConfigError:
@@ -199,10 +220,28 @@ def build_schedules(spec: TrainSpec, optimizers: Mapping[str, Optimizer]) -> lis
     Raises:
         SpecError: If one cannot be made, names an unknown optimizer, or is a plateau without a monitor.
     """
+    for optimizer in optimizers.values():
+        lift(optimizer)  # one that is given may come from a run that was stopped during its warm-up
     schedules = [_schedule(name, optimizers, given) for name, given in _named_schedules(spec, optimizers)]
     for name, optimizer in optimizers.items():
         _check_rates(name, optimizer)  # a scheduler sets the rate when it is made
+        _warm_up(name, optimizer, [one for one in schedules if one.optimizer_name == name])
     return schedules
+
+
+def _warm_up(name: str, optimizer: Optimizer, schedules: Sequence[Schedule]) -> None:
+    """Begin the warm-up of one optimizer, if a schedule asks for it."""
+    lengths = [schedule.rule.warmup_steps for schedule in schedules if schedule.rule.warmup_steps]
+    if len(lengths) > 1:
+        raise SpecError(
+            f"{len(lengths)} schedules of the optimizer {name!r} have warmup_steps; each step has one rate.",
+            hint="give warmup_steps to one of them; it scales what all of them make of the rate.",
+        )
+    for length in lengths:
+        warmup = Warmup(optimizer, length)
+        with warmup.lifted(0):
+            for schedule in schedules:
+                schedule.warmup = warmup
 
 
 def _named_schedules(spec: TrainSpec, optimizers: Mapping[str, Optimizer]) -> list[tuple[str, Any]]:
@@ -224,8 +263,11 @@ def _schedule(name: str, optimizers: Mapping[str, Optimizer], given: Any) -> Sch
     if name not in optimizers:
         raise SpecError(f"lr_scheduler names the optimizer {name!r}.", hint=did_you_mean(name, optimizers))
     rule = given if isinstance(given, LRSchedule) else LRSchedule(given)
+    factory = rule.factory or _constant
     try:
-        scheduler = rule.factory(optimizers[name])
+        scheduler = factory(optimizers[name])
+        if not isinstance(scheduler, LRScheduler) and isinstance(scheduler, ParameterScheduler):
+            scheduler = CalledSchedule(optimizers[name], scheduler)
     except (TypeError, ValueError) as error:
         raise SpecError(
             f"the scheduler of {name!r} could not be made from its optimizer: {error}",
@@ -233,7 +275,8 @@ def _schedule(name: str, optimizers: Mapping[str, Optimizer], given: Any) -> Sch
         ) from error
     if not isinstance(scheduler, LRScheduler):
         raise SpecError(
-            f"LRSchedule(factory=) must return a torch scheduler; it returned {scheduler!r}.",
+            f"LRSchedule(factory=) must return a scheduler of torch or a parameter scheduler of Ignite; it returned"
+            f" {scheduler!r}.",
             hint="LRSchedule(partial(torch.optim.lr_scheduler.StepLR, step_size=2))",
         )
     schedule = Schedule(name, scheduler, rule)
@@ -241,12 +284,17 @@ def _schedule(name: str, optimizers: Mapping[str, Optimizer], given: Any) -> Sch
     return schedule
 
 
+def _constant(optimizer: Optimizer) -> LRScheduler:
+    """Return the scheduler of a warm-up by itself, which leaves the rate as it is."""
+    return ConstantLR(optimizer, factor=1.0, total_iters=0)
+
+
 def _check_monitor(schedule: Schedule) -> None:
     rule = schedule.rule
     if not schedule.plateau:
         if rule.monitor is not None:
             raise SpecError(
-                f"LRSchedule(monitor={rule.monitor!r}) has no effect on {type(schedule.scheduler).__name__}.",
+                f"LRSchedule(monitor={rule.monitor!r}) has no effect on {schedule.kind}.",
                 hint="monitor= is for ReduceLROnPlateau.",
             )
         return

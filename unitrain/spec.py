@@ -28,22 +28,44 @@ _STEP_ARGUMENTS = 2
 class LRSchedule:
     """How a learning rate changes.
 
+    During warm-up, step ``k`` (from 0) of the optimizer is made with ``(k + 1) / warmup_steps`` of the rate that the
+    schedule gives it (the linear warm-up of `Goyal et al., 2017 <https://arxiv.org/abs/1706.02677>`_). The schedule
+    itself runs as it would without, so a warm-up never delays it.
+
     Attributes:
-        factory: Makes the scheduler from its optimizer: ``partial(StepLR, step_size=2)``.
+        factory: Makes the scheduler from its optimizer: ``partial(StepLR, step_size=2)``, or a parameter scheduler of
+            Ignite: ``partial(CosineAnnealingScheduler, param_name="momentum", ...)``. None with ``warmup_steps`` keeps
+            the rate constant behind the warm-up.
         interval: ``"epoch"``: after an epoch's last batch. ``"step"``: after an optimizer step.
         frequency: Each n-th epoch or optimizer step.
         monitor: The metric that ReduceLROnPlateau watches, as ``"val/loss"``; it is stepped in the epochs that
             measured it, after the handlers of EPOCH_END.
+        warmup_steps: The optimizer steps of a linear warm-up; 0 has none.
+
+    Raises:
+        SpecError: If a value is invalid.
+
+    Example:
+        >>> from functools import partial
+        >>> cosine = partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=1000)
+        >>> LRSchedule(cosine, interval="step", warmup_steps=100).warmup_steps
+        100
     """
 
-    factory: Callable[[Optimizer], LRScheduler]
+    factory: Callable[[Optimizer], LRScheduler] | None = None
     interval: Interval = "epoch"
     frequency: int = 1
     monitor: str | None = None
+    warmup_steps: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
-        if not callable(self.factory):
+        """Check each value."""
+        if not isinstance(self.warmup_steps, int) or isinstance(self.warmup_steps, bool) or self.warmup_steps < 0:
+            raise SpecError(
+                f"LRSchedule(warmup_steps=) must be a number of optimizer steps, 0 or more; got {self.warmup_steps!r}.",
+                hint="warmup_steps=500",
+            )
+        if not callable(self.factory) and not (self.factory is None and self.warmup_steps):
             raise SpecError(
                 f"LRSchedule(factory=) must make a scheduler from an optimizer, got {self.factory!r}.",
                 hint="LRSchedule(partial(torch.optim.lr_scheduler.StepLR, step_size=2))",

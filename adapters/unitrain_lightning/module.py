@@ -98,6 +98,7 @@ class FitShell(Shell):
     program: FitProgram
     _sized = True
     _limit: Any = None
+    _open = False
 
     def __init__(
         self, model: nn.Module, hub: EventHub, optimizers: Sequence[Optimizer], schedules: Sequence[Schedule]
@@ -136,11 +137,17 @@ class FitShell(Shell):
         program.train_batch(batch)
         if not self._sized and program.epoch_over:
             self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
-        self._after_batch()
+        self._open = not self._validates()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
+        """End the batch, behind the native callbacks: a checkpoint holds what they made of the batch."""
+        if self._open:
+            self._open = False
+            self.program.batch_done()
 
     def _training_run(self, dataloader_iter: Any) -> None:
         """Run the shared step with a run of batches, until Lightning has something to do."""
-        trainer, train_batch = self.trainer, self.program.train_batch
+        trainer, train_batch, batch_done = self.trainer, self.program.train_batch, self.program.batch_done
         loop = trainer.fit_loop.epoch_loop
 
         def count() -> None:
@@ -148,13 +155,16 @@ class FitShell(Shell):
 
         for batch in run_of(dataloader_iter, loop.batch_progress, count):
             train_batch(batch)
-            if self._after_batch() or trainer.should_stop:
+            if self._validates():
+                break
+            batch_done()
+            if trainer.should_stop:
                 break
         if dataloader_iter.done and trainer.val_check_batch != 1:  # Lightning would validate unasked
             self._limit, trainer.limit_val_batches = trainer.limit_val_batches, 0
 
-    def _after_batch(self) -> bool:
-        """Do what follows a batch, and return whether Lightning is to validate."""
+    def _validates(self) -> bool:
+        """Stop if asked, and return whether Lightning is to validate; then the batch is done when its validation is."""
         program = self.program
         if self._hub.stop_reason is not None:
             self._stop_if_asked()
@@ -162,10 +172,9 @@ class FitShell(Shell):
             trainer, due = self.trainer, program.validation_due
             trainer.val_check_batch = 1 if due else sys.maxsize
             if due:
-                return True  # the batch is done when its validation is
+                return True
             if trainer.should_stop and trainer.fit_loop._can_stop_early:  # noqa: SLF001 - there is no public way
                 trainer.limit_val_batches = 0  # at a stop Lightning validates unasked, after SIGTERM too
-        program.batch_done()
         return False
 
     # Lightning asks for the signature of the step at each step; kept here it is asked for once.

@@ -184,7 +184,7 @@ CANNOT_BE_FITTED = {
     "one in a mapping, automatic": ({"optimizer": {"a": SGD}}, "need manual optimization"),
     "manual without a step": ({"automatic_optimization": False}, "there is none"),
     "schedule without its option": ({"lr_scheduler": StepLR}, "could not be made from its optimizer"),
-    "schedule of nothing": ({"lr_scheduler": lambda optimizer: None}, "must return a torch scheduler"),
+    "schedule of nothing": ({"lr_scheduler": lambda optimizer: None}, "must return a scheduler of torch"),
     "schedule of another optimizer": ({"lr_scheduler": {"gen": StepLR}}, "names the optimizer 'gen'"),
     "plateau without a monitor": ({"lr_scheduler": ReduceLROnPlateau}, "needs a metric to watch"),
     "plateau each step": (

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from unitrain.checkpoint.naming import canonical
 from unitrain.errors import CheckpointError
+from unitrain.warmup import FULL_RATE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +36,7 @@ _SHAPED: tuple[str, ...] = (
 _SHAPED += ("exp_inf", "prev", "ax")
 """What torch's optimizers keep in the shape of the parameter."""
 
-_CHANGING = {"params", "lr", "initial_lr", "betas", "momentum", _NAMES}
+_CHANGING = {"params", "lr", "initial_lr", "betas", "momentum", _NAMES, FULL_RATE}
 _CHANGING |= {"foreach", "fused", "capturable", "differentiable", "maximize"}
 """Options that a schedule changes, or that change no value."""
 

@@ -77,7 +77,7 @@ def require_same_fit(
     facts = {f"the option {one.name}": repr(getattr(config, one.name)) for one in fields(config)}
     facts = {name: value for name, value in facts.items() if name.split()[-1] not in _OWN}
     facts |= dict(_of_optimizers(optimizers))
-    facts["the schedules"] = ", ".join(f"{type(one.scheduler).__name__} {one.rule}" for one in schedules) or "none"
+    facts["the schedules"] = ", ".join(f"{one.kind} {one.rule}" for one in schedules) or "none"
     facts["the callbacks"] = ", ".join(type(one).__name__ for one in callbacks)
     facts["the metrics"] = ", ".join(spec.metrics or ()) or "none"
     facts["automatic_optimization"] = str(spec.automatic_optimization)

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
     from unitrain.data import DataSource
     from unitrain.distributed.team import Team
+    from unitrain.optimization import Schedule
     from unitrain.protocol import EvalJob, FitJob, Guest
 
 
@@ -398,7 +399,7 @@ class _Training(_Bare):
         for schedule in self.job.schedules if last else ():
             epochs = schedule.rule.interval == "epoch" and not schedule.plateau and not schedule.paused
             if epochs and (self.epochs_done + 1) % schedule.rule.frequency == 0:
-                schedule.scheduler.step()
+                self.step_schedule(schedule)
         if self.config.max_steps != -1 and self.state.step >= self.config.max_steps:
             self.hub.stop_reason = "max_steps"
         elif self.deadline is not None and time.monotonic() >= self.deadline:
@@ -548,7 +549,27 @@ class _Training(_Bare):
                 if schedule.paused:
                     continue
                 if schedule.rule.interval == "step" and schedule.steps % schedule.rule.frequency == 0:
-                    schedule.scheduler.step()
+                    self.step_schedule(schedule)
+                else:
+                    self.warm_up(schedule)
+
+    def step_schedule(self, schedule: Schedule, *value: float) -> None:
+        """Step a scheduler on the rates as they are without a warm-up."""
+        for group in self.optimizers[schedule.optimizer_name].param_groups:
+            group["lr"] = group.pop("warmup_lr", group["lr"])
+        schedule.scheduler.step(*value)  # type: ignore[arg-type]
+        self.warm_up(schedule)
+
+    def warm_up(self, schedule: Schedule) -> None:
+        """Scale the rates for the next step, if the optimizer is still warming up."""
+        name = schedule.optimizer_name
+        length = max(one.rule.warmup_steps for one in self.job.schedules if one.optimizer_name == name)
+        for group in self.optimizers[name].param_groups if length else ():
+            full = group.pop("warmup_lr", group["lr"])
+            group["lr"] = full
+            if schedule.steps + 1 < length:
+                group["warmup_lr"] = full
+                group["lr"] = full * ((schedule.steps + 1) / length)
 
     def step_plateaus(self) -> None:
         """Step the schedulers that wait for a metric of the epoch."""
@@ -557,7 +578,7 @@ class _Training(_Bare):
             if monitor is None or schedule.paused or (self.state.epoch + 1) % schedule.rule.frequency:
                 continue
             if monitor in self.hub.epoch_metrics:
-                schedule.scheduler.step(self.hub.epoch_metrics[monitor])  # type: ignore[arg-type]
+                self.step_schedule(schedule, self.hub.epoch_metrics[monitor])
             elif monitor not in self.state.metrics and not (
                 monitor.startswith("val/") and self.job.val and not self.validated
             ):

@@ -1,0 +1,62 @@
+"""Warm-up: the learning rates of an optimizer's first steps, scaled up linearly."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch.optim import Optimizer
+
+FULL_RATE = "warmup_lr"
+"""The key of a parameter group under which the unscaled rate stands during warm-up, so that checkpoints keep it."""
+
+
+class Warmup:
+    """Scales the learning rates of one optimizer during its first steps.
+
+    Schedules read and write unscaled rates: while one is stepped, the scaling is lifted.
+
+    Args:
+        optimizer: Whose rates to scale.
+        length: The number of steps; step ``k`` (from 0) is made with ``(k + 1) / length`` of the rate.
+    """
+
+    def __init__(self, optimizer: Optimizer, length: int) -> None:
+        self._optimizer = optimizer
+        self._length = length
+
+    @contextmanager
+    def lifted(self, steps: int) -> Iterator[None]:
+        """Restore the unscaled rates, then scale what was made of them for the next step.
+
+        Args:
+            steps: How many steps the optimizer has made.
+        """
+        lift(self._optimizer)
+        yield
+        done = steps + 1
+        if done < self._length:
+            for group in self._optimizer.param_groups:
+                rate = group["lr"]
+                group[FULL_RATE] = rate.clone() if isinstance(rate, Tensor) else rate
+                _set(group, rate * (done / self._length))
+
+
+def lift(optimizer: Optimizer) -> None:
+    """Restore the unscaled rates of ``optimizer``, if an unfinished warm-up has scaled them."""
+    for group in optimizer.param_groups:
+        if FULL_RATE in group:
+            _set(group, group.pop(FULL_RATE))
+
+
+def _set(group: dict[str, Any], rate: Any) -> None:
+    """Set the rate of a group; a tensor stays the object it is, since a compiled optimizer holds on to it."""
+    if isinstance(group["lr"], Tensor):
+        group["lr"].copy_(rate)
+    else:
+        group["lr"] = rate
