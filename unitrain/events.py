@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from unitrain.errors import SpecError
 from unitrain.filters import fits
@@ -45,6 +45,38 @@ class InParts(NamedTuple):
     """A checkpoint that is asked for as a folder, into which each process writes what it holds."""
 
     path: Path
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A checkpoint that a callback asks for, without its final name: rank 0 finds a free one when it is written.
+
+    Attributes:
+        owner: The name of the callback among the run's ``keepers``.
+        name: The name of the file, which others may have taken.
+        ranked: Whether it is kept for its value, among the best.
+        value: Its value, as rank 0 has it.
+        sharded: Whether it is a folder, into which each process writes what it holds.
+    """
+
+    owner: str
+    name: str
+    ranked: bool = False
+    value: float = field(default=0.0, compare=False)
+    sharded: bool = False
+
+
+class Keeper(Protocol):
+    """Who asks for checkpoints that it keeps, replaces and removes by itself."""
+
+    def take(self, wanted: Wanted, run: RunContext) -> Path | None:
+        """Return where to write, on rank 0; None if it is not wanted any more."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what it keeps, for the other processes."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Keep what rank 0 keeps."""
 
 
 @dataclass(slots=True)
@@ -100,6 +132,8 @@ class EventHub:
         trackers: Takes rows, figures and hyper-parameters for all trackers while a run is tracked; else None.
         saves: Checkpoints that were asked for and wait for the end of the batch, or of the epoch.
         saved: The newest checkpoint that was written.
+        files: What the run has written.
+        keepers: The callbacks that ask for checkpoints, by the name under which a checkpoint keeps them.
         rescue: Told the content of a checkpoint wherever a run can go on from, if anybody wants it.
         clock: Measures the parts of the run, if they are to be measured; set around the run, and kept by ``begin``.
         profile: What the last run that was measured took.
@@ -123,7 +157,9 @@ class EventHub:
         self.validates = validates
         self.gauges: dict[str, Callable[[], float]] = {}
         self.trackers: Tracking | None = None
-        self.saves: list[Path | InParts] = []
+        self.saves: list[Path | InParts | Wanted] = []
+        self.files = Ledger()
+        self.keepers: dict[str, Keeper] = {}
         self.saved: Path | None = None
         self.rescue: Callable[[dict[str, Any]], None] | None = None
         self._counts: dict[Event | CustomEvent, int] = dict.fromkeys(Event, 0)
@@ -246,6 +282,7 @@ class EventHub:
             "batch": state.batch,
             "metrics": dict(state.metrics),
             "epoch_metrics": dict(self.epoch_metrics),
+            "files": self.files.state_dict(),
             "counts": {event.value: count for event, count in self._counts.items() if count},
         }
 
@@ -253,6 +290,7 @@ class EventHub:
         """Take up what ``state_dict`` returned."""
         self.state = RunState(state["epoch"], state["step"], state["batch"], metrics=dict(state["metrics"]))
         self.epoch_metrics = dict(state["epoch_metrics"])
+        self.files.load_state_dict(state.get("files", {}))
         self._counts.update({_event(name): count for name, count in state["counts"].items()})
         self._counts[Event.FIT_START] = 0
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from unitrain.batch import describe, sample_counter
 from unitrain.checkpoint.ranks import Progress
-from unitrain.checkpoint.snapshot import capture, gradients, position, take_up, write_all
+from unitrain.checkpoint.saving import write_all
+from unitrain.checkpoint.snapshot import capture, gradients, position, take_up
 from unitrain.context import RunContext
 from unitrain.data import Batches
 from unitrain.distributed.agreement import require_same_end
@@ -238,7 +239,7 @@ class FitProgram(Program):
 
     def write_saves(self) -> None:
         """Write the checkpoints that were asked for."""
-        write_all(self.hub, self._content(), self.team)
+        write_all(self.hub, self._content, self.team)
 
     def _content(self) -> dict[str, Any]:
         return self._cut or capture(self._job, self._progress(midway=not (self._was_last or self.at_rest)))

@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks import ModelCheckpoint
-from unitrain.checkpoint.rescue import Rescue
-from unitrain.events import Event
+from unitrain.checkpoint.continued import SIGNAL as SIGNALLED
+from unitrain.checkpoint.rescue import Rescue, warn_of_none
+from unitrain.events import Event, Wanted
 from unitrain.limits import HARD, INTERRUPT, MAX_STEPS, SIGNAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from unitrain.context import RunContext
     from unitrain.protocol import FitJob
 
 _POINTS = Event.FIT_START | Event.BATCH_END | Event.VAL_END | Event.EPOCH_END
@@ -38,6 +40,7 @@ def guarded(job: FitJob) -> Iterator[None]:
     with ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python takes no handlers
             stack.enter_context(_Signals(job).installed())
+        job.hub.keepers[SIGNALLED] = _Interrupted(job)
         stack.enter_context(_rescued(job))
         yield
 
@@ -53,8 +56,7 @@ class _Signals:
         self._job = job
         self._hub = job.hub
         self._process = os.getpid()
-        self._interrupted = self._terminated = False
-        self._path: Path | None = None
+        self._interrupted = self._terminated = self._asked = False
         ours: dict[int, Any] = {signal.SIGINT: self._interrupt, signal.SIGTERM: self._terminate}
         self._before = {number: signal.getsignal(number) for number in ours}
         # what is ignored stays ignored, as in a shell's background job; what is not Python's (None) cannot be put back
@@ -73,8 +75,10 @@ class _Signals:
             self._install()
             yield
             self._take_note()
-            if self._path is not None:
-                self._hub.saved = self._path  # a ModelCheckpoint may have written after it, in the epoch that was cut
+            if self._asked and self._hub.files.rescue is not None:
+                self._hub.saved = (
+                    self._hub.files.rescue
+                )  # a ModelCheckpoint may have written after it, in the epoch that was cut
         finally:
             self._hub.remove(listeners)
             self._put(self._before)
@@ -109,16 +113,42 @@ class _Signals:
         hub = self._hub
         if self._interrupted and hub.stop_reason not in HARD:
             hub.stop_reason = INTERRUPT
-        if not self._terminated or self._path is not None or hub.context is None:
+        if not self._terminated or self._asked or hub.context is None:
             return
         if hub.stop_reason != MAX_STEPS:
             hub.stop_reason = SIGNAL
-        self._path = self._folder() / "interrupted.ckpt"
-        hub.context.save_checkpoint(self._path)
+        self._asked = True
+        hub.saves.append(Wanted(SIGNALLED, "interrupted.ckpt"))
+        if hub.context.at_rest:
+            hub.context.write_saves()
 
-    def _folder(self) -> Path:
+
+class _Interrupted:
+    """Says where the checkpoint of a signal goes: to the first ModelCheckpoint's files, or to the run's own folder.
+
+    Args:
+        job: The fit.
+    """
+
+    def __init__(self, job: FitJob) -> None:
+        self._job = job
+        self._files = job.hub.files
+
+    def take(self, wanted: Wanted, run: RunContext) -> Path:  # noqa: ARG002 - as keepers have it
+        """Return where to write; the file of the signal before is replaced, if it is of this run."""
         kept = [one for one in self._job.callbacks.values() if isinstance(one, ModelCheckpoint)]
-        return kept[0].folder(self._job.config) if kept else Path(self._job.config.default_root_dir) / "checkpoints"
+        config, files = self._job.config, self._files
+        folder = kept[0].folder(config, files) if kept else files.default_folder(config.default_root_dir)
+        files.rescue = files.take(folder / wanted.name, wanted.owner, files.rescue)
+        return files.rescue
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return which file it is."""
+        return self._files.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what rank 0 says."""
+        self._files.load_state_dict(state)
 
 
 @contextmanager
@@ -134,14 +164,33 @@ def _rescued(job: FitJob) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        for callback in wanting if hub.occurred(Event.FIT_START) else ():
-            path = callback.folder(job.config) / "exception.ckpt"
-            try:
-                if rescue.write(path):
-                    hub.saved = path
-            except Exception as second:  # noqa: BLE001 - the first error is the one to raise
-                error.add_note(f"unitrain: {path} could not be written: {second!r}")
+        if hub.occurred(Event.FIT_START):
+            _rescue(job, rescue, wanting, error)
         raise
     finally:
         hub.rescue = None
         rescue.close()
+
+
+def _rescue(job: FitJob, rescue: Rescue, wanting: list[ModelCheckpoint], error: BaseException) -> None:
+    """Write the state before the error, once into each folder; what fails leaves a note at the error."""
+    if not rescue.holds():
+        warn_of_none()
+        return
+    files = job.hub.files
+    done: set[Path] = set()
+    for callback in wanting:
+        path = (callback.dirpath or Path(job.config.default_root_dir)) / "exception.ckpt"
+        try:
+            folder = callback.folder(job.config, files)
+            if folder in done:
+                continue
+            done.add(folder)
+            path = files.take(folder / path.name, "exception")
+            rescue.write(path)
+            files.wrote(path, "exception")
+            job.hub.saved = path
+        except Exception as second:  # noqa: BLE001 - the first error is the one to raise
+            error.add_note(f"unitrain: {path} could not be written: {second!r}")
+        finally:
+            files.release()

@@ -10,7 +10,7 @@ from torch import nn
 
 from unitrain.adopted import Callbacks
 from unitrain.batch import to_device
-from unitrain.callbacks import Callback, History, named
+from unitrain.callbacks import Callback, History, ModelCheckpoint, named
 from unitrain.checkpoint.hparams import plain_hparams
 from unitrain.checkpoint.resume import resumed
 from unitrain.checkpoint.snapshot import load_model
@@ -149,6 +149,7 @@ class UnifiedTrainer(Staged):
             self._hub.begin(job.train.length, validates=bool(job.val))
             for callback in callbacks.values():
                 callback.reset_state()
+            self._hub.keepers = {name: one for name, one in callbacks.items() if isinstance(one, ModelCheckpoint)}
             self._optimizers = job.optimizers
             if path is None:
                 validate_first(self._adapter, job)

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import math
-import re
-import shutil
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks.callback import Decider
 from unitrain.callbacks.decision import Mode, improved, measured, require_monitor
+from unitrain.callbacks.file_name import SUFFIX, Template
 from unitrain.errors import ConfigError
+from unitrain.events import Wanted
+from unitrain.files import folders_of
+from unitrain.ledger import FOLDER
 from unitrain.metrics import float32
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import timedelta
 
     from unitrain.config import TrainerConfig
     from unitrain.context import RunContext
+    from unitrain.ledger import Ledger
 
-_FIELD = re.compile(r"\{([\w/-]+)(:[^{}]*)?\}")
-_SUFFIX = ".ckpt"
+_LAST = f"last{SUFFIX}"
 
 
 class ModelCheckpoint(Decider):
@@ -30,6 +34,10 @@ class ModelCheckpoint(Decider):
     It decides at an epoch's very end, in float32, as EarlyStopping does; of equal values the older is the better.
     Without a monitor the newest are the best.
 
+    It replaces and removes only files that it wrote in this run: where a name is taken, by another callback, an earlier
+    run or another process, it writes ``name-v1.ckpt``. Without ``dirpath`` each run has a folder of its own. A resumed
+    run owns the files of the run that it continues, as long as it writes into the same folder, renamed or not.
+
     Attributes:
         best_model_path: The best file so far; None if there is none.
         best_model_score: Its value.
@@ -37,8 +45,10 @@ class ModelCheckpoint(Decider):
         best_k_models: The kept files with their values, the best first.
 
     Args:
-        dirpath: Where to write; by default ``checkpoints`` in the trainer's ``default_root_dir``.
-        filename: A template with counters and metrics, as ``"{epoch}-{val/acc:.2f}"``; a slash in a name becomes ``_``.
+        dirpath: Where to write; by default ``checkpoints`` in the trainer's ``default_root_dir``, the next run in
+            ``checkpoints-2`` and so on.
+        filename: A template with counters and any metrics, as ``"{epoch}-{val/acc@5:.2f}"``. What a file's name cannot
+            hold, as the slash, becomes ``_``.
         monitor: The metric that ranks the files.
         mode: Whether ``"min"`` or ``"max"`` of it is better.
         save_top_k: How many to keep; 0 keeps none, -1 all.
@@ -82,6 +92,7 @@ class ModelCheckpoint(Decider):
             )
         self.dirpath = None if dirpath is None else Path(dirpath)
         self.filename = filename
+        self._template = Template(filename)
         self.monitor = monitor
         self.mode = mode
         self.save_top_k = save_top_k
@@ -97,6 +108,7 @@ class ModelCheckpoint(Decider):
         """Forget the runs before."""
         self.best_k_models: list[tuple[Path, float]] = []
         self.last_model_path: Path | None = None
+        self._last: Path | None = None
         self._awaited: Path | None = None
         self._fallen: list[Path] = []
         self._newest_step = 0
@@ -112,9 +124,21 @@ class ModelCheckpoint(Decider):
         """The value of the best file."""
         return self.best_k_models[0][1] if self.best_k_models else None
 
-    def folder(self, config: TrainerConfig) -> Path:
-        """Return where it writes in a run with ``config``."""
-        return self.dirpath or Path(config.default_root_dir) / "checkpoints"
+    def folder(self, config: TrainerConfig, files: Ledger) -> Path:
+        """Return where it writes in a run with ``config``; the run's own folder is made the first time."""
+        return self.dirpath or files.default_folder(config.default_root_dir)
+
+    def earlier_folders(self, config: TrainerConfig) -> list[Path]:
+        """Return the folders that runs with ``config`` have written to before, the newest first."""
+        return folders_of(Path(config.default_root_dir), FOLDER) if self.dirpath is None else [self.dirpath]
+
+    def earlier_files(self, config: TrainerConfig) -> list[Path]:
+        """Return the checkpoints in the newest of these folders that has any, the newest first."""
+        for folder in self.earlier_folders(config):
+            found = [(one.stat().st_mtime_ns, one) for one in folder.glob(f"*{SUFFIX}") if not one.name.startswith(".")]
+            if found:
+                return [one for _, one in sorted(found, reverse=True)]
+        return []
 
     def on_batch_end(self, run: RunContext) -> None:
         """Write, if it is time by steps or by the clock."""
@@ -136,31 +160,47 @@ class ModelCheckpoint(Decider):
         """Remove the files that fell out, now that the one that took their place is complete."""
         if run.hub.saved == self._awaited:
             for path in self._fallen if run.rank == 0 else ():
-                _remove(path)
+                run.hub.files.remove(path, self._key(run))
             self._fallen.clear()
 
+    def _key(self, run: RunContext) -> str:
+        """Return the name under which the run knows this callback."""
+        return next(name for name, one in run.hub.keepers.items() if one is self)
+
     def _consider(self, run: RunContext) -> None:
-        folder = self.folder(run.config)
         value = self._value(run)
         if value is None:
             return
         if self.save_top_k and self._ranks(value):
-            path = self._free(folder / self._name(run))
-            self._keep(path, value)
-            self._awaited = path
-            self._write(run, path)
+            self._want(run, self._name(run), ranked=True, value=float32(value))
         if self.save_last:
-            self._write(run, folder / f"last{_SUFFIX}")
+            self._want(run, _LAST)
+
+    def _want(self, run: RunContext, name: str, *, ranked: bool = False, value: float = 0.0) -> None:
+        run.hub.saves.append(Wanted(self._key(run), name, ranked, value, self.sharded))
+
+    def take(self, wanted: Wanted, run: RunContext) -> Path | None:
+        """Return where to write, on rank 0: the name that was wanted, or its next version that nobody has."""
+        path = self.folder(run.config, run.hub.files) / wanted.name
+        if not wanted.ranked:
+            self._last = self.last_model_path = run.hub.files.take(path, wanted.owner, self._last)
+            return self._last
+        if not self._ranks(wanted.value):
+            return None
+        full = self.save_top_k != -1 and len(self.best_k_models) >= self.save_top_k
+        falling = self.best_k_models[-1][0] if full else None
+        found = run.hub.files.take(path, wanted.owner, falling)
+        self._keep(found, wanted.value)
+        if found == falling:
+            self._fallen.remove(found)  # it is replaced in one piece
+        self._awaited = self.last_model_path = found
+        return found
 
     def _value(self, run: RunContext) -> float | None:
         if self.monitor is None:
             return float(run.state.step)
         by_epochs = self._every_n_steps is None and self._seconds is None
         return measured(run, self.monitor) if by_epochs else run.state.metrics.get(self.monitor)
-
-    def _write(self, run: RunContext, path: Path) -> None:
-        self.last_model_path = path
-        run.save_checkpoint(path, sharded=self.sharded)
 
     def _ranks(self, value: float) -> bool:
         """Return whether ``value`` belongs to the best."""
@@ -175,58 +215,77 @@ class ModelCheckpoint(Decider):
         return self.monitor is None or improved(value, other, self.mode)
 
     def _keep(self, path: Path, value: float) -> None:
-        """Put a file where it ranks, and remove the one that falls out."""
-        value = float32(value)
+        """Put a file where it ranks, and let the one fall that is the worst of too many."""
+        if self.save_top_k != -1 and len(self.best_k_models) >= self.save_top_k:
+            self._fallen.append(self.best_k_models.pop()[0])
         place = next((i for i, (_, other) in enumerate(self.best_k_models) if self._better(value, other)), None)
         self.best_k_models.insert(len(self.best_k_models) if place is None else place, (path, value))
-        if self.save_top_k != -1 and len(self.best_k_models) > self.save_top_k:
-            self._fallen.append(self.best_k_models.pop()[0])
 
     def _name(self, run: RunContext) -> str:
-        """Fill the template: ``{epoch}`` becomes ``epoch=3``, as Lightning names its files."""
-        values = {**run.state.metrics, "epoch": run.state.epoch, "step": run.state.step}
-
-        def fill(found: re.Match[str]) -> str:
-            name, form = found[1], found[2] or ""
-            if name not in values:
-                raise ConfigError(
-                    f"ModelCheckpoint(filename={self.filename!r}): no value is called {name!r}.",
-                    hint=f"there are {', '.join(sorted(values))}.",
-                )
-            return f"{name.replace('/', '_')}={format(values[name], form.removeprefix(':'))}"
-
-        return f"{_FIELD.sub(fill, self.filename)}{_SUFFIX}"
-
-    def _free(self, path: Path) -> Path:
-        """Return ``path``, or its next version if one of the kept has that name."""
-        kept = {one for one, _ in self.best_k_models}
-        number, free = 1, path
-        while free in kept:
-            free = path.with_name(f"{path.stem}-v{number}{_SUFFIX}")
-            number += 1
-        return free
+        return self._template.fill({**run.state.metrics, "epoch": run.state.epoch, "step": run.state.step})
 
     def state_dict(self) -> dict[str, Any]:
         """Return the kept files and their values."""
         return {
             "best_k_models": [[str(path), value] for path, value in self.best_k_models],
-            "last_model_path": None if self.last_model_path is None else str(self.last_model_path),
+            "last_model_path": _text(self.last_model_path),
+            "last": _text(self._last),
+            "awaited": _text(self._awaited),
             "newest_step": self._newest_step,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what ``state_dict`` returned."""
         self.best_k_models = [(Path(path), value) for path, value in state["best_k_models"]]
-        self.last_model_path = None if state["last_model_path"] is None else Path(state["last_model_path"])
+        self.last_model_path = _path(state["last_model_path"])
+        older = state["last_model_path"] if Path(state["last_model_path"] or "").name == _LAST else None
+        self._last, self._awaited = _path(state.get("last", older)), _path(state.get("awaited"))
         self._newest_step = state["newest_step"]
 
+    def written_paths(self) -> list[Path]:
+        """Return the files that it has written and kept."""
+        return [path for path, _ in self.best_k_models] + ([] if self._last is None else [self._last])
 
-def _remove(path: Path) -> None:
-    """Remove a file, or a folder of parts."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    def continue_in(self, config: TrainerConfig, files: Ledger, owner: str, moved: Callable[[Path], Path]) -> None:
+        """Own the files of the run that is resumed, if they are where this run writes; else begin anew, and say so.
+
+        Args:
+            config: How this run trains.
+            files: What it has written.
+            owner: The name under which the run knows this callback.
+            moved: Says where a file is now, whose folder may have been renamed.
+        """
+        folder = self.dirpath or files.folder
+        before = {moved(path).parent for path in self.written_paths()}
+        here = [one for one in before if folder is not None and _same(one, folder)]
+        if before and not here:
+            warnings.warn(
+                f"ModelCheckpoint writes into {folder or Path(config.default_root_dir) / FOLDER} from now on; what the"
+                f" run that is resumed wrote into {', '.join(sorted(map(str, before)))} stays there, and is not ranked.",
+                stacklevel=2,
+            )
+
+        def found(path: Path | None) -> Path | None:
+            there = None if path is None else moved(path)
+            return there if there is not None and there.parent in here and there.exists() else None
+
+        self.best_k_models = [(now, value) for path, value in self.best_k_models if (now := found(path)) is not None]
+        self._last, self.last_model_path = found(self._last), found(self.last_model_path)
+        self._awaited = None
+        for path in self.written_paths():
+            files.inherit(path, owner)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
 
 
 def _require_count(name: str, value: object, least: int) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import IO, TYPE_CHECKING, Any
@@ -13,6 +11,7 @@ import torch
 from unitrain.checkpoint.gate import admitted
 from unitrain.checkpoint.intact import damaged, require_file, unreadable, verify
 from unitrain.errors import CheckpointError
+from unitrain.files import written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,32 +58,10 @@ def write_by(path: Path, save: Callable[[IO[bytes]], object], check: Callable[[P
         CheckpointError: As ``write``.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
+        with written(path, check=check) as file:
             save(file)
-            file.flush()
-            os.fsync(file.fileno())
-        if check is not None:
-            check(part)
-        part.replace(path)
-        _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         raise _unwritable(path, error) from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unwritable(path: Path, error: Exception) -> CheckpointError:

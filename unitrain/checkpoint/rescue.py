@@ -51,19 +51,23 @@ class Rescue:
     def _forget(self, *_: Any) -> None:
         self._content = None
 
-    def write(self, path: Path) -> bool:
-        """Write what was kept to ``path`` and return True, or warn that it is no longer true."""
-        changed = any(tensor._version != version for tensor, version in self._versions)  # noqa: SLF001
-        if self._content is None or changed:
-            warnings.warn(
-                f"{path} was not written: the error came after the weights had changed, or in the validation or at the"
-                " end of an epoch, and from there a run cannot go on to the same bits. Older checkpoints are as they"
-                " were.",
-                stacklevel=2,
-            )
-            return False
+    def holds(self) -> bool:
+        """Return whether what was kept is still true."""
+        return self._content is not None and all(tensor._version == version for tensor, version in self._versions)  # noqa: SLF001
+
+    def write(self, path: Path) -> None:
+        """Write what was kept to ``path``."""
+        assert self._content is not None  # noqa: S101 - ``holds`` was asked
         io.write(path, self._content)
-        return True
+
+
+def warn_of_none() -> None:
+    """Say why no ``exception.ckpt`` is written."""
+    warnings.warn(
+        "exception.ckpt was not written: the error came after the weights had changed, or in the validation or at the"
+        " end of an epoch, and from there a run cannot go on to the same bits. Older checkpoints are as they were.",
+        stacklevel=2,
+    )
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unitrain.checkpoint.continued import own_again
 from unitrain.checkpoint.snapshot import restore
 from unitrain.errors import ConfigError
 from unitrain.rng import RngSnapshot, preserved_rng
@@ -56,6 +57,7 @@ def resumed(job: FitJob, path: Path) -> FitJob:
             hint="limit_train_batches takes as many batches, and can be gone on with.",
         )
     progress = restore(path, job)
+    own_again(job, path)
     if job.config.epochs is not None and progress.epochs_done >= job.config.epochs:
         raise ConfigError(
             f"{path} has run {progress.epochs_done} epochs already, and max_epochs={job.config.epochs}.",

@@ -15,19 +15,18 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from unitrain._version import __version__
-from unitrain.checkpoint import io, parts
+from unitrain.checkpoint import parts
 from unitrain.checkpoint.gate import admitted, restored
 from unitrain.checkpoint.hparams import plain_hparams
 from unitrain.checkpoint.layout import KEY, LIGHTNING_VERSION, PREFIX, Counts, loops
 from unitrain.checkpoint.optimizer_states import load_optimizer
 from unitrain.checkpoint.ranks import Progress, shared_out
 from unitrain.checkpoint.weights import SUFFIX, unpacked
-from unitrain.distributed.dtensors import is_part, part_like, whole
+from unitrain.distributed.dtensors import is_part, part_like
 from unitrain.errors import DISTRIBUTION, CheckpointError
-from unitrain.events import Event, InParts
+from unitrain.events import Event
 from unitrain.optimization import all_parameters
 from unitrain.position import Position, keeper
-from unitrain.profiling import CHECKPOINT, measured
 from unitrain.rng import RngSnapshot
 
 if TYPE_CHECKING:
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from unitrain.callbacks import Callback
     from unitrain.data import DataSource
     from unitrain.distributed.sharded import Sharded
-    from unitrain.distributed.team import Team
     from unitrain.events import EventHub
     from unitrain.protocol import FitJob
 
@@ -270,30 +268,6 @@ def gradients(model: nn.Module, sharded: Sharded | None = None) -> dict[str, Ten
     """Return the pending gradients of this process by parameter name; those of parts add up in the whole."""
     with nullcontext() if sharded is None else sharded.gathered():
         return {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
-
-
-def write_all(hub: EventHub, content: dict[str, Any], team: Team) -> None:
-    """Write ``content`` to every path that was asked for, and tell everybody of each.
-
-    The first file of a run is read back before it gets its name, so that a run cannot go on for days and leave files
-    that nobody reads.
-    """
-    saves, hub.saves = hub.saves, []
-    for asked in saves:
-        with measured(hub.clock, CHECKPOINT):
-            if isinstance(asked, InParts):
-                parts.write(asked.path, content, team)
-            else:
-                _write_whole(asked, content, team, check=hub.saved is None)
-        hub.saved = asked.path if isinstance(asked, InParts) else asked
-        hub.fire(Event.CHECKPOINT_SAVED)
-
-
-def _write_whole(path: Path, content: dict[str, Any], team: Team, *, check: bool) -> None:
-    content = whole(content, keep=team.rank == 0)
-    if team.rank == 0:
-        io.write(path, content, check=check)
-    team.barrier()
 
 
 def position(source: DataSource, progress: Progress) -> Position:

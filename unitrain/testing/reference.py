@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from unitrain.checkpoint.ranks import Progress
-from unitrain.checkpoint.snapshot import capture, gradients, take_up, write_all
+from unitrain.checkpoint.saving import write_all
+from unitrain.checkpoint.snapshot import capture, gradients, take_up
 from unitrain.config import TrainerConfig
 from unitrain.context import RunContext
 from unitrain.distributed.team import ALONE
@@ -325,7 +326,7 @@ class _Training(_Bare):
         self.safe_point()
 
     def write_saves(self) -> None:
-        write_all(self.hub, self.content(), self.team)
+        write_all(self.hub, self.content, self.team)
 
     def content(self) -> dict[str, Any]:
         """Return what a checkpoint written now holds."""

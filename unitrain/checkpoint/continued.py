@@ -1,0 +1,60 @@
+"""Which files of the run that is resumed are still its own: those in the folder that it writes into now, even renamed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unitrain.callbacks import ModelCheckpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from unitrain.protocol import FitJob
+
+SIGNAL = "signal"
+"""The owner of what is written at a signal."""
+
+
+def own_again(job: FitJob, path: Path) -> None:
+    """Let the run own what the run of the checkpoint at ``path`` owned, where both write into the same folder.
+
+    A folder that was renamed or copied is known by the checkpoint that was read from it. Files of other folders are
+    never replaced or removed.
+    """
+    files = job.hub.files
+    keepers = {name: one for name, one in job.callbacks.items() if isinstance(one, ModelCheckpoint)}
+    written = [one for keeper in keepers.values() for one in keeper.written_paths()]
+    before = _folder_then(path, [*written, *filter(None, [files.rescue])], files.folder)
+
+    def moved(one: Path) -> Path:
+        if before is None:
+            return one
+        there = Path(os.path.normpath(path.parent / os.path.relpath(one, before)))
+        return there if there.parent.exists() else one
+
+    if files.folder is not None:
+        folder = moved(files.folder / path.name).parent
+        root = Path(job.config.default_root_dir)
+        there = folder.exists() and root.exists() and folder.parent.resolve() == root.resolve()
+        files.folder = root / folder.name if there else None
+    for name, keeper in keepers.items():
+        keeper.continue_in(job.config, files, name, moved)
+    if files.rescue is not None:
+        files.rescue = moved(files.rescue)
+        if files.rescue.parent in {keeper.dirpath or files.folder for keeper in keepers.values()} | {files.folder}:
+            files.inherit(files.rescue, SIGNAL)
+    for name, state in job.team.gather({name: one.state_dict() for name, one in keepers.items()})[0].items():
+        keepers[name].load_state_dict(state)  # rank 0 has looked at the folder for all
+    files.folder = job.team.gather(files.folder)[0]
+
+
+def _folder_then(path: Path, written: Iterable[Path], default: Path | None) -> Path | None:
+    """Return what the folder of the checkpoint at ``path`` was called when it was written; None if nobody knows."""
+    same = [one.parent for one in written if one.name == path.name]
+    named = [one for one in (*(one.parent for one in written), default) if one is not None]
+    here = os.path.abspath(path.parent)  # noqa: PTH100 - a link in the way stays one
+    if any(os.path.abspath(one) == here for one in named):  # noqa: PTH100
+        return path.parent
+    return next(iter(same), next((one for one in named if one.name == path.parent.name), None))

@@ -1,0 +1,74 @@
+"""Writes the checkpoints that were asked for, under the names that rank 0 finds for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from unitrain.checkpoint import io, parts
+from unitrain.distributed.dtensors import whole
+from unitrain.events import Event, InParts, Wanted
+from unitrain.profiling import CHECKPOINT, measured
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from unitrain.distributed.team import Team
+    from unitrain.events import EventHub
+
+
+def write_all(hub: EventHub, take: Callable[[], dict[str, Any]], team: Team) -> None:
+    """Write what ``take`` returns to every path that was asked for, and tell everybody of each.
+
+    The first file of a run is read back before it gets its name, so that a run cannot go on for days and leave files
+    that nobody reads.
+    """
+    asked, hub.saves = hub.saves, []
+    try:
+        saves = _named(hub, asked, team)
+        content = take() if saves else {}
+        for path, owner, sharded in saves:
+            with measured(hub.clock, CHECKPOINT):
+                if sharded:
+                    parts.write(path, content, team)
+                else:
+                    _write_whole(path, content, team, check=hub.saved is None)
+            if owner and team.rank == 0:
+                hub.files.wrote(path, owner)
+            hub.saved = path
+            hub.fire(Event.CHECKPOINT_SAVED)
+    finally:
+        hub.files.release()
+
+
+def _named(hub: EventHub, asked: Sequence[Path | InParts | Wanted], team: Team) -> list[tuple[Path, str, bool]]:
+    """Return each file with its owner ("" is the user) and whether it is in parts; rank 0 finds the names for all."""
+    if not any(isinstance(one, Wanted) for one in asked):
+        return [_by_the_user(one) for one in asked if not isinstance(one, Wanted)]
+    found: list[tuple[Path, str, bool]] = []
+    for one in asked if team.rank == 0 else ():
+        if not isinstance(one, Wanted):
+            found.append(_by_the_user(one))
+            continue
+        assert hub.context is not None  # noqa: S101 - who asks for a file is in a run
+        path = hub.keepers[one.owner].take(one, hub.context)
+        if path is not None:
+            found.append((path, one.owner, one.sharded))
+    states = {name: keeper.state_dict() for name, keeper in hub.keepers.items()}
+    found, states, folder = team.gather((found, states, hub.files.folder))[0]
+    if team.rank:
+        hub.files.folder = folder
+        for name, state in states.items():
+            hub.keepers[name].load_state_dict(state)
+    return found
+
+
+def _by_the_user(asked: Path | InParts) -> tuple[Path, str, bool]:
+    return (asked.path, "", True) if isinstance(asked, InParts) else (asked, "", False)
+
+
+def _write_whole(path: Path, content: dict[str, Any], team: Team, *, check: bool) -> None:
+    content = whole(content, keep=team.rank == 0)
+    if team.rank == 0:
+        io.write(path, content, check=check)
+    team.barrier()

@@ -1,0 +1,238 @@
+"""Files that are written all or nothing, and names that two writers cannot both take.
+
+What is being written has the name ``.<file>.<host>-<process>-<token>.part`` and is locked as long as its writer lives.
+So whoever writes into the folder next can tell what a killed process left, and removes it; what a living process, or
+any process of another host, is writing stays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import socket
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final, NamedTuple
+
+try:
+    import fcntl
+except ImportError:  # Windows: without locks nothing is ever taken for left behind
+    fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from unitrain.errors import UnitrainError
+
+HOST: Final = re.sub(r"[^\w-]", "_", socket.gethostname())[:40] or "host"
+LONGEST_NAME: Final = 255
+"""Bytes of a file's name on the usual file systems."""
+
+_PART: Final = re.compile(rf"\..*\.{re.escape(HOST)}-\d+-[0-9a-f]{{8}}\.part")
+_CLAIM: Final = ".claim"
+_SHOWN = 80
+"""Bytes of a file's name that the name of its part repeats."""
+
+
+@contextmanager
+def failing_as(kind: type[UnitrainError], path: Path) -> Iterator[None]:
+    """Raise ``kind`` where ``path`` cannot be written: a full disk, missing permissions, a folder in its place."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(
+            f"{path} could not be written: {error}. A file that was there before is untouched.",
+            hint="check the folder's permissions and the free space.",
+        ) from error
+
+
+@contextmanager
+def written(path: Path, *, new: bool = False, check: Callable[[Path], object] | None = None) -> Iterator[IO[bytes]]:
+    """Yield an open file that takes the place of ``path`` when the block has ended well: all or nothing.
+
+    It gets the permissions that the umask gives to new files.
+
+    Args:
+        path: The file. Its folder is made.
+        new: Never replace: raise FileExistsError if there is something by that name now.
+        check: Raises if the written file, which is not at ``path`` yet, is no good.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent)
+    part, handle = _new_part(path)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            if check is not None:
+                check(part)
+            put(part, path, new=new)
+        _sync(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def workspace(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``path`` in which to prepare it; it is removed afterwards, or by the next writer."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent)
+    folder = _part_of(path)
+    folder.mkdir()
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(handle)
+        yield folder
+    finally:
+        os.close(handle)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def put(part: Path, path: Path, *, new: bool = False) -> None:
+    """Give a finished file its name.
+
+    Raises:
+        FileExistsError: If ``new``, and there is something by that name.
+    """
+    if not new:
+        part.replace(path)
+        return
+    try:
+        path.hardlink_to(part)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if os.path.lexists(path):
+            raise FileExistsError(f"there is a {path} by now") from None
+        part.replace(path)
+    else:
+        part.unlink()
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes of this host were writing into ``folder``."""
+    if fcntl is None:
+        return
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _PART.fullmatch(entry.name) or (entry.name[:1] == "." and entry.name.endswith(_CLAIM)):
+                with suppress(OSError):
+                    _remove_if_left(Path(entry.path), is_folder=entry.is_dir(follow_symlinks=False))
+
+
+def new_folder(parent: Path, name: str) -> Path:
+    """Make and return the first of ``name``, ``name-2`` and so on that nobody has; two processes never get the same."""
+    parent.mkdir(parents=True, exist_ok=True)
+    for number in count(1):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        with suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+    raise AssertionError  # pragma: no cover
+
+
+def folders_of(parent: Path, name: str) -> list[Path]:
+    """Return the folders that ``new_folder`` has made, the newest first."""
+    pattern = re.compile(rf"{re.escape(name)}(?:-([2-9]|[1-9]\d+))?")
+    found = [(pattern.fullmatch(one.name), one) for one in (parent.iterdir() if parent.is_dir() else ())]
+    numbered = [(int(match[1] or 1), one) for match, one in found if match is not None and one.is_dir()]
+    return [one for _, one in sorted(numbered, reverse=True)]
+
+
+def versions(path: Path) -> Iterator[Path]:
+    """Yield ``path`` and its next versions, ``name-v1.ckpt`` and so on, as Lightning names them."""
+    yield path
+    for number in count(1):
+        yield path.with_name(f"{path.stem}-v{number}{path.suffix}")
+
+
+class Claim(NamedTuple):
+    """A name that is taken before its file is there; a file ``.<name>.claim`` tells other writers."""
+
+    marker: Path
+    handle: int
+
+    def release(self) -> None:
+        """Let go of the name."""
+        self.marker.unlink(missing_ok=True)
+        os.close(self.handle)
+
+
+def claimed(path: Path) -> Claim | None:
+    """Return the claim to a name, or None if another writer has it; one that a killed process left is taken over."""
+    shown = path.name if len(os.fsencode(path.name)) < LONGEST_NAME - 10 else _digest(path.name)
+    marker = path.with_name(f".{shown}{_CLAIM}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        handle = os.open(marker, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+    except FileExistsError:
+        with suppress(OSError):
+            _remove_if_left(marker, is_folder=False)
+        try:
+            handle = os.open(marker, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        except FileExistsError:
+            return None
+    _lock(handle)
+    os.write(handle, HOST.encode())
+    if not _is_linked(handle):  # somebody took it for left behind before it was locked
+        os.close(handle)
+        return None
+    return Claim(marker, handle)
+
+
+def _remove_if_left(path: Path, *, is_folder: bool) -> None:
+    """Remove what nobody is writing any more: its lock is free. A claim of another host stays."""
+    handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.name.endswith(_CLAIM) and os.read(handle, 2 * len(HOST)) != HOST.encode():
+            return
+        if is_folder:
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+    finally:
+        os.close(handle)
+
+
+def _new_part(path: Path) -> tuple[Path, int]:
+    """Return a new part for ``path``, open and locked."""
+    while True:
+        part = _part_of(path)
+        handle = os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        _lock(handle)
+        if _is_linked(handle):
+            return part, handle
+        os.close(handle)  # somebody took it for left behind before it was locked
+
+
+def _part_of(path: Path) -> Path:
+    shown = os.fsencode(path.name)[:_SHOWN].decode("utf-8", "ignore")
+    return path.with_name(f".{shown}.{HOST}-{os.getpid()}-{secrets.token_hex(4)}.part")
+
+
+def _lock(handle: int) -> None:
+    if fcntl is not None:
+        with suppress(OSError):  # a file system without locks, where nothing is taken for left behind either
+            fcntl.flock(handle, fcntl.LOCK_EX)
+
+
+def _is_linked(handle: int) -> bool:
+    return os.fstat(handle).st_nlink > 0
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
