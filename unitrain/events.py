@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from unitrain.errors import SpecError
 from unitrain.filters import fits
+from unitrain.ledger import Ledger
 from unitrain.triggers import CustomEvent, Event, Trigger, Triggers
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ import re
 import shutil
 import uuid
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ class Ledger:
             over: A file of this owner that may be replaced, if it is ``path`` or a version of it.
         """
         again = [over] if over is not None and _is_version(over, path) and self.owns(over, owner) else []
-        for one in (*again, *files.versions(path)):
+        for one in chain(again, files.versions(path)):
             claim = files.claimed(one)
             if claim is None:
                 continue

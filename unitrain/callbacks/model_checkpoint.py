@@ -246,11 +246,10 @@ class ModelCheckpoint(Decider):
         """Return the files that it has written and kept."""
         return [path for path, _ in self.best_k_models] + ([] if self._last is None else [self._last])
 
-    def continue_in(self, config: TrainerConfig, files: Ledger, owner: str, moved: Callable[[Path], Path]) -> None:
+    def continue_in(self, files: Ledger, owner: str, moved: Callable[[Path], Path]) -> None:
         """Own the files of the run that is resumed, if they are where this run writes; else begin anew, and say so.
 
         Args:
-            config: How this run trains.
             files: What it has written.
             owner: The name under which the run knows this callback.
             moved: Says where a file is now, whose folder may have been renamed.
@@ -260,8 +259,8 @@ class ModelCheckpoint(Decider):
         here = [one for one in before if folder is not None and _same(one, folder)]
         if before and not here:
             warnings.warn(
-                f"ModelCheckpoint writes into {folder or Path(config.default_root_dir) / FOLDER} from now on; what the"
-                f" run that is resumed wrote into {', '.join(sorted(map(str, before)))} stays there, and is not ranked.",
+                f"ModelCheckpoint writes into {folder or 'a new folder'} from now on; what the run that is resumed"
+                f" wrote into {', '.join(sorted(map(str, before)))} stays there, and is not ranked.",
                 stacklevel=2,
             )
 

@@ -1,4 +1,4 @@
-"""Which files of the run that is resumed are still its own: those in the folder that it writes into now, even renamed."""
+"""Which files of the run that is resumed are still its own: those in the folder that it writes into, even renamed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def own_again(job: FitJob, path: Path) -> None:
         there = folder.exists() and root.exists() and folder.parent.resolve() == root.resolve()
         files.folder = root / folder.name if there else None
     for name, keeper in keepers.items():
-        keeper.continue_in(job.config, files, name, moved)
+        keeper.continue_in(files, name, moved)
     if files.rescue is not None:
         files.rescue = moved(files.rescue)
         if files.rescue.parent in {keeper.dirpath or files.folder for keeper in keepers.values()} | {files.folder}:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from pickle import UnpicklingError
 from typing import IO, TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from unitrain.files import written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 def write(path: Path, content: dict[str, Any], lost: list[str] | None = None, *, check: bool = True) -> None:
