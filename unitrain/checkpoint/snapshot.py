@@ -30,7 +30,7 @@ from unitrain.position import Position, keeper
 from unitrain.rng import RngSnapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping
 
     from torch import nn
     from torch.optim import Optimizer
