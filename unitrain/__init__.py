@@ -25,6 +25,7 @@ if _typing.TYPE_CHECKING:
     from unitrain.callbacks.timer import Timer
     from unitrain.checkpoint.convert import convert_checkpoint
     from unitrain.checkpoint.snapshot import load_weights
+    from unitrain.class_names import per_class
     from unitrain.config import TrainerConfig
     from unitrain.context import RunContext
     from unitrain.data import DataSpec
@@ -106,6 +107,7 @@ _MODULES = {
     "unitrain.loggers.wandb": ("WandbLogger",),
     "unitrain.lr_finder": ("LRFinder",),
     "unitrain.metrics": ("metric",),
+    "unitrain.class_names": ("per_class",),
     "unitrain.result": ("FitResult",),
     "unitrain.rng": ("seed_everything",),
     "unitrain.spec": ("LRSchedule", "TrainSpec"),
@@ -169,6 +171,7 @@ __all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
     "from_step",
     "load_weights",
     "metric",
+    "per_class",
     "seed_everything",
     "summarize",
     "vectorized",

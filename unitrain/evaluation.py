@@ -167,7 +167,7 @@ class Evaluation:
             self._sharded.release()
         self._program.meter, self._program.loader_name = self._meter, None
         for meter in self._meters:
-            hub.publish(meter.compute())
+            hub.publish(meter.compute(), meter.tables)
         hub.fire(self._end)
         self._program.agree()
         self._program.meter = self._outer

@@ -17,7 +17,7 @@ from unitrain.ledger import Ledger
 from unitrain.triggers import CustomEvent, Event, Trigger, Triggers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from unitrain.filters import EventFilter
     from unitrain.loggers.dispatch import Tracking
     from unitrain.profiling import Clock, Profile
+    from unitrain.tables import Table
 
 __all__ = [
     "CustomEvent",
@@ -90,6 +91,7 @@ class RunState:
         batch: Training batches finished since the run's start.
         loss: The last training loss, a detached 0-dimensional tensor; it is not divided under accumulation.
         metrics: The newest value of everything that was measured or logged, by name (``"val/loss"``).
+        tensors: The newest matrices and curves that were measured, on the CPU (``"val/confusion"``, ``"val/roc_fpr"``).
     """
 
     epoch: int = 0
@@ -97,6 +99,7 @@ class RunState:
     batch: int = 0
     loss: Tensor | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Listener(NamedTuple):
@@ -269,10 +272,19 @@ class EventHub:
         except StopIteration as error:
             raise RuntimeError("a handler raised StopIteration, which would silently end the epoch") from error
 
-    def publish(self, metrics: dict[str, float]) -> None:
-        """Make values known under their full names: to handlers, to the history and to the result."""
+    def publish(self, metrics: dict[str, float], tables: Mapping[str, Table] | None = None) -> None:
+        """Make values known under their full names: to handlers, to the history and to the result.
+
+        Args:
+            metrics: The numbers.
+            tables: What is not one number; trackers get figures of it.
+        """
         self.state.metrics.update(metrics)
         self.epoch_metrics.update(metrics)
+        for name, table in (tables or {}).items():
+            self.state.tensors.update(table.by_name(name))
+            if self.trackers is not None:
+                self.trackers.log_table(name, table)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the counters and values, for a checkpoint."""
@@ -284,12 +296,14 @@ class EventHub:
             "metrics": dict(state.metrics),
             "epoch_metrics": dict(self.epoch_metrics),
             "files": self.files.state_dict(),
+            **({"tensors": dict(state.tensors)} if state.tensors else {}),
             "counts": {event.value: count for event, count in self._counts.items() if count},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what ``state_dict`` returned."""
         self.state = RunState(state["epoch"], state["step"], state["batch"], metrics=dict(state["metrics"]))
+        self.state.tensors = dict(state.get("tensors", {}))
         self.epoch_metrics = dict(state["epoch_metrics"])
         self.files.load_state_dict(state.get("files", {}))
         self._counts.update({_event(name): count for name, count in state["counts"].items()})

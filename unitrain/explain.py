@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from unitrain.class_names import unwrapped
 from unitrain.config import TrainerConfig
 from unitrain.features import REQUESTS
 
@@ -83,7 +84,7 @@ def _spec(adapter: Adapter, spec: TrainSpec) -> Iterator[Row]:
         yield Row("lr_scheduler", _short(spec.lr_scheduler), "", rule)
     for name, metric in (spec.metrics or {}).items():
         why = "unitrain.metrics: updated in the step, computed once an epoch"
-        yield Row(f"metrics[{name!r}]", type(metric).__name__, hook("epoch_end"), why)
+        yield Row(f"metrics[{name!r}]", type(unwrapped(metric)).__name__, hook("epoch_end"), why)
     for callback in spec.callbacks:
         native = adapter.accepts_callback(callback)
         yield Row(

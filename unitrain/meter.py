@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from unitrain.class_names import shape_of
 from unitrain.distributed.team import ALONE
 from unitrain.hints import check_metric, explain_metric
 from unitrain.metrics import (
@@ -18,9 +19,9 @@ from unitrain.metrics import (
     detached,
     full_name,
     reserved,
-    scalars,
     stage_metric,
 )
+from unitrain.tables import Table, pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 class StageMeter:
     """Everything one stage measures in an epoch, under its prefix: the loss, the logged values, the metrics.
 
+    Attributes:
+        prefix: What stands before the names.
+        tables: What ``compute`` found that is not one number, by full name.
+
     Args:
         prefix: ``"train"``, ``"val"`` or ``"test"``.
         metrics: The spec's metrics by name; the meter works on copies.
@@ -43,6 +48,8 @@ class StageMeter:
     def __init__(self, prefix: str, metrics: Mapping[str, MetricLike], team: Team = ALONE) -> None:
         self.prefix = prefix
         self._metrics = {name: stage_metric(name, given) for name, given in metrics.items()}
+        self._shapes = {name: shape_of(given) for name, given in metrics.items()}
+        self.tables: dict[str, Table] = {}
         self._measured = list(self._metrics.values())
         self._reserved = reserved(prefix, metrics)
         self._team = team
@@ -110,11 +117,14 @@ class StageMeter:
     def compute(self) -> dict[str, float]:
         """Return all values of the epoch, over all processes, by full name; what was never fed is left out."""
         found: dict[str, float] = {}
+        self.tables = {}
         for name, value in self._computed():
             full = full_name(self.prefix, name)
             if full in found:
                 raise clash(full)
-            if value is not None:
+            if isinstance(value, Table):
+                self.tables[full] = value
+            elif value is not None:
                 found[full] = float(value)
         return found
 
@@ -151,7 +161,7 @@ class StageMeter:
         for name in dict.fromkeys(name for names in team.gather(list(self._logged)) for name in names):
             yield name, self._logged.get(name, Mean()).compute(team)
         for name, measured in self._metrics.items() if updated else ():
-            yield from scalars(name, measured.compute(team))
+            yield from pieces(name, measured.compute(team), self._shapes[name])
 
 
 class SharedMeter(StageMeter):

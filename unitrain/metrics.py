@@ -20,13 +20,14 @@ import torch
 from torch import Tensor
 
 from unitrain.class_counts import ClassCounts, counts_classes
+from unitrain.class_names import checked_names, per_class, unwrapped
 from unitrain.compat.ignite import EngineOfAMetric
 from unitrain.compat.torchmetrics import new_name, refuse_old_options, torchmetrics
 from unitrain.distributed.team import ALONE
 from unitrain.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Sequence
 
     from unitrain.distributed.team import Team
 
@@ -40,10 +41,13 @@ _NAMED: dict[str, str] = {
     "auroc": "AUROC",
     "average_precision": "AveragePrecision",
     "cohen_kappa": "CohenKappa",
+    "confusion_matrix": "ConfusionMatrix",
     "f1": "F1Score",
     "jaccard": "JaccardIndex",
     "precision": "Precision",
+    "precision_recall_curve": "PrecisionRecallCurve",
     "recall": "Recall",
+    "roc": "ROC",
     "specificity": "Specificity",
     "explained_variance": "ExplainedVariance",
     "mae": "MeanAbsoluteError",
@@ -53,17 +57,22 @@ _NAMED: dict[str, str] = {
     "spearman": "SpearmanCorrCoef",
 }
 _REGRESSION = frozenset({"explained_variance", "mae", "mse", "pearson", "r2", "spearman"})
+_CURVES = frozenset({"confusion_matrix", "precision_recall_curve", "roc"})
+_AVERAGED = frozenset(_NAMED) - _REGRESSION - _CURVES - {"cohen_kappa"}
 _TASKS = {"num_classes": "multiclass", "num_labels": "multilabel"}
 
 
-def metric(name: str, **options: Any) -> Any:
+def metric(name: str, *, class_names: Sequence[str] | None = None, **options: Any) -> Any:
     """Return a torchmetrics metric by its short name.
 
     The task of a classification metric follows from its options: ``num_classes`` means multiclass, ``num_labels``
     multilabel, neither binary. All further options are torchmetrics' own.
 
     Args:
-        name: One of ``accuracy``, ``f1``, ``precision``, ``recall``, ``auroc``, ``mse``, ``mae``, ``r2`` and more.
+        name: One of ``accuracy``, ``f1``, ``precision``, ``recall``, ``auroc``, ``mse``, ``mae``, ``r2`` and more. The
+            values of ``confusion_matrix``, ``roc`` and ``precision_recall_curve`` are tensors: ``FitResult.tensors``
+            has them, and trackers get figures.
+        class_names: Measure each class by itself, under its name: ``val/f1_cat``; see ``per_class``.
         **options: Passed to the torchmetrics class.
 
     Raises:
@@ -76,15 +85,30 @@ def metric(name: str, **options: Any) -> Any:
     if name not in _NAMED:
         raise SpecError(f"metric() does not know {name!r}.", hint=new_name(name, _NAMED) or did_you_mean(name, _NAMED))
     refuse_old_options(name, options)
+    if class_names is not None:
+        _for_each_class(name, class_names, options)
     if name not in _REGRESSION and "task" not in options:
         options["task"] = next((task for option, task in _TASKS.items() if option in options), "binary")
     try:
-        return getattr(torchmetrics(), _NAMED[name])(**options)  # only those who use a metric pay for the import
+        made = getattr(torchmetrics(), _NAMED[name])(**options)  # only those who use a metric pay for the import
     except (TypeError, ValueError) as error:
         raise SpecError(
             f"metric({name!r}) could not be made: {error}",
             hint="pass num_classes= or num_labels=, or give the torchmetrics object itself.",
         ) from error
+    return made if class_names is None else per_class(made, class_names)
+
+
+def _for_each_class(name: str, class_names: Sequence[str], options: dict[str, Any]) -> None:
+    """Fill in what follows from names of classes: how many there are, and that no mean is taken over them."""
+    if name not in _CURVES | _AVERAGED:
+        raise SpecError(
+            f"metric({name!r}, class_names=) has no effect: it gives one number.", hint=f"metric({name!r}, ...)"
+        )
+    if not options.keys() & {*_TASKS, "task"}:
+        options["num_classes"] = len(checked_names(class_names))
+    if name in _AVERAGED:
+        options.setdefault("average", None)
 
 
 def float32(value: float) -> float:
@@ -304,8 +328,7 @@ def stage_metric(name: str, given: MetricLike) -> StageMetric:
     Raises:
         SpecError: If it is none of the accepted kinds.
     """
-    if isinstance(given, str):
-        given = metric(given)
+    given = metric(given) if isinstance(given, str) else unwrapped(given)
     # By the package of its class: neither library is imported here, and an Ignite metric answers any hasattr with yes.
     if not isinstance(given, type):
         for cls in type(given).__mro__:
@@ -368,15 +391,3 @@ def detached(output: Any) -> Any:
     if type(output) in (tuple, list):
         return type(output)(detached(item) for item in output)
     return output
-
-
-def scalars(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the scalars of a metric's value; a vector becomes ``name_0``, ``name_1`` and so on."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from scalars(f"{name}_{key}", item)
-    elif isinstance(value, Tensor) and value.ndim == 1 and value.numel() > 1:
-        for index, item in enumerate(value.tolist()):
-            yield f"{name}_{index}", item
-    else:
-        yield name, as_number(name, value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unitrain.callbacks import Decider
+from unitrain.class_names import logged_names
 from unitrain.metrics import LOSS
 from unitrain.optimization import unknown_monitor
 
@@ -35,7 +36,8 @@ def require_monitors(
     """
     validates = bool(validated) and not _never_validates(config)
     stages = ("train", *validated) if validates else ("train",)
-    logged = {f"{stage}/{name}" for stage in stages for name in (LOSS, *(spec.metrics or {}))}
+    names = [LOSS, *(one for name, given in (spec.metrics or {}).items() for one in logged_names(name, given))]
+    logged = {f"{stage}/{name}" for stage in stages for name in names}
     loggers = [one for one in spec.callbacks if not isinstance(one, Decider)]
     anything = watched or bool(loggers) or spec.training_step is not None
     anything = anything or (validates and spec.validation_step is not None)

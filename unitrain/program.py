@@ -273,7 +273,7 @@ class FitProgram(Program):
         if not self._was_last:  # cut short by a stop: a checkpoint goes on after the last batch, not after the epoch
             self._cut = capture(self._job, self._progress(midway=True))
         self._epochs_done += 1
-        self.hub.publish(self._train_meter.compute())
+        self.hub.publish(self._train_meter.compute(), self._train_meter.tables)
         self.hub.fire(Event.EPOCH_END)
         awaiting_validation = self.validation is not None and not self.hub.occurred(Event.VAL_END)
         for schedule in self._schedules:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
+    from torch import Tensor
     from torch.optim import Optimizer
 
     from unitrain.callbacks import Callback
@@ -61,7 +62,9 @@ class Elsewhere:
     def run(self, method: str, **arguments: Any) -> Any:
         """Return what ``method`` of the trainer returns there."""
         with self.launch(self.count, self._order(method, arguments)) as folder:
-            return parcel.answer(folder).value
+            answer = parcel.answer(folder)
+            self.hub.state.tensors.update(answer.tensors)
+            return answer.value
 
     def fit(self, callbacks: Mapping[str, Callback], **arguments: Any) -> tuple[FitResult, dict[str, Optimizer]]:
         """Fit there; bring the weights, the counters and the callbacks of this process to where they are there.
@@ -139,6 +142,7 @@ class _Finished:
 class _Answer:
     value: Any
     loggers: tuple[Any, ...] = ()
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def _member(name: str) -> None:
@@ -166,5 +170,5 @@ def work(folder: Path, order: Order, dumps: Callable[[Any], bytes] = pickle.dump
         trainer.save_checkpoint(folder / _CHECKPOINT)
         value = replace(value, native=None)
     if trainer.rank == 0:
-        parcel.reply(folder, _Answer(value, trainer.config.loggers), dumps)
+        parcel.reply(folder, _Answer(value, trainer.config.loggers, trainer.state.tensors), dumps)
     return value

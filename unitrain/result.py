@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from torch import Tensor
+
     from unitrain.profiling import Profile
 
 
@@ -30,6 +32,7 @@ class FitResult:
         native: That engine; None in a copy or a pickled result, since an engine belongs to its process.
         best_checkpoint: The best checkpoint, if any was kept.
         last_checkpoint: The newest checkpoint, if any was kept.
+        tensors: The last matrices and curves that were measured, as ``"val/confusion"``.
         profile: Where the time went, with ``profiler="simple"``.
     """
 
@@ -42,6 +45,7 @@ class FitResult:
     native: Any = field(repr=False)
     best_checkpoint: Path | None = None
     last_checkpoint: Path | None = None
+    tensors: dict[str, Tensor] = field(default_factory=dict, repr=False)
     profile: Profile | None = field(default=None, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -148,5 +148,6 @@ def outcome(
         native=run.native,
         best_checkpoint=next((one.best_model_path for one in callbacks if isinstance(one, ModelCheckpoint)), None),
         last_checkpoint=hub.saved,
+        tensors=dict(hub.state.tensors),
         profile=hub.profile if config.profiler == SIMPLE else None,
     )

@@ -10,7 +10,7 @@ import torch
 from ignite.engine import Events
 
 from unitrain import Callback, ConfigError, CustomEvent, Event, SpecError, UnifiedTrainer, UnsupportedFeatureError
-from unitrain.testing import cases
+from unitrain.testing import cases_views
 from unitrain.testing.trace import Case, Tape, differences, record
 
 MINE, OTHER = CustomEvent("mine"), CustomEvent("other")
@@ -122,7 +122,7 @@ def test_two_of_one_name_are_one_event():
 
 
 def case():
-    return next(one for one in cases.handler_cases() if one.name == "custom-events")
+    return next(one for one in cases_views.view_cases() if one.name == "custom-events")
 
 
 def resumed(writer, reader, path, position):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks.callback import Callback
+from unitrain.errors import install_hint
+from unitrain.loggers.drawing import can_draw, drawn
 from unitrain.loggers.outlet import Outlet
 
 if TYPE_CHECKING:
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
 
     from unitrain.context import RunContext
     from unitrain.events import EventHub
+    from unitrain.tables import Table
 
 
 class Tracking(Callback):
@@ -30,6 +34,7 @@ class Tracking(Callback):
         self._every = every
         self._outlets = _named_outlets(loggers)
         self._hub: EventHub | None = None
+        self._undrawn: set[str] = set()
         self.reset_state()
 
     def reset_state(self) -> None:
@@ -97,6 +102,30 @@ class Tracking(Callback):
         """Send further hyper-parameters to all trackers."""
         for outlet in self._outlets.values():
             outlet.send("log_hyperparams", dict(params))
+
+    def log_table(self, name: str, table: Table) -> None:
+        """Send a figure of a matrix or of curves; warn once if it cannot be drawn, and go on without."""
+        takers = [outlet for outlet in self._outlets.values() if outlet.takes("log_figure")]
+        metric = name.rpartition("/")[2]
+        if not takers or metric in self._undrawn:
+            return
+        if not can_draw():
+            self._give_up(metric, "matplotlib is not installed", install_hint("plot"))
+            return
+        figure = drawn(name, table)
+        if figure is None:
+            shapes = ", ".join(f"{one}: {tuple(tensor.shape)}" for one, tensor in table.by_name(metric).items())
+            self._give_up(metric, f"its shape is not one that is drawn ({shapes})", "run.log_figure(name, figure)")
+        else:
+            self.log_figure(name, figure)
+
+    def _give_up(self, metric: str, why: str, hint: str) -> None:
+        self._undrawn.add(metric)
+        warnings.warn(
+            f"the trackers get no figure of the metric {metric!r}: {why}; run.state.tensors and FitResult.tensors have"
+            f" its values.\nHint: {hint}",
+            stacklevel=2,
+        )
 
     def log_figure(self, name: str, figure: Any) -> None:
         """Send a figure to all trackers that take one, at the step where the run is; warn once of those that do not."""

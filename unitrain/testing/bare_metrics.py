@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from unitrain.class_names import PerClass, Shape
 from unitrain.hints import check_metric, explain_metric
 from unitrain.metrics import metric as named_metric
+from unitrain.tables import Table
 from unitrain.testing.bare_team import everybodys, sums_of_all
 
 if TYPE_CHECKING:
@@ -97,6 +99,10 @@ class _Averaged:
 
 def copied(metric: Any) -> Any:
     """Return a fresh metric like the one given."""
+    if isinstance(metric, PerClass):
+        made = copied(metric.metric)
+        vars(made)["names of classes"] = metric.class_names
+        return made
     if isinstance(metric, str):
         return named_metric(metric)
     if _is_ignite(metric):
@@ -141,8 +147,22 @@ def from_sums(state: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str,
     return measured | ({f"fed {name}": [] for name in metrics} if state["updated"] else {})
 
 
-def results(prefix: str, averages: Mapping[str, Any], metrics: Mapping[str, Any], size: int) -> dict[str, float]:
-    """Return what a stage measured on all processes, under full names."""
+def _curve(kind: str, value: tuple[Any, ...], names: tuple[str, ...] | None) -> Table:
+    """Return the tensors of a curve: one a part, or one a part and class."""
+    parts = ("fpr", "tpr", "thresholds") if kind.endswith("ROC") else ("precision", "recall", "thresholds")
+    tensors = {}
+    for part, one in zip(parts, value, strict=True):
+        if isinstance(one, Tensor):
+            tensors[f"_{part}"] = one
+        else:
+            tensors |= {f"_{part}_{names[at] if names else at}": each for at, each in enumerate(one)}
+    return Table(tensors, Shape(names, parts))
+
+
+def results(
+    prefix: str, averages: Mapping[str, Any], metrics: Mapping[str, Any], size: int, tables: dict[str, Table]
+) -> dict[str, float]:
+    """Return what a stage measured on all processes, under full names; put what is not one number into ``tables``."""
     totals = {name: _sum(values) for name, values in averages.items() if values}
     functions = {name: metric for name, metric in metrics.items() if isinstance(metric, _Averaged)}
     totals |= {f"fed {name}": _sum(metric.values) for name, metric in functions.items() if metric.values}
@@ -154,14 +174,31 @@ def results(prefix: str, averages: Mapping[str, Any], metrics: Mapping[str, Any]
         if f"fed {name}" in fed:
             total, weight = totals.get(f"fed {name}", (None, 0))
             value = metric.compute() if total is None else total / weight
-            found |= _flat(name, value)
+            names = vars(metric).get("names of classes")
+            kind = type(metric).__name__
+            found |= _flat(name, value, names)
+            tables |= {f"{prefix}/{full}": table for full, table in _tables(name, value, names, kind).items()}
     return {name if "/" in name else f"{prefix}/{name}": float(value) for name, value in found.items()}
 
 
-def _flat(name: str, value: Any) -> dict[str, Any]:
+def _flat(name: str, value: Any, names: tuple[str, ...] | None) -> dict[str, Any]:
     """Return the numbers in a metric's value, by name."""
     if isinstance(value, dict):
-        return {full: item for key, one in value.items() for full, item in _flat(f"{name}_{key}", one).items()}
+        return {full: item for key, one in value.items() for full, item in _flat(f"{name}_{key}", one, names).items()}
+    if isinstance(value, tuple) or (isinstance(value, Tensor) and value.ndim > 1 and value.numel() > 1):
+        return {}
     if isinstance(value, Tensor) and value.ndim == 1 and len(value) > 1:
-        return {f"{name}_{position}": item for position, item in enumerate(value)}
+        return {f"{name}_{names[at] if names else at}": item for at, item in enumerate(value)}
     return {name: value}
+
+
+def _tables(name: str, value: Any, names: tuple[str, ...] | None, kind: str) -> dict[str, Table]:
+    """Return the matrices and curves in a metric's value, by name."""
+    if isinstance(value, dict):
+        found = [_tables(f"{name}_{key}", one, names, kind) for key, one in value.items()]
+        return {full: table for one in found for full, table in one.items()}
+    if isinstance(value, tuple):
+        return {name: _curve(kind, value, names)}
+    if isinstance(value, Tensor) and value.ndim > 1 and value.numel() > 1:
+        return {name: Table({"": value.clone()}, Shape(names))}
+    return {}

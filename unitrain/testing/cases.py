@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from unitrain.callbacks import Callback
 from unitrain.data import DataSpec
-from unitrain.events import CustomEvent, Event
+from unitrain.events import Event
 from unitrain.metrics import metric
 from unitrain.spec import LRSchedule, TrainSpec
 from unitrain.testing.models import BATCH, CLASSES, MODELS, SAMPLES, batches, loader, tensors
@@ -333,31 +333,6 @@ def _filters(trainer: UnifiedTrainer) -> None:
     trainer.on(Event.OPTIMIZER_STEP(event_filter=lambda run, count: count == run.state.step), lambda: torch.rand(()))
 
 
-_DRIFTED, _LATE = CustomEvent("drifted"), CustomEvent("late")
-
-
-class _OwnEvents(Callback):
-    """Fires events of its own wherever it can, and hears one of them."""
-
-    def on_backward_end(self, run: RunContext) -> None:
-        run.fire(_DRIFTED)
-
-    def on_val_batch_end(self, run: RunContext) -> None:
-        run.fire(_DRIFTED)
-
-    def on_epoch_end(self, run: RunContext) -> None:
-        run.fire(_LATE)
-
-    def on_drifted(self, run: RunContext) -> None:
-        run.log("own/drifts", float(run.hub.occurred(_DRIFTED)))
-
-
-def _own_handlers(trainer: UnifiedTrainer) -> None:
-    trainer.on(_DRIFTED(every=3) | _LATE, lambda run: run.log("own/draw", float(torch.rand(()))))
-    trainer.on(_DRIFTED(after=4, before=12) | Event.EPOCH_START, lambda: trainer.fire(_LATE))
-    trainer.on(_LATE(once=[2, 5]), lambda run: run.log("own/late", 1.0))
-
-
 def handler_cases() -> list[Case]:
     """Return handlers that log, draw and change gradients."""
     busy = partial(spec, callbacks=[_Busy()])
@@ -366,14 +341,6 @@ def handler_cases() -> list[Case]:
     return [
         Case(name="busy-callback", spec=busy, train=loader, val=loader),
         Case(name="filters", spec=spec, train=_noisy, val=loader, act=_filters),
-        Case(
-            name="custom-events",
-            spec=partial(spec, callbacks=[_OwnEvents()]),
-            train=_noisy,
-            val=partial(loader, samples=10),
-            options={"val_check_interval": 2},
-            act=_own_handlers,
-        ),
         Case(name="plateau-on-a-logged-value", spec=logged, train=loader),
         Case(name="frozen-submodule", spec=_frozen_spec, train=loader, val=loader),
         Case(name="model-in-eval-mode", spec=_evaluating_spec, train=loader, val=loader),

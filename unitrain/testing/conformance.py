@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from unitrain.events import Event
-from unitrain.testing import cases, cases_callbacks, cases_loaders, cases_precision
+from unitrain.testing import cases, cases_callbacks, cases_loaders, cases_precision, cases_views
 from unitrain.testing.models import loader
 from unitrain.testing.trace import Case, Trace, differences, record
 from unitrain.trainer import UnifiedTrainer
@@ -41,6 +41,7 @@ TABLES = {
     "handlers": cases.handler_cases(),
     "loaders": cases_loaders.loader_cases(),
     "callbacks": cases_callbacks.callback_cases(),
+    "views": cases_views.view_cases(),
     "precision": cases_precision.precision_cases(),
     "poisoned": cases_precision.poisoned_cases(),
 }

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from unitrain.distributed.team import Team
     from unitrain.optimization import Schedule
     from unitrain.protocol import EvalJob, FitJob, Guest
+    from unitrain.tables import Table
 
 
 class ReferenceAdapter:
@@ -194,6 +195,7 @@ class _Bare(RunContext):
         with torch.no_grad():
             hub.fire(Event[f"{name}_START"])
             found: dict[str, float] = {}
+            tables: dict[str, Table] = {}
             by_all: dict[str, list[Any]] = {}
             for source in sources:
                 self.measured, self.prefix, self.loader_name = {}, stage.value, source.name
@@ -203,9 +205,9 @@ class _Bare(RunContext):
                 outputs += self.evaluate_loader(source, stage, metrics)
                 for full in [key for key in self.measured if "/" in key and source.name is not None]:
                     by_all.setdefault(full, []).extend(self.measured.pop(full))
-                found |= results(self.prefix, self.measured, metrics, self.team.size)
+                found |= results(self.prefix, self.measured, metrics, self.team.size, tables)
             self.prefix, self.loader_name = stage.value, None
-            hub.publish(found | results(stage.value, by_all, {}, self.team.size))
+            hub.publish(found | results(stage.value, by_all, {}, self.team.size, {}), tables)
             hub.fire(Event[f"{name}_END"])
             self.settle()
         for module, training in modes.items():
@@ -316,7 +318,8 @@ class _Training(_Bare):
         if not self.last:  # cut short: a checkpoint goes on after the last batch that was done
             self.cut = capture(self.job, self.progress(midway=True))
         self.epochs_done += 1
-        self.hub.publish(results("train", self.measured, self.metrics, self.team.size))
+        tables: dict[str, Table] = {}
+        self.hub.publish(results("train", self.measured, self.metrics, self.team.size, tables), tables)
         self.hub.fire(Event.EPOCH_END)
         self.step_plateaus()
         self.hub.decide()

@@ -62,6 +62,7 @@ class Trace:
         rng: The final states of the global generators.
         modes: The train or eval mode of each module.
         scales: With a scaled loss, the scale after each training batch, and the scaler's last state.
+        tensors: The last matrices and curves.
     """
 
     tape: list[tuple[str, int, int, int]]
@@ -75,6 +76,7 @@ class Trace:
     rng: tuple[Any, ...]
     modes: list[bool]
     scales: list[Any]
+    tensors: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Tape:
@@ -124,6 +126,7 @@ class Tape:
             rng=(torch.get_rng_state(), np.random.get_state(legacy=True), random.getstate()),  # noqa: NPY002
             modes=[] if trainer.model is None else [module.training for module in trainer.model.modules()],
             scales=self.scales,
+            tensors=result.tensors,
         )
 
 

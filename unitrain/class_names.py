@@ -1,0 +1,116 @@
+"""Names for the classes of a metric whose value is a vector or a matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from unitrain.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_FEWEST = 2
+_HINT = 'metric("f1", class_names=["cat", "dog", "owl"])'
+_PARTS: Final = {
+    "PrecisionRecallCurve": ("precision", "recall", "thresholds"),
+    "ROC": ("fpr", "tpr", "thresholds"),
+}
+"""What a curve consists of, by how the name of its class ends."""
+
+
+@dataclass(frozen=True)
+class PerClass:
+    """A metric and the names of its classes; made by ``per_class`` and by ``metric(..., class_names=)``.
+
+    Attributes:
+        metric: What measures.
+        class_names: In the order of its values.
+    """
+
+    metric: Any
+    class_names: tuple[str, ...]
+
+
+class Shape(NamedTuple):
+    """What the values of a metric are called.
+
+    Attributes:
+        class_names: Of the classes, if they have names.
+        parts: Of the tensors of a curve, if it is one.
+    """
+
+    class_names: tuple[str, ...] | None = None
+    parts: tuple[str, ...] | None = None
+
+
+def per_class(metric: Any, class_names: Sequence[str]) -> PerClass:
+    """Return a metric whose values are known by the names of its classes: ``val/f1_cat`` in place of ``val/f1_0``.
+
+    The names also stand at the axes of the figure of a confusion matrix.
+
+    Args:
+        metric: A torchmetrics or Ignite metric that gives one value a class, as with ``average=None``, or a matrix.
+        class_names: One a class, in order.
+
+    Raises:
+        SpecError: If the names are not texts that differ, or the metric says that it has another number of classes or
+            averages over them.
+
+    Example:
+        >>> from torchmetrics.classification import MulticlassRecall
+        >>> per_class(MulticlassRecall(2, average=None), ["cat", "dog"]).class_names
+        ('cat', 'dog')
+    """
+    names = checked_names(class_names)
+    held = vars(metric) if hasattr(metric, "__dict__") else {}
+    count = held.get("num_classes") or held.get("num_labels")
+    if isinstance(count, int) and count != len(names):
+        raise SpecError(
+            f"class_names= has {len(names)} names, and {type(metric).__name__} has {count} classes.",
+            hint=f"give {count} names.",
+        )
+    if isinstance(held.get("average"), str) and held["average"] != "none":
+        raise SpecError(
+            f"class_names= has no effect: {type(metric).__name__}(average={held['average']!r}) gives one number.",
+            hint="average=None",
+        )
+    return PerClass(metric, names)
+
+
+def checked_names(class_names: Sequence[str]) -> tuple[str, ...]:
+    """Return names of classes.
+
+    Raises:
+        SpecError: If they are not at least two texts that differ.
+    """
+    names = () if isinstance(class_names, str) else tuple(class_names)
+    if len(names) < _FEWEST or not all(map(_is_name, names)) or len({*names}) < len(names):
+        raise SpecError(
+            f"class_names= must be at least two texts that differ, without a slash; got {class_names!r}.", hint=_HINT
+        )
+    return names
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and bool(name) and "/" not in name
+
+
+def unwrapped(given: Any) -> Any:
+    """Return the metric itself."""
+    return given.metric if isinstance(given, PerClass) else given
+
+
+def logged_names(name: str, given: Any) -> tuple[str, ...]:
+    """Return how the names of a metric's numbers begin; none if all that it gives is tensors."""
+    kind = type(unwrapped(given)).__name__
+    if kind.endswith(("ConfusionMatrix", *_PARTS)):
+        return ()
+    return tuple(f"{name}_{one}" for one in given.class_names) if isinstance(given, PerClass) else (name,)
+
+
+def shape_of(given: Any) -> Shape:
+    """Return what the values of a metric are called."""
+    names = given.class_names if isinstance(given, PerClass) else None
+    kind = type(unwrapped(given)).__name__
+    return Shape(names, next((parts for ending, parts in _PARTS.items() if kind.endswith(ending)), None))
