@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -62,6 +65,45 @@ def test_plain_lightning_goes_on_at_an_epoch_boundary_to_the_same_bits(framework
     trainer.fit(rest, data(), val, ckpt_path=tmp_path / "run.ckpt", weights_only=True)
     assert (trainer.current_epoch, trainer.global_step) == (3, 18)
     assert not differences(dict(whole.state_dict()), dict(rest.state_dict()))
+
+
+class Noted(nn.Sequential):
+    """A net with an extra state that plain torch would not read."""
+
+    def __init__(self):
+        super().__init__(*net())
+        self.extra = {"seen": np.int64(3), "at": Path("a/b"), "scale": np.ones(2, "f4")}
+
+    def get_extra_state(self):
+        return self.extra
+
+    def set_extra_state(self, state):
+        self.extra = state
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_plain_lightning_reads_what_was_numpys(framework, tmp_path):
+    class Own(Plain):
+        def __init__(self):
+            super().__init__()
+            self.model = Noted()
+
+        def configure_optimizers(self):
+            return torch.optim.AdamW(self.model.parameters(), lr=0.01, betas=(0.8, 0.99))
+
+    def optimizer(parameters):
+        group = {"params": parameters, "betas": tuple(np.array([0.8, 0.99])), "kind": Path("x")}
+        return torch.optim.AdamW([group], lr=np.float64(0.01))
+
+    whole, rest, path = Own(), Own(), tmp_path / "run.ckpt"
+    pl.Trainer(max_epochs=3, **QUIET).fit(whole, data())
+    trainer = UnifiedTrainer(framework, max_epochs=2, enable_progress_bar=False)
+    trainer.fit(TrainSpec(model=Noted(), loss=nn.CrossEntropyLoss(), optimizer=optimizer), data())
+    trainer.save_checkpoint(path)
+    pl.Trainer(max_epochs=3, **QUIET).fit(rest, data(), ckpt_path=path, weights_only=True)
+    assert not differences(dict(whole.model.named_parameters()), dict(rest.model.named_parameters()))
+    assert torch.equal(rest.model.extra.pop("scale"), torch.ones(2))
+    assert rest.model.extra == {"seen": 3, "at": "a/b"}  # the plain forms
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
