@@ -18,7 +18,7 @@ import torch
 
 import unitrain
 from unitrain import CheckpointError, UnifiedTrainer
-from unitrain.checkpoint import intact, io, parts
+from unitrain.checkpoint import io, parts
 from unitrain.testing.cases import spec
 from unitrain.testing.models import loader
 
@@ -153,13 +153,33 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(reader, suffix, tmp_p
     assert "damaged" not in str(caught.value)
 
 
-def test_a_folder_that_may_not_be_entered_is_named(tmp_path, monkeypatch):
-    def refuse(self, **_):
-        raise PermissionError(13, "Permission denied")
+@pytest.mark.parametrize("reader", QUICK)
+def test_a_folder_that_may_not_be_entered_is_named(reader, tmp_path, monkeypatch):
+    real = Path.stat
+
+    def refuse(self, **options):
+        if self.parent == tmp_path:
+            raise PermissionError(13, "Permission denied")
+        return real(self, **options)
 
     monkeypatch.setattr(Path, "stat", refuse)
     with pytest.raises(CheckpointError, match="permission denied"):
-        intact.require_file(tmp_path / "run.ckpt")
+        QUICK[reader](tmp_path / "run.ckpt")
+
+
+@pytest.mark.parametrize(
+    "name", ["a\0b.ckpt", "a" * 300, "a\0b.safetensors"], ids=["nul", "long", "nul of safetensors"]
+)
+@pytest.mark.parametrize("reader", READERS)
+def test_a_name_that_no_file_has_is_a_checkpoint_error(reader, name, tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        READERS[reader](tmp_path / name)
+
+
+def test_a_pipe_is_no_safetensors_file(tmp_path):
+    os.mkfifo(tmp_path / "w.safetensors")
+    for read in QUICK.values():
+        assert "named pipe" in in_time(read, tmp_path / "w.safetensors")[1]
 
 
 # --- bombs ------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from torch import nn
 
 from unitrain.checkpoint import io
 from unitrain.checkpoint.assembled import assembled, names_of, renamed
+from unitrain.checkpoint.intact import is_folder
 from unitrain.checkpoint.layout import KEY, LIGHTNING_VERSION, PREFIX
 from unitrain.checkpoint.snapshot import own_part, weights_of
 from unitrain.checkpoint.taken import VERSION, Taken, take
@@ -98,14 +99,20 @@ def _check(source: Path, target: Path, to: str, template: object) -> None:
             f"convert_checkpoint(template=) must be a TrainSpec or a module, got {template!r}.",
             hint="make an instance first." if isinstance(template, type) else "template=spec",
         )
-    if os.path.realpath(source) == os.path.realpath(target) or (
-        target.exists() and source.exists() and target.samefile(source)
-    ):
+    if _same(source, target):
         raise ConfigError(
             f"convert_checkpoint would write {target} over its own source.", hint="give another path as dst."
         )
-    if target.is_dir():
+    if is_folder(target):
         raise ConfigError(f"convert_checkpoint(dst={str(target)!r}) is a folder.", hint="give the path of a file.")
+
+
+def _same(source: Path, target: Path) -> bool:
+    try:
+        # Path.resolve() fails where links go in a circle
+        return os.path.realpath(source) == os.path.realpath(target) or source.samefile(target)
+    except (OSError, ValueError):  # one of them is not there
+        return False
 
 
 def _renamed_portable(taken: Taken, template: Template | None, part: str | None) -> Taken:

@@ -74,7 +74,7 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: If there is none, it is damaged, is no checkpoint, or names code that is not harmless.
     """
-    if path.is_dir():
+    if intact.is_folder(path):
         return parts.read(path)
     if path.suffix == SUFFIX:
         return dict(unpacked(path))

@@ -27,6 +27,14 @@ _KINDS = {
 }
 
 
+def is_folder(path: Path) -> bool:
+    """Return whether ``path`` is a folder; what cannot be looked at is none."""
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
 def require_file(path: Path) -> None:
     """Refuse what is no file that this process may read.
 

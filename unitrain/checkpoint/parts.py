@@ -9,6 +9,7 @@ torch.distributed.checkpoint was not taken: the index of its folders is a pickle
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import uuid
 from pathlib import Path
@@ -18,7 +19,7 @@ import torch
 
 from unitrain.checkpoint import io
 from unitrain.checkpoint.gate import restored
-from unitrain.checkpoint.intact import require_file
+from unitrain.checkpoint.intact import is_folder, require_file
 from unitrain.distributed.dtensors import each_part
 from unitrain.errors import DISTRIBUTION, CheckpointError
 
@@ -100,7 +101,7 @@ def read_any(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: If there is none, or it is damaged.
     """
-    return read(path) if path.is_dir() else restored(io.read(path))
+    return read(path) if is_folder(path) else restored(io.read(path))
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -124,7 +125,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def _index(folder: Path) -> dict[str, Any]:
-    if (folder / _INDEX).exists():
+    if os.path.exists(folder / _INDEX):  # noqa: PTH110 - Path.exists() raises where a folder may not be entered
         require_file(folder / _INDEX)  # to read a named pipe would wait for ever
     try:
         index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
