@@ -75,6 +75,8 @@ class LightningAdapter:
         _check_native(lightning, given)
         _check_callbacks(self, lightning, callbacks)
         plugins = _plugins(lightning, config, device, given.pop("plugins", None))
+        if team.world is None and not any(isinstance(one, lightning.ClusterEnvironment) for one in plugins):
+            plugins.append(lightning.LightningEnvironment())  # else Lightning reads SLURM's variables anew
         with quietly(), remembered(lightning.root):
             placed = _placed(lightning, config, device, team)
             profiler = lightning.made(NullProfiler)()

@@ -20,6 +20,7 @@ _PLACES: dict[str, str] = {
     "DoublePrecision": "plugins:DoublePrecision",
     "EarlyStopping": "callbacks:EarlyStopping",
     "HalfPrecision": "plugins:HalfPrecision",
+    "LightningEnvironment": "plugins.environments:LightningEnvironment",
     "LightningModule": "core.module:LightningModule",
     "Logger": "loggers.logger:Logger",
     "MixedPrecision": "plugins:MixedPrecision",
