@@ -54,7 +54,9 @@ def parser(name: str | None = None) -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command, about in COMMANDS.items():
-        one = commands.add_parser(command, help=about.summary, formatter_class=argparse.RawDescriptionHelpFormatter)
+        one = commands.add_parser(
+            command, help=about.summary, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        )
         if command == name:
             import_module(about.module).add_arguments(one)
     return top
@@ -71,9 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     name = next((one for one in given if one in COMMANDS), None)
-    end = given.index("--") if name and COMMANDS[name].passes_on and "--" in given else len(given)
-    parsed = parser(name).parse_args(given[:end])
-    parsed.rest = given[end + 1 :]
+    passes_on = name is not None and COMMANDS[name].passes_on
+    end = given.index("--") if passes_on and "--" in given else len(given)
+    reading, own = parser(name), given[:end]
+    # what is none of ours belongs to the script, with `--` before it or without
+    parsed, rest = reading.parse_known_args(own) if passes_on else (reading.parse_args(own), [])
+    parsed.rest = [*rest, *given[end + 1 :]]
     try:
         status: int = import_module(COMMANDS[parsed.command].module).run(parsed)
     except UnitrainError as error:

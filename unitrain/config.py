@@ -106,7 +106,7 @@ class TrainerConfig:
         detect_anomaly: Stop at the first NaN in a backward pass.
         seed: Seeds Python, NumPy and torch when a run starts.
         callbacks: unitrain's Callbacks or native ones, besides those of the spec.
-        loggers: Trackers.
+        loggers: Trackers. An empty list means none: with a LightningModule it switches Lightning's default logger off.
         log_every_n_steps: Optimizer steps between two rows of a tracker.
         enable_progress_bar: A bar on a terminal, a line an epoch elsewhere.
         default_root_dir: Where files go.
@@ -150,7 +150,7 @@ class TrainerConfig:
     detect_anomaly: bool = False
     seed: int | None = None
     callbacks: Sequence[Any] = ()
-    loggers: Sequence[Any] = ()
+    loggers: Sequence[Any] = rules.NotGiven()
     log_every_n_steps: int = 50
     enable_progress_bar: bool = True
     default_root_dir: str | Path = "."

@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unitrain.class_names import unwrapped
+from unitrain.columns import in_columns
 from unitrain.config import TrainerConfig
 from unitrain.features import REQUESTS
 
@@ -35,27 +36,29 @@ class Row(NamedTuple):
 
 
 class Explanation(tuple[Row, ...]):
-    """The rows of ``UnifiedTrainer.explain``; ``str`` of it is a table."""
+    """The rows of ``UnifiedTrainer.explain``; ``str`` of it is a table of at most 100 columns."""
 
     __slots__ = ()
 
     def __str__(self) -> str:
-        rows = [_HEADINGS, *self]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        lines.insert(1, "  ".join("─" * width for width in widths))
+        lines = in_columns([_HEADINGS, *self])
+        lines.insert(1, "─" * max(map(len, lines)))
         return "\n".join(lines)
 
+    def __repr__(self) -> str:
+        return f"<Explanation of {len(self)} rows; print() shows them>"
 
-def explain(adapter: Adapter, config: TrainerConfig, spec: TrainSpec | None) -> Explanation:
+
+def explain(adapter: Adapter, config: TrainerConfig, spec: TrainSpec | None, *, everything: bool) -> Explanation:
     """Return what ``config`` and ``spec`` become on ``adapter``.
 
     Args:
         adapter: The backend.
         config: The trainer's arguments.
         spec: What to train; without it only the arguments are explained.
+        everything: Explain the options that are at their defaults too.
     """
-    rows = [*_options(adapter, config)]
+    rows = [row for row in _options(adapter, config) if everything or config.changed(row.what)]
     if spec is not None:
         rows += _spec(adapter, spec)
     return Explanation(rows)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from unitrain.callbacks import Callback
+from unitrain.data import DataSpec
+from unitrain.datamodules import is_datamodule
 from unitrain.errors import ConfigError, SpecError
 from unitrain.features import refuse
 from unitrain.protocol import Feature, Stage
@@ -16,7 +20,6 @@ from unitrain.rng import seed_everything
 from unitrain.running import registered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from unitrain.config import TrainerConfig
@@ -157,6 +160,14 @@ def _no_code(code: Any) -> SpecError:
             hint="TrainSpec(model=module, loss=..., optimizer=...)",
         )
     return SpecError(
-        f"the first argument must be a TrainSpec, a LightningModule or an Ignite engine; got {shown}.",
-        hint="TrainSpec(model=..., ...)",
+        f"the first argument must be a TrainSpec, a LightningModule or an Ignite engine; got {shown}"
+        f"{', which is data: it stands where the spec goes' if _is_data(code) else ''}.",
+        hint="fit(spec, loader), or validate(dataloaders=loader) after a fit, whose spec it takes."
+        if _is_data(code)
+        else "TrainSpec(model=..., loss=..., optimizer=...)",
     )
+
+
+def _is_data(given: Any) -> bool:
+    kinds = (DataLoader, Dataset, DataSpec, Tensor, list, tuple, dict, Iterator)
+    return isinstance(given, kinds) or is_datamodule(given)

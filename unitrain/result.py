@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from unitrain.columns import in_columns
 from unitrain.errors import UnitrainError, install_hint
 from unitrain.rng import preserved_rng
 
@@ -48,6 +49,19 @@ class FitResult:
     tensors: dict[str, Tensor] = field(default_factory=dict, repr=False)
     profile: Profile | None = field(default=None, repr=False)
 
+    def __str__(self) -> str:
+        """The result as a small table: each metric in the first and in the last epoch that measured it."""
+        epochs = f"{len(self.history)} epoch{'s' * (len(self.history) != 1)}"
+        lines = [f"{epochs}, {self.step} steps on {self.framework}, stopped by {self.stopped_by}"]
+        rows = [(name, _first(self.history, name), f"{value:.6g}") for name, value in self.metrics.items()]
+        lines += in_columns([("metric", "first", "last"), *rows]) if rows else []
+        files = {"best checkpoint": self.best_checkpoint, "last checkpoint": self.last_checkpoint}
+        lines += in_columns([(name, str(path)) for name, path in files.items() if path is not None])
+        return "\n".join(lines)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002 - IPython's
+        printer.text(str(self))
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave the engine behind."""
         return {**self.__dict__, "native": None}
@@ -71,6 +85,10 @@ class FitResult:
             axes.set(xlabel="epoch", title=name)
             axes.legend()
         figure.savefig(path)
+
+
+def _first(history: list[dict[str, float]], name: str) -> str:
+    return next((f"{row[name]:.6g}" for row in history if name in row), "")
 
 
 def show_metrics(title: str, metrics: Mapping[str, float]) -> None:

@@ -177,8 +177,16 @@ def sequence(value: Any) -> tuple[Any, ...]:
     raise Refusal("a sequence", "[...]")
 
 
+class NotGiven(tuple[Any, ...]):
+    """No trackers, since nobody said so: a framework's own code then keeps its framework's default."""
+
+    __slots__ = ()
+
+
 def trackers(value: Any) -> tuple[Any, ...]:
     """Accept a sequence of objects that take rows."""
+    if isinstance(value, NotGiven):
+        return value
     found = sequence(value)
     if all(callable(getattr(one, "log_metrics", None)) and not isinstance(one, type) for one in found):
         return found

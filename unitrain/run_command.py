@@ -41,10 +41,11 @@ another engine. The script is not changed, nor is anything written beside it.
 EPILOG = """\
 examples:
   unitrain run train.py --framework ignite
-  unitrain run train.py --framework lightning -- --epochs 3 --lr 0.01
+  unitrain run train.py --framework lightning --epochs 3 --lr 0.01
   unitrain run train.py --framework reference      # the bare PyTorch loop: what a step should do
 
-What stands after `--` is the script's: it finds it in sys.argv. The working folder stays the same.
+What is not an option of `unitrain run` is the script's: it finds it in sys.argv. After `--` everything is the script's,
+--framework too. The working folder stays the same.
 
 exit status:
   0  the script ran to its end, and its training ran on the framework that was named
@@ -57,7 +58,7 @@ exit status:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell the command line what this command takes."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
-    parser.usage = "unitrain run [-h] --framework NAME SCRIPT [-- ARGUMENTS]"
+    parser.usage = "unitrain run [-h] --framework NAME SCRIPT [ARGUMENTS]"
     parser.add_argument("script", metavar="SCRIPT", help="a Python file, as `python SCRIPT` would run it")
     parser.add_argument("--framework", required=True, metavar="NAME", help=f"the engine: {', '.join(adapter_names())}")
 

@@ -7,19 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks import ProgressBar
 from unitrain.checkpoint.resume import find_checkpoint
+from unitrain.data import DataSpec
+from unitrain.datamodules import is_datamodule
 from unitrain.distributed.group import team
 from unitrain.environment import choose_device, compiled, torch_switches
 from unitrain.errors import ConfigError
 from unitrain.features import refuse
 from unitrain.jobs import Place
 from unitrain.native import busy
-from unitrain.protocol import Feature
+from unitrain.protocol import Feature, Stage
 from unitrain.rng import seed_everything
 from unitrain.running import registered
 from unitrain.session import (
     announce,
     listening,
 )
+from unitrain.spec import TrainSpec
 from unitrain.watched import Watched
 
 if TYPE_CHECKING:
@@ -27,16 +30,27 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from unitrain.protocol import Run
-    from unitrain.spec import TrainSpec
 
 
 class Staged(Watched):
     """The part of a trainer that sets the stage for a run."""
 
+    _data: tuple[Any, Any, Any]
+
     def _require(self, ckpt_path: Any) -> None:
         if ckpt_path is not None and Feature.CHECKPOINTS not in self._adapter.features:
             way_out = "model.load_state_dict(unitrain.load_weights(path))"
             raise refuse(self._adapter, Feature.CHECKPOINTS, f"ckpt_path={str(ckpt_path)!r}", way_out)
+
+    def _meant(self, spec: Any, dataloaders: Any, stage: Stage) -> tuple[Any, Any]:
+        """Return what to evaluate and on what: where nothing is given, what ran last and the data of its fit."""
+        spec = self._spec if spec is None else spec
+        fitted, train, val = self._data
+        if dataloaders is not None or spec is not fitted or not isinstance(spec, TrainSpec):
+            return spec, dataloaders
+        if stage is Stage.VAL and val is not None:
+            return spec, val
+        return spec, train if isinstance(train, DataSpec) or is_datamodule(train) else None
 
     def _checkpoint(self, given: str | Path, spec: TrainSpec) -> Path:
         return find_checkpoint(given, self._callbacks.of(spec.callbacks).own, self._hub.saved)

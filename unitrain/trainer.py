@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Never, Unpack
 
 import torch
 from torch import nn
@@ -23,6 +23,7 @@ from unitrain.features import refuse, require_config
 from unitrain.jobs import check_native_names, eval_job, fit_job
 from unitrain.loggers.dispatch import Tracking
 from unitrain.native import NativeCode
+from unitrain.other_names import RUN_ARGUMENTS
 from unitrain.protocol import Feature, Stage
 from unitrain.registry import find_adapter, find_bridge, find_trackers
 from unitrain.remote import elsewhere, unseen
@@ -40,6 +41,7 @@ from unitrain.session import (
     progress,
 )
 from unitrain.signals import guarded
+from unitrain.signature import with_options
 from unitrain.spec import TrainSpec
 from unitrain.staged import Staged
 
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from unitrain.result import FitResult
 
 
+@with_options(TrainerConfig)
 class UnifiedTrainer(Staged):
     """Trains one spec on a real Lightning ``Trainer`` or a real Ignite ``Engine``, with the same bits.
 
@@ -62,7 +65,7 @@ class UnifiedTrainer(Staged):
     Args:
         framework: ``"lightning"``, ``"ignite"``, ``"reference"`` (the bare PyTorch loop), the name of another installed
             backend, or an Adapter object.
-        **options: The fields of ``TrainerConfig``; the names are Lightning's.
+        **options: The fields of ``TrainerConfig``, as below; the names are Lightning's.
 
     Raises:
         ConfigError: If an option is unknown or cannot be meant.
@@ -99,16 +102,31 @@ class UnifiedTrainer(Staged):
         self._last: Run | Session | None = None
         self._spec: TrainSpec | None = None
         self._optimizers: Mapping[str, Optimizer] = {}
+        self._data: tuple[Any, Any, Any] = (None, None, None)
         self._busy = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the run behind."""
-        return {**self.__dict__, "_next": None, "_last": None, "_spec": None, "_optimizers": {}, "_busy": False}
+        run = {
+            "_next": None,
+            "_last": None,
+            "_spec": None,
+            "_optimizers": {},
+            "_data": (None, None, None),
+            "_busy": False,
+        }
+        return {**self.__dict__, **run}
 
     # --- running ------------------------------------------------------------------------------------------------------
 
     def fit(
-        self, spec: Any, train_dataloaders: Any = None, val_dataloaders: Any = None, *, ckpt_path: Any = None
+        self,
+        spec: Any,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        *,
+        ckpt_path: Any = None,
+        **unknown: Never,
     ) -> FitResult:
         """Train.
 
@@ -118,7 +136,9 @@ class UnifiedTrainer(Staged):
             train_dataloaders: A DataLoader or another iterable of batches, a DataSpec, or a LightningDataModule.
             val_dataloaders: What to validate on, if the first does not bring it. Several loaders, as ``{"clean": a,
                 "noisy": b}`` or ``[a, b]``, are measured each under its name: ``val/clean/loss``, ``val/0/loss``.
-            ckpt_path: A checkpoint to go on from.
+            ckpt_path: A checkpoint to resume from: its path; ``"last"``, the newest file of this trainer's
+                ModelCheckpoint or of ``save_checkpoint``; or ``"best"``, the file whose monitored value is the best.
+            **unknown: Refused, with the name that is meant.
 
         Returns:
             What was reached.
@@ -127,7 +147,9 @@ class UnifiedTrainer(Staged):
             UnitrainError: If anything is refused, before training starts.
             KeyboardInterrupt: At a second Ctrl-C; the first one stops the fit as ``stop()`` does, SIGTERM saves too.
         """
+        refuse_unknown(unknown, _FIT, "fit()", ConfigError, RUN_ARGUMENTS)
         data = train_dataloaders, val_dataloaders
+        self._data = (spec, *data)
         if not isinstance(spec, TrainSpec):
             with self._lent():
                 return self._code.fit(spec, data, ckpt_path)
@@ -189,32 +211,63 @@ class UnifiedTrainer(Staged):
         return self.fit(TrainSpec(model=model, **spec), train_dataloaders, val_dataloaders)
 
     def validate(
-        self, spec: Any = None, dataloaders: Any = None, ckpt_path: Any = None, verbose: bool | None = None
+        self,
+        spec: Any = None,
+        dataloaders: Any = None,
+        ckpt_path: Any = None,
+        verbose: bool | None = None,
+        **unknown: Never,
     ) -> dict[str, float]:
         """Return the validation metrics, as ``val/...``; trackers get a row at the step of the fit before.
 
+        After a fit, ``validate(ckpt_path="best")`` is enough.
+
         Args:
             spec: As in ``fit``; by default, what ran last.
-            dataloaders: As in ``fit``.
-            ckpt_path: A checkpoint whose weights to take.
+            dataloaders: As in ``fit``; by default, the validation data of the last fit of the same spec.
+            ckpt_path: A checkpoint whose weights to take: its path, ``"best"`` or ``"last"``, as in ``fit``. The model
+                keeps them.
+            **unknown: Refused, with the name that is meant.
             verbose: Whether to print them as a table; None prints what the framework prints whose code it is: a table
                 for a LightningModule, else nothing.
         """
+        refuse_unknown(unknown, _EVALUATE, "validate()", ConfigError, RUN_ARGUMENTS)
         return self._evaluate(spec, dataloaders, Stage.VAL, ckpt_path, verbose)
 
     def test(
-        self, spec: Any = None, dataloaders: Any = None, ckpt_path: Any = None, verbose: bool | None = None
+        self,
+        spec: Any = None,
+        dataloaders: Any = None,
+        ckpt_path: Any = None,
+        verbose: bool | None = None,
+        **unknown: Never,
     ) -> dict[str, float]:
-        """Return the test metrics, as ``test/...``; the rest is as in ``validate``."""
+        """Return the test metrics, as ``test/...``.
+
+        Args:
+            spec: As in ``fit``; by default, what ran last.
+            dataloaders: As in ``fit``; by default, the test data of the DataSpec or datamodule of the last fit.
+            ckpt_path: As in ``validate``: a path, ``"best"`` or ``"last"``.
+            verbose: As in ``validate``.
+            **unknown: Refused, with the name that is meant.
+        """
+        refuse_unknown(unknown, _EVALUATE, "test()", ConfigError, RUN_ARGUMENTS)
         return self._evaluate(spec, dataloaders, Stage.TEST, ckpt_path, verbose)
 
-    def predict(self, spec: Any = None, dataloaders: Any = None, ckpt_path: Any = None) -> Any:
-        """Return the predictions, one item a batch, on the CPU; without a spec, of what ran last.
+    def predict(self, spec: Any = None, dataloaders: Any = None, ckpt_path: Any = None, **unknown: Never) -> Any:
+        """Return the predictions, one item a batch, on the CPU.
+
+        Args:
+            spec: As in ``fit``; by default, what ran last.
+            dataloaders: As in ``fit``; by default, the data to predict of the DataSpec or datamodule of the last fit.
+            ckpt_path: As in ``validate``: a path, ``"best"`` or ``"last"``.
+            **unknown: Refused, with the name that is meant.
 
         Returns:
             A list; of several loaders of a TrainSpec, a dict of lists by the loader's name.
         """
-        spec = self._spec if spec is None else spec
+        refuse_unknown(unknown, _EVALUATE, "predict()", ConfigError, RUN_ARGUMENTS)
+        spec, dataloaders = self._meant(spec, dataloaders, Stage.PREDICT)
         if not isinstance(spec, TrainSpec):
             with self._lent():
                 return self._code.predict(spec, dataloaders, ckpt_path)
@@ -261,7 +314,7 @@ class UnifiedTrainer(Staged):
     def _evaluate(
         self, spec: Any, dataloaders: Any, stage: Stage, ckpt_path: Any, verbose: bool | None
     ) -> dict[str, float]:
-        spec = self._spec if spec is None else spec
+        spec, dataloaders = self._meant(spec, dataloaders, stage)
         if not isinstance(spec, TrainSpec):
             with self._lent():
                 return self._code.evaluate(spec, dataloaders, stage, ckpt_path, verbose=verbose)
@@ -310,4 +363,6 @@ class UnifiedTrainer(Staged):
 
 
 _CPU = torch.device("cpu")
+_FIT = ("spec", "train_dataloaders", "val_dataloaders", "ckpt_path")
+_EVALUATE = ("spec", "dataloaders", "ckpt_path", "verbose")
 _METHODS = {Stage.VAL: "validate", Stage.TEST: "test"}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import EnumType, StrEnum
 from keyword import iskeyword
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from unitrain.errors import SpecError, did_you_mean, refuse_unknown
 from unitrain.filters import predicate
+from unitrain.other_names import event_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +60,20 @@ class _Filtered:
         return Triggers.of(event) | other
 
 
-class Event(_Filtered, StrEnum):
+class _Named(EnumType):
+    """Lets a name that there is not be answered with the one that is meant."""
+
+    if not TYPE_CHECKING:  # a type checker knows the members
+
+        def __getattr__(cls, name: str) -> Any:
+            if name.startswith("_"):
+                return super().__getattr__(name)
+            near = did_you_mean(name.upper(), cls.__members__)
+            ours = event_for(name)
+            raise AttributeError(f"Event has no member {name!r}.\nHint: {near if ours is None else f'Event.{ours}'}")
+
+
+class Event(_Filtered, StrEnum, metaclass=_Named):
     """A moment of a run. Call one to filter it, join two with ``|``.
 
     Counting starts from 1, as in Ignite: ``Event.EPOCH_END(once=3)`` is the epoch whose index is 2. The events of
@@ -212,7 +226,7 @@ class Triggers(tuple[Trigger, ...]):
             return cls((event,))
         raise SpecError(
             f"on() got {event!r}, a {type(event).__name__}; it takes an event, a filtered one, or several joined by |.",
-            hint="trainer.on(Event.EPOCH_END(every=2))",
+            hint=f"trainer.on(Event.{event_for(getattr(event, 'name', event)) or 'EPOCH_END(every=2)'}, handler)",
         )
 
     def __or__(self, other: Event | CustomEvent | Trigger | Triggers) -> Triggers:

@@ -67,11 +67,12 @@ class Watched:
 
         return decorate
 
-    def explain(self, spec: TrainSpec | None = None) -> Explanation:
-        """Print and return what every option became on this backend.
+    def explain(self, spec: TrainSpec | None = None, *, all: bool = False) -> Explanation:  # noqa: A002 - as people ask
+        """Print and return what the options became on this backend, those that differ from their defaults.
 
         Args:
             spec: Explain it too; by default the one that ran last.
+            all: Explain the options that are at their defaults too.
 
         Raises:
             SpecError: If it is none; a framework's own code does as its framework does.
@@ -81,8 +82,9 @@ class Watched:
                 f"explain() explains a TrainSpec; got a {type(spec).__name__}.",
                 hint=f"`unitrain migrate SCRIPT --check-backend {self.framework}` tells what a script may not use.",
             )
-        explanation = explain(self._adapter, self.config, spec or self._spec)
-        print(explanation)  # noqa: T201 - that is what it is for
+        explanation = explain(self._adapter, self.config, spec or self._spec, everything=all)
+        further = "" if all else "\nThe other options are at their defaults; explain(all=True) shows them."
+        print(f"{explanation}{further}")  # noqa: T201 - that is what it is for
         return explanation
 
     def export(

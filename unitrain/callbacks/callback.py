@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from unitrain.errors import SpecError, did_you_mean
 from unitrain.events import CustomEvent, Event
+from unitrain.other_names import event_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -194,9 +195,11 @@ def _custom(callback: Callback) -> dict[str, CustomEvent]:
             continue
         event = CustomEvent.named(name.removeprefix("on_"))
         if event is None:
+            ours = event_for(name)
+            near = did_you_mean(name, [*_HANDLERS, *(f"on_{one}" for one in CustomEvent.declared())])
             raise SpecError(
                 f"{type(callback).__name__}.{name} is the handler of no event, so it would never be called.",
-                hint=did_you_mean(name, [*_HANDLERS, *(f"on_{one}" for one in CustomEvent.declared())]),
+                hint=near if ours is None else f"def on_{ours.lower()}(self, run).",
             )
         found[name] = event
     return found

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from unitrain.compat.differences import difference
+from unitrain.other_names import options_for
 
 
 class Now(NamedTuple):
@@ -196,6 +197,6 @@ def today(name: str, value: Any) -> Now | None:
 
 
 def old_spellings(given: Mapping[str, Any]) -> dict[str, str]:
-    """Return how to write the old ones of ``given`` today, by their names."""
+    """Return how to write the old ones of ``given``, and those of other trainers, by their names."""
     found = {name: today(name, value) for name, value in given.items()}
-    return {name: now.hint for name, now in found.items() if now is not None}
+    return options_for(given) | {name: now.hint for name, now in found.items() if now is not None}

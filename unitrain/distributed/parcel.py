@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import sys
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,15 @@ def send(folder: Path, order: Order) -> None:
         "define functions and classes at the top of a module (no lambda, no inner function), or start the script with"
         " torchrun, which sends nothing."
     )
-    (folder / _ORDER).write_bytes(packed(order, pickle.dumps, hint))
+    data = packed(order, pickle.dumps, hint)
+    if b"__main__" in data and not hasattr(sys.modules["__main__"], "__file__"):
+        names = [name for name, part in _parts(order) if b"__main__" in pickle.dumps(part)]
+        raise SpecError(
+            "several processes are started, and each imports what it needs; what a notebook or a prompt defines cannot"
+            f" be imported: {', '.join(names)}.",
+            hint="put the model, functions and callbacks into a file, as model.py, and import them; or devices=1.",
+        )
+    (folder / _ORDER).write_bytes(data)
 
 
 def packed(order: Order, dumps: Callable[[Any], bytes], hint: str) -> bytes:

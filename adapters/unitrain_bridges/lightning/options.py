@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from unitrain.config import TrainerConfig
 from unitrain.distributed.strategy import Strategy
 from unitrain.errors import ConfigError, UnsupportedFeatureError
+from unitrain.rules import NotGiven
 from unitrain_bridges.lightning.trackers import logger_of
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ def arguments(config: TrainerConfig, parts: Parts, callbacks: list[Any]) -> dict
             found[one.name] = getattr(config, one.name)
     if callbacks:
         found["callbacks"] = callbacks
-    if config.loggers:
-        found["logger"] = [logger_of(parts, one) for one in config.loggers]
+    if not isinstance(config.loggers, NotGiven):
+        found["logger"] = [logger_of(parts, one) for one in config.loggers] or False
     own = dict((config.native or {}).get(HOME, {}))
     twice = sorted((found.keys() - {"devices"}) & own.keys())
     if twice:

@@ -1,0 +1,35 @@
+"""Text in columns, for a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+WIDTH = 100
+"""The most characters of a line."""
+
+_GAP, _LEAST = "  ", 8
+
+
+def in_columns(rows: Sequence[Sequence[str]], width: int = WIDTH) -> list[str]:
+    """Return rows as lines of at most ``width`` characters; a cell that is too long goes on in further lines.
+
+    Args:
+        rows: Of the same number of cells.
+        width: The most characters of a line.
+    """
+    if not rows:
+        return []
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    while sum(widths) + len(_GAP) * (len(widths) - 1) > width and max(widths) > _LEAST:
+        widths[widths.index(max(widths))] -= 1
+    lines = []
+    for row in rows:
+        cells = [textwrap.wrap(cell, one) or [""] for cell, one in zip(row, widths, strict=True)]
+        for index in range(max(map(len, cells))):
+            parts = [cell[index] if index < len(cell) else "" for cell in cells]
+            lines.append(_GAP.join(part.ljust(one) for part, one in zip(parts, widths, strict=True)).rstrip())
+    return lines
