@@ -26,6 +26,7 @@ if _typing.TYPE_CHECKING:
     from unitrain.checkpoint.convert import convert_checkpoint
     from unitrain.checkpoint.snapshot import load_weights
     from unitrain.class_names import per_class
+    from unitrain.combined import CombinedLoader
     from unitrain.config import TrainerConfig
     from unitrain.context import RunContext
     from unitrain.data import DataSpec
@@ -81,6 +82,7 @@ _MODULES = {
     "unitrain.checkpoint.snapshot": ("load_weights",),
     "unitrain.config": ("TrainerConfig",),
     "unitrain.context": ("RunContext",),
+    "unitrain.combined": ("CombinedLoader",),
     "unitrain.data": ("DataSpec",),
     "unitrain.distributed.shards": ("OwnBatches", "ShardedBatches"),
     "unitrain.distributed.strategy": ("DDP", "FSDP"),
@@ -122,6 +124,7 @@ __all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
     "CSVLogger",
     "Callback",
     "CheckpointError",
+    "CombinedLoader",
     "ConfigError",
     "CustomEvent",
     "DDP",

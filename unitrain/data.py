@@ -10,10 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from torch import Generator
-
 from unitrain.errors import ConfigError, DataError, named_arguments
-from unitrain.loaders import check_loader, trusted_length
+from unitrain.loaders import check_loader, generators_of, members_of, samplers_of, trusted_length
 from unitrain.position import Position, going_on, kept_state
 from unitrain.profiling import load
 from unitrain.rng import RngSnapshot
@@ -21,6 +19,8 @@ from unitrain.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from torch import Generator
 
     from unitrain.config import Limit, TrainerConfig
     from unitrain.profiling import Clock
@@ -112,12 +112,14 @@ class DataSource:
     @property
     def order_seed(self) -> int | None:
         """What the order is drawn from that several processes share; None where one process draws it as it goes."""
-        return getattr(getattr(self.loader, "sampler", None), "seed", None)
+        seeds = [getattr(getattr(one, "sampler", None), "seed", None) for one in members_of(self.loader)]
+        return next((seed for seed in seeds if seed is not None), None)
 
     def draw_order(self, seed: int) -> None:
-        """Draw the order that ``seed`` stands for, if the order is drawn from a seed."""
-        if self.order_seed is not None:
-            self.loader.sampler.seed = seed  # type: ignore[attr-defined]
+        """Draw the order that ``seed`` stands for, where the order is drawn from a seed."""
+        for one in members_of(self.loader):
+            if getattr(getattr(one, "sampler", None), "seed", None) is not None:
+                one.sampler.seed = seed
 
     def snapshot(self) -> RngSnapshot:
         """Return the states of the global generators and of the loader's own."""
@@ -126,9 +128,7 @@ class DataSource:
     @property
     def generators(self) -> list[Generator]:
         """The generators that the loader and its samplers draw from, which another loader may share."""
-        parts = [self.loader, *_samplers(self.loader)]
-        found = [getattr(part, "generator", None) for part in parts]
-        return [one for one in found if isinstance(one, Generator)]
+        return generators_of(self.loader)
 
     def _hinted_length(self) -> int:
         try:
@@ -198,7 +198,7 @@ class Batches:
             yield batch if place is None else place(batch)
 
     def _read(self) -> Iterator[Any]:
-        for sampler in _samplers(self._source.loader):
+        for sampler in samplers_of(self._source.loader):
             set_epoch = getattr(sampler, "set_epoch", None)
             if callable(set_epoch):
                 set_epoch(self._epoch())
@@ -265,13 +265,6 @@ class Batches:
             if len(kept) == self.length:  # a backend that knows the length asks for no more
                 self._kept = kept
             yield batch
-
-
-def _samplers(loader: Any) -> list[Any]:
-    found = [getattr(loader, name, None) for name in ("sampler", "batch_sampler")]
-    found.append(getattr(found[1], "sampler", None))
-    unique = {id(one): one for one in found if one is not None}
-    return list(unique.values())
 
 
 def empty(label: str, *, one_shot: bool = False) -> DataError:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from unitrain.combined import CombinedLoader, combined, separated
 from unitrain.data import make_source, optional_sources
 from unitrain.datamodules import is_datamodule, made, makes_loaders, placement
 from unitrain.distributed.shards import shard
@@ -88,14 +89,18 @@ class FitData:
         return given if self.reload is None else made(given, epoch)
 
     def _train(self, given: Any) -> DataSource:
-        part = shard(given_data(given, "train"), "train", self._team, self._seed)
+        loader, of_this_process = combined(given_data(given, "train")), partial(self._part, "train")
+        part = loader.mapped(of_this_process) if isinstance(loader, CombinedLoader) else of_this_process(loader)
         return make_source(part, "train", self._config, self._placement())
+
+    def _part(self, stage: str, loader: Any) -> Any:
+        """Return this process's part of one loader."""
+        return shard(loader, stage, self._team, self._seed)
 
     def _val(self, given: Any) -> tuple[DataSource, ...]:
         if given is None:
             return ()
-        named = named_loaders(given, "val")
-        parts = {name: shard(one, "val", self._team, self._seed) for name, one in named.items()}
+        parts = {name: self._part("val", one) for name, one in named_loaders(separated(given), "val").items()}
         return optional_sources(parts, "val", self._config, self._placement)
 
     def _watch(self, *sources: DataSource) -> None:

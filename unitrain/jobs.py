@@ -12,6 +12,7 @@ from torch import nn
 
 from unitrain.callbacks import Decider, GradientAccumulationSchedule, ModelCheckpoint, prepare
 from unitrain.checkpoint.snapshot import require_writable
+from unitrain.combined import separated
 from unitrain.data import make_source
 from unitrain.datamodules import opened, placement
 from unitrain.distributed.agreement import require_same_fit, require_same_model
@@ -190,9 +191,10 @@ def eval_job(
     with opened(given_data(data, stage.value), (stage.value,)) as loaders:
         name, team = stage.value, place.team
         seed = order_seed(config, team)
+        named = named_loaders(separated(given_data(loaders(name), name)), name)
         sources = [
             make_source(shard(one, name, team, seed), name, config, placement(place.device, data, index), called)
-            for index, (called, one) in enumerate(named_loaders(given_data(loaders(name), name), name).items())
+            for index, (called, one) in enumerate(named.items())
         ]
         _prepare(spec, config, place)
         with _workers_ended(*sources):

@@ -6,14 +6,42 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from unitrain.errors import DataError
 
 
 class Loader:
-    """Marks classes whose objects are loaders, so that a list of them is a list of loaders."""
+    """Marks classes whose objects are loaders, so that a list of them is a list of loaders.
+
+    Attributes:
+        members: The loaders that it reads, if it combines several.
+    """
+
+    members: Sequence[Any] = ()
+
+
+def members_of(loader: Any) -> list[Any]:
+    """Return the loaders that ``loader`` combines, or itself."""
+    if isinstance(loader, Loader) and loader.members:
+        return [one for member in loader.members for one in members_of(member)]
+    return [loader]
+
+
+def samplers_of(loader: Any) -> list[Any]:
+    """Return the samplers of ``loader`` and of those that it combines, each once."""
+    found = []
+    for one in members_of(loader):
+        batch_sampler = getattr(one, "batch_sampler", None)
+        found += [getattr(one, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None)]
+    return list({id(one): one for one in found if one is not None}.values())
+
+
+def generators_of(loader: Any) -> list[Generator]:
+    """Return the generators that ``loader`` and its samplers draw from, which another loader may share."""
+    found = [getattr(part, "generator", None) for part in [*members_of(loader), *samplers_of(loader)]]
+    return [one for one in found if isinstance(one, Generator)]
 
 
 def trusted_length(loader: Iterable[Any]) -> int | None:
@@ -89,10 +117,10 @@ def _may_be_loader(one: Any) -> bool:
 
 _NOT_BATCHES: tuple[tuple[Callable[[Any], bool], str], ...] = (
     (lambda given: isinstance(given, Tensor), "DataLoader(TensorDataset(inputs, targets), batch_size=32)"),
-    (lambda given: isinstance(given, Mapping), "give one loader; a batch itself may be a mapping."),
+    (lambda given: isinstance(given, Mapping), "give one loader there; a batch itself may be a mapping."),
     (
         lambda given: isinstance(given, (list, tuple)) and any(isinstance(one, DataLoader) for one in given[:1]),
-        "give one loader a stage; torch.utils.data.ConcatDataset joins datasets.",
+        "give one loader there; torch.utils.data.ConcatDataset joins datasets.",
     ),
     (
         lambda given: isinstance(given, Dataset) and not isinstance(given, IterableDataset),

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from unitrain.callbacks import Callback
+from unitrain.combined import combined
 from unitrain.data import DataSpec
+from unitrain.datamodules import made
 from unitrain.errors import ConfigError, UnitrainError, install_hint
 from unitrain.trial import bare_copy, trial_trainer, untouched
 
@@ -89,7 +91,8 @@ class LRFinder:
         """
         search = _Search(self)
         runner = trial_trainer("LRFinder", trainer, max_steps=self.num_training, callbacks=(search,))
-        data: Any = train_dataloaders.train if isinstance(train_dataloaders, DataSpec) else train_dataloaders
+        given = train_dataloaders.train if isinstance(train_dataloaders, DataSpec) else train_dataloaders
+        data: Any = combined(made(given, 0))
         with untouched(data):
             runner.fit(bare_copy(spec), data)
         self.results = search.results

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ class Position:
         before_ahead: The generators before the batch that was read ahead, if one was.
         now: The generators when the checkpoint was written.
         loader: The state of what keeps the data's position by itself, if anything does.
+        at_first: The generators before the first batch was read, if others have drawn since ``at_iter``.
     """
 
     skip: int
@@ -32,6 +34,15 @@ class Position:
     before_ahead: RngSnapshot | None
     now: RngSnapshot
     loader: Any = None
+    at_first: RngSnapshot | None = None
+
+
+class Positioned(ABC):
+    """A loader that says by itself what keeps its position."""
+
+    @abstractmethod
+    def keeper(self, *, midway: bool) -> Any:
+        """Return what keeps it in a ``state_dict``, or None; ``midway`` is within an epoch."""
 
 
 def keeper(loader: Any, *, midway: bool) -> Any:
@@ -45,6 +56,8 @@ def keeper(loader: Any, *, midway: bool) -> Any:
         loader: What the user gave.
         midway: Whether it is within an epoch.
     """
+    if isinstance(loader, Positioned):
+        return loader.keeper(midway=midway)
     if isinstance(loader, DataLoader) and not (midway and _stateful(loader)):
         dataset = loader.dataset
         in_process = isinstance(dataset, IterableDataset) and not loader.num_workers
@@ -72,13 +85,13 @@ def going_on(loader: Any, start: Position, workers: Workers) -> Iterator[Any]:
     """
     found = keeper(loader, midway=True)
     if start.loader is None or found is None:
-        return skipped(loader, start.skip, workers)
+        return skipped(loader, start.skip, workers, start.at_first)
     found.load_state_dict(copy.deepcopy(start.loader))
     iterator: Iterator[Any] = workers.watch(iter(loader))
     return iterator
 
 
-def skipped(loader: Any, count: int, workers: Workers) -> Iterator[Any]:
+def skipped(loader: Any, count: int, workers: Workers, at_first: RngSnapshot | None = None) -> Iterator[Any]:
     """Return an iterator of ``loader`` behind its first ``count`` batches.
 
     A list, and a DataLoader that reads in this process by a batch sampler, skip without reading. Workers carry random
@@ -88,19 +101,22 @@ def skipped(loader: Any, count: int, workers: Workers) -> Iterator[Any]:
         loader: What to iterate.
         count: How many batches to leave out.
         workers: Those of the run.
+        at_first: The generators before the first batch was read, if they are not as the iterator leaves them.
     """
     if isinstance(loader, (list, tuple)):
         return iter(loader[count:])
     stream = isinstance(getattr(loader, "dataset", None), IterableDataset)
     if type(loader) is DataLoader and not stream and not loader.num_workers and loader.batch_sampler is not None:
-        return _skipped_unread(loader, count)
+        return _skipped_unread(loader, count, at_first)
     iterator: Iterator[Any] = workers.watch(iter(loader))
+    if at_first is not None:
+        at_first.restore()
     for _ in range(count):
         next(iterator, None)
     return iterator
 
 
-def _skipped_unread(loader: DataLoader[Any], count: int) -> Iterator[Any]:
+def _skipped_unread(loader: DataLoader[Any], count: int, at_first: RngSnapshot | None) -> Iterator[Any]:
     """Return an iterator over a copy of ``loader`` that draws as the original does, and reads only what is left."""
     collate = loader.collate_fn
     copy = DataLoader(
@@ -111,6 +127,8 @@ def _skipped_unread(loader: DataLoader[Any], count: int) -> Iterator[Any]:
         generator=loader.generator,
     )
     iterator: Iterator[Any] = iter(copy)
+    if at_first is not None:
+        at_first.restore()
     next(iterator)  # the empty batch: the sampler has drawn its seed, after the loader's, and stands behind the skipped
     return iterator
 

@@ -134,6 +134,7 @@ class UnifiedTrainer(Staged):
             spec: What to train: a TrainSpec, or a framework's own code as it is: a LightningModule, an Ignite engine
                 or what ``from_engine`` and ``from_step`` return.
             train_dataloaders: A DataLoader or another iterable of batches, a DataSpec, or a LightningDataModule.
+                Several loaders yield a batch of each, as ``CombinedLoader(loaders, "max_size_cycle")`` does.
             val_dataloaders: What to validate on, if the first does not bring it. Several loaders, as ``{"clean": a,
                 "noisy": b}`` or ``[a, b]``, are measured each under its name: ``val/clean/loss``, ``val/0/loss``.
             ckpt_path: A checkpoint to resume from: its path; ``"last"``, the newest file of this trainer's

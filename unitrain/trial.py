@@ -30,6 +30,7 @@ _OWN_LIMITS = {
     "max_time": None,
     "limit_val_batches": 0,
     "num_sanity_val_steps": None,
+    "reload_dataloaders_every_n_epochs": 0,
     "overfit_batches": 0,
     "callbacks": (),
     "loggers": (),

@@ -100,8 +100,8 @@ DATA = {
     "empty DataSpec": (DataSpec(), "no train data"),
     "tensor": (torch.ones(3, 4), "got a Tensor", "TensorDataset"),
     "dataset": (INPUTS, "got a TensorDataset", "DataLoader(dataset"),
-    "list of loaders": ([DataLoader(INPUTS)], "got a list", "ConcatDataset"),
-    "mapping of loaders": ({"a": DataLoader(INPUTS)}, "got a dict", "one loader"),
+    "mapping of tensors": ({"input": torch.ones(4), "target": torch.ones(4)}, "'input' must be", "got a Tensor"),
+    "loader among batches": ([DataLoader(INPUTS), torch.ones(4)], "cannot be told", "several loaders"),
     "text": ("data/train", "got a str"),
     "number": (3, "got a int"),
 }

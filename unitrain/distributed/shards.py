@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, IterableDataset, Sampler, SequentialSampler
 
 from unitrain.errors import DataError
+from unitrain.loaders import Loader
 from unitrain.rng import preserved_rng, seed_everything
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 TRAIN = "train"
 
 
-class ShardedBatches:
+class ShardedBatches(Loader):
     """The batches of ``loader`` dealt out to the processes of a run: each takes every n-th.
 
     For data that has no samplers to be told: lists of batches, generators, IterableDatasets. Each process reads all
@@ -40,7 +41,7 @@ class ShardedBatches:
         self.loader = loader
 
 
-class OwnBatches:
+class OwnBatches(Loader):
     """The batches of ``loader`` as they are: it yields what belongs to this process already.
 
     Args:

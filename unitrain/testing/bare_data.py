@@ -88,6 +88,8 @@ def own_position(run: _Training, *, midway: bool) -> Any:
 
 
 def _tell_the_epoch(loader: Any, epoch: int) -> None:
+    for member in getattr(loader, "members", ()):
+        _tell_the_epoch(member, epoch)
     batch_sampler = getattr(loader, "batch_sampler", None)
     told: list[Any] = []
     for sampler in (getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None)):
