@@ -19,6 +19,7 @@ if _typing.TYPE_CHECKING:
     from unitrain.callbacks.lr_monitor import LRMonitor
     from unitrain.callbacks.model_checkpoint import ModelCheckpoint
     from unitrain.callbacks.model_summary import ModelSummary
+    from unitrain.callbacks.prediction_writer import PredictionWriter
     from unitrain.callbacks.progress import ProgressBar
     from unitrain.callbacks.swa import StochasticWeightAveraging
     from unitrain.callbacks.terminate_on_nan import TerminateOnNaN
@@ -74,6 +75,7 @@ _MODULES = {
     "unitrain.callbacks.lr_monitor": ("LRMonitor",),
     "unitrain.callbacks.model_checkpoint": ("ModelCheckpoint",),
     "unitrain.callbacks.model_summary": ("ModelSummary",),
+    "unitrain.callbacks.prediction_writer": ("PredictionWriter",),
     "unitrain.callbacks.progress": ("ProgressBar",),
     "unitrain.callbacks.swa": ("StochasticWeightAveraging",),
     "unitrain.callbacks.terminate_on_nan": ("TerminateOnNaN",),
@@ -149,6 +151,7 @@ __all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
     "ModelCheckpoint",
     "ModelSummary",
     "OwnBatches",
+    "PredictionWriter",
     "ProgressBar",
     "RunContext",
     "RunState",

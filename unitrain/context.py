@@ -54,6 +54,7 @@ class RunContext(ABC):
         schedules: The learning-rate schedules; a callback that sets the rates itself pauses them.
         native: The real ``Trainer`` or ``Engine``; None on the reference.
         batch: The batch that is running, of training or of an evaluation; None between batches.
+        prediction: What the model predicted for the running batch, for the handlers of PREDICT_BATCH_END.
         loader_name: The name of the loader that the running batch is of, in an evaluation of several; else None.
         team: The processes that run together.
         exception: What broke the run, for the handlers of EXCEPTION.
@@ -66,6 +67,7 @@ class RunContext(ABC):
     scaler: GradScaler | None = None
     batch: Any = None
     loader_name: str | None = None
+    prediction: Any = None
 
     def __init__(self, job: FitJob | EvalJob, native: Any) -> None:
         self.hub = job.hub

@@ -98,11 +98,21 @@ class Evaluation:
         sources: The data, one source a loader.
         stage: Which one it is.
         device: Where the metrics live.
+        keep: Whether ``batch`` returns a prediction; if not, handlers alone see it.
     """
 
-    def __init__(self, program: Program, sources: Sequence[DataSource], stage: Stage, device: torch.device) -> None:
+    def __init__(
+        self,
+        program: Program,
+        sources: Sequence[DataSource],
+        stage: Stage,
+        device: torch.device,
+        *,
+        keep: bool = True,
+    ) -> None:
         self._program = program
         self._stage = stage
+        self._keep = keep
         self._device = device
         self._start, self._batch_start, self._batch_end, self._end = _EVENTS[stage]
         self._count = sample_counter(program.spec.batch_size, stage.value)
@@ -153,12 +163,12 @@ class Evaluation:
         try:
             program.weight = weight = self._count(batch)
             program.hub.fire(self._batch_start)
-            result = self._step(batch, weight)
+            program.prediction = result = self._step(batch, weight)
         except StopIteration as error:
             raise RuntimeError("the step raised StopIteration, which would silently end the evaluation") from error
         program.hub.fire(self._batch_end)
-        program.weight = program.batch = None
-        return result
+        program.weight = program.batch = program.prediction = None
+        return result if self._keep else ()  # Lightning warns of None
 
     def end(self) -> None:
         """End: publish what was measured and forget what was drawn."""

@@ -342,4 +342,4 @@ class EvalProgram(Program):
         self.context = context
         self.sharded = job.sharded
         self.meter = StageMeter(job.stage.value, {})
-        self.evaluation = Evaluation(self, job.data, job.stage, job.device)
+        self.evaluation = Evaluation(self, job.data, job.stage, job.device, keep=job.keep)

@@ -135,7 +135,11 @@ class FitJob:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalJob:
-    """One evaluation or prediction, checked and ready; the fields are FitJob's, ``data`` has one source a loader."""
+    """One evaluation or prediction, checked and ready; the fields are FitJob's, ``data`` has one source a loader.
+
+    Attributes:
+        keep: Whether predictions are returned; if not, handlers alone see them.
+    """
 
     spec: TrainSpec
     config: TrainerConfig
@@ -145,6 +149,7 @@ class EvalJob:
     device: torch.device
     team: Team = ALONE
     sharded: Sharded | None = None
+    keep: bool = True
 
 
 class Guest(Protocol):

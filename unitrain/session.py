@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks import ModelCheckpoint, ProgressBar, register
+from unitrain.errors import ConfigError
 from unitrain.events import Event
 from unitrain.limits import INTERRUPT, MAX_EPOCHS, USER, StopRule
 from unitrain.profiling import MOVE, SIMPLE, Clock, made_profiler
@@ -65,6 +66,20 @@ def by_loader(job: EvalJob, own: list[Any], names: list[str | None]) -> Any:
     parts = job.team.gather(list(zip(names, own, strict=True)))
     found = {loader: [one for part in parts for name, one in part if name == loader] for loader in loaders}
     return found.get(None, found)
+
+
+def require_returned(code: Any, *, wanted: bool) -> None:
+    """Refuse not to return the predictions of a framework's own code.
+
+    Raises:
+        ConfigError: If they are not wanted.
+    """
+    if not wanted:
+        raise ConfigError(
+            f"return_predictions=False is for a TrainSpec; a {type(code).__name__}'s own framework collects its"
+            " predictions.",
+            hint="leave it out.",
+        )
 
 
 @contextmanager

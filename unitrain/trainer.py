@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Never, Unpack
 
 import torch
@@ -39,6 +40,7 @@ from unitrain.session import (
     outcome,
     profiled,
     progress,
+    require_returned,
 )
 from unitrain.signals import guarded
 from unitrain.signature import with_options
@@ -255,28 +257,44 @@ class UnifiedTrainer(Staged):
         refuse_unknown(unknown, _EVALUATE, "test()", ConfigError, RUN_ARGUMENTS)
         return self._evaluate(spec, dataloaders, Stage.TEST, ckpt_path, verbose)
 
-    def predict(self, spec: Any = None, dataloaders: Any = None, ckpt_path: Any = None, **unknown: Never) -> Any:
+    def predict(
+        self,
+        spec: Any = None,
+        dataloaders: Any = None,
+        ckpt_path: Any = None,
+        *,
+        return_predictions: bool = True,
+        **unknown: Never,
+    ) -> Any:
         """Return the predictions, one item a batch, on the CPU.
 
         Args:
             spec: As in ``fit``; by default, what ran last.
             dataloaders: As in ``fit``; by default, the data to predict of the DataSpec or datamodule of the last fit.
             ckpt_path: As in ``validate``: a path, ``"best"`` or ``"last"``.
+            return_predictions: False keeps none in memory and returns None, for a PredictionWriter.
             **unknown: Refused, with the name that is meant.
 
         Returns:
             A list; of several loaders of a TrainSpec, a dict of lists by the loader's name.
+
+        Raises:
+            ConfigError: If ``return_predictions`` is given with a framework's own code, which collects them itself.
         """
-        refuse_unknown(unknown, _EVALUATE, "predict()", ConfigError, RUN_ARGUMENTS)
+        refuse_unknown(unknown, _PREDICT, "predict()", ConfigError, RUN_ARGUMENTS)
         spec, dataloaders = self._meant(spec, dataloaders, Stage.PREDICT)
         if not isinstance(spec, TrainSpec):
+            require_returned(spec, wanted=return_predictions)
             with self._lent():
                 return self._code.predict(spec, dataloaders, ckpt_path)
         if self._elsewhere is not None:
-            return self._evaluate_elsewhere("predict", spec, dataloaders, ckpt_path)
+            more = {} if return_predictions else {"return_predictions": False}
+            return self._evaluate_elsewhere("predict", spec, dataloaders, ckpt_path, **more)
         with self._evaluating(spec, dataloaders, Stage.PREDICT, ckpt_path) as (run, job):
             with self._tracking.open(self._hub, None), loaders_noted(self._hub) as names:  # for what handlers log
-                predictions = run.predict(job)
+                predictions = run.predict(replace(job, keep=return_predictions))
+            if not return_predictions:
+                return None
             own = predictions if job.device.type == "cpu" else [to_device(one, _CPU) for one in predictions]
             return by_loader(job, own, names)
 
@@ -338,13 +356,13 @@ class UnifiedTrainer(Staged):
             self._tracking.log_metrics(self._hub.epoch_metrics)
             return dict(self._hub.epoch_metrics)
 
-    def _evaluate_elsewhere(self, method: str, spec: TrainSpec, data: Any, ckpt_path: Any) -> Any:
+    def _evaluate_elsewhere(self, method: str, spec: TrainSpec, data: Any, ckpt_path: Any, **more: Any) -> Any:
         assert self._elsewhere is not None  # noqa: S101 - for the type checker
         self._require(ckpt_path)
         self._callbacks.of(spec.callbacks)
         path = None if ckpt_path is None else self._checkpoint(ckpt_path, spec)
         self._spec = spec
-        return self._elsewhere.run(method, spec=spec, dataloaders=data, ckpt_path=path)
+        return self._elsewhere.run(method, spec=spec, dataloaders=data, ckpt_path=path, **more)
 
     @contextmanager
     def _evaluating(self, spec: TrainSpec, data: Any, stage: Stage, ckpt_path: Any) -> Iterator[tuple[Run, EvalJob]]:
@@ -366,4 +384,5 @@ class UnifiedTrainer(Staged):
 _CPU = torch.device("cpu")
 _FIT = ("spec", "train_dataloaders", "val_dataloaders", "ckpt_path")
 _EVALUATE = ("spec", "dataloaders", "ckpt_path", "verbose")
+_PREDICT = ("spec", "dataloaders", "ckpt_path", "return_predictions")
 _METHODS = {Stage.VAL: "validate", Stage.TEST: "test"}

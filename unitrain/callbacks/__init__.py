@@ -11,6 +11,7 @@ from unitrain.callbacks.history import History
 from unitrain.callbacks.lr_monitor import LRMonitor
 from unitrain.callbacks.model_checkpoint import ModelCheckpoint
 from unitrain.callbacks.model_summary import ModelSummary
+from unitrain.callbacks.prediction_writer import PredictionWriter
 from unitrain.callbacks.progress import ProgressBar
 from unitrain.callbacks.swa import StochasticWeightAveraging
 from unitrain.callbacks.terminate_on_nan import TerminateOnNaN
@@ -29,6 +30,7 @@ __all__ = [
     "LRMonitor",
     "ModelCheckpoint",
     "ModelSummary",
+    "PredictionWriter",
     "Preparer",
     "ProgressBar",
     "StochasticWeightAveraging",

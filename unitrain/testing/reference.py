@@ -128,6 +128,7 @@ class _Bare(RunContext):
         self.together = job.team.size > 1
         self.measured: dict[str, list[Any]] = {}
         self.prefix = ""
+        self.keep = getattr(job, "keep", True)
         self.size: int | None = None
         self.evaluated: dict[str, dict[str, Any]] = {}  # the metrics of validation and test
         self.warned: list[str] = []  # the stages whose batches are counted by a guess
@@ -238,11 +239,12 @@ class _Bare(RunContext):
             with self.timing(f"{stage.value} step"):
                 if stage is Stage.PREDICT:
                     with self.precision():
-                        outputs.append(_prediction(self.spec, batch))
+                        self.prediction = _prediction(self.spec, batch)
+                    outputs.append(self.prediction if self.keep else None)
                 else:
                     _evaluation(self.spec, self, batch, metrics)
             self.hub.fire(Event[f"{name}_BATCH_END"])
-            self.size = self.batch = None
+            self.size = self.batch = self.prediction = None
         return outputs
 
 

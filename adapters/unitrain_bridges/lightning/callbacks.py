@@ -19,7 +19,10 @@ TAKEN = ("Callback", "EarlyStopping", "LambdaCallback", "Timer")
 """Lightning's own callbacks that need no more than a run of unitrain has."""
 
 INSTEAD = {
-    "BatchSizeFinder": "plain Lightning for the search, then give batch_size=.",
+    "BackboneFinetuning": 'the callback unitrain.Freeze("backbone", until_epoch=10, lr_factor=0.1).',
+    "BaseFinetuning": "the callback unitrain.Freeze or unitrain.Unfreeze.",
+    "BasePredictionWriter": "the callback unitrain.PredictionWriter, or handle Event.PREDICT_BATCH_END.",
+    "BatchSizeFinder": "unitrain.BatchSizeFinder, or plain Lightning for the search; then give batch_size=.",
     "Checkpoint": "the callback unitrain.ModelCheckpoint.",
     "DeviceStatsMonitor": "the callback unitrain.DeviceStats.",
     "GradientAccumulationScheduler": "the callback unitrain.GradientAccumulationSchedule.",
@@ -28,15 +31,15 @@ INSTEAD = {
     "ModelCheckpoint": "the callback unitrain.ModelCheckpoint.",
     "OnExceptionCheckpoint": "the callback unitrain.ModelCheckpoint(save_on_exception=True).",
     "ProgressBar": "enable_progress_bar=True.",
-    "StochasticWeightAveraging": "the callback unitrain.EMA, or average the weights at Event.EPOCH_END.",
-    "WeightAveraging": "the callback unitrain.EMA.",
+    "StochasticWeightAveraging": "the callback unitrain.StochasticWeightAveraging.",
+    "WeightAveraging": "the callback unitrain.EMA or unitrain.StochasticWeightAveraging.",
 }
 """Callbacks that need Lightning's own loops, files or results, and the way out."""
 
 ABSENT = {
     "on_before_zero_grad": "handle Event.BATCH_START.",
     "on_before_backward": "on_after_backward, or handle Event.BACKWARD_END.",
-    "on_predict_batch_end": "trainer.predict() returns the predictions.",
+    "on_predict_batch_end": "trainer.predict() returns the predictions, and unitrain.PredictionWriter writes them.",
     "on_save_checkpoint": "state_dict(), which a checkpoint keeps.",
     "on_load_checkpoint": "load_state_dict(), which gets what a checkpoint kept.",
 }

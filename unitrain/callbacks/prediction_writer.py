@@ -1,0 +1,262 @@
+"""Writes predictions to files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from unitrain.batch import describe, to_device
+from unitrain.callbacks.callback import Callback
+from unitrain.errors import ConfigError, SpecError, UnitrainError
+from unitrain.files import failing_as, written
+from unitrain.structure import Mapped
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from unitrain.context import RunContext
+
+Writer: TypeAlias = "Callable[[RunContext, Any, Any, int], object]"
+"""``writer(run, prediction, batch, index)``, which writes one batch's prediction itself."""
+
+_INTERVALS: Final = ("batch", "epoch")
+_CPU: Final = torch.device("cpu")
+_TWO_DIMENSIONS: Final = 2
+
+
+class PredictionWriter(Callback):
+    """Writes what ``trainer.predict`` predicts into a folder, with the same bytes on every backend.
+
+    ``trainer.predict(..., return_predictions=False)`` keeps none in memory besides. With ``write_interval="batch"``
+    each batch becomes a file, ``batch-00000.pt`` and so on; of several processes, each writes its own,
+    ``rank-1-batch-00000.pt``. With ``"epoch"`` rank 0 writes one file, ``predictions.pt``, with those of all processes
+    in the order of the data, each sample once. The files of several loaders are in folders with the loaders' names.
+
+    Each file is written all or nothing. A second prediction replaces the files of the first; what the writer has not
+    written itself, it never replaces.
+
+    Attributes:
+        paths: The files of the last prediction that this process wrote.
+
+    Args:
+        folder: Where to write; it is made.
+        write_interval: ``"batch"`` or ``"epoch"``.
+        format: ``"pt"`` (``torch.save``; an epoch is a list of the batches), ``"npy"`` (an array; an epoch is
+            concatenated), ``"csv"`` (a row a sample, from a tensor of shape ``(B,)`` or ``(B, C)`` or a mapping of
+            such), or ``writer(run, prediction, batch, index)``, called with each batch and its index in its loader.
+
+    Raises:
+        ConfigError: If an argument is invalid; when prediction starts, if the folder has a file of that name that the
+            writer did not write.
+        SpecError: If a prediction does not fit the format.
+        UnitrainError: If a file cannot be written.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from unitrain import PredictionWriter, TrainSpec, UnifiedTrainer
+        >>> writer = PredictionWriter(tempfile.mkdtemp(), write_interval="epoch", format="csv")
+        >>> trainer = UnifiedTrainer("reference", callbacks=[writer], enable_progress_bar=False)
+        >>> trainer.predict(TrainSpec(model=torch.nn.Identity()), [torch.eye(2)], return_predictions=False)
+        >>> print(writer.paths[0].read_text())
+        0,1
+        1.0,0.0
+        0.0,1.0
+        <BLANKLINE>
+
+    Lightning's counterpart is ``BasePredictionWriter``.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        write_interval: Literal["batch", "epoch"] = "batch",
+        format: Literal["pt", "npy", "csv"] | Writer = "pt",  # noqa: A002 - as everyone calls it
+    ) -> None:
+        if not isinstance(folder, (str, Path)) or not str(folder):
+            raise ConfigError(f"PredictionWriter(folder=) must be a path, got {folder!r}.", hint='"predictions"')
+        if write_interval not in _INTERVALS:
+            raise ConfigError(
+                f"PredictionWriter(write_interval=) must be one of {_INTERVALS}, got {write_interval!r}.",
+                hint='write_interval="epoch"',
+            )
+        own = callable(format) and not isinstance(format, type)
+        if not own and format not in _FORMATS:
+            raise ConfigError(
+                f"PredictionWriter(format=) must be one of {tuple(_FORMATS)} or a function, got {format!r}.",
+                hint="def writer(run, prediction, batch, index): ...",
+            )
+        if own and write_interval != "batch":
+            raise ConfigError(
+                "PredictionWriter(format=) with a function writes each batch; write_interval='epoch' has no effect.",
+                hint='write_interval="batch"; what trainer.predict returns is the whole.',
+            )
+        self.folder = Path(folder)
+        self.write_interval = write_interval
+        self.format = format
+        self.paths: list[Path] = []
+        self._marks: dict[Path, tuple[int, ...]] = {}
+        self._counts: dict[str | None, int] = {}
+        self._kept: dict[str | None, list[Any]] = {}
+
+    # --- predicting ---------------------------------------------------------------------------------------------------
+
+    def on_predict_start(self, run: RunContext) -> None:
+        """Refuse a folder in which other files have the names to come."""
+        self.paths, self._counts, self._kept = [], {}, {}
+        if callable(self.format):
+            return
+        pattern = re.compile(self._pattern(run))
+        for path in self.folder.rglob("*") if self.folder.is_dir() else ():
+            if pattern.fullmatch(path.name) and not self._is_own(path):
+                raise self._occupied(path)
+
+    def on_predict_batch_end(self, run: RunContext) -> None:
+        """Write the batch, or keep it for the end."""
+        loader = run.loader_name
+        index = self._counts[loader] = self._counts.get(loader, -1) + 1
+        prediction = to_device(run.prediction, _CPU)
+        if callable(self.format):
+            self.format(run, prediction, run.batch, index)
+        elif self.write_interval == "batch":
+            rank = f"rank-{run.rank}-" if run.world_size > 1 else ""
+            self._write(loader, f"{rank}batch-{index:05}", [prediction], whole=False)
+        else:
+            _FORMATS[self.format]([prediction], whole=False)  # what does not fit is refused at once
+            self._kept.setdefault(loader, []).append(prediction)
+
+    def on_predict_end(self, run: RunContext) -> None:
+        """Write what was kept, and remove what the prediction before left."""
+        if self.write_interval == "epoch":
+            parts: list[dict[str | None, list[Any]]] = run.team.gather(self._kept)
+            self._kept = {}
+            loaders = dict.fromkeys(itertools.chain(*parts))
+            for loader in loaders if run.rank == 0 else ():
+                self._write(loader, "predictions", [one for part in parts for one in part.get(loader, [])], whole=True)
+        for path in self._marks.keys() - set(self.paths):
+            if self._is_own(path):
+                path.unlink()
+            del self._marks[path]
+
+    # --- files --------------------------------------------------------------------------------------------------------
+
+    def _pattern(self, run: RunContext) -> str:
+        rank = rf"rank-{run.rank}-" if run.world_size > 1 else ""
+        name = rf"{rank}batch-\d+" if self.write_interval == "batch" else "predictions"
+        return rf"{name}\.{self.format}"
+
+    def _write(self, loader: str | None, name: str, predictions: list[Any], *, whole: bool) -> None:
+        assert isinstance(self.format, str)  # noqa: S101 - for the type checker
+        content = _FORMATS[self.format](predictions, whole=whole)
+        folder = self.folder if loader is None else self.folder / loader
+        path = folder / f"{name}.{self.format}"
+        with failing_as(UnitrainError, path):
+            try:
+                with written(path, new=not self._is_own(path)) as file:
+                    file.write(content)
+            except FileExistsError as error:
+                if not path.exists():
+                    raise  # a file stands where a folder should be
+                raise self._occupied(path) from error
+        self.paths.append(path)
+        self._marks[path] = _mark(path)
+
+    def _is_own(self, path: Path) -> bool:
+        """Return whether the file that is there now is the one that was written."""
+        return path in self._marks and path.exists() and _mark(path) == self._marks[path]
+
+    def _occupied(self, path: Path) -> ConfigError:
+        return ConfigError(
+            f"PredictionWriter: there is a {path} that this writer did not write.", hint="give another folder."
+        )
+
+
+def _mark(path: Path) -> tuple[int, ...]:
+    """Return what changes when a file is replaced or written."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+# --- formats ----------------------------------------------------------------------------------------------------------
+
+
+def _as_pt(predictions: list[Any], *, whole: bool) -> bytes:
+    """Return what ``torch.load`` reads; of a tensor that is a part of a larger one, only the part."""
+    alone = Mapped(lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf)
+    buffer = io.BytesIO()
+    torch.save(alone(predictions if whole else predictions[0]), buffer)
+    return buffer.getvalue()
+
+
+def _as_npy(predictions: list[Any], *, whole: bool) -> bytes:  # noqa: ARG001 - one signature
+    import numpy as np  # noqa: PLC0415 - only where arrays are written
+
+    buffer = io.BytesIO()
+    np.save(buffer, _joined([_array(one, "npy") for one in predictions]), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _as_csv(predictions: list[Any], *, whole: bool) -> bytes:  # noqa: ARG001 - one signature
+    tables = [_columns(one) for one in predictions]
+    header = list(tables[0])
+    if any(list(one) != header for one in tables):
+        raise SpecError("PredictionWriter(format='csv'): the batches' predictions differ in their columns.", hint=_HINT)
+    buffer = io.StringIO()
+    rows = csv.writer(buffer, lineterminator="\n")
+    rows.writerow(header)
+    for table in tables:
+        rows.writerows(zip(*table.values(), strict=True))
+    return buffer.getvalue().encode()
+
+
+_FORMATS: Final = {"pt": _as_pt, "npy": _as_npy, "csv": _as_csv}
+"""``(predictions, whole) -> bytes``; ``whole`` says whether they are all of an epoch, or one batch."""
+_HINT: Final = 'format="pt" takes anything; predict_step(model, batch) may return another form.'
+
+
+def _array(value: Any, form: str) -> np.ndarray[Any, Any]:
+    import numpy as np  # noqa: PLC0415 - only where arrays are written
+
+    fits = isinstance(value, np.ndarray) or (isinstance(value, Tensor) and value.dtype is not torch.bfloat16)
+    if not fits:
+        raise SpecError(f"PredictionWriter(format={form!r}) cannot write {describe(value)}.", hint=_HINT)
+    return value.detach().numpy() if isinstance(value, Tensor) else value
+
+
+def _joined(arrays: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    import numpy as np  # noqa: PLC0415 - only where arrays are written
+
+    try:
+        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+    except ValueError as error:
+        raise SpecError(
+            f"PredictionWriter(format='npy'): the batches' predictions cannot be concatenated: {error}.", hint=_HINT
+        ) from error
+
+
+def _columns(value: Any) -> dict[str, list[Any]]:
+    """Return the columns of a batch's prediction, by name."""
+    if not isinstance(value, Mapping):
+        return dict(_of_table("", value, value))
+    found = dict(itertools.chain(*(_of_table(str(name), one, value) for name, one in value.items())))
+    if not found or len({len(column) for column in found.values()}) > 1:
+        raise SpecError(f"PredictionWriter(format='csv') needs a row a sample; got {describe(value)}.", hint=_HINT)
+    return found
+
+
+def _of_table(name: str, value: Any, whole: Any) -> Iterator[tuple[str, list[Any]]]:
+    array = _array(value, "csv")
+    if array.ndim not in (1, _TWO_DIMENSIONS):
+        raise SpecError(f"PredictionWriter(format='csv') needs a row a sample; got {describe(whole)}.", hint=_HINT)
+    if array.ndim == 1:
+        yield name or "0", array.tolist()
+        return
+    for index, column in enumerate(array.T):
+        yield f"{name}.{index}" if name else str(index), column.tolist()
