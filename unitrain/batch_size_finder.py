@@ -259,7 +259,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 def _free_memory() -> None:
     """Let go of the trial's tensors, which cycles may hold."""
     gc.collect()
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
 
 

@@ -309,7 +309,9 @@ class Unfreeze(_Frozen):
                 f"Unfreeze(schedule=) must map epochs (from 1) to names of submodules, got {schedule!r}.",
                 hint='Unfreeze({2: "backbone.layer4", 5: ["backbone"]})',
             )
-        names = {epoch: _names_in(f"Unfreeze(schedule={{{epoch}: ...}})", some) for epoch, some in schedule.items()}
+        names: dict[float, tuple[str, ...]] = {
+            epoch: _names_in(f"Unfreeze(schedule={{{epoch}: ...}})", some) for epoch, some in schedule.items()
+        }
         super().__init__(names, train_bn=train_bn, lr=lr, lr_factor=lr_factor)
 
 

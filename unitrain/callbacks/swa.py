@@ -299,9 +299,9 @@ def _wide(weight: Tensor) -> Tensor:
 def _mean(averages: list[Tensor], weights: list[Tensor], number: int) -> None:
     """Update the mean in place, as torch's AveragedModel does."""
     if averages[0].is_cuda:
-        get_swa_multi_avg_fn()(averages, weights, number)
+        get_swa_multi_avg_fn()(averages, weights, number)  # type: ignore[no-untyped-call]
         return
-    update = get_swa_avg_fn()
+    update = get_swa_avg_fn()  # type: ignore[no-untyped-call]
     for average, weight in zip(averages, weights, strict=True):
         average.copy_(update(average, weight, torch.tensor(number)))
 
@@ -345,7 +345,7 @@ def _averaging(model: nn.Module, norms: Sequence[_BatchNorm]) -> Iterator[None]:
 
 def _named(model: nn.Module, norms: Sequence[_BatchNorm]) -> Iterator[tuple[str, _BatchNorm]]:
     wanted = set(map(id, norms))
-    return ((name, one) for name, one in model.named_modules() if id(one) in wanted)  # type: ignore[misc]
+    return ((name, one) for name, one in model.named_modules() if id(one) in wanted)
 
 
 def _put_back(model: nn.Module, before: Mapping[str, Tensor]) -> None:
