@@ -25,7 +25,7 @@ from unitrain import DDP, ConfigError, Event, UnifiedTrainer
 from unitrain.checkpoint import io
 from unitrain.distributed.shards import OwnBatches, ShardedBatches
 from unitrain.errors import UnitrainError
-from unitrain.testing import cases
+from unitrain.testing import cases, cases_loaders
 from unitrain.testing.conformance import ALL, TABLES, trains
 from unitrain.testing.models import loader
 from unitrain.testing.trace import SEED, Case, differences, record
@@ -111,6 +111,14 @@ DEALT = {
         train=loader,
         val=lambda: {"odd": loader(shuffle=True, samples=11), "dealt": ShardedBatches(cases.DATA["list"]())},
     ),
+    "combined": Case(
+        name="combined",
+        spec=partial(cases.spec, training_step=cases_loaders.side_by_side_step, batch_size=cases_loaders.samples_of),
+        train=lambda: {"long": loader(), "short": loader(samples=10)},
+        val=loader,
+        options={"num_sanity_val_steps": 2},
+    ),
+    "reloaded": next(case for case in cases_loaders.loader_cases() if case.name == "reloaded"),
     "workers": Case(name="workers", spec=cases.spec, train=cases.DATA["noisy-workers"], val=cases.DATA["noisy"]),
     "unused": Case(
         name="unused",

@@ -220,3 +220,28 @@ def test_a_loader_that_turns_out_empty_is_named(make_trainer, make_spec):
 class Nothing(torch.utils.data.IterableDataset):
     def __iter__(self):
         return iter(())
+
+
+FAULTS = {
+    "measured together": ("_begin", lambda self, part: setattr(self._program, "loader_name", part.name)),
+    "the name stays": ("end", None),
+}
+
+
+@pytest.mark.parametrize("backend", ["lightning", "ignite"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_noticed(backend, fault, monkeypatch):
+    from unitrain import evaluation
+    from unitrain.testing.conformance import ALL
+    from unitrain.testing.trace import differences, record
+
+    name, seeded = FAULTS[fault]
+    end = evaluation.Evaluation.end
+
+    def keeps_the_meter(self):
+        self._meter = self._parts[-1].meter  # what is logged at VAL_END goes to the last loader
+        end(self)
+
+    expected = record("reference", ALL["several-validations"])
+    monkeypatch.setattr(evaluation.Evaluation, name, seeded or keeps_the_meter)
+    assert differences(expected, record(backend, ALL["several-validations"]))
