@@ -156,6 +156,9 @@ class UnifiedTrainer(Staged):
         if not isinstance(spec, TrainSpec):
             with self._lent():
                 return self._code.fit(spec, data, ckpt_path)
+        return self._fit_spec(spec, data, ckpt_path)
+
+    def _fit_spec(self, spec: TrainSpec, data: tuple[Any, Any], ckpt_path: Any) -> FitResult:
         self._require(ckpt_path)
         hparams = plain_hparams(spec.hparams)
         path = None if ckpt_path is None else self._checkpoint(ckpt_path, spec)
@@ -163,12 +166,12 @@ class UnifiedTrainer(Staged):
         callbacks = named((history, tracking, *self._callbacks.of(spec.callbacks).own))
         if self._elsewhere is not None:
             self._spec = spec
-            given = {"train_dataloaders": train_dataloaders, "val_dataloaders": val_dataloaders, "ckpt_path": path}
+            given = {"train_dataloaders": data[0], "val_dataloaders": data[1], "ckpt_path": path}
             result, self._optimizers = self._elsewhere.fit(callbacks, spec=spec, **given)
             return result
         with (
             self._placed() as place,
-            self._running(spec, train_dataloaders, place) as run,
+            self._running(spec, data[0], place) as run,
             fit_job(self._adapter, self.config, self._hub, place, spec=spec, data=data, callbacks=callbacks) as job,
         ):
             self._hub.begin(job.train.length, validates=bool(job.val))
