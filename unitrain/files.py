@@ -16,7 +16,7 @@ import socket
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 try:
     import fcntl
@@ -91,6 +91,23 @@ def workspace(path: Path) -> Iterator[Path]:
     finally:
         os.close(handle)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def save_figure(figure: Any, path: str | Path, kind: type[UnitrainError]) -> None:
+    """Write a matplotlib figure, all or nothing; the ending of ``path`` chooses the format."""
+    path = Path(path)
+    with failing_as(kind, path), written(path) as file:
+        figure.savefig(file, format=path.suffix[1:] or None)
+
+
+def refuse_existing(path: Path, kind: type[UnitrainError], *, overwrite: bool, hint: str) -> None:
+    """Refuse to write over a file without being asked to.
+
+    Raises:
+        UnitrainError: As ``kind``, if there is one.
+    """
+    if not overwrite and os.path.lexists(path):
+        raise kind(f"there is a file {path} already.", hint=hint)
 
 
 def put(part: Path, path: Path, *, new: bool = False) -> None:

@@ -12,6 +12,7 @@ from unitrain.combined import combined
 from unitrain.data import DataSpec
 from unitrain.datamodules import made
 from unitrain.errors import ConfigError, UnitrainError, install_hint
+from unitrain.files import save_figure
 from unitrain.trial import bare_copy, trial_trainer, untouched
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class LRFinder:
         """Write the curve, with the suggestion where there is one, as a picture; the ending chooses the format.
 
         Raises:
-            UnitrainError: If matplotlib is not installed.
+            UnitrainError: If matplotlib is not installed, or the file cannot be written.
         """
         try:
             from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
@@ -138,7 +139,7 @@ class LRFinder:
         else:
             axes.plot([best], [dict(self.results)[best]], "o", label=f"{best:.3g}")
             axes.legend()
-        figure.savefig(path)
+        save_figure(figure, path, UnitrainError)
 
 
 class _Search(Callback):

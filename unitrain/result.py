@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from unitrain.columns import in_columns
 from unitrain.errors import UnitrainError, install_hint
+from unitrain.files import save_figure
 from unitrain.rng import preserved_rng
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class FitResult:
         """Write the curves of ``history`` as a picture; the ending of ``path`` chooses the format.
 
         Raises:
-            UnitrainError: If matplotlib is not installed.
+            UnitrainError: If matplotlib is not installed, or the file cannot be written.
         """
         try:
             from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
@@ -84,7 +85,7 @@ class FitResult:
                 axes.plot(*zip(*points, strict=True), marker=".", label=full)
             axes.set(xlabel="epoch", title=name)
             axes.legend()
-        figure.savefig(path)
+        save_figure(figure, path, UnitrainError)
 
 
 def _first(history: list[dict[str, float]], name: str) -> str:

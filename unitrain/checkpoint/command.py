@@ -60,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", metavar="MODULE:NAME", help="the TrainSpec or module that the new file is for, or what makes it"
     )
     parser.add_argument("--part", metavar="WORD", help="what stands before the names of the model, where several fit")
+    parser.add_argument("--overwrite", action="store_true", help="replace DST, if there is such a file")
     parser.add_argument("--inspect", action="store_true", help="tell what SRC is, and write nothing")
 
 
@@ -80,7 +81,12 @@ def run(arguments: argparse.Namespace) -> int:
         )
     template = None if arguments.model is None else template_of(arguments.model)
     left = convert_checkpoint(
-        arguments.src, arguments.dst, cast("Target", arguments.to), template=template, part=arguments.part
+        arguments.src,
+        arguments.dst,
+        cast("Target", arguments.to),
+        template=template,
+        part=arguments.part,
+        overwrite=arguments.overwrite,
     )
     print(f"{arguments.dst} is written, for {arguments.to}.")  # noqa: T201 - a command
     if left:
@@ -89,7 +95,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _refuse_beside_inspect(arguments: argparse.Namespace) -> None:
-    given = [name for name in ("dst", "to", "model", "part") if getattr(arguments, name) is not None]
+    given = [
+        name for name in ("dst", "to", "model", "part", "overwrite") if getattr(arguments, name) not in (None, False)
+    ]
     if given:
         raise ConfigError(
             f"--inspect writes nothing, and {', '.join(given)} would have no effect.", hint="leave it out."

@@ -18,6 +18,7 @@ from unitrain.checkpoint.snapshot import own_part, weights_of
 from unitrain.checkpoint.taken import VERSION, Taken, take
 from unitrain.checkpoint.weights import packed
 from unitrain.errors import CheckpointError, ConfigError, did_you_mean
+from unitrain.files import refuse_existing
 from unitrain.spec import TrainSpec
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def convert_checkpoint(
     *,
     template: Template | None = None,
     part: str | None = None,
+    overwrite: bool = False,
 ) -> list[str]:
     """Write the checkpoint ``src`` to ``dst`` in the form that another program reads.
 
@@ -65,18 +67,22 @@ def convert_checkpoint(
             are; or the module, for ``"lightning"`` the LightningModule. The names, the shapes and the groups of the
             optimizer are compared with it. Without one, names are kept as they are where that cannot be wrong.
         part: What stands before the names of the model in the file (``"net"``, ``"ema_model"``), where several fit.
+        overwrite: Whether a file ``dst`` may be replaced.
 
     Returns:
         What the new file cannot carry.
 
     Raises:
-        ConfigError: If ``to`` or ``template`` cannot be meant, or ``dst`` is ``src``.
+        ConfigError: If ``to`` or ``template`` is invalid, ``dst`` is ``src``, or there is a ``dst`` already.
         CheckpointError: If ``src`` cannot be read, is of another model or can be meant in several ways, or ``dst``
             cannot be written.
     """
     source, target = Path(src), Path(dst)
     _check(source, target, to, template)
     taken = take(source)
+    refuse_existing(
+        target, ConfigError, overwrite=overwrite, hint="overwrite=True (--overwrite) replaces it; or give another path."
+    )
     left: list[str] = []
     if taken.form == "portable":
         taken = _renamed_portable(taken, template, part)

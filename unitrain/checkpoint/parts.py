@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ from unitrain.checkpoint.gate import restored
 from unitrain.checkpoint.intact import is_folder, require_file
 from unitrain.distributed.dtensors import each_part
 from unitrain.errors import DISTRIBUTION, CheckpointError
+from unitrain.files import refuse_existing
+from unitrain.ledger import DATA, INDEX, TREE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from unitrain.distributed.team import Team
 
 FORMAT = 1
-_INDEX, _TREE, _PREFIX = "index.json", "tree.ckpt", "data-"
+_INDEX, _TREE, _PREFIX = INDEX, TREE, "data-"
 _NOTE = "unitrain.in_parts"
 """The key of what stands in the tree for a tensor in parts."""
 
@@ -40,6 +43,7 @@ def write(folder: Path, content: dict[str, Any], team: Team) -> None:
     Raises:
         CheckpointError: If a process cannot write; what was there before is untouched.
     """
+    _together(team, lambda: _refuse_foreign(folder) if team.rank == 0 else None)
     name: str = team.gather(f"{_PREFIX}{uuid.uuid4().hex}")[0]
     held: dict[str, dict[str, Any]] = {}
 
@@ -53,10 +57,32 @@ def write(folder: Path, content: dict[str, Any], team: Team) -> None:
     if team.rank == 0:
         index = {"format": FORMAT, "ranks": team.size, "data": name}
         io.write_by(folder / _INDEX, lambda file: file.write(json.dumps(index).encode()))
-        for other in folder.glob(f"{_PREFIX}*"):
-            if other.name != name:
+        for other in folder.iterdir():
+            if DATA.fullmatch(other.name) and other.name != name:
                 shutil.rmtree(other, ignore_errors=True)
     team.barrier()
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse a folder that holds something else than a checkpoint, or one that was not written to the end."""
+    try:
+        strange = next((one.name for one in folder.iterdir() if not _is_piece(one)), None)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be written: {error}.", hint="give the path of a folder.") from error
+    if strange is not None:
+        raise CheckpointError(
+            f"{folder} holds other things than a checkpoint: {strange}.", hint="give a new folder; it is made."
+        )
+
+
+def _is_piece(path: Path) -> bool:
+    if path.name == _INDEX:
+        with suppress(CheckpointError):
+            return bool(_index(path.parent))
+        return False
+    return path.name.startswith(".") or DATA.fullmatch(path.name) is not None
 
 
 def _write_own(data: Path, tree: dict[str, Any], held: dict[str, Any], rank: int) -> None:
@@ -176,14 +202,18 @@ def _assembled(shape: list[int], pieces: list[dict[str, Any]]) -> Tensor:
     return full
 
 
-def consolidate(folder: str | Path, path: str | Path) -> None:
+def consolidate(folder: str | Path, path: str | Path, *, overwrite: bool = False) -> None:
     """Write the checkpoint in ``folder`` as one portable file, which loads on any number of processes.
 
     Args:
         folder: What ``save_checkpoint(folder, sharded=True)`` wrote.
         path: The file to write.
+        overwrite: Whether a file ``path`` may be replaced.
 
     Raises:
-        CheckpointError: If the folder is no good checkpoint, or the file cannot be written.
+        CheckpointError: If the folder is no good checkpoint, the file cannot be written, or is there already.
     """
+    refuse_existing(
+        Path(path), CheckpointError, overwrite=overwrite, hint="overwrite=True replaces it; or give another path."
+    )
     io.write(Path(path), read(Path(folder)))

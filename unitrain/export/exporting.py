@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
@@ -19,6 +18,7 @@ from unitrain.export.prepared import at_rest, borrowed, halved, require_float32,
 from unitrain.export.quiet import quiet
 from unitrain.export.request import EXAMPLE, OTHER_NAMES, ExportOptions, Request
 from unitrain.export.verify import ExportReport, Tolerance, require_close
+from unitrain.files import failing_as, workspace
 from unitrain.rng import preserved_rng
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def export_module(
     asked = _asked(name, chosen, options, default_example)
     model = unwrapped(module)
     with ExitStack() as stack:
+        stack.enter_context(failing_as(ExportError, path))
         part = stack.enter_context(_beside(path))
         for context in (torch.no_grad(), preserved_rng(), quiet(), at_rest(model, weights or {})):
             stack.enter_context(context)
@@ -136,19 +137,12 @@ def _beside(path: Path) -> Iterator[Path]:
     The file's name there is always the same, since torch writes it into the file.
 
     Raises:
-        ExportError: If the folder cannot be written to.
+        ExportError: If it is a folder itself.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(f"{path} is a folder")
-        folder = tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise ExportError(
-            f"{path} cannot be written: {error}.", hint="check the folder's permissions and the free space."
-        ) from error
-    with folder as name:
-        yield Path(name) / f"model{path.suffix}"
+    if path.is_dir():
+        raise ExportError(f"{path} cannot be written: it is a folder.", hint="give the path of a file.")
+    with workspace(path) as folder:
+        yield folder / f"model{path.suffix}"
 
 
 def _request(model: nn.Module, name: str, asked: Mapping[str, Any], source: Mapping[str, Any]) -> Request:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import csv
 import errno
+import hashlib
 import io
 import json
 import os
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unitrain.loggers.figures import file_name
 from unitrain.loggers.logger import run_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _FIRST = ("step", "epoch")
 
@@ -23,7 +27,7 @@ class CSVLogger:
 
     A row is ``step, epoch`` and the values, their names sorted; a new name rewrites the file. There are no times in it,
     so the same spec, config and seed give the same bytes on every backend. A new run never overwrites an old one: it
-    goes to ``<name>-2`` and so on. A resumed run goes on in the last of them, after the rows that its checkpoint knows.
+    goes to ``<name>-2`` and so on. A resumed run goes on in its own, after the rows that its checkpoint knows.
     An evaluation after a fit of the same trainer adds its row to the fit's file; by itself it is a new run.
 
     Attributes:
@@ -36,6 +40,8 @@ class CSVLogger:
     """
 
     _file: FileIO | None = None
+    _before: str | None = None
+    _known: tuple[int, str | None] = (0, None)
 
     def __init__(self, save_dir: str | Path, name: str = "run") -> None:
         self._save_dir = Path(save_dir)
@@ -52,7 +58,9 @@ class CSVLogger:
     def folder(self) -> Path:
         """The folder; it is made by what is written first."""
         if self._folder is None:
-            self._folder = run_folder(self._save_dir, self._name, resumed=self._keep > 0)
+            self._folder = run_folder(
+                self._save_dir, self._name, resumed=self._keep > 0, before=self._before, copied=self._copied
+            )
         return self._folder
 
     def begin(self, rows: int) -> None:
@@ -62,6 +70,20 @@ class CSVLogger:
         self._folder = None
         self._columns: list[str] = []
         self._end = 0
+
+    def run_state(self) -> dict[str, Any]:
+        """Return the folder of the run, for a checkpoint."""
+        if self._folder is None:
+            return {}
+        return {"folder": str(self._folder.absolute()), "bytes": self._end, "digest": _digest(self.path, self._end)}
+
+    def load_run_state(self, state: Mapping[str, Any]) -> None:
+        """Go on in the folder of the run that is resumed."""
+        self._before, self._known = state.get("folder"), (state.get("bytes", 0), state.get("digest"))
+
+    def _copied(self, folder: Path) -> bool:
+        """Return whether ``folder`` is a copy: its file begins as the run's did."""
+        return _digest(folder / "metrics.csv", self._known[0]) == self._known[1]
 
     def log_metrics(self, metrics: dict[str, float], step: int) -> None:
         """Write one row; what cannot be written leaves the file as it was."""
@@ -161,6 +183,15 @@ class CSVLogger:
         if os.fstat(self._file.fileno()).st_size > self._end:  # what a write that failed has left of a row
             self._file.truncate(self._end)
         return self._file
+
+
+def _digest(path: Path, length: int) -> str | None:
+    """Return what tells the first bytes of a file; None if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.sha256(file.read(length)).hexdigest()
+    except OSError:
+        return None
 
 
 def _text(value: Any) -> str:

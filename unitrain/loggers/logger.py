@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from unitrain.files import folders_of, new_folder
 
 
 class Logger(Protocol):
@@ -51,14 +51,31 @@ class Library:
         return getattr(importlib.import_module(self._name), name)
 
 
-def run_folder(save_dir: Path, name: str, *, resumed: bool) -> Path:
-    """Return the folder of a run: a new one, ``name``, ``name-2`` and so on, or, resumed, the last that there is."""
-    folder, number = save_dir / name, 1
-    last = folder
-    while folder.exists():
-        last, number = folder, number + 1
-        folder = save_dir / f"{name}-{number}"
-    return last if resumed else folder
+def run_folder(
+    save_dir: Path,
+    name: str,
+    *,
+    resumed: bool,
+    before: str | None = None,
+    copied: Callable[[Path], bool] = lambda _: False,
+) -> Path:
+    """Return the folder of a run: a new one, ``name``, ``name-2`` and so on, made here so that no other run gets it.
+
+    Args:
+        save_dir: Where it is.
+        name: What it is called.
+        resumed: Whether to go on in the folder of the run that is resumed.
+        before: That folder, as its checkpoint names it. Without one, as of an old release, it is the last that there
+            is. If it is in another ``save_dir``, that run's files stay as they are, and a new folder is made.
+        copied: Tells whether another folder of that name is a copy of it.
+    """
+    if resumed and before is None:
+        return next(iter(folders_of(save_dir, name)), None) or new_folder(save_dir, name)
+    if resumed and before is not None:
+        recorded, here = Path(before), save_dir / Path(before).name
+        if here.is_dir() and (not recorded.exists() or here.samefile(recorded) or copied(here)):  # or renamed
+            return here
+    return new_folder(save_dir, name)
 
 
 def flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

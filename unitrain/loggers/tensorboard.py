@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class TensorBoardLogger:
     """Writes event files into ``<save_dir>/<name>``, to be shown by ``tensorboard --logdir <save_dir>``.
 
-    A new run goes to ``<name>-2`` and so on; a resumed one goes on in the last of them, and what the part that was
+    A new run goes to ``<name>-2`` and so on; a resumed one goes on in its own, and what the part that was
     broken off had logged beyond is no longer shown.
 
     Args:
@@ -37,6 +37,7 @@ class TensorBoardLogger:
         self._make = SummaryWriter
         self._save_dir = Path(save_dir)
         self._name = name
+        self._before: str | None = None
         self.begin(0)
 
     def begin(self, rows: int) -> None:
@@ -44,6 +45,14 @@ class TensorBoardLogger:
         self._resumed = rows > 0
         self._writer: Any = None
         self.folder: Path | None = None
+
+    def run_state(self) -> dict[str, Any]:
+        """Return the folder of the run, for a checkpoint."""
+        return {} if self.folder is None else {"folder": str(self.folder.absolute())}
+
+    def load_run_state(self, state: Mapping[str, Any]) -> None:
+        """Go on in the folder of the run that is resumed."""
+        self._before = state.get("folder")
 
     @property
     def writer(self) -> Any:
@@ -77,7 +86,9 @@ class TensorBoardLogger:
         """Return the writer; the first row of a resumed run hides what was written at its step and later."""
         if self._writer is None:
             purge = step if self._resumed and self.folder is None else None
-            self.folder = self.folder or run_folder(self._save_dir, self._name, resumed=self._resumed)
+            self.folder = self.folder or run_folder(
+                self._save_dir, self._name, resumed=self._resumed, before=self._before
+            )
             self._writer = self._make(log_dir=str(self.folder), purge_step=purge)
         return self._writer
 
