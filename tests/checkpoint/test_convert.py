@@ -150,7 +150,7 @@ def test_a_file_of_plain_lightning_gives_its_weights(tmp_path):
     with pytest.raises(CheckpointError, match="all names begin with 'model'"):
         convert_checkpoint(tmp_path / "pl.ckpt", tmp_path / "w.safetensors", to="safetensors")
     for known in ({"part": "model"}, {"template": net()}):
-        convert_checkpoint(tmp_path / "pl.ckpt", tmp_path / "w.safetensors", to="safetensors", **known)
+        convert_checkpoint(tmp_path / "pl.ckpt", tmp_path / "w.safetensors", to="safetensors", overwrite=True, **known)
         assert not differences(dict(module.model.state_dict()), load_weights(tmp_path / "w.safetensors"))
 
 
