@@ -36,7 +36,7 @@ MetricLike: TypeAlias = Any
 
 LOSS = "loss"
 
-_NAMED: dict[str, str] = {
+NAMED: dict[str, str] = {
     "accuracy": "Accuracy",
     "auroc": "AUROC",
     "average_precision": "AveragePrecision",
@@ -58,7 +58,7 @@ _NAMED: dict[str, str] = {
 }
 _REGRESSION = frozenset({"explained_variance", "mae", "mse", "pearson", "r2", "spearman"})
 _CURVES = frozenset({"confusion_matrix", "precision_recall_curve", "roc"})
-_AVERAGED = frozenset(_NAMED) - _REGRESSION - _CURVES - {"cohen_kappa"}
+_AVERAGED = frozenset(NAMED) - _REGRESSION - _CURVES - {"cohen_kappa"}
 _TASKS = {"num_classes": "multiclass", "num_labels": "multilabel"}
 
 
@@ -82,15 +82,15 @@ def metric(name: str, *, class_names: Sequence[str] | None = None, **options: An
         >>> metric("f1", num_classes=10)
         MulticlassF1Score()
     """
-    if name not in _NAMED:
-        raise SpecError(f"metric() does not know {name!r}.", hint=new_name(name, _NAMED) or did_you_mean(name, _NAMED))
+    if name not in NAMED:
+        raise SpecError(f"metric() does not know {name!r}.", hint=new_name(name, NAMED) or did_you_mean(name, NAMED))
     refuse_old_options(name, options)
     if class_names is not None:
         _for_each_class(name, class_names, options)
     if name not in _REGRESSION and "task" not in options:
         options["task"] = next((task for option, task in _TASKS.items() if option in options), "binary")
     try:
-        made = getattr(torchmetrics(), _NAMED[name])(**options)  # only those who use a metric pay for the import
+        made = getattr(torchmetrics(), NAMED[name])(**options)  # only those who use a metric pay for the import
     except (TypeError, ValueError) as error:
         raise SpecError(
             f"metric({name!r}) could not be made: {error}",

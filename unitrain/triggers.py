@@ -11,7 +11,7 @@ from unitrain.filters import predicate
 from unitrain.other_names import event_for
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from unitrain.filters import EventFilter
 
@@ -231,3 +231,30 @@ class Triggers(tuple[Trigger, ...]):
 
     def __or__(self, other: Event | CustomEvent | Trigger | Triggers) -> Triggers:
         return Triggers((*self, *Triggers.of(other)))
+
+
+WHEN: Mapping[Event, str] = {
+    Event.FIT_START: "A fit begins.",
+    Event.EPOCH_START: "An epoch begins; not in an epoch that a resumed run finishes.",
+    Event.BATCH_START: "A training batch is read and on the device; the model was not called yet.",
+    Event.BACKWARD_END: "The gradients of a batch are there, not clipped yet.",
+    Event.OPTIMIZER_STEP: "An optimizer has stepped.",
+    Event.BATCH_END: "A training batch is done, its step and its metrics included.",
+    Event.VAL_START: "A validation begins.",
+    Event.VAL_BATCH_START: "A validation batch is on the device.",
+    Event.VAL_BATCH_END: "A validation batch is done.",
+    Event.VAL_END: "A validation is over, and its metrics are known.",
+    Event.EPOCH_END: "An epoch is over, its validation too; EarlyStopping and ModelCheckpoint decide after it.",
+    Event.CHECKPOINT_SAVED: "A checkpoint was written.",
+    Event.EXCEPTION: "The run ends with an error, which is `run.exception`; it is raised afterwards.",
+    Event.FIT_END: "A fit ends without an error.",
+    Event.TEST_START: "`test()` begins.",
+    Event.TEST_BATCH_START: "A test batch is on the device.",
+    Event.TEST_BATCH_END: "A test batch is done.",
+    Event.TEST_END: "`test()` is over, and its metrics are known.",
+    Event.PREDICT_START: "`predict()` begins.",
+    Event.PREDICT_BATCH_START: "A batch to predict is on the device.",
+    Event.PREDICT_BATCH_END: "A batch is predicted.",
+    Event.PREDICT_END: "`predict()` is over.",
+}
+"""When each event comes, for the documentation."""

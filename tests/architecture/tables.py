@@ -5,17 +5,24 @@ A table stands between `<!-- table: NAME -->` and `<!-- end -->`; test_tables.py
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import sys
 from dataclasses import fields
 from pathlib import Path
 
+import unitrain
+from unitrain.callbacks import Callback
 from unitrain.config import TrainerConfig
 from unitrain.events import Event
 from unitrain.features import REQUESTS
+from unitrain.limits import REASONS
+from unitrain.loggers.names import MLFLOW
+from unitrain.metrics import NAMED
 from unitrain.protocol import Feature
 from unitrain.registry import find_adapter
+from unitrain.triggers import WHEN
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # a script has only its own folder on the path
@@ -23,7 +30,7 @@ sys.path.insert(0, str(ROOT))  # a script has only its own folder on the path
 from tests.bench import report  # noqa: E402
 from tests.matrix import table  # noqa: E402
 
-PAGES = ("README.md", "MIGRATION.md")
+PAGES = ("README.md", "MIGRATION.md", "docs/reference.md")
 BLOCK = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -100,7 +107,63 @@ def bench() -> str:
     )
 
 
+def _described(docstring: str) -> dict[str, str]:
+    """Return what a docstring says of each attribute."""
+    section = inspect.cleandoc(docstring.partition("Attributes:")[2].partition("Raises:")[0])
+    found = re.findall(r"^(\w+): (.*(?:\n +.*)*)", section, re.MULTILINE)
+    return {name: _page(text) for name, text in found}
+
+
+def _page(text: str) -> str:
+    return " ".join(text.split()).replace("``", "`")
+
+
+def all_options() -> str:
+    told = _described(TrainerConfig.__doc__)
+    rows = [(f"`{one.name}`", f"`{one.default!r}`", told[one.name]) for one in fields(TrainerConfig)]
+    return _table(("option", "default", "what it does"), rows)
+
+
+def _value(default: object) -> str:
+    return f"Event.{default.name}" if isinstance(default, Event) else repr(default)
+
+
+def _public(wanted) -> str:
+    """Return a table of the public classes that ``wanted`` accepts: how each is made, and the first line about it."""
+    rows = []
+    for name in unitrain.__all__:
+        cls = getattr(unitrain, name)
+        if inspect.isclass(cls) and wanted(cls):
+            parameters = inspect.signature(cls).parameters.values()
+            shown = ", ".join(
+                one.name if one.default is one.empty else f"{one.name}={_value(one.default)}" for one in parameters
+            )
+            rows.append((f"`{name}({shown})`", _page(inspect.getdoc(cls).split("\n\n")[0])))
+    return _table(("class", "what it does"), rows)
+
+
+def all_events() -> str:
+    return _table(("event", "when"), [(f"`Event.{event.name}`", WHEN[event]) for event in Event])
+
+
+def metrics() -> str:
+    return _table(("name", "class of torchmetrics"), [(f"`{name}`", f"`{cls}`") for name, cls in sorted(NAMED.items())])
+
+
+def mlflow_names() -> str:
+    return _table(
+        ("character", "stored as"), [*((f"`{a}`", f"`{b}`") for a, b in MLFLOW.items()), ("any other", "`_`")]
+    )
+
+
 TABLES = {
+    "all-options": all_options,
+    "callbacks": lambda: _public(lambda cls: issubclass(cls, Callback) and cls is not Callback),
+    "all-events": all_events,
+    "metrics": metrics,
+    "trackers": lambda: _public(lambda cls: cls.__module__.startswith("unitrain.loggers")),
+    "mlflow-names": mlflow_names,
+    "reasons": lambda: _table(("`stopped_by`", "why"), [(f"`{name}`", why) for name, why in REASONS.items()]),
     "bench": bench,
     "matrix": matrix,
     "support": support,
