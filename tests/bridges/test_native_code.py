@@ -144,3 +144,14 @@ def test_stop_ends_the_run_after_the_epoch(framework):
     trainer, module = make(framework, max_epochs=5), Module()
     module.on_train_epoch_start = trainer.stop
     assert trainer.fit(module, loader()).step <= 3
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize(("given", "made"), [({"loggers": []}, False), ({"loggers": ()}, False), ({}, True)])
+def test_an_empty_list_of_trackers_means_none(framework, given, made, tmp_path):
+    trainer = UnifiedTrainer(
+        framework, max_epochs=1, accelerator="cpu", enable_progress_bar=False, default_root_dir=tmp_path, **given
+    )
+    trainer.fit(Module(), loader())
+    assert (tmp_path / "lightning_logs").exists() is made

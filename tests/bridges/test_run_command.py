@@ -64,9 +64,12 @@ def script(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("framework", ["reference", "lightning", "ignite"])
-def test_a_script_gets_its_arguments_and_is_main(framework, script, capsys):
+@pytest.mark.parametrize(
+    "given", ["--framework {} -- --epochs 3", "--framework {} --epochs 3", "--epochs 3 --framework {}"]
+)
+def test_a_script_gets_its_arguments_and_is_main(given, framework, script, capsys):
     before = sys.argv, sys.path[:]
-    assert cli.main(["run", script(TRAINS), "--framework", framework, "--", "--epochs", "3"]) == 0
+    assert cli.main(["run", script(TRAINS), *given.format(framework).split()]) == 0
     out = capsys.readouterr().out
     assert out.startswith("['train.py', '--epochs', '3'] __main__")
     assert (sys.argv, sys.path) == before
