@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from unitrain.callbacks import prepare
+from unitrain.batch import to_device
+from unitrain.callbacks import StochasticWeightAveraging, prepare
 from unitrain.checkpoint import io
 from unitrain.checkpoint.snapshot import restore_result
 from unitrain.distributed import parcel
@@ -22,7 +23,7 @@ from unitrain.precision import convert_model
 from unitrain.rng import seed_everything
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from contextlib import AbstractContextManager
 
     from torch import Tensor
@@ -85,6 +86,10 @@ class Elsewhere:
         prepare(callbacks.values(), spec, self.config, optimizers)
         self.hub.begin()
         restore_result(content, spec.model, optimizers, self.hub, callbacks)
+        averaging = _averaging(callbacks.values())
+        if averaging is not None:
+            spec.model.load_state_dict(answer.averaged[0])
+            averaging.load_state_dict(answer.averaged[1])
         self.hub.saved, self.hub.profile = answer.value.last_checkpoint, answer.value.profile
         self.hub.context = cast("RunContext", _Finished(content))
         for own, used in zip(self.config.loggers, answer.loggers, strict=True):
@@ -143,6 +148,12 @@ class _Answer:
     value: Any
     loggers: tuple[Any, ...] = ()
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    averaged: Any = None
+
+
+def _averaging(callbacks: Iterable[Any]) -> StochasticWeightAveraging | None:
+    """Return the callback that has replaced the weights; a checkpoint of a run cut short holds those before."""
+    return next((one for one in callbacks if isinstance(one, StochasticWeightAveraging)), None)
 
 
 def _member(name: str) -> None:
@@ -166,9 +177,14 @@ def work(folder: Path, order: Order, dumps: Callable[[Any], bytes] = pickle.dump
         trainer.on(trigger, handler)
     seed_everything(order.seed + trainer.rank)
     value = getattr(trainer, order.method)(**order.arguments)
+    averaged = None
     if order.method == "fit":
+        spec = order.arguments["spec"]
+        averaging = _averaging((*spec.callbacks, *trainer.config.callbacks))
+        if averaging is not None:
+            averaged = to_device((spec.model.state_dict(), averaging.state_dict()), torch.device("cpu"))
         trainer.save_checkpoint(folder / _CHECKPOINT)
         value = replace(value, native=None)
     if trainer.rank == 0:
-        parcel.reply(folder, _Answer(value, trainer.config.loggers, trainer.state.tensors), dumps)
+        parcel.reply(folder, _Answer(value, trainer.config.loggers, trainer.state.tensors, averaged), dumps)
     return value

@@ -12,6 +12,7 @@ from torch.optim.swa_utils import SWALR, AveragedModel, update_bn
 
 from unitrain import (
     EMA,
+    Callback,
     ConfigError,
     Event,
     LRSchedule,
@@ -282,3 +283,31 @@ def test_a_fit_that_cannot_be_averaged_is_refused(framework, swa, options, spec,
             **options,
         )
     assert not started
+
+
+class CutShort(Callback):
+    """Stops in the middle of the fifth epoch."""
+
+    def on_batch_end(self, run):
+        if run.state.epoch == 4:
+            run.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_run_in_other_processes_brings_the_average_back(framework, cut, tmp_path):
+    swa = make_swa()
+    trainer, _ = started(framework, swa, *([CutShort()] if cut else []))
+    assert swa.n_averaged == (2 if cut else 3)
+    assert_equal(swa.average, dict(trainer.model.named_parameters()))
+    trainer.save_checkpoint(tmp_path / "end.ckpt")
+    whole, _ = started("reference", make_swa(), max_epochs=8)
+    resumed, _ = started(framework, make_swa(), max_epochs=8, ckpt_path=tmp_path / "end.ckpt")
+    assert_equal(whole.model.state_dict(), resumed.model.state_dict())
+
+
+def started(framework, *callbacks, ckpt_path=None, **options):
+    options = {"max_epochs": EPOCHS, "seed": SEED, "enable_progress_bar": False, "callbacks": callbacks, **options}
+    trainer = UnifiedTrainer(framework, devices=2, accelerator="cpu", **options)
+    trainer.fit(make_spec(), loader(), ckpt_path=ckpt_path)
+    return trainer, options

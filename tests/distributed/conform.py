@@ -127,6 +127,7 @@ DEALT = {
         options={"native": {"ddp": {"find_unused_parameters": True}}},
     ),
 }
+AVERAGED_AND_FROZEN = ["swa", "swa-cut-short", "freeze", "unfreeze"]
 QUICK = ["noisy", "mlp-sgd-plateau", "cnn-adamw-step", "transformer-groups-epoch", "tied-adamw-plateau"]
 
 
@@ -362,7 +363,13 @@ def section(name: str, folder: Path) -> dict[str, Any]:
     by_hand = module("by_hand", HERE / "by_hand.py")
     sections = {
         "quick": lambda: (
-            tables([*QUICK, *(case.name for table in ("steps", "handlers") for case in TABLES[table])])
+            tables(
+                [
+                    *QUICK,
+                    *AVERAGED_AND_FROZEN,
+                    *(case.name for table in ("steps", "handlers") for case in TABLES[table]),
+                ]
+            )
             | dealt()
             | one_rank_stops_all()
             | talk()
