@@ -31,7 +31,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from unitrain import EMA, Event, ModelCheckpoint, TerminateOnNaN, TrainSpec, UnifiedTrainer, load_weights, program
-from unitrain.checkpoint import io, parts, snapshot
+from unitrain.checkpoint import parts, snapshot
 from unitrain.distributed.sharded import Sharded
 from unitrain.distributed.shards import OwnBatches
 from unitrain.distributed.strategy import FSDP
@@ -416,7 +416,7 @@ def checkpoints(folder: Path, positions: list[str], precisions: list[str]) -> di
             for framework in FRAMEWORKS:
                 write(framework, together(case), after, files[framework])
             write("lightning", together(case), after, files["folder"], sharded=True)
-            expected = io.read(files["reference"])
+            expected = parts.read_any(files["reference"])
             for one in (*FRAMEWORKS, "folder"):
                 found[f"{name} {one} is the file of DDP"] = differences(expected, parts.read_any(files[one]))
             pairs = [("lightning", "ignite"), ("ignite", "lightning"), ("reference", "ignite"), ("folder", "ignite")]
@@ -433,7 +433,7 @@ def two(folder: Path) -> dict[str, list[str]]:
     case = together(resume_case("mid-accumulation"))
     write("lightning", case, POSITIONS["mid-accumulation"], folder / "two", sharded=True)
     write("ignite", case, POSITIONS["mid-accumulation"], folder / "two.ckpt")
-    return {"two": differences(parts.read(folder / "two"), io.read(folder / "two.ckpt"))}
+    return {"two": differences(parts.read(folder / "two"), parts.read_any(folder / "two.ckpt"))}
 
 
 def other_number(folder: Path) -> dict[str, list[str]]:
@@ -468,7 +468,7 @@ def callback(folder: Path) -> dict[str, list[str]]:
     bad += [] if len(inside) == 2 else [f"the folder holds {inside}"]
     trainer.save_checkpoint(folder / "after.ckpt")
     trainer.save_checkpoint(folder / "after", sharded=True)
-    after = io.read(folder / "after.ckpt"), parts.read(folder / "after")
+    after = parts.read_any(folder / "after.ckpt"), parts.read(folder / "after")
     for content in after:
         del content["unitrain"]["hub"]  # one had been written when the other was
     bad += differences(*after)
