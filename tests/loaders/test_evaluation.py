@@ -224,7 +224,7 @@ class Nothing(torch.utils.data.IterableDataset):
 
 FAULTS = {
     "measured together": ("_begin", lambda self, part: setattr(self._program, "loader_name", part.name)),
-    "the name stays": ("end", None),
+    "logged to the last loader": ("end", None),
 }
 
 
