@@ -17,7 +17,7 @@ from unitrain.rng import RngSnapshot
 from unitrain.step import EvalStep, predict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import torch
 
@@ -142,6 +142,15 @@ class Evaluation:
     def _meters(self) -> list[StageMeter]:
         """What is measured: by each of several loaders, then by all together."""
         return [*(part.meter for part in self._parts), self._meter] if self._named else [self._meter]
+
+    def memory(self) -> dict[str, dict[str, Any]]:
+        """Return what metrics keep over epochs, by stage or loader, for a checkpoint."""
+        return {meter.prefix: meter.memory() for meter in self._meters}
+
+    def remember(self, kept: Mapping[str, dict[str, Any]]) -> None:
+        """Take up what ``memory`` returned."""
+        for meter in self._meters:
+            meter.remember(kept.get(meter.prefix, {}))
 
     def start(self) -> None:
         """Begin."""

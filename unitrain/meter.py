@@ -147,6 +147,15 @@ class StageMeter:
         for name, measured in self._metrics.items():
             measured.load_state_dict(state["metrics"][name])
 
+    def memory(self) -> dict[str, Any]:
+        """Return what metrics keep over epochs, by name, for a checkpoint."""
+        return {name: kept for name, measured in self._metrics.items() if (kept := measured.memory())}
+
+    def remember(self, kept: Mapping[str, Any]) -> None:
+        """Take up what ``memory`` returned."""
+        for name, one in kept.items():
+            self._metrics[name].remember(one)
+
     def _computed(self) -> Iterator[tuple[str, Any]]:
         team = self._team
         loss = self._loss.compute(team)

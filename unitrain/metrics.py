@@ -21,7 +21,8 @@ from torch import Tensor
 
 from unitrain.class_counts import ClassCounts, counts_classes
 from unitrain.class_names import checked_names, per_class, unwrapped
-from unitrain.compat.ignite import EngineOfAMetric
+from unitrain.compat import torchmetrics as library
+from unitrain.compat.ignite import EngineOfAMetric, load_state, state_of
 from unitrain.compat.torchmetrics import new_name, refuse_old_options, torchmetrics
 from unitrain.distributed.team import ALONE
 from unitrain.errors import SpecError, did_you_mean
@@ -195,6 +196,13 @@ class StageMetric(Protocol):
     def compute(self, team: Team) -> Any:
         """Return the value over all processes: a scalar, or a mapping of names to scalars."""
 
+    def memory(self) -> dict[str, Any]:
+        """Return what it keeps over epochs, for a checkpoint."""
+        return {}
+
+    def remember(self, kept: Mapping[str, Any]) -> None:
+        """Take up what ``memory`` returned."""
+
     def state_dict(self) -> dict[str, Any]:
         """Return what it has measured, for a checkpoint."""
 
@@ -202,7 +210,7 @@ class StageMetric(Protocol):
         """Take up what ``state_dict`` returned."""
 
 
-class _OfLibrary:
+class _OfLibrary(StageMetric):
     """What torchmetrics and Ignite share: the metric counts samples by itself, and keeps a state."""
 
     def __init__(self, metric: Any) -> None:
@@ -227,7 +235,7 @@ class _OfLibrary:
 class _Torchmetric(_OfLibrary):
     def __init__(self, metric: Any) -> None:
         super().__init__(metric)
-        metric.persistent(mode=True)  # else its state_dict is empty
+        library.make_persistent(metric)
         self._device: torch.device | None = None
 
     def reset(self, device: torch.device) -> None:
@@ -238,6 +246,12 @@ class _Torchmetric(_OfLibrary):
 
     def _clear(self) -> None:
         self._metric.reset()
+
+    def memory(self) -> dict[str, Any]:
+        return library.memory(self._metric)
+
+    def remember(self, kept: Mapping[str, Any]) -> None:
+        library.remember(self._metric, kept)
 
 
 class _Counting(_Torchmetric):
@@ -283,8 +297,14 @@ class _IgniteMetric(_OfLibrary):
             handler(engine)
         engine.state.output = None
 
+    def state_dict(self) -> dict[str, Any]:
+        return state_of(self._metric)
 
-class _Function:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        load_state(self._metric, state)
+
+
+class _Function(StageMetric):
     def __init__(self, name: str, function: Callable[[Any, Any], Tensor | float]) -> None:
         self._name = name
         self._function = self.given = function
@@ -308,11 +328,7 @@ class _Function:
 
 
 def _torchmetric(metric: Any) -> _Torchmetric:
-    if type(metric).__name__ == "MetricTracker":
-        raise SpecError(
-            "a MetricTracker keeps the values of all epochs by itself.",
-            hint="give the metric within it; FitResult.history and trackers have the values of all epochs.",
-        )
+    library.refuse_tracker(metric)
     return _Counting(metric) if counts_classes(metric) else _Torchmetric(metric)
 
 

@@ -132,6 +132,7 @@ class FitProgram(Program):
             take_up(self._resume, self._job)
             if self.scaler is not None and self._resume.scaler is not None:
                 self.scaler.load_state_dict(self._resume.scaler)
+            self._remember(self._resume.remembered or {})
         self._stop.agree()
         self._safe_point(begun=False)
 
@@ -142,6 +143,7 @@ class FitProgram(Program):
             self._train_meter.reset(self._device)
             if self._resume.meter is not None:
                 self._train_meter.load_state_dict(self._resume.meter)
+                self._train_meter.remember((self._resume.remembered or {}).get("train", {}))
             return
         self.state.epoch = self._epochs_done
         if self._job.reload is not None:
@@ -265,8 +267,18 @@ class FitProgram(Program):
             gradients=gradients(self._job.spec.model, self.sharded) if pending else None,
             scaler=None if self.scaler is None else self.scaler.state_dict(),
             rng_at_load=self._job.rng_at_load,
+            remembered=self._memory(),
             loader=self.batches.state(midway=midway),
         )
+
+    def _memory(self) -> dict[str, dict[str, Any]] | None:
+        kept = {"train": self._train_meter.memory()} | (self.validation.memory() if self.validation else {})
+        return {stage: one for stage, one in kept.items() if one} or None
+
+    def _remember(self, kept: Mapping[str, dict[str, Any]]) -> None:
+        self._train_meter.remember(kept.get("train", {}))
+        if self.validation:
+            self.validation.remember(kept)
 
     def epoch_end(self) -> None:
         """End an epoch: publish what was measured, call the handlers, step the schedulers that wait for a metric."""

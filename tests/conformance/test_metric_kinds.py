@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import wrappers
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score
 
-from unitrain import SpecError, TrainSpec, UnifiedTrainer, metric
+from unitrain import ModelCheckpoint, SpecError, TrainSpec, UnifiedTrainer, UnitrainError, metric
+from unitrain.meter import StageMeter
 
 BACKENDS = ("lightning", "ignite", "reference")
 SIZE = 11
@@ -78,6 +79,61 @@ def test_metric_of_any_kind_is_the_same_everywhere(kind):
     assert histories[0] == histories[1] == histories[2]
     assert any(name.startswith("train/m") for name in histories[0][0])
     assert any(name.startswith("val/m") for name in histories[0][0])
+
+
+PAIRS = (("reference", "ignite"), ("ignite", "reference"), ("lightning", "ignite"))
+
+
+def resumed(first, second, kind, folder, stop, epochs=3):
+    """Train to ``stop`` steps, go on elsewhere, and return what the last two epochs measured, and without a stop."""
+    make = partial(UnifiedTrainer, accelerator="cpu", seed=3, enable_progress_bar=False, default_root_dir=folder)
+    loaders = (
+        lambda: DataLoader(TensorDataset(X, Y), batch_size=3, shuffle=True),
+        lambda: DataLoader(TensorDataset(X, Y), batch_size=4),
+    )
+
+    def spec():
+        optimizer = partial(torch.optim.SGD, lr=0.5)
+        return TrainSpec(model=model(), loss=cross_entropy, optimizer=optimizer, metrics={"m": KINDS[kind]()})
+
+    whole = make(first, max_epochs=epochs).fit(spec(), *(loader() for loader in loaders)).history
+    saved = ModelCheckpoint(folder / "files", "{step}", every_n_train_steps=stop)
+    make(first, max_epochs=epochs, max_steps=stop, callbacks=[saved]).fit(spec(), *(loader() for loader in loaders))
+    again = make(second, max_epochs=epochs, callbacks=[ModelCheckpoint(folder / "again")])
+    path = folder / "files" / f"step={stop}.ckpt"
+    return again.fit(spec(), *(loader() for loader in loaders), ckpt_path=path).history, whole
+
+
+@pytest.mark.parametrize("stop", [6, 8], ids=["midway", "between epochs"])
+@pytest.mark.parametrize("kind", ["MinMax", "bootstrap", "multioutput", "running", "running average", "mean IoU"])
+def test_metric_of_any_kind_goes_on_after_a_resume(kind, stop, tmp_path):
+    for first, second in PAIRS:
+        history, whole = resumed(first, second, kind, tmp_path / first, stop)
+        assert history[-1] == whole[-1]
+        assert [row for row in history if row["epoch"] == 1][-1:] in ([], whole[1:2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [5, 6, 7])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_metric_goes_on_after_a_resume(kind, stop, tmp_path):
+    for first, second in PAIRS:
+        history, whole = resumed(first, second, kind, tmp_path / first, stop)
+        assert history[-2:] == whole[-2:]
+
+
+def test_forgotten_memory_of_a_metric_would_be_noticed(tmp_path, monkeypatch):
+    """A negative control."""
+    monkeypatch.setattr(StageMeter, "memory", lambda self: {})
+    with pytest.raises(AssertionError):
+        test_metric_of_any_kind_goes_on_after_a_resume("MinMax", 8, tmp_path)
+
+
+def test_forgotten_state_within_a_wrapper_would_be_noticed(tmp_path, monkeypatch):
+    """A negative control: a wrapper's ``persistent`` asks only itself."""
+    monkeypatch.setattr("unitrain.compat.torchmetrics.make_persistent", lambda metric: metric.persistent(mode=True))
+    with pytest.raises((AssertionError, UnitrainError)):
+        test_metric_of_any_kind_goes_on_after_a_resume("bootstrap", 6, tmp_path)
 
 
 with torch.no_grad():

@@ -32,6 +32,7 @@ class Progress:
         gradients: Pending gradients by parameter name, within an accumulation window.
         scaler: The gradient scaler's state, where there is one.
         rng_at_load: The global generators before the loaders were made, where they are made anew in some epochs.
+        remembered: What metrics keep over epochs, as the extremes of a MinMaxMetric, by stage and by metric.
         loader: The state of the loader or dataset that keeps its position by itself, if it does.
     """
 
@@ -45,6 +46,7 @@ class Progress:
     gradients: dict[str, Tensor] | None = None
     scaler: dict[str, Any] | None = None
     rng_at_load: dict[str, Any] | None = None
+    remembered: dict[str, dict[str, Any]] | None = None
     loader: Any = None
 
 

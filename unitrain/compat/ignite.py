@@ -6,7 +6,34 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+
+def state_of(metric: Any) -> dict[str, Any]:
+    """Return the state of an Ignite metric; of a MetricsLambda, which may hold anything, that of the metrics in it."""
+    within = _within(metric)
+    return {str(number): one.state_dict() for number, one in enumerate(within)} if within else dict(metric.state_dict())
+
+
+def load_state(metric: Any, state: Mapping[str, Any]) -> None:
+    """Take up what ``state_of`` returned, now or before it looked into a MetricsLambda."""
+    within = _within(metric)
+    if not within or "args" in state:
+        metric.load_state_dict(state)
+        return
+    for number, one in enumerate(within):
+        one.load_state_dict(state[str(number)])
+
+
+def _within(metric: Any) -> list[Any]:
+    names = [cls.__name__ for cls in type(metric).__mro__]
+    if "MetricsLambda" not in names:
+        return []
+    found: list[Any] = []
+    for one in (*metric.args, *metric.kwargs.values()):
+        if any(cls.__module__.startswith("ignite.metrics") for cls in type(one).__mro__):
+            found += _within(one) or [one]
+    return found
 
 
 class EngineOfAMetric:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import sys
 from contextlib import nullcontext
@@ -17,6 +18,9 @@ from unitrain.errors import SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+_REMEMBERED = ("min_val", "max_val", "_num_vals_seen")
+"""Of MinMaxMetric and Running: what belongs to their state and is in no ``state_dict``."""
 
 _0_11 = "https://github.com/Lightning-AI/torchmetrics/releases/tag/v0.11.0"
 _TASK = re.compile(r"(binary|multiclass|multilabel)(?=[A-Za-z])", re.IGNORECASE)
@@ -95,3 +99,41 @@ def refuse_old_options(name: str, options: Iterable[str]) -> None:
     for option in options:
         if option in _OPTIONS:
             raise SpecError(f"metric({name!r}) takes no {option}= any more.", hint=_OPTIONS[option])
+
+
+def refuse_tracker(metric: Any) -> None:
+    """Refuse a MetricTracker, which asks to be told of each epoch.
+
+    Raises:
+        SpecError: If ``metric`` is one.
+    """
+    if type(metric).__name__ == "MetricTracker":
+        raise SpecError(
+            "a MetricTracker keeps the values of all epochs by itself.",
+            hint="give the metric within it; FitResult.history and trackers have the values of all epochs.",
+        )
+
+
+def make_persistent(metric: Any) -> None:
+    """Let the ``state_dict`` of a metric hold its state; a wrapper asks only itself, not the metrics within it."""
+    for one in metric.modules():
+        if hasattr(one, "persistent"):
+            one.persistent(mode=True)
+
+
+def memory(metric: Any) -> dict[str, Any]:
+    """Return what a metric keeps beside its states, by name."""
+    return {
+        f"{path}:{name}": copy.deepcopy(vars(one)[name])
+        for path, one in metric.named_modules()
+        for name in _REMEMBERED
+        if name in vars(one)
+    }
+
+
+def remember(metric: Any, kept: Mapping[str, Any]) -> None:
+    """Give a metric what ``memory`` returned."""
+    modules = dict(metric.named_modules())
+    for full, value in kept.items():
+        path, _, name = full.partition(":")
+        setattr(modules[path], name, value)

@@ -73,10 +73,23 @@ class _OnAnEngine:
         return self.engine.state.metrics["value"]
 
     def state_dict(self) -> dict[str, Any]:
-        return dict(self.metric.state_dict())
+        parts = _within(self.metric)
+        return {str(number): part.state_dict() for number, part in enumerate(parts)} or dict(self.metric.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.metric.load_state_dict(state)
+        parts = _within(self.metric)
+        for number, part in enumerate(parts):
+            part.load_state_dict(state[str(number)])
+        if not parts:
+            self.metric.load_state_dict(state)
+
+
+def _within(metric: Any) -> list[Any]:
+    """Return the metrics that a MetricsLambda computes its value from."""
+    if "MetricsLambda" not in [cls.__name__ for cls in type(metric).__mro__]:
+        return []
+    given = [one for one in (*metric.args, *metric.kwargs.values()) if _is_ignite(one)]
+    return [part for one in given for part in (_within(one) or [one])]
 
 
 class _Averaged:
@@ -104,16 +117,43 @@ def copied(metric: Any) -> Any:
         vars(made)["names of classes"] = metric.class_names
         return made
     if isinstance(metric, str):
-        return named_metric(metric)
+        metric = named_metric(metric)
     if _is_ignite(metric):
         return _OnAnEngine(copy.deepcopy(metric))
     if hasattr(metric, "update"):
         metric = copy.deepcopy(metric)
         metric.reset()
-        if hasattr(type(metric), "persistent"):
-            metric.persistent(mode=True)
+        for one in metric.modules():
+            if hasattr(type(one), "persistent"):
+                one.persistent(mode=True)
         return metric
     return _Averaged(metric)
+
+
+def over_epochs(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the extremes of MinMaxMetrics and the counts of Running metrics, by stage and metric."""
+    found = {
+        stage: {name: _extremes(metric) for name, metric in by_name.items() if _extremes(metric)}
+        for stage, by_name in metrics.items()
+    }
+    return {stage: by_name for stage, by_name in found.items() if by_name}
+
+
+def _extremes(metric: Any) -> dict[str, Any]:
+    return {
+        f"{path}:{kept}": copy.copy(one.__dict__[kept])
+        for path, one in (metric.named_modules() if isinstance(metric, torch.nn.Module) else ())
+        for kept in ("min_val", "max_val", "_num_vals_seen")
+        if kept in one.__dict__
+    }
+
+
+def put_back(metrics: Mapping[str, Any], kept: Mapping[str, Mapping[str, Any]]) -> None:
+    """Bring back what ``over_epochs`` returned of a stage."""
+    for name, values in kept.items():
+        for full, value in values.items():
+            path, _, attribute = full.partition(":")
+            setattr(metrics[name].get_submodule(path), attribute, value)
 
 
 def _sum(values: list[Any]) -> tuple[Tensor, int]:

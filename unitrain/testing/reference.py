@@ -33,7 +33,7 @@ from unitrain.protocol import ONE_DEVICE, Feature, Stage, Translation
 from unitrain.rng import RngSnapshot
 from unitrain.testing.bare_batch import cast, size_of
 from unitrain.testing.bare_data import batches, own_position, pair
-from unitrain.testing.bare_metrics import copied, feed, from_sums, results, sums
+from unitrain.testing.bare_metrics import copied, feed, from_sums, over_epochs, put_back, results, sums
 from unitrain.testing.bare_team import (
     all_or_none_end,
     average_gradients,
@@ -130,6 +130,7 @@ class _Bare(RunContext):
         self.prefix = ""
         self.keep = getattr(job, "keep", True)
         self.size: int | None = None
+        self.remembered: dict[str, dict[str, Any]] = {}  # by metrics over epochs, in an earlier run
         self.evaluated: dict[str, dict[str, Any]] = {}  # the metrics of validation and test
         self.warned: list[str] = []  # the stages whose batches are counted by a guess
         self.logged: dict[str, Tensor] = {}  # by the running batch
@@ -225,6 +226,7 @@ class _Bare(RunContext):
         """Return the metrics of a stage, reset; some remember what came before, so they are the same ones each time."""
         if prefix not in self.evaluated:
             self.evaluated[prefix] = {name: copied(metric) for name, metric in (self.spec.metrics or {}).items()}
+            put_back(self.evaluated[prefix], self.remembered.get(prefix, {}))
         for metric in self.evaluated[prefix].values():
             metric.reset()
         return self.evaluated[prefix]
@@ -286,6 +288,8 @@ class _Training(_Bare):
             take_up(self.job.resume, self.job)
             if self.scaler is not None and self.job.resume.scaler is not None:
                 self.scaler.load_state_dict(self.job.resume.scaler)
+            self.remembered = self.job.resume.remembered or {}
+            put_back(self.metrics, self.remembered.get("train", {}))
         self.settle()
         self.safe_point()
         while not self.stops() and (self.config.epochs is None or self.epochs_done < self.config.epochs):
@@ -358,6 +362,7 @@ class _Training(_Bare):
             gradients=gradients(self.model) if midway and pending else None,
             scaler=None if self.scaler is None else self.scaler.state_dict(),
             rng_at_load=self.job.rng_at_load,
+            remembered=self.remembered | over_epochs({"train": self.metrics, **self.evaluated}) or None,
             loader=own_position(self, midway=midway),
         )
 
@@ -365,6 +370,7 @@ class _Training(_Bare):
         """Bring back what the epoch had measured."""
         self.in_epoch = progress.in_epoch
         self.measured = {} if progress.meter is None else from_sums(progress.meter, self.metrics)
+        put_back(self.metrics, self.remembered.get("train", {}))
 
     def epoch(self) -> None:
         """Train on the batches of one epoch, validating where it is due."""
