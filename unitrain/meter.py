@@ -153,8 +153,8 @@ class StageMeter:
 
     def remember(self, kept: Mapping[str, Any]) -> None:
         """Take up what ``memory`` returned."""
-        for name, one in kept.items():
-            self._metrics[name].remember(one)
+        for name in self._metrics.keys() & kept.keys():
+            self._metrics[name].remember(kept[name])
 
     def _computed(self) -> Iterator[tuple[str, Any]]:
         team = self._team

@@ -202,6 +202,7 @@ class StageMetric(Protocol):
 
     def remember(self, kept: Mapping[str, Any]) -> None:
         """Take up what ``memory`` returned."""
+        return None  # noqa: RET501 - without it, the method would be abstract
 
     def state_dict(self) -> dict[str, Any]:
         """Return what it has measured, for a checkpoint."""

@@ -136,4 +136,5 @@ def remember(metric: Any, kept: Mapping[str, Any]) -> None:
     modules = dict(metric.named_modules())
     for full, value in kept.items():
         path, _, name = full.partition(":")
-        setattr(modules[path], name, value)
+        if name in vars(modules.get(path, metric)):  # else another metric bears the name now
+            setattr(modules.get(path, metric), name, value)

@@ -151,9 +151,11 @@ def _extremes(metric: Any) -> dict[str, Any]:
 def put_back(metrics: Mapping[str, Any], kept: Mapping[str, Mapping[str, Any]]) -> None:
     """Bring back what ``over_epochs`` returned of a stage."""
     for name, values in kept.items():
+        there = _extremes(metrics.get(name))
         for full, value in values.items():
             path, _, attribute = full.partition(":")
-            setattr(metrics[name].get_submodule(path), attribute, value)
+            if full in there:
+                setattr(metrics[name].get_submodule(path), attribute, value)
 
 
 def _sum(values: list[Any]) -> tuple[Tensor, int]:
