@@ -37,29 +37,6 @@ MetricLike: TypeAlias = Any
 
 LOSS = "loss"
 
-NAMED: dict[str, str] = {
-    "accuracy": "Accuracy",
-    "auroc": "AUROC",
-    "average_precision": "AveragePrecision",
-    "cohen_kappa": "CohenKappa",
-    "confusion_matrix": "ConfusionMatrix",
-    "f1": "F1Score",
-    "jaccard": "JaccardIndex",
-    "precision": "Precision",
-    "precision_recall_curve": "PrecisionRecallCurve",
-    "recall": "Recall",
-    "roc": "ROC",
-    "specificity": "Specificity",
-    "explained_variance": "ExplainedVariance",
-    "mae": "MeanAbsoluteError",
-    "mse": "MeanSquaredError",
-    "pearson": "PearsonCorrCoef",
-    "r2": "R2Score",
-    "spearman": "SpearmanCorrCoef",
-}
-_REGRESSION = frozenset({"explained_variance", "mae", "mse", "pearson", "r2", "spearman"})
-_CURVES = frozenset({"confusion_matrix", "precision_recall_curve", "roc"})
-_AVERAGED = frozenset(NAMED) - _REGRESSION - _CURVES - {"cohen_kappa"}
 _TASKS = {"num_classes": "multiclass", "num_labels": "multilabel"}
 
 
@@ -83,15 +60,17 @@ def metric(name: str, *, class_names: Sequence[str] | None = None, **options: An
         >>> metric("f1", num_classes=10)
         MulticlassF1Score()
     """
-    if name not in NAMED:
-        raise SpecError(f"metric() does not know {name!r}.", hint=new_name(name, NAMED) or did_you_mean(name, NAMED))
+    if name not in library.NAMED:
+        raise SpecError(
+            f"metric() does not know {name!r}.", hint=new_name(name, library.NAMED) or did_you_mean(name, library.NAMED)
+        )
     refuse_old_options(name, options)
     if class_names is not None:
         _for_each_class(name, class_names, options)
-    if name not in _REGRESSION and "task" not in options:
+    if name not in library.REGRESSION and "task" not in options:
         options["task"] = next((task for option, task in _TASKS.items() if option in options), "binary")
     try:
-        made = getattr(torchmetrics(), NAMED[name])(**options)  # only those who use a metric pay for the import
+        made = getattr(torchmetrics(), library.NAMED[name])(**options)  # only those who use a metric pay for the import
     except (TypeError, ValueError) as error:
         raise SpecError(
             f"metric({name!r}) could not be made: {error}",
@@ -200,9 +179,9 @@ class StageMetric(Protocol):
         """Return what it keeps over epochs, for a checkpoint."""
         return {}
 
-    def remember(self, kept: Mapping[str, Any]) -> None:
+    def remember(self, kept: Mapping[str, Any]) -> None:  # noqa: ARG002 - most keep nothing
         """Take up what ``memory`` returned."""
-        return None  # noqa: RET501 - without it, the method would be abstract
+        return None  # noqa: RET501 - else it would be abstract
 
     def state_dict(self) -> dict[str, Any]:
         """Return what it has measured, for a checkpoint."""

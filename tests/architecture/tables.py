@@ -14,12 +14,12 @@ from pathlib import Path
 
 import unitrain
 from unitrain.callbacks import Callback
+from unitrain.compat.torchmetrics import NAMED
 from unitrain.config import TrainerConfig
 from unitrain.events import Event
 from unitrain.features import REQUESTS
 from unitrain.limits import REASONS
 from unitrain.loggers.names import MLFLOW
-from unitrain.metrics import NAMED
 from unitrain.protocol import Feature
 from unitrain.registry import find_adapter
 from unitrain.triggers import WHEN

@@ -19,6 +19,31 @@ from unitrain.errors import SpecError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+NAMED: dict[str, str] = {
+    "accuracy": "Accuracy",
+    "auroc": "AUROC",
+    "average_precision": "AveragePrecision",
+    "cohen_kappa": "CohenKappa",
+    "confusion_matrix": "ConfusionMatrix",
+    "f1": "F1Score",
+    "jaccard": "JaccardIndex",
+    "precision": "Precision",
+    "precision_recall_curve": "PrecisionRecallCurve",
+    "recall": "Recall",
+    "roc": "ROC",
+    "specificity": "Specificity",
+    "explained_variance": "ExplainedVariance",
+    "mae": "MeanAbsoluteError",
+    "mse": "MeanSquaredError",
+    "pearson": "PearsonCorrCoef",
+    "r2": "R2Score",
+    "spearman": "SpearmanCorrCoef",
+}
+REGRESSION = frozenset({"explained_variance", "mae", "mse", "pearson", "r2", "spearman"})
+_CURVES = frozenset({"confusion_matrix", "precision_recall_curve", "roc"})
+_AVERAGED = frozenset(NAMED) - REGRESSION - _CURVES - {"cohen_kappa"}
+"""The classes by their short names, and the names of those that are for regression."""
+
 _REMEMBERED = ("min_val", "max_val", "_num_vals_seen")
 """Of MinMaxMetric and Running: what belongs to their state and is in no ``state_dict``."""
 
