@@ -81,13 +81,13 @@ def metric(name: str, *, class_names: Sequence[str] | None = None, **options: An
 
 def _for_each_class(name: str, class_names: Sequence[str], options: dict[str, Any]) -> None:
     """Fill in what follows from names of classes: how many there are, and that no mean is taken over them."""
-    if name not in _CURVES | _AVERAGED:
+    if name not in library.CURVES | library.AVERAGED:
         raise SpecError(
             f"metric({name!r}, class_names=) has no effect: it gives one number.", hint=f"metric({name!r}, ...)"
         )
     if not options.keys() & {*_TASKS, "task"}:
         options["num_classes"] = len(checked_names(class_names))
-    if name in _AVERAGED:
+    if name in library.AVERAGED:
         options.setdefault("average", None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 
 import ignite.metrics as im
@@ -101,7 +102,9 @@ def resumed(first, second, kind, folder, stop, epochs=3):
     make(first, max_epochs=epochs, max_steps=stop, callbacks=[saved]).fit(spec(), *(loader() for loader in loaders))
     again = make(second, max_epochs=epochs, callbacks=[ModelCheckpoint(folder / "again")])
     path = folder / "files" / f"step={stop}.ckpt"
-    return again.fit(spec(), *(loader() for loader in loaders), ckpt_path=path).history, whole
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="ModelCheckpoint writes into")  # another folder, which is meant
+        return again.fit(spec(), *(loader() for loader in loaders), ckpt_path=path).history, whole
 
 
 @pytest.mark.parametrize("stop", [6, 8], ids=["midway", "between epochs"])

@@ -40,9 +40,9 @@ NAMED: dict[str, str] = {
     "spearman": "SpearmanCorrCoef",
 }
 REGRESSION = frozenset({"explained_variance", "mae", "mse", "pearson", "r2", "spearman"})
-_CURVES = frozenset({"confusion_matrix", "precision_recall_curve", "roc"})
-_AVERAGED = frozenset(NAMED) - REGRESSION - _CURVES - {"cohen_kappa"}
-"""The classes by their short names, and the names of those that are for regression."""
+CURVES = frozenset({"confusion_matrix", "precision_recall_curve", "roc"})
+AVERAGED = frozenset(NAMED) - REGRESSION - CURVES - {"cohen_kappa"}
+"""The classes by their short names; which are for regression, give more than numbers, or average over classes."""
 
 _REMEMBERED = ("min_val", "max_val", "_num_vals_seen")
 """Of MinMaxMetric and Running: what belongs to their state and is in no ``state_dict``."""
