@@ -129,6 +129,7 @@ class EventHub:
         state: The counters and values that handlers read.
         context: What handlers get as ``run``; set by the adapter before the first event.
         epoch_metrics: What was published since the last EPOCH_START.
+        measured_at: After which optimizer step each value was published last, in this process.
         stop_reason: Why the run was asked to stop, or None.
         epoch_length: Training batches of an epoch, or None if unknown.
         validates: Whether the fit has validation data.
@@ -156,6 +157,7 @@ class EventHub:
         self.state = RunState()
         self.context: RunContext | None = None
         self.epoch_metrics: dict[str, float] = {}
+        self.measured_at: dict[str, int] = {}
         self.stop_reason: str | None = None
         self.epoch_length = epoch_length
         self.validates = validates
@@ -281,6 +283,7 @@ class EventHub:
         """
         self.state.metrics.update(metrics)
         self.epoch_metrics.update(metrics)
+        self.measured_at.update(dict.fromkeys(metrics, self.state.step))
         for name, table in (tables or {}).items():
             self.state.tensors.update(table.by_name(name))
             if self.trackers is not None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from unitrain.callbacks import Decider
 from unitrain.class_names import logged_names
+from unitrain.errors import ConfigError
 from unitrain.metrics import LOSS
 from unitrain.optimization import unknown_monitor
 
@@ -45,8 +46,22 @@ def require_monitors(
     for monitor in [*(rule.monitor for rule in rules), *_monitors_of_callbacks(spec, config)]:
         if monitor is None or any(_same(monitor, name) for name in logged):
             continue
-        if not anything or monitor in never:
+        if monitor in never:
+            raise _unvalidated(monitor, has_data=bool(validated))
+        if not anything:
             raise unknown_monitor(monitor, logged)
+
+
+def _unvalidated(monitor: str, *, has_data: bool) -> ConfigError:
+    if not has_data:
+        return ConfigError(
+            f"monitor={monitor!r} is measured by validation, and there is no validation data.",
+            hint='fit(spec, train, val), or a monitor of training: "train/loss".',
+        )
+    return ConfigError(
+        f"monitor={monitor!r} is measured by validation, and none runs: check_val_every_n_epoch is above max_epochs.",
+        hint="lower check_val_every_n_epoch.",
+    )
 
 
 def _monitors_of_callbacks(spec: TrainSpec, config: TrainerConfig) -> list[str | None]:

@@ -53,7 +53,7 @@ class Staged(Watched):
         return spec, train if isinstance(train, DataSpec) or is_datamodule(train) else None
 
     def _checkpoint(self, given: str | Path, spec: TrainSpec) -> Path:
-        return find_checkpoint(given, self._callbacks.of(spec.callbacks).own, self._hub.saved)
+        return find_checkpoint(given, self._callbacks.of(spec.callbacks).own, self._hub.saved, self.config)
 
     @contextmanager
     def _lent(self) -> Iterator[None]:

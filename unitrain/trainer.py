@@ -13,7 +13,7 @@ from unitrain.adopted import Callbacks
 from unitrain.batch import to_device
 from unitrain.callbacks import Callback, History, ModelCheckpoint, named
 from unitrain.checkpoint.hparams import plain_hparams
-from unitrain.checkpoint.resume import resumed
+from unitrain.checkpoint.resume import finished, resumed
 from unitrain.checkpoint.snapshot import load_model
 from unitrain.compat.trainer_arguments import old_spellings
 from unitrain.config import TrainerConfig, TrainerOptions
@@ -139,12 +139,13 @@ class UnifiedTrainer(Staged):
                 Several loaders yield a batch of each, as ``CombinedLoader(loaders, "max_size_cycle")`` does.
             val_dataloaders: What to validate on, if the first does not bring it. Several loaders, as ``{"clean": a,
                 "noisy": b}`` or ``[a, b]``, are measured each under its name: ``val/clean/loss``, ``val/0/loss``.
-            ckpt_path: A checkpoint to resume from: its path; ``"last"``, the newest file of this trainer's
-                ModelCheckpoint or of ``save_checkpoint``; or ``"best"``, the file whose monitored value is the best.
+            ckpt_path: A checkpoint to resume: a path; ``"last"``, the newest that this trainer, or an earlier run with
+                the folder of its ModelCheckpoint, has written; or ``"best"``, the best of that run.
             **unknown: Refused, with the name that is meant.
 
         Returns:
-            What was reached.
+            What was reached. The last checkpoint of a run that has ended already gives the result of that run, as far
+            as the file knows it, without a further step, so that a job that is queued again succeeds.
 
         Raises:
             UnitrainError: If anything is refused, before training starts.
@@ -182,6 +183,9 @@ class UnifiedTrainer(Staged):
             if path is None:
                 validate_first(self._adapter, job)
             ready = job if path is None else resumed(job, path)
+            if finished(ready):
+                self._hub.saved = path
+                return outcome(self.config, self._hub, run, history.rows, callbacks.values())
             with (
                 profiled(self.config.profiler, self._hub, Event.BATCH_END, shows=not self.rank),
                 tracking.open(self._hub, hparams),

@@ -12,7 +12,7 @@ from unitrain.callbacks.callback import Decider
 from unitrain.callbacks.decision import Mode, improved, measured, require_monitor
 from unitrain.callbacks.file_name import SUFFIX, Template
 from unitrain.errors import ConfigError
-from unitrain.events import Wanted
+from unitrain.events import Event, Wanted
 from unitrain.files import folders_of
 from unitrain.ledger import FOLDER
 from unitrain.metrics import float32
@@ -31,12 +31,16 @@ _LAST = f"last{SUFFIX}"
 class ModelCheckpoint(Decider):
     """Writes portable checkpoints and keeps the best.
 
-    It decides at an epoch's very end, in float32, as EarlyStopping does; of equal values the older is the better.
+    It decides at an epoch's end, in float32, as EarlyStopping does; of equal values the older is the better.
     Without a monitor the newest are the best.
 
     It replaces and removes only files that it wrote in this run: where a name is taken, by another callback, an earlier
     run or another process, it writes ``name-v1.ckpt``. Without ``dirpath`` each run has a folder of its own. A resumed
     run owns the files of the run that it continues, as long as it writes into the same folder, renamed or not.
+
+    A ranked file always holds the weights that its value was measured with. If the monitor has not been measured with
+    the weights as they are when a file is due, the file waits for the next measurement, as for the next validation;
+    ``last.ckpt`` does not wait. A run that ends before a single file was written says so.
 
     Attributes:
         best_model_path: The best file so far; None if there is none.
@@ -54,14 +58,15 @@ class ModelCheckpoint(Decider):
         save_top_k: How many to keep; 0 keeps none, -1 all.
         save_last: Keep the newest as ``last.ckpt`` too.
         every_n_epochs: Decide after each n-th epoch.
-        every_n_train_steps: Write after each n-th optimizer step, instead of at epochs.
+        every_n_train_steps: Write after each n-th optimizer step, instead of at epochs; with a monitor, at the next
+            validation that measures it.
         train_time_interval: Write when so much time has passed, instead of at epochs; looked at after each batch.
         save_on_exception: If the fit fails, write ``exception.ckpt``: the state after the last batch that was done, if
             the error left it as it was; else a warning says so. The state is looked at after each batch for it.
         sharded: Write folders, each process what it holds by itself, instead of files.
 
     Raises:
-        ConfigError: If a value cannot be meant.
+        ConfigError: If a value is invalid.
     """
 
     def __init__(
@@ -112,6 +117,7 @@ class ModelCheckpoint(Decider):
         self._awaited: Path | None = None
         self._fallen: list[Path] = []
         self._newest_step = 0
+        self._waits = False
         self._next_time = math.inf if self._seconds is None else time.monotonic() + self._seconds
 
     @property
@@ -148,13 +154,41 @@ class ModelCheckpoint(Decider):
         if by_step or by_clock:
             self._newest_step = step
             self._next_time = math.inf if self._seconds is None else time.monotonic() + self._seconds
-            self._consider(run)
+            self._write(run)
+
+    def on_val_end(self, run: RunContext) -> None:
+        """Write what waited for this validation."""
+        self._rank_if_measured(run)
 
     def decide(self, run: RunContext) -> None:
-        """Write, if it is time by epochs and the epoch is among the best."""
+        """Write, if it is time by epochs, or if what waits was measured by the epoch."""
         by_epochs = self._every_n_steps is None and self._seconds is None
-        if by_epochs and (run.state.epoch + 1) % self._every_n_epochs == 0:
-            self._consider(run)
+        due = by_epochs and (run.state.epoch + 1) % self._every_n_epochs == 0
+        if self.monitor is not None and (due or self._waits):
+            due = measured(run, self.monitor) is not None and due  # raises if nobody logs it
+        if due:
+            self._write(run)
+        else:
+            self._rank_if_measured(run)
+
+    def on_fit_end(self, run: RunContext) -> None:
+        """Say so if nothing was written."""
+        if run.rank == 0 and self.last_model_path is None and (self.save_top_k or self.save_last):
+            warnings.warn(f"{self._name_of_self()} wrote no file: {self._why_none(run)}", stacklevel=2)
+
+    def _name_of_self(self) -> str:
+        return "ModelCheckpoint" if self.monitor is None else f"ModelCheckpoint(monitor={self.monitor!r})"
+
+    def _why_none(self, run: RunContext) -> str:
+        ran = f"the run had {run.hub.occurred(Event.EPOCH_END)} epochs and {run.state.step} steps"
+        if self._waits:
+            names = ", ".join(sorted(run.state.metrics)) or "nothing"
+            return f"its monitor was not measured after a file was due; {ran}, and measured {names}."
+        if self._every_n_steps is not None:
+            return f"every_n_train_steps={self._every_n_steps}, and {ran}."
+        if self._seconds is not None:
+            return f"train_time_interval is {self._seconds:g} s, and {ran}."
+        return f"every_n_epochs={self._every_n_epochs}, and {ran}."
 
     def on_checkpoint_saved(self, run: RunContext) -> None:
         """Remove the files that fell out, now that the one that took their place is complete."""
@@ -167,14 +201,25 @@ class ModelCheckpoint(Decider):
         """Return the name under which the run knows this callback."""
         return next(name for name, one in run.hub.keepers.items() if one is self)
 
-    def _consider(self, run: RunContext) -> None:
-        value = self._value(run)
-        if value is None:
-            return
-        if self.save_top_k and self._ranks(value):
-            self._want(run, self._name(run), ranked=True, value=float32(value))
+    def _write(self, run: RunContext) -> None:
+        self._waits = True
+        self._rank_if_measured(run)
         if self.save_last:
             self._want(run, _LAST)
+
+    def _rank_if_measured(self, run: RunContext) -> None:
+        """Write what waits, if the monitor was measured with the weights as they are."""
+        if not self._waits:
+            return
+        if self.monitor is None:
+            value = float(run.state.step)
+        elif run.hub.measured_at.get(self.monitor) == run.state.step:
+            value = run.state.metrics[self.monitor]
+        else:
+            return
+        self._waits = False
+        if self.save_top_k and self._ranks(value):
+            self._want(run, self._name(run), ranked=True, value=float32(value))
 
     def _want(self, run: RunContext, name: str, *, ranked: bool = False, value: float = 0.0) -> None:
         run.hub.saves.append(Wanted(self._key(run), name, ranked, value, self.sharded))
@@ -195,12 +240,6 @@ class ModelCheckpoint(Decider):
             self._fallen.remove(found)  # it is replaced in one piece
         self._awaited = self.last_model_path = found
         return found
-
-    def _value(self, run: RunContext) -> float | None:
-        if self.monitor is None:
-            return float(run.state.step)
-        by_epochs = self._every_n_steps is None and self._seconds is None
-        return measured(run, self.monitor) if by_epochs else run.state.metrics.get(self.monitor)
 
     def _ranks(self, value: float) -> bool:
         """Return whether ``value`` belongs to the best."""
@@ -232,15 +271,17 @@ class ModelCheckpoint(Decider):
             "last": _text(self._last),
             "awaited": _text(self._awaited),
             "newest_step": self._newest_step,
+            "waits": self._waits,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what ``state_dict`` returned."""
+        """Restore what ``state_dict`` returned."""
         self.best_k_models = [(Path(path), value) for path, value in state["best_k_models"]]
         self.last_model_path = _path(state["last_model_path"])
         older = state["last_model_path"] if Path(state["last_model_path"] or "").name == _LAST else None
         self._last, self._awaited = _path(state.get("last", older)), _path(state.get("awaited"))
         self._newest_step = state["newest_step"]
+        self._waits = state.get("waits", False)
 
     def written_paths(self) -> list[Path]:
         """Return the files that it has written and kept."""

@@ -1,36 +1,48 @@
-"""Going on with a run: which file, and whether there is anything left to do."""
+"""Resuming a run: which file, and whether there is anything left to do."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from unitrain.callbacks import ModelCheckpoint, named
+from unitrain.checkpoint import parts
 from unitrain.checkpoint.continued import own_again
-from unitrain.checkpoint.snapshot import restore
+from unitrain.checkpoint.snapshot import own_part, restore
+from unitrain.config import UNLIMITED
 from unitrain.errors import ConfigError
+from unitrain.ledger import FOLDER
+from unitrain.limits import MAX_STEPS
 from unitrain.rng import RngSnapshot, preserved_rng
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from unitrain.callbacks import Callback
     from unitrain.checkpoint.ranks import Progress
+    from unitrain.config import TrainerConfig
     from unitrain.protocol import FitJob
 
 
-def find_checkpoint(given: str | Path, callbacks: Iterable[Callback], newest: Path | None) -> Path:
+def find_checkpoint(
+    given: str | Path, callbacks: Iterable[Callback], newest: Path | None, config: TrainerConfig
+) -> Path:
     """Return the file that ``ckpt_path=`` means.
+
+    ``"last"`` and ``"best"`` are those of the trainer's own run; before its first run, as in a script that was started
+    again, those of the newest run that wrote to the folder of its ModelCheckpoint.
 
     Args:
         given: A path, ``"last"`` or ``"best"``.
         callbacks: Those of the trainer; a ModelCheckpoint knows its best and its last.
         newest: The file that the trainer wrote last.
+        config: Where files go.
 
     Raises:
         ConfigError: If there is no such checkpoint.
     """
-    if given not in ("last", "best"):
+    if given not in _BY_ROLE:
         return Path(given)
     for callback in callbacks:
         path = getattr(callback, f"{given}_model_path", None)
@@ -38,10 +50,36 @@ def find_checkpoint(given: str | Path, callbacks: Iterable[Callback], newest: Pa
             return Path(path)
     if given == "last" and newest is not None:
         return newest
+    keepers = {name: one for name, one in named(callbacks).items() if isinstance(one, ModelCheckpoint)}
+    for name, keeper in keepers.items():
+        found = _BY_ROLE[given](name, keeper.earlier_files(config))
+        if found is not None:
+            return found
+    folders = {str(keeper.dirpath or Path(config.default_root_dir) / FOLDER) for keeper in keepers.values()}
+    looked = f" It looked in {', '.join(sorted(folders))}." if folders else ""
     raise ConfigError(
-        f"ckpt_path={given!r}: this trainer knows of no such checkpoint.",
-        hint="give its path, or a ModelCheckpoint in UnifiedTrainer(callbacks=[...]).",
+        f"ckpt_path={given!r}: this trainer has written no such checkpoint, and found none of an earlier run.{looked}",
+        hint="give its path; or a ModelCheckpoint with the folder of the earlier run.",
     )
+
+
+def _newest_file(_: str, files: Sequence[Path]) -> Path | None:
+    return next(iter(files), None)
+
+
+def _best_of(name: str, files: Sequence[Path]) -> Path | None:
+    """Return the best file, as the newest file knows it, of the ModelCheckpoint that is called ``name``."""
+    for path in files:
+        content = parts.read_any(path)
+        kept = own_part(path, content)["callbacks"].get(name, {}).get("best_k_models", ())
+        here = [path.with_name(Path(one).name) for one, _ in kept]
+        found = next((one for one in here if one.exists()), None)
+        if found is not None:
+            return found
+    return None
+
+
+_BY_ROLE: dict[Any, Callable[[str, Sequence[Path]], Path | None]] = {"last": _newest_file, "best": _best_of}
 
 
 def resumed(job: FitJob, path: Path) -> FitJob:
@@ -49,21 +87,33 @@ def resumed(job: FitJob, path: Path) -> FitJob:
 
     Raises:
         CheckpointError: If the file cannot be used.
-        ConfigError: If there is nothing left to train, or the run cannot be gone on with.
+        ConfigError: If the checkpoint is behind the end that is asked for, or the run cannot be resumed.
     """
     if job.train.repeat:
         raise ConfigError(
             "overfit_batches trains on the batches of the first epoch, which no checkpoint holds.",
-            hint="limit_train_batches takes as many batches, and can be gone on with.",
+            hint="limit_train_batches takes as many batches, and can be resumed.",
         )
     progress = restore(path, job)
     own_again(job, path)
-    if job.config.epochs is not None and progress.epochs_done >= job.config.epochs:
+    epochs, done = job.config.epochs, progress.epochs_done
+    if epochs is not None and (done > epochs or (done == epochs and progress.midway)):
+        begun = " and has begun the next" if progress.midway else ""
         raise ConfigError(
-            f"{path} has run {progress.epochs_done} epochs already, and max_epochs={job.config.epochs}.",
-            hint=f"max_epochs={progress.epochs_done + 1}, or more.",
+            f"{path} has run {done} epochs already{begun}, and max_epochs={epochs}.",
+            hint=f"max_epochs={done + 1}, or more.",
         )
     return replace(_with_its_loaders(job, progress), resume=progress)
+
+
+def finished(job: FitJob) -> bool:
+    """Return whether the run that is resumed has ended already, by its epochs or its steps."""
+    if job.resume is None:
+        return False
+    steps = job.config.max_steps != UNLIMITED and job.hub.state.step >= job.config.max_steps
+    if steps:
+        job.hub.stop_reason = MAX_STEPS
+    return steps or job.resume.epochs_done == job.config.epochs
 
 
 def _with_its_loaders(job: FitJob, progress: Progress) -> FitJob:
