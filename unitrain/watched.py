@@ -119,7 +119,7 @@ class Watched:
         if self._world is not None and (self._busy or self._code.running):
             raise ConfigError("export() cannot wait for processes that are in a run.", hint="export after fit().")
         own = () if self._spec is None else self._callbacks.of(self._spec.callbacks).own
-        found = None if ckpt_path is None else find_checkpoint(ckpt_path, own, self._hub.saved)
+        found = None if ckpt_path is None else find_checkpoint(ckpt_path, own, self._hub.saved, self.config)
         work = partial(
             export_model, self.model, self._spec, path, format, callbacks=own, ckpt_path=found, weights=weights
         )
