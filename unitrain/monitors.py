@@ -1,19 +1,24 @@
-"""Refuses, before training, to watch a metric that no one will log."""
+"""Refuses, before a fit, to watch a metric that nobody will log; warns, after it, of one that nobody has logged."""
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
-from unitrain.callbacks import Decider
+from unitrain.callbacks import Decider, ModelCheckpoint
 from unitrain.class_names import logged_names
 from unitrain.errors import ConfigError
+from unitrain.limits import INTERRUPT, SIGNAL
 from unitrain.metrics import LOSS
 from unitrain.optimization import unknown_monitor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from unitrain.callbacks import Callback
     from unitrain.config import TrainerConfig
+    from unitrain.context import RunContext
+    from unitrain.protocol import FitJob
     from unitrain.spec import LRSchedule, TrainSpec
 
 
@@ -62,6 +67,33 @@ def _unvalidated(monitor: str, *, has_data: bool) -> ConfigError:
         f"monitor={monitor!r} is measured by validation, and none runs: check_val_every_n_epoch is above max_epochs.",
         hint="lower check_val_every_n_epoch.",
     )
+
+
+def warn_of_idle(job: FitJob) -> None:
+    """Warn of each callback and schedule that had nothing to act on in the whole fit, on rank 0."""
+    run = job.hub.context
+    if run is None or run.rank or not run.state.batch or job.hub.stop_reason in (SIGNAL, INTERRUPT):
+        return
+    known = run.state.metrics
+    reports = [_why_idle(one, run) for one in job.callbacks.values()]
+    reports += [
+        f"LRSchedule(monitor={monitor!r}) never stepped: {monitor!r} was never measured"
+        for monitor in (one.rule.monitor for one in job.schedules)
+        if monitor is not None and monitor not in known
+    ]
+    for report in filter(None, reports):
+        warnings.warn(f"{report}. Measured were: {', '.join(sorted(known)) or 'nothing'}.", stacklevel=3)
+
+
+def _why_idle(one: Callback, run: RunContext) -> str | None:
+    monitor = getattr(one, "monitor", None)
+    owner = type(one).__name__ if monitor is None else f"{type(one).__name__}(monitor={monitor!r})"
+    if isinstance(one, ModelCheckpoint):
+        why = one.why_no_file(run)
+        return None if why is None else f"{owner} wrote no file: {why}"
+    if isinstance(one, Decider) and isinstance(monitor, str) and monitor not in run.state.metrics:
+        return f"{owner} decided nothing: {monitor!r} was never measured"
+    return None
 
 
 def _monitors_of_callbacks(spec: TrainSpec, config: TrainerConfig) -> list[str | None]:

@@ -23,6 +23,7 @@ from unitrain.events import Event, EventHub
 from unitrain.features import refuse, require_config
 from unitrain.jobs import check_native_names, eval_job, fit_job
 from unitrain.loggers.dispatch import Tracking
+from unitrain.monitors import warn_of_idle
 from unitrain.native import NativeCode
 from unitrain.other_names import RUN_ARGUMENTS
 from unitrain.protocol import Feature, Stage
@@ -196,6 +197,7 @@ class UnifiedTrainer(Staged):
                 guarded(ready),
             ):
                 run.fit(fit_on_the_clock(ready))
+            warn_of_idle(ready)
             return outcome(self.config, self._hub, run, history.rows, callbacks.values())
 
     def train(self, model: Any, train_dataloaders: Any, val_dataloaders: Any = None, **spec: Any) -> FitResult:

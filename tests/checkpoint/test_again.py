@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 
 import pytest
@@ -127,11 +128,11 @@ def test_what_waits_when_a_run_is_cut_is_written_by_the_run_that_resumes_it(writ
 
 
 NOTHING = {
-    "steps": ({"every_n_train_steps": 50}, r"every_n_train_steps=50, and the run had 2 epochs and 20 steps"),
-    "epochs": ({"every_n_epochs": 3}, r"every_n_epochs=3, and the run had 2 epochs and 20 steps"),
+    "steps": ({"every_n_train_steps": 50}, "its interval is longer than the fit of 20 batches and 20 steps"),
+    "epochs": ({"every_n_epochs": 3}, "its interval is longer than the fit of 20 batches and 20 steps"),
     "a value that comes too early": (
         {"monitor": "val/loss", "every_n_train_steps": 20},
-        r"monitor='val/loss'\) wrote no file: its monitor was not measured after a file was due; .* train/loss, val/loss",
+        r"monitor='val/loss'\) wrote no file: 'val/loss' was not measured any more .* train/loss, val/loss",
     ),
 }
 
@@ -223,3 +224,12 @@ def test_a_file_beyond_the_end_is_refused(framework, tmp_path):
     fit(framework, ModelCheckpoint(tmp_path, save_last=True))
     with pytest.raises(ConfigError, match=r"(?s)has run 2 epochs already, and max_epochs=1.*max_epochs=3, or more"):
         fit(framework, ModelCheckpoint(tmp_path), ckpt_path=tmp_path / "last.ckpt", max_epochs=1)
+
+
+def test_a_file_of_a_signal_counts_if_it_is_the_newest(tmp_path):
+    first = fit("ignite", ModelCheckpoint(tmp_path, save_last=True))
+    rescue = tmp_path / "interrupted.ckpt"
+    rescue.write_bytes(first.last_checkpoint.read_bytes())
+    later = first.last_checkpoint.stat().st_mtime + 10
+    os.utime(rescue, (later, later))
+    assert fit("ignite", ModelCheckpoint(tmp_path, save_last=True), ckpt_path="last").last_checkpoint == rescue

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 import torch
 
-from unitrain import ConfigError, Event, ModelCheckpoint, UnifiedTrainer
+from unitrain import ConfigError, EarlyStopping, Event, ModelCheckpoint, UnifiedTrainer
 from unitrain.checkpoint import io
 from unitrain.testing.cases import spec
 from unitrain.testing.models import loader
@@ -131,3 +131,23 @@ def test_going_on_with_last_keeps_what_an_uninterrupted_run_keeps(writer, reader
         one, other = io.read(path), io.read(tmp_path / "half" / path.name)
         assert not differences(one["state_dict"], other["state_dict"])
     assert half.best_k_models
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize(
+    ("keeper", "why"),
+    [
+        (lambda folder: ModelCheckpoint(folder, every_n_train_steps=100), "longer than the fit of 6 batches"),
+        (lambda folder: ModelCheckpoint(folder, every_n_epochs=2), "wrote no file"),
+        (
+            lambda folder: ModelCheckpoint(folder, monitor="val/mine", every_n_train_steps=100),
+            r"monitor='val/mine'.*never measured.*Measured were: train/acc",
+        ),
+        (lambda _: EarlyStopping("train/mine", strict=False), r"EarlyStopping.*'train/mine' was never measured"),
+    ],
+)
+def test_what_had_nothing_to_act_on_is_told_at_the_end(keeper, why, framework, tmp_path):
+    trainer = UnifiedTrainer(framework, max_epochs=1, enable_progress_bar=False, callbacks=[keeper(tmp_path)])
+    trainer.on(Event.BATCH_END, lambda run: None)  # it might log anything
+    with pytest.warns(UserWarning, match=why):
+        trainer.fit(spec(), loader(), loader())

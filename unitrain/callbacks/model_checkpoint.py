@@ -12,7 +12,7 @@ from unitrain.callbacks.callback import Decider
 from unitrain.callbacks.decision import Mode, improved, measured, require_monitor
 from unitrain.callbacks.file_name import SUFFIX, Template
 from unitrain.errors import ConfigError
-from unitrain.events import Event, Wanted
+from unitrain.events import Wanted
 from unitrain.files import folders_of
 from unitrain.ledger import FOLDER
 from unitrain.metrics import float32
@@ -171,25 +171,6 @@ class ModelCheckpoint(Decider):
         else:
             self._rank_if_measured(run)
 
-    def on_fit_end(self, run: RunContext) -> None:
-        """Say so if nothing was written."""
-        if run.rank == 0 and self.last_model_path is None and (self.save_top_k or self.save_last):
-            warnings.warn(f"{self._name_of_self()} wrote no file: {self._why_none(run)}", stacklevel=2)
-
-    def _name_of_self(self) -> str:
-        return "ModelCheckpoint" if self.monitor is None else f"ModelCheckpoint(monitor={self.monitor!r})"
-
-    def _why_none(self, run: RunContext) -> str:
-        ran = f"the run had {run.hub.occurred(Event.EPOCH_END)} epochs and {run.state.step} steps"
-        if self._waits:
-            names = ", ".join(sorted(run.state.metrics)) or "nothing"
-            return f"its monitor was not measured after a file was due; {ran}, and measured {names}."
-        if self._every_n_steps is not None:
-            return f"every_n_train_steps={self._every_n_steps}, and {ran}."
-        if self._seconds is not None:
-            return f"train_time_interval is {self._seconds:g} s, and {ran}."
-        return f"every_n_epochs={self._every_n_epochs}, and {ran}."
-
     def on_checkpoint_saved(self, run: RunContext) -> None:
         """Remove the files that fell out, now that the one that took their place is complete."""
         if run.hub.saved == self._awaited:
@@ -282,6 +263,16 @@ class ModelCheckpoint(Decider):
         self._last, self._awaited = _path(state.get("last", older)), _path(state.get("awaited"))
         self._newest_step = state["newest_step"]
         self._waits = state.get("waits", False)
+
+    def why_no_file(self, run: RunContext) -> str | None:
+        """Return why a fit that is over wrote no file; None if it wrote one, or was to write none."""
+        if self.last_model_path is not None or not (self.save_top_k or self.save_last):
+            return None
+        if self.monitor is not None and self.monitor not in run.state.metrics:
+            return f"{self.monitor!r} was never measured"
+        if self._waits:
+            return f"{self.monitor!r} was not measured any more after a file was due"
+        return f"its interval is longer than the fit of {run.state.batch} batches and {run.state.step} steps"
 
     def written_paths(self) -> list[Path]:
         """Return the files that it has written and kept."""
