@@ -13,7 +13,6 @@ from unitrain.checkpoint.snapshot import own_part, restore
 from unitrain.config import UNLIMITED
 from unitrain.errors import ConfigError
 from unitrain.ledger import FOLDER
-from unitrain.limits import MAX_STEPS
 from unitrain.rng import RngSnapshot, preserved_rng
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ def finished(job: FitJob) -> bool:
         return False
     steps = job.config.max_steps != UNLIMITED and job.hub.state.step >= job.config.max_steps
     if steps:
-        job.hub.stop_reason = MAX_STEPS
+        job.hub.stop_reason = "max_steps"
     return steps or job.resume.epochs_done == job.config.epochs
 
 
