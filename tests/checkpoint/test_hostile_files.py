@@ -59,7 +59,7 @@ def in_time(read, path, seconds=20):
     def work():
         try:
             read(path)
-        except BaseException as error:  # noqa: BLE001 - whatever a reader lets out is reported
+        except BaseException as error:  # noqa: BLE001 - whatever a loaded_by lets out is reported
             there.send((type(error).__name__, str(error)))
         else:
             there.send(("nothing", ""))
@@ -124,19 +124,19 @@ def test_a_bad_neighbour_is_not_named_and_a_good_one_is(tmp_path, good):
         io.read(tmp_path / "bad.ckpt")
 
 
-@pytest.mark.parametrize("reader", READERS)
-def test_a_pipe_is_refused_by_every_reader(reader, tmp_path):
+@pytest.mark.parametrize("loaded_by", READERS)
+def test_a_pipe_is_refused_by_every_reader(loaded_by, tmp_path):
     os.mkfifo(tmp_path / "run.ckpt")
-    assert in_time(READERS[reader], tmp_path / "run.ckpt")[0] == "CheckpointError"
+    assert in_time(READERS[loaded_by], tmp_path / "run.ckpt")[0] == "CheckpointError"
     folder = tmp_path / "parts"
     folder.mkdir()
     os.mkfifo(folder / "index.json")
-    assert in_time(READERS[reader], folder)[0] == "CheckpointError"
+    assert in_time(READERS[loaded_by], folder)[0] == "CheckpointError"
 
 
 @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
-@pytest.mark.parametrize("reader", QUICK)
-def test_a_file_that_may_not_be_read_is_not_called_damaged(reader, suffix, tmp_path, good, monkeypatch):
+@pytest.mark.parametrize("loaded_by", QUICK)
+def test_a_file_that_may_not_be_read_is_not_called_damaged(loaded_by, suffix, tmp_path, good, monkeypatch):
     """Root may read anything, so the system call says what it would say to another user."""
     path = tmp_path / f"run{suffix}"
     shutil.copy(good, path)
@@ -149,12 +149,12 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(reader, suffix, tmp_p
 
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(CheckpointError, match=r"may not be read: permission denied[\s\S]*Hint: chmod") as caught:
-        QUICK[reader](path)
+        QUICK[loaded_by](path)
     assert "damaged" not in str(caught.value)
 
 
-@pytest.mark.parametrize("reader", QUICK)
-def test_a_folder_that_may_not_be_entered_is_named(reader, tmp_path, monkeypatch):
+@pytest.mark.parametrize("loaded_by", QUICK)
+def test_a_folder_that_may_not_be_entered_is_named(loaded_by, tmp_path, monkeypatch):
     real = Path.stat
 
     def refuse(self, **options):
@@ -164,16 +164,16 @@ def test_a_folder_that_may_not_be_entered_is_named(reader, tmp_path, monkeypatch
 
     monkeypatch.setattr(Path, "stat", refuse)
     with pytest.raises(CheckpointError, match="permission denied"):
-        QUICK[reader](tmp_path / "run.ckpt")
+        QUICK[loaded_by](tmp_path / "run.ckpt")
 
 
 @pytest.mark.parametrize(
     "name", ["a\0b.ckpt", "a" * 300, "a\0b.safetensors"], ids=["nul", "long", "nul of safetensors"]
 )
-@pytest.mark.parametrize("reader", READERS)
-def test_a_name_that_no_file_has_is_a_checkpoint_error(reader, name, tmp_path):
+@pytest.mark.parametrize("loaded_by", READERS)
+def test_a_name_that_no_file_has_is_a_checkpoint_error(loaded_by, name, tmp_path):
     with pytest.raises(CheckpointError, match="no checkpoint"):
-        READERS[reader](tmp_path / name)
+        READERS[loaded_by](tmp_path / name)
 
 
 def test_a_pipe_is_no_safetensors_file(tmp_path):
@@ -197,14 +197,14 @@ def bomb(good, path, size):
                     member.write(source.read(one.filename))
 
 
-@pytest.mark.parametrize("reader", READERS)
-def test_a_bomb_is_refused_before_it_is_inflated(reader, tmp_path, good, monkeypatch):
+@pytest.mark.parametrize("loaded_by", READERS)
+def test_a_bomb_is_refused_before_it_is_inflated(loaded_by, tmp_path, good, monkeypatch):
     bomb(good, tmp_path / "bomb.ckpt", 64 << 20)
     assert (tmp_path / "bomb.ckpt").stat().st_size < 1 << 20
     inflated = []
     monkeypatch.setattr(zipfile.ZipExtFile, "read", lambda *args: inflated.append(args) or b"")
     with pytest.raises(CheckpointError, match=r"compressed or encrypted, \d+ bytes that would become 67108864"):
-        READERS[reader](tmp_path / "bomb.ckpt")
+        READERS[loaded_by](tmp_path / "bomb.ckpt")
     assert not inflated
 
 
@@ -216,8 +216,8 @@ def test_a_bomb_as_a_neighbour_is_not_inflated(tmp_path, good, monkeypatch):
         unitrain.load_weights(tmp_path / "bad.ckpt")
 
 
-@pytest.mark.parametrize("reader", QUICK)
-def test_members_that_overlap_are_refused(reader, tmp_path, good):
+@pytest.mark.parametrize("loaded_by", QUICK)
+def test_members_that_overlap_are_refused(loaded_by, tmp_path, good):
     """The directory names one member many times: stored, and yet more than the file has."""
     content = bytearray(good.read_bytes())
     end = content.rindex(b"PK\5\6")
@@ -227,7 +227,7 @@ def test_members_that_overlap_are_refused(reader, tmp_path, good):
     tail = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, count, count, len(entries), offset, 0)
     (tmp_path / "many.ckpt").write_bytes(bytes(content[:offset]) + entries + tail)
     with pytest.raises(CheckpointError, match=r"more bytes than|Overlapped|same name"):
-        QUICK[reader](tmp_path / "many.ckpt")
+        QUICK[loaded_by](tmp_path / "many.ckpt")
 
 
 # --- bits -------------------------------------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ def weights_through_convert(path):
 
 
 def test_a_member_that_is_marked_as_a_folder_is_refused(small):
-    """torch's reader leaves the memory of such a member as it was, without an error."""
+    """torch's loaded_by leaves the memory of such a member as it was, without an error."""
     path, content, _bits = small
     broken = bytearray(content)
     broken[content.rindex(b"PK\1\2", 0, content.rindex(b"data/0")) + 38] ^= 0x10
