@@ -14,7 +14,7 @@ help:
 	@echo "make bench       the time of a step beside the loop by hand and each framework's idiom, on an idle machine"
 	@echo "make lint        ruff, format, mypy, import-linter, typos"
 	@echo "make format      mend what ruff can mend"
-	@echo "make docs        write the generated tables of README.md and MIGRATION.md"
+	@echo "make docs        write the generated tables of README.md, MIGRATION.md and docs/"
 	@echo "make build       build the sdist and the wheel, and look into them"
 	@echo "make venv        only make .venv"
 
