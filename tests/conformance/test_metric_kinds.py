@@ -229,7 +229,11 @@ def test_metric_that_does_not_fit_is_refused_with_its_name(case, backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("given", [tm.MeanSquaredError(), im.MeanSquaredError(), lambda output, target: 1 / 0], ids=str)
+@pytest.mark.parametrize(
+    "given",
+    [tm.MeanSquaredError(), im.MeanSquaredError(), lambda output, target: 1 / 0],
+    ids=["torchmetrics", "ignite", "function"],
+)
 def test_error_of_a_metric_says_which_and_what_it_was_given(given, backend):
     with pytest.raises((RuntimeError, ValueError, ZeroDivisionError)) as caught:
         run(backend, {"mine": given}, "validate")
