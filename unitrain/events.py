@@ -176,6 +176,7 @@ class EventHub:
         return {
             **self.__dict__,
             "context": None,
+            "keepers": {},
             "trackers": None,
             "rescue": None,
             "relay": None,
