@@ -53,7 +53,7 @@ UNMAPPED: Final[dict[str, str]] = {
     "on_sanity_check_start": "switched off: it would draw random numbers before training",
     "on_sanity_check_end": "switched off: it would draw random numbers before training",
     "on_train_batch_start": _WITHIN,
-    "on_train_batch_end": _WITHIN,
+    "on_train_batch_end": "ends the batch behind the native callbacks; BATCH_END fires within the step",
     "on_validation_batch_start": _WITHIN,
     "on_validation_batch_end": _WITHIN,
     "on_test_batch_start": _WITHIN,

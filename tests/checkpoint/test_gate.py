@@ -346,7 +346,7 @@ def everywhere(framework, values, folder):
     torch.load(path, weights_only=True)
     unitrain.load_weights(path)
     for form in ("lightning", "portable"):
-        unitrain.convert_checkpoint(path, folder / "other", form)
+        unitrain.convert_checkpoint(path, folder / "other", form, overwrite=True)
         torch.load(folder / "other", weights_only=True)
     second, second_spec, data = odd_run(framework, [None] * 4)
     second.fit(second_spec, data, ckpt_path=path)

@@ -32,7 +32,7 @@ def evaluate(path):
 
 
 def convert(path):
-    unitrain.convert_checkpoint(path, Path(path).with_name("converted"), "safetensors")
+    unitrain.convert_checkpoint(path, Path(path).with_name("converted"), "safetensors", overwrite=True)
 
 
 READERS = {
@@ -267,7 +267,7 @@ def small(tmp_path_factory):
 
 def weights_through_convert(path):
     target = path.with_name("out.safetensors")
-    unitrain.convert_checkpoint(path, target, "safetensors")
+    unitrain.convert_checkpoint(path, target, "safetensors", overwrite=True)
     return unitrain.load_weights(target)
 
 
