@@ -182,6 +182,7 @@ class EventHub:
             "relay": None,
             "gauges": {},
             "saves": [],
+            "keepers": {},
         }
 
     def on(self, event: Event | CustomEvent | Trigger | Triggers, handler: Handler) -> list[Listener]:

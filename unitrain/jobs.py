@@ -89,10 +89,7 @@ def fit_job(
         opened(given_data(data[0], "train"), ("train", "val")) as loaders,
         closing(FitData(config, place.device, place.team, data, loaders)) as found,
     ):
-        _require_sanity_data(config, found.val)
-        if found.val:
-            spec.require_evaluation()
-            ValidationRule(config, found.train.length)
+        _check_validation(spec, config, found)
         _prepare(spec, config, place)
         job = FitJob(
             spec=spec,
@@ -160,6 +157,14 @@ def _prepare(spec: TrainSpec, config: TrainerConfig, place: Place) -> None:
         require_values(spec.model, "training with several processes")
     require_same_model(spec.model, place.team)
     place.team.share(spec.model.state_dict().values())
+
+
+def _check_validation(spec: TrainSpec, config: TrainerConfig, found: FitData) -> None:
+    """Refuse validation data that cannot be used as asked, and a validation that has none."""
+    _require_sanity_data(config, found.val)
+    if found.val:
+        spec.require_evaluation()
+        ValidationRule(config, found.train.length)
 
 
 def _require_sanity_data(config: TrainerConfig, val: Sequence[DataSource]) -> None:

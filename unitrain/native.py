@@ -169,5 +169,7 @@ def _no_code(code: Any) -> SpecError:
 
 
 def _is_data(given: Any) -> bool:
-    kinds = (DataLoader, Dataset, DataSpec, Tensor, list, tuple, dict, Iterator)
+    if isinstance(given, dict):
+        return "model" not in given  # else the fields of a TrainSpec
+    kinds = (DataLoader, Dataset, DataSpec, Tensor, list, tuple, Iterator)
     return isinstance(given, kinds) or is_datamodule(given)

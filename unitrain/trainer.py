@@ -63,7 +63,8 @@ class UnifiedTrainer(Staged):
     """Trains one spec on a real Lightning ``Trainer`` or a real Ignite ``Engine``, with the same bits.
 
     A trainer can be pickled and copied, also after a run: the copy has the options, the handlers, the callbacks and the
-    counters, and is given a spec again; the run itself (the native object, the optimizers) stays behind.
+    counters, and is given a spec again; what has run (the native object, the optimizers) stays behind. A native object
+    that ``create_trainer()`` has built for the next run is copied too, with what was attached to it.
 
     Args:
         framework: ``"lightning"``, ``"ignite"``, ``"reference"`` (the bare PyTorch loop), the name of another installed
@@ -109,15 +110,8 @@ class UnifiedTrainer(Staged):
         self._busy = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the run behind."""
-        run = {
-            "_next": None,
-            "_last": None,
-            "_spec": None,
-            "_optimizers": {},
-            "_data": (None, None, None),
-            "_busy": False,
-        }
+        """Leave behind what has run; what ``create_trainer`` has built for the next run travels."""
+        run = {"_last": None, "_spec": None, "_optimizers": {}, "_data": (None, None, None), "_busy": False}
         return {**self.__dict__, **run}
 
     # --- running ------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+import weakref
 from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
@@ -90,6 +91,16 @@ def takes_max_iters() -> bool:
 def heard(engine: Engine, event: Events | str) -> bool:
     """Return whether any handler waits for ``event``; ``has_event_handler`` asks for one handler."""
     return bool(engine._event_handlers.get(event))  # noqa: SLF001 - there is no public way
+
+
+def bound(engine: Engine) -> list[str]:
+    """Return the names of the handlers that are given ``engine``: Ignite keeps a weak reference to it beside each."""
+    handlers = (one for some in engine._event_handlers.values() for one in some)  # noqa: SLF001 - there is no public way
+    return [
+        getattr(handler, "__qualname__", type(handler).__name__)
+        for handler, arguments, _ in handlers
+        if any(isinstance(one, weakref.ref) for one in arguments)
+    ]
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from unitrain.errors import ConfigError
 from unitrain.precision import forward_context
 from unitrain.program import EvalProgram, FitProgram
 from unitrain.protocol import ONE_DEVICE, Feature, Translation
-from unitrain_ignite._compat import REQUIRES, Engine, Events, Metric, heard
+from unitrain_ignite._compat import REQUIRES, Engine, Events, Metric, bound, heard
 from unitrain_ignite.engine import running
 from unitrain_ignite.events import EVENTS, UNMAPPED
 from unitrain_ignite.module import Evaluator, GuestLoop, TrainingLoop
@@ -96,6 +96,20 @@ class IgniteRun:
         self._evaluator: Engine | None = None
         for handler in handlers:
             handler.attach(self._engine)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copy the engine; what is bound to it would act on this one, not on the copy.
+
+        Raises:
+            ConfigError: If handlers are bound to it.
+        """
+        attached = bound(self._engine)
+        if attached:
+            raise ConfigError(
+                f"an Engine cannot be copied with its handlers ({', '.join(attached)}): they are bound to this one.",
+                hint="copy the trainer before create_trainer(), and attach them to the engine of the copy.",
+            )
+        return vars(self)
 
     @property
     def native(self) -> Engine:

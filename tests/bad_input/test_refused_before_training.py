@@ -302,7 +302,7 @@ def test_checkpoint_to_go_on_from(make_trainer, make_spec, make_batches, refused
 
 FOREIGN = {
     "pl on ignite": ("ignite", pl.callbacks.ModelCheckpoint(), "unitrain.ModelCheckpoint"),
-    "pl on reference": ("reference", pl.callbacks.StochasticWeightAveraging(0.1), "unitrain.EMA"),
+    "pl on reference": ("reference", pl.callbacks.StochasticWeightAveraging(0.1), "unitrain.StochasticWeightAveraging"),
     "ignite on lightning": ("lightning", ignite.handlers.BasicTimeProfiler(), "torch.profiler"),
     "ignite without attach on lightning": ("lightning", ignite.handlers.TerminateOnNan(), "unitrain.Callback"),
     "ignite without attach on reference": ("reference", ignite.handlers.TerminateOnNan(), "unitrain.Callback"),
