@@ -182,7 +182,6 @@ class EventHub:
             "relay": None,
             "gauges": {},
             "saves": [],
-            "keepers": {},
         }
 
     def on(self, event: Event | CustomEvent | Trigger | Triggers, handler: Handler) -> list[Listener]:
