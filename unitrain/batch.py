@@ -150,7 +150,7 @@ def to_dtype(value: Any, dtype: torch.dtype) -> Any:
             return NotImplemented
         try:
             converted = (own := _own(part)).to(dtype)
-        except (TypeError, ValueError, RuntimeError):  # it takes a device only
+        except Exception:  # noqa: BLE001 - it takes a device only, and asks it for its type, say
             return part
         return own if converted is None else converted
 

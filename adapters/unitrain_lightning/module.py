@@ -80,6 +80,10 @@ class Shell(OnLightning):
         """Call the user's model."""
         return self.model(*args, **kwargs)
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:  # noqa: ARG002
+        """Return the batch, which is on the device: Lightning would build it anew by its constructor."""
+        return batch
+
     def publish(self, hub: EventHub) -> None:
         """Show the newest values to native callbacks, under ``trainer.callback_metrics``."""
         self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in hub.epoch_metrics.items()})

@@ -6,6 +6,7 @@ import warnings
 from functools import partial
 from types import SimpleNamespace
 
+import lightning
 import pytest
 import torch
 from torch import nn
@@ -33,7 +34,7 @@ def linear(inputs=2):
     return nn.Linear(inputs, 3)
 
 
-def fit(backend, shape, precision):
+def fit(backend, shape, precision, **options):
     """Train on batches of six, six and two in ``shape``; each step checks that nothing is lost."""
 
     def step(model, batch):
@@ -49,7 +50,7 @@ def fit(backend, shape, precision):
         validation_step=step,
         optimizer=partial(torch.optim.SGD, lr=0.1),
     )
-    result = trainer(backend, precision=precision).fit(spec, batches, batches)
+    result = trainer(backend, precision=precision, **options).fit(spec, batches, batches)
     for batch, x in zip(batches, X.split(6), strict=True):
         assert torch.equal(shape.get(batch)[0], x)
         assert shape.kept(batch)
@@ -57,7 +58,7 @@ def fit(backend, shape, precision):
 
 
 @pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-true"])
-@pytest.mark.parametrize("name", [name for name in SHAPES if name != "own to() of hidden tensors"])
+@pytest.mark.parametrize("name", [*SHAPES])
 def test_batch_of_any_shape_trains_as_the_pair_does(name, precision):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="the structure of a")  # of a UserList
@@ -68,6 +69,33 @@ def test_batch_of_any_shape_trains_as_the_pair_does(name, precision):
             if name != "UserList":
                 assert measured == metrics
     assert metrics["val/size"] == pytest.approx((6 * 6 + 6 * 6 + 2 * 2) / 14, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", [*SHAPES])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_batch_of_any_shape_is_predicted_on_as_it_is(backend, name):
+    shape, model = SHAPES[name], linear()
+
+    def predicted(_, batch):
+        assert shape.kept(batch)
+        return model(shape.get(batch)[0])
+
+    spec = TrainSpec(model=model, predict_step=predicted, optimizer=partial(torch.optim.SGD, lr=0.1))
+    found = trainer(backend).predict(spec, [shape.make(x, y) for x, y in zip(X.split(6), Y.split(6), strict=True)])
+    with torch.no_grad():
+        assert all(torch.equal(one, model(x)) for one, x in zip(found, X.split(6), strict=True))
+
+
+@pytest.mark.parametrize("name", ["computed field", "frozen dataclass", "ordered with a tag", "tuple, own constructor"])
+def test_batch_stays_as_it_is_where_a_callback_of_lightning_listens(name):
+    shape = SHAPES[name]
+    callback = lightning.pytorch.callbacks.LambdaCallback(
+        on_train_batch_end=lambda *_: None, on_validation_batch_end=lambda *_: None
+    )
+    weight, metrics = fit("reference", shape, "32-true")
+    found, measured = fit("lightning", shape, "32-true", callbacks=[callback])
+    assert torch.equal(found, weight)
+    assert measured == metrics
 
 
 def counted_by_the_reference(batch):

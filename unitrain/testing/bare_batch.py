@@ -45,13 +45,26 @@ def _cast(value: Any, inner: Callable[[Any], Any], done: dict[int, Any]) -> Any:
         found = {key: inner(item) for key, item in items}
         return type(value)(found if isinstance(value, Mapping) else found.values())
     if isinstance(value, tuple):
-        return tuple.__new__(type(value), [inner(item) for item in value])
+        same = tuple.__new__(type(value), [inner(item) for item in value])
+        for name, one in getattr(value, "__dict__", {}).items():
+            setattr(same, name, inner(one))
+        return same
     if _is_made_of_parts(value):
-        return _cast_parts(value, inner, done)
+        hidden = hasattr(type(value), "to") and not _holds_tensors(value, [])
+        return _cast_by_itself(value, **inner.keywords) if hidden else _cast_parts(value, inner, done)  # type: ignore[attr-defined]
     if type(value) in pytree.SUPPORTED_NODES:
         leaves, structure = pytree.tree_flatten(value)
         return pytree.tree_unflatten([inner(leaf) for leaf in leaves], structure)
     return value
+
+
+def _cast_by_itself(value: Any, dtype: torch.dtype, **_: Any) -> Any:
+    own = copy.copy(value)
+    try:
+        converted = own.to(dtype)
+    except Exception:  # noqa: BLE001 - it takes a device only
+        return value
+    return own if converted is None else converted
 
 
 def _cast_parts(value: Any, inner: Callable[[Any], Any], done: dict[int, Any]) -> Any:
@@ -73,6 +86,13 @@ def _cast_parts(value: Any, inner: Callable[[Any], Any], done: dict[int, Any]) -
 
 def _has_apply(value: Any) -> bool:
     return any(one.__module__.startswith(("tensordict.", "torch_geometric.")) for one in type(value).__mro__)
+
+
+def _holds_tensors(value: Any, seen: list[int]) -> bool:
+    if isinstance(value, Tensor) or id(value) in seen:
+        return isinstance(value, Tensor)
+    seen.append(id(value))
+    return any(_holds_tensors(part, seen) for part in _parts(value))
 
 
 def _is_made_of_parts(value: Any) -> bool:
