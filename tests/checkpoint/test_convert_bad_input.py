@@ -179,10 +179,16 @@ def test_a_run_whose_stand_is_not_known_is_not_gone_on_with(tmp_path):
     assert left == ["everything but the weights"]
 
 
-def test_harmless_containers_are_let_in_and_told(tmp_path):
+@pytest.mark.parametrize("allowed", [False, True])
+def test_harmless_containers_are_let_in_and_told(allowed, tmp_path):
+    """Also where another library has allowed torch to read one of them as it is, as tensordict does."""
     from collections import defaultdict
     from datetime import timedelta
 
+    before = torch.serialization.get_safe_globals()
+    if allowed:
+        torch.serialization.add_safe_globals([defaultdict, timedelta])
+    allowed_then = set(torch.serialization.get_safe_globals())
     counted = defaultdict(list)
     counted["a"].append(1)
     hparams = {"args": argparse.Namespace(lr=0.1, to=Path("x")), "counted": counted, "time": timedelta(seconds=5)}
@@ -192,6 +198,9 @@ def test_harmless_containers_are_let_in_and_told(tmp_path):
     assert found == {"args": {"lr": 0.1, "to": "x"}, "counted": {"a": [1]}, "time": "0:00:05"}
     for place in ("args", "args.to", "time"):
         assert any(line.startswith(f"hyper_parameters.{place}: its kind") for line in left)
+    assert set(torch.serialization.get_safe_globals()) == allowed_then
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals(before)
 
 
 def test_a_name_of_code_in_the_hyper_parameters_is_left_out(tmp_path):

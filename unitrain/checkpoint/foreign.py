@@ -80,13 +80,13 @@ def read(path: Path) -> dict[str, Any]:
         return dict(unpacked(path))
     intact.require_file(path)
     start = _start(path)
-    if start.startswith(_ARCHIVE):
+    archive = start.startswith(_ARCHIVE)
+    if archive:
         intact.verify(path)
-        named = _names(path)
-    else:
-        named = _of_old_file(path, start)
-    with _allowed(path, named):
-        content = _loaded(path)
+    with intact.torchs_classes_alone():
+        named = _names(path) if archive else _of_old_file(path, start)
+        with _allowed(path, named):
+            content = _loaded(path)
     if not isinstance(content, dict):
         raise CheckpointError(
             f"{path} holds a {type(content).__name__}, which is no checkpoint.",

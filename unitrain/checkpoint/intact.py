@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import stat
 import zipfile
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+import torch
 
 from unitrain.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 SUFFIX = ".ckpt"
@@ -25,6 +29,21 @@ _KINDS = {
     stat.S_ISCHR: "a device",
     stat.S_ISBLK: "a device",
 }
+
+
+@contextmanager
+def torchs_classes_alone() -> Iterator[None]:
+    """Read with the classes that torch allows by itself, and with none that other libraries have allowed meanwhile.
+
+    A file must not mean something else because a library was imported, and nobody else decides what runs.
+    """
+    others = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(others)
 
 
 def is_folder(path: Path) -> bool:

@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 import torch
 
 from unitrain.checkpoint.gate import admitted
-from unitrain.checkpoint.intact import damaged, require_file, unreadable, verify
+from unitrain.checkpoint.intact import damaged, require_file, torchs_classes_alone, unreadable, verify
 from unitrain.errors import CheckpointError
 from unitrain.files import written
 
@@ -38,7 +38,8 @@ def write(path: Path, content: dict[str, Any], lost: list[str] | None = None, *,
 def _require_readable(path: Path) -> None:
     """Read what was written, but for the tensors' values, as every reader will."""
     try:
-        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with torchs_classes_alone():
+            torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         raise CheckpointError(
             f"what was to be saved cannot be read back, so it was not written: {error}",
@@ -96,7 +97,8 @@ def loaded(path: Path) -> Any:
         CheckpointError: If it is damaged, or holds more than tensors and plain values.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torchs_classes_alone():
+            return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds more than tensors and plain values, and unitrain does not run code from a file: {error}",
