@@ -95,8 +95,8 @@ def draws_once_more(original, self):
     return original(self)
 
 
-def skips_the_last_batch(original, self, source, epoch, *position):
-    original(self, source, epoch, *position)
+def skips_the_last_batch(original, self, source, epoch, *position, **options):
+    original(self, source, epoch, *position, **options)
     self.length = self._trusted = self._trusted - 1
 
 
