@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from unitrain.batch import to_device
-from unitrain.callbacks import StochasticWeightAveraging, prepare
+from unitrain.callbacks import prepare
 from unitrain.checkpoint import io
 from unitrain.checkpoint.snapshot import restore_result
 from unitrain.distributed import parcel
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
-    from unitrain.callbacks import Callback
+    from unitrain.callbacks import Callback, StochasticWeightAveraging
     from unitrain.config import TrainerConfig
     from unitrain.context import RunContext
     from unitrain.distributed.world import World
@@ -153,6 +153,8 @@ class _Answer:
 
 def _averaging(callbacks: Iterable[Any]) -> StochasticWeightAveraging | None:
     """Return the callback that has replaced the weights; a checkpoint of a run cut short holds those before."""
+    from unitrain.callbacks.swa import StochasticWeightAveraging  # noqa: PLC0415 - only who asks for it pays for it
+
     return next((one for one in callbacks if isinstance(one, StochasticWeightAveraging)), None)
 
 

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks import ModelCheckpoint
 from unitrain.checkpoint.continued import SIGNAL as SIGNALLED
-from unitrain.checkpoint.rescue import Rescue, warn_of_none
 from unitrain.events import Event, Wanted
 from unitrain.limits import HARD, INTERRUPT, MAX_STEPS, SIGNAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from unitrain.checkpoint.rescue import Rescue
     from unitrain.context import RunContext
     from unitrain.protocol import FitJob
 
@@ -159,6 +159,8 @@ def _rescued(job: FitJob) -> Iterator[None]:
     if not wanting:
         yield
         return
+    from unitrain.checkpoint.rescue import Rescue  # noqa: PLC0415 - only who asks for it pays for it
+
     rescue = Rescue(job)
     hub.rescue = rescue.keep
     try:
@@ -175,6 +177,8 @@ def _rescued(job: FitJob) -> Iterator[None]:
 def _rescue(job: FitJob, rescue: Rescue, wanting: list[ModelCheckpoint], error: BaseException) -> None:
     """Write the state before the error, once into each folder; what fails leaves a note at the error."""
     if not rescue.holds():
+        from unitrain.checkpoint.rescue import warn_of_none  # noqa: PLC0415 - only who asks for it pays for it
+
         warn_of_none()
         return
     files = job.hub.files

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from unitrain.checkpoint.resume import find_checkpoint
 from unitrain.errors import ConfigError, SpecError
-from unitrain.explain import explain
 from unitrain.spec import TrainSpec
 
 if TYPE_CHECKING:
@@ -82,6 +81,8 @@ class Watched:
                 f"explain() explains a TrainSpec; got a {type(spec).__name__}.",
                 hint=f"`unitrain migrate SCRIPT --check-backend {self.framework}` tells what a script may not use.",
             )
+        from unitrain.explain import explain  # noqa: PLC0415 - only who asks for it pays for it
+
         explanation = explain(self._adapter, self.config, spec or self._spec, everything=all)
         further = "" if all else "\nThe other options are at their defaults; explain(all=True) shows them."
         print(f"{explanation}{further}")  # noqa: T201 - that is what it is for

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 
 import pytest
@@ -191,9 +192,9 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(io.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     for to in ("lightning", "ignite", "safetensors"):
         with pytest.raises(CheckpointError, match="could not be written"):
-            convert_checkpoint(tmp_path / "run.ckpt", tmp_path / "old", to=to)
+            convert_checkpoint(tmp_path / "run.ckpt", tmp_path / "old", to=to, overwrite=True)
     assert (tmp_path / "old").read_text() == "old"
     assert not list(tmp_path.glob(".*.part"))

@@ -192,8 +192,8 @@ def test_one_attribute_before_all_names_is_ambiguous(tmp_path):
         convert_checkpoint(tmp_path / "a.ckpt", tmp_path / "w.safetensors", to="safetensors")
     assert "part='net'" in str(caught.value)
     for part, first in (("net", "0.weight"), ("", "net.0.weight")):
-        convert_checkpoint(tmp_path / "a.ckpt", tmp_path / "w.safetensors", to="safetensors", part=part)
-        assert first in load_weights(tmp_path / "w.safetensors")
+        convert_checkpoint(tmp_path / "a.ckpt", tmp_path / f"w{part}.safetensors", to="safetensors", part=part)
+        assert first in load_weights(tmp_path / f"w{part}.safetensors")
     with pytest.raises(CheckpointError, match="part='modle' is before none of the names; they begin with net"):
         convert_checkpoint(tmp_path / "a.ckpt", tmp_path / "w.safetensors", to="safetensors", part="modle")
 
@@ -208,7 +208,7 @@ def test_two_that_fit_are_named(tmp_path):
         with pytest.raises(CheckpointError, match=r"several that fit: the names behind 'student.', 'teacher.'"):
             convert_checkpoint(path, tmp_path / "w.safetensors", to="safetensors", template=net())
         for part, model in (("student", student), ("teacher", teacher)):
-            given = {"to": "safetensors", "part": part, "template": net()}
+            given = {"to": "safetensors", "part": part, "template": net(), "overwrite": True}
             left = convert_checkpoint(path, tmp_path / "w.safetensors", **given)
             assert not differences(dict(model.state_dict()), load_weights(tmp_path / "w.safetensors"))
             assert any("what is not the model's" in line for line in left)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks.callback import Callback
 from unitrain.errors import install_hint
-from unitrain.loggers.drawing import can_draw, drawn
 from unitrain.loggers.outlet import Outlet
 
 if TYPE_CHECKING:
@@ -109,6 +108,8 @@ class Tracking(Callback):
         metric = name.rpartition("/")[2]
         if not takers or metric in self._undrawn:
             return
+        from unitrain.loggers.drawing import can_draw, drawn  # noqa: PLC0415 - only who asks for it pays for it
+
         if not can_draw():
             self._give_up(metric, "matplotlib is not installed", install_hint("plot"))
             return
