@@ -283,6 +283,8 @@ class FitProgram(Program):
     def epoch_end(self) -> None:
         """End an epoch: publish what was measured, call the handlers, step the schedulers that wait for a metric."""
         if not self._was_last:  # cut short by a stop: a checkpoint goes on after the last batch, not after the epoch
+            if self.hub.saves:  # first what was due by then: who resumes must know these files
+                self.write_saves()
             self._cut = capture(self._job, self._progress(midway=True))
         self._epochs_done += 1
         self.hub.publish(self._train_meter.compute(), self._train_meter.tables)

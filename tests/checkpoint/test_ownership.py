@@ -232,3 +232,15 @@ def test_a_folder_with_other_things_becomes_no_sharded_checkpoint(framework, tmp
     with pytest.raises(CheckpointError, match="data-2024"):
         trainer.save_checkpoint(tmp_path, sharded=True)
     assert names(tmp_path) == ["data-2024"]
+
+
+@every_backend
+def test_a_run_that_is_stopped_knows_the_files_that_were_due_by_then(framework, tmp_path):
+    for step in (2, 5, 7):
+        kept = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=1, save_top_k=2, save_last=True)
+        trainer = UnifiedTrainer(framework, max_epochs=9, enable_progress_bar=False, callbacks=[kept])
+        trainer.on(Event.BATCH_END, lambda run, step=step: run.stop() if run.state.step == step else None)
+        trainer.fit(spec(), loader(), ckpt_path=None if step == 2 else tmp_path / "last.ckpt")
+        assert names(tmp_path) == ["last.ckpt", f"step={step - 1}.ckpt", f"step={step}.ckpt"]
+        ranked = io.read(tmp_path / "last.ckpt")["unitrain"]["callbacks"]["ModelCheckpoint"]["best_k_models"]
+        assert [Path(path).name for path, _ in ranked] == [f"step={step}.ckpt", f"step={step - 1}.ckpt"]

@@ -322,6 +322,8 @@ class _Training(_Bare):
     def end_epoch(self) -> None:
         """Publish, announce, decide and save."""
         if not self.last:  # cut short: a checkpoint goes on after the last batch that was done
+            if self.hub.saves:
+                self.write_saves()
             self.cut = capture(self.job, self.progress(midway=True))
         self.epochs_done += 1
         tables: dict[str, Table] = {}
