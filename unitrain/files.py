@@ -133,8 +133,6 @@ def put(part: Path, path: Path, *, new: bool = False) -> None:
 
 def sweep(folder: Path) -> None:
     """Remove what killed processes of this host were writing into ``folder``."""
-    if fcntl is None:
-        return
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if _PART.fullmatch(entry.name) or (entry.name[:1] == "." and entry.name.endswith(_CLAIM)):
@@ -204,9 +202,13 @@ def claimed(path: Path) -> Claim | None:
 
 def _remove_if_left(path: Path, *, is_folder: bool) -> None:
     """Remove what nobody is writing any more: its lock is free. A claim of another host stays."""
+    if fcntl is None:
+        return
     handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(handle), path.stat()):
+            return  # its owner has released it, and another writer has the name now
         if path.name.endswith(_CLAIM) and os.read(handle, 2 * len(HOST)) != HOST.encode():
             return
         if is_folder:

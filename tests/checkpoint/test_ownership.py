@@ -244,3 +244,21 @@ def test_a_run_that_is_stopped_knows_the_files_that_were_due_by_then(framework, 
         assert names(tmp_path) == ["last.ckpt", f"step={step - 1}.ckpt", f"step={step}.ckpt"]
         ranked = io.read(tmp_path / "last.ckpt")["unitrain"]["callbacks"]["ModelCheckpoint"]["best_k_models"]
         assert [Path(path).name for path, _ in ranked] == [f"step={step}.ckpt", f"step={step - 1}.ckpt"]
+
+
+def test_a_claim_that_was_released_and_taken_again_meanwhile_stays(tmp_path, monkeypatch):
+    path = tmp_path / "a.ckpt"
+    first, taken = files.claimed(path), []
+    lock = files.fcntl.flock
+
+    def late(handle, mode):
+        if not taken:  # between opening the marker and locking it
+            first.release()
+            taken.append(None)
+            taken[0] = files.claimed(path)
+        lock(handle, mode)
+
+    monkeypatch.setattr(files.fcntl, "flock", late)
+    assert files.claimed(path) is None
+    assert taken[0].marker.exists()
+    taken[0].release()
