@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -216,3 +217,11 @@ def test_own_code_returns_its_predictions():
 
     with pytest.raises(ConfigError, match="for a TrainSpec"):
         UnifiedTrainer("ignite", enable_progress_bar=False).predict(Module(), [1], return_predictions=False)
+
+
+def test_only_rank_0_looks_for_the_file_of_an_epoch(tmp_path):
+    (tmp_path / "predictions.pt").write_bytes(b"of the prediction before, by rank 0")
+    writer = PredictionWriter(tmp_path, write_interval="epoch")
+    writer.on_predict_start(SimpleNamespace(rank=1, world_size=2))
+    with pytest.raises(ConfigError, match="did not write"):
+        writer.on_predict_start(SimpleNamespace(rank=0, world_size=2))

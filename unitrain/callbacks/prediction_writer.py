@@ -111,8 +111,8 @@ class PredictionWriter(Callback):
     def on_predict_start(self, run: RunContext) -> None:
         """Refuse a folder in which other files have the names to come."""
         self.paths, self._counts, self._kept = [], {}, {}
-        if callable(self.format):
-            return
+        if callable(self.format) or (self.write_interval == "epoch" and run.rank):
+            return  # it writes none of its own
         pattern = re.compile(self._pattern(run))
         for path in self.folder.rglob("*") if self.folder.is_dir() else ():
             if pattern.fullmatch(path.name) and not self._is_own(path):
