@@ -142,7 +142,7 @@ class RunContext(ABC):
         it cannot be written in the middle of a batch.
 
         Args:
-            path: The file.
+            path: The file. One that is there already is replaced once the new one is complete.
             sharded: Make ``path`` a folder, into which each process writes what it holds by itself.
         """
         self.hub.saves.append(InParts(Path(path)) if sharded else Path(path))

@@ -315,7 +315,7 @@ class UnifiedTrainer(Staged):
         """Write a portable checkpoint: at once after a fit, when the running batch is done in a handler.
 
         Args:
-            path: The file.
+            path: The file. One that is there already is replaced once the new one is complete.
             sharded: Make ``path`` a folder, into which each process writes what it holds by itself.
         """
         if self._last is not None and self._last is self._code.session:

@@ -195,7 +195,7 @@ def test_one_attribute_before_all_names_is_ambiguous(tmp_path):
         convert_checkpoint(tmp_path / "a.ckpt", tmp_path / f"w{part}.safetensors", to="safetensors", part=part)
         assert first in load_weights(tmp_path / f"w{part}.safetensors")
     with pytest.raises(CheckpointError, match="part='modle' is before none of the names; they begin with net"):
-        convert_checkpoint(tmp_path / "a.ckpt", tmp_path / "w.safetensors", to="safetensors", part="modle")
+        convert_checkpoint(tmp_path / "a.ckpt", tmp_path / "other.safetensors", to="safetensors", part="modle")
 
 
 def test_two_that_fit_are_named(tmp_path):
@@ -206,14 +206,14 @@ def test_two_that_fit_are_named(tmp_path):
     torch.save({"student": student.state_dict(), "teacher": teacher.state_dict()}, tmp_path / "a.pt")
     for path in (tmp_path / "a.ckpt", tmp_path / "a.pt"):
         with pytest.raises(CheckpointError, match=r"several that fit: the names behind 'student.', 'teacher.'"):
-            convert_checkpoint(path, tmp_path / "w.safetensors", to="safetensors", template=net())
+            convert_checkpoint(path, tmp_path / "none.safetensors", to="safetensors", template=net())
         for part, model in (("student", student), ("teacher", teacher)):
             given = {"to": "safetensors", "part": part, "template": net(), "overwrite": True}
             left = convert_checkpoint(path, tmp_path / "w.safetensors", **given)
             assert not differences(dict(model.state_dict()), load_weights(tmp_path / "w.safetensors"))
             assert any("what is not the model's" in line for line in left)
     with pytest.raises(CheckpointError, match="holds the models 'student', 'teacher'"):
-        convert_checkpoint(tmp_path / "a.pt", tmp_path / "w.safetensors", to="safetensors")
+        convert_checkpoint(tmp_path / "a.pt", tmp_path / "none.safetensors", to="safetensors")
 
 
 def test_several_models_are_the_submodules_of_one(tmp_path):

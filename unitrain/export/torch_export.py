@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,9 @@ class TorchExport:
         """
         program, metadata = graph_of(request)
         program._example_inputs = None  # noqa: SLF001 - rows of somebody's data, which have no place in a file
-        torch.export.save(program, path, extra_files={METADATA: json.dumps(metadata)})
+        content = io.BytesIO()  # torch's own writer ends the process where a disk is full
+        torch.export.save(program, content, extra_files={METADATA: json.dumps(metadata)})
+        path.write_bytes(content.getbuffer())
 
     def verify(self, request: Request, path: Path) -> tuple[Difference, ...]:
         """Compare the file with the model."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 import zipfile
@@ -49,7 +50,9 @@ class TorchScript:
         warnings.warn(_LEGACY, FutureWarning, stacklevel=3)
         with let_pass(_DEPRECATED):
             traced = _JIT.trace(request.module, request.inputs, check_trace=False)
-            _JIT.save(traced, path, _extra_files={METADATA: json.dumps(request.metadata)})
+            content = io.BytesIO()  # torch's own writer ends the process where a disk is full
+            _JIT.save(traced, content, _extra_files={METADATA: json.dumps(request.metadata)})
+        path.write_bytes(content.getbuffer())
         _without_paths(path)
 
     def verify(self, request: Request, path: Path) -> tuple[Difference, ...]:
