@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import TYPE_CHECKING
 
 from unitrain.callbacks import Decider, ModelCheckpoint
 from unitrain.class_names import logged_names
-from unitrain.errors import ConfigError
+from unitrain.errors import ConfigError, did_you_mean
 from unitrain.limits import INTERRUPT, SIGNAL
 from unitrain.metrics import LOSS
 from unitrain.optimization import unknown_monitor
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from unitrain.callbacks import Callback
+    from unitrain.callbacks.file_name import Template
     from unitrain.config import TrainerConfig
     from unitrain.context import RunContext
     from unitrain.protocol import FitJob
@@ -55,6 +57,25 @@ def require_monitors(
             raise _unvalidated(monitor, has_data=bool(validated))
         if not anything:
             raise unknown_monitor(monitor, logged)
+    if not anything:
+        for one in (*spec.callbacks, *config.callbacks):
+            if isinstance(one, ModelCheckpoint):
+                _require_named(one.template, logged)
+
+
+def _require_named(template: Template, logged: set[str]) -> None:
+    """Refuse a file name with a metric that nobody measures.
+
+    Raises:
+        ConfigError: With the nearest name.
+    """
+    for field in template.metrics:
+        names = [field, *(field[: found.start()] for found in re.finditer(":", field))]  # with and without a format
+        if not any(_same(name, one) for name in names for one in logged):
+            raise ConfigError(
+                f"{template}: no value is called {field!r}, and nothing measures it.",
+                hint=did_you_mean(field.rpartition(":")[0] or field, logged),
+            )
 
 
 def _unvalidated(monitor: str, *, has_data: bool) -> ConfigError:

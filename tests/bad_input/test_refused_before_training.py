@@ -20,6 +20,7 @@ from unitrain import (
     DataSpec,
     Event,
     LRSchedule,
+    ModelCheckpoint,
     SpecError,
     UnifiedTrainer,
     UnsupportedFeatureError,
@@ -298,6 +299,33 @@ def test_checkpoint_to_go_on_from(make_trainer, make_spec, make_batches, refused
     trainer, spec = make_trainer(), make_spec()
     with refused(trainer, spec, ConfigError, "ckpt_path='last'", "no such checkpoint"):
         getattr(trainer, stage)(spec, make_batches(), ckpt_path="last")
+
+
+@pytest.mark.parametrize("field", ["val/lss", "val/lss:.2f", "val/loss"])
+def test_a_file_name_with_a_metric_that_nothing_measures(
+    make_trainer, make_spec, make_batches, refused, field, tmp_path
+):
+    keeper = ModelCheckpoint(tmp_path, filename=f"{{epoch}}-{{{field}}}")
+    trainer, spec = make_trainer(callbacks=[keeper]), make_spec()
+    val = None if field == "val/loss" else make_batches()
+    with refused(
+        trainer, spec, ConfigError, f"no value is called {field!r}", "train/loss" if val is None else "val/loss"
+    ):
+        trainer.fit(spec, make_batches(), val)
+
+
+def test_a_file_name_with_a_metric_that_a_handler_logs_is_left_to_the_first_save(
+    make_trainer, make_spec, make_batches, tmp_path
+):
+    trainer = make_trainer(callbacks=[ModelCheckpoint(tmp_path, filename="{epoch}-{train/mine:.1f}-{train/loss:.2f}")])
+    trainer.on(Event.BATCH_END, lambda run: run.log("mine", 1.0))
+    trainer.fit(make_spec(), make_batches())
+    assert all("train_mine=1.0" in path.name for path in tmp_path.glob("*.ckpt"))
+    assert list(tmp_path.glob("*.ckpt"))
+    other = make_trainer(callbacks=[ModelCheckpoint(tmp_path, filename="{missing}")])
+    other.on(Event.BATCH_END, lambda run: run.log("mine", 1.0))
+    with pytest.raises(ConfigError, match="no value is called 'missing'"):
+        other.fit(make_spec(), make_batches())
 
 
 FOREIGN = {

@@ -67,6 +67,9 @@ class Template:
             except ValueError as error:
                 raise _refused(self._given, f"{{{field}}}: {error}") from error
 
+    def __str__(self) -> str:
+        return f"ModelCheckpoint(filename={self._given!r})"
+
     @property
     def metrics(self) -> list[str]:
         """The fields that are no counters, with their formats."""
@@ -85,7 +88,7 @@ class Template:
         field = self.missing(values)
         if field is not None:
             raise ConfigError(
-                f"ModelCheckpoint(filename={self._given!r}): no value is called {field!r}.",
+                f"{self}: no value is called {field!r}.",
                 hint=did_you_mean(field.rpartition(":")[0] or field, values),
             )
         try:

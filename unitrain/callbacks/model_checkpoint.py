@@ -47,6 +47,7 @@ class ModelCheckpoint(Decider):
         best_model_score: Its value.
         last_model_path: ``last.ckpt``, or the file written last.
         best_k_models: The kept files with their values, the best first.
+        template: What ``filename`` means.
 
     Args:
         dirpath: Where to write; by default ``checkpoints`` in the trainer's ``default_root_dir``, the next run in
@@ -97,7 +98,7 @@ class ModelCheckpoint(Decider):
             )
         self.dirpath = None if dirpath is None else Path(dirpath)
         self.filename = filename
-        self._template = Template(filename)
+        self.template = Template(filename)
         self.monitor = monitor
         self.mode = mode
         self.save_top_k = save_top_k
@@ -242,7 +243,7 @@ class ModelCheckpoint(Decider):
         self.best_k_models.insert(len(self.best_k_models) if place is None else place, (path, value))
 
     def _name(self, run: RunContext) -> str:
-        return self._template.fill({**run.state.metrics, "epoch": run.state.epoch, "step": run.state.step})
+        return self.template.fill({**run.state.metrics, "epoch": run.state.epoch, "step": run.state.step})
 
     def state_dict(self) -> dict[str, Any]:
         """Return the kept files and their values."""
