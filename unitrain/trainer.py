@@ -111,7 +111,13 @@ class UnifiedTrainer(Staged):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave behind what has run; what ``create_trainer`` has built for the next run travels."""
-        run = {"_last": None, "_spec": None, "_optimizers": {}, "_data": (None, None, None), "_busy": False}
+        run: dict[str, Any] = {
+            "_last": None,
+            "_spec": None,
+            "_optimizers": {},
+            "_data": (None, None, None),
+            "_busy": False,
+        }
         return {**self.__dict__, **run}
 
     # --- running ------------------------------------------------------------------------------------------------------
