@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Never, Unpack
+from typing import TYPE_CHECKING, Any, Never, Unpack, cast
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from unitrain.adopted import Callbacks
 from unitrain.batch import to_device
 from unitrain.callbacks import Callback, History, ModelCheckpoint, named
 from unitrain.checkpoint.hparams import plain_hparams
-from unitrain.checkpoint.resume import finished, resumed
+from unitrain.checkpoint.resume import Ended, finished, resumed
 from unitrain.checkpoint.snapshot import load_model
 from unitrain.compat.trainer_arguments import old_spellings
 from unitrain.config import TrainerConfig, TrainerOptions
@@ -186,6 +186,7 @@ class UnifiedTrainer(Staged):
             ready = job if path is None else resumed(job, path)
             if finished(ready):
                 self._hub.saved = path
+                self._hub.context = cast("Any", Ended(ready))
                 return outcome(self.config, self._hub, run, history.rows, callbacks.values())
             with (
                 profiled(self.config.profiler, self._hub, Event.BATCH_END, shows=not self.rank),

@@ -22,6 +22,8 @@ from unitrain import (
     metric,
 )
 from unitrain.callbacks import model_checkpoint
+from unitrain.checkpoint import io
+from unitrain.testing.trace import differences
 
 BACKENDS = ("lightning", "ignite", "reference")
 each_backend = pytest.mark.parametrize("framework", BACKENDS)
@@ -209,6 +211,18 @@ def test_a_run_that_has_ended_gives_its_result_again(framework, writer, tmp_path
     assert all(torch.equal(weights[name], value) for name, value in what.model.state_dict().items())
     longer = fit(framework, ModelCheckpoint(tmp_path), ckpt_path=tmp_path / "last.ckpt", max_epochs=3)
     assert (longer.epoch, longer.step) == (2, 30)
+
+
+@each_backend
+def test_a_run_that_has_ended_can_be_saved_again(framework, tmp_path):
+    fit(framework, what=spec(), on=[(Event.FIT_END, lambda run: run.save_checkpoint(tmp_path / "a.ckpt"))])
+    trainer = UnifiedTrainer(framework, seed=0, enable_progress_bar=False, max_epochs=2)
+    trainer.fit(spec(), DataLoader(data(), 2), DataLoader(data(10), 5), ckpt_path=tmp_path / "a.ckpt")
+    trainer.save_checkpoint(tmp_path / "b.ckpt")
+    first, second = (io.read(tmp_path / name) for name in ("a.ckpt", "b.ckpt"))
+    assert not differences(first["state_dict"], second["state_dict"])
+    assert not differences(first["unitrain"]["progress"], second["unitrain"]["progress"])
+    assert fit(framework, ckpt_path=tmp_path / "b.ckpt", max_epochs=3).step == 30
 
 
 @each_backend

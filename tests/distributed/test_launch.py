@@ -18,6 +18,7 @@ from unitrain import (
     DistributedError,
     Event,
     LRFinder,
+    ModelCheckpoint,
     SpecError,
     UnifiedTrainer,
     UnsupportedFeatureError,
@@ -187,3 +188,11 @@ def test_a_refusal_in_the_processes_is_raised_here_as_it_is(changes, spec_change
         launching(**changes).fit(replace(cases.spec(), **spec_changes), loader(samples=samples))
     assert not isinstance(error, DistributedError)
     assert not [one for one in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(one.cmdline())]
+
+
+def test_a_run_that_has_ended_gives_its_result_to_the_parent_too(tmp_path):
+    options = {"max_epochs": 1, "devices": 2, "accelerator": "cpu", "seed": 0, "enable_progress_bar": False}
+    trainer = UnifiedTrainer("ignite", callbacks=[ModelCheckpoint(tmp_path, save_last=True)], **options)
+    result = trainer.fit(cases.spec(), loader())
+    again = trainer.fit(cases.spec(), loader(), ckpt_path=tmp_path / "last.ckpt")
+    assert (again.step, again.stopped_by, again.last_checkpoint) == (result.step, "max_epochs", result.last_checkpoint)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from unitrain.callbacks import ModelCheckpoint, named
 from unitrain.checkpoint import parts
 from unitrain.checkpoint.continued import own_again
-from unitrain.checkpoint.snapshot import own_part, restore
+from unitrain.checkpoint.saving import write_one
+from unitrain.checkpoint.snapshot import capture, own_part, restore
 from unitrain.config import UNLIMITED
 from unitrain.errors import ConfigError
 from unitrain.ledger import FOLDER
@@ -113,6 +114,24 @@ def finished(job: FitJob) -> bool:
     if steps:
         job.hub.stop_reason = "max_steps"
     return steps or job.resume.epochs_done == job.config.epochs
+
+
+class Ended:
+    """What is left of a run that had ended before it was resumed: it can be saved, and nothing else.
+
+    Args:
+        job: The fit, resumed.
+    """
+
+    at_rest = True
+
+    def __init__(self, job: FitJob) -> None:
+        self._job = job
+
+    def save_checkpoint(self, path: str | Path, *, sharded: bool = False) -> None:
+        """Write a checkpoint of where the run has ended."""
+        assert self._job.resume is not None  # noqa: S101 - for the type checker
+        write_one(Path(path), capture(self._job, self._job.resume), self._job.team, sharded=sharded)
 
 
 def _with_its_loaders(job: FitJob, progress: Progress) -> FitJob:

@@ -29,10 +29,7 @@ def write_all(hub: EventHub, take: Callable[[], dict[str, Any]], team: Team) -> 
         content = take() if saves else {}
         for path, owner, sharded in saves:
             with measured(hub.clock, CHECKPOINT):
-                if sharded:
-                    parts.write(path, content, team)
-                else:
-                    _write_whole(path, content, team, check=hub.saved is None)
+                write_one(path, content, team, sharded=sharded, check=hub.saved is None)
             if owner and team.rank == 0:
                 hub.files.wrote(path, owner)
             hub.saved = path
@@ -67,7 +64,11 @@ def _by_the_user(asked: Path | InParts) -> tuple[Path, str, bool]:
     return (asked.path, "", True) if isinstance(asked, InParts) else (asked, "", False)
 
 
-def _write_whole(path: Path, content: dict[str, Any], team: Team, *, check: bool) -> None:
+def write_one(path: Path, content: dict[str, Any], team: Team, *, sharded: bool, check: bool = True) -> None:
+    """Write ``content``, of which each process has its own parts, to a file or a folder."""
+    if sharded:
+        parts.write(path, content, team)
+        return
     content = whole(content, keep=team.rank == 0)
     if team.rank == 0:
         io.write(path, content, check=check)
