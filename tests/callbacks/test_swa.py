@@ -10,12 +10,15 @@ from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 from torch.optim.swa_utils import SWALR, AveragedModel, update_bn
 
+import unitrain
 from unitrain import (
     EMA,
     Callback,
+    CheckpointError,
     ConfigError,
     Event,
     LRSchedule,
+    ModelCheckpoint,
     SpecError,
     StochasticWeightAveraging,
     TrainSpec,
@@ -311,3 +314,30 @@ def started(framework, *callbacks, ckpt_path=None, **options):
     trainer = UnifiedTrainer(framework, devices=2, accelerator="cpu", **options)
     trainer.fit(make_spec(), loader(), ckpt_path=ckpt_path)
     return trainer, options
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize(
+    ("norm", "budget"), [(False, {"max_epochs": 3}), (True, {"max_epochs": 3}), (False, {"max_steps": 7})]
+)
+def test_a_run_that_has_ended_has_its_average_again_or_says_why_not(framework, norm, budget, tmp_path):
+    def fit(ckpt_path=None):
+        torch.manual_seed(3)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(36, 5), nn.BatchNorm1d(5) if norm else nn.Identity())
+        kept = ModelCheckpoint(
+            tmp_path, "{step}", every_n_train_steps=1 if "max_steps" in budget else None, save_last=True
+        )
+        callbacks = [StochasticWeightAveraging(RATE, swa_epoch_start=1), kept]
+        trainer = UnifiedTrainer(framework, callbacks=callbacks, enable_progress_bar=False, seed=SEED, **budget)
+        trainer.fit(
+            TrainSpec(model=model, loss=nn.functional.cross_entropy, optimizer=sgd), loader(), ckpt_path=ckpt_path
+        )
+        return model.state_dict()
+
+    expected = fit()
+    if norm or "max_steps" in budget:
+        with pytest.raises(CheckpointError, match="would not get its average"):
+            fit(tmp_path / "last.ckpt")
+    else:
+        assert differences(expected, fit(tmp_path / "last.ckpt")) == []
+        assert differences(expected, unitrain.load_weights(tmp_path / "last.ckpt")) != []

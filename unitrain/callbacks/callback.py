@@ -11,6 +11,7 @@ from unitrain.other_names import event_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from torch.nn import Module
     from torch.optim import Optimizer
 
     from unitrain.config import TrainerConfig
@@ -149,6 +150,14 @@ class Preparer(Callback):
             optimizers: By name; their groups may be changed.
         """
         raise NotImplementedError
+
+    def resume_ended(self, model: Module, *, midway: bool) -> None:
+        """Give ``model`` what the end of its run would have given it, when a run that has ended is resumed.
+
+        Args:
+            model: With the weights of the checkpoint.
+            midway: Whether the checkpoint was written within the last epoch.
+        """
 
 
 def prepare(

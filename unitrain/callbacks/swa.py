@@ -260,6 +260,22 @@ class StochasticWeightAveraging(Preparer):
             with _averaging(run.model, norms):
                 run.forward_epoch()
 
+    def resume_ended(self, model: nn.Module, *, midway: bool) -> None:
+        """Put the average in the place of the weights, if the checkpoint was written before training ended.
+
+        Raises:
+            CheckpointError: If that needs the data: for the statistics of batch norms, or for the rest of the epoch.
+        """
+        if self._replaced is not None or self._annealing_state is None:
+            return
+        if midway or self.average is None or any(isinstance(one, _BatchNorm) for one in model.modules()):
+            raise CheckpointError(
+                "StochasticWeightAveraging: the checkpoint was written before training ended, and the run has no steps"
+                " left, so the model would not get its average.",
+                hint="resume an earlier checkpoint, or train on with a higher max_epochs= or max_steps=.",
+            )
+        self._replaced = _replace(model, self.average)
+
     # --- state --------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unitrain.callbacks import ModelCheckpoint, named
+from unitrain.callbacks import ModelCheckpoint, Preparer, named
 from unitrain.checkpoint import parts
 from unitrain.checkpoint.continued import own_again
 from unitrain.checkpoint.saving import write_one
@@ -113,7 +113,11 @@ def finished(job: FitJob) -> bool:
     steps = job.config.max_steps != UNLIMITED and job.hub.state.step >= job.config.max_steps
     if steps:
         job.hub.stop_reason = "max_steps"
-    return steps or job.resume.epochs_done == job.config.epochs
+    ended = steps or job.resume.epochs_done == job.config.epochs
+    for callback in job.callbacks.values() if ended else ():
+        if isinstance(callback, Preparer):
+            callback.resume_ended(job.spec.model, midway=job.resume.midway)
+    return ended
 
 
 class Ended:
