@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
-    from unitrain.callbacks import Callback, StochasticWeightAveraging
+    from unitrain.callbacks import Callback, PredictionWriter, StochasticWeightAveraging
     from unitrain.config import TrainerConfig
     from unitrain.context import RunContext
     from unitrain.distributed.world import World
@@ -65,6 +65,9 @@ class Elsewhere:
         with self.launch(self.count, self._order(method, arguments)) as folder:
             answer = parcel.answer(folder)
             self.hub.state.tensors.update(answer.tensors)
+            own = _writers((*arguments["spec"].callbacks, *self.config.callbacks))
+            for writer, known in zip(own, answer.writers, strict=False):
+                vars(writer).update(known)
             return answer.value
 
     def fit(self, callbacks: Mapping[str, Callback], **arguments: Any) -> tuple[FitResult, dict[str, Optimizer]]:
@@ -149,6 +152,13 @@ class _Answer:
     loggers: tuple[Any, ...] = ()
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     averaged: Any = None
+    writers: tuple[dict[str, Any], ...] = ()
+
+
+def _writers(callbacks: Iterable[Any]) -> list[PredictionWriter]:
+    from unitrain.callbacks.prediction_writer import PredictionWriter  # noqa: PLC0415 - as below
+
+    return [one for one in callbacks if isinstance(one, PredictionWriter)]
 
 
 def _averaging(callbacks: Iterable[Any]) -> StochasticWeightAveraging | None:
@@ -188,5 +198,7 @@ def work(folder: Path, order: Order, dumps: Callable[[Any], bytes] = pickle.dump
         trainer.save_checkpoint(folder / _CHECKPOINT)
         value = replace(value, native=None)
     if trainer.rank == 0:
-        parcel.reply(folder, _Answer(value, trainer.config.loggers, trainer.state.tensors, averaged), dumps)
+        writers = _writers((*order.arguments["spec"].callbacks, *trainer.config.callbacks))
+        known = tuple(one.known() for one in writers)
+        parcel.reply(folder, _Answer(value, trainer.config.loggers, trainer.state.tensors, averaged, known), dumps)
     return value

@@ -19,6 +19,7 @@ from unitrain import (
     Event,
     LRFinder,
     ModelCheckpoint,
+    PredictionWriter,
     SpecError,
     UnifiedTrainer,
     UnsupportedFeatureError,
@@ -196,3 +197,13 @@ def test_a_run_that_has_ended_gives_its_result_to_the_parent_too(tmp_path):
     result = trainer.fit(cases.spec(), loader())
     again = trainer.fit(cases.spec(), loader(), ckpt_path=tmp_path / "last.ckpt")
     assert (again.step, again.stopped_by, again.last_checkpoint) == (result.step, "max_epochs", result.last_checkpoint)
+
+
+def test_two_processes_predict_again_into_their_own_folder(tmp_path):
+    options = {"devices": 2, "accelerator": "cpu", "seed": 0, "enable_progress_bar": False}
+    trainer = UnifiedTrainer("ignite", max_epochs=1, callbacks=[PredictionWriter(tmp_path)], **options)
+    trainer.predict(cases.spec(), loader(), return_predictions=False)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    trainer.predict(cases.spec(), loader(), return_predictions=False)
+    assert before == sorted(path.name for path in tmp_path.iterdir())
+    assert {name[:6] for name in before} == {"rank-0", "rank-1"}

@@ -140,10 +140,17 @@ class PredictionWriter(Callback):
             loaders = dict.fromkeys(itertools.chain(*parts))
             for loader in loaders if run.rank == 0 else ():
                 self._write(loader, "predictions", [one for part in parts for one in part.get(loader, [])], whole=True)
-        for path in self._marks.keys() - set(self.paths):
+        parts_written = run.team.gather((self.paths, self._marks))  # each knows the files of all
+        written_now = {path for paths, _ in parts_written for path in paths}
+        for path in self._marks.keys() - written_now if run.rank == 0 else ():
             if self._is_own(path):
                 path.unlink()
-            del self._marks[path]
+        marks = {path: mark for paths, own in parts_written for path, mark in own.items() if path in {*paths}}
+        self._marks = marks
+
+    def known(self) -> dict[str, Any]:
+        """Return what another process needs to know these files as this writer's."""
+        return {"paths": self.paths, "_marks": self._marks}
 
     # --- files --------------------------------------------------------------------------------------------------------
 
