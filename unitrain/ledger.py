@@ -129,8 +129,10 @@ def remove_checkpoint(path: Path) -> None:
 
 
 def _is_version(one: Path, path: Path) -> bool:
-    pattern = rf"{re.escape(path.stem)}(-v\d+)?{re.escape(path.suffix)}"
-    return one.parent == path.parent and re.fullmatch(pattern, one.name) is not None
+    """Return whether ``one`` is ``path``, or a version of it as ``files.versions`` yields them."""
+    number = one.stem.removeprefix(f"{path.stem}-v")
+    versioned = number.isdecimal() and one.stem != number
+    return one == path or (one.parent == path.parent and one.suffix == path.suffix and versioned)
 
 
 def _mark(path: Path) -> tuple[int, ...] | None:
