@@ -310,6 +310,7 @@ class EventHub:
         self.state.tensors = dict(state.get("tensors", {}))
         self.epoch_metrics = dict(state["epoch_metrics"])
         self.files.load_state_dict(state.get("files", {}))
+        self.files.resumed_at = state["batch"]
         self._counts.update({_event(name): count for name, count in state["counts"].items()})
         self._counts[Event.FIT_START] = 0
 

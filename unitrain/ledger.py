@@ -36,6 +36,7 @@ class Ledger:
         run: The name of the run, which its checkpoints carry.
         folder: Where its checkpoints go by default, once one was written.
         rescue: What was written at a signal.
+        resumed_at: The batches that the run had done when it was resumed.
     """
 
     def __init__(self) -> None:
@@ -45,6 +46,7 @@ class Ledger:
         self._written: dict[str, tuple[str, tuple[int, ...] | None]] = {}
         self._claims: dict[str, files.Claim] = {}
         self._lineage: set[str | None] = {self.run}
+        self.resumed_at = 0
 
     def default_folder(self, root: str | Path) -> Path:
         """Return the folder of this run's checkpoints below ``root``, which is made for it the first time."""
@@ -93,7 +95,7 @@ class Ledger:
         found = _mark(path)
         if by != owner or found is None:
             return False
-        if mark is None and _run_of(path) in self._lineage:
+        if mark is None and self._wrote_before(path):
             mark = found
             self._written[_key(path)] = (owner, mark)
         return mark == found
@@ -109,10 +111,18 @@ class Ledger:
         return {"run": self.run, "folder": _text(self.folder), "rescue": _text(self.rescue)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on as the run that ``state_dict`` was taken of; a file of an old release names none."""
+        """Continue as the run that ``state_dict`` was taken of; a file of an old release names none."""
         self.run = state.get("run") or self.run
         self.folder, self.rescue = _path(state.get("folder")), _path(state.get("rescue"))
         self._lineage = {self.run, state.get("run")}
+
+    def _wrote_before(self, path: Path) -> bool:
+        """Return whether this run wrote a file before it was resumed.
+
+        A file that is further on belongs to another continuation of the same checkpoint, and stays.
+        """
+        run, batch = _origin(path)
+        return run in self._lineage and batch <= self.resumed_at
 
 
 def remove_checkpoint(path: Path) -> None:
@@ -144,16 +154,15 @@ def _mark(path: Path) -> tuple[int, ...] | None:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _run_of(path: Path) -> str | None:
-    """Return the name of the run that a checkpoint carries; what is no checkpoint is nobody's: an empty one."""
+def _origin(path: Path) -> tuple[str | None, int]:
+    """Return the name of the run that a checkpoint carries and the batches it had done; else an empty name."""
     try:
         if path.is_dir():
             path = path / json.loads((path / INDEX).read_text(encoding="utf-8"))["data"] / TREE
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        found: str | None = content["unitrain"]["hub"].get("files", {}).get("run")
+        hub = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["unitrain"]["hub"]
+        return hub.get("files", {}).get("run"), int(hub["batch"])
     except Exception:  # noqa: BLE001 - whatever it is, it is not this run's
-        return ""
-    return found
+        return "", 0
 
 
 def _key(path: Path) -> str:

@@ -247,3 +247,18 @@ def test_a_file_of_a_signal_counts_if_it_is_the_newest(tmp_path):
     later = first.last_checkpoint.stat().st_mtime + 10
     os.utime(rescue, (later, later))
     assert fit("ignite", ModelCheckpoint(tmp_path, save_last=True), ckpt_path="last").last_checkpoint == rescue
+
+
+@each_backend
+def test_two_continuations_of_one_checkpoint_keep_both_their_files(framework, tmp_path):
+    """The second one finds files of the first, which carry the name of the same run and are further on."""
+    keep = partial(ModelCheckpoint, tmp_path, save_top_k=-1, save_last=True)
+    fit(framework, keep())
+    start = tmp_path / "epoch=0-step=10.ckpt"
+    first = fit(framework, keep(), max_epochs=3, ckpt_path=start)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    second = fit(framework, keep(), max_epochs=3, ckpt_path=start)
+    assert {path: path.read_bytes() for path in before} == before
+    assert first.last_checkpoint != second.last_checkpoint
+    again = fit(framework, keep(), max_epochs=4, ckpt_path=second.last_checkpoint)
+    assert again.last_checkpoint == second.last_checkpoint
