@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import secrets
 import shutil
 import socket
+import uuid
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -232,7 +232,7 @@ def _new_part(path: Path) -> tuple[Path, int]:
 
 def _part_of(path: Path) -> Path:
     shown = os.fsencode(path.name)[:_SHOWN].decode("utf-8", "ignore")
-    return path.with_name(f".{shown}.{HOST}-{os.getpid()}-{secrets.token_hex(4)}.part")
+    return path.with_name(f".{shown}.{HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
 
 
 def _lock(handle: int) -> None:
