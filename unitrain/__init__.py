@@ -5,6 +5,7 @@ Names are resolved when they are first used, so ``import unitrain`` imports no f
 
 import gc as _gc
 import importlib as _importlib
+import sys as _sys
 import typing as _typing
 
 if _typing.TYPE_CHECKING:
@@ -187,7 +188,8 @@ __all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
 
 def __getattr__(name: str) -> _typing.Any:
     if name not in _HOMES:
-        raise AttributeError(f"module 'unitrain' has no attribute {name!r}")
+        # with these two, Python's traceback says what may be meant
+        raise AttributeError(f"module 'unitrain' has no attribute {name!r}", name=name, obj=_sys.modules[__name__])
     # All of it stays: a full collection in the middle would look at every object of torch (90 ms) and find nothing.
     collects = _gc.isenabled()
     _gc.disable()

@@ -210,7 +210,10 @@ def _maker(given: Any) -> Callable[[int], Any]:
         return lambda size: _resized(loader, size)
     if callable(loader) and not isinstance(loader, type):
         return loader  # type: ignore[no-any-return]
-    raise DataError(f"BatchSizeFinder takes a DataLoader or a function; got a {type(loader).__name__}.", hint=_HINT)
+    raise DataError(
+        f"BatchSizeFinder takes a DataLoader or a function; got a {type(loader).__name__}.",
+        hint="give DataLoader(dataset), or a function make_loader(batch_size) that returns a loader.",
+    )
 
 
 _HINT: Final = "give make_loader(batch_size), which returns a loader."

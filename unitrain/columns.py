@@ -23,9 +23,12 @@ def in_columns(rows: Sequence[Sequence[str]], width: int = WIDTH) -> list[str]:
     """
     if not rows:
         return []
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    words = [max(map(len, " ".join(column).split()), default=0) for column in columns]
     while sum(widths) + len(_GAP) * (len(widths) - 1) > width and max(widths) > _LEAST:
-        widths[widths.index(max(widths))] -= 1
+        whole = [index for index, one in enumerate(widths) if one > words[index]]  # can shrink and break no word
+        widths[max(whole or range(len(widths)), key=widths.__getitem__)] -= 1
     lines = []
     for row in rows:
         cells = [textwrap.wrap(cell, one) or [""] for cell, one in zip(row, widths, strict=True)]

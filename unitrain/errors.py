@@ -46,7 +46,7 @@ class UnitrainError(Exception):
 
 
 class ConfigError(UnitrainError, ValueError):
-    """An argument of the trainer cannot be meant as given."""
+    """An argument of the trainer is invalid."""
 
 
 class SpecError(UnitrainError, ValueError):

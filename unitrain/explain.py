@@ -99,5 +99,5 @@ def _spec(adapter: Adapter, spec: TrainSpec) -> Iterator[Row]:
 
 
 def _short(value: Any) -> str:
-    shown = repr(value)
+    shown = f"[{', '.join(type(one).__name__ for one in value)}]" if isinstance(value, tuple) and value else repr(value)
     return shown if len(shown) <= 40 else shown[:37] + "..."  # noqa: PLR2004 - a column's width

@@ -162,4 +162,7 @@ def _no_callback(adapter: Adapter, callback: object) -> UnitrainError:
             f"{name} of {_package(callback)} cannot be attached without further arguments.",
             hint="attach it to the object that trainer.create_trainer() returns.",
         )
-    return SpecError(f"a callback must be a unitrain.Callback or a native one; got {callback!r}.", hint=_INSTEAD)
+    hint = f"make an instance first: {name}(...)." if isinstance(callback, type) else _INSTEAD
+    if callable(getattr(callback, "log_metrics", None)):
+        hint = f"a tracker goes into loggers=[{name}(...)]."
+    return SpecError(f"a callback must be a unitrain.Callback or a native one; got {callback!r}.", hint=hint)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from unitrain.columns import in_columns
+from unitrain.columns import WIDTH, in_columns
 from unitrain.errors import UnitrainError, install_hint
 from unitrain.files import save_figure
 from unitrain.rng import preserved_rng
@@ -56,6 +57,8 @@ class FitResult:
         lines = [f"{epochs}, {self.step} steps on {self.framework}, stopped by {self.stopped_by}"]
         rows = [(name, _first(self.history, name), f"{value:.6g}") for name, value in self.metrics.items()]
         lines += in_columns([("metric", "first", "last"), *rows]) if rows else []
+        shapes = [f"{name} {tuple(value.shape)}" for name, value in self.tensors.items()]
+        lines += textwrap.wrap("also in .tensors: " + ", ".join(shapes), WIDTH) if shapes else []
         files = {"best checkpoint": self.best_checkpoint, "last checkpoint": self.last_checkpoint}
         lines += in_columns([(name, str(path)) for name, path in files.items() if path is not None])
         return "\n".join(lines)

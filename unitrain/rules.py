@@ -174,7 +174,8 @@ def sequence(value: Any) -> tuple[Any, ...]:
     """Return a tuple."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         return tuple(value)
-    raise Refusal("a sequence", "[...]")
+    inside = "..." if isinstance(value, str) else f"{(value if isinstance(value, type) else type(value)).__name__}(...)"
+    raise Refusal("a sequence", f"put it in a list: [{inside}]")
 
 
 class NotGiven(tuple[Any, ...]):
@@ -187,6 +188,8 @@ def trackers(value: Any) -> tuple[Any, ...]:
     """Accept a sequence of objects that take rows."""
     if isinstance(value, NotGiven):
         return value
+    if isinstance(value, str):
+        raise Refusal("a sequence of loggers, not a name", 'loggers=[CSVLogger("runs")]')
     found = sequence(value)
     if all(callable(getattr(one, "log_metrics", None)) and not isinstance(one, type) for one in found):
         return found

@@ -98,6 +98,9 @@ class Summary:
         lines.insert(1, "-" * (sum(widths) + len(_GAP) * (len(widths) - 1)))
         return "\n".join([_shortened(self.model, WIDTH), *lines, *self._totals()])
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002 - IPython's
+        printer.text(str(self))
+
     def _totals(self) -> Iterator[str]:
         unknown = ", and lazy ones that are not counted" if self.lazy else ""
         yield f"{self.parameters:,} parameters: {self.trainable:,} trainable, {self.frozen:,} frozen{unknown}"
@@ -199,8 +202,10 @@ def check_depth(depth: Any, where: str) -> None:
         SpecError: With what is accepted.
     """
     if not isinstance(depth, int) or isinstance(depth, bool) or depth < ALL:
+        tensor = isinstance(depth, Tensor)
         raise SpecError(
-            f"{where}(depth=) must be a number of levels, or -1 for all; got {depth!r}.", hint=f"{where}(depth=1)"
+            f"{where}(depth=) must be a number of levels, or -1 for all; got {'a tensor' if tensor else repr(depth)}.",
+            hint=f"{where}({'example_input=...' if tensor else 'depth=1'})",
         )
 
 

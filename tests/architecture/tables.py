@@ -142,6 +142,25 @@ def _public(wanted) -> str:
     return _table(("class", "what it does"), rows)
 
 
+def others() -> str:
+    """Return a table of the public names that no other table of docs/reference.md has."""
+    rows = []
+    for name in unitrain.__all__:
+        thing = getattr(unitrain, name)
+        is_listed = inspect.isclass(thing) and (_is_callback(thing) or _is_tracker(thing))
+        if callable(thing) and not is_listed:
+            rows.append((f"`{name}`", _page(inspect.getdoc(thing).split("\n\n")[0])))
+    return _table(("name", "what it is"), rows)
+
+
+def _is_callback(cls) -> bool:
+    return issubclass(cls, Callback) and cls is not Callback
+
+
+def _is_tracker(cls) -> bool:
+    return cls.__module__.startswith("unitrain.loggers")
+
+
 def all_events() -> str:
     return _table(("event", "when"), [(f"`Event.{event.name}`", WHEN[event]) for event in Event])
 
@@ -158,10 +177,11 @@ def mlflow_names() -> str:
 
 TABLES = {
     "all-options": all_options,
-    "callbacks": lambda: _public(lambda cls: issubclass(cls, Callback) and cls is not Callback),
+    "callbacks": lambda: _public(_is_callback),
     "all-events": all_events,
     "metrics": metrics,
-    "trackers": lambda: _public(lambda cls: cls.__module__.startswith("unitrain.loggers")),
+    "trackers": lambda: _public(_is_tracker),
+    "others": others,
     "mlflow-names": mlflow_names,
     "reasons": lambda: _table(("`stopped_by`", "why"), [(f"`{name}`", why) for name, why in REASONS.items()]),
     "bench": bench,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import unitrain
 from tests.architecture.walks import Command, walk, walks
 
 ROOT = Path(__file__).parents[2]
@@ -158,3 +159,8 @@ def test_a_walk_that_prints_something_else_is_noticed(tmp_path):
     walk([here, Command("echo one; echo two", "one\n...\n")], tmp_path / "right")
     with pytest.raises(AssertionError, match="expected:\nthree"):
         walk([here, Command("echo one", "three\n")], tmp_path / "wrong")
+
+
+def test_each_public_name_is_found_in_the_readme_or_the_reference():
+    words = set(re.findall(r"\w+", (ROOT / "README.md").read_text() + (ROOT / "docs/reference.md").read_text()))
+    assert set(unitrain.__all__) - {"__version__"} <= words

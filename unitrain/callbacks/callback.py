@@ -25,7 +25,7 @@ Moment: TypeAlias = "Event | CustomEvent | Trigger | Triggers"
 
 
 class Callback:
-    """Handlers of a run in one object. Override what is wanted; only that is called.
+    """Handlers of a run in one object. Override the handlers you need; only those are called.
 
     Each method is named after its Event and gets the run. A method ``on_<name>`` hears the CustomEvent of that name.
 
