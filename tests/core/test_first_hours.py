@@ -59,8 +59,8 @@ def test_a_dataset_for_the_batch_size_finder_is_told_to_be_loaded():
 
 def test_an_unknown_name_carries_what_a_traceback_needs_for_its_suggestion():
     with pytest.raises(AttributeError) as caught:
-        unitrain.EarlyStoping  # noqa: B018
-    assert (caught.value.name, caught.value.obj) == ("EarlyStoping", unitrain)
+        unitrain.EarlyStop  # noqa: B018
+    assert (caught.value.name, caught.value.obj) == ("EarlyStop", unitrain)
 
 
 @pytest.mark.parametrize("framework", BACKENDS)
