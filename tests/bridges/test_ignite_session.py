@@ -227,6 +227,9 @@ OTHERS = {
     "limit_predict_batches": 2,
     "overfit_batches": 2,
     "log_every_n_steps": 3,
+    "num_sanity_val_steps": 2,
+    "profiler": "simple",
+    "reload_dataloaders_every_n_epochs": 1,
 }
 
 

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from unitrain import Event, UnifiedTrainer
 from unitrain.checkpoint import io
+from unitrain.checkpoint.layout import KEY
 from unitrain.testing import cases, cases_loaders
 from unitrain.testing.models import loader, tensors
 from unitrain.testing.trace import SEED, Case, Tape, Trace, differences, record
@@ -187,7 +188,9 @@ def test_every_backend_writes_the_same_file(name, tmp_path):
     contents = []
     for framework in FRAMEWORKS:
         written(framework, case, after, tmp_path / framework)
-        contents.append(io.read(tmp_path / framework))
+        content = io.read(tmp_path / framework)
+        assert len(content[KEY]["hub"]["files"].pop("run")) == 32  # the name of the run, which is another each time
+        contents.append(content)
     assert not differences(contents[0], contents[1])
     assert not differences(contents[0], contents[2])
 

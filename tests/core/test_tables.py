@@ -226,7 +226,7 @@ def test_drawing_leaves_the_random_numbers_alone(framework, tmp_path):
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_without_matplotlib_it_is_said_once(framework, monkeypatch):
-    monkeypatch.setattr("unitrain.loggers.dispatch.can_draw", lambda: False)
+    monkeypatch.setattr("unitrain.loggers.drawing.can_draw", lambda: False)
     tracker = Taking()
     with pytest.warns(
         UserWarning, match=r"no figure of the metric 'confusion': matplotlib is not installed[\s\S]*\[plot\]"
@@ -245,7 +245,7 @@ def test_matplotlib_is_found(monkeypatch):
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_without_trackers_nothing_is_drawn(framework, monkeypatch):
-    monkeypatch.setattr("unitrain.loggers.dispatch.drawn", lambda name, table: 1 / 0)
+    monkeypatch.setattr("unitrain.loggers.drawing.drawn", lambda name, table: 1 / 0)
     fitted(framework, fixed(confusion=MulticlassConfusionMatrix(3)))
 
 
