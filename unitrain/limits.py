@@ -91,6 +91,10 @@ class StopRule:
         reason = self.reason
         if reason is None or reason in HARD:
             return reason is not None
+        return self.minimum_met(epochs_done)
+
+    def minimum_met(self, epochs_done: int) -> bool:
+        """Return whether ``min_epochs`` and ``min_steps`` are met after ``epochs_done`` whole epochs."""
         enough_epochs = epochs_done >= (self._config.min_epochs or 0)
         return enough_epochs and self._hub.state.step >= (self._config.min_steps or 0)
 

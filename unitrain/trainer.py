@@ -145,8 +145,8 @@ class UnifiedTrainer(Staged):
             **unknown: Refused, with the name that is meant.
 
         Returns:
-            What was reached. The last checkpoint of a run that has ended already gives the result of that run, as far
-            as the file knows it, without a further step, so that a job that is queued again succeeds.
+            What was reached. The last checkpoint of a run that has ended (by its epochs or steps, or by EarlyStopping
+            with the same arguments) gives its result, as far as the file knows it, without a further step.
 
         Raises:
             UnitrainError: If anything is refused, before training starts.

@@ -233,6 +233,76 @@ def test_a_run_that_has_made_its_steps_makes_no_more(framework, tmp_path):
     assert (again.step, again.stopped_by) == (15, "max_steps")
 
 
+def stops_early(patience=2, **arguments):
+    """Stop after three epochs: no value is below the first by 100."""
+    return EarlyStopping("val/loss", patience=patience, min_delta=100.0, **arguments)
+
+
+@each_backend
+@pytest.mark.parametrize("writer", BACKENDS)
+def test_a_run_that_was_stopped_early_gives_its_result_again(framework, writer, tmp_path):
+    wrote = fit(writer, ModelCheckpoint(tmp_path, save_last=True), stops_early(), max_epochs=9)
+    assert (wrote.stopped_by, wrote.epoch, wrote.step) == ("early_stopping", 2, 30)
+    what, steps = spec(), []
+    for epochs in (9, 12):  # more epochs are no reason to train on
+        again = fit(
+            framework,
+            *(ModelCheckpoint(tmp_path, save_last=True), stops_early(strict=False)),
+            what=what,
+            ckpt_path="last",
+            on=[(Event.BATCH_START, steps.append)],
+            max_epochs=epochs,
+        )
+        assert not steps
+        for name in ("metrics", "history", "epoch", "step", "stopped_by", "last_checkpoint"):
+            assert getattr(again, name) == getattr(wrote, name), name
+        weights = load_weights(wrote.last_checkpoint)
+        assert all(torch.equal(weights[name], value) for name, value in what.model.state_dict().items())
+
+
+TRAIN_ON = {
+    "without the callback": ((), {}, "max_epochs", 6),
+    "more patience": ((partial(stops_early, 4),), {}, "early_stopping", 5),
+    "another metric": ((lambda: EarlyStopping("train/loss"),), {}, "max_epochs", 6),
+    "more epochs at least": ((stops_early,), {"min_epochs": 5}, "early_stopping", 5),
+    "more steps at least": ((stops_early,), {"min_steps": 45}, "early_stopping", 5),
+}
+
+
+@each_backend
+@pytest.mark.parametrize("name", TRAIN_ON)
+@pytest.mark.filterwarnings("ignore:.*callbacks that are not there now")
+def test_a_run_that_was_stopped_early_trains_on_where_what_stopped_it_differs(framework, name, tmp_path):
+    others, options, stopped_by, epochs = TRAIN_ON[name]
+    fit(framework, ModelCheckpoint(tmp_path, save_last=True), stops_early(), max_epochs=6)
+    new = [make() for make in others]
+    longer = fit(framework, *new, ckpt_path=tmp_path / "last.ckpt", max_epochs=6, **options)
+    assert (longer.stopped_by, len(longer.history)) == (stopped_by, epochs)
+
+
+@each_backend
+@pytest.mark.parametrize("at", [32, 42])
+def test_a_request_that_a_minimum_holds_up_is_not_lost(framework, at, tmp_path):
+    """Asked for after 3 epochs, though the metric is better later; 45 steps are in the middle of the fifth."""
+    stopping = partial(EarlyStopping, "train/watched", patience=1, mode="max")
+    log = (Event.EPOCH_END, lambda run: run.log("watched", [0.0, 1.0, 0.5, 2.0, 3.0, 4.0][run.state.epoch]))
+    options = {"max_epochs": 6, "min_steps": 45}
+    save = (Event.BATCH_END(once=at), lambda run: run.save_checkpoint(tmp_path / "a.ckpt"))
+    one, other = spec(), spec()
+    whole = fit(framework, stopping(), what=one, on=[log, save], **options)
+    rest = fit(framework, stopping(), what=other, on=[log], ckpt_path=tmp_path / "a.ckpt", **options)
+    assert (whole.step, whole.stopped_by) == (rest.step, rest.stopped_by) == (45, "early_stopping")
+    assert whole.history == rest.history
+    assert not differences(one.model.state_dict(), other.model.state_dict())
+
+
+def test_without_its_request_a_run_that_was_stopped_early_trains_on(monkeypatch, tmp_path):
+    monkeypatch.setattr(EarlyStopping, "asked", lambda self: None)
+    fit("ignite", ModelCheckpoint(tmp_path, save_last=True), stops_early(), max_epochs=9)
+    again = fit("ignite", ModelCheckpoint(tmp_path), stops_early(), ckpt_path=tmp_path / "last.ckpt", max_epochs=9)
+    assert again.step == 40
+
+
 @each_backend
 def test_a_file_beyond_the_end_is_refused(framework, tmp_path):
     fit(framework, ModelCheckpoint(tmp_path, save_last=True))

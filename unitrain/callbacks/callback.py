@@ -131,6 +131,10 @@ class Decider(Callback):
         """Decide, at the very end of an epoch."""
         raise NotImplementedError
 
+    def asked(self) -> str | None:
+        """Return the reason of a request to stop that holds in a resumed run, too, if it has made one."""
+        return None
+
 
 class Preparer(Callback):
     """A callback that checks a fit, and may arrange its optimizers, before anything else is built on them.

@@ -15,11 +15,26 @@ if TYPE_CHECKING:
 
 EARLY_STOPPING = "early_stopping"
 
+_DECISIVE = (
+    "monitor",
+    "mode",
+    "patience",
+    "min_delta",
+    "check_finite",
+    "stopping_threshold",
+    "divergence_threshold",
+)
+"""The arguments on which a request to stop depends; with others, it does not hold any more."""
+
 
 class EarlyStopping(Decider):
     """Stops after the epoch in which a metric has not improved for ``patience`` measurements.
 
     Only epochs that measured the metric count. It decides as Lightning's ``EarlyStopping`` does, in float32.
+
+    Its request holds in a resumed run, too: resuming the last checkpoint of a run that it stopped returns the result of
+    that run, even with a larger ``max_epochs``. Training continues if the callback is removed or its arguments differ
+    (``strict`` aside), or until a larger ``min_epochs`` or ``min_steps`` is met. (Lightning trains one more epoch.)
 
     Attributes:
         best: The best value so far.
@@ -80,6 +95,10 @@ class EarlyStopping(Decider):
         self.stopped_epoch: int | None = None
         self.reason = ""
 
+    def asked(self) -> str | None:
+        """Return the reason for its request, if it has made one in this run."""
+        return None if self.stopped_epoch is None else EARLY_STOPPING
+
     def decide(self, run: RunContext) -> None:
         """Ask for the end if it is time."""
         current = measured(run, self.monitor, strict=self.strict)
@@ -108,12 +127,17 @@ class EarlyStopping(Decider):
         return f"{self.monitor} has not improved on {self.best} for {self.wait} measurements"
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what was the best, and how long ago."""
-        return {"best": self.best, "wait": self.wait, "stopped_epoch": self.stopped_epoch, "reason": self.reason}
+        """Return what was the best, and how long ago; whether it asked to stop, and by which arguments."""
+        kept = {name: getattr(self, name) for name in ("best", "wait", "stopped_epoch", "reason")}
+        return {**kept, "arguments": self._arguments()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what ``state_dict`` returned."""
         self.best = state["best"]
         self.wait = state["wait"]
-        self.stopped_epoch = state["stopped_epoch"]
-        self.reason = state["reason"]
+        holds = state.get("arguments", self._arguments()) == self._arguments()
+        self.stopped_epoch = state["stopped_epoch"] if holds else None
+        self.reason = state["reason"] if holds else ""
+
+    def _arguments(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _DECISIVE}

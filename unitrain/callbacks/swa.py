@@ -272,7 +272,7 @@ class StochasticWeightAveraging(Preparer):
             raise CheckpointError(
                 "StochasticWeightAveraging: the checkpoint was written before training ended, and the run has no steps"
                 " left, so the model would not get its average.",
-                hint="resume an earlier checkpoint, or train on with a higher max_epochs= or max_steps=.",
+                hint="resume an earlier checkpoint, or train on: a higher max_epochs= or max_steps=; no EarlyStopping.",
             )
         self._replaced = _replace(model, self.average)
 

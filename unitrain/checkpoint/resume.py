@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unitrain.callbacks import ModelCheckpoint, Preparer, named
+from unitrain.callbacks import Decider, ModelCheckpoint, Preparer, named
 from unitrain.checkpoint import parts
 from unitrain.checkpoint.continued import own_again
 from unitrain.checkpoint.saving import write_one
@@ -14,6 +14,7 @@ from unitrain.checkpoint.snapshot import capture, own_part, restore
 from unitrain.config import UNLIMITED
 from unitrain.errors import ConfigError
 from unitrain.ledger import FOLDER
+from unitrain.limits import MAX_STEPS, StopRule
 from unitrain.rng import RngSnapshot, preserved_rng
 
 if TYPE_CHECKING:
@@ -107,17 +108,31 @@ def resumed(job: FitJob, path: Path) -> FitJob:
 
 
 def finished(job: FitJob) -> bool:
-    """Return whether the run that is resumed has ended already, by its epochs or its steps."""
+    """Return whether the run that is resumed has ended already: by its epochs, its steps or a request that holds.
+
+    A request that a minimum holds up is made again.
+    """
     if job.resume is None:
         return False
+    asked = _ask_again(job)
     steps = job.config.max_steps != UNLIMITED and job.hub.state.step >= job.config.max_steps
     if steps:
-        job.hub.stop_reason = "max_steps"
-    ended = steps or job.resume.epochs_done == job.config.epochs
+        job.hub.stop_reason = MAX_STEPS
+    done = job.resume.epochs_done
+    ended = steps or done == job.config.epochs or (asked and StopRule(job.config, job.hub).minimum_met(done))
     for callback in job.callbacks.values() if ended else ():
         if isinstance(callback, Preparer):
             callback.resume_ended(job.spec.model, midway=job.resume.midway)
     return ended
+
+
+def _ask_again(job: FitJob) -> bool:
+    """Make the requests to stop again that a checkpoint keeps, and return whether there are any."""
+    deciders = [one for one in job.callbacks.values() if isinstance(one, Decider)]
+    reasons = [reason for reason in (one.asked() for one in deciders) if reason is not None]
+    for reason in reasons:
+        job.hub.request_stop(reason)
+    return bool(reasons)
 
 
 class Ended:
