@@ -124,6 +124,13 @@ def test_a_file_of_another_is_never_replaced(framework, tmp_path, interval):
     assert files(tmp_path) == {name: b"mine", "notes.txt": b"mine too"}
 
 
+def test_the_first_file_of_another_is_named(framework, tmp_path):
+    for index in (7, 0, 4, 2, 9, 5):
+        (tmp_path / f"batch-{index:05}.pt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"batch-00000\.pt that this writer did not write"):
+        predict(framework, PredictionWriter(tmp_path))
+
+
 def test_a_file_that_another_changed_or_made_meanwhile_stays(framework, tmp_path):
     writer = PredictionWriter(tmp_path)
     predict(framework, writer)

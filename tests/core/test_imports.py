@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import pkgutil
 import subprocess
 import sys
 
@@ -101,3 +103,14 @@ print(json.dumps([step, refusals]))
         assert package in message
         assert message.endswith(f"\nHint: pip install 'pytorch-unitrain[{framework}]'")
         assert cause.startswith("ModuleNotFoundError")
+
+
+PACKAGES = ("callbacks", "checkpoint", "compat", "distributed", "doctor", "export", "loggers", "migrate", "testing")
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_dir_of_a_package_shows_what_it_has_for_others(name):
+    package = importlib.import_module(f"unitrain.{name}")
+    offered = {*getattr(package, "__all__", ()), *(one.name for one in pkgutil.iter_modules(package.__path__))}
+    assert {one for one in dir(package) if not one.startswith("__")} <= offered
+    assert {*getattr(package, "__all__", ())} <= {*dir(package)}

@@ -114,7 +114,7 @@ class PredictionWriter(Callback):
         if callable(self.format) or (self.write_interval == "epoch" and run.rank):
             return  # it writes none of its own
         pattern = re.compile(self._pattern(run))
-        for path in self.folder.rglob("*") if self.folder.is_dir() else ():
+        for path in sorted(self.folder.rglob("*")) if self.folder.is_dir() else ():
             if pattern.fullmatch(path.name) and not self._is_own(path):
                 raise self._occupied(path)
 

@@ -18,3 +18,7 @@ def __getattr__(name: str) -> Any:
     if name != "upgrade":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return import_module("unitrain.compat.upgrading").upgrade
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
