@@ -341,7 +341,13 @@ def stage_metric(name: str, given: MetricLike) -> StageMetric:
 
 
 def full_name(prefix: str, name: str) -> str:
-    """Return ``prefix/name``; a name that has a slash stays as it is."""
+    """Return ``prefix/name``; a name that has a slash stays as it is.
+
+    Raises:
+        SpecError: If the name is not text.
+    """
+    if not isinstance(name, str):
+        raise SpecError(f"the name of a logged value must be text; got {name!r}.", hint='run.log("name", value)')
     return name if "/" in name else f"{prefix}/{name}"
 
 

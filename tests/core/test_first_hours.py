@@ -16,6 +16,7 @@ from unitrain import (
     CSVLogger,
     DataError,
     EarlyStopping,
+    Event,
     LRMonitor,
     SpecError,
     TrainSpec,
@@ -95,3 +96,28 @@ def test_a_notebook_shows_a_summary_as_its_table():
     pretty = pytest.importorskip("IPython.lib.pretty")
     summary = summarize(nn.Linear(4, 1))
     assert pretty.pretty(summary) == str(summary)
+
+
+@pytest.mark.parametrize("framework", BACKENDS)
+def test_the_loss_of_a_manual_step_comes_before_what_the_step_has_logged(framework):
+    def step(run, batch):
+        loss = run.model(batch).mean()
+        run.backward(loss)
+        run.step()
+        run.log("extra", 1.0)
+        return loss
+
+    sgd = partial(torch.optim.SGD, lr=0.1)
+    spec = TrainSpec(model=nn.Linear(2, 1), optimizer=sgd, training_step=step, automatic_optimization=False)
+    result = UnifiedTrainer(framework, max_epochs=1, enable_progress_bar=False).fit(spec, [torch.ones(2, 2)] * 2)
+    assert list(result.metrics) == ["train/loss", "train/extra"]
+
+
+@pytest.mark.parametrize("framework", BACKENDS)
+@pytest.mark.parametrize("event", [Event.BATCH_END, Event.EPOCH_END])
+def test_a_value_logged_in_the_place_of_its_name_is_refused(framework, event):
+    spec = TrainSpec(model=nn.Linear(2, 1), loss=nn.MSELoss(), optimizer=partial(torch.optim.SGD, lr=0.1))
+    trainer = UnifiedTrainer(framework, max_epochs=1, enable_progress_bar=False)
+    trainer.on(event, lambda run: run.log(1.0, "mine"))
+    with pytest.raises(SpecError, match=r"must be text; got 1\.0(.|\n)*run\.log\(\"name\", value\)"):
+        trainer.fit(spec, [(torch.ones(2, 2), torch.ones(2, 1))])

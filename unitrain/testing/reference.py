@@ -600,7 +600,9 @@ class _Training(_Bare):
 
     def measure(self, loss: Tensor, values: dict[str, Any], pair: Any) -> Tensor:
         """Remember the loss and the logged values, feed the metrics, and return the loss."""
-        self.measured.setdefault("loss", []).append((loss.detach().float(), self.size or 0))
+        losses = self.measured.pop("loss", [])
+        self.measured = {"loss": losses, **self.measured}  # it comes first, also after what a manual step has logged
+        losses.append((loss.detach().float(), self.size or 0))
         for name, value in values.items():
             self.log(name, value)
         if pair is not None:
