@@ -344,9 +344,9 @@ def full_name(prefix: str, name: str) -> str:
     """Return ``prefix/name``; a name that has a slash stays as it is.
 
     Raises:
-        SpecError: If the name is not text.
+        SpecError: If the name is empty or not text.
     """
-    if not isinstance(name, str):
+    if not isinstance(name, str) or not name:
         raise SpecError(f"the name of a logged value must be text; got {name!r}.", hint='run.log("name", value)')
     return name if "/" in name else f"{prefix}/{name}"
 

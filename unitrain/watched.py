@@ -32,6 +32,13 @@ if TYPE_CHECKING:
     from unitrain.protocol import Adapter, Run, Session
 
 
+def _to_come(run: RunContext) -> None:
+    """Stand for the handler that a decorator gets; None is what ``on(event, report())`` gives by mistake."""
+
+
+_TO_COME = _to_come
+
+
 class Watched:
     """The part of a trainer that starts nothing."""
 
@@ -48,15 +55,18 @@ class Watched:
     _spec: TrainSpec | None
     _optimizers: Mapping[str, Optimizer]
 
-    def on(self, event: Event | CustomEvent | Trigger | Triggers, handler: Handler | None = None) -> Any:
+    def on(self, event: Event | CustomEvent | Trigger | Triggers, handler: Handler = _TO_COME) -> Any:
         """Call a handler at an event; use it as a decorator, or give the handler.
 
         Args:
             event: An Event or a CustomEvent, one with a filter as ``Event.EPOCH_END(every=2)``, or several joined by
                 ``|``.
             handler: Takes the run, or nothing.
+
+        Raises:
+            SpecError: If the event or the handler is invalid.
         """
-        if handler is not None:
+        if handler is not _TO_COME:
             self._hub.on(event, handler)
             return handler
 

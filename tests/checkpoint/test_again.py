@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from unitrain import (
+    CheckpointError,
     ConfigError,
     EarlyStopping,
     Event,
@@ -332,3 +333,12 @@ def test_two_continuations_of_one_checkpoint_keep_both_their_files(framework, tm
     assert first.last_checkpoint != second.last_checkpoint
     again = fit(framework, keep(), max_epochs=4, ckpt_path=second.last_checkpoint)
     assert again.last_checkpoint == second.last_checkpoint
+
+
+@pytest.mark.parametrize("framework", BACKENDS)
+@pytest.mark.parametrize(("written", "read"), [("SGD", "Adam"), ("Adam", "SGD"), ("Adam", "RMSprop")])
+def test_a_state_of_another_optimizer_is_refused(framework, written, read, tmp_path):
+    with_optimizer = {one: spec(optimizer=partial(getattr(torch.optim, one), lr=0.1)) for one in (written, read)}
+    fit(framework, ModelCheckpoint(tmp_path, save_last=True), what=with_optimizer[written], max_epochs=1)
+    with pytest.raises(CheckpointError, match=f"does not fit {read}: it lacks"):
+        fit(framework, what=with_optimizer[read], ckpt_path=tmp_path / "last.ckpt")

@@ -115,9 +115,26 @@ def test_the_loss_of_a_manual_step_comes_before_what_the_step_has_logged(framewo
 
 @pytest.mark.parametrize("framework", BACKENDS)
 @pytest.mark.parametrize("event", [Event.BATCH_END, Event.EPOCH_END])
-def test_a_value_logged_in_the_place_of_its_name_is_refused(framework, event):
+@pytest.mark.parametrize("name", [1.0, ""])
+def test_a_value_logged_under_no_name_is_refused(framework, event, name):
     spec = TrainSpec(model=nn.Linear(2, 1), loss=nn.MSELoss(), optimizer=partial(torch.optim.SGD, lr=0.1))
     trainer = UnifiedTrainer(framework, max_epochs=1, enable_progress_bar=False)
-    trainer.on(event, lambda run: run.log(1.0, "mine"))
-    with pytest.raises(SpecError, match=r"must be text; got 1\.0(.|\n)*run\.log\(\"name\", value\)"):
+    trainer.on(event, lambda run: run.log(name, 2.0))
+    with pytest.raises(SpecError, match=re.escape(f'must be text; got {name!r}.\nHint: run.log("name", value)')):
         trainer.fit(spec, [(torch.ones(2, 2), torch.ones(2, 1))])
+
+
+@pytest.mark.parametrize("framework", BACKENDS)
+def test_a_handler_that_was_called_too_early_is_refused(framework):
+    with pytest.raises(SpecError, match="must be a plain function, got None"):
+        UnifiedTrainer(framework).on(Event.EPOCH_END, None)  # what ``report()`` returns, given instead of ``report``
+
+
+@pytest.mark.parametrize("framework", BACKENDS)
+def test_a_function_as_a_metric_that_returns_a_value_a_sample_is_refused(framework):
+    hits = {"hits": lambda output, target: output == target}
+    sgd = partial(torch.optim.SGD, lr=0.1)
+    spec = TrainSpec(model=nn.Linear(2, 1), loss=nn.MSELoss(), optimizer=sgd, metrics=hits)
+    trainer = UnifiedTrainer(framework, max_epochs=1, enable_progress_bar=False)
+    with pytest.raises(SpecError, match=r"must (be|return) one number"):
+        trainer.fit(spec, [(torch.ones(3, 2), torch.ones(3, 1))])

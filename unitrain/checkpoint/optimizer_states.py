@@ -33,7 +33,11 @@ def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
         index: {name: value for name, value in one.items() if name not in around[index]} if around.get(index) else one
         for index, one in state["state"].items()
     }
+    needed = [name for name in optimizer.defaults if all(name in group for group in optimizer.param_groups)]
     optimizer.load_state_dict({**state, "state": through})
+    lacks = [name for name in needed if any(name not in group for group in optimizer.param_groups)]
+    if lacks:  # torch takes the state of another class and fails at the first step
+        raise ValueError(f"it lacks {', '.join(map(repr, lacks))}, so it is that of another optimizer.")
     for index, values in around.items():
         if values:
             optimizer.state[parameters[index]].update(copy.deepcopy(values))

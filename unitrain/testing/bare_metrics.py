@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from unitrain.class_names import PerClass, Shape
+from unitrain.errors import SpecError
 from unitrain.hints import check_metric, explain_metric
 from unitrain.metrics import metric as named_metric
 from unitrain.tables import Table
@@ -45,7 +46,10 @@ def _feed_one(metric: Any, output: Any, target: Any, size: int | None) -> None:
         metric.update(output, target)
         return
     with torch.no_grad():
-        metric.values.append((torch.as_tensor(metric.function(output, target)).float(), size))
+        value = torch.as_tensor(metric.function(output, target)).float()
+    if value.numel() != 1:
+        raise SpecError(f"a function as a metric must return one number; it returned {value.numel()}.")
+    metric.values.append((value.reshape(()), size))
 
 
 class _OnAnEngine:
