@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from unitrain.errors import ConfigError, SpecError
 from unitrain.events import InParts
+from unitrain.files import user_path
 from unitrain.metrics import clash, full_name, reserved
 from unitrain.triggers import require_custom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from torch import Tensor, nn
     from torch.amp import GradScaler
@@ -145,7 +146,8 @@ class RunContext(ABC):
             path: The file. One that is there already is replaced once the new one is complete.
             sharded: Make ``path`` a folder, into which each process writes what it holds by itself.
         """
-        self.hub.saves.append(InParts(Path(path)) if sharded else Path(path))
+        path = user_path(path).absolute()  # it may be written after an os.chdir
+        self.hub.saves.append(InParts(path) if sharded else path)
         if self.at_rest:
             self.write_saves()
 

@@ -38,6 +38,22 @@ _SHOWN = 80
 """Bytes of a file's name that the name of its part repeats."""
 
 
+def user_path(given: str | Path) -> Path:
+    """Return a path that a user gave, with ``~`` as the home folder."""
+    return Path(os.path.expanduser(given))  # noqa: PTH111 - an unknown user's stays as it is, as in a shell
+
+
+def user_file(given: str | Path, option: str, kind: type[UnitrainError]) -> Path:
+    """Return the path of a file that a user gave as ``option``.
+
+    Raises:
+        UnitrainError: As ``kind``, if it is empty, as a variable is that was never set.
+    """
+    if os.fspath(given) == "":
+        raise kind(f"{option}='' is no path.", hint=f"give the path of a file; or leave {option} out if there is none.")
+    return user_path(given)
+
+
 @contextmanager
 def failing_as(kind: type[UnitrainError], path: Path) -> Iterator[None]:
     """Raise ``kind`` where ``path`` cannot be written: a full disk, missing permissions, a folder in its place."""
@@ -95,7 +111,7 @@ def workspace(path: Path) -> Iterator[Path]:
 
 def save_figure(figure: Any, path: str | Path, kind: type[UnitrainError]) -> None:
     """Write a matplotlib figure, all or nothing; the ending of ``path`` chooses the format."""
-    path = Path(path)
+    path = user_path(path)
     with failing_as(kind, path), written(path) as file:
         figure.savefig(file, format=path.suffix[1:] or None)
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from unitrain import files
+from unitrain.errors import CheckpointError
 
 FOLDER = "checkpoints"
 """The folder of a run's checkpoints, below ``default_root_dir``; the next run's is ``checkpoints-2``."""
@@ -41,6 +42,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.run = uuid.uuid4().hex
+        self._here = Path.cwd()
         self.folder: Path | None = None
         self.rescue: Path | None = None
         self._written: dict[str, tuple[str, tuple[int, ...] | None]] = {}
@@ -48,10 +50,15 @@ class Ledger:
         self._lineage: set[str | None] = {self.run}
         self.resumed_at = 0
 
+    def at(self, path: str | Path) -> Path:
+        """Return where ``path`` was when the run started: a later ``os.chdir`` must not split its files."""
+        return self._here / path
+
     def default_folder(self, root: str | Path) -> Path:
         """Return the folder of this run's checkpoints below ``root``, which is made for it the first time."""
         if self.folder is None:
-            self.folder = files.new_folder(Path(root), FOLDER)
+            with files.failing_as(CheckpointError, self.at(root) / FOLDER):
+                self.folder = files.new_folder(self.at(root), FOLDER)
         return self.folder
 
     def take(self, path: Path, owner: str, over: Path | None = None) -> Path:
@@ -64,7 +71,8 @@ class Ledger:
         """
         again = [over] if over is not None and _is_version(over, path) and self.owns(over, owner) else []
         for one in chain(again, files.versions(path)):
-            claim = files.claimed(one)
+            with files.failing_as(CheckpointError, one):
+                claim = files.claimed(one)
             if claim is None:
                 continue
             if one in again or not os.path.lexists(one):

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from unitrain.files import user_path
 from unitrain.profiling import SIMPLE, is_profiler
 
 UNLIMITED = -1
@@ -166,7 +167,7 @@ def either(rule: Rule, kind: type[Any]) -> Rule:
 def path(value: Any) -> Path:
     """Return a path."""
     if isinstance(value, (str, Path)):
-        return Path(value)
+        return user_path(value)
     raise Refusal("a path")
 
 

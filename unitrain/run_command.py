@@ -6,7 +6,6 @@ import runpy
 import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -15,12 +14,14 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from unitrain.compat.blocked import check_blocked
 from unitrain.errors import ConfigError, UnitrainError
 from unitrain.features import refuse
+from unitrain.files import user_path
 from unitrain.protocol import Feature
 from unitrain.registry import adapter_names, bridges, find_adapter
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from unitrain.protocol import Adapter
 
@@ -91,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _found(script: str) -> Path:
-    path = Path(script)
+    path = user_path(script)
     if path.is_file() and path.suffix == ".py":
         return path
     found = "no such file" if not path.exists() else "it is a folder" if path.is_dir() else "it is no Python file"

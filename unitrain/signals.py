@@ -11,7 +11,6 @@ import signal
 import sys
 import threading
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks import ModelCheckpoint
@@ -21,6 +20,7 @@ from unitrain.limits import HARD, INTERRUPT, MAX_STEPS, SIGNAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from unitrain.checkpoint.rescue import Rescue
     from unitrain.context import RunContext
@@ -184,7 +184,7 @@ def _rescue(job: FitJob, rescue: Rescue, wanting: list[ModelCheckpoint], error: 
     files = job.hub.files
     done: set[Path] = set()
     for callback in wanting:
-        path = (callback.dirpath or Path(job.config.default_root_dir)) / "exception.ckpt"
+        path = (callback.target(files) or files.at(job.config.default_root_dir)) / "exception.ckpt"
         try:
             folder = callback.folder(job.config, files)
             if folder in done:

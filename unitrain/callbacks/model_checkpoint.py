@@ -13,7 +13,7 @@ from unitrain.callbacks.decision import Mode, improved, measured, require_monito
 from unitrain.callbacks.file_name import SUFFIX, Template
 from unitrain.errors import ConfigError
 from unitrain.events import Wanted
-from unitrain.files import folders_of
+from unitrain.files import folders_of, user_path
 from unitrain.ledger import FOLDER
 from unitrain.metrics import float32
 
@@ -96,7 +96,7 @@ class ModelCheckpoint(Decider):
                 "ModelCheckpoint takes one of every_n_epochs, every_n_train_steps and train_time_interval.",
                 hint="use two ModelCheckpoints.",
             )
-        self.dirpath = None if dirpath is None else Path(dirpath)
+        self.dirpath = None if dirpath is None else user_path(dirpath)
         self.filename = filename
         self.template = Template(filename)
         self.monitor = monitor
@@ -133,7 +133,11 @@ class ModelCheckpoint(Decider):
 
     def folder(self, config: TrainerConfig, files: Ledger) -> Path:
         """Return where it writes in a run with ``config``; the run's own folder is made the first time."""
-        return self.dirpath or files.default_folder(config.default_root_dir)
+        return self.target(files) or files.default_folder(config.default_root_dir)
+
+    def target(self, files: Ledger) -> Path | None:
+        """Return where it writes; None if that is the run's own folder, and there is none yet."""
+        return files.folder if self.dirpath is None else files.at(self.dirpath)
 
     def earlier_folders(self, config: TrainerConfig) -> list[Path]:
         """Return the folders that runs with ``config`` have written to before, the newest first."""
@@ -287,7 +291,7 @@ class ModelCheckpoint(Decider):
             owner: The name under which the run knows this callback.
             moved: Says where a file is now, whose folder may have been renamed.
         """
-        folder = self.dirpath or files.folder
+        folder = self.target(files)
         before = {moved(path).parent for path in self.written_paths()}
         here = [one for one in before if folder is not None and _same(one, folder)]
         if before and not here:

@@ -16,7 +16,7 @@ from torch import Tensor
 from unitrain.batch import describe, to_device
 from unitrain.callbacks.callback import Callback
 from unitrain.errors import ConfigError, SpecError, UnitrainError
-from unitrain.files import failing_as, written
+from unitrain.files import failing_as, user_path, written
 from unitrain.structure import Mapped
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class PredictionWriter(Callback):
                 "PredictionWriter(format=) with a function writes each batch; write_interval='epoch' has no effect.",
                 hint='write_interval="batch"; what trainer.predict returns is the whole.',
             )
-        self.folder = Path(folder)
+        self.folder = user_path(folder)
         self.write_interval = write_interval
         self.format = format
         self.paths: list[Path] = []

@@ -15,6 +15,7 @@ from unitrain.checkpoint.convert import Target, convert_checkpoint
 from unitrain.checkpoint.taken import VERSION, Taken, private, take
 from unitrain.compat.blocked import check_blocked
 from unitrain.errors import ConfigError, did_you_mean
+from unitrain.files import user_path
 from unitrain.spec import TrainSpec
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ TrainSpec (or the module). The module that it is in is imported, as Python does,
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.description, parser.epilog = _DESCRIPTION, _EXAMPLES
-    parser.add_argument("src", metavar="SRC", type=Path, help="the checkpoint to read")
-    parser.add_argument("dst", metavar="DST", type=Path, nargs="?", help="the file to write, all or nothing")
+    parser.add_argument("src", metavar="SRC", type=user_path, help="the checkpoint to read")
+    parser.add_argument("dst", metavar="DST", type=user_path, nargs="?", help="the file to write, all or nothing")
     parser.add_argument("--to", choices=get_args(Target), help="who is to read the new file")
     parser.add_argument(
         "--model", metavar="MODULE:NAME", help="the TrainSpec or module that the new file is for, or what makes it"

@@ -36,14 +36,14 @@ def own_again(job: FitJob, path: Path) -> None:
 
     if files.folder is not None:
         folder = moved(files.folder / path.name).parent
-        root = Path(job.config.default_root_dir)
+        root = files.at(job.config.default_root_dir)
         there = folder.exists() and root.exists() and folder.parent.resolve() == root.resolve()
         files.folder = root / folder.name if there else None
     for name, keeper in keepers.items():
         keeper.continue_in(files, name, moved)
     if files.rescue is not None:
         files.rescue = moved(files.rescue)
-        if files.rescue.parent in {keeper.dirpath or files.folder for keeper in keepers.values()} | {files.folder}:
+        if files.rescue.parent in {keeper.target(files) for keeper in keepers.values()} | {files.folder}:
             files.inherit(files.rescue, SIGNAL)
     for name, state in job.team.gather({name: one.state_dict() for name, one in keepers.items()})[0].items():
         keepers[name].load_state_dict(state)  # rank 0 has looked at the folder for all

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from torch import nn
@@ -18,11 +17,12 @@ from unitrain.checkpoint.snapshot import own_part, weights_of
 from unitrain.checkpoint.taken import VERSION, Taken, take
 from unitrain.checkpoint.weights import packed
 from unitrain.errors import CheckpointError, ConfigError, did_you_mean
-from unitrain.files import refuse_existing
+from unitrain.files import refuse_existing, user_file
 from unitrain.spec import TrainSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from unitrain.checkpoint.assembled import Template
 
@@ -77,7 +77,7 @@ def convert_checkpoint(
         CheckpointError: If ``src`` cannot be read, is of another model or can be meant in several ways, or ``dst``
             cannot be written.
     """
-    source, target = Path(src), Path(dst)
+    source, target = user_file(src, "src", ConfigError), user_file(dst, "dst", ConfigError)
     _check(source, target, to, template)
     taken = take(source)
     refuse_existing(

@@ -23,7 +23,7 @@ from unitrain.checkpoint.gate import restored
 from unitrain.checkpoint.intact import is_folder, require_file
 from unitrain.distributed.dtensors import each_part
 from unitrain.errors import DISTRIBUTION, CheckpointError
-from unitrain.files import refuse_existing
+from unitrain.files import refuse_existing, user_file
 from unitrain.ledger import DATA, INDEX, TREE
 
 if TYPE_CHECKING:
@@ -213,7 +213,8 @@ def consolidate(folder: str | Path, path: str | Path, *, overwrite: bool = False
     Raises:
         CheckpointError: If the folder is no good checkpoint, the file cannot be written, or is there already.
     """
+    target = user_file(path, "path", CheckpointError)
     refuse_existing(
-        Path(path), CheckpointError, overwrite=overwrite, hint="overwrite=True replaces it; or give another path."
+        target, CheckpointError, overwrite=overwrite, hint="overwrite=True replaces it; or give another path."
     )
-    io.write(Path(path), read(Path(folder)))
+    io.write(target, read(user_file(folder, "folder", CheckpointError)))

@@ -13,6 +13,7 @@ from unitrain.checkpoint.saving import write_one
 from unitrain.checkpoint.snapshot import capture, own_part, restore
 from unitrain.config import UNLIMITED
 from unitrain.errors import ConfigError
+from unitrain.files import user_file, user_path
 from unitrain.ledger import FOLDER
 from unitrain.limits import MAX_STEPS, StopRule
 from unitrain.rng import RngSnapshot, preserved_rng
@@ -44,7 +45,7 @@ def find_checkpoint(
         ConfigError: If there is no such checkpoint.
     """
     if given not in _BY_ROLE:
-        return Path(given)
+        return user_file(given, "ckpt_path", ConfigError)
     for callback in callbacks:
         path = getattr(callback, f"{given}_model_path", None)
         if path:
@@ -150,7 +151,7 @@ class Ended:
     def save_checkpoint(self, path: str | Path, *, sharded: bool = False) -> None:
         """Write a checkpoint of where the run has ended."""
         assert self._job.resume is not None  # noqa: S101 - for the type checker
-        write_one(Path(path), capture(self._job, self._job.resume), self._job.team, sharded=sharded)
+        write_one(user_path(path).absolute(), capture(self._job, self._job.resume), self._job.team, sharded=sharded)
 
 
 def _with_its_loaders(job: FitJob, progress: Progress) -> FitJob:

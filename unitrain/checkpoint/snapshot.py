@@ -7,7 +7,6 @@ import platform
 import warnings
 from contextlib import nullcontext
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,12 +24,14 @@ from unitrain.checkpoint.weights import SUFFIX, unpacked
 from unitrain.distributed.dtensors import is_part, part_like
 from unitrain.errors import DISTRIBUTION, CheckpointError
 from unitrain.events import Event
+from unitrain.files import user_file
 from unitrain.optimization import all_parameters
 from unitrain.position import Position, keeper
 from unitrain.rng import RngSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from torch import nn
     from torch.optim import Optimizer
@@ -319,9 +320,10 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: If it is damaged or holds no weights.
     """
-    if Path(path).suffix == SUFFIX:
-        return unpacked(Path(path))
-    content = parts.read_any(Path(path))
+    path = user_file(path, "path", CheckpointError)
+    if path.suffix == SUFFIX:
+        return unpacked(path)
+    content = parts.read_any(path)
     if not isinstance(content.get("state_dict"), dict):
         raise CheckpointError(f"{path} holds no state_dict.", hint="give a checkpoint of unitrain or Lightning.")
     return weights_of(content)

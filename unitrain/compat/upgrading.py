@@ -14,6 +14,7 @@ from unitrain.checkpoint.taken import VERSION, take
 from unitrain.compat.trainer_arguments import old_spellings, today
 from unitrain.config import TrainerConfig
 from unitrain.errors import CheckpointError, ConfigError, refuse_unknown
+from unitrain.files import user_path
 from unitrain.registry import bridge_of
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def upgrade(given: Any, version: str, *, to: str | Path | None = None) -> Any:
         near = next((one for one in _HANDLERS if one[0] == str(version)[:1]), next(iter(_HANDLERS)))
         raise ConfigError(f"upgrade(version={version!r}) is not supported; accepted are {accepted}.", hint=f'"{near}"')
     if isinstance(given, (str, Path)):
-        return handlers.checkpoint(Path(given), None if to is None else Path(to))
+        return handlers.checkpoint(user_path(given), None if to is None else user_path(to))
     if to is not None:
         raise ConfigError(f"upgrade(to={str(to)!r}) is for a checkpoint.", hint="leave it out.")
     if isinstance(given, argparse.Namespace):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, contextmanager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
@@ -18,11 +17,12 @@ from unitrain.export.prepared import at_rest, borrowed, halved, require_float32,
 from unitrain.export.quiet import quiet
 from unitrain.export.request import EXAMPLE, OTHER_NAMES, ExportOptions, Request
 from unitrain.export.verify import ExportReport, Tolerance, require_close
-from unitrain.files import failing_as, workspace
+from unitrain.files import failing_as, user_path, workspace
 from unitrain.rng import preserved_rng
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -58,7 +58,7 @@ def export_module(
     Raises:
         ExportError: If it cannot be written so, or computes something else.
     """
-    began, path = time.perf_counter(), Path(path)
+    began, path = time.perf_counter(), user_path(path)
     name = name_of(path, format)
     chosen = find_format(name)
     asked = _asked(name, chosen, options, default_example)

@@ -13,6 +13,7 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unitrain.files import user_path, written
 from unitrain.loggers.figures import file_name
 from unitrain.loggers.logger import run_folder
 
@@ -44,9 +45,8 @@ class CSVLogger:
     _known: tuple[int, str | None] = (0, None)
 
     def __init__(self, save_dir: str | Path, name: str = "run") -> None:
-        self._save_dir = Path(save_dir)
+        self._save_dir = user_path(save_dir)
         self._name = name
-        self._folder: Path | None = None
         self.begin(0)
 
     @property
@@ -59,7 +59,11 @@ class CSVLogger:
         """The folder; it is made by what is written first."""
         if self._folder is None:
             self._folder = run_folder(
-                self._save_dir, self._name, resumed=self._keep > 0, before=self._before, copied=self._copied
+                self._here / self._save_dir,
+                self._name,
+                resumed=self._keep > 0,
+                before=self._before,
+                copied=self._copied,
             )
         return self._folder
 
@@ -67,7 +71,8 @@ class CSVLogger:
         """Start a run, or go on after ``rows`` rows."""
         self._close()
         self._keep = rows
-        self._folder = None
+        self._here = Path.cwd()  # a later os.chdir must not split the run's files
+        self._folder: Path | None = None
         self._columns: list[str] = []
         self._end = 0
 
@@ -98,15 +103,14 @@ class CSVLogger:
 
     def log_hyperparams(self, params: dict[str, Any]) -> None:
         """Write the hyper-parameters."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(dict(params), indent=2, default=str) + "\n"
-        (self.folder / "hparams.json").write_text(text, encoding="utf-8")
+        with written(self.folder / "hparams.json") as file:
+            file.write(text.encode())
 
     def log_figure(self, name: str, figure: Any, step: int) -> None:
         """Write a figure as a picture."""
-        path = self.folder / file_name(name, step)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        with written(self.folder / file_name(name, step)) as file:
+            figure.savefig(file, format="png")
 
     def save(self) -> None:
         """Do nothing: each row is written at once."""
@@ -154,10 +158,8 @@ class CSVLogger:
     def _replace(self, lines: list[list[str]]) -> None:
         data = _encoded(lines)
         self._close()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part")
-        part.write_bytes(data)
-        os.replace(part, self.path)  # noqa: PTH105 - the same, and known to be atomic
+        with written(self.path) as file:
+            file.write(data)
         self._end = len(data)
 
     def _append(self, row: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitrain.errors import BackendNotInstalledError, install_hint
+from unitrain.files import user_path
 from unitrain.loggers.logger import flat, run_folder
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class TensorBoardLogger:
                 hint=install_hint("tensorboard"),
             ) from error
         self._make = SummaryWriter
-        self._save_dir = Path(save_dir)
+        self._save_dir = user_path(save_dir)
         self._name = name
         self._before: str | None = None
         self.begin(0)
@@ -43,6 +44,7 @@ class TensorBoardLogger:
     def begin(self, rows: int) -> None:
         """Start a run, or go on with the last one."""
         self._resumed = rows > 0
+        self._here = Path.cwd()  # a later os.chdir must not split the run's files
         self._writer: Any = None
         self.folder: Path | None = None
 
@@ -87,7 +89,7 @@ class TensorBoardLogger:
         if self._writer is None:
             purge = step if self._resumed and self.folder is None else None
             self.folder = self.folder or run_folder(
-                self._save_dir, self._name, resumed=self._resumed, before=self._before
+                self._here / self._save_dir, self._name, resumed=self._resumed, before=self._before
             )
             self._writer = self._make(log_dir=str(self.folder), purge_step=purge)
         return self._writer

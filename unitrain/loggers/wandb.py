@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitrain.errors import BackendNotInstalledError, install_hint
+from unitrain.files import user_path
 from unitrain.loggers.logger import Library
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class WandbLogger:
                 "WandbLogger needs the package wandb, which is not installed.", hint=install_hint("wandb")
             ) from error
         self._wandb: Any = Library("wandb")
-        self._options = {"project": project, "name": name, "dir": str(save_dir), "mode": mode, **options}
+        self._options = {"project": project, "name": name, "dir": str(user_path(save_dir)), "mode": mode, **options}
         self._run: Any = None
         self._id: str | None = None
         self._ended = False

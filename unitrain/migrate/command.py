@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unitrain.errors import did_you_mean, install_hint
+from unitrain.files import user_path
 from unitrain.migrate import report
 from unitrain.migrate.findings import UNITRAIN, Goal
 from unitrain.registry import adapter_names
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     backends = adapter_names()
     parser.epilog = EPILOG
-    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="a script, a notebook or a folder")
+    parser.add_argument("paths", nargs="*", type=user_path, metavar="PATH", help="a script, a notebook or a folder")
     parser.add_argument(
         "--to",
         default=UNITRAIN,
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--diff", action="store_true", help="show the changes as a patch and write nothing (the default)")
     how.add_argument("--write", action="store_true", help="write the changes; each original is kept as NAME.py.orig")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write the entries to FILE.json or FILE.md")
+    parser.add_argument("--report", type=user_path, metavar="FILE", help="write the entries to FILE.json or FILE.md")
     parser.add_argument("--disable", action="append", default=[], metavar="RULE", help="switch a rule off; repeatable")
     parser.add_argument(
         "--check-backend", choices=backends, help="tell what this backend would refuse; nothing is rewritten"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import tokenize
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from unitrain.files import written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -96,19 +98,13 @@ def write(path: Path, after: Text) -> Path:
     target = path.resolve()
     original = target.with_name(target.name + KEPT)
     data = after.text.encode(after.encoding)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        shutil.copymode(target, temporary)
+
+    def prepare(part: Path) -> None:
+        shutil.copymode(target, part)
         _keep(target, original)
-        Path(temporary).replace(target)
-    except BaseException:
-        with suppress(OSError):
-            Path(temporary).unlink()
-        raise
+
+    with written(target, check=prepare) as file:
+        file.write(data)
     return original if path.is_symlink() else path.with_name(original.name)
 
 
@@ -116,12 +112,6 @@ def _keep(target: Path, original: Path) -> None:
     """Copy a file to where its original is kept, unless there is one; a copy that breaks off leaves nothing."""
     if original.exists():
         return
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{original.name}.")
-    os.close(handle)
-    try:
-        shutil.copy2(target, temporary)
-        Path(temporary).replace(original)
-    except BaseException:
-        with suppress(OSError):
-            Path(temporary).unlink()
-        raise
+    # one that appeared meanwhile is the older one
+    with suppress(FileExistsError), written(original, new=True, check=partial(shutil.copystat, target)) as file:
+        file.write(target.read_bytes())

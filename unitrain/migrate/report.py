@@ -8,6 +8,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from unitrain.errors import UnitrainError
+from unitrain.files import failing_as, written
 from unitrain.migrate.findings import Entry, Severity
 
 if TYPE_CHECKING:
@@ -100,7 +102,7 @@ def _write_json(path: Path, files: Sequence[FileReport]) -> None:
         }
         for one in files
     ]
-    path.write_text(json.dumps({"status": status(files), "files": rows}, indent=2) + "\n", encoding="utf-8")
+    _write(path, json.dumps({"status": status(files), "files": rows}, indent=2) + "\n")
 
 
 def _write_markdown(path: Path, files: Sequence[FileReport]) -> None:
@@ -110,7 +112,12 @@ def _write_markdown(path: Path, files: Sequence[FileReport]) -> None:
         cell = "" if entry.cell is None else f"cell {entry.cell}:"
         shown = (f"{entry.file}:{cell}{entry.line}", entry.rule, entry.severity.value, entry.reason, entry.mend)
         lines.append("| " + " | ".join(_escaped(one) for one in shown) + " |")
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    _write(path, "\n".join(lines) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    with failing_as(UnitrainError, path), written(path) as file:
+        file.write(text.encode())
 
 
 def _escaped(text: str) -> str:
