@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import tokenize
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -99,19 +98,27 @@ def write(path: Path, after: Text) -> Path:
     original = target.with_name(target.name + KEPT)
     data = after.text.encode(after.encoding)
 
+    made: list[Path] = []
+
     def prepare(part: Path) -> None:
         shutil.copymode(target, part)
-        _keep(target, original)
+        made.extend(_kept(target, original))
 
-    with written(target, check=prepare) as file:
-        file.write(data)
+    try:
+        with written(target, check=prepare) as file:
+            file.write(data)
+    except BaseException:
+        for one in made:
+            one.unlink(missing_ok=True)
+        raise
     return original if path.is_symlink() else path.with_name(original.name)
 
 
-def _keep(target: Path, original: Path) -> None:
-    """Copy a file to where its original is kept, unless there is one; a copy that breaks off leaves nothing."""
-    if original.exists():
-        return
-    # one that appeared meanwhile is the older one
-    with suppress(FileExistsError), written(original, new=True, check=partial(shutil.copystat, target)) as file:
-        file.write(target.read_bytes())
+def _kept(target: Path, original: Path) -> list[Path]:
+    """Copy a file to where its original is kept, and return the copy; nothing if there is an older one."""
+    try:
+        with written(original, new=True, check=partial(shutil.copystat, target)) as file:
+            file.write(target.read_bytes())
+    except FileExistsError:
+        return []
+    return [original]
