@@ -10,7 +10,6 @@ import typing as _typing
 
 if _typing.TYPE_CHECKING:
     from unitrain._version import __version__
-    from unitrain.batch_size_finder import BatchSizeFinder
     from unitrain.callbacks.accumulation import GradientAccumulationSchedule
     from unitrain.callbacks.callback import Callback
     from unitrain.callbacks.device_stats import DeviceStats
@@ -23,19 +22,18 @@ if _typing.TYPE_CHECKING:
     from unitrain.callbacks.model_summary import ModelSummary
     from unitrain.callbacks.prediction_writer import PredictionWriter
     from unitrain.callbacks.progress import ProgressBar
+    from unitrain.callbacks.summary import Summary, summarize
     from unitrain.callbacks.swa import StochasticWeightAveraging
     from unitrain.callbacks.terminate_on_nan import TerminateOnNaN
     from unitrain.callbacks.timer import Timer
-    from unitrain.checkpoint.convert import convert_checkpoint
-    from unitrain.checkpoint.snapshot import load_weights
-    from unitrain.class_names import per_class
-    from unitrain.combined import CombinedLoader
+    from unitrain.checkpoint.capture import load_weights
+    from unitrain.checkpoint.convert.conversion import convert_checkpoint
     from unitrain.config import TrainerConfig
-    from unitrain.context import RunContext
-    from unitrain.data import DataSpec
-    from unitrain.distributed.shards import OwnBatches, ShardedBatches
-    from unitrain.distributed.strategy import DDP, FSDP
-    from unitrain.engines import from_engine, from_step
+    from unitrain.data.batches import DataSpec
+    from unitrain.data.combined import CombinedLoader
+    from unitrain.data.sharding import OwnBatches, ShardedBatches
+    from unitrain.data.vectorized import vectorized
+    from unitrain.distributed.options import DDP, FSDP
     from unitrain.errors import (
         BackendNotInstalledError,
         CheckpointError,
@@ -48,25 +46,27 @@ if _typing.TYPE_CHECKING:
         UnsupportedFeatureError,
         VersionError,
     )
-    from unitrain.events import CustomEvent, Event, RunState
-    from unitrain.export.exporting import export_module
+    from unitrain.export.pipeline import export_module
     from unitrain.export.verify import ExportReport
-    from unitrain.gathering import vectorized
+    from unitrain.interop.ignite_programs import from_engine, from_step
     from unitrain.loggers.csv import CSVLogger
     from unitrain.loggers.mlflow import MLflowLogger
     from unitrain.loggers.tensorboard import TensorBoardLogger
     from unitrain.loggers.wandb import WandbLogger
-    from unitrain.lr_finder import LRFinder
-    from unitrain.metrics import metric
-    from unitrain.result import FitResult
-    from unitrain.rng import seed_everything
+    from unitrain.metrics.class_names import per_class
+    from unitrain.metrics.metric import metric
+    from unitrain.run.context import RunContext
+    from unitrain.run.hub import CustomEvent, Event, RunState
+    from unitrain.run.result import FitResult
     from unitrain.spec import LRSchedule, TrainSpec
-    from unitrain.summary import Summary, summarize
     from unitrain.trainer import UnifiedTrainer
+    from unitrain.tune.batch_size_finder import BatchSizeFinder
+    from unitrain.tune.lr_finder import LRFinder
+    from unitrain.utilities.rng import seed_everything
 
 _MODULES = {
     "unitrain._version": ("__version__",),
-    "unitrain.batch_size_finder": ("BatchSizeFinder",),
+    "unitrain.tune.batch_size_finder": ("BatchSizeFinder",),
     "unitrain.callbacks.accumulation": ("GradientAccumulationSchedule",),
     "unitrain.callbacks.callback": ("Callback",),
     "unitrain.callbacks.device_stats": ("DeviceStats",),
@@ -82,15 +82,15 @@ _MODULES = {
     "unitrain.callbacks.swa": ("StochasticWeightAveraging",),
     "unitrain.callbacks.terminate_on_nan": ("TerminateOnNaN",),
     "unitrain.callbacks.timer": ("Timer",),
-    "unitrain.checkpoint.convert": ("convert_checkpoint",),
-    "unitrain.checkpoint.snapshot": ("load_weights",),
+    "unitrain.checkpoint.convert.conversion": ("convert_checkpoint",),
+    "unitrain.checkpoint.capture": ("load_weights",),
     "unitrain.config": ("TrainerConfig",),
-    "unitrain.context": ("RunContext",),
-    "unitrain.combined": ("CombinedLoader",),
-    "unitrain.data": ("DataSpec",),
-    "unitrain.distributed.shards": ("OwnBatches", "ShardedBatches"),
-    "unitrain.distributed.strategy": ("DDP", "FSDP"),
-    "unitrain.engines": ("from_engine", "from_step"),
+    "unitrain.run.context": ("RunContext",),
+    "unitrain.data.combined": ("CombinedLoader",),
+    "unitrain.data.batches": ("DataSpec",),
+    "unitrain.data.sharding": ("OwnBatches", "ShardedBatches"),
+    "unitrain.distributed.options": ("DDP", "FSDP"),
+    "unitrain.interop.ignite_programs": ("from_engine", "from_step"),
     "unitrain.errors": (
         "BackendNotInstalledError",
         "CheckpointError",
@@ -103,21 +103,21 @@ _MODULES = {
         "UnsupportedFeatureError",
         "VersionError",
     ),
-    "unitrain.events": ("CustomEvent", "Event", "RunState"),
-    "unitrain.export.exporting": ("export_module",),
+    "unitrain.run.hub": ("CustomEvent", "Event", "RunState"),
+    "unitrain.export.pipeline": ("export_module",),
     "unitrain.export.verify": ("ExportReport",),
-    "unitrain.gathering": ("vectorized",),
+    "unitrain.data.vectorized": ("vectorized",),
     "unitrain.loggers.csv": ("CSVLogger",),
     "unitrain.loggers.mlflow": ("MLflowLogger",),
     "unitrain.loggers.tensorboard": ("TensorBoardLogger",),
     "unitrain.loggers.wandb": ("WandbLogger",),
-    "unitrain.lr_finder": ("LRFinder",),
-    "unitrain.metrics": ("metric",),
-    "unitrain.class_names": ("per_class",),
-    "unitrain.result": ("FitResult",),
-    "unitrain.rng": ("seed_everything",),
+    "unitrain.tune.lr_finder": ("LRFinder",),
+    "unitrain.metrics.metric": ("metric",),
+    "unitrain.metrics.class_names": ("per_class",),
+    "unitrain.run.result": ("FitResult",),
+    "unitrain.utilities.rng": ("seed_everything",),
     "unitrain.spec": ("LRSchedule", "TrainSpec"),
-    "unitrain.summary": ("Summary", "summarize"),
+    "unitrain.callbacks.summary": ("Summary", "summarize"),
     "unitrain.trainer": ("UnifiedTrainer",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -31,13 +31,15 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "convert": Command("unitrain.checkpoint.command", "write a checkpoint in the form that another program reads"),
+    "convert": Command(
+        "unitrain.checkpoint.convert.command", "write a checkpoint in the form that another program reads"
+    ),
     "export": Command(
         "unitrain.export.command", "write the model of a checkpoint for use without unitrain, and verify it"
     ),
     "doctor": Command("unitrain.doctor.command", "tell what is installed, what is dangerous, and what mends it"),
     "migrate": Command("unitrain.migrate.command", "rewrite scripts of one framework for unitrain or the other one"),
-    "run": Command("unitrain.run_command", "run a script of one framework, as it is, on another", passes_on=True),
+    "run": Command("unitrain.interop.command", "run a script of one framework, as it is, on another", passes_on=True),
 }
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
-from unitrain import rules
+from unitrain import validators as rules
 from unitrain.compat.trainer_arguments import old_spellings
-from unitrain.distributed.strategy import STRATEGIES, Strategy
+from unitrain.distributed.options import STRATEGIES, Strategy
 from unitrain.errors import ConfigError, named_arguments
 
 if TYPE_CHECKING:

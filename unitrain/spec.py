@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unitrain.errors import SpecError, named_arguments
-from unitrain.metrics import LOSS, stage_metric
+from unitrain.metrics.metric import LOSS, stage_metric
 
 if TYPE_CHECKING:
     from torch.optim.lr_scheduler import LRScheduler

@@ -9,30 +9,31 @@ from typing import TYPE_CHECKING, Any, Never, Unpack, cast
 import torch
 from torch import nn
 
-from unitrain.adopted import Callbacks
-from unitrain.batch import to_device
+from unitrain.backends.features import refuse, require_config
+from unitrain.backends.protocol import Feature, Stage
+from unitrain.backends.registry import find_adapter, find_bridge, find_trackers
 from unitrain.callbacks import Callback, History, ModelCheckpoint, named
+from unitrain.checkpoint.capture import load_model
 from unitrain.checkpoint.hparams import plain_hparams
 from unitrain.checkpoint.resume import Ended, finished, resumed
-from unitrain.checkpoint.snapshot import load_model
+from unitrain.compat.other_names import RUN_ARGUMENTS
 from unitrain.compat.trainer_arguments import old_spellings
 from unitrain.config import TrainerConfig, TrainerOptions
-from unitrain.distributed.group import world_of
+from unitrain.data.batch import to_device
+from unitrain.distributed.launch.process_group import world_of
 from unitrain.errors import ConfigError, SpecError, refuse_unknown
-from unitrain.events import Event, EventHub
-from unitrain.features import refuse, require_config
-from unitrain.jobs import check_native_names, eval_job, fit_job
+from unitrain.interop.foreign_callbacks import Callbacks
+from unitrain.interop.foreign_code import NativeCode
 from unitrain.loggers.dispatch import Tracking
-from unitrain.monitors import warn_of_idle
-from unitrain.native import NativeCode
-from unitrain.other_names import RUN_ARGUMENTS
-from unitrain.protocol import Feature, Stage
-from unitrain.registry import find_adapter, find_bridge, find_trackers
-from unitrain.remote import elsewhere, unseen
-from unitrain.result import show_metrics
-from unitrain.rng import preserved_rng
-from unitrain.sanity import validate_first
-from unitrain.session import (
+from unitrain.run.hub import Event, EventHub
+from unitrain.run.result import show_metrics
+from unitrain.session.monitors import warn_of_idle
+from unitrain.session.prepare import check_native_names, eval_job, fit_job
+from unitrain.session.remote import elsewhere, unseen
+from unitrain.session.sanity_check import validate_first
+from unitrain.session.signals import guarded
+from unitrain.session.staging import Staged
+from unitrain.session.surroundings import (
     by_loader,
     evaluation_on_the_clock,
     fit_on_the_clock,
@@ -43,10 +44,9 @@ from unitrain.session import (
     progress,
     require_returned,
 )
-from unitrain.signals import guarded
-from unitrain.signature import with_options
 from unitrain.spec import TrainSpec
-from unitrain.staged import Staged
+from unitrain.utilities.rng import preserved_rng
+from unitrain.utilities.signature import with_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -54,8 +54,8 @@ if TYPE_CHECKING:
 
     from torch.optim import Optimizer
 
-    from unitrain.protocol import Adapter, EvalJob, Run, Session
-    from unitrain.result import FitResult
+    from unitrain.backends.protocol import Adapter, EvalJob, Run, Session
+    from unitrain.run.result import FitResult
 
 
 @with_options(TrainerConfig)

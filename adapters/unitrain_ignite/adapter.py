@@ -6,11 +6,11 @@ import inspect
 import sys
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from unitrain.distributed.team import ALONE
+from unitrain.backends.protocol import ONE_DEVICE, Feature, Translation
+from unitrain.distributed.collectives import ALONE
 from unitrain.errors import ConfigError
-from unitrain.precision import forward_context
-from unitrain.program import EvalProgram, FitProgram
-from unitrain.protocol import ONE_DEVICE, Feature, Translation
+from unitrain.loop.fit import EvalProgram, FitProgram
+from unitrain.loop.precision import forward_context
 from unitrain_ignite._compat import REQUIRES, Engine, Events, Metric, bound, heard
 from unitrain_ignite.engine import running
 from unitrain_ignite.events import EVENTS, UNMAPPED
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
     import torch
 
-    from unitrain.checkpoint.ranks import Progress
+    from unitrain.backends.protocol import EvalJob, FitJob, Guest
     from unitrain.config import TrainerConfig
-    from unitrain.distributed.team import Team
-    from unitrain.events import CustomEvent, Event
-    from unitrain.protocol import EvalJob, FitJob, Guest
+    from unitrain.distributed.collectives import Team
+    from unitrain.run.hub import CustomEvent, Event
+    from unitrain.run.progress import Progress
 
 
 class IgniteAdapter:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from unitrain.modes import ModuleModes
+from unitrain.utilities.train_modes import ModuleModes
 from unitrain_ignite._compat import Engine, Events, heard
 from unitrain_ignite.engine import running
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from unitrain.evaluation import Evaluation
-    from unitrain.program import FitProgram
-    from unitrain.protocol import Guest
+    from unitrain.backends.protocol import Guest
+    from unitrain.loop.evaluation import Evaluation
+    from unitrain.loop.fit import FitProgram
 
 
 class TrainingLoop:

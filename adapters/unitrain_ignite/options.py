@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from typing import Final
 
-from unitrain.protocol import Translation
+from unitrain.backends.protocol import Translation
 
-_STEP = "unitrain.step: Ignite leaves the step to the process function"
-_DATA = "unitrain.data: Ignite's epoch_length goes on with the loader instead of starting it again"
-_SANITY = "unitrain.sanity: on an Engine of its own, so that no handler sees it and no random number is used up"
-_RELOAD = "unitrain.reloading: before an epoch starts, with exact resume"
-_EVALUATOR = (
-    "a second Engine, run on ITERATION_COMPLETED when unitrain.limits says so: Ignite has no validation of its own"
+_STEP = "unitrain.loop.step: Ignite leaves the step to the process function"
+_DATA = "unitrain.data.batches: Ignite's epoch_length goes on with the loader instead of starting it again"
+_SANITY = (
+    "unitrain.session.sanity_check: on an Engine of its own, so that no handler sees it and no random number is used up"
 )
-_STOP = "unitrain.limits: Engine.terminate() skips EPOCH_COMPLETED, so the epoch is ended first"
+_RELOAD = "unitrain.reloading: before an epoch starts, with exact resume"
+_EVALUATOR = "a second Engine, run on ITERATION_COMPLETED when unitrain.run.stopping says so; Ignite does not validate"
+_STOP = "unitrain.run.stopping: Engine.terminate() skips EPOCH_COMPLETED, so the epoch is ended first"
 _TRACK = "unitrain.loggers.dispatch: Ignite's loggers count iterations, and name nothing"
 _TEAM = "unitrain.distributed: one process group, joined before the backend is built"
-_STRATEGY = "unitrain.distributed.replica: torch's DistributedDataParallel around the forward pass of the shared step"
-_SWITCH = "unitrain.environment: a switch of torch, set around the run"
+_STRATEGY = (
+    "unitrain.distributed.strategies.ddp: torch's DistributedDataParallel around the forward pass of the shared step"
+)
+_SWITCH = "unitrain.loop.device: a switch of torch, set around the run"
 
 OPTIONS: Final[dict[str, Translation]] = {
     "max_epochs": Translation("Engine.run(max_epochs=)"),
@@ -29,12 +31,14 @@ OPTIONS: Final[dict[str, Translation]] = {
     "devices": Translation(shared="torch: the model and the batches are moved there, in one process a device"),
     "num_nodes": Translation(shared=_TEAM),
     "strategy": Translation(shared=_STRATEGY),
-    "sync_batchnorm": Translation(shared="unitrain.distributed.batchnorm: torch's SyncBatchNorm during the fit"),
+    "sync_batchnorm": Translation(
+        shared="unitrain.distributed.strategies.batchnorm: torch's SyncBatchNorm during the fit"
+    ),
     "compile": Translation(
-        shared="unitrain.environment: torch.compile of the model's call during the run; no name changes"
+        shared="unitrain.loop.device: torch.compile of the model's call during the run; no name changes"
     ),
     "precision": Translation(
-        shared="unitrain.precision: torch.autocast and GradScaler; supervised_training_step_amp autocasts on CUDA alone"
+        shared="unitrain.loop.precision: autocast and GradScaler; supervised_training_step_amp autocasts on CUDA only"
     ),
     "accumulate_grad_batches": Translation(shared=_STEP),
     "gradient_clip_val": Translation(shared=_STEP),
@@ -52,13 +56,13 @@ OPTIONS: Final[dict[str, Translation]] = {
     "deterministic": Translation(shared=_SWITCH),
     "benchmark": Translation(shared=_SWITCH),
     "detect_anomaly": Translation(shared=_SWITCH),
-    "seed": Translation(shared="unitrain.rng: a plain Engine; DeterministicEngine seeds anew each epoch"),
-    "callbacks": Translation("handler.attach(engine)", "unitrain.events: Callbacks listen to the hub"),
+    "seed": Translation(shared="unitrain.utilities.rng: a plain Engine; DeterministicEngine seeds anew each epoch"),
+    "callbacks": Translation("handler.attach(engine)", "unitrain.run.hub: Callbacks listen to the hub"),
     "loggers": Translation(shared=_TRACK),
     "log_every_n_steps": Translation(shared=_TRACK),
     "enable_progress_bar": Translation(shared="unitrain.callbacks.progress: one bar on both backends"),
     "default_root_dir": Translation(shared="unitrain: where its own files go"),
-    "profiler": Translation(shared="unitrain.profiling: the same parts on both backends"),
+    "profiler": Translation(shared="unitrain.run.profiling: the same parts on both backends"),
     "native": Translation("Engine(process_function) takes nothing else; use create_trainer()"),
 }
 """What is not here belongs to a feature that the adapter does not declare: anything but the default raises."""

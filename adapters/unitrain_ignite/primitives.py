@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
-from unitrain.optimization import all_parameters, clear_gradients
-from unitrain.precision import SCALED, Context, LossScaling, forward_context
+from unitrain.loop.precision import SCALED, Context, LossScaling, forward_context
+from unitrain.optim.optimizers import all_parameters, clear_gradients
 
 if TYPE_CHECKING:
     from collections.abc import Callable

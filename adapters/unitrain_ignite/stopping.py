@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._pytree import tree_leaves
 
-from unitrain.limits import EARLY_STOPPING, MAX_TIME, NAN, USER
+from unitrain.run.stopping import EARLY_STOPPING, MAX_TIME, NAN, USER
 from unitrain_ignite._compat import EarlyStopping, TerminateOnNan, TimeLimit
 
 if TYPE_CHECKING:

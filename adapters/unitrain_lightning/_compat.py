@@ -19,8 +19,8 @@ from unitrain.compat.differences import difference
 from unitrain.compat.setuptools import pkg_resources_there
 from unitrain.compat.windows import refuse_outside
 from unitrain.errors import VersionError
-from unitrain.modes import ModuleModes
-from unitrain.rng import preserved_rng
+from unitrain.utilities.rng import preserved_rng
+from unitrain.utilities.train_modes import ModuleModes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from unitrain.batch import to_device
+from unitrain.backends.features import refuse
+from unitrain.backends.protocol import ONE_DEVICE, Feature, Stage, Translation
 from unitrain.config import UNLIMITED
-from unitrain.distributed.team import ALONE
+from unitrain.data.batch import to_device
+from unitrain.distributed.collectives import ALONE
 from unitrain.errors import ConfigError, did_you_mean
-from unitrain.events import Event
-from unitrain.features import refuse
-from unitrain.program import EvalProgram, FitProgram
-from unitrain.protocol import ONE_DEVICE, Feature, Stage, Translation
+from unitrain.loop.fit import EvalProgram, FitProgram
+from unitrain.run.hub import Event
 from unitrain_lightning._compat import REQUIRES, default_root, quietly, raise_interrupt, refuse_rich_bar
+from unitrain_lightning.batched_steps import TEST, TRAINING, VALIDATION, nobody_between
+from unitrain_lightning.entry_point_cache import remembered
 from unitrain_lightning.events import EVENTS, UNMAPPED
 from unitrain_lightning.guest import EachShell, Endless, GuestShell
-from unitrain_lightning.installed import remembered
 from unitrain_lightning.module import EvalShell, FitShell, LightningBatches
 from unitrain_lightning.namespace import is_a, namespace, namespace_of
 from unitrain_lightning.options import OPTIONS, OWNED
 from unitrain_lightning.precision import precision_plugin
 from unitrain_lightning.primitives import LightningPrimitives
 from unitrain_lightning.profiler import NullProfiler
-from unitrain_lightning.runs import TEST, TRAINING, VALIDATION, nobody_between
 from unitrain_lightning.strategy import TeamStrategy, leave_signals
 from unitrain_lightning.tracking import TrackingLogger, hand_over, lent
 
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from unitrain.checkpoint.ranks import Progress
+    from unitrain.backends.protocol import EvalJob, FitJob, Guest
     from unitrain.config import TrainerConfig
-    from unitrain.distributed.team import Team
-    from unitrain.events import EventHub
-    from unitrain.precision import Context
-    from unitrain.protocol import EvalJob, FitJob, Guest
+    from unitrain.distributed.collectives import Team
+    from unitrain.loop.precision import Context
+    from unitrain.run.hub import EventHub
+    from unitrain.run.progress import Progress
     from unitrain_lightning.namespace import Namespace
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from unitrain.events import Event
+from unitrain.run.hub import Event
 
 RUN = "fit"
 

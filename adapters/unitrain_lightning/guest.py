@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from unitrain.protocol import Guest
+    from unitrain.backends.protocol import Guest
 
 
 class Endless:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from unitrain_lightning._compat import keep_gradients, keep_modes
+from unitrain_lightning.batched_steps import run_of
 from unitrain_lightning.namespace import OnLightning
-from unitrain_lightning.runs import run_of
 from unitrain_lightning.stopping import why_stopped
 
 if TYPE_CHECKING:
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
-    from unitrain.data import Batches
-    from unitrain.evaluation import Evaluation, InTurn
-    from unitrain.events import EventHub
-    from unitrain.optimization import Schedule
-    from unitrain.program import FitProgram
+    from unitrain.data.batches import Batches
+    from unitrain.loop.evaluation import Evaluation, InTurn
+    from unitrain.loop.fit import FitProgram
+    from unitrain.optim.optimizers import Schedule
+    from unitrain.run.hub import EventHub
 
 
 class LightningBatches:

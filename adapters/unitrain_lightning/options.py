@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from typing import Final
 
+from unitrain.backends.protocol import Translation
 from unitrain.config import TrainerConfig
-from unitrain.protocol import Translation
 
-_STEP = "unitrain.step: automatic optimization would count other batches and cost more"
-_DATA = "unitrain.data: one wrapper limits alike on both backends"
-_SANITY = "unitrain.sanity: on a Trainer of its own, so that no callback sees it and no random number is used up"
+_STEP = "unitrain.loop.step: automatic optimization would count other batches and cost more"
+_DATA = "unitrain.data.batches: one wrapper limits alike on both backends"
+_SANITY = "unitrain.session.sanity_check: on a Trainer of its own, unseen by callbacks, drawing no random number"
 _RELOAD = "unitrain.reloading: before an epoch starts, with exact resume"
-_VALIDATION = "unitrain.limits: the same rule on both backends, also in an epoch that is gone on with"
-_STOP = "unitrain.limits, by trainer.should_stop: Lightning's global_step sums over optimizers"
+_VALIDATION = "unitrain.run.stopping: the same rule on both backends, also in an epoch that is gone on with"
+_STOP = "unitrain.run.stopping, by trainer.should_stop: Lightning's global_step sums over optimizers"
 _TRACK = "unitrain.loggers.dispatch: Lightning logs another step, each batch anew"
 _FOR_CALLBACKS = f"{_TRACK}; its own callbacks reach the same trackers"
 _TEAM = "unitrain.distributed: one process group, joined before the backend is built"
-_STRATEGY = "unitrain.distributed.replica: torch's DistributedDataParallel around the forward pass of the shared step"
-_PROFILE = "unitrain.profiling: the same parts on both backends; one of Lightning's own goes to native="
-_SWITCH = "unitrain.environment: a switch of torch, set around the run"
+_STRATEGY = (
+    "unitrain.distributed.strategies.ddp: torch's DistributedDataParallel around the forward pass of the shared step"
+)
+_PROFILE = "unitrain.run.profiling: the same parts on both backends; one of Lightning's own goes to native="
+_SWITCH = "unitrain.loop.device: a switch of torch, set around the run"
 
 OPTIONS: Final[dict[str, Translation]] = {
     "max_epochs": Translation("Trainer(max_epochs=)"),
@@ -30,13 +32,15 @@ OPTIONS: Final[dict[str, Translation]] = {
     "devices": Translation("Trainer(devices=)"),
     "num_nodes": Translation("Trainer(num_nodes=)", _TEAM),
     "strategy": Translation("Trainer(strategy=DDPStrategy)", _STRATEGY),
-    "sync_batchnorm": Translation(shared="unitrain.distributed.batchnorm: torch's SyncBatchNorm during the fit"),
+    "sync_batchnorm": Translation(
+        shared="unitrain.distributed.strategies.batchnorm: torch's SyncBatchNorm during the fit"
+    ),
     "compile": Translation(
-        shared="unitrain.environment: torch.compile of the model's call during the run; no name changes"
+        shared="unitrain.loop.device: torch.compile of the model's call during the run; no name changes"
     ),
     "precision": Translation(
         "Trainer(plugins=[MixedPrecision, HalfPrecision or DoublePrecision])",
-        "unitrain.precision: Trainer(precision='16-mixed') would become bf16-mixed on a CPU",
+        "unitrain.loop.precision: Trainer(precision='16-mixed') would become bf16-mixed on a CPU",
     ),
     "accumulate_grad_batches": Translation(shared=_STEP),
     "gradient_clip_val": Translation("LightningModule.clip_gradients", _STEP),
@@ -54,8 +58,8 @@ OPTIONS: Final[dict[str, Translation]] = {
     "deterministic": Translation(shared=_SWITCH),
     "benchmark": Translation(shared=_SWITCH),
     "detect_anomaly": Translation("Trainer(detect_anomaly=)"),
-    "seed": Translation(shared="unitrain.rng: seed_everything(workers=True) would change the workers' draws"),
-    "callbacks": Translation("Trainer(callbacks=)", "unitrain.events: Callbacks listen to the hub"),
+    "seed": Translation(shared="unitrain.utilities.rng: seed_everything(workers=True) would change the workers' draws"),
+    "callbacks": Translation("Trainer(callbacks=)", "unitrain.run.hub: Callbacks listen to the hub"),
     "loggers": Translation("Trainer(logger=)", _FOR_CALLBACKS),
     "log_every_n_steps": Translation("Trainer(log_every_n_steps=)", _FOR_CALLBACKS),
     "enable_progress_bar": Translation(shared="unitrain.callbacks.progress: one bar on both backends"),

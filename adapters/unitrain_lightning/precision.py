@@ -1,7 +1,7 @@
 """Lightning's precision plugins, with unitrain's say on when the precision holds.
 
 Lightning's own surround the whole training step; there the backward pass, the metrics and all handlers would run in the
-precision too. Here ``unitrain.step`` enters ``forward_context`` itself. The classes keep Lightning's names, under which
+precision too. Here ``unitrain.loop.step`` enters ``forward_context`` itself. The classes keep Lightning's names, which
 a checkpoint holds a plugin's state.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from unitrain.precision import SCALED, LossScaling
+from unitrain.loop.precision import SCALED, LossScaling
 from unitrain_lightning._compat import keep_no_casts
 from unitrain_lightning.namespace import OnLightning
 

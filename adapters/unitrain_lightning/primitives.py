@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unitrain.optimization import clear_gradients
-from unitrain_lightning.runs import overrides
+from unitrain.optim.optimizers import clear_gradients
+from unitrain_lightning.batched_steps import overrides
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
-    from unitrain.precision import Context
+    from unitrain.loop.precision import Context
     from unitrain_lightning.module import FitShell
 
 

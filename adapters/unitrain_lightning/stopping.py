@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unitrain.limits import EARLY_STOPPING, MAX_TIME, USER
+from unitrain.run.stopping import EARLY_STOPPING, MAX_TIME, USER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

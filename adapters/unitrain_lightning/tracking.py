@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterator
 
-    from unitrain.events import EventHub
+    from unitrain.run.hub import EventHub
 
 
 class TrackingLogger(OnLightning):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from unitrain import TrainSpec, UnifiedTrainer
-from unitrain_lightning import installed
+from unitrain_lightning import entry_point_cache as installed
 from unitrain_lightning._compat import default_root, part
 
 FACTORY = """

@@ -7,9 +7,9 @@ from ignite.engine import Events
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from unitrain import Event, UnifiedTrainer
+from unitrain.backends.features import REQUESTS
+from unitrain.backends.registry import find_adapter
 from unitrain.config import TrainerConfig
-from unitrain.features import REQUESTS
-from unitrain.registry import find_adapter
 from unitrain.testing.cases import spec
 from unitrain.testing.models import loader
 from unitrain_lightning.module import EvalShell, FitShell, Shell
@@ -112,7 +112,7 @@ def test_explain_tells_of_every_option(framework, capsys):
     told = {row.what: row for row in rows}
     assert {field.name for field in fields(TrainerConfig)} <= set(told)
     assert told["max_epochs"].given == "3"
-    assert told["optimizer"].shared.startswith("unitrain.step")
+    assert told["optimizer"].shared.startswith("unitrain.loop.step")
     assert all(row.native or row.shared for row in rows)
     if framework != "reference":
         assert told["max_epochs"].native == find_adapter(framework).options["max_epochs"].native

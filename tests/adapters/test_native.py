@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from unitrain import Callback, ConfigError, DataSpec, Event, TrainSpec, UnifiedTrainer, UnsupportedFeatureError
-from unitrain.metrics import metric
+from unitrain.metrics.metric import metric
 from unitrain.testing.cases import OPTIMIZERS, spec
 from unitrain.testing.models import BATCH, batches, loader, mlp, tensors
 from unitrain.testing.trace import Case, differences, record

@@ -8,7 +8,7 @@ from pytorch_lightning.callbacks import Callback, LambdaCallback, LearningRateMo
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 from torch import nn
 
-import unitrain_lightning.runs as runs
+import unitrain_lightning.batched_steps as runs
 from unitrain import Event, TrainSpec, UnifiedTrainer
 
 

@@ -13,16 +13,16 @@ from dataclasses import fields
 from pathlib import Path
 
 import unitrain
+from unitrain.backends.features import REQUESTS
+from unitrain.backends.protocol import Feature
+from unitrain.backends.registry import find_adapter
 from unitrain.callbacks import Callback
 from unitrain.compat.torchmetrics import NAMED
 from unitrain.config import TrainerConfig
-from unitrain.events import Event
-from unitrain.features import REQUESTS
-from unitrain.limits import REASONS
 from unitrain.loggers.names import MLFLOW
-from unitrain.protocol import Feature
-from unitrain.registry import find_adapter
-from unitrain.triggers import WHEN
+from unitrain.run.events import WHEN
+from unitrain.run.hub import Event
+from unitrain.run.stopping import REASONS
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # a script has only its own folder on the path

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ignite.engine import Engine, Events
 
 from unitrain import Event, SpecError, UnitrainError
-from unitrain.events import EventHub
+from unitrain.run.hub import EventHub
 
 OCCURRENCES = 24
 numbers = st.none() | st.integers(-2, OCCURRENCES + 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from unitrain import ConfigError, UnifiedTrainer
-from unitrain.registry import adapter_names
+from unitrain.backends.registry import adapter_names
 from unitrain_ignite.adapter import IgniteAdapter
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from unitrain import Callback, ConfigError, Event, TrainerConfig, TrainSpec, UnifiedTrainer, UnsupportedFeatureError
-from unitrain.protocol import ONE_DEVICE, Feature
+from unitrain.backends.protocol import ONE_DEVICE, Feature
 from unitrain.testing.reference import ReferenceAdapter
 
 HERE = "cpu" if torch.cuda.is_available() else "cuda"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.bench.counting import Calls, accuracy, batches, spec, trainer
 from unitrain import Callback, ModelCheckpoint
-from unitrain.events import Event
+from unitrain.run.hub import Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable

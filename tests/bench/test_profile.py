@@ -12,7 +12,7 @@ from tests.bench.__main__ import VARIANTS
 from tests.bench.profile import LOADING, SAME_WORK, owner, profiled
 from tests.bench.report import parts
 from tests.bench.work import WORK
-from unitrain import metrics
+from unitrain.metrics import metric as metrics
 
 RESULTS = json.loads(Path(__file__).with_name("results.json").read_text())
 

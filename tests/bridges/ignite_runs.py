@@ -17,7 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import DataLoader, TensorDataset
 
 from unitrain import UnifiedTrainer
-from unitrain.engines import from_engine
+from unitrain.interop.ignite_programs import from_engine
 from unitrain_bridges.ignite.bridge import IgniteBridge
 
 AWAY = ("lightning", "reference")

@@ -11,8 +11,8 @@ from ignite.engine import Engine
 from tests.bridges.running import SCRIPTS, redirected
 from tests.bridges.trace import difference, unproved
 from unitrain_bridges.ignite.bridge import IgniteBridge
+from unitrain_bridges.ignite.engine_run import EngineProgram
 from unitrain_bridges.ignite.guest import EngineGuest
-from unitrain_bridges.ignite.program import EngineProgram
 from unitrain_bridges.lightning import epoch, evaluation, fit
 from unitrain_bridges.lightning.bridge import LightningBridge
 from unitrain_bridges.lightning.hooks import Hooks

@@ -15,7 +15,7 @@ from unitrain import CSVLogger, ModelCheckpoint, UnifiedTrainer, UnsupportedFeat
 from unitrain.testing.cases import spec
 from unitrain.testing.models import loader
 from unitrain_bridges.lightning.callbacks import ABSENT, INSTEAD, LightningCallback
-from unitrain_bridges.lightning.follower import FollowedTrainer
+from unitrain_bridges.lightning.trainer_view import FollowedTrainer
 
 ELSEWHERE = ("ignite", "reference")
 HOOKS = [name for name in dir(pl.Callback) if name.startswith("on_") and name not in ABSENT]

@@ -15,9 +15,9 @@ from torch import nn
 from torch.nn.functional import mse_loss
 
 from tests.bridges.ignite_runs import Program
-from unitrain.engines import from_engine
+from unitrain.interop.ignite_programs import from_engine
 from unitrain_bridges.ignite.bridge import IgniteBridge
-from unitrain_bridges.ignite.found import find, holder
+from unitrain_bridges.ignite.discovery import find, holder
 from unitrain_bridges.ignite.roles import trains
 
 NET = nn.Linear(2, 2)

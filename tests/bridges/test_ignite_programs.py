@@ -9,7 +9,8 @@ import pytest
 
 from tests.bridges.ignite_cases import CASES
 from tests.bridges.ignite_runs import away, redirected, run_as, same
-from unitrain_bridges.ignite import guest, program
+from unitrain_bridges.ignite import engine_run as program
+from unitrain_bridges.ignite import guest
 from unitrain_lightning.guest import GuestShell
 
 VARIANTS = ("terminate_", "end_epoch_", "interrupt_", "error_", "resume_", "deterministic_", "lengths_", "unsized_")

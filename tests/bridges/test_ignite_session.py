@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from tests.bridges.ignite_runs import Program, run_as, same
 from unitrain import UnifiedTrainer
 from unitrain.config import TrainerConfig
-from unitrain.engines import from_engine, from_step
 from unitrain.errors import CheckpointError, ConfigError, SpecError, UnitrainError, UnsupportedFeatureError
+from unitrain.interop.ignite_programs import from_engine, from_step
 from unitrain_bridges.ignite.options import REFUSED
 
 EVERYWHERE = ("ignite", "lightning", "reference")

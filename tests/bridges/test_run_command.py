@@ -153,7 +153,7 @@ def test_to_load_a_framework_draws_no_random_number(tmp_path):
         import random
         random.seed(0)
         before = random.getstate()
-        from unitrain.registry import bridges, find_adapter
+        from unitrain.backends.registry import bridges, find_adapter
         find_adapter("lightning"), find_adapter("ignite"), bridges()
         assert random.getstate() == before
     """

@@ -152,7 +152,7 @@ def test_counts_are_resumed_in_mid_epoch(framework, writer, tmp_path):
 
 
 def test_lost_counts_would_be_noticed(framework, tmp_path, monkeypatch):
-    from unitrain import events
+    from unitrain.run import hub as events
 
     kept = events.EventHub.state_dict
 

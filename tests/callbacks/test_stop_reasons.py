@@ -12,8 +12,8 @@ import torch
 from ignite.engine import Events
 
 from unitrain import Callback, ModelCheckpoint, TerminateOnNaN, UnifiedTrainer
-from unitrain.limits import REASONS
-from unitrain.result import FitResult
+from unitrain.run.result import FitResult
+from unitrain.run.stopping import REASONS
 from unitrain.testing import cases
 from unitrain.testing.models import loader
 

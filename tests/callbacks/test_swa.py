@@ -121,7 +121,7 @@ def test_it_is_the_loop_of_torch(framework, annealing, strategy, avg_fn):
 def test_a_seeded_fault_is_seen(framework, monkeypatch, seeded):
     expected, rates, _ = by_hand(2, "cos", None, partial(StepLR, step_size=1, gamma=0.7))
     if seeded == "rates":
-        monkeypatch.setattr("unitrain.optimization.Schedule.paused", property(lambda _: False, lambda *_: None))
+        monkeypatch.setattr("unitrain.optim.optimizers.Schedule.paused", property(lambda _: False, lambda *_: None))
     if seeded == "average":
         monkeypatch.setattr(module, "_mean", lambda *_: None)
     if seeded == "statistics":
@@ -191,7 +191,7 @@ def test_a_checkpoint_of_a_run_that_was_cut_short_holds_the_weights(framework, t
 
 
 def test_a_model_without_batch_norm_needs_no_pass(framework, monkeypatch):
-    monkeypatch.setattr("unitrain.context.RunContext.forward_epoch", None)
+    monkeypatch.setattr("unitrain.run.context.RunContext.forward_epoch", None)
     spec = make_spec(model=nn.Sequential(nn.Linear(36, 5)))
     trainer, _ = train(framework, swa := make_swa(), spec=spec)
     assert_equal(swa.average, dict(trainer.model.named_parameters()))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from unitrain import ConfigError, load_weights
-from unitrain.checkpoint.command import template_of
+from unitrain.checkpoint.convert.command import template_of
 from unitrain.cli import main
 from unitrain.testing.trace import differences
 

@@ -175,7 +175,7 @@ def test_a_read_only_folder_is_an_error(saved, monkeypatch):
 
     made = trainer()
     made.fit(spec(), loader())
-    monkeypatch.setattr("unitrain.files._new_part", refuse)
+    monkeypatch.setattr("unitrain.utilities.files._new_part", refuse)
     with pytest.raises(CheckpointError, match=r"Permission denied[\s\S]*untouched[\s\S]*Hint: "):
         made.save_checkpoint(saved)
     assert saved.read_bytes() == before

@@ -25,7 +25,9 @@ from torch.utils.data import DataLoader, IterableDataset
 
 import unitrain
 from unitrain import Callback, CheckpointError, Event, LRSchedule, ModelCheckpoint, UnifiedTrainer
-from unitrain.checkpoint import foreign, gate, io, parts
+from unitrain.checkpoint import gate, io
+from unitrain.checkpoint import sharded_files as parts
+from unitrain.checkpoint.convert import safe_reading as foreign
 from unitrain.checkpoint.gate import admitted, restored
 from unitrain.checkpoint.layout import KEY
 from unitrain.checkpoint.optimizer_states import load_optimizer

@@ -18,7 +18,8 @@ import torch
 
 import unitrain
 from unitrain import CheckpointError, UnifiedTrainer
-from unitrain.checkpoint import io, parts
+from unitrain.checkpoint import io
+from unitrain.checkpoint import sharded_files as parts
 from unitrain.testing.cases import spec
 from unitrain.testing.models import loader
 

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from unitrain import DataError, position, program
+from unitrain import DataError
+from unitrain.checkpoint import capture as snapshot
 from unitrain.checkpoint import resume as going_on
-from unitrain.checkpoint import snapshot
-from unitrain.data import Batches
-from unitrain.meter import StageMeter
-from unitrain.rng import RngSnapshot
+from unitrain.data import position
+from unitrain.data.batches import Batches
+from unitrain.loop import fit as program
+from unitrain.loop.meter import StageMeter
+from unitrain.utilities.rng import RngSnapshot
 
 found = importlib.util.spec_from_file_location("resume", Path(__file__).with_name("test_resume.py"))
 resume = importlib.util.module_from_spec(found)

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from unitrain import CheckpointError, ConfigError, Event, ModelCheckpoint, UnifiedTrainer, files, load_weights
+from unitrain import CheckpointError, ConfigError, Event, ModelCheckpoint, UnifiedTrainer, load_weights
 from unitrain.checkpoint import io
-from unitrain.checkpoint.convert import convert_checkpoint
-from unitrain.ledger import Ledger
+from unitrain.checkpoint.convert.conversion import convert_checkpoint
 from unitrain.testing.cases import spec
 from unitrain.testing.models import loader
+from unitrain.utilities import files
+from unitrain.utilities.ledger import Ledger
 
 FRAMEWORKS = ["reference", "lightning", "ignite"]
 every_backend = pytest.mark.parametrize("framework", FRAMEWORKS)

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from unitrain import ModelCheckpoint, UnifiedTrainer, load_weights
-from unitrain.checkpoint import io, parts
-from unitrain.distributed.team import ALONE
+from unitrain.checkpoint import io
+from unitrain.checkpoint import sharded_files as parts
+from unitrain.distributed.collectives import ALONE
 from unitrain.errors import CheckpointError
 from unitrain.testing.cases import spec
 from unitrain.testing.models import loader

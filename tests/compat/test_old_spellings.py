@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from unitrain import CheckpointError, ConfigError, MLflowLogger, SpecError, TrainerConfig, UnifiedTrainer, metric
-from unitrain.checkpoint import foreign
+from unitrain.checkpoint.convert import safe_reading as foreign
 from unitrain.compat import mlflow as mlflow_compat
 from unitrain.compat import torch as torch_compat
 from unitrain.compat.instantiator import refuse_instantiator

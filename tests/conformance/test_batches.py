@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from tests.core.containers import SHAPES
 from tests.core.test_batch import GUESSED, KNOWN
 from unitrain import SpecError, TrainSpec, UnifiedTrainer, vectorized
-from unitrain import batch as batches_of
-from unitrain.structure import tensors
+from unitrain.data import batch as batches_of
+from unitrain.data.structure import tensors
 from unitrain.testing import reference
 from unitrain.testing.bare_batch import size_of
 

@@ -16,7 +16,7 @@ from torchmetrics import wrappers
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score
 
 from unitrain import ModelCheckpoint, SpecError, TrainSpec, UnifiedTrainer, UnitrainError, metric
-from unitrain.meter import StageMeter
+from unitrain.loop.meter import StageMeter
 
 BACKENDS = ("lightning", "ignite", "reference")
 SIZE = 11

@@ -13,19 +13,20 @@ import pytorch_lightning as pl
 import torch
 
 import unitrain_ignite.primitives
-from unitrain import program, step
-from unitrain.data import Batches
-from unitrain.events import Event, EventHub
-from unitrain.meter import StageMeter
-from unitrain.metrics import Mean
-from unitrain.modes import ModuleModes
-from unitrain.optimization import Schedule
-from unitrain.precision import LossScaling
-from unitrain.program import Evaluation, FitProgram
-from unitrain.registry import find_adapter
-from unitrain.rng import RngSnapshot
-from unitrain.step import EvalStep, TrainStep
+from unitrain.backends.registry import find_adapter
+from unitrain.data.batches import Batches
+from unitrain.loop import fit as program
+from unitrain.loop import step
+from unitrain.loop.fit import Evaluation, FitProgram
+from unitrain.loop.meter import StageMeter
+from unitrain.loop.precision import LossScaling
+from unitrain.loop.step import EvalStep, TrainStep
+from unitrain.metrics.metric import Mean
+from unitrain.optim.optimizers import Schedule
+from unitrain.run.hub import Event, EventHub
 from unitrain.testing.conformance import AdapterConformance
+from unitrain.utilities.rng import RngSnapshot
+from unitrain.utilities.train_modes import ModuleModes
 from unitrain_ignite.primitives import ScaledPrimitives, TorchPrimitives
 from unitrain_lightning.precision import MixedPrecision
 from unitrain_lightning.primitives import LightningPrimitives

@@ -16,7 +16,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
-import unitrain.optimization
+import unitrain.optim.optimizers
 from unitrain import Event, LRSchedule, ModelCheckpoint, SpecError, TrainSpec, UnifiedTrainer
 
 BACKENDS = ("lightning", "ignite", "reference")
@@ -98,16 +98,16 @@ def test_each_step_of_a_warm_up_has_the_rate_computed_by_hand(framework, name):
 @pytest.mark.parametrize("fault", ["not lifted", "one step late"])
 def test_a_seeded_fault_in_the_warm_up_is_seen(monkeypatch, fault):
     if fault == "not lifted":
-        monkeypatch.setattr("unitrain.warmup.lift", lambda optimizer: None)
+        monkeypatch.setattr("unitrain.optim.warmup.lift", lambda optimizer: None)
     else:
-        after_step = unitrain.optimization.Schedule.after_step
+        after_step = unitrain.optim.optimizers.Schedule.after_step
 
         def late(self):
             if self.steps or getattr(self, "begun", False):
                 after_step(self)
             self.begun = True
 
-        monkeypatch.setattr(unitrain.optimization.Schedule, "after_step", late)
+        monkeypatch.setattr(unitrain.optim.optimizers.Schedule, "after_step", late)
     assert trained("ignite", spec(BY_HAND["by steps"][0]))[0] != expected("by steps")
 
 

@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from tests.core.containers import SHAPES, Encoding, Named, Plain, packed
-from unitrain import SpecError, structure
-from unitrain.batch import batch_size, describe, to_device, to_dtype
-from unitrain.counting import counted
+from unitrain import SpecError
+from unitrain.data import structure
+from unitrain.data.batch import batch_size, describe, to_device, to_dtype
+from unitrain.data.counting import counted
 
 META = torch.device("meta")
 X, Y = torch.arange(12.0).reshape(6, 2), torch.arange(6)

@@ -7,9 +7,9 @@ import torch
 import torchmetrics.classification as tm
 
 from unitrain import metric
-from unitrain.class_counts import ClassCounts, counts_classes
-from unitrain.distributed.team import ALONE
-from unitrain.metrics import stage_metric
+from unitrain.distributed.collectives import ALONE
+from unitrain.metrics.class_counts import ClassCounts, counts_classes
+from unitrain.metrics.metric import stage_metric
 
 CLASSES = 5
 COUNTING = {
@@ -197,7 +197,7 @@ def test_batches_are_counted_together():
 
 
 def test_no_more_than_a_limit_is_kept(monkeypatch):
-    monkeypatch.setattr("unitrain.class_counts._LIMIT", 20)
+    monkeypatch.setattr("unitrain.metrics.class_counts._LIMIT", 20)
     counts, sizes = noted()
     for scores, labels in batches(8):
         counts.add(scores, labels)

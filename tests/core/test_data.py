@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, DistributedSampler, IterableDataset, TensorDataset
 
 from unitrain import ConfigError, DataError, DataSpec, Event
-from unitrain.data import Batches, DataSource
+from unitrain.data.batches import Batches, DataSource
 
 CPU = torch.device("cpu")
 

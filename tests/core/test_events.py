@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from unitrain import Callback, Event, SpecError
-from unitrain.events import EventHub
+from unitrain.run.hub import EventHub
 
 
 def first_and_ninth(_run, count):

@@ -23,7 +23,7 @@ from unitrain import (
     UnifiedTrainer,
     summarize,
 )
-from unitrain.columns import in_columns
+from unitrain.utilities.columns import in_columns
 
 BACKENDS = ("lightning", "ignite", "reference")
 

@@ -13,8 +13,8 @@ from torchmetrics.aggregation import MeanMetric
 from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassRecall
 
 from unitrain import Event, SpecError, metric
-from unitrain.meter import StageMeter
-from unitrain.metrics import Mean, full_name, stage_metric
+from unitrain.loop.meter import StageMeter
+from unitrain.metrics.metric import Mean, full_name, stage_metric
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.profiler import profile
 
-from unitrain.optimization import clear_gradients
+from unitrain.optim.optimizers import clear_gradients
 
 
 class Own(torch.optim.SGD):

@@ -16,11 +16,11 @@ from torch import nn
 import unitrain
 from unitrain import ConfigError, Event, UnifiedTrainer
 from unitrain.callbacks import ModelCheckpoint, PredictionWriter
-from unitrain.checkpoint.parts import consolidate
+from unitrain.checkpoint.sharded_files import consolidate
 from unitrain.errors import CheckpointError
-from unitrain.files import save_figure
 from unitrain.loggers.csv import CSVLogger
 from unitrain.loggers.tensorboard import TensorBoardLogger
+from unitrain.utilities.files import save_figure
 
 BACKENDS = ("lightning", "ignite", "reference")
 
@@ -216,7 +216,7 @@ def test_a_full_disk_leaves_the_file_before_and_no_half_of_one(framework, tmp_pa
 
 RACE = """
 import sys
-from unitrain.files import save_figure
+from unitrain.utilities.files import save_figure
 from unitrain.loggers.csv import CSVLogger
 from unitrain.loggers.tensorboard import TensorBoardLogger
 loggers = [CSVLogger(sys.argv[1]), TensorBoardLogger(sys.argv[2])]

@@ -16,7 +16,7 @@ from unitrain import (
     TrainerConfig,
     UnifiedTrainer,
 )
-from unitrain.profiling import Clock, Profile, ProfileRow, handler_name
+from unitrain.run.profiling import Clock, Profile, ProfileRow, handler_name
 from unitrain.testing import cases
 from unitrain.testing.models import loader
 
@@ -288,7 +288,7 @@ def test_handlers_have_names(handler, name):
 
 def test_a_part_that_one_backend_does_not_measure_is_noticed(tmp_path, monkeypatch):
     reference = counts("reference", "plain", tmp_path / "reference")
-    monkeypatch.setattr("unitrain.step._measured", lambda primitives, clock: primitives)
+    monkeypatch.setattr("unitrain.loop.step._measured", lambda primitives, clock: primitives)
     assert counts("ignite", "plain", tmp_path / "ignite") != reference
 
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from unitrain import ConfigError
-from unitrain.registry import adapter_names, find_adapter
+from unitrain.backends.registry import adapter_names, find_adapter
 from unitrain.testing.reference import ReferenceAdapter
 
 
@@ -26,5 +26,5 @@ def test_a_backend_that_is_installed_meanwhile_is_found(tmp_path, monkeypatch):
 
 def test_what_is_known_is_not_looked_for_again(monkeypatch):
     find_adapter("reference")
-    monkeypatch.setattr("unitrain.registry.entry_points", lambda **_: pytest.fail("looked for again"))
+    monkeypatch.setattr("unitrain.backends.registry.entry_points", lambda **_: pytest.fail("looked for again"))
     find_adapter("reference")

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from unitrain import ConfigError, Event
-from unitrain.rng import RngSnapshot, preserved_rng, seed_everything
+from unitrain.utilities.rng import RngSnapshot, preserved_rng, seed_everything
 
 
 def draws(*generators):

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from unitrain import Event, TrainSpec, UnifiedTrainer, running
+from unitrain import Event, TrainSpec, UnifiedTrainer
+from unitrain.run import active_runs as running
 
 FRAMEWORKS = ("lightning", "ignite", "reference")
 

@@ -27,11 +27,11 @@ from unitrain import (
     per_class,
 )
 from unitrain.checkpoint import io
-from unitrain.class_names import Shape
 from unitrain.loggers import drawing
 from unitrain.loggers.drawing import drawn
-from unitrain.meter import StageMeter
-from unitrain.tables import Table, pieces
+from unitrain.loop.meter import StageMeter
+from unitrain.metrics.class_names import Shape
+from unitrain.metrics.tables import Table, pieces
 from unitrain.testing import cases_views
 from unitrain.testing.trace import Case, Tape, differences, record
 
@@ -326,7 +326,7 @@ def test_what_is_no_value_is_refused(value):
 
 
 def test_shapes_of_torchmetrics_are_known():
-    from unitrain.class_names import shape_of
+    from unitrain.metrics.class_names import shape_of
 
     assert shape_of(BinaryROC()).parts == ("fpr", "tpr", "thresholds")
     assert shape_of(MulticlassPrecisionRecallCurve(3)).parts == ("precision", "recall", "thresholds")

@@ -25,8 +25,8 @@ from torch.utils.data import (
 )
 
 from unitrain import DataError, vectorized
-from unitrain.distributed.shards import shard
-from unitrain.distributed.team import Team
+from unitrain.data.sharding import shard
+from unitrain.distributed.collectives import Team
 
 COUNT = 11
 

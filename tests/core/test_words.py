@@ -26,8 +26,8 @@ from unitrain import (
     TrainerConfig,
     TrainSpec,
     UnifiedTrainer,
-    other_names,
 )
+from unitrain.compat import other_names
 
 FRAMEWORKS = ("lightning", "ignite", "reference")
 

@@ -16,11 +16,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, Subset, TensorDataset
 
 from unitrain import Event, TrainSpec, UnifiedTrainer
-from unitrain.distributed.replica import Replica
-from unitrain.distributed.shards import Neighbours
-from unitrain.distributed.team import Processes
-from unitrain.limits import StopRule
-from unitrain.metrics import Mean
+from unitrain.data.sharding import Neighbours
+from unitrain.distributed.collectives import Processes
+from unitrain.distributed.strategies.ddp import Replica
+from unitrain.metrics.metric import Mean
+from unitrain.run.stopping import StopRule
 from unitrain.testing.trace import differences
 
 SAMPLES, VALIDATION, BATCH, EPOCHS, SEED = 22, 11, 4, 3, 5

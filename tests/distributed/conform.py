@@ -23,7 +23,7 @@ from torch import nn
 
 from unitrain import DDP, ConfigError, Event, UnifiedTrainer
 from unitrain.checkpoint import io
-from unitrain.distributed.shards import OwnBatches, ShardedBatches
+from unitrain.data.sharding import OwnBatches, ShardedBatches
 from unitrain.errors import UnitrainError
 from unitrain.testing import cases, cases_loaders
 from unitrain.testing.conformance import ALL, TABLES, trains

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from unitrain import Event, ModelCheckpoint, UnifiedTrainer
-from unitrain.distributed.strategy import DDP
+from unitrain.distributed.options import DDP
 from unitrain.testing.cases import spec
 from unitrain.testing.models import loader
 

@@ -24,8 +24,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from unitrain import EarlyStopping, Event, ModelCheckpoint, TerminateOnNaN, TrainSpec, UnifiedTrainer
-from unitrain.distributed.shards import OwnBatches
-from unitrain.distributed.strategy import DDP
+from unitrain.data.sharding import OwnBatches
+from unitrain.distributed.options import DDP
 
 WORD = "the fault itself: café"
 BATCH = 8  # of the run, from 0, with 6 in an epoch: in its second epoch

@@ -30,13 +30,15 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
-from unitrain import EMA, Event, ModelCheckpoint, TerminateOnNaN, TrainSpec, UnifiedTrainer, load_weights, program
-from unitrain.checkpoint import parts, snapshot
-from unitrain.distributed.sharded import Sharded
-from unitrain.distributed.shards import OwnBatches
-from unitrain.distributed.strategy import FSDP
-from unitrain.distributed.team import Processes
+from unitrain import EMA, Event, ModelCheckpoint, TerminateOnNaN, TrainSpec, UnifiedTrainer, load_weights
+from unitrain.checkpoint import capture as snapshot
+from unitrain.checkpoint import sharded_files as parts
+from unitrain.data.sharding import OwnBatches
+from unitrain.distributed.collectives import Processes
+from unitrain.distributed.options import FSDP
+from unitrain.distributed.strategies.fsdp import Sharded
 from unitrain.errors import UnitrainError
+from unitrain.loop import fit as program
 from unitrain.testing import cases
 from unitrain.testing.conformance import ALL, trains
 from unitrain.testing.models import loader, tensors

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from unitrain import ModelCheckpoint, UnifiedTrainer, load_weights
-from unitrain.checkpoint import parts
+from unitrain.checkpoint import sharded_files as parts
 from unitrain.testing import cases
 from unitrain.testing.conformance import ALL
 from unitrain.testing.models import loader
@@ -105,7 +105,7 @@ from functools import partial
 import torch
 
 from unitrain import ModelCheckpoint, UnifiedTrainer
-from unitrain.distributed.strategy import FSDP
+from unitrain.distributed.options import FSDP
 from unitrain.testing import cases
 from unitrain.testing.models import loader
 

@@ -25,7 +25,7 @@ from unitrain import (
     UnsupportedFeatureError,
     load_weights,
 )
-from unitrain.distributed.batchnorm import synchronized
+from unitrain.distributed.strategies.batchnorm import synchronized
 from unitrain.testing import cases
 from unitrain.testing.models import loader
 from unitrain.testing.trace import differences

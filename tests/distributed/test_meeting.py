@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from torch import distributed as dist
 
-from unitrain.distributed import group
+from unitrain.distributed.launch import process_group as group
 
 SOON = timedelta(seconds=20)
 

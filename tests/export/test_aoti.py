@@ -14,8 +14,8 @@ from torch import nn
 
 from tests.export.models import MODELS, made
 from unitrain.errors import ExportError
-from unitrain.export import aoti
-from unitrain.export.exporting import export_module
+from unitrain.export.formats import aoti
+from unitrain.export.pipeline import export_module
 from unitrain.export.sources import checksum
 
 SLOW = pytest.mark.slow

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from unitrain import ExportError, UnifiedTrainer
-from unitrain.export.exporting import export_module
+from unitrain.export.pipeline import export_module
 
 ROWS = torch.randn(2, 4)
 

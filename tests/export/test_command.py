@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from unitrain.cli import main
-from unitrain.export.formats import FORMATS, find_format
+from unitrain.export.formats.table import FORMATS, find_format
 
 SCRIPT = """
 import torch

@@ -12,8 +12,8 @@ from torch.export import Dim
 from tests.export.models import MODELS, OTHERS
 from unitrain.cli import main
 from unitrain.errors import ExportError
-from unitrain.export import executorch
-from unitrain.export.exporting import export_module
+from unitrain.export.formats import executorch
+from unitrain.export.pipeline import export_module
 from unitrain.export.sources import checksum
 
 SLOW = pytest.mark.slow
@@ -164,6 +164,6 @@ def test_an_option_of_other_formats_is_refused(tmp_path, options):
 
 
 def test_its_packages_are_asked_for_by_their_extra(tmp_path, monkeypatch):
-    monkeypatch.setattr("unitrain.export.formats.find_spec", lambda name: None)
+    monkeypatch.setattr("unitrain.export.formats.table.find_spec", lambda name: None)
     with pytest.raises(ExportError, match=r"pytorch-unitrain\[executorch\]"):
         exported(nn.Linear(4, 2), tmp_path / "net.pte", torch.randn(2, 4))

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from tests.export.models import MODELS, made
-from unitrain.checkpoint.convert import convert_checkpoint
-from unitrain.export.formats import find_format
+from unitrain.checkpoint.convert.conversion import convert_checkpoint
+from unitrain.export.formats.table import find_format
 from unitrain.export.sources import checksum
 
 FORMATS = {"onnx": ".onnx", "torch_export": ".pt2", "torchscript": ".pt", "safetensors": ".safetensors"}
@@ -145,7 +145,7 @@ def test_a_file_runs_in_a_process_that_cannot_import_unitrain(exports, runs, tmp
 
 
 def test_a_checkpoint_in_the_form_of_ignite_exports_as_the_portable_one_does(runs, tmp_path):
-    from unitrain.export.exporting import export_module
+    from unitrain.export.pipeline import export_module
     from unitrain.export.sources import from_checkpoint
 
     path = runs("mlp", "ignite")[1]

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from unitrain import ExportError
-from unitrain.export.exporting import export_module
-from unitrain.export.formats import FORMATS
+from unitrain.export.formats.table import FORMATS
+from unitrain.export.pipeline import export_module
 
 ROWS = torch.randn(2, 4)
 

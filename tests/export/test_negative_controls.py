@@ -9,10 +9,10 @@ from onnx import numpy_helper
 from torch import nn
 
 from unitrain import ExportError
-from unitrain.export import onnx as onnx_format
-from unitrain.export import safetensors as safetensors_format
-from unitrain.export import torch_export
-from unitrain.export.exporting import export_module
+from unitrain.export.formats import onnx as onnx_format
+from unitrain.export.formats import safetensors as safetensors_format
+from unitrain.export.formats import torch_export
+from unitrain.export.pipeline import export_module
 from unitrain.export.request import METADATA
 
 ROWS = torch.randn(2, 4)
@@ -158,6 +158,6 @@ def test_an_export_that_forgets_eval_mode_is_noticed(tmp_path, monkeypatch):
         def restore(self):
             pass
 
-    monkeypatch.setattr("unitrain.export.prepared.ModuleModes", Forgets)
+    monkeypatch.setattr("unitrain.export.wrap.ModuleModes", Forgets)
     with pytest.raises(ExportError, match="random in eval mode"):
         export_module(nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5)), tmp_path / "x.pt2", example_input=ROWS)

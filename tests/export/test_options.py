@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from unitrain import ExportError
-from unitrain.export.exporting import export_module
-from unitrain.export.formats import find_format
+from unitrain.export.formats.table import find_format
+from unitrain.export.pipeline import export_module
 
 ROWS = torch.randn(2, 4)
 

@@ -13,8 +13,8 @@ from torch.export import Dim
 
 from tests.export.models import MODELS
 from unitrain.errors import ExportError
-from unitrain.export import quantized, quantized_onnx
-from unitrain.export.exporting import export_module
+from unitrain.export.formats import quantized, quantized_onnx
+from unitrain.export.pipeline import export_module
 
 SLOW = pytest.mark.slow
 LAYERS = {
@@ -159,7 +159,7 @@ def test_a_scale_that_is_off_is_noticed(tmp_path, monkeypatch, suffix):
             onnx.save(model, path)
             return found
 
-        monkeypatch.setattr("unitrain.export.onnx.shrink", faulty)
+        monkeypatch.setattr("unitrain.export.formats.onnx.shrink", faulty)
     else:
         int8 = quantized._int8
 

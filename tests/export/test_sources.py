@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from tests.export.models import loss_of, made, trained
 from unitrain import EMA, ConfigError, Event, ExportError, ModelCheckpoint, TrainSpec, UnifiedTrainer
-from unitrain.export.formats import find_format
+from unitrain.export.formats.table import find_format
 from unitrain.export.sources import by_the_first, checksum
 
 

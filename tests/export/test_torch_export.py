@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from unitrain.export.exporting import export_module
+from unitrain.export.pipeline import export_module
 
 
 def test_a_file_is_compared_at_three_sizes_and_the_module_stays_as_it_is(tmp_path):

@@ -160,7 +160,7 @@ def of_a_list(model, batch):
 @pytest.mark.filterwarnings("ignore:unitrain guesses:UserWarning", "ignore:.*batch_size.*:UserWarning")
 @pytest.mark.parametrize("fault", ["at_iter", "at_first", "taken"])
 def test_a_lost_position_is_noticed(framework, fault, tmp_path, monkeypatch):
-    from unitrain import combined
+    from unitrain.data import combined
 
     case = CASES["combined-max_size_cycle"]
     if fault == "at_iter":  # what iterators draw when they are made is the seed of workers

@@ -231,7 +231,7 @@ FAULTS = {
 @pytest.mark.parametrize("backend", ["lightning", "ignite"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_noticed(backend, fault, monkeypatch):
-    from unitrain import evaluation
+    from unitrain.loop import evaluation
     from unitrain.testing.conformance import ALL
     from unitrain.testing.trace import differences, record
 

@@ -205,8 +205,8 @@ def test_other_names_are_refused(make_trainer, make_spec):
 
 @pytest.mark.parametrize("fault", ["one epoch late", "from other random numbers"])
 def test_a_fault_is_noticed(framework, fault, monkeypatch, tmp_path):
-    from unitrain import fit_data
     from unitrain.checkpoint import resume as resuming
+    from unitrain.session import fit_data
 
     whole = record("reference", RELOADED)
     resume.written("reference", RELOADED, 10, tmp_path / "run.ckpt")

@@ -189,9 +189,11 @@ def test_one_more_validation_is_noticed(framework, monkeypatch):
     """A sanity validation that draws from the generators of training would be seen by the comparison above."""
     from contextlib import nullcontext
 
-    import unitrain.sanity
+    import unitrain.session.sanity_check
 
     case = cases_loaders.loader_cases()[0]
-    monkeypatch.setattr(unitrain.sanity, "preserved_rng", lambda generators: torch.rand(()) and nullcontext())
+    monkeypatch.setattr(
+        unitrain.session.sanity_check, "preserved_rng", lambda generators: torch.rand(()) and nullcontext()
+    )
     checked = record(framework, replace(case, options={"num_sanity_val_steps": 2}))
     assert differences(record(framework, case), checked)

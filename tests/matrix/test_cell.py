@@ -10,7 +10,7 @@ import torch
 from tests.matrix import cells
 from unitrain import BackendNotInstalledError, UnifiedTrainer
 from unitrain.compat.blocked import mismatch
-from unitrain.metrics import metric
+from unitrain.metrics.metric import metric
 from unitrain.testing.cases import spec
 from unitrain.testing.models import loader
 

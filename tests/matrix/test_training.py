@@ -2,7 +2,7 @@
 
 import pytest
 
-from unitrain.step import TrainStep
+from unitrain.loop.step import TrainStep
 from unitrain.testing.conformance import ALL, AdapterConformance, assert_same, reference
 from unitrain.testing.trace import record
 

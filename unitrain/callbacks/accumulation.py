@@ -10,7 +10,7 @@ from unitrain.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from unitrain.context import RunContext
+    from unitrain.run.context import RunContext
 
 
 class GradientAccumulationSchedule(Callback):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from unitrain.compat.other_names import event_for
 from unitrain.errors import SpecError, did_you_mean
-from unitrain.events import CustomEvent, Event
-from unitrain.other_names import event_for
+from unitrain.run.hub import CustomEvent, Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from unitrain.config import TrainerConfig
-    from unitrain.context import RunContext
-    from unitrain.events import EventHub, Listener, Trigger, Triggers
+    from unitrain.run.context import RunContext
+    from unitrain.run.hub import EventHub, Listener, Trigger, Triggers
     from unitrain.spec import TrainSpec
 
 

@@ -11,13 +11,13 @@ import operator
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from unitrain.errors import ConfigError
-from unitrain.metrics import float32
-from unitrain.optimization import unknown_monitor
+from unitrain.metrics.metric import float32
+from unitrain.optim.optimizers import unknown_monitor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from unitrain.context import RunContext
+    from unitrain.run.context import RunContext
 
 Mode: TypeAlias = Literal["min", "max"]
 

@@ -11,7 +11,7 @@ from unitrain.callbacks.callback import Callback
 from unitrain.errors import ConfigError
 
 if TYPE_CHECKING:
-    from unitrain.context import RunContext
+    from unitrain.run.context import RunContext
 
 
 _APART = 0.1

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from unitrain.callbacks.callback import Decider
 from unitrain.callbacks.decision import WORST, Mode, beyond, improved, measured, require_monitor
 from unitrain.errors import ConfigError
-from unitrain.metrics import float32
+from unitrain.metrics.metric import float32
 
 if TYPE_CHECKING:
-    from unitrain.context import RunContext
+    from unitrain.run.context import RunContext
 
 EARLY_STOPPING = "early_stopping"
 

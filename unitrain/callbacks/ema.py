@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from unitrain.callbacks.callback import Callback
-from unitrain.distributed.dtensors import part_like
+from unitrain.distributed.strategies.dtensors import part_like
 from unitrain.errors import CheckpointError, ConfigError
-from unitrain.lazy import require_values
+from unitrain.utilities.lazy_layers import require_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import Tensor, nn
 
-    from unitrain.context import RunContext
+    from unitrain.run.context import RunContext
 
 
 class EMA(Callback):

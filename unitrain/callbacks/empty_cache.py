@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from unitrain.callbacks.callback import Callback
-from unitrain.events import Event, Trigger, Triggers
+from unitrain.run.hub import Event, Trigger, Triggers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from unitrain.context import RunContext
+    from unitrain.run.context import RunContext
 
 _CACHES: dict[str, Callable[[], None]] = {"cuda": torch.cuda.empty_cache, "mps": torch.mps.empty_cache}
 

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unitrain.errors import ConfigError, did_you_mean
-from unitrain.files import LONGEST_NAME
+from unitrain.utilities.files import LONGEST_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping

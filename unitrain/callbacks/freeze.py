@@ -12,9 +12,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from unitrain.callbacks.callback import Preparer
-from unitrain.distributed.strategy import FSDP
+from unitrain.distributed.options import FSDP
 from unitrain.errors import ConfigError, SpecError, UnsupportedFeatureError, did_you_mean
-from unitrain.optimization import needs_closure
+from unitrain.optim.optimizers import needs_closure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from unitrain.config import TrainerConfig
-    from unitrain.context import RunContext
+    from unitrain.run.context import RunContext
     from unitrain.spec import TrainSpec
 
 Rates: TypeAlias = "float | Mapping[int, float] | None"

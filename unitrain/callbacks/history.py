@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from unitrain.callbacks.callback import Callback
 
 if TYPE_CHECKING:
-    from unitrain.context import RunContext
+    from unitrain.run.context import RunContext
 
 
 class History(Callback):

@@ -12,18 +12,18 @@ from unitrain.callbacks.callback import Decider
 from unitrain.callbacks.decision import Mode, improved, measured, require_monitor
 from unitrain.callbacks.file_name import SUFFIX, Template
 from unitrain.errors import ConfigError
-from unitrain.events import Wanted
-from unitrain.files import folders_of, user_path
-from unitrain.ledger import FOLDER
-from unitrain.metrics import float32
+from unitrain.metrics.metric import float32
+from unitrain.run.hub import Wanted
+from unitrain.utilities.files import folders_of, user_path
+from unitrain.utilities.ledger import FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
 
     from unitrain.config import TrainerConfig
-    from unitrain.context import RunContext
-    from unitrain.ledger import Ledger
+    from unitrain.run.context import RunContext
+    from unitrain.utilities.ledger import Ledger
 
 _LAST = f"last{SUFFIX}"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks.callback import Callback
-from unitrain.distributed.dtensors import is_part
+from unitrain.distributed.strategies.dtensors import is_part
 from unitrain.errors import SpecError
 
 if TYPE_CHECKING:
-    from unitrain.context import RunContext
-    from unitrain.summary import Summary
+    from unitrain.callbacks.summary import Summary
+    from unitrain.run.context import RunContext
 
 
 class ModelSummary(Callback):
@@ -31,7 +31,7 @@ class ModelSummary(Callback):
     """
 
     def __init__(self, depth: int = 1, example_input: Any = None) -> None:
-        from unitrain.summary import check_depth  # noqa: PLC0415 - only who shows a summary pays for it
+        from unitrain.callbacks.summary import check_depth  # noqa: PLC0415 - only who shows a summary pays for it
 
         check_depth(depth, "ModelSummary")
         self._depth = depth
@@ -48,7 +48,7 @@ class ModelSummary(Callback):
             )
         if run.rank:
             return
-        from unitrain.summary import summarize  # noqa: PLC0415 - as above
+        from unitrain.callbacks.summary import summarize  # noqa: PLC0415 - as above
 
         self.summary = summarize(run.model, self._depth, example)
         print(self.summary)  # noqa: T201 - that is what it is for

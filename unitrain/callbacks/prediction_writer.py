@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from unitrain.batch import describe, to_device
 from unitrain.callbacks.callback import Callback
+from unitrain.data.batch import describe, to_device
+from unitrain.data.structure import Mapped
 from unitrain.errors import ConfigError, SpecError, UnitrainError
-from unitrain.files import failing_as, user_path, written
-from unitrain.structure import Mapped
+from unitrain.utilities.files import failing_as, user_path, written
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from unitrain.context import RunContext
+    from unitrain.run.context import RunContext
 
 Writer: TypeAlias = "Callable[[RunContext, Any, Any, int], object]"
 """``writer(run, prediction, batch, index)``, which writes one batch's prediction itself."""

@@ -7,10 +7,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks.callback import Callback
-from unitrain.rng import preserved_rng
+from unitrain.utilities.rng import preserved_rng
 
 if TYPE_CHECKING:
-    from unitrain.context import RunContext
+    from unitrain.run.context import RunContext
 
 _REFRESH_SECONDS = 0.1
 

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import SWALR, get_swa_avg_fn, get_swa_multi_avg_fn
 
 from unitrain.callbacks.callback import Preparer
 from unitrain.callbacks.ema import EMA
-from unitrain.distributed.strategy import FSDP
+from unitrain.distributed.options import FSDP
 from unitrain.errors import CheckpointError, ConfigError, SpecError, UnsupportedFeatureError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from unitrain.config import TrainerConfig
-    from unitrain.context import RunContext
+    from unitrain.run.context import RunContext
     from unitrain.spec import TrainSpec
 
 AverageFunction: TypeAlias = "Callable[[Tensor, Tensor, Tensor], Tensor]"

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from unitrain.callbacks.callback import Callback
-from unitrain.distributed.dtensors import local
+from unitrain.distributed.strategies.dtensors import local
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from unitrain.context import RunContext
+    from unitrain.run.context import RunContext
 
 
 NAN = "nan"

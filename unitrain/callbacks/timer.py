@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from unitrain import rules
+from unitrain import validators as rules
 from unitrain.callbacks.callback import Callback
 from unitrain.errors import ConfigError
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import timedelta
 
-    from unitrain.context import RunContext
+    from unitrain.run.context import RunContext
 
 MAX_TIME = "max_time"
 

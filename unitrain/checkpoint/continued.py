@@ -11,7 +11,7 @@ from unitrain.callbacks import ModelCheckpoint
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from unitrain.protocol import FitJob
+    from unitrain.backends.protocol import FitJob
 
 SIGNAL = "signal"
 """The owner of what is written at a signal."""

@@ -21,7 +21,7 @@ from torch.nn.parameter import is_lazy
 from unitrain.checkpoint import kinds
 from unitrain.checkpoint.kinds import KINDS, MOST_BITS
 from unitrain.checkpoint.layout import KEY
-from unitrain.distributed.dtensors import is_part
+from unitrain.distributed.strategies.dtensors import is_part
 from unitrain.errors import DISTRIBUTION, CheckpointError
 
 if TYPE_CHECKING:

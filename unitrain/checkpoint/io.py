@@ -8,9 +8,9 @@ from typing import IO, TYPE_CHECKING, Any
 import torch
 
 from unitrain.checkpoint.gate import admitted
-from unitrain.checkpoint.intact import damaged, require_file, torchs_classes_alone, unreadable, verify
+from unitrain.checkpoint.integrity import damaged, require_file, torchs_classes_alone, unreadable, verify
 from unitrain.errors import CheckpointError
-from unitrain.files import written
+from unitrain.utilities.files import written
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from unitrain.optimization import all_parameters
+from unitrain.optim.optimizers import all_parameters
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer

@@ -7,24 +7,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks import Decider, ModelCheckpoint, Preparer, named
-from unitrain.checkpoint import parts
+from unitrain.checkpoint import sharded_files as parts
+from unitrain.checkpoint.capture import capture, own_part, restore
 from unitrain.checkpoint.continued import own_again
 from unitrain.checkpoint.saving import write_one
-from unitrain.checkpoint.snapshot import capture, own_part, restore
 from unitrain.config import UNLIMITED
 from unitrain.errors import ConfigError
-from unitrain.files import user_file, user_path
-from unitrain.ledger import FOLDER
-from unitrain.limits import MAX_STEPS, StopRule
-from unitrain.rng import RngSnapshot, preserved_rng
+from unitrain.run.stopping import MAX_STEPS, StopRule
+from unitrain.utilities.files import user_file, user_path
+from unitrain.utilities.ledger import FOLDER
+from unitrain.utilities.rng import RngSnapshot, preserved_rng
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from unitrain.backends.protocol import FitJob
     from unitrain.callbacks import Callback
-    from unitrain.checkpoint.ranks import Progress
     from unitrain.config import TrainerConfig
-    from unitrain.protocol import FitJob
+    from unitrain.run.progress import Progress
 
 
 def find_checkpoint(

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unitrain.checkpoint import io, parts
-from unitrain.distributed.dtensors import whole
-from unitrain.events import Event, InParts, Wanted
-from unitrain.profiling import CHECKPOINT, measured
+from unitrain.checkpoint import io
+from unitrain.checkpoint import sharded_files as parts
+from unitrain.distributed.strategies.dtensors import whole
+from unitrain.run.hub import Event, InParts, Wanted
+from unitrain.run.profiling import CHECKPOINT, measured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from unitrain.distributed.team import Team
-    from unitrain.events import EventHub
+    from unitrain.distributed.collectives import Team
+    from unitrain.run.hub import EventHub
 
 
 def write_all(hub: EventHub, take: Callable[[], dict[str, Any]], team: Team) -> None:

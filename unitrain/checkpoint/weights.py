@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from unitrain.checkpoint.intact import require_file
+from unitrain.checkpoint.integrity import require_file
 from unitrain.errors import CheckpointError, install_hint
 
 if TYPE_CHECKING:

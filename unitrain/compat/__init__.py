@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unitrain.compat.upgrading import upgrade
+    from unitrain.interop.upgrading import upgrade
 
 __all__ = ["upgrade"]
 
@@ -17,7 +17,7 @@ __all__ = ["upgrade"]
 def __getattr__(name: str) -> Any:
     if name != "upgrade":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return import_module("unitrain.compat.upgrading").upgrade
+    return import_module("unitrain.interop.upgrading").upgrade
 
 
 def __dir__() -> list[str]:

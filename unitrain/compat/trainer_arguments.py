@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from unitrain.compat.differences import difference
-from unitrain.other_names import options_for
+from unitrain.compat.other_names import options_for
 
 
 class Now(NamedTuple):

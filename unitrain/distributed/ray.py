@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 
-from unitrain.distributed import parcel
-from unitrain.distributed.failure import Failure, last_words
-from unitrain.distributed.launch import told
+from unitrain.distributed.health.failure import Failure, last_words
+from unitrain.distributed.launch import job_files as parcel
+from unitrain.distributed.launch.processes import told
 from unitrain.distributed.world import world_here
 from unitrain.errors import BackendNotInstalledError, ConfigError, DistributedError, install_hint
-from unitrain.remote import Elsewhere, work
+from unitrain.session.remote import Elsewhere, work
 from unitrain.trainer import UnifiedTrainer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from unitrain.backends.protocol import Adapter
     from unitrain.config import TrainerOptions
-    from unitrain.distributed.parcel import Order
-    from unitrain.protocol import Adapter
+    from unitrain.distributed.launch.job_files import Order
 
 _SAID_OTHERWISE = {"devices": "num_workers", "num_nodes": "num_workers", "accelerator": "use_gpu"}
 """The trainer's options that a cluster answers, and which argument asks it."""

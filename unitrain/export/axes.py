@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.export import Dim
 
-from unitrain.batch import describe
+from unitrain.data.batch import describe
 from unitrain.errors import ExportError, did_you_mean
 
 if TYPE_CHECKING:

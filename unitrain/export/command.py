@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, get_args
 import torch
 from torch.export import Dim
 
-from unitrain.checkpoint.command import called, named_in, template_of
+from unitrain.checkpoint.convert.command import called, named_in, template_of
 from unitrain.errors import ConfigError
-from unitrain.export.exporting import export_module
-from unitrain.export.formats import FORMATS
-from unitrain.export.prepared import unwrapped
+from unitrain.export.formats.table import FORMATS
+from unitrain.export.pipeline import export_module
 from unitrain.export.sources import Weights, from_checkpoint
+from unitrain.export.wrap import unwrapped
 from unitrain.spec import TrainSpec
 
 if TYPE_CHECKING:

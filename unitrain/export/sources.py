@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from unitrain.callbacks import EMA
-from unitrain.checkpoint.assembled import names_of, renamed
-from unitrain.checkpoint.snapshot import own_part, weights_of
-from unitrain.checkpoint.taken import take
+from unitrain.checkpoint.capture import own_part, weights_of
+from unitrain.checkpoint.convert.foreign_checkpoint import take
+from unitrain.checkpoint.convert.to_portable import names_of, renamed
 from unitrain.errors import ExportError, did_you_mean
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from unitrain.distributed.team import Team
+    from unitrain.distributed.collectives import Team
     from unitrain.export.verify import ExportReport
 
 Weights: TypeAlias = Literal["model", "ema"]

@@ -13,9 +13,9 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unitrain.files import user_path, written
 from unitrain.loggers.figures import file_name
 from unitrain.loggers.logger import run_folder
+from unitrain.utilities.files import user_path, written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,9 +13,9 @@ from unitrain.loggers.outlet import Outlet
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from unitrain.context import RunContext
-    from unitrain.events import EventHub
-    from unitrain.tables import Table
+    from unitrain.metrics.tables import Table
+    from unitrain.run.context import RunContext
+    from unitrain.run.hub import EventHub
 
 
 class Tracking(Callback):

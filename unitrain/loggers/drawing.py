@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unitrain.rng import preserved_rng
+from unitrain.utilities.rng import preserved_rng
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from unitrain.tables import Table
+    from unitrain.metrics.tables import Table
 
 _MOST_PANELS = 16
 _MOST_CELLS = 20

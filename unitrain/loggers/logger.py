@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from unitrain.files import folders_of, new_folder
+from unitrain.utilities.files import folders_of, new_folder
 
 
 class Logger(Protocol):

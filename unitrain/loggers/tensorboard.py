@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitrain.errors import BackendNotInstalledError, install_hint
-from unitrain.files import user_path
 from unitrain.loggers.logger import flat, run_folder
+from unitrain.utilities.files import user_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,11 +6,11 @@ import importlib.util
 import sys
 from typing import TYPE_CHECKING
 
+from unitrain.backends.registry import adapter_names
 from unitrain.errors import did_you_mean, install_hint
-from unitrain.files import user_path
 from unitrain.migrate import report
 from unitrain.migrate.findings import UNITRAIN, Goal
-from unitrain.registry import adapter_names
+from unitrain.utilities.files import user_path
 
 if TYPE_CHECKING:
     import argparse

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from unitrain.files import written
+from unitrain.utilities.files import written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from unitrain.errors import UnitrainError
-from unitrain.files import failing_as, written
 from unitrain.migrate.findings import Entry, Severity
+from unitrain.utilities.files import failing_as, written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

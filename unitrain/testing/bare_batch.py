@@ -1,4 +1,4 @@
-"""How the bare loop converts and counts a batch: naive, and sharing nothing with ``unitrain.batch`` but its words."""
+"""How the bare loop converts and counts a batch: naive, sharing only words with ``unitrain.data.batch``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
-from unitrain.batch import checked_size, guessed
+from unitrain.data.batch import checked_size, guessed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -1,21 +1,21 @@
-"""How the bare loop reads its data: naive, and sharing nothing with ``unitrain.data``."""
+"""How the bare loop reads its data: naive, and sharing nothing with ``unitrain.data.batches``."""
 
 from __future__ import annotations
 
 import copy
 from typing import TYPE_CHECKING, Any
 
-from unitrain.batch import unpack
-from unitrain.checkpoint.snapshot import position
+from unitrain.checkpoint.capture import position
+from unitrain.data.batch import unpack
+from unitrain.data.position import keeper
 from unitrain.errors import DataError
-from unitrain.position import keeper
-from unitrain.rng import RngSnapshot
+from unitrain.utilities.rng import RngSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from unitrain.data import DataSource
-    from unitrain.position import Position
+    from unitrain.data.batches import DataSource
+    from unitrain.data.position import Position
     from unitrain.testing.reference import _Training
 
 

@@ -1,4 +1,4 @@
-"""How the bare loop measures: naive, and sharing nothing with ``unitrain.meter``."""
+"""How the bare loop measures: naive, and sharing nothing with ``unitrain.loop.meter``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from unitrain.class_names import PerClass, Shape
 from unitrain.errors import SpecError
-from unitrain.hints import check_metric, explain_metric
-from unitrain.metrics import metric as named_metric
-from unitrain.tables import Table
+from unitrain.loop.misfits import check_metric, explain_metric
+from unitrain.metrics.class_names import PerClass, Shape
+from unitrain.metrics.metric import metric as named_metric
+from unitrain.metrics.tables import Table
 from unitrain.testing.bare_team import everybodys, sums_of_all
 
 if TYPE_CHECKING:

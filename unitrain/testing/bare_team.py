@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
-    from unitrain.protocol import FitJob
+    from unitrain.backends.protocol import FitJob
 
 _STOPS = [None, "early_stopping", "max_time", "user", "nan", "max_steps", "interrupt", "signal"]
 

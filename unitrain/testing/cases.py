@@ -14,9 +14,9 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau, StepL
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from unitrain.callbacks import Callback
-from unitrain.data import DataSpec
-from unitrain.events import Event
-from unitrain.metrics import metric
+from unitrain.data.batches import DataSpec
+from unitrain.metrics.metric import metric
+from unitrain.run.hub import Event
 from unitrain.spec import LRSchedule, TrainSpec
 from unitrain.testing.models import BATCH, CLASSES, MODELS, SAMPLES, batches, loader, tensors
 from unitrain.testing.trace import Case
@@ -24,7 +24,7 @@ from unitrain.testing.trace import Case
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from unitrain.context import RunContext
+    from unitrain.run.context import RunContext
     from unitrain.trainer import UnifiedTrainer
 
 

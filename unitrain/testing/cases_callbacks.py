@@ -21,7 +21,7 @@ from unitrain.callbacks import (
     Timer,
     Unfreeze,
 )
-from unitrain.events import Event
+from unitrain.run.hub import Event
 from unitrain.testing import cases
 from unitrain.testing.models import loader
 from unitrain.testing.trace import Case
@@ -29,7 +29,7 @@ from unitrain.testing.trace import Case
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from unitrain.context import RunContext
+    from unitrain.run.context import RunContext
     from unitrain.spec import TrainSpec
 
 

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from unitrain.combined import CombinedLoader
+from unitrain.data.combined import CombinedLoader
 from unitrain.testing import cases
 from unitrain.testing.models import BATCH, CLASSES, loader
 from unitrain.testing.trace import Case
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from unitrain.combined import Mode
+    from unitrain.data.combined import Mode
 
 
 def several() -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import StepLR
 
-from unitrain.events import Event
+from unitrain.run.hub import Event
 from unitrain.spec import LRSchedule, TrainSpec
 from unitrain.testing.cases import DATA, OPTIMIZERS, Pair, adversarial, spec, step_cases
 from unitrain.testing.models import loader
@@ -20,7 +20,7 @@ from unitrain.testing.trace import Case
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from unitrain.context import RunContext
+    from unitrain.run.context import RunContext
     from unitrain.trainer import UnifiedTrainer
 
 PRECISIONS = ("32-true", "64-true", "bf16-true", "16-true", "bf16-mixed", "16-mixed")

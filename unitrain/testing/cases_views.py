@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from unitrain.callbacks import Callback
-from unitrain.events import CustomEvent, Event
-from unitrain.metrics import metric
+from unitrain.metrics.metric import metric
+from unitrain.run.hub import CustomEvent, Event
 from unitrain.testing.cases import DATA, spec
 from unitrain.testing.models import CLASSES, loader
 from unitrain.testing.trace import Case
 
 if TYPE_CHECKING:
-    from unitrain.context import RunContext
+    from unitrain.run.context import RunContext
     from unitrain.spec import TrainSpec
     from unitrain.trainer import UnifiedTrainer
 

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 import torch
 
-from unitrain.events import Event
+from unitrain.run.hub import Event
 from unitrain.testing import cases, cases_callbacks, cases_loaders, cases_precision, cases_views
 from unitrain.testing.models import loader
 from unitrain.testing.trace import Case, Trace, differences, record
 from unitrain.trainer import UnifiedTrainer
 
 if TYPE_CHECKING:
-    from unitrain.protocol import Adapter
+    from unitrain.backends.protocol import Adapter
 
 DRAWING = ["noisy", "drawing-validation", "busy-callback", "shared-generator", "stream", "several-validations"]
 """Cases whose validation draws random numbers."""

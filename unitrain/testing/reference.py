@@ -17,20 +17,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unitrain.checkpoint.ranks import Progress
+from unitrain.backends.protocol import ONE_DEVICE, Feature, Stage, Translation
+from unitrain.checkpoint.capture import capture, gradients, take_up
 from unitrain.checkpoint.saving import write_all
-from unitrain.checkpoint.snapshot import capture, gradients, take_up
 from unitrain.config import TrainerConfig
-from unitrain.context import RunContext
-from unitrain.distributed.team import ALONE
+from unitrain.data.position import keeper
+from unitrain.distributed.collectives import ALONE
 from unitrain.errors import SpecError
-from unitrain.events import Event
-from unitrain.hints import explain_misfit
-from unitrain.lazy import without_values
-from unitrain.optimization import unknown_monitor
-from unitrain.position import keeper
-from unitrain.protocol import ONE_DEVICE, Feature, Stage, Translation
-from unitrain.rng import RngSnapshot
+from unitrain.loop.misfits import explain_misfit
+from unitrain.optim.optimizers import unknown_monitor
+from unitrain.run.context import RunContext
+from unitrain.run.hub import Event
+from unitrain.run.progress import Progress
 from unitrain.testing.bare_batch import cast, size_of
 from unitrain.testing.bare_data import batches, own_position, pair
 from unitrain.testing.bare_metrics import copied, feed, from_sums, over_epochs, put_back, results, sums
@@ -42,6 +40,8 @@ from unitrain.testing.bare_team import (
     stop_of_all,
     wrapped,
 )
+from unitrain.utilities.lazy_layers import without_values
+from unitrain.utilities.rng import RngSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -49,11 +49,11 @@ if TYPE_CHECKING:
 
     from torch.optim import Optimizer
 
-    from unitrain.data import DataSource
-    from unitrain.distributed.team import Team
-    from unitrain.optimization import Schedule
-    from unitrain.protocol import EvalJob, FitJob, Guest
-    from unitrain.tables import Table
+    from unitrain.backends.protocol import EvalJob, FitJob, Guest
+    from unitrain.data.batches import DataSource
+    from unitrain.distributed.collectives import Team
+    from unitrain.metrics.tables import Table
+    from unitrain.optim.optimizers import Schedule
 
 
 class ReferenceAdapter:

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unitrain.events import Event
+from unitrain.run.hub import Event
 from unitrain.trainer import UnifiedTrainer
 
 if TYPE_CHECKING:
-    from unitrain.context import RunContext
-    from unitrain.protocol import Adapter
-    from unitrain.result import FitResult
+    from unitrain.backends.protocol import Adapter
+    from unitrain.run.context import RunContext
+    from unitrain.run.result import FitResult
     from unitrain.spec import TrainSpec
 
 SEED = 1234

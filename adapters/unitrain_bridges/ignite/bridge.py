@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from unitrain.backends.registry import find_adapter
 from unitrain.config import TrainerConfig
-from unitrain.engines import from_engine
-from unitrain.registry import find_adapter
+from unitrain.interop.ignite_programs import from_engine
 from unitrain_bridges.ignite.callbacks import IgniteHandler, refuse_named
 from unitrain_bridges.ignite.options import HOME
 from unitrain_bridges.ignite.prepare import Wanted
@@ -21,8 +21,8 @@ from unitrain_ignite.adapter import IgniteAdapter
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from unitrain.backends.protocol import Adapter
     from unitrain.callbacks import Callback
-    from unitrain.protocol import Adapter
 
 
 class IgniteBridge:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from unitrain.callbacks import Decider
 from unitrain.errors import ConfigError, UnsupportedFeatureError
-from unitrain.events import Event
-from unitrain.limits import StopRule
+from unitrain.run.hub import Event
+from unitrain.run.stopping import StopRule
 from unitrain_bridges.ignite.options import HOME
 from unitrain_ignite._compat import Engine, Events, heard
 from unitrain_ignite.stopping import why_terminated
 
 if TYPE_CHECKING:
-    from unitrain.context import RunContext
+    from unitrain.run.context import RunContext
 
 REFUSED = {
     "BasicTimeProfiler": "torch.profiler.profile() around trainer.fit(...).",

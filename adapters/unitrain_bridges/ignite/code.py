@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from unitrain.engines import EngineProgram, from_engine
 from unitrain.errors import ConfigError, SpecError, UnsupportedFeatureError
+from unitrain.interop.ignite_programs import EngineProgram, from_engine
 from unitrain_bridges.ignite.options import HOME
 from unitrain_bridges.ignite.roles import trains
 from unitrain_ignite._compat import Engine, takes_max_iters

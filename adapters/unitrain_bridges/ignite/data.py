@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from unitrain.data import DataSource
+from unitrain.data.batches import DataSource
+from unitrain.data.loaders import check_loader, trusted_length
 from unitrain.errors import ConfigError
-from unitrain.loaders import check_loader, trusted_length
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

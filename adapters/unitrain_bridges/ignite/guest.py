@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from unitrain.errors import UnsupportedFeatureError
+from unitrain_bridges.ignite.engine_run import EngineProgram, Pause, Terminated
 from unitrain_bridges.ignite.prepare import prepare
-from unitrain_bridges.ignite.program import EngineProgram, Pause, Terminated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from unitrain.backends.registry import find_adapter
 from unitrain.config import UNLIMITED
-from unitrain.environment import choose_device
 from unitrain.errors import ConfigError, UnsupportedFeatureError
-from unitrain.registry import find_adapter
+from unitrain.loop.device import choose_device
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import nn
 
+    from unitrain.backends.protocol import Adapter
     from unitrain.config import TrainerConfig
-    from unitrain.protocol import Adapter
 
 HOME = "ignite"
 _STEP = "the step is the program's own"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from unitrain.limits import MAX_EPOCHS, MAX_STEPS, USER
-from unitrain.result import FitResult
+from unitrain.run.result import FitResult
+from unitrain.run.stopping import MAX_EPOCHS, MAX_STEPS, USER
 from unitrain_bridges.ignite.prepare import max_iters_of
 from unitrain_ignite._compat import Events
 from unitrain_ignite.stopping import why_terminated
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch.optim import Optimizer
 
-    from unitrain_bridges.ignite.found import Found
+    from unitrain_bridges.ignite.discovery import Found
     from unitrain_ignite._compat import Engine
 
 

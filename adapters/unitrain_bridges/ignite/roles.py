@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.optim import Optimizer
 
-from unitrain_bridges.ignite.found import is_library, named, names_in, references
+from unitrain_bridges.ignite.discovery import is_library, named, names_in, references
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,12 +11,12 @@ import torch
 
 from unitrain.checkpoint import io
 from unitrain.config import UNLIMITED
-from unitrain.environment import torch_switches
 from unitrain.errors import CheckpointError, ConfigError, UnsupportedFeatureError
-from unitrain.result import show_metrics
+from unitrain.loop.device import torch_switches
+from unitrain.run.result import show_metrics
 from unitrain_bridges.ignite.code import LOOPS, evaluator_of, program_of, refuse_for_engines, refuse_own_loops
 from unitrain_bridges.ignite.data import limited
-from unitrain_bridges.ignite.found import Found, find, holder
+from unitrain_bridges.ignite.discovery import Found, find, holder
 from unitrain_bridges.ignite.guest import EngineGuest
 from unitrain_bridges.ignite.options import HOME, check, device_of, epochs_of, sort_callbacks
 from unitrain_bridges.ignite.outcome import Record, numbers, result
@@ -26,10 +26,10 @@ from unitrain_ignite._compat import Engine, Events
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from unitrain.backends.protocol import Adapter, Host, Stage
     from unitrain.config import TrainerConfig
-    from unitrain.engines import EngineProgram
-    from unitrain.protocol import Adapter, Host, Stage
-    from unitrain.result import FitResult
+    from unitrain.interop.ignite_programs import EngineProgram
+    from unitrain.run.result import FitResult
 
 
 class IgniteSession:

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
+    from unitrain.backends.protocol import Adapter
     from unitrain.callbacks import Callback
     from unitrain.config import TrainerConfig
-    from unitrain.protocol import Adapter
 
 
 class LightningBridge:

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks import Decider
 from unitrain.errors import UnsupportedFeatureError
-from unitrain.events import Event
-from unitrain.optimization import needs_closure
-from unitrain_bridges.lightning.follower import FollowedTrainer
+from unitrain.optim.optimizers import needs_closure
+from unitrain.run.hub import Event
 from unitrain_bridges.lightning.namespace import parts_of
+from unitrain_bridges.lightning.trainer_view import FollowedTrainer
 from unitrain_lightning._compat import ROOTS
 
 if TYPE_CHECKING:
-    from unitrain.context import RunContext
+    from unitrain.run.context import RunContext
 
 TAKEN = ("Callback", "EarlyStopping", "LambdaCallback", "Timer")
 """Lightning's own callbacks that need no more than a run of unitrain has."""

@@ -15,7 +15,7 @@ from unitrain_bridges.lightning.schedules import step_schedules
 from unitrain_bridges.lightning.versions import steps_schedules_when_cut
 
 if TYPE_CHECKING:
-    from unitrain_bridges.lightning.shim import TrainerShim
+    from unitrain_bridges.lightning.trainer import TrainerShim
 
 _AFTER_BATCH, _ON_LAST = "on_train_batch_end", "on_last"
 _NOT_RESUMABLE = (

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
-    from unitrain_bridges.lightning.shim import TrainerShim
+    from unitrain_bridges.lightning.trainer import TrainerShim
 
 _EPOCH_START, _MID_EPOCH, _EPOCH_END, _RESUMED = "epoch_start", "mid_epoch", "epoch_end", "resumed_on_epoch_end"
 _EVAL_MODE = (

@@ -6,9 +6,9 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from unitrain.config import TrainerConfig
-from unitrain.distributed.strategy import Strategy
+from unitrain.distributed.options import Strategy
 from unitrain.errors import ConfigError, UnsupportedFeatureError
-from unitrain.rules import NotGiven
+from unitrain.validators import NotGiven
 from unitrain_bridges.lightning.trackers import logger_of
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unitrain.result import FitResult
+from unitrain.run.result import FitResult
 from unitrain_lightning.stopping import why_stopped
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from unitrain_bridges.lightning.data import combined, fetcher_for, limits
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from unitrain_bridges.lightning.shim import TrainerShim
+    from unitrain_bridges.lightning.trainer import TrainerShim
 
 _CPU = torch.device("cpu")
 

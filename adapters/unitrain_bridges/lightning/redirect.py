@@ -9,19 +9,19 @@ from functools import wraps
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from unitrain.backends.registry import find_adapter
 from unitrain.config import TrainerConfig
 from unitrain.errors import UnsupportedFeatureError
-from unitrain.registry import find_adapter
 from unitrain_bridges.lightning.namespace import Parts
 from unitrain_bridges.lightning.options import HOME
 from unitrain_bridges.lightning.sessions import hosts
-from unitrain_bridges.lightning.shim import TrainerShim
+from unitrain_bridges.lightning.trainer import TrainerShim
 from unitrain_lightning._compat import ROOTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from unitrain.protocol import Adapter
+    from unitrain.backends.protocol import Adapter
 
 _OWN = ("unitrain", "unitrain_lightning", "unitrain_bridges")
 """Packages that keep the real class under a name of their own."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from unitrain.backends.protocol import Stage
 from unitrain.compat.instantiator import refuse_instantiator
-from unitrain.data import DataSpec
+from unitrain.data.batches import DataSpec
 from unitrain.errors import ConfigError, DataError, SpecError
-from unitrain.protocol import Stage
 from unitrain_bridges.lightning.namespace import Parts, parts_of
 from unitrain_bridges.lightning.options import HOME, arguments
 from unitrain_bridges.lightning.outcome import floats, outcome, recorder
-from unitrain_bridges.lightning.shim import TrainerShim
+from unitrain_bridges.lightning.trainer import TrainerShim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     import torch
 
+    from unitrain.backends.protocol import Adapter, Host
     from unitrain.config import TrainerConfig
-    from unitrain.protocol import Adapter, Host
-    from unitrain.result import FitResult
+    from unitrain.run.result import FitResult
 
 _METHODS = {Stage.VAL: "validate", Stage.TEST: "test"}
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from unitrain.compat.differences import difference
 from unitrain.errors import ConfigError
-from unitrain_lightning.hooks_of_1 import BY_HAND, EPOCH_ENDS, GONE, PARAMETERS, RENAMES, EpochEnd
+from unitrain_lightning.removed_hooks import BY_HAND, EPOCH_ENDS, GONE, PARAMETERS, RENAMES, EpochEnd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -19,7 +19,7 @@ from unitrain_lightning.fixers.names import (
     short,
     uses_of,
 )
-from unitrain_lightning.hooks_of_1 import EPOCH_ENDS, EPOCH_ENDS_OF_0, EpochEnd
+from unitrain_lightning.removed_hooks import EPOCH_ENDS, EPOCH_ENDS_OF_0, EpochEnd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,8 +17,8 @@ from unitrain_lightning.fixers.names import (
     parameters,
     uses_of,
 )
-from unitrain_lightning.hooks_of_1 import BY_HAND, GONE, RENAMES
-from unitrain_lightning.hooks_of_1 import PARAMETERS as PARAMETERS_OF
+from unitrain_lightning.removed_hooks import BY_HAND, GONE, RENAMES
+from unitrain_lightning.removed_hooks import PARAMETERS as PARAMETERS_OF
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -1,0 +1,188 @@
+"""What the functions of an Ignite program refer to: its modules, optimizers and other engines."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from dataclasses import dataclass, field
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from unitrain_ignite._compat import Engine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from unitrain.interop.ignite_programs import EngineProgram
+
+DEPTH = 8
+"""How far the search follows references: handler, wrapper, method, object, its attributes, a mapping in them."""
+
+WIDTH = 256
+"""How many items of a collection are looked at; a buffer of past batches is no place for a model."""
+
+_LIBRARIES = ("torch", "ignite", "pytorch_lightning", "lightning", "numpy")
+_PLAIN = (str, bytes, int, float, complex, bool, type(None), type, Tensor, ModuleType)
+
+
+@dataclass
+class Found:
+    """What was found, by the names under which the program knows it.
+
+    Attributes:
+        modules: Those that hold weights, each once; none is a part of another.
+        optimizers: The optimizers.
+        engines: Other engines: evaluators that run inside handlers.
+    """
+
+    modules: dict[str, nn.Module] = field(default_factory=dict)
+    optimizers: dict[str, Optimizer] = field(default_factory=dict)
+    engines: dict[str, Any] = field(default_factory=dict)
+
+
+def find(engine: Engine, program: EngineProgram | None = None) -> Found:
+    """Return what the engine's process function and handlers refer to, or what the program names instead."""
+    search = _Search(engine)
+    search.visit(engine._process_function, "step", 0)  # noqa: SLF001 - there is no public way to it
+    for handlers in list(engine._event_handlers.values()):  # noqa: SLF001 - as above
+        for handler, args, kwargs in handlers:
+            search.visit(handler, "handler", 0)
+            search.visit((*args, *kwargs.values()), "argument", 0)
+    found = search.found
+    if program is not None and program.modules is not None:
+        found.modules = _numbered("model", program.modules)
+    else:
+        found.modules = _outermost(found.modules)
+    if program is not None and program.optimizers is not None:
+        found.optimizers = _numbered("optimizer", program.optimizers)
+    return found
+
+
+def holder(modules: Mapping[str, nn.Module]) -> nn.Module:
+    """Return a module that has ``modules`` as its parts, and changes nothing about them."""
+    held = nn.Module()
+    for name, module in modules.items():
+        free = name.replace(".", "_")
+        while hasattr(held, free):
+            free += "_"
+        held.add_module(free, module)
+    return held
+
+
+def references(function: FunctionType) -> dict[str, Any]:
+    """Return what a function refers to by name: its closure, its defaults, and the globals that it names."""
+    try:
+        names = inspect.getclosurevars(function)
+    except ValueError:  # a name that is bound later on
+        return dict(zip(function.__code__.co_freevars, _cells(function), strict=False))
+    defaults = {f"default_{index}": value for index, value in enumerate(function.__defaults__ or ())}
+    modules = [one for one in (*names.globals.values(), *names.nonlocals.values()) if isinstance(one, ModuleType)]
+    imported = {
+        name: vars(one)[name] for one in modules if not is_library(one.__name__) for name in named(function, one)
+    }
+    return {**imported, **names.globals, **names.nonlocals, **defaults, **(function.__kwdefaults__ or {})}
+
+
+def named(function: FunctionType, owner: Any) -> list[str]:
+    """Return the names in the function's code that ``owner`` itself holds."""
+    held = getattr(owner, "__dict__", {})
+    return [name for name in sorted(set(names_in(function.__code__))) if name in held]
+
+
+def names_in(code: CodeType) -> Iterator[str]:
+    """Yield the globals and attributes that code names, with what is defined within it."""
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from names_in(inner)
+
+
+def is_library(module: str | None) -> bool:
+    """Return whether a module belongs to torch or to a framework, which keep references of their own."""
+    return (module or "").partition(".")[0] in _LIBRARIES
+
+
+def _cells(function: FunctionType) -> Iterator[Any]:
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:
+            yield None
+
+
+class _Search:
+    def __init__(self, own: Engine) -> None:
+        self.found = Found()
+        self._seen: set[int] = {id(own)}
+        self._kept: list[Any] = []  # so that no id is used twice
+
+    def visit(self, value: Any, name: str, depth: int) -> None:
+        """Look at a value, and at what it refers to."""
+        if isinstance(value, _PLAIN) or id(value) in self._seen or depth > DEPTH:
+            return
+        self._seen.add(id(value))
+        self._kept.append(value)
+        for kind, collected in self._wanted():
+            if isinstance(value, kind):
+                _put(collected, name, value)
+                return
+        for part, inner in _parts(value):
+            self.visit(inner, part or name, depth + 1)
+
+    def _wanted(self) -> Iterable[tuple[type, dict[str, Any]]]:
+        return (
+            (nn.Module, self.found.modules),
+            (Optimizer, self.found.optimizers),
+            (Engine, self.found.engines),
+        )
+
+
+def _put(collected: dict[str, Any], name: str, value: Any) -> None:
+    free, count = name, 1
+    while free in collected:
+        count += 1
+        free = f"{name}_{count}"
+    collected[free] = value
+
+
+def _parts(value: Any) -> list[tuple[str, Any]]:
+    """Return what a value refers to, with the names; an empty name is the value's own."""
+    for kind, parts in _PARTS.items():
+        if isinstance(value, kind):
+            return parts(value)
+    if (type(value).__module__ or "").partition(".")[0] == "torch":
+        return []  # loaders, data sets, generators
+    own = [(str(name), one) for name, one in list(getattr(value, "__dict__", {}).items())[:WIDTH]]
+    call = inspect.getattr_static(type(value), "__call__", None)
+    return [*own, ("", call)] if isinstance(call, FunctionType) else own
+
+
+def _of_function(value: FunctionType) -> list[tuple[str, Any]]:
+    if (value.__module__ or "").partition(".")[0] == "torch":
+        return []
+    return list(references(value).items())
+
+
+_PARTS: dict[Any, Callable[[Any], list[tuple[str, Any]]]] = {
+    functools.partial: lambda one: [("", one.func), *(("", arg) for arg in one.args), *one.keywords.items()],
+    MethodType: lambda one: [("", one.__func__), ("", one.__self__)],
+    FunctionType: _of_function,
+    LRScheduler: lambda one: [("optimizer", one.optimizer)],
+    dict: lambda one: [(str(key), item) for key, item in list(one.items())[:WIDTH]],
+    (list, tuple, set, frozenset): lambda one: [("", item) for item in list(one)[:WIDTH]],
+}
+
+
+def _numbered(name: str, given: Iterable[Any]) -> dict[str, Any]:
+    every = list(given)
+    return {name if len(every) == 1 else f"{name}_{index}": one for index, one in enumerate(every)}
+
+
+def _outermost(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """Leave out what holds no weights, as losses do, and what is a part of another."""
+    inner = {id(part) for module in modules.values() for part in list(module.modules())[1:]}
+    return {name: one for name, one in modules.items() if id(one) not in inner and one.state_dict(keep_vars=True)}

@@ -1,0 +1,372 @@
+"""What a module, its callbacks and its loggers see as the Trainer where another backend's loop runs."""
+
+# ruff: noqa: SLF001 - what a Trainer keeps has Lightning's private names
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from math import ceil, inf
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from unitrain.errors import UnsupportedFeatureError, did_you_mean
+from unitrain_bridges.lightning.arguments import check_arguments, refuse_callbacks
+from unitrain_bridges.lightning.evaluation import EvaluationLoop
+from unitrain_bridges.lightning.fit import FitLoop
+from unitrain_bridges.lightning.hooks import Hooks
+from unitrain_bridges.lightning.prediction import PredictionLoop
+from unitrain_bridges.lightning.results import logging_of
+from unitrain_bridges.lightning.stages import Stages
+from unitrain_bridges.lightning.supported import ELSEWHERE, TRAINER
+from unitrain_bridges.lightning.versions import refuse_elsewhere
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from unitrain.backends.protocol import Host
+    from unitrain_bridges.lightning.namespace import Parts
+
+
+class NoSuchAttributeError(UnsupportedFeatureError, AttributeError):
+    """The code asked its trainer for what this backend has not; ``hasattr`` is false."""
+
+
+def _from(path: str) -> Any:
+    """Return a property that reads what is at ``path``, and says what is there."""
+    return property(attrgetter(path), doc=f"As on the Trainer; it is ``{path}``.")
+
+
+def _stage(name: str) -> Any:
+    """Return a property that says whether a stage runs, and by which it is set."""
+
+    def get(self: Any) -> bool:
+        return bool(self.state.stage == getattr(self.parts.RunningStage, name))
+
+    def put(self: Any, value: bool) -> None:
+        if value:
+            self.state.stage = getattr(self.parts.RunningStage, name)
+        elif get(self):
+            self.state.stage = None
+
+    return property(get, put, doc="Whether this is what runs now.")
+
+
+def _kept(kind: str) -> Any:
+    """Return a property with the callbacks of one kind."""
+
+    def get(self: Any) -> list[Any]:
+        return [one for one in self.callbacks if isinstance(one, getattr(self.parts, kind))]
+
+    return property(get, doc=f"The callbacks that are a {kind}.")
+
+
+def _first(path: str) -> Any:
+    """Return a property with the first of what is at ``path``, or None."""
+    return property(lambda self: next(iter(attrgetter(path)(self)), None), doc=f"The first of ``{path}``, or None.")
+
+
+def _loader(*loops: str) -> Any:
+    """Return a property with the loaders of the first of ``loops`` that has any."""
+
+    def get(self: Any) -> Any:
+        found = (attrgetter(loop)(self)._combined_loader for loop in loops)
+        return next((one.iterables for one in found if one is not None), None)
+
+    return property(get, doc="The loaders that are used, as they were given.")
+
+
+_ANOMALY = (
+    "You have turned on `Trainer(detect_anomaly=True)`. This will significantly slow down compute speed and is"
+    " recommended only for model debugging."
+)
+_VAL_LOOP = "fit_loop.epoch_loop.val_loop"
+
+
+class TrainerShim(Stages):
+    """Has what a Trainer has, as far as every backend can have it; its steps are run by a backend's own loop.
+
+    Args:
+        parts: The parts of Lightning that the module comes from.
+        arguments: The arguments for a Trainer, under its own names.
+        framework: The backend's name.
+        open_run: Makes the backend's run for one fit or evaluation; takes the device.
+
+    Attributes:
+        run: The backend's run of the last fit or evaluation; None before.
+
+    Raises:
+        VersionError: If Lightning is too old to be followed elsewhere.
+        UnsupportedFeatureError: If an argument acts on Lightning only.
+        MisconfigurationException: Lightning's own, if an argument cannot be meant.
+    """
+
+    def __init__(
+        self, parts: Parts, arguments: Mapping[str, Any], framework: str, open_run: Callable[[Any], Host]
+    ) -> None:
+        refuse_elsewhere(parts, framework)
+        self.parts = parts
+        self.framework = framework
+        self.run: Any = None
+        self._open_run = open_run
+        given = check_arguments(parts, arguments, framework)
+        self.hooks = Hooks(self)
+        self._model_registry = None
+        self._val_check_time_interval: float | None = None  # set by Lightning, since 2.6
+        self.barebones = False
+        self._connect(given)
+        self._limits(given)
+
+    def _connect(self, given: dict[str, Any]) -> None:
+        parts = self.parts
+        names = ("accelerator", "strategy", "devices", "num_nodes", "precision", "plugins", "sync_batchnorm")
+        more = ("benchmark", "deterministic", "use_distributed_sampler")
+        self._data_connector = parts.DataConnector(self)
+        self._accelerator_connector = parts.AcceleratorConnector(**{name: given[name] for name in names + more})
+        if not isinstance(self.strategy, parts.SingleDeviceStrategy):
+            raise UnsupportedFeatureError(
+                f"devices={given['devices']!r} and strategy={given['strategy']!r} mean {type(self.strategy).__name__};"
+                f" a LightningModule runs on one device on {self.framework!r}.",
+                hint="devices=1, or framework='lightning'.",
+            )
+        self.logging = self._logger_connector = logging_of(self)
+        self._callback_connector = parts.CallbackConnector(self)
+        self._checkpoint_connector = parts.CheckpointConnector(self)
+        self._signal_connector = parts.SignalConnector(self)
+        inference = given["inference_mode"]
+        stages, functions = parts.RunningStage, parts.TrainerFn
+        self.fit_loop = FitLoop(self, given)
+        self.validate_loop = EvaluationLoop(self, functions.VALIDATING, stages.VALIDATING, inference_mode=inference)
+        self.test_loop = EvaluationLoop(self, functions.TESTING, stages.TESTING, inference_mode=inference)
+        self.predict_loop = PredictionLoop(self, inference_mode=inference)
+
+    def _limits(self, given: dict[str, Any]) -> None:
+        parts = self.parts
+
+        def switch(name: str, default: Any) -> Any:
+            return default if given[name] is None else given[name]
+
+        self.accumulate_grad_batches = given["accumulate_grad_batches"]
+        self._callback_connector.on_trainer_init(
+            given["callbacks"],
+            switch("enable_checkpointing", True),
+            switch("enable_progress_bar", True),
+            given["default_root_dir"] and os.fspath(given["default_root_dir"]),
+            switch("enable_model_summary", True),
+            given["max_time"],
+        )
+        refuse_callbacks(self.callbacks, self.framework)
+        every, reload = given["val_check_interval"], given["reload_dataloaders_every_n_epochs"]
+        self._data_connector.on_trainer_init(every, reload, given["check_val_every_n_epoch"])
+        self.gradient_clip_val = given["gradient_clip_val"]
+        algorithm = given["gradient_clip_algorithm"]
+        self.gradient_clip_algorithm = algorithm and parts.GradClipAlgorithmType(algorithm.lower())
+        self._detect_anomaly = given["detect_anomaly"]
+        if self._detect_anomaly:
+            parts.rank_zero_info(_ANOMALY)
+        parts.log_device_info(self)
+        self.should_stop = False
+        self.state = parts.TrainerState()
+        self.profiler = parts.PassThroughProfiler()
+        self._logger_connector.on_trainer_init(switch("logger", True), switch("log_every_n_steps", 50))
+        self.val_check_batch: int | float | None = None
+        limits = [given[f"limit_{stage}_batches"] for stage in ("train", "val", "test", "predict")]
+        sanity = switch("num_sanity_val_steps", 2)
+        parts.init_debugging_flags(self, *limits, given["fast_dev_run"], given["overfit_batches"], every, sanity)
+        self.enable_autolog_hparams = given.get("enable_autolog_hparams", True)  # since Lightning 2.6
+
+    def __getattr__(self, name: str) -> Any:
+        raise _missing(self.parts.Trainer if "parts" in vars(self) else object, name, vars(self).get("framework"))
+
+    # --- where it runs ------------------------------------------------------------------------------------------------
+
+    strategy = _from("_accelerator_connector.strategy")
+    accelerator = _from("strategy.accelerator")
+    precision_plugin = _from("strategy.precision_plugin")
+    precision = _from("precision_plugin.precision")
+    lightning_module = _from("strategy.lightning_module")
+    model = _from("strategy.model")
+    lr_scheduler_configs = _from("strategy.lr_scheduler_configs")
+    is_global_zero = _from("strategy.is_global_zero")
+    global_rank = _from("strategy.global_rank")
+    local_rank = _from("strategy.local_rank")
+    world_size = _from("strategy.world_size")
+    received_sigterm = _from("_signal_connector.received_sigterm")
+    node_rank = property(lambda self: 0, doc="0: there is one host.")  # noqa: ARG005
+    num_nodes = property(lambda self: 1, doc="1: there is one host.")  # noqa: ARG005
+    num_devices = property(lambda self: 1, doc="1: there is one device.")  # noqa: ARG005
+    device_ids = property(lambda self: [self.strategy.root_device.index or 0], doc="The device, by number.")
+    distributed_sampler_kwargs = property(lambda self: None, doc="None: there is one process.")  # noqa: ARG005
+    scaler = property(lambda self: getattr(self.precision_plugin, "scaler", None), doc="What scales the loss, or None.")
+
+    @property
+    def optimizers(self) -> list[Any]:
+        """The optimizers, in the order of ``configure_optimizers``."""
+        found: list[Any] = self.strategy.optimizers
+        return found
+
+    @optimizers.setter
+    def optimizers(self, optimizers: list[Any]) -> None:
+        self.strategy.optimizers = optimizers
+
+    # --- where it is --------------------------------------------------------------------------------------------------
+
+    training = _stage("TRAINING")
+    validating = _stage("VALIDATING")
+    testing = _stage("TESTING")
+    predicting = _stage("PREDICTING")
+    sanity_checking = _stage("SANITY_CHECKING")
+    evaluating = property(lambda self: self.state.stage is not None and self.state.stage.evaluating, doc="As it says.")
+    interrupted = property(lambda self: self.state.status == self.parts.TrainerStatus.INTERRUPTED, doc="As it says.")
+    global_step = _from("fit_loop.epoch_loop.global_step")
+    current_epoch = _from("fit_loop.epoch_progress.current.completed")
+    max_epochs = _from("fit_loop.max_epochs")
+    min_epochs = _from("fit_loop.min_epochs")
+    max_steps = _from("fit_loop.max_steps")
+    min_steps = _from("fit_loop.min_steps")
+    is_last_batch = _from("fit_loop.epoch_loop.batch_progress.is_last_batch")
+    num_training_batches = _from("fit_loop.max_batches")
+    num_test_batches = _from("test_loop.max_batches")
+    num_predict_batches = _from("predict_loop.max_batches")
+    train_dataloader = _loader("fit_loop")
+    val_dataloaders = _loader(_VAL_LOOP, "validate_loop")
+    test_dataloaders = _loader("test_loop")
+    predict_dataloaders = _loader("predict_loop")
+
+    @property
+    def enable_validation(self) -> bool:
+        """Whether the fit validates."""
+        defined = attrgetter(_VAL_LOOP)(self)._data_source.is_defined()
+        overridden = self.parts.is_overridden("validation_step", self.lightning_module)
+        return bool(defined and overridden and self.limit_val_batches > 0)
+
+    @property
+    def num_val_batches(self) -> list[int | float]:
+        """How many batches of each validation loader are used."""
+        if self.state.fn == self.parts.TrainerFn.VALIDATING:
+            return self.validate_loop.max_batches
+        return self.fit_loop.epoch_loop.val_loop._max_batches
+
+    @property
+    def num_sanity_val_batches(self) -> list[int | float]:
+        """How many batches of each validation loader the sanity check uses."""
+        return [min(self.num_sanity_val_steps, one) for one in self.fit_loop.epoch_loop.val_loop.max_batches]
+
+    @property
+    def estimated_stepping_batches(self) -> int | float:
+        """How many optimizer steps the fit will make, as far as can be known."""
+        if self.max_epochs == -1:
+            return inf if self.max_steps == -1 else int(self.max_steps)
+        if self.train_dataloader is None:
+            self.parts.rank_zero_info("Loading `train_dataloader` to estimate number of stepping batches.")
+            self.fit_loop.setup_data()
+        if self.num_training_batches == inf:
+            return int(self.max_steps)
+        epochs: int = max(self.max_epochs or 0, 1)
+        steps: int = ceil(self.num_training_batches / self.accumulate_grad_batches) * epochs
+        return steps if self.max_steps == -1 else min(steps, int(self.max_steps))
+
+    @property
+    def _evaluation_loop(self) -> EvaluationLoop:
+        functions = self.parts.TrainerFn
+        loops = {functions.VALIDATING: self.validate_loop, functions.TESTING: self.test_loop}
+        return loops.get(self.state.fn, self.fit_loop.epoch_loop.val_loop)
+
+    @property
+    def _active_loop(self) -> Any:
+        if self.training:
+            return self.fit_loop
+        if self.sanity_checking or self.evaluating:
+            return self._evaluation_loop
+        return self.predict_loop if self.predicting else None
+
+    @property
+    def _results(self) -> Any:
+        loop = self._active_loop
+        return None if loop is None else loop._results
+
+    # --- what is measured, and who is told ----------------------------------------------------------------------------
+
+    callback_metrics = _from("_logger_connector.callback_metrics")
+    logged_metrics = _from("_logger_connector.logged_metrics")
+    progress_bar_metrics = _from("_logger_connector.progress_bar_metrics")
+    checkpoint_callbacks = _kept("Checkpoint")
+    checkpoint_callback = _first("checkpoint_callbacks")
+    early_stopping_callbacks = _kept("EarlyStopping")
+    early_stopping_callback = _first("early_stopping_callbacks")
+    progress_bar_callback = property(
+        lambda self: next((one for one in self.callbacks if isinstance(one, self.parts.ProgressBar)), None),
+        doc="The progress bar, or None.",
+    )
+
+    @property
+    def loggers(self) -> list[Any]:
+        """The loggers."""
+        return self._loggers
+
+    @loggers.setter
+    def loggers(self, loggers: list[Any] | None) -> None:
+        self._loggers: list[Any] = loggers or []
+
+    @property
+    def logger(self) -> Any:
+        """The first logger, or None."""
+        return self.loggers[0] if self.loggers else None
+
+    @logger.setter
+    def logger(self, logger: Any) -> None:
+        self.loggers = [logger] if logger else []
+
+    @property
+    def default_root_dir(self) -> str:
+        """Where files go that nobody gave a place."""
+        folder: str = self._default_root_dir
+        local = self.parts.is_local_file_protocol(folder)
+        return os.path.normpath(os.path.expanduser(folder)) if local else folder  # noqa: PTH111 - text, as Lightning's
+
+    @property
+    def log_dir(self) -> str | None:
+        """The folder of the first logger, else ``default_root_dir``."""
+        if not self.loggers:
+            return self.default_root_dir
+        first, own = self.loggers[0], (self.parts.TensorBoardLogger, self.parts.CSVLogger)
+        folder: str | None = first.log_dir if isinstance(first, own) else first.save_dir
+        return folder
+
+    @property
+    def ckpt_path(self) -> Any:
+        """The checkpoint that was read for the last run, or None."""
+        return self._checkpoint_connector._ckpt_path
+
+    @ckpt_path.setter
+    def ckpt_path(self, path: Any) -> None:
+        self._checkpoint_connector._ckpt_path = path
+        self._checkpoint_connector._user_managed = bool(path)
+
+    # --- to call ------------------------------------------------------------------------------------------------------
+
+    def save_checkpoint(self, filepath: Any, weights_only: bool | None = None, storage_options: Any = None) -> None:
+        """Write a checkpoint in Lightning's form."""
+        if self.model is None:
+            raise AttributeError("Saving a checkpoint is only possible if a model is attached to the Trainer.")
+        checkpoint = self._checkpoint_connector.dump_checkpoint(weights_only)
+        self.strategy.save_checkpoint(checkpoint, filepath, storage_options=storage_options)
+
+    def print(self, *values: Any, **options: Any) -> None:
+        """Print, as ``print`` does."""
+        print(*values, **options)  # noqa: T201 - that is what it is for
+
+    @contextmanager
+    def init_module(self, empty_init: bool | None = None) -> Iterator[None]:
+        """Make a module's tensors on the device and with the precision of the run."""
+        with self.strategy.tensor_init_context(empty_init=empty_init):
+            yield
+
+
+def _missing(trainer: type, name: str, framework: str | None) -> NoSuchAttributeError:
+    if name in ELSEWHERE or hasattr(trainer, name):
+        hint = ELSEWHERE.get(name) or "framework='lightning', or ask for what every backend has."
+        return NoSuchAttributeError(
+            f"trainer.{name} exists on 'lightning' only; this runs on {framework!r}.", hint=hint
+        )
+    return NoSuchAttributeError(f"a Trainer has no attribute {name!r}.", hint=did_you_mean(name, TRAINER))

@@ -1,0 +1,168 @@
+"""What a run asks of a backend, as features; what the backend does not declare is refused here, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from unitrain.backends.protocol import Feature
+from unitrain.callbacks import Callback
+from unitrain.distributed.options import FSDP
+from unitrain.errors import SpecError, UnitrainError, UnsupportedFeatureError
+
+if TYPE_CHECKING:
+    from unitrain.backends.protocol import Adapter
+    from unitrain.config import TrainerConfig
+    from unitrain.spec import TrainSpec
+
+
+class Request(NamedTuple):
+    """An option that asks for a feature.
+
+    Attributes:
+        feature: What it asks for.
+        asked: Whether a config asks for it.
+        instead: The way out where it is not supported.
+    """
+
+    feature: Feature
+    asked: Callable[[TrainerConfig], bool]
+    instead: str
+
+
+def _changed(option: str) -> Callable[[TrainerConfig], bool]:
+    return lambda config: config.changed(option)
+
+
+def _several(config: TrainerConfig) -> bool:
+    return not (config.devices == 1 or (isinstance(config.devices, list) and len(config.devices) == 1))
+
+
+REQUESTS: dict[str, Request] = {
+    "devices": Request(Feature.DEVICES, _several, "devices=1, or [index] for a certain one."),
+    "num_nodes": Request(Feature.DEVICES, _changed("num_nodes"), "num_nodes=1."),
+    "strategy": Request(Feature.DEVICES, _changed("strategy"), 'strategy="auto".'),
+    "sync_batchnorm": Request(Feature.DEVICES, _changed("sync_batchnorm"), "sync_batchnorm=False."),
+    "num_sanity_val_steps": Request(Feature.EVALUATION, _changed("num_sanity_val_steps"), "num_sanity_val_steps=None."),
+    "precision": Request(Feature.PRECISION, _changed("precision"), 'precision="32-true".'),
+    "compile": Request(Feature.COMPILE, _changed("compile"), "give TrainSpec(model=torch.compile(model))."),
+    "loggers": Request(Feature.TRACKERS, _changed("loggers"), "read FitResult.history, or handle Event.EPOCH_END."),
+    "log_every_n_steps": Request(
+        Feature.TRACKERS, _changed("log_every_n_steps"), "handle Event.OPTIMIZER_STEP(every=n)."
+    ),
+    "accumulate_grad_batches": Request(
+        Feature.ACCUMULATION, _changed("accumulate_grad_batches"), "accumulate_grad_batches=1."
+    ),
+    "gradient_clip_val": Request(Feature.CLIPPING, _changed("gradient_clip_val"), "gradient_clip_val=None."),
+}
+
+
+def refuse(adapter: Adapter, feature: Feature, what: str, instead: str) -> UnsupportedFeatureError:
+    """Return the error for something that ``adapter`` does not support."""
+    return UnsupportedFeatureError(
+        f"{what} asks for {feature.value}, which {adapter.name!r} does not support.", hint=instead
+    )
+
+
+def require_config(adapter: Adapter, config: TrainerConfig) -> None:
+    """Refuse what ``adapter`` does not support of ``config``.
+
+    Raises:
+        UnsupportedFeatureError: With the option, the backend and the way out.
+    """
+    for option, request in REQUESTS.items():
+        if request.feature not in adapter.features and request.asked(config):
+            raise refuse(adapter, request.feature, f"{option}={getattr(config, option)!r}", request.instead)
+    if isinstance(config.plan, FSDP) and Feature.SHARDING not in adapter.features:
+        raise refuse(adapter, Feature.SHARDING, f"strategy={config.strategy!r}", 'strategy="ddp".')
+    own = config.native.get(adapter.name) if isinstance(config.native, Mapping) else None
+    if own and Feature.NATIVE_ARGUMENTS not in adapter.features:
+        raise refuse(adapter, Feature.NATIVE_ARGUMENTS, f"native={{{adapter.name!r}: ...}}", "leave it out.")
+
+
+def require_spec(adapter: Adapter, spec: TrainSpec, *, closure: bool) -> None:
+    """Refuse what ``adapter`` does not support of ``spec``.
+
+    Args:
+        adapter: The backend.
+        spec: What to train.
+        closure: Whether its optimizer needs a closure.
+
+    Raises:
+        UnsupportedFeatureError: With what was asked, the backend and the way out.
+    """
+    if not spec.automatic_optimization and Feature.MANUAL_OPTIMIZATION not in adapter.features:
+        raise refuse(adapter, Feature.MANUAL_OPTIMIZATION, "automatic_optimization=False", "choose another framework.")
+    if closure and Feature.CLOSURE_OPTIMIZERS not in adapter.features:
+        raise refuse(adapter, Feature.CLOSURE_OPTIMIZERS, "the optimizer", "choose one that needs no closure.")
+
+
+_FRAMEWORKS = ("ignite", "lightning", "pytorch_lightning")
+
+
+class Sorted(NamedTuple):
+    """Callbacks by whom they belong to.
+
+    Attributes:
+        own: unitrain's.
+        native: Those of the backend's framework.
+        foreign: Those of another framework.
+    """
+
+    own: list[Callback]
+    native: list[Any]
+    foreign: list[Any]
+
+
+def sorted_callbacks(
+    adapter: Adapter, callbacks: Sequence[Any], takes: Callable[[Any], bool] = lambda _: False
+) -> Sorted:
+    """Return the callbacks by whom they belong to, seen from ``adapter``.
+
+    Args:
+        adapter: The backend.
+        callbacks: As they were given.
+        takes: Whether another framework takes an object for its own of which no class says so.
+
+    Raises:
+        SpecError: If one is no callback, or cannot be attached without further arguments.
+    """
+    found = Sorted([], [], [])
+    for callback in callbacks:
+        if isinstance(callback, Callback):
+            found.own.append(callback)
+        elif Feature.NATIVE_CALLBACKS in adapter.features and adapter.accepts_callback(callback):
+            found.native.append(callback)
+        elif _package(callback) not in adapter.packages and (_package(callback) in _FRAMEWORKS or takes(callback)):
+            found.foreign.append(callback)
+        else:
+            raise _no_callback(adapter, callback)
+    return found
+
+
+def foreign(adapter: Adapter, callback: object) -> UnsupportedFeatureError:
+    """Return the error for a callback of another framework."""
+    what = f"the callback {type(callback).__name__} of {_package(callback)}"
+    return refuse(adapter, Feature.NATIVE_CALLBACKS, what, _INSTEAD)
+
+
+_INSTEAD = "subclass unitrain.Callback, or use trainer.on(event, handler)."
+
+
+def _package(callback: object) -> str:
+    """Return the framework that one of the object's classes comes from, or the object's own package."""
+    packages = [cls.__module__.partition(".")[0] for cls in type(callback).__mro__]
+    return next((package for package in packages if package in _FRAMEWORKS), packages[0])
+
+
+def _no_callback(adapter: Adapter, callback: object) -> UnitrainError:
+    name = getattr(callback, "__name__", type(callback).__name__)
+    if _package(callback) in adapter.packages and Feature.NATIVE_CALLBACKS in adapter.features:
+        return SpecError(
+            f"{name} of {_package(callback)} cannot be attached without further arguments.",
+            hint="attach it to the object that trainer.create_trainer() returns.",
+        )
+    hint = f"make an instance first: {name}(...)." if isinstance(callback, type) else _INSTEAD
+    if callable(getattr(callback, "log_metrics", None)):
+        hint = f"a tracker goes into loggers=[{name}(...)]."
+    return SpecError(f"a callback must be a unitrain.Callback or a native one; got {callback!r}.", hint=hint)

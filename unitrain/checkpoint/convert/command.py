@@ -1,0 +1,210 @@
+"""``unitrain convert``: a checkpoint in the form that another program reads, or a look at what a file is."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+from torch import nn
+
+from unitrain.checkpoint.convert.conversion import Target, convert_checkpoint
+from unitrain.checkpoint.convert.foreign_checkpoint import VERSION, Taken, private, take
+from unitrain.compat.blocked import check_blocked
+from unitrain.errors import ConfigError, did_you_mean
+from unitrain.spec import TrainSpec
+from unitrain.utilities.files import user_path
+
+if TYPE_CHECKING:
+    import argparse
+
+_DESCRIPTION = """\
+Write the checkpoint SRC to DST in the form that another program reads, and tell what the new file cannot carry.
+
+SRC is a file of unitrain's, of any Lightning's, of Ignite's Checkpoint, bare weights or .safetensors: what it is is
+found by looking. It is read without running anything that is in it, and stays as it is.
+"""
+
+_EXAMPLES = """\
+what is this file?
+  unitrain convert epoch=3.ckpt --inspect
+
+go on with a run of Lightning's or Ignite's in unitrain, on any backend (UnifiedTrainer.fit(ckpt_path="run.ckpt")):
+  unitrain convert epoch=3.ckpt run.ckpt --to portable --model train:make_spec
+
+from Lightning to plain Ignite, and from Ignite to plain Lightning:
+  unitrain convert epoch=3.ckpt ignite.pt --to ignite --model train:make_spec
+  unitrain convert ignite.pt lightning.ckpt --to lightning --model train:MyLightningModule
+
+bring an old file of Lightning's up to date:
+  unitrain convert old.ckpt new.ckpt --to lightning
+
+the weights alone; `net` is the attribute of the LightningModule that holds the model:
+  unitrain convert epoch=3.ckpt weights.safetensors --to safetensors --part net
+
+--model names what the new file is for. Only with it is the file compared: that no weight is missing or too many, and
+that each state of an optimizer belongs to the parameter that it is put back to. Give a function that returns the
+TrainSpec (or the module). The module that it is in is imported, as Python does, from the current folder.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.description, parser.epilog = _DESCRIPTION, _EXAMPLES
+    parser.add_argument("src", metavar="SRC", type=user_path, help="the checkpoint to read")
+    parser.add_argument("dst", metavar="DST", type=user_path, nargs="?", help="the file to write, all or nothing")
+    parser.add_argument("--to", choices=get_args(Target), help="who is to read the new file")
+    parser.add_argument(
+        "--model", metavar="MODULE:NAME", help="the TrainSpec or module that the new file is for, or what makes it"
+    )
+    parser.add_argument("--part", metavar="WORD", help="what stands before the names of the model, where several fit")
+    parser.add_argument("--overwrite", action="store_true", help="replace DST, if there is such a file")
+    parser.add_argument("--inspect", action="store_true", help="tell what SRC is, and write nothing")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Convert, or tell what a file is, and return the exit status.
+
+    Raises:
+        UnitrainError: If it cannot be done.
+    """
+    if arguments.inspect:
+        _refuse_beside_inspect(arguments)
+        print("\n".join(_told(take(arguments.src))))  # noqa: T201 - a command
+        return 0
+    if arguments.dst is None or arguments.to is None:
+        missing = "DST" if arguments.dst is None else "--to"
+        raise ConfigError(
+            f"{missing} is missing.", hint="unitrain convert SRC DST --to portable; or unitrain convert SRC --inspect"
+        )
+    template = None if arguments.model is None else template_of(arguments.model)
+    left = convert_checkpoint(
+        arguments.src,
+        arguments.dst,
+        cast("Target", arguments.to),
+        template=template,
+        part=arguments.part,
+        overwrite=arguments.overwrite,
+    )
+    print(f"{arguments.dst} is written, for {arguments.to}.")  # noqa: T201 - a command
+    if left:
+        print("It does not carry:", *(f"- {line}" for line in left), sep="\n")  # noqa: T201 - a command
+    return 0
+
+
+def _refuse_beside_inspect(arguments: argparse.Namespace) -> None:
+    given = [
+        name for name in ("dst", "to", "model", "part", "overwrite") if getattr(arguments, name) not in (None, False)
+    ]
+    if given:
+        raise ConfigError(
+            f"--inspect writes nothing, and {', '.join(given)} would have no effect.", hint="leave it out."
+        )
+
+
+def template_of(given: str, option: str = "--model") -> TrainSpec | nn.Module:
+    """Return what ``module:name`` means: a TrainSpec or a module, or what a call of it without arguments returns.
+
+    Args:
+        given: What was typed.
+        option: Where, for messages.
+
+    Raises:
+        ConfigError: If there is no such thing, or it is neither.
+    """
+    found = named_in(given, option)
+    made = found if isinstance(found, (TrainSpec, nn.Module)) else called(given, found, option)
+    if not isinstance(made, (TrainSpec, nn.Module)):
+        raise ConfigError(
+            f"{option} {given!r} gives {made!r}, which is no TrainSpec and no module.",
+            hint=f"{option} train:make_spec",
+        )
+    return made
+
+
+def named_in(given: str, option: str) -> Any:
+    """Return what ``module:name`` names; the module is looked for in the current folder too.
+
+    Args:
+        given: What was typed.
+        option: Where, for messages.
+
+    Raises:
+        ConfigError: If there is no such thing.
+    """
+    module, _, name = given.partition(":")
+    if not module or not name:
+        raise ConfigError(f"{option} {given!r} must name a module and what is in it.", hint=f"{option} train:make_spec")
+    check_blocked()  # the module may import it
+    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does; a console script does not
+    try:
+        found: Any = import_module(module)
+        for word in name.split("."):
+            found = getattr(found, word)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{option} {given!r}: {error}.", hint="run it in the folder of the script.") from error
+    except AttributeError as error:
+        names = [one for one in dir(sys.modules[module]) if not one.startswith("_")] if module in sys.modules else []
+        raise ConfigError(f"{option} {given!r}: {error}.", hint=did_you_mean(name, names)) from error
+    finally:
+        sys.path.remove(str(Path.cwd()))
+    return found
+
+
+def called(given: str, found: Any, option: str) -> Any:
+    """Return what ``found`` returns.
+
+    Raises:
+        ConfigError: If it cannot be called without arguments.
+    """
+    try:
+        with suppress(ValueError):  # some builtins have no signature
+            inspect.signature(found).bind()
+    except TypeError as error:
+        raise ConfigError(
+            f"{option} {given!r} cannot be called without arguments: {error}.",
+            hint="name a function that takes none.",
+        ) from error
+    return found()
+
+
+_FORMS = {
+    "portable": "unitrain's own: every backend goes on with it",
+    "lightning": "Lightning's",
+    "ignite": "Ignite's, {name: state_dict}",
+    "weights": "weights only: a bare state_dict, or .safetensors",
+}
+
+
+def _told(taken: Taken) -> list[str]:
+    """Return lines on what a file is."""
+    lines = [f"{taken.path}: {_FORMS[taken.form]}"]
+    if taken.form == "portable":
+        own = taken.content["unitrain"]
+        lines.append(f"  written by unitrain {own['versions']['unitrain']} on torch {own['versions']['torch']}")
+        lines.append(f"  epochs done: {own['progress']['epochs_done']}, midway: {own['progress']['midway']}")
+        lines.append(f"  optimizers: {', '.join(own['names']['optimizers'])}")
+    version = taken.content.get("legacy_pytorch-lightning_version", taken.content.get(VERSION))
+    if taken.form == "lightning":
+        lines.append(f"  written by Lightning {version}")
+    if taken.stand is not None:
+        stand = taken.stand
+        where = f", and {stand.in_epoch} batches of the next" if stand.midway else ""
+        lines.append(f"  epochs done: {stand.epochs_done}{where}; batches: {stand.batches}; steps: {stand.steps}")
+    weights = taken.weights or taken.content.get("state_dict", {})
+    lines += _weights_told(weights)
+    if taken.optimizers:
+        lines.append(
+            f"  optimizers: {len(taken.optimizers)} ({', '.join(taken.optimizers)}); schedules: {len(taken.schedules)}"
+        )
+    if taken.form == "lightning":
+        lines += [f"  also: {one}" for one in private(taken.content)]
+    return [*lines, *(f"  note: {one}" for one in taken.lost)]
+
+
+def _weights_told(weights: dict[str, Any]) -> list[str]:
+    heads = list(dict.fromkeys(name.partition(".")[0] for name in weights))
+    return [f"  weights: {len(weights)} tensors, whose names begin with {', '.join(map(repr, heads[:8]))}"]

@@ -1,0 +1,271 @@
+"""From what another program's file holds to the portable content: names and states brought to those of a model."""
+
+from __future__ import annotations
+
+import copy
+import platform
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import torch
+from torch import nn
+
+from unitrain._version import __version__
+from unitrain.checkpoint.capture import FORMAT
+from unitrain.checkpoint.convert.foreign_checkpoint import HPARAMS, Stand, Taken, counted_by, private
+from unitrain.checkpoint.convert.match_optimizers import BY_POSITION, by_name, named, require_fit
+from unitrain.checkpoint.convert.match_weights import chosen, matched, without_model
+from unitrain.checkpoint.gate import plain
+from unitrain.checkpoint.hparams import plain_hparam
+from unitrain.checkpoint.layout import KEY, LIGHTNING_VERSION, PREFIX, loops
+from unitrain.errors import CheckpointError, SpecError
+from unitrain.optim.optimizers import SINGLE, build_optimizers, build_schedules
+from unitrain.run.hub import Event
+from unitrain.run.progress import Progress
+from unitrain.spec import TrainSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch.optim import Optimizer
+
+Template: TypeAlias = TrainSpec | nn.Module
+
+_FRESH = Stand(0, 0, midway=False, batches=0, steps=0, stepped=0)
+
+
+def model_of(template: Template | None) -> nn.Module | None:
+    """Return the model of ``template``."""
+    return template.model if isinstance(template, TrainSpec) else template
+
+
+def names_of(taken: Taken, template: Template | None, part: str | None) -> dict[str, str]:
+    """Return the names in the file by those of the model that is meant.
+
+    Raises:
+        CheckpointError: If the file is of another model, or the names can be meant in several ways.
+    """
+    model, models = model_of(template), taken.models
+    if models == (part,):
+        part = None
+    if model is not None:
+        return matched(taken.path, taken.weights, model.state_dict(), part)
+    if part is not None:
+        return chosen(taken.path, taken.weights, part)
+    if models is None or len(models) < 2:  # noqa: PLR2004 - one of them, or none
+        return without_model(taken.path, taken.weights, certain=models is not None)
+    raise CheckpointError(
+        f"{taken.path} holds the models {', '.join(map(repr, models))}.",
+        hint=f"part={models[0]!r}, for one, chooses; or template=model, whose submodules they are.",
+    )
+
+
+def renamed(taken: Taken, names: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the weights by ``names``, and a line on those that are left over, if any are."""
+    used = {*names.values()}
+    over = [name for name in taken.weights if name not in used]
+    lost = [f"what is not the model's: {', '.join(over[:6])}{' and more' if over[6:] else ''}"] if over else []
+    return {name: taken.weights[theirs] for name, theirs in names.items()}, lost
+
+
+def assembled(taken: Taken, template: Template | None, part: str | None) -> tuple[dict[str, Any], list[str]]:
+    """Return the portable content of ``taken``, and what it cannot carry.
+
+    Raises:
+        CheckpointError: If the file does not fit ``template``, can be meant in several ways, or does not say where the
+            run stood.
+    """
+    names = names_of(taken, template, part)
+    weights, lost = renamed(taken, names)
+    optimizers, schedules, stand, more = _states(taken, template, {theirs: name for name, theirs in names.items()})
+    lost += more
+    content = {
+        "epoch": stand.counts.epoch,
+        "global_step": stand.steps,
+        "pytorch-lightning_version": LIGHTNING_VERSION,
+        "state_dict": {f"{PREFIX}{name}": value for name, value in weights.items()},
+        "loops": loops(stand.counts),
+        "callbacks": {},
+        "optimizer_states": list(optimizers.values()),
+        "lr_schedulers": [state for _, state in schedules],
+        KEY: {
+            "format": FORMAT,
+            "versions": {"unitrain": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
+            "names": {"optimizers": list(optimizers), "schedules": [name for name, _ in schedules], "metrics": []},
+            "progress": asdict(_progress(stand, taken.scaler)),
+            "ranks": [],
+            "run": {"epoch_length": stand.epoch_length, "max_epochs": stand.max_epochs, "order": None},
+            "schedule_steps": [counted_by(optimizers[name]) or stand.stepped for name, _ in schedules],
+            "hub": _hub(stand),
+            "callbacks": {},
+            "hparams": _hparams(taken, lost),
+        },
+    }
+    return content, [*lost, *taken.lost, *(private(taken.content) if taken.form == "lightning" else [])]
+
+
+def _progress(stand: Stand, scaler: dict[str, Any] | None) -> Progress:
+    return Progress(epochs_done=stand.epochs_done, in_epoch=stand.in_epoch, midway=stand.midway, scaler=scaler)
+
+
+def _hub(stand: Stand) -> dict[str, Any]:
+    begun = stand.epochs_done + stand.midway
+    counts = {
+        Event.EPOCH_START: begun,
+        Event.BATCH_START: stand.batches,
+        Event.BACKWARD_END: stand.batches,
+        Event.OPTIMIZER_STEP: stand.steps,
+        Event.BATCH_END: stand.batches,
+        Event.EPOCH_END: stand.epochs_done,
+    }
+    return {
+        "epoch": max(begun - 1, 0),
+        "step": stand.stepped,
+        "batch": stand.batches,
+        "metrics": {},
+        "epoch_metrics": {},
+        "counts": {event.value: count for event, count in counts.items() if count},
+    }
+
+
+def _hparams(taken: Taken, lost: list[str]) -> dict[str, Any]:
+    kept = {}
+    for name, value in taken.hparams.items():
+        try:
+            kept[name] = plain_hparam(value)
+        except SpecError:
+            lost.append(f"the hyper-parameter {name!r}, a {type(value).__name__}")
+    if HPARAMS in taken.content and not isinstance(taken.content[HPARAMS], dict):
+        lost.append("the hyper-parameters, which are no dict")
+    return kept
+
+
+class _Meant(NamedTuple):
+    """Whose an optimizer's state is: for messages the file, the model, and its names by those in the file."""
+
+    path: Path
+    model: nn.Module
+    own: Mapping[str, str]
+
+
+_States: TypeAlias = "tuple[dict[str, Any], list[tuple[str, Any]], Stand, list[str]]"
+
+
+def _states(taken: Taken, template: Template | None, own: Mapping[str, str]) -> _States:
+    """Return the optimizers, the schedules by the optimizer's name, where the run stood, and what was lost.
+
+    Args:
+        taken: The file's content.
+        template: What it is for.
+        own: The model's names by those in the file.
+    """
+    if not isinstance(template, TrainSpec):
+        return _unchecked(taken, template, own)
+    built = {} if template.optimizer is None else build_optimizers(template)
+    if not taken.optimizers:
+        if not built:
+            raise _nothing_to_go_on(taken.path)
+        fresh = {name: one.state_dict() for name, one in built.items()}
+        return fresh, _fresh_schedules(template, built), _FRESH, ["where the run stood: it begins, with these weights"]
+    stand = _stand(taken)
+    given = _paired(taken, list(built))
+    meant = _Meant(taken.path, template.model, own)
+    lost, states = [], {}
+    for name, state in given.items():
+        states[name], more = _fitted(meant, name, state, built[name].param_groups)
+        lost += more
+    return states, _paired_schedules(taken, template, built), stand, lost
+
+
+def _unchecked(taken: Taken, model: nn.Module | None, own: Mapping[str, str]) -> _States:
+    """Return the states where no spec tells whose they are; a model checks one optimizer of all its parameters."""
+    if not taken.optimizers:
+        raise _nothing_to_go_on(taken.path)
+    stand = _stand(taken)
+    names = [SINGLE] if len(taken.optimizers) == 1 else list(taken.optimizers)
+    states, lost = dict(zip(names, taken.optimizers.values(), strict=True)), [BY_POSITION]
+    if len(names) > 1 and taken.schedules:
+        raise CheckpointError(
+            f"{taken.path} holds {len(names)} optimizers and {len(taken.schedules)} schedules, but not whose they are.",
+            hint="template=spec, a TrainSpec with both, tells.",
+        )
+    if model is not None and len(names) == 1:
+        group = {"params": list(model.parameters())}
+        states[SINGLE], lost = _fitted(_Meant(taken.path, model, own), SINGLE, states[SINGLE], [group])
+    return states, [(names[0], state) for state in taken.schedules], stand, lost
+
+
+def _nothing_to_go_on(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{path} holds weights only, so there is no run to go on with.",
+        hint="template=spec, a TrainSpec with its optimizer, makes a file to begin from;"
+        ' or to="safetensors", and model.load_state_dict(unitrain.load_weights(path)).',
+    )
+
+
+def _stand(taken: Taken) -> Stand:
+    if taken.stand is None:
+        raise CheckpointError(
+            f"{taken.path} holds no state of a trainer, so where the run stood is not known.",
+            hint="in Ignite: Checkpoint({'trainer': trainer, ...}); part= and to=\"safetensors\" take the weights.",
+        )
+    return taken.stand
+
+
+def _paired(taken: Taken, names: list[str]) -> dict[str, Any]:
+    """Return the states of the file by the names of the spec's optimizers."""
+    theirs = list(taken.optimizers)
+    if len(theirs) != len(names):
+        raise CheckpointError(
+            f"{taken.path} holds {len(theirs)} optimizers ({', '.join(theirs)}), and the spec has {len(names)}:"
+            f" {', '.join(names)}.",
+            hint="give the spec that the file was trained with.",
+        )
+    if {*theirs} == {*names}:
+        return {name: taken.optimizers[name] for name in names}
+    if len(names) > 1 and taken.form == "ignite":
+        raise CheckpointError(
+            f"{taken.path} holds the optimizers {', '.join(theirs)}, and the spec's are {', '.join(names)}: which is"
+            " which is not known.",
+            hint="name those in the spec's file alike: torch.save({**content, 'gen': content['optimizer_g']}, path).",
+        )
+    return dict(zip(names, taken.optimizers.values(), strict=True))
+
+
+def _fitted(
+    meant: _Meant, name: str, state: dict[str, Any], groups: list[dict[str, Any]]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return ``state`` as the ``groups`` of the optimizer have it: by names, else by position where it fits."""
+    if not named(state):
+        return state, [*require_fit(meant.path, name, state, groups), BY_POSITION]
+    names = {id(parameter): key for key, parameter in meant.model.named_parameters()}
+    ours = [[names[id(parameter)] for parameter in group["params"] if id(parameter) in names] for group in groups]
+    return by_name(meant.path, state, ours, meant.own), []
+
+
+def _fresh_schedules(spec: TrainSpec, built: Mapping[str, Optimizer]) -> list[tuple[str, Any]]:
+    copies = {name: copy.deepcopy(one) for name, one in built.items()}
+    return [(one.optimizer_name, plain(one.scheduler.state_dict())) for one in build_schedules(spec, copies)]
+
+
+def _paired_schedules(taken: Taken, spec: TrainSpec, built: Mapping[str, Optimizer]) -> list[tuple[str, Any]]:
+    """Return the file's schedules with the names of the spec's optimizers, if they are of the same kinds."""
+    ours = _fresh_schedules(spec, built)
+    if len(ours) != len(taken.schedules):
+        raise CheckpointError(
+            f"{taken.path} holds {len(taken.schedules)} learning-rate schedules of torch's, and the spec {len(ours)}.",
+            hint="give the spec the schedules that the file was trained with.",
+        )
+    for (name, fresh), state in zip(ours, taken.schedules, strict=True):
+        if _public(fresh) != _public(state):
+            raise CheckpointError(
+                f"{taken.path}: the schedule of {name!r} is of another kind: the file's keeps"
+                f" {', '.join(sorted(_public(state)))}, and the spec's {', '.join(sorted(_public(fresh)))}.",
+                hint="give the spec the schedule that the file was trained with.",
+            )
+    return [(name, plain(state)) for (name, _), state in zip(ours, taken.schedules, strict=True)]
+
+
+def _public(state: Mapping[str, Any]) -> set[str]:
+    return {key for key in state if not key.startswith("_") and key != "verbose"}

@@ -1,0 +1,220 @@
+"""A checkpoint as a folder, into which each process writes what it holds: no process needs room for the whole.
+
+``index.json`` names the folder with the data, which holds ``tree.ckpt``, the portable content with a note for each
+tensor in parts, and a file of each rank with its parts. The index is written last and replaced in one piece, so a kill
+at any instant leaves the old checkpoint or the new one. All files are read with ``weights_only``.
+torch.distributed.checkpoint was not taken: the index of its folders is a pickle, which runs code when it is read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from unitrain.checkpoint import io
+from unitrain.checkpoint.gate import restored
+from unitrain.checkpoint.integrity import is_folder, require_file
+from unitrain.distributed.strategies.dtensors import each_part
+from unitrain.errors import DISTRIBUTION, CheckpointError
+from unitrain.utilities.files import refuse_existing, user_file
+from unitrain.utilities.ledger import DATA, INDEX, TREE
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from unitrain.distributed.collectives import Team
+
+FORMAT = 1
+_INDEX, _TREE, _PREFIX = INDEX, TREE, "data-"
+_NOTE = "unitrain.in_parts"
+"""The key of what stands in the tree for a tensor in parts."""
+
+
+def write(folder: Path, content: dict[str, Any], team: Team) -> None:
+    """Write ``content`` to ``folder``; all processes take part, over a file system that they share.
+
+    Raises:
+        CheckpointError: If a process cannot write; what was there before is untouched.
+    """
+    _together(team, lambda: _refuse_foreign(folder) if team.rank == 0 else None)
+    name: str = team.gather(f"{_PREFIX}{uuid.uuid4().hex}")[0]
+    held: dict[str, dict[str, Any]] = {}
+
+    def note(part: Tensor) -> dict[str, Any]:
+        key = str(len(held))
+        held[key] = _held(part)
+        return {_NOTE: key, "shape": list(part.shape)}
+
+    tree = each_part(content, note)
+    _together(team, lambda: _write_own(folder / name, tree, held, team.rank))
+    if team.rank == 0:
+        index = {"format": FORMAT, "ranks": team.size, "data": name}
+        io.write_by(folder / _INDEX, lambda file: file.write(json.dumps(index).encode()))
+        for other in folder.iterdir():
+            if DATA.fullmatch(other.name) and other.name != name:
+                shutil.rmtree(other, ignore_errors=True)
+    team.barrier()
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse a folder that holds something else than a checkpoint, or one that was not written to the end."""
+    try:
+        strange = next((one.name for one in folder.iterdir() if not _is_piece(one)), None)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be written: {error}.", hint="give the path of a folder.") from error
+    if strange is not None:
+        raise CheckpointError(
+            f"{folder} holds other things than a checkpoint: {strange}.", hint="give a new folder; it is made."
+        )
+
+
+def _is_piece(path: Path) -> bool:
+    if path.name == _INDEX:
+        with suppress(CheckpointError):
+            return bool(_index(path.parent))
+        return False
+    return path.name.startswith(".") or DATA.fullmatch(path.name) is not None
+
+
+def _write_own(data: Path, tree: dict[str, Any], held: dict[str, Any], rank: int) -> None:
+    if rank == 0:
+        io.write(data / _TREE, tree)
+    io.write(data / _of_rank(rank), held)
+
+
+def _of_rank(rank: int) -> str:
+    return f"rank-{rank}.ckpt"
+
+
+def _together(team: Team, work: Any) -> None:
+    """Do ``work`` on all processes, and fail on all if it fails on one."""
+    failure = None
+    try:
+        work()
+    except CheckpointError as error:
+        failure = error
+    said = team.gather(None if failure is None else str(failure))
+    if failure is not None:
+        raise failure
+    broken = next((rank for rank, text in enumerate(said) if text is not None), None)
+    if broken is not None:
+        raise CheckpointError(f"rank {broken}: {said[broken]}")
+
+
+def _held(part: Tensor) -> dict[str, Any]:
+    """Return what this process holds of a tensor, and where in it that begins."""
+    from torch.distributed.tensor._utils import (  # noqa: PLC0415 - as torch's own checkpoints
+        compute_local_shape_and_global_offset,
+    )
+
+    made: Any = part
+    _, offset = compute_local_shape_and_global_offset(made.shape, made.device_mesh, made.placements)
+    return {"at": list(offset), "values": made.to_local().detach().cpu().clone()}
+
+
+def read_any(path: Path) -> dict[str, Any]:
+    """Return the content of a checkpoint, whole and on the CPU, be it a file or a folder of parts.
+
+    Raises:
+        CheckpointError: If there is none, or it is damaged.
+    """
+    return read(path) if is_folder(path) else restored(io.read(path))
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Return the content of the checkpoint in ``folder``, whole and on the CPU; no process group is needed.
+
+    Raises:
+        CheckpointError: If it is none, or is damaged.
+    """
+    index = _index(folder)
+    data = folder / index["data"]
+    tree = io.read(data / _TREE)
+    held = [io.read(data / _of_rank(rank)) for rank in range(index["ranks"])]
+    try:
+        content: dict[str, Any] = _filled(tree, held, {})
+    except (KeyError, IndexError, RuntimeError, TypeError) as error:
+        raise CheckpointError(
+            f"the checkpoint {folder} is damaged: its parts do not fit together: {error}",
+            hint="take an older checkpoint.",
+        ) from error
+    return restored(content)
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    if os.path.exists(folder / _INDEX):  # noqa: PTH110 - Path.exists() raises where a folder may not be entered
+        require_file(folder / _INDEX)  # to read a named pipe would wait for ever
+    try:
+        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        name, ranks, number = index["data"], int(index["ranks"]), int(index["format"])
+        known = isinstance(name, str) and name.startswith(_PREFIX) and Path(name).name == name and ranks > 0
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{folder} is no checkpoint, or was not written to the end: it has no good {_INDEX} ({error}).",
+            hint="give a folder that save_checkpoint(folder, sharded=True) wrote, or a file.",
+        ) from error
+    if number > FORMAT:
+        raise CheckpointError(
+            f"{folder} has format {number}; this unitrain reads up to {FORMAT}.",
+            hint=f"pip install --upgrade {DISTRIBUTION}",
+        )
+    if not known:
+        raise CheckpointError(f"the checkpoint {folder} is damaged: {_INDEX} names {name!r} as its data.")
+    return {"data": name, "ranks": ranks}
+
+
+def _filled(value: Any, held: list[dict[str, Any]], made: dict[str, Tensor]) -> Any:
+    """Return ``value`` with whole tensors in the place of the notes."""
+    if isinstance(value, dict) and _NOTE in value:
+        key = value[_NOTE]
+        if key not in made:
+            made[key] = _assembled(value["shape"], [own[key] for own in held])
+        return made[key]
+    if isinstance(value, dict):
+        changed = {key: _filled(one, held, made) for key, one in value.items()}
+        return changed if type(value) is dict else type(value)(changed)
+    if isinstance(value, (list, tuple)):
+        return type(value)([_filled(one, held, made) for one in value])
+    return value
+
+
+def _assembled(shape: list[int], pieces: list[dict[str, Any]]) -> Tensor:
+    full = torch.empty(shape, dtype=pieces[0]["values"].dtype)
+    missing = torch.ones(shape, dtype=torch.bool)
+    for piece in pieces:
+        where = tuple(
+            slice(start, start + length) for start, length in zip(piece["at"], piece["values"].shape, strict=True)
+        )
+        if piece["values"].numel():
+            full[where] = piece["values"]
+            missing[where] = False
+    if missing.any():
+        raise KeyError("a part is missing")
+    return full
+
+
+def consolidate(folder: str | Path, path: str | Path, *, overwrite: bool = False) -> None:
+    """Write the checkpoint in ``folder`` as one portable file, which loads on any number of processes.
+
+    Args:
+        folder: What ``save_checkpoint(folder, sharded=True)`` wrote.
+        path: The file to write.
+        overwrite: Whether a file ``path`` may be replaced.
+
+    Raises:
+        CheckpointError: If the folder is no good checkpoint, the file cannot be written, or is there already.
+    """
+    target = user_file(path, "path", CheckpointError)
+    refuse_existing(
+        target, CheckpointError, overwrite=overwrite, hint="overwrite=True replaces it; or give another path."
+    )
+    io.write(target, read(user_file(folder, "folder", CheckpointError)))

@@ -1,0 +1,188 @@
+"""What a batch is made of: its size, its parts, its device, and how to show it to a person."""
+
+from __future__ import annotations
+
+import copy
+import operator
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unitrain.data.counting import counted
+from unitrain.data.structure import Mapped, movable, tensors
+from unitrain.errors import DataError, SpecError
+
+INPUT, TARGET = "input", "target"
+_PAIR = 2
+_SHOWN = 6
+
+
+def unpack(batch: Any) -> tuple[Any, Any]:
+    """Return the ``(input, target)`` of a batch that the default steps understand.
+
+    Args:
+        batch: A sequence of two, or a mapping with the keys ``"input"`` and ``"target"``.
+
+    Raises:
+        DataError: If it is neither; the message shows its structure.
+    """
+    if isinstance(batch, (tuple, list)) and len(batch) == _PAIR:
+        return batch[0], batch[1]
+    if isinstance(batch, Mapping) and INPUT in batch and TARGET in batch:
+        return batch[INPUT], batch[TARGET]
+    raise DataError(
+        f'A batch must be (input, target) or a mapping with "{INPUT}" and "{TARGET}"; got {describe(batch)}.',
+        hint="give TrainSpec(training_step=, validation_step=) for any other structure.",
+    )
+
+
+def model_input(batch: Any) -> Any:
+    """Return what the model is called with at prediction: the input of a pair or mapping, else the whole batch."""
+    if isinstance(batch, (tuple, list)) and len(batch) == _PAIR:
+        return batch[0]
+    if isinstance(batch, Mapping) and INPUT in batch:
+        return batch[INPUT]
+    return batch[0] if isinstance(batch, (tuple, list)) and len(batch) == 1 else batch
+
+
+def batch_size(batch: Any) -> int:
+    """Return the number of samples in ``batch``, a guess where its structure does not tell."""
+    return counted(batch).number
+
+
+def sample_counter(given: int | Callable[[Any], int] | None, stage: str) -> Callable[[Any], int]:
+    """Return what counts the samples of the batches of a stage.
+
+    Args:
+        given: The spec's ``batch_size``; None counts what can be known, and warns once of a guess.
+        stage: ``"train"``, ``"val"``, ``"test"`` or ``"predict"``.
+    """
+    if given is None:
+        return _Samples(stage).count
+    if callable(given):
+        return lambda batch: checked_size(given(batch), batch)
+    return lambda _: given
+
+
+class _Samples:
+    """Counts samples, and says once if it has to guess."""
+
+    def __init__(self, stage: str) -> None:
+        self._silent = stage == "predict"
+        self._stage = stage
+
+    def count(self, batch: Any) -> int:
+        if type(batch) in (tuple, list) and len(batch) == _PAIR:
+            target = batch[1]
+            if type(target) is Tensor and target.ndim and not target.is_nested:
+                return target.shape[0]
+        number, known = counted(batch)
+        if not known and not self._silent:
+            self._silent = True
+            warnings.warn(guessed(batch, number, self._stage), stacklevel=2)
+        return number
+
+
+def guessed(batch: Any, number: int, stage: str) -> str:
+    """Return the warning that the samples of a batch are counted by a guess."""
+    return (
+        f"the structure of a {stage} batch does not tell how many samples it has; {number} is taken."
+        f" The batch: {describe(batch)}. The means of the loss and of logged values weigh each batch by this number:"
+        " give TrainSpec(batch_size=), a number or a function of the batch."
+    )
+
+
+def checked_size(number: Any, batch: Any) -> int:
+    """Return the number that ``TrainSpec(batch_size=function)`` gave for ``batch``.
+
+    Raises:
+        SpecError: If it is not a number of samples.
+    """
+    try:
+        size = -1 if isinstance(number, bool) else operator.index(number)
+    except TypeError:
+        size = -1
+    if size < 0:
+        raise SpecError(
+            "TrainSpec(batch_size=) must return the number of samples, an integer of at least 0;"
+            f" it returned {describe(number)} for {describe(batch)}.",
+            hint='batch_size=lambda batch: len(batch["labels"])',
+        )
+    return size
+
+
+def to_device(value: Any, device: torch.device) -> Any:
+    """Return a copy of a batch on ``device``; containers keep their type and their state.
+
+    What has a ``to()`` of its own, as a PackedSequence or a graph, is moved by it. The batch itself stays as it is.
+    """
+
+    def change(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            return leaf.to(device, non_blocking=device.type == "cuda")
+        return leaf.to(device) if isinstance(leaf, nn.Module) else leaf
+
+    def whole(part: Any) -> Any:
+        if not movable(type(part)) or isinstance(part, nn.Module):
+            return NotImplemented
+        own = _own(part)  # many a to() changes its object
+        moved = own.to(device)
+        return own if moved is None else moved
+
+    return Mapped(change, whole)(value)
+
+
+def to_dtype(value: Any, dtype: torch.dtype) -> Any:
+    """Return a copy of a batch with every floating tensor in ``dtype``; containers keep their type and their state.
+
+    What has a ``to()`` of its own and shows no tensors is converted by it, if it takes a dtype.
+    """
+
+    def change(leaf: Any) -> Any:
+        return leaf.to(dtype) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
+
+    def whole(part: Any) -> Any:
+        if not movable(type(part)) or isinstance(part, nn.Module) or any(True for _ in tensors(part)):
+            return NotImplemented
+        try:
+            converted = (own := _own(part)).to(dtype)
+        except Exception:  # noqa: BLE001 - it takes a device only, and asks it for its type, say
+            return part
+        return own if converted is None else converted
+
+    return Mapped(change, whole)(value)
+
+
+def _own(value: Any) -> Any:
+    """Return a copy of an object that shares its tensors only."""
+    if hasattr(type(value), "__copy__"):
+        return copy.copy(value)
+    try:
+        return Mapped(lambda leaf: leaf)(value)
+    except TypeError:  # an object that is not made of Python's attributes
+        return value
+
+
+def describe(value: Any) -> str:
+    """Return the structure of a batch in words: ``tuple of 2 (Tensor (32, 64) float32, Tensor (32,) int64)``."""
+    if isinstance(value, Tensor):
+        return f"Tensor {tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+    if isinstance(value, Mapping):
+        parts = [f"{key!r}: {describe(item)}" for key, item in list(value.items())[:_SHOWN]]
+        return f"{type(value).__name__} of {len(value)} {{{', '.join(parts)}{_more(value)}}}"
+    if isinstance(value, (tuple, list)):
+        parts = [describe(item) for item in value[:_SHOWN]]
+        return f"{type(value).__name__} of {len(value)} ({', '.join(parts)}{_more(value)})"
+    if is_dataclass(value) and not isinstance(value, type):
+        named = [(one.name, getattr(value, one.name, None)) for one in fields(value)]
+        parts = [f"{name}={describe(item)}" for name, item in named[:_SHOWN]]
+        return f"{type(value).__name__}({', '.join(parts)}{_more(named)})"
+    return f"{type(value).__name__} {value!r}"[:80]
+
+
+def _more(value: Any) -> str:
+    return ", ..." if len(value) > _SHOWN else ""

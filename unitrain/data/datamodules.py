@@ -1,0 +1,106 @@
+"""Opens what brings the loaders of several stages: a DataSpec, a LightningDataModule or an object in its shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from unitrain.data.batch import to_device
+from unitrain.data.batches import DataSpec
+from unitrain.errors import DataError
+from unitrain.run.filters import fits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import torch
+
+    from unitrain.data.batches import Place
+
+_DATAMODULE_HOOKS = {"train": "train_dataloader", "val": "val_dataloader", "test": "test_dataloader"}
+_DATAMODULE_HOOKS["predict"] = "predict_dataloader"
+_SETUP = {"train": "fit", "val": "validate", "test": "test", "predict": "predict"}
+
+
+def is_datamodule(data: Any) -> bool:
+    """Return whether ``data`` is a LightningDataModule, or an object in its shape."""
+    return callable(getattr(data, "setup", None)) and callable(getattr(data, "prepare_data", None))
+
+
+@contextmanager
+def opened(data: Any, stages: tuple[str, ...]) -> Iterator[Callable[[str], Any]]:
+    """Open ``data`` and yield what returns the loader of a stage (None if there is none), made anew at each call.
+
+    Args:
+        data: A DataSpec or a datamodule (which is prepared, set up and torn down), else the loader of the first stage.
+        stages: Of ``"train"``, ``"val"``, ``"test"``, ``"predict"``.
+    """
+    if isinstance(data, DataSpec):
+        yield lambda stage: getattr(data, stage)
+    elif is_datamodule(data):
+        data.prepare_data()
+        data.setup(_SETUP[stages[0]])
+        try:
+            yield lambda stage: _datamodule_loader(data, _DATAMODULE_HOOKS[stage])
+        finally:
+            data.teardown(_SETUP[stages[0]])
+    else:
+        yield lambda stage: data if stage == stages[0] else None
+
+
+def makes_loaders(given: Any) -> bool:
+    """Return whether ``given`` is a function that makes loaders."""
+    return callable(given) and not isinstance(given, (type, Iterable))
+
+
+def made(given: Any, epoch: int) -> Any:
+    """Return the loaders for ``epoch``: what a function of it, or of nothing, returns; else ``given`` as it is.
+
+    Raises:
+        DataError: If the function takes other arguments.
+    """
+    if not makes_loaders(given):
+        return given
+    if fits(given):
+        return given()
+    if fits(given, epoch):
+        return given(epoch)
+    raise DataError(
+        f"a function that makes loaders takes nothing, or the epoch; got {given!r}.",
+        hint="lambda: DataLoader(...), or lambda epoch: DataLoader(...)",
+    )
+
+
+def _datamodule_loader(datamodule: Any, hook: str) -> Any:
+    return getattr(datamodule, hook)() if _overridden(datamodule, hook) else None
+
+
+def _overridden(datamodule: Any, hook: str) -> bool:
+    """Return whether the user wrote ``hook``; Lightning's own is a placeholder that raises or does nothing."""
+    if hook in vars(datamodule):  # LightningDataModule.from_datasets puts them on the object
+        return True
+    function = getattr(type(datamodule), hook, None)
+    return function is not None and function.__module__.partition(".")[0] not in ("pytorch_lightning", "lightning")
+
+
+def placement(device: torch.device, data: Any, index: int = 0) -> Place:
+    """Return what brings a batch to ``device``, or None if there is nothing to do.
+
+    Args:
+        device: Where the model is.
+        data: What the user gave; a datamodule's own transfer hooks are called around the move, in Lightning's order.
+        index: The number of the loader, which those hooks are told.
+    """
+    hooks = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+    own = {hook for hook in hooks if is_datamodule(data) and _overridden(data, hook)}
+    if not own:
+        return None if device.type == "cpu" else lambda batch: to_device(batch, device)
+
+    def place(batch: Any) -> Any:
+        if hooks[0] in own:
+            batch = data.on_before_batch_transfer(batch, index)
+        batch = data.transfer_batch_to_device(batch, device, index) if hooks[1] in own else to_device(batch, device)
+        return data.on_after_batch_transfer(batch, index) if hooks[2] in own else batch
+
+    return place

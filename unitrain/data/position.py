@@ -1,0 +1,148 @@
+"""Going on in the middle of an epoch: the loader is brought to where it was, and so are the random numbers."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.data import DataLoader, IterableDataset
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unitrain.data.workers import Workers
+    from unitrain.utilities.rng import RngSnapshot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """Where to go on in an epoch that was begun in another run.
+
+    Attributes:
+        skip: Batches that were done.
+        at_iter: The global generators when the loader's iterator was made.
+        before_ahead: The generators before the batch that was read ahead, if one was.
+        now: The generators when the checkpoint was written.
+        loader: The state of what keeps the data's position by itself, if anything does.
+        at_first: The generators before the first batch was read, if others have drawn since ``at_iter``.
+    """
+
+    skip: int
+    at_iter: RngSnapshot
+    before_ahead: RngSnapshot | None
+    now: RngSnapshot
+    loader: Any = None
+    at_first: RngSnapshot | None = None
+
+
+class Positioned(ABC):
+    """A loader that says by itself what keeps its position."""
+
+    @abstractmethod
+    def keeper(self, *, midway: bool) -> Any:
+        """Return what keeps it in a ``state_dict``, or None; ``midway`` is within an epoch."""
+
+
+def keeper(loader: Any, *, midway: bool) -> Any:
+    """Return what keeps the position of the data in a ``state_dict``, or None.
+
+    That is a loader with ``state_dict`` and ``load_state_dict`` (torchdata's StatefulDataLoader), or the
+    IterableDataset of a DataLoader that reads in this process; of its copies in workers nothing is known here.
+    Between epochs a DataLoader begins anew, so only its dataset's state counts.
+
+    Args:
+        loader: What the user gave.
+        midway: Whether it is within an epoch.
+    """
+    if isinstance(loader, Positioned):
+        return loader.keeper(midway=midway)
+    if isinstance(loader, DataLoader) and not (midway and _stateful(loader)):
+        dataset = loader.dataset
+        in_process = isinstance(dataset, IterableDataset) and not loader.num_workers
+        return dataset if in_process and _stateful(dataset) else None
+    return loader if _stateful(loader) else None
+
+
+def _stateful(one: Any) -> bool:
+    return all(callable(getattr(one, name, None)) for name in ("state_dict", "load_state_dict"))
+
+
+def kept_state(loader: Any, *, midway: bool) -> Any:
+    """Return a copy of the state of the ``keeper`` of ``loader``, or None."""
+    found = keeper(loader, midway=midway)
+    return None if found is None else copy.deepcopy(found.state_dict())
+
+
+def going_on(loader: Any, start: Position, workers: Workers) -> Iterator[Any]:
+    """Return an iterator of ``loader`` from ``start``: by the loader's own state if it has one, else by skipping.
+
+    Args:
+        loader: What to iterate.
+        start: Where to begin.
+        workers: Those of the run.
+    """
+    found = keeper(loader, midway=True)
+    if start.loader is None or found is None:
+        return skipped(loader, start.skip, workers, start.at_first)
+    found.load_state_dict(copy.deepcopy(start.loader))
+    iterator: Iterator[Any] = workers.watch(iter(loader))
+    return iterator
+
+
+def skipped(loader: Any, count: int, workers: Workers, at_first: RngSnapshot | None = None) -> Iterator[Any]:
+    """Return an iterator of ``loader`` behind its first ``count`` batches.
+
+    A list, and a DataLoader that reads in this process by a batch sampler, skip without reading. Workers carry random
+    states that only reading moves, so theirs is read and dropped.
+
+    Args:
+        loader: What to iterate.
+        count: How many batches to leave out.
+        workers: Those of the run.
+        at_first: The generators before the first batch was read, if they are not as the iterator leaves them.
+    """
+    if isinstance(loader, (list, tuple)):
+        return iter(loader[count:])
+    stream = isinstance(getattr(loader, "dataset", None), IterableDataset)
+    if type(loader) is DataLoader and not stream and not loader.num_workers and loader.batch_sampler is not None:
+        return _skipped_unread(loader, count, at_first)
+    iterator: Iterator[Any] = workers.watch(iter(loader))
+    if at_first is not None:
+        at_first.restore()
+    for _ in range(count):
+        next(iterator, None)
+    return iterator
+
+
+def _skipped_unread(loader: DataLoader[Any], count: int, at_first: RngSnapshot | None) -> Iterator[Any]:
+    """Return an iterator over a copy of ``loader`` that draws as the original does, and reads only what is left."""
+    collate = loader.collate_fn
+    copy = DataLoader(
+        loader.dataset,
+        batch_sampler=_SkippingSampler(loader.batch_sampler, count),
+        collate_fn=lambda items: collate(items) if items else None,
+        pin_memory=loader.pin_memory,
+        generator=loader.generator,
+    )
+    iterator: Iterator[Any] = iter(copy)
+    if at_first is not None:
+        at_first.restore()
+    next(iterator)  # the empty batch: the sampler has drawn its seed, after the loader's, and stands behind the skipped
+    return iterator
+
+
+class _SkippingSampler:
+    """A batch sampler whose first batch is empty and stands for those that are left out."""
+
+    def __init__(self, sampler: Any, count: int) -> None:
+        self._sampler = sampler
+        self._count = count
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        batches = iter(self._sampler)
+        for _ in range(self._count):
+            next(batches, None)
+        yield []
+        yield from batches

@@ -1,0 +1,165 @@
+"""What the processes of a run do together. A run in one process is a team of one, for which all of it is nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from unitrain.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from torch import nn
+
+    from unitrain.distributed.health.watchdog import Watch
+    from unitrain.distributed.world import World
+
+Reduction: TypeAlias = Literal["mean", "sum", "max", "min"]
+
+
+class Team:
+    """A team of one.
+
+    Attributes:
+        rank: The number of this process, from 0.
+        size: How many processes there are.
+        world: Where each is; None for a team of one.
+    """
+
+    rank = 0
+    size = 1
+    world: World | None = None
+
+    def failed(self, error: BaseException) -> BaseException:
+        """Tell the others of ``error``, and return the error to raise for it: the one that says whose fault it was."""
+        return error
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the ``value`` of each process, in the order of ranks; it travels pickled."""
+        return [value]
+
+    def highest(self, values: Sequence[int]) -> list[int]:
+        """Return the highest of each of some small numbers."""
+        return list(values)
+
+    def barrier(self) -> None:
+        """Wait until all are here."""
+
+    def all_gather(self, value: Tensor) -> Tensor:
+        """Return the tensors of all processes, stacked in the order of ranks: shape ``(size, *value.shape)``."""
+        return value.unsqueeze(0)
+
+    def all_reduce(self, value: Tensor | float, op: Reduction = "mean") -> Tensor | float:
+        """Return one value of all processes, added up in the order of ranks, so that it is the same bits everywhere.
+
+        Raises:
+            SpecError: If ``op`` is none of the four.
+        """
+        if op not in _REDUCTIONS:
+            raise SpecError(f"all_reduce(op={op!r}) must be one of {', '.join(map(repr, _REDUCTIONS))}.")
+        tensor = torch.as_tensor(value)
+        reduced: Tensor = _REDUCTIONS[op](self.all_gather(tensor))
+        return reduced if isinstance(value, Tensor) else reduced.item()
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Give everybody the values that rank 0 has in these tensors."""
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give everybody the buffers of rank 0 (running means and the like), whose checkpoint it will be."""
+        self.share(model.buffers())
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace gradients by their means over all processes; one that a process lacks counts as zero there."""
+
+
+def _in_order(values: Tensor) -> Tensor:
+    total = values[0].clone()
+    for value in values[1:]:
+        total = total + value
+    return total
+
+
+def _mean(values: Tensor) -> Tensor:
+    total = _in_order(values if values.is_floating_point() else values.float())
+    return total / len(values)
+
+
+_REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": _mean,
+    "sum": _in_order,
+    "max": lambda values: values.amax(0),
+    "min": lambda values: values.amin(0),
+}
+
+ALONE = Team()
+
+
+class Processes(Team):
+    """The processes of torch's default process group.
+
+    Args:
+        world: The place of this process.
+        watch: Knows what ended the others.
+    """
+
+    def __init__(self, world: World, watch: Watch) -> None:
+        self.rank = world.rank
+        self.size = world.size
+        self.world = world
+        self._watch = watch
+
+    def failed(self, error: BaseException) -> BaseException:
+        """Tell the others of ``error``, and return the error to raise for it: the one that says whose fault it was."""
+        return self._watch.failed(error)
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the ``value`` of each process, in the order of ranks."""
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value)
+        return found
+
+    def highest(self, values: Sequence[int]) -> list[int]:
+        """Return the highest of each of some small numbers."""
+        numbers = torch.tensor(values, dtype=torch.int32)
+        dist.all_reduce(numbers, op=dist.ReduceOp.MAX)
+        return [int(number) for number in numbers]
+
+    def barrier(self) -> None:
+        """Wait until all are here."""
+        self.highest([0])  # on the processor's group, which a GPU need not be asked for
+
+    def all_gather(self, value: Tensor) -> Tensor:
+        """Return the tensors of all processes, stacked in the order of ranks."""
+        value = value.detach().contiguous()
+        found = [torch.empty_like(value) for _ in range(self.size)]
+        dist.all_gather(found, value)
+        return torch.stack(found)
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Give everybody the values that rank 0 has in these tensors."""
+        for tensor in tensors:
+            dist.broadcast(tensor.detach(), src=0)
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace gradients by their means over all processes, in one exchange for each dtype and device."""
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        there = self.highest([int(parameter.grad is not None) for parameter in trained])
+        groups: dict[tuple[torch.dtype, torch.device], list[nn.Parameter]] = {}
+        for parameter, anywhere in zip(trained, there, strict=True):
+            if anywhere:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                groups.setdefault((parameter.grad.dtype, parameter.grad.device), []).append(parameter)
+        for group in groups.values():
+            self._average([parameter.grad for parameter in group if parameter.grad is not None])
+
+    def _average(self, gradients: list[Tensor]) -> None:
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        dist.all_reduce(flat.div_(self.size))
+        parts = torch.split(flat, [gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))

@@ -1,0 +1,218 @@
+"""Sees to it that the end of one process is the end of all, soon, and that each says whose fault it was."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from unitrain.distributed.health.failure import Failure, end_process
+from unitrain.distributed.health.heartbeat import INTERVAL, Notes
+from unitrain.errors import DistributedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import timedelta
+
+    from torch.distributed.distributed_c10d import Store
+
+_LOOK = 0.25
+"""Seconds between two looks at what is known of the others."""
+
+_NOTICE = 8.0
+"""Seconds that a process has to notice by itself that another has failed, before it is ended."""
+
+_HASTE = 1.0
+"""The same after a silence, which has lasted long enough already."""
+
+_CLEARING = 60.0
+"""The same for a process that has noticed, and is calling handlers and closing files."""
+
+_SHORT_SILENCE = 3.0
+"""Seconds without a sign of life after which the silent one is who broke off an exchange."""
+
+_SEARCH = 8.0
+"""Seconds that a process searches for the reason why another broke off."""
+
+
+class Watch:
+    """Tells the others that this process is alive, and looks after them.
+
+    A process whose neighbour has failed or fallen silent is given time to notice by itself, as its exchanges break
+    off; one that hangs on is ended with a line that says why, since nothing else reaches a thread that waits in C++.
+
+    Args:
+        store: Where the processes leave notes for each other; used by nobody else.
+        rank: The number of this process.
+        size: How many there are.
+        patience: How long one may be silent.
+        host: The rank of the process in which the store is; None if a launcher keeps it.
+        launched: Whether the parent of this process is a launcher, without which it must not go on.
+
+    Attributes:
+        within: Whether a run is running.
+        broken: Whether the last run has failed.
+        failed_at: When one has failed last.
+    """
+
+    def __init__(
+        self, store: Store, rank: int, size: int, patience: timedelta, *, host: int | None, launched: bool
+    ) -> None:
+        self._notes = Notes(store, rank, size, patience)
+        self._rank = rank
+        self._size = size
+        self._patience = patience.total_seconds()
+        self._host = host
+        self._parent = os.getppid() if launched else None
+        self.within = self._noticed = self.broken = False
+        self.failed_at = -math.inf
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._judge, name="unitrain-watch", daemon=True)
+
+    def start(self) -> None:
+        """Start to watch."""
+        self._notes.start()
+        self._thread.start()
+
+    @contextmanager
+    def one_run(self) -> Iterator[None]:
+        """Watch over one run; between runs a process waits for nobody. All count their runs alike."""
+        self._notes.run += 1
+        self._noticed = False
+        self.within = True
+        try:
+            yield
+            self.broken = False
+        finally:
+            self.within = False
+
+    def stop(self) -> None:
+        """End; a process that has ended as it should is not missed."""
+        self._over.set()
+        self._notes.close()
+        if self._host == self._rank:
+            time.sleep(2 * INTERVAL)  # the notes are here: let the others read them
+
+    def failed(self, error: BaseException) -> BaseException:
+        """Return the error to raise for ``error``: if it only says that the others are gone, the one that says why.
+
+        The others are told.
+        """
+        self._noticed = self.broken = True
+        try:
+            return self._reason(error)
+        finally:
+            self.failed_at = time.monotonic()
+
+    def _reason(self, error: BaseException) -> BaseException:
+        if self._notes.failure is None or _lost_others(error):
+            error = (self.explain() or self._overdue(error) if _lost_others(error) else None) or error
+            self._notes.report(Failure.of(self._rank, error))
+        return error
+
+    def explain(self) -> DistributedError | None:
+        """Return why this process lost the others; None if nothing is known, or it was its own error."""
+        end = time.monotonic() + _SEARCH
+        while time.monotonic() < end:
+            # a launcher's SIGTERM reaches a loader's workers too, and torch raises their end wherever this thread is
+            with suppress(RuntimeError):
+                failure = self._notes.failure
+                found = self._absence(_SHORT_SILENCE) if failure is None else failure.error()
+                if found is not None:
+                    return None if failure is not None and failure.rank == self._rank else found
+                time.sleep(0.1)
+        return None
+
+    def _overdue(self, error: BaseException) -> DistributedError | None:
+        """Return that this process has waited too long for others that are alive, if that is the error."""
+        if not any(sign in str(error) for sign in _TIMED_OUT):
+            return None
+        others = ", ".join(str(rank) for rank in range(self._size) if rank != self._rank)
+        return DistributedError(
+            f"rank {self._rank} has waited longer for an exchange with rank {others} than DDP(timeout=...) allows, and"
+            " all give signs of life: another process is busy with something else, or has left out an exchange.",
+            hint="let all do the same in the same order, or raise DDP(timeout=...) if one works that long by itself.",
+        )
+
+    def _judge(self) -> None:
+        since, run = 0.0, 0
+        while not self._over.wait(_LOOK):
+            found, now = self._trouble(), time.monotonic()
+            if found is None or run != self._notes.run:
+                since, run = now, self._notes.run
+            elif self.within and now - since > (_CLEARING if self._noticed else found[1]):
+                end_process(found[0])
+
+    def _trouble(self) -> tuple[DistributedError, float] | None:
+        """Return what is wrong with those whom this process may be waiting for, and how long it may go on."""
+        if not self.within:
+            return None
+        failure = self._notes.failure
+        if failure is not None:
+            return None if failure.rank == self._rank else (failure.error(), _NOTICE)
+        absent = self._absence(self._patience)
+        return None if absent is None else (absent, _HASTE if self._notes.left() is None else _NOTICE)
+
+    def _absence(self, patience: float) -> DistributedError | None:
+        """Return who is missing."""
+        notes = self._notes
+        left, silent = notes.left(), notes.silent(patience)
+        if left is not None:
+            return _left(left, self._rank)
+        if silent is not None:
+            return _silence(silent)
+        if self._parent is not None and os.getppid() != self._parent:
+            return _orphaned(self._rank)
+        host_left = self._host is not None and notes.has_left(self._host)
+        if time.monotonic() - notes.reached > patience and not host_left:
+            return _unreachable(self._rank, self._host)
+        return None
+
+
+_TIMED_OUT = ("Timed out waiting", "Application timeout", "Operation timed out", "Watchdog caught collective")
+_SIGNS = (
+    *_TIMED_OUT,
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "NCCL",
+    "gloo",
+    "is killed by signal: Terminated",
+)
+
+
+def _lost_others(error: BaseException) -> bool:
+    """Return whether ``error`` may be that of an exchange that another process broke off."""
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+
+
+def _silence(rank: int) -> DistributedError:
+    return DistributedError(
+        f"rank {rank} gave no sign of life: it was killed or stopped, or its host or network is gone.",
+        hint="look into its log and its host's; DDP(watchdog=...) says how long to wait for a sign.",
+    )
+
+
+def _left(rank: int, own: int) -> DistributedError:
+    return DistributedError(
+        f"rank {rank} has ended without taking part in the run that rank {own} is in.",
+        hint="each process must make the same calls of fit, validate, test and predict, in the same order.",
+    )
+
+
+def _orphaned(rank: int) -> DistributedError:
+    return DistributedError(
+        f"the launcher of rank {rank} is gone; nobody would end this process.", hint="look into the launcher's log."
+    )
+
+
+def _unreachable(rank: int, host: int | None) -> DistributedError:
+    where = "the launcher of the first host" if host is None else f"rank {host}"
+    return DistributedError(
+        f"rank {rank} has lost {where}, which keeps what the processes tell each other: it or its host was killed or"
+        f" stopped, or the network of either is gone.",
+        hint="look into its log and its host's; DDP(watchdog=...) says how long to wait for a sign.",
+    )

@@ -1,0 +1,175 @@
+"""What one process sends to those that it starts, and what they send back."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sys
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from unitrain import errors
+from unitrain.distributed.health.failure import Failure
+from unitrain.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+_ORDER = "order.pickle"
+_RESULT = "result.pickle"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the processes are to do.
+
+    Attributes:
+        make: The trainer's class.
+        framework: The adapter.
+        options: The arguments of the trainer.
+        handlers: What was given to ``trainer.on``.
+        method: Of the trainer: ``"fit"``, ``"validate"``, ``"test"`` or ``"predict"``.
+        arguments: Its arguments by name.
+        seed: Each process's generators are sown with this plus its rank.
+        threads: Of torch, for each process.
+    """
+
+    make: Any
+    framework: Any
+    options: Mapping[str, Any]
+    handlers: tuple[Any, ...]
+    method: str
+    arguments: Mapping[str, Any]
+    seed: int
+    threads: int
+
+
+def send(folder: Path, order: Order) -> None:
+    """Write ``order`` into ``folder``.
+
+    Raises:
+        SpecError: That names what cannot be sent.
+    """
+    hint = (
+        "define functions and classes at the top of a module (no lambda, no inner function), or start the script with"
+        " torchrun, which sends nothing."
+    )
+    data = packed(order, pickle.dumps, hint)
+    if b"__main__" in data and not hasattr(sys.modules["__main__"], "__file__"):
+        names = [name for name, part in _parts(order) if b"__main__" in pickle.dumps(part)]
+        raise SpecError(
+            "several processes are started, and each imports what it needs; what a notebook or a prompt defines cannot"
+            f" be imported: {', '.join(names)}.",
+            hint="put the model, functions and callbacks into a file, as model.py, and import them; or devices=1.",
+        )
+    (folder / _ORDER).write_bytes(data)
+
+
+def packed(order: Order, dumps: Callable[[Any], bytes], hint: str) -> bytes:
+    """Return ``order`` in one piece, so that what is shared stays shared.
+
+    Args:
+        order: What to pack.
+        dumps: Packs it.
+        hint: What mends it, if ``dumps`` refuses.
+
+    Raises:
+        SpecError: That names what cannot be sent.
+    """
+    try:
+        return dumps(order)
+    except Exception as error:
+        names = [name for name, part in _parts(order) if not _travels(part, dumps)]
+        raise SpecError(
+            f"several processes are started, and what they need must be picklable; this is not: {', '.join(names)}"
+            f" ({error}).",
+            hint=hint,
+        ) from error
+
+
+def receive(folder: Path) -> Order:
+    """Return the order in ``folder``, which only this user's processes can write to."""
+    order: Order = pickle.loads((folder / _ORDER).read_bytes())  # noqa: S301 - from the process that started this one
+    return order
+
+
+def reply(folder: Path, result: Any, dumps: Callable[[Any], bytes] = pickle.dumps) -> None:
+    """Write what the first process has to tell."""
+    (folder / _RESULT).write_bytes(dumps(result))
+
+
+def answer(folder: Path) -> Any:
+    """Return what the first process told."""
+    return pickle.loads((folder / _RESULT).read_bytes())  # noqa: S301 - from a process that this one started
+
+
+def report(folder: Path, failure: Failure) -> None:
+    """Leave word of an error, whole or not at all."""
+    part = folder / f"failure-{failure.rank}.part"
+    part.write_text(json.dumps(asdict(failure)), encoding="utf-8")
+    part.replace(part.with_suffix(".json"))
+
+
+def sign(folder: Path, rank: int) -> None:
+    """Leave the number of this process, which is that of its process group too."""
+    (folder / f"process-{rank}.txt").write_text(str(os.getpid()), encoding="utf-8")
+
+
+def signed(folder: Path) -> list[int]:
+    """Return the numbers of the processes that have signed."""
+    texts = [path.read_text(encoding="utf-8") for path in folder.glob("process-*.txt")]
+    return [int(text) for text in texts if text]
+
+
+def first_failure(folder: Path) -> Failure | None:
+    """Return the error that came first; those that only say that another process is gone come last."""
+    found = []
+    for path in folder.glob("failure-*.json"):
+        failure = Failure(**json.loads(path.read_text(encoding="utf-8")))
+        found.append((failure.kind == errors.DistributedError.__name__, path.stat().st_mtime_ns, failure))
+    return min(found, key=lambda one: one[:2])[2] if found else None
+
+
+def _parts(order: Order) -> Iterator[tuple[str, Any]]:
+    """Yield what an order consists of, as finely as its names tell."""
+    for name, option in order.options.items():
+        yield from _within(name, option)
+    for name, argument in order.arguments.items():
+        yield from _within(name, argument)
+    for _, handler in order.handlers:
+        yield f"the handler {getattr(handler, '__qualname__', handler)!r}", handler
+
+
+_LOADER = ("dataset", "sampler", "collate_fn", "worker_init_fn")
+
+
+def _within(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the parts of ``value`` that have names of their own, each with its name."""
+    parts = _named_parts(name, value)
+    if parts is None:
+        yield name, value
+        return
+    for inner, part in parts.items():
+        yield from _within(inner, part)
+
+
+def _named_parts(name: str, value: Any) -> dict[str, Any] | None:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f"{name}.{one.name}": getattr(value, one.name) for one in fields(value)}
+    if isinstance(value, (list, tuple)):
+        return {f"{name}[{index}]": item for index, item in enumerate(value)}
+    if isinstance(value, dict):
+        return {f"{name}[{key!r}]": item for key, item in value.items()}
+    if all(hasattr(value, part) for part in _LOADER):
+        return {f"{name}.{part}": getattr(value, part) for part in _LOADER}
+    return None
+
+
+def _travels(part: Any, dumps: Callable[[Any], bytes]) -> bool:
+    try:
+        dumps(part)
+    except Exception:  # noqa: BLE001 - whatever its reason, it cannot be sent
+        return False
+    return True

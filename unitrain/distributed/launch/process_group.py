@@ -1,0 +1,213 @@
+"""Joins the process group of a run, once a process, and tells why it broke."""
+
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import os
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import distributed as dist
+from torch.distributed.rendezvous import rendezvous
+
+from unitrain.distributed.collectives import ALONE, Processes
+from unitrain.distributed.health.failure import end_process
+from unitrain.distributed.health.sigterm import mind_sigterm
+from unitrain.distributed.health.watchdog import Watch
+from unitrain.distributed.world import world_here
+from unitrain.errors import ConfigError, DistributedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import timedelta
+
+    from unitrain.config import TrainerConfig
+    from unitrain.distributed.collectives import Team
+    from unitrain.distributed.options import Strategy
+    from unitrain.distributed.world import World
+
+_BACKENDS = {"cuda": "cpu:gloo,cuda:nccl"}
+"""gloo for what stands on the processor: notes, counters and decisions; nccl for what stands on GPUs."""
+
+
+def world_of(config: TrainerConfig) -> World | None:
+    """Return the place of this process among those that ``config`` asks for, or None for a run in one process.
+
+    Raises:
+        ConfigError: If the environment has another number of processes than the config.
+    """
+    world = world_here()
+    if world is None or (world.size == 1 and wanted(config) == 1):
+        return None
+    here = config.devices if isinstance(config.devices, int) and config.devices > 0 else world.local_size
+    asked = (len(config.devices) if isinstance(config.devices, list) else here, config.num_nodes)
+    if asked != (world.local_size, world.hosts):
+        raise ConfigError(
+            f"devices={config.devices!r}, num_nodes={config.num_nodes} ask for {asked[0] * asked[1]} processes on"
+            f" {asked[1]} host(s); {world.launcher} started {world.size} on {world.hosts}.",
+            hint=f'devices={world.local_size} (or "auto"), num_nodes={world.hosts}.',
+        )
+    return world
+
+
+def wanted(config: TrainerConfig) -> int:
+    """Return how many processes of this host ``config`` asks for; ``"auto"`` and -1 are all GPUs, or one processor."""
+    if isinstance(config.devices, list):
+        return len(config.devices)
+    if isinstance(config.devices, int) and config.devices > 0:
+        return config.devices
+    cuda = torch.cuda.is_available() and config.accelerator in ("auto", "gpu", "cuda")
+    return max(1, torch.cuda.device_count()) if cuda else 1
+
+
+class _Joined:
+    """What this process has joined; a process does so at most once."""
+
+    watch: Watch | None = None
+    limits: tuple[timedelta, timedelta] | None = None
+
+
+_joined = _Joined()
+
+
+@contextmanager
+def team(world: World | None, device: torch.device, strategy: Strategy) -> Iterator[Team]:
+    """Yield the team of a run, and turn an error that only says that the others are gone into one that says why.
+
+    Args:
+        world: The place of this process; None for a run in one.
+        device: Where its tensors are.
+        strategy: Says how long to wait for others.
+
+    Raises:
+        ConfigError: If an earlier run of this process had other time limits.
+        DistributedError: If the processes do not come together, or another process failed.
+    """
+    if world is None:
+        yield ALONE
+        return
+    watch = _join(world, device, strategy)
+    mind_sigterm(watch)
+    with watch.one_run():
+        try:
+            yield Processes(world, watch)
+        except BaseException as error:
+            known = watch.failed(error)
+            if known is not error:
+                raise known from error
+            raise
+
+
+def _join(world: World, device: torch.device, strategy: Strategy) -> Watch:
+    """Make the process group, unless there is one; it stays until the process ends."""
+    limits = strategy.timeout, strategy.watchdog
+    if _joined.limits not in (None, limits):
+        raise ConfigError(
+            f"a process joins the others once: its (timeout, watchdog) are {_joined.limits}; now given are {limits}.",
+            hint="give all trainers of a script the same DDP(timeout=..., watchdog=...).",
+        )
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():
+        os.environ.setdefault("MASTER_ADDR", world.address)
+        os.environ.setdefault("MASTER_PORT", str(world.port))
+        try:
+            with _meeting(world, strategy):
+                _meet(world, _BACKENDS.get(device.type, "gloo"), strategy.timeout)
+        except (RuntimeError, ValueError) as error:
+            raise DistributedError(
+                f"rank {world.rank} of {world.size} could not meet the others at {world.address}:{world.port}: {error}",
+                hint="is the port free and the host reachable? MASTER_ADDR and MASTER_PORT say where to meet.",
+            ) from error
+    if _joined.watch is None:
+        _joined.watch, _joined.limits = _watch(world, strategy), limits
+        atexit.register(_leave)
+        if sys.version_info < _FORKS_WELL:
+            os.register_at_fork(before=_settle)
+    return _joined.watch
+
+
+_GROUPS = "unitrain/groups"
+"""Where a store counts the groups that have met in it."""
+
+
+def _meet(world: World, backend: str, timeout: timedelta) -> None:
+    """Make the process group, in a part of the store in which no group before has met.
+
+    torchrun keeps its store when it restarts a group: who came first would find the addresses of those that are gone.
+    A group that broke while it met is not counted: its addresses are still there for the next one.
+    """
+    store, rank, size = next(rendezvous("env://", world.rank, world.size, timeout=timeout))
+    store.set_timeout(timeout)
+    part: Any = dist.PrefixStore(f"{_GROUPS}/{store.add(_GROUPS, 0)}", store)  # type: ignore[attr-defined]
+    dist.init_process_group(backend, store=part, rank=rank, world_size=size, timeout=timeout)
+    if part.add("met", 1) == size:  # so all have read the count
+        store.add(_GROUPS, 1)
+
+
+_FORKS_WELL = (3, 12)
+"""Since this release of Python a fork waits until no other thread is at the list of threads; before, the child may find
+that list locked for ever (it never leaves ``os.fork``), and a loader waits for such a worker until DDP's time limit."""
+
+_SETTLING = 0.01
+"""Seconds."""
+
+
+def _settle() -> None:
+    """Let torch's threads let go of the tensors of a finished exchange.
+
+    For that they take Python's lock and enter the list of threads: nothing that a fork or the end of Python may meet.
+    """
+    time.sleep(_SETTLING)
+
+
+_MARGIN = 10.0
+"""Seconds that torch has to say by itself that nobody came."""
+
+
+@contextmanager
+def _meeting(world: World, strategy: Strategy) -> Iterator[None]:
+    """End this process if the others have not come in time: some of torch's steps on the way wait for ever."""
+    late = DistributedError(
+        f"rank {world.rank} of {world.size} waited in vain for the others at {world.address}:{world.port}.",
+        hint="look into their logs; DDP(timeout=...) says how long to wait.",
+    )
+    timer = threading.Timer(strategy.timeout.total_seconds() + _MARGIN, end_process, (late,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _watch(world: World, strategy: Strategy) -> Watch:
+    """Start to watch the others, over a connection of its own: the group's may be busy for a whole training step."""
+    store: Any = dist.distributed_c10d._get_default_store()  # noqa: SLF001 - there is no public way to it
+    launched = "TORCHELASTIC_RUN_ID" in os.environ
+    host = None if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True) else 0
+    watch = Watch(store.clone(), world.rank, world.size, strategy.watchdog, host=host, launched=launched)
+    watch.start()
+    return watch
+
+
+_PARTING = 20
+"""Seconds that a process whose run has failed has for its last exchanges."""
+
+
+def _leave() -> None:
+    watch = _joined.watch
+    if watch is not None:
+        watch.stop()
+    if watch is not None and watch.broken:
+        # what was begun with a process that is stopped is waited for in C++, when torch's objects are taken apart
+        faulthandler.dump_traceback_later(_PARTING, exit=True, file=Path(os.devnull).open("w"))  # noqa: SIM115
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    _settle()

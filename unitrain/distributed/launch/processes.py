@@ -1,0 +1,251 @@
+"""Starts the processes of a run by torch's elastic agent, the engine of ``torchrun``, and brings their work back."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from unitrain import errors
+from unitrain.distributed.health.failure import Failure, last_words
+from unitrain.distributed.launch import job_files as parcel
+from unitrain.distributed.launch.process_group import wanted
+from unitrain.errors import ConfigError, DistributedError, UnitrainError
+from unitrain.loop.device import choose_device
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from unitrain.config import TrainerConfig
+    from unitrain.distributed.launch.job_files import Order
+    from unitrain.distributed.world import World
+
+Member = Callable[[str], None]
+"""What each process runs, told the folder of its order: a function at the top of a module."""
+
+
+def starts(config: TrainerConfig, world: World | None) -> int:
+    """Return how many processes this one is to start; 0 if it is to run by itself.
+
+    Raises:
+        ConfigError: If other hosts are needed, on which nothing can be started from here, or more GPUs than there are.
+    """
+    if world is not None:
+        return 0
+    count = wanted(config)
+    if config.num_nodes > 1:
+        raise ConfigError(
+            f"num_nodes={config.num_nodes}: a process cannot start others on other hosts.",
+            hint=f"on each host: torchrun --nnodes={config.num_nodes} --nproc-per-node={count}"
+            " --rdzv-backend=c10d --rdzv-endpoint=FIRST_HOST:29400 script.py",
+        )
+    if count == 1:
+        return 0
+    choose_device(config, count - 1)  # refused here rather than in each process
+    return count
+
+
+@contextmanager
+def launched(count: int, order: Order, member: Member) -> Iterator[Path]:
+    """Run ``order`` in ``count`` new processes, and yield the folder with what they left.
+
+    Ctrl-C and SIGTERM are handed on to them, who stop as a run in one process does.
+
+    Raises:
+        SpecError: If the order cannot be sent.
+        DistributedError: If a process failed, with its rank and its traceback; an error of unitrain as it is.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself asks
+        raise _unguarded()
+    with tempfile.TemporaryDirectory(prefix="unitrain-") as name:
+        folder = Path(name)
+        parcel.send(folder, order)
+        os.environ[_FOLDER] = name
+        try:
+            _run(count, folder, member)
+        finally:
+            del os.environ[_FOLDER]
+        yield folder
+
+
+_FOLDER = "UNITRAIN_FOLDER"
+"""Tells the processes where to leave word of what keeps them from starting."""
+
+
+def _unguarded() -> ConfigError:
+    """Return the error for a script that starts processes while one of them imports it, and leave word of it."""
+    error = ConfigError(
+        "several processes are started, and each imports this script, which would start them again.",
+        hint='put what the script does under: if __name__ == "__main__":',
+    )
+    if _FOLDER in os.environ:
+        parcel.report(Path(os.environ[_FOLDER]), Failure.of(0, error))
+    return error
+
+
+def _run(count: int, folder: Path, member: Member) -> None:
+    # torch.distributed.elastic takes a third of a second to import
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch  # noqa: PLC0415
+
+    wished: dict[str, Any] = {
+        "min_nodes": 1,
+        "max_nodes": 1,
+        "nproc_per_node": count,
+        "run_id": uuid.uuid4().hex,
+        "rdzv_backend": "c10d",
+        "rdzv_endpoint": "localhost:0",
+        "max_restarts": 0,
+        "monitor_interval": 0.1,
+        "start_method": "spawn",
+        "signals_to_handle": "SIGHUP,SIGQUIT",
+    }
+    known = {one.name for one in fields(LaunchConfig)}
+    config = LaunchConfig(**{name: value for name, value in wished.items() if name in known})
+    with _handing_signals_on() as interrupted, _ending_late(folder):
+        try:
+            elastic_launch(config, member)(str(folder))
+        except ChildFailedError as error:
+            failure = parcel.first_failure(folder)
+            if interrupted and (failure is None or failure.kind == KeyboardInterrupt.__name__):
+                raise KeyboardInterrupt from None
+            raise _why(failure, error) from None
+        finally:
+            _end_the_rest(folder)
+
+
+_LAST_WORDS = 10.0
+"""Seconds that processes have to end by themselves once one of them has said why it cannot go on."""
+
+
+@contextmanager
+def _ending_late(folder: Path) -> Iterator[None]:
+    """End processes that do not end after another has failed, as one that is stopped; torch waits for 30 seconds."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_GLANCE):
+            if parcel.first_failure(folder) is not None and not over.wait(_LAST_WORDS):
+                _end_the_rest(folder)
+                return
+
+    thread = threading.Thread(target=watch, name="unitrain-launcher", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+_GLANCE = 0.5
+"""Seconds between two looks for failures."""
+
+
+def _end_the_rest(folder: Path) -> None:
+    """End all that is left of the processes, as the workers of a loader whose process was killed."""
+    for group in parcel.signed(folder):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
+
+
+def _why(failure: Failure | None, error: Any) -> UnitrainError:
+    """Return the error that says which process failed, and how."""
+    if failure is None:
+        rank, process = error.get_first_failure()
+        ended = f"was ended by {process.signal_name()}" if process.exitcode < 0 else f"ended with {process.exitcode}"
+        return DistributedError(
+            f"rank {rank} {ended} without a word; the others were stopped.",
+            hint="SIGKILL often means that the host had no memory left.",
+        )
+    return told(failure)
+
+
+def told(failure: Failure) -> UnitrainError:
+    """Return the error of a process: one of unitrain's own as it was, another with its rank and its traceback."""
+    kind = getattr(errors, failure.kind, None)
+    if isinstance(kind, type) and issubclass(kind, UnitrainError):
+        raised = kind(failure.message)
+        raised.add_note(f"unitrain: raised on rank {failure.rank}")
+        return raised
+    return failure.error()
+
+
+@contextmanager
+def _handing_signals_on() -> Iterator[list[int]]:
+    """Hand Ctrl-C and SIGTERM on to the processes, and yield the list of the interrupts that came."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    others = multiprocessing.active_children()
+
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        ours = [process for process in multiprocessing.active_children() if process not in others]
+        if number == signal.SIGINT:
+            came.append(number)
+        if not ours:  # none has been started yet
+            _as_before(before[number], number, frame)
+        for process in ours:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid or 0, number if len(came) < _IMPATIENT else signal.SIGKILL)
+
+    found: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in found.items() if handler != signal.SIG_IGN}
+    try:
+        for number in before:
+            signal.signal(number, hand_on)
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+_IMPATIENT = 3
+"""The Ctrl-C that ends processes that do not hear it."""
+
+
+def _as_before(handler: Any, number: int, frame: FrameType | None) -> None:
+    """Do what a signal would have done without us."""
+    if callable(handler):
+        handler(number, frame)
+    else:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+
+@contextmanager
+def membership(name: str) -> Iterator[tuple[Path, Order]]:
+    """Prepare this process, one of those that were started, and leave word of what breaks it.
+
+    Args:
+        name: The folder of the order.
+    """
+    folder, rank = Path(name), int(os.environ["RANK"])
+    os.setpgid(0, 0)  # the terminal's Ctrl-C comes once, by way of the process that started this one
+    parcel.sign(folder, rank)
+    last_words.append(lambda error: parcel.report(folder, Failure.of(rank, error)))
+    try:
+        order = parcel.receive(folder)
+        torch.set_num_threads(order.threads)
+        yield folder, order
+    except BaseException as error:
+        parcel.report(folder, Failure.of(rank, error))
+        if isinstance(error, KeyboardInterrupt):  # torch would take it for a good end, and wait for the answer
+            raise SystemExit(_INTERRUPTED) from error
+        raise
+
+
+_INTERRUPTED = 130
+"""The status of a process that Ctrl-C has ended, as shells have it."""

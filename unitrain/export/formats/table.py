@@ -1,0 +1,120 @@
+"""The formats there are, each in a module that is imported when it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from unitrain.errors import ExportError, did_you_mean, install_hint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from unitrain.export.request import Request
+    from unitrain.export.verify import Difference, Tolerance
+
+
+class Format(Protocol):
+    """What writes a file of one format, and reads it for the comparison.
+
+    Attributes:
+        options: Which of ``ExportOptions`` it takes; the others are refused.
+    """
+
+    options: frozenset[str]
+
+    def tolerance(self, request: Request) -> Tolerance:
+        """Return how far the file may be from the model, and why."""
+        ...
+
+    def write(self, request: Request, path: Path) -> None:
+        """Write one file with ``request.metadata`` in it.
+
+        Raises:
+            ExportError: If the model cannot be written so.
+        """
+        ...
+
+    def verify(self, request: Request, path: Path) -> tuple[Difference, ...]:
+        """Compare the file with ``request.checks``; mostly ``compared(self.load(path), request)``."""
+        ...
+
+    def load(self, path: Path) -> Callable[..., Any]:
+        """Return what the file computes: takes the named inputs by position, returns a tensor or a tuple of them."""
+        ...
+
+    def read_metadata(self, path: Path) -> dict[str, Any]:
+        """Return the metadata in the file."""
+        ...
+
+
+class Entry(NamedTuple):
+    """Where a format is.
+
+    Attributes:
+        module: Its module, in which it is called ``FORMAT``.
+        suffixes: Of its files.
+        needs: The packages that must be there.
+        extra: The extra of unitrain that installs them.
+    """
+
+    module: str
+    suffixes: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    extra: str = "export"
+
+
+FORMATS = {
+    "onnx": Entry("unitrain.export.formats.onnx", (".onnx",), needs=("onnx", "onnxscript", "onnxruntime")),
+    "torch_export": Entry("unitrain.export.formats.torch_export", (".pt2",)),
+    "torchscript": Entry("unitrain.export.formats.torchscript", (".pt", ".ts", ".torchscript")),
+    "safetensors": Entry(
+        "unitrain.export.formats.safetensors", (".safetensors",), needs=("safetensors",), extra="safetensors"
+    ),
+    "aoti": Entry("unitrain.export.formats.aoti", (".pt2",)),
+    "executorch": Entry("unitrain.export.formats.executorch", (".pte",), needs=("executorch",), extra="executorch"),
+}
+"""By name; of several with the same suffix the first is meant where only the suffix is given."""
+
+
+def name_of(path: Path, name: str | None = None) -> str:
+    """Return the name of the format of ``path``.
+
+    Args:
+        path: The file to write.
+        name: The format that was asked for; by default the suffix tells.
+
+    Raises:
+        ExportError: If there is no such format, or the suffix is not one of its.
+    """
+    if name is None:
+        found = next((one for one, entry in FORMATS.items() if path.suffix in entry.suffixes), None)
+        if found is not None:
+            return found
+        known = ", ".join(f"{suffix} ({one})" for one, entry in FORMATS.items() for suffix in entry.suffixes)
+        raise ExportError(f"the suffix of {str(path)!r} tells no format; known are {known}.", hint='format="onnx"')
+    if name not in FORMATS:
+        raise ExportError(f"there is no format {name!r}.", hint=did_you_mean(name, FORMATS))
+    if path.suffix not in FORMATS[name].suffixes:
+        suffix = FORMATS[name].suffixes[0]
+        raise ExportError(
+            f"a file of the format {name!r} ends in {' or '.join(FORMATS[name].suffixes)}, and {str(path)!r} does not.",
+            hint=f"{str(path.with_suffix(suffix))!r}",
+        )
+    return name
+
+
+def find_format(name: str) -> Format:
+    """Return the format of that name.
+
+    Raises:
+        ExportError: If what it needs is not installed.
+    """
+    entry = FORMATS[name]
+    missing = [one for one in entry.needs if find_spec(one) is None]
+    if missing:
+        raise ExportError(f"the format {name!r} needs {', '.join(missing)}.", hint=install_hint(entry.extra))
+    found: Format = import_module(entry.module).FORMAT
+    return found

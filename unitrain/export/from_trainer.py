@@ -1,0 +1,58 @@
+"""The export of what a trainer has run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from unitrain.errors import ExportError
+from unitrain.export.pipeline import export_module
+from unitrain.export.sources import from_checkpoint, from_run
+from unitrain.export.wrap import unwrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from unitrain.export.sources import Weights
+    from unitrain.export.verify import ExportReport
+    from unitrain.spec import TrainSpec
+
+
+def export_model(
+    model: Any,
+    spec: TrainSpec | None,
+    path: str | Path,
+    format: str | None,  # noqa: A002 - as everyone calls it
+    options: Mapping[str, Any],
+    *,
+    callbacks: Iterable[Any],
+    ckpt_path: Path | None,
+    weights: Weights,
+) -> ExportReport:
+    """Write the model of a run.
+
+    Args:
+        model: The model; a framework's own module is exported by its ``forward``.
+        spec: What it was trained by, or None for a framework's own code.
+        path: The file.
+        format: Its format, or None for what the suffix tells.
+        options: Those of ``export_module``.
+        callbacks: Those of the run.
+        ckpt_path: Where to take the weights from, or None for the model as it is.
+        weights: ``"model"`` or ``"ema"``.
+
+    Raises:
+        ExportError: If there is no model, or it cannot be exported.
+    """
+    if model is None:
+        raise ExportError(
+            "this trainer knows no model: nothing has run yet, or an Ignite program, which does not say what its model"
+            " is.",
+            hint="unitrain.export_module(model, path, example_input=...)",
+        )
+    model = unwrapped(model)
+    source = from_run(callbacks, weights) if ckpt_path is None else from_checkpoint(ckpt_path, model, weights)
+    example = getattr(model, "example_input_array", None) if spec is None else spec.example_input
+    return export_module(
+        model, path, format=format, weights=source.tensors, source=source.facts, default_example=example, **options
+    )

@@ -1,0 +1,163 @@
+"""From a module to a file: prepared, written, compared with the module, and only then put in its place."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Unpack
+
+import torch
+from torch import nn
+
+from unitrain._version import __version__
+from unitrain.errors import ExportError, refuse_unknown
+from unitrain.export.formats.table import find_format, name_of
+from unitrain.export.probe import Called
+from unitrain.export.quiet import quiet
+from unitrain.export.request import EXAMPLE, OTHER_NAMES, ExportOptions, Request
+from unitrain.export.verify import ExportReport, Tolerance, require_close
+from unitrain.export.wrap import at_rest, borrowed, halved, require_float32, unwrapped
+from unitrain.utilities.files import failing_as, user_path, workspace
+from unitrain.utilities.rng import preserved_rng
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from unitrain.export.formats.table import Format
+
+_AROUND = ("preprocess", "postprocess")
+
+
+def export_module(
+    module: Any,
+    path: str | Path,
+    *,
+    format: str | None = None,  # noqa: A002 - as everyone calls it
+    weights: Mapping[str, Tensor] | None = None,
+    source: Mapping[str, Any] | None = None,
+    default_example: Any = None,
+    **options: Unpack[ExportOptions],
+) -> ExportReport:
+    """Write ``module`` to ``path`` in eval mode, and compare the file with it; the module stays as it is.
+
+    Args:
+        module: The module.
+        path: The file; one that was there stays if this fails.
+        format: One of ``FORMATS``; by default the suffix of ``path`` tells.
+        weights: What takes the place of the module's own, by name.
+        source: Where the weights are from, for the metadata.
+        default_example: The example where none is given; formats that need none pass it over.
+        **options: What is asked of the export; see ``ExportOptions``.
+
+    Returns:
+        How far the file is from the module.
+
+    Raises:
+        ExportError: If it cannot be written so, or computes something else.
+    """
+    began, path = time.perf_counter(), user_path(path)
+    name = name_of(path, format)
+    chosen = find_format(name)
+    asked = _asked(name, chosen, options, default_example)
+    model = unwrapped(module)
+    with ExitStack() as stack:
+        stack.enter_context(failing_as(ExportError, path))
+        part = stack.enter_context(_beside(path))
+        for context in (torch.no_grad(), preserved_rng(), quiet(), at_rest(model, weights or {})):
+            stack.enter_context(context)
+        for around in filter(None, map(asked.get, _AROUND)):
+            stack.enter_context(at_rest(unwrapped(around), {}))
+        request = _request(model, name, asked, source or {})
+        with borrowed(model, halved) if request.half else nullcontext():
+            chosen.write(request, part)
+        differences = chosen.verify(request, part)
+        limit = chosen.tolerance(request) if request.tolerance is None else Tolerance(request.tolerance, "as asked for")
+        size, seconds = part.stat().st_size, time.perf_counter() - began
+        report = ExportReport(path, name, differences, limit, seconds, size, chosen.read_metadata(part))
+        require_close(report)
+        part.replace(path)
+    return report
+
+
+def _asked(name: str, chosen: Format, options: Mapping[str, Any], default_example: Any) -> dict[str, Any]:
+    """Return the options that say something.
+
+    Raises:
+        ExportError: If the format does not take one of them, or has no example to follow.
+    """
+    refuse_unknown(options, ExportOptions.__annotations__, "export()", ExportError, OTHER_NAMES)
+    asked = {key: value for key, value in options.items() if value is not None and value is not False}
+    for key in asked:
+        if key not in chosen.options:
+            raise ExportError(
+                f"the format {name!r} takes no {key}=; it would have no effect.",
+                hint=f"it takes {', '.join(sorted(chosen.options)) or 'no options'}.",
+            )
+    _require_values(asked)
+    if EXAMPLE in chosen.options and asked.setdefault(EXAMPLE, default_example) is None:
+        raise ExportError(
+            f"the format {name!r} needs one input of the model to follow, and there is none.",
+            hint="example_input=a batch of inputs, as in training; or TrainSpec(example_input=...); on the command line"
+            " --example SHAPE.",
+        )
+    return asked
+
+
+def _require_values(asked: Mapping[str, Any]) -> None:
+    """Refuse values that mean nothing.
+
+    Raises:
+        ExportError: For the first one.
+    """
+    if not 0 <= _number(asked.get("tolerance", 0)) < 1:
+        raise ExportError(
+            f"tolerance={asked['tolerance']!r} must be a number from 0 to below 1, relative to the largest output.",
+            hint="tolerance=1e-3",
+        )
+    if not isinstance(asked.get("half", False), bool):
+        raise ExportError(f"half= takes True or False, got {asked['half']!r:.80}.", hint="half=True")
+    for name in _AROUND:
+        if not isinstance(asked.get(name), nn.Module | None):
+            raise ExportError(
+                f"{name}= takes a torch.nn.Module, got {asked[name]!r:.80}.", hint="do it in the forward of a module."
+            )
+
+
+def _number(given: Any) -> float:
+    return float(given) if isinstance(given, (int, float)) and not isinstance(given, bool) else -1.0
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """Yield a path in a folder of its own beside ``path``, which is gone afterwards.
+
+    The file's name there is always the same, since torch writes it into the file.
+
+    Raises:
+        ExportError: If it is a folder itself.
+    """
+    if path.is_dir():
+        raise ExportError(f"{path} cannot be written: it is a folder.", hint="give the path of a file.")
+    with workspace(path) as folder:
+        yield folder / f"model{path.suffix}"
+
+
+def _request(model: nn.Module, name: str, asked: Mapping[str, Any], source: Mapping[str, Any]) -> Request:
+    """Return what the format is to write."""
+    if asked.get("half"):
+        require_float32(model)
+    plain: dict[str, Any] = {key: asked[key] for key in ("half", "opset", "quantize", "tolerance") if key in asked}
+    facts = {
+        "unitrain": __version__,
+        "torch": str(torch.__version__),
+        "format": name,
+        "half": bool(asked.get("half")),
+        "quantize": asked.get("quantize"),
+        **source,
+    }
+    if EXAMPLE not in asked:
+        return Request(module=model, source=model, metadata=facts, **plain)
+    return Called(model, asked).request(facts, **plain)

@@ -1,0 +1,174 @@
+"""The model called with the example: what it takes and gives, by name and at several sizes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from unitrain.data.batch import describe, to_device
+from unitrain.data.structure import tensors
+from unitrain.errors import ExportError
+from unitrain.export.axes import Axes
+from unitrain.export.failures import line_of
+from unitrain.export.request import EXAMPLE, Check, Request
+from unitrain.export.tree import named, names_of_inputs
+from unitrain.export.verify import apart, shown
+from unitrain.export.wrap import Prepared
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor, nn
+
+_CPU = torch.device("cpu")
+
+
+class Called:
+    """What is known of a model once it was called.
+
+    Args:
+        model: In eval mode, on the CPU.
+        asked: The options of the export.
+
+    Raises:
+        ExportError: If it cannot be called with the example, or gives something else than tensors.
+    """
+
+    def __init__(self, model: nn.Module, asked: Mapping[str, Any]) -> None:
+        self._model, self._asked = model, asked
+        self._example = to_device(asked[EXAMPLE], _CPU)
+        found = names_of_inputs(asked.get("preprocess") or model, self._example)
+        if not found:
+            raise ExportError("there is no tensor in example_input=.", hint="give a batch of inputs, as in training.")
+        self._inputs = _named_as("input_names", asked, found)
+        self._module = self._prepared(half=False)
+        self._axes = Axes(self._inputs, tuple(tensors(self._example)), asked.get("dynamic_axes"))
+        output = self._first()
+        given = [name for name, _ in named(output, "output")]
+        if not given:
+            raise ExportError(f"{type(model).__name__} returns no tensor.", hint="return one from forward.")
+        _require_here(model, output)
+        self._outputs = _named_as("output_names", asked, given)
+
+    def request(self, facts: Mapping[str, Any], *, half: bool = False, **plain: Any) -> Request:
+        """Return what a format is to write.
+
+        Args:
+            facts: For the metadata.
+            half: Whether in float16.
+            **plain: What is handed through.
+        """
+        checks = tuple(self._check(sizes) for sizes in self._axes.checked_sizes())
+        outputs = [
+            {"name": name, "dtype": str(one.dtype).removeprefix("torch.")}
+            for name, one in zip(self._outputs, checks[0].outputs, strict=True)
+        ]
+        return Request(
+            module=self._prepared(half=half),
+            source=self._model,
+            inputs=self._axes.example(),
+            input_names=tuple(self._inputs),
+            output_names=tuple(self._outputs),
+            dynamic=tuple(self._axes.dynamic),
+            checks=checks,
+            half=half,
+            metadata={**facts, "inputs": self._axes.signature(self._inputs), "outputs": outputs},
+            **plain,
+        )
+
+    def _prepared(self, *, half: bool) -> Prepared:
+        around = {key: self._asked.get(key) for key in ("preprocess", "postprocess")}
+        return Prepared(self._model, self._example, self._inputs, half=half, **around)
+
+    def _first(self) -> Any:
+        """Return what the model gives for the example itself."""
+        try:
+            return self._module.nested(*(one.clone() for one in tensors(self._example)))
+        except Exception as error:
+            raise ExportError(
+                f"the model cannot be called with the example, {describe(self._example)}, on the CPU: {_told(error)}",
+                hint="example_input= is what the model is called with in training: of a batch (inputs, targets) the"
+                " inputs alone.",
+            ) from error
+
+    def _check(self, sizes: Mapping[str, int]) -> Check:
+        """Return what the model gives at ``sizes``.
+
+        Raises:
+            ExportError: If it gives something else each time.
+        """
+        inputs, outputs = self._answer(sizes)
+        again = self._row(inputs)
+        if any(apart(one, two) != (0.0, 0.0) for one, two in zip(outputs, again, strict=True)):
+            raise ExportError(
+                f"{type(self._model).__name__} is random in eval mode too: it gives something else each time it is"
+                " called with the same input, so no file can be compared with it.",
+                hint="draw random numbers only where self.training, or take them as an input.",
+            )
+        return Check(dict(sizes), inputs, outputs)
+
+    def _answer(self, sizes: Mapping[str, int]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Return inputs of ``sizes`` and what the model gives; with noise in them, if it can take that.
+
+        Raises:
+            ExportError: If the model itself fails there.
+        """
+        varied = self._axes.resized(sizes, varied=True)
+        try:
+            outputs = self._row(varied)
+            if all(bool(one.isfinite().all()) for one in outputs):
+                return varied, outputs
+        except Exception:  # noqa: BLE001, S110 - noise may be nothing that it takes: the example's own values follow
+            pass
+        inputs = self._axes.resized(sizes)
+        try:
+            return inputs, self._row(inputs)
+        except Exception as error:
+            raise ExportError(
+                f"the model itself fails at {shown(sizes)}: {_told(error)}",
+                hint="axis 0 of the example is its batch, if dynamic_axes= does not say otherwise. If an axis is a"
+                " constant in the code, use x.shape[0] or -1, or leave the axis out of dynamic_axes"
+                " ({}: none); if it has bounds, give torch.export.Dim(name, min=, max=) there for a name.",
+            ) from error
+
+    def _row(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return copies of the outputs: a model may write into its inputs, and return a buffer of its own."""
+        return tuple(one.clone() for one in tensors(self._module.nested(*(one.clone() for one in inputs))))
+
+
+def _require_here(model: nn.Module, output: Any) -> None:
+    """Refuse a model that moves what it computes: a file has no devices."""
+    away = [one.device for one in tensors(output) if one.device != _CPU]
+    if away:
+        raise ExportError(
+            f"{type(model).__name__} was called on the CPU, where exports are made, and returns tensors on {away[0]}.",
+            hint="leave devices out of forward; trainer and exporter move the model.",
+        )
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip()[:500]}\n{line_of(error)}".rstrip()
+
+
+def _named_as(option: str, asked: Mapping[str, Any], found: Sequence[str]) -> list[str]:
+    """Return the names that were given, or those that were found.
+
+    Raises:
+        ExportError: If they are not as many, not different, or no names.
+    """
+    given = asked.get(option, found)
+    names = [given] if isinstance(given, str) else list(given)
+    if len(names) != len(found):
+        raise ExportError(
+            f"{option}= gives {len(names)} names ({', '.join(map(repr, names))}), and there are {len(found)} tensors:"
+            f" {', '.join(found)}.",
+            hint="one name for each.",
+        )
+    bad = [one for number, one in enumerate(names) if not str(one).isidentifier() or one in names[:number]]
+    if bad:
+        raise ExportError(
+            f"{option}= must be different names as Python has them, got {bad[0]!r}.",
+            hint=f"{option}={[f'tensor_{number}' for number in range(len(names))]}",
+        )
+    return names

@@ -1,0 +1,111 @@
+"""The callbacks of a run: unitrain's, the backend's own, and those of another framework as callbacks of unitrain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from unitrain.backends.features import foreign, sorted_callbacks
+from unitrain.backends.registry import find_callback
+from unitrain.callbacks import Callback
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unitrain.backends.protocol import Adapter
+
+
+class NativeState(Callback):
+    """Keeps the state of a native callback, which its own framework calls, in unitrain's checkpoints.
+
+    It stands under the name that the callback has on other backends, where its bridge keeps it.
+
+    Args:
+        home: The name of the callback's backend.
+        native: The callback.
+    """
+
+    def __init__(self, home: str, native: Any) -> None:
+        self.kept_as = f"{home}.{type(native).__name__}"
+        self._native = native
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the native callback."""
+        return dict(self._native.state_dict())
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state of the native callback."""
+        if state:
+            self._native.load_state_dict(state)
+
+
+def _has_state(native: Any) -> bool:
+    return all(callable(getattr(native, name, None)) for name in ("state_dict", "load_state_dict"))
+
+
+class Listeners(NamedTuple):
+    """Who listens to a run.
+
+    Attributes:
+        own: unitrain's callbacks, those of another framework as such, and the states of the native ones.
+        native: Those of the backend's framework that the spec brings.
+    """
+
+    own: tuple[Callback, ...]
+    native: tuple[Any, ...]
+
+
+class Callbacks:
+    """The callbacks of a trainer; those of another framework are adopted when a spec is run, each once.
+
+    Code of their own framework takes them as they are.
+
+    Attributes:
+        native: Those of the backend's framework.
+
+    Args:
+        adapter: The backend.
+        given: Those of the trainer.
+
+    Raises:
+        SpecError: If one is no callback.
+    """
+
+    def __init__(self, adapter: Adapter, given: Sequence[Any]) -> None:
+        self._adapter = adapter
+        self._given = given
+        self._adopted: list[tuple[Any, Callback]] = []
+        self.native = tuple(self._sorted(given).native)
+
+    def of(self, given: Sequence[Any]) -> Listeners:
+        """Return who listens to the run of a spec that brings ``given``.
+
+        Raises:
+            UnsupportedFeatureError: If one works on its own framework only.
+            SpecError: If one is no callback.
+        """
+        native = self._sorted(given).native
+        theirs = (*native, *self.native)
+        own = [one for one in (*given, *self._given) if not any(one is other for other in theirs)]
+        states = [NativeState(self._adapter.name, one) for one in theirs if _has_state(one)]
+        return Listeners((*map(self._own, own), *states), tuple(native))
+
+    def _sorted(self, given: Sequence[Any]) -> Any:
+        return sorted_callbacks(self._adapter, given, lambda one: self._found(one) is not None)
+
+    def _own(self, one: Any) -> Callback:
+        if isinstance(one, Callback):
+            return one
+        found = self._found(one)
+        if found is None:
+            raise foreign(self._adapter, one)
+        return found
+
+    def _found(self, one: Any) -> Callback | None:
+        """Return ``one`` as it was adopted, at the first time by its bridge."""
+        known = next((made for native, made in self._adopted if native is one), None)
+        if known is not None:
+            return known
+        made = find_callback(one, self._adapter)
+        if made is not None:
+            self._adopted.append((one, made))
+        return made

@@ -1,0 +1,146 @@
+"""``upgrade``: what was written for an older Lightning, as today's: modules, configs and checkpoints."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from unitrain.backends.registry import bridge_of
+from unitrain.checkpoint.convert.conversion import convert_checkpoint
+from unitrain.checkpoint.convert.foreign_checkpoint import VERSION, take
+from unitrain.compat.trainer_arguments import old_spellings, today
+from unitrain.config import TrainerConfig
+from unitrain.errors import CheckpointError, ConfigError, refuse_unknown
+from unitrain.utilities.files import user_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_LEGACY = "legacy_pytorch-lightning_version"
+"""Where a file that was brought up to date keeps who wrote it first."""
+
+
+def upgrade(given: Any, version: str, *, to: str | Path | None = None) -> Any:
+    """Return what was written for ``version`` of Lightning as today's means it.
+
+    - A LightningModule (of either package): ``training_epoch_end`` and the other hooks that 2.0 removed are called as
+      they were. An instance is changed in place and returned; for a class a new one is returned.
+    - A config: a dict (or Namespace) of a Trainer's arguments becomes one of UnifiedTrainer's.
+    - A checkpoint, by its path: a new file is written, and its path returned; the old one stays as it is.
+
+    Args:
+        given: What to upgrade.
+        version: What it was written for: ``"1.x"`` or ``"2.x"``.
+        to: Where a checkpoint goes; by default beside the old one, as ``NAME.upgraded.ckpt``.
+
+    Raises:
+        ConfigError: A ValueError. If the version is not one of these, ``given`` is none of the three, or something in
+            it has no counterpart today; the message names it.
+        CheckpointError: If the file cannot be read, is no file of Lightning's, or was written by another version.
+
+    Example:
+        >>> upgrade({"max_nb_epochs": 3, "gpus": 0}, "1.x")
+        {'max_epochs': 3, 'accelerator': 'cpu'}
+    """
+    handlers = _HANDLERS.get(version) if isinstance(version, str) else None
+    if handlers is None:
+        accepted = ", ".join(map(repr, _HANDLERS))
+        near = next((one for one in _HANDLERS if one[0] == str(version)[:1]), next(iter(_HANDLERS)))
+        raise ConfigError(f"upgrade(version={version!r}) is not supported; accepted are {accepted}.", hint=f'"{near}"')
+    if isinstance(given, (str, Path)):
+        return handlers.checkpoint(user_path(given), None if to is None else user_path(to))
+    if to is not None:
+        raise ConfigError(f"upgrade(to={str(to)!r}) is for a checkpoint.", hint="leave it out.")
+    if isinstance(given, argparse.Namespace):
+        return handlers.config(vars(given))
+    return handlers.config(given) if isinstance(given, Mapping) else handlers.module(given)
+
+
+# --- modules ----------------------------------------------------------------------------------------------------------
+
+
+def _module(version: str) -> Callable[[Any], Any]:
+    def handle(code: Any) -> Any:
+        bridge = bridge_of(code if isinstance(code, type) else type(code))
+        made = None if bridge is None else bridge.upgrades.get(version)
+        if made is None:
+            shown = code.__name__ if isinstance(code, type) else f"a {type(code).__name__}"
+            raise ConfigError(
+                f"upgrade takes a LightningModule, a dict of Trainer arguments or a checkpoint's path; got {shown}.",
+                hint="`unitrain migrate` rewrites scripts, those of Ignite too.",
+            )
+        return made(code)
+
+    return handle
+
+
+# --- configs ----------------------------------------------------------------------------------------------------------
+
+
+def _config(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that the arguments of a Trainer are today, and warn of what is left out."""
+    options: dict[str, Any] = {}
+    left: list[str] = []
+    for name, value in given.items():
+        now = today(name, value)
+        if now is not None and now.by_hand:
+            raise ConfigError(f"upgrade: {name}={value!r} has no counterpart in an option.", hint=now.by_hand)
+        new = {name: value} if now is None else dict(now.options)
+        if not new and now is not None:
+            left.append(f"{name}={value!r} ({now.reason})")
+        for one, what in new.items():
+            if options.setdefault(one, what) != what:
+                raise ConfigError(
+                    f"upgrade: {name}={value!r} means {one}={what!r}, and another argument {one}={options[one]!r}.",
+                    hint=f"say {one}= once.",
+                )
+    refuse_unknown(options, [one.name for one in fields(TrainerConfig)], "upgrade", ConfigError, old_spellings(options))
+    TrainerConfig(**{**options, "loggers": ()})  # each value is looked at; native trackers are adopted by the trainer
+    if left:
+        warnings.warn(f"upgrade left out {', '.join(left)}.", stacklevel=3)
+    return options
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+def _checkpoint(major: tuple[str, ...]) -> Callable[[Path, Path | None], Path]:
+    def handle(source: Path, to: Path | None) -> Path:
+        taken = take(source)
+        if taken.form != "lightning":
+            raise CheckpointError(
+                f"{source} is no file of Lightning's: its form is {taken.form!r}.",
+                hint="`unitrain convert` brings files of other forms to where they are to go.",
+            )
+        wrote = str(taken.content.get(_LEGACY, taken.content[VERSION]))
+        if wrote.partition(".")[0] not in major:
+            other = "2.x" if wrote.startswith("2.") else "1.x"
+            raise CheckpointError(f"{source} was written by Lightning {wrote}.", hint=f'upgrade(path, "{other}")')
+        target = source.with_name(f"{source.stem}.upgraded.ckpt") if to is None else to
+        if target.exists():
+            raise CheckpointError(f"there is a file {target}.", hint="upgrade(path, version, to=another)")
+        lost = convert_checkpoint(source, target, "lightning")
+        if lost:
+            warnings.warn(f"{target} does not carry {'; '.join(lost)}.", stacklevel=3)
+        return target
+
+    return handle
+
+
+class _Handlers(NamedTuple):
+    """What upgrades the three kinds of things of one version."""
+
+    module: Callable[[Any], Any]
+    config: Callable[[Mapping[str, Any]], dict[str, Any]]
+    checkpoint: Callable[[Path, Path | None], Path]
+
+
+_HANDLERS = {
+    "1.x": _Handlers(_module("1.x"), _config, _checkpoint(("0", "1"))),
+    "2.x": _Handlers(_module("2.x"), _config, _checkpoint(("2",))),
+}
+"""By the version that something was written for."""

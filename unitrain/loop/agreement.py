@@ -1,0 +1,149 @@
+"""What must be the same on all processes, compared before training starts: where it differs, a run would hang."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from unitrain.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from torch import nn
+    from torch.optim import Optimizer
+
+    from unitrain.callbacks import Callback
+    from unitrain.config import TrainerConfig
+    from unitrain.data.batches import DataSource
+    from unitrain.distributed.collectives import Team
+    from unitrain.optim.optimizers import Schedule
+    from unitrain.spec import TrainSpec
+
+_OWN = frozenset({"devices", "callbacks", "loggers", "default_root_dir", "enable_progress_bar", "native", "profiler"})
+"""Options that each process may have its own of, or that are compared by their effect."""
+
+_SHOWN = 4
+"""Differences that a message names."""
+
+Facts = dict[str, str]
+
+
+def require_same_model(model: nn.Module, team: Team) -> None:
+    """Compare the model's tensors.
+
+    Raises:
+        ConfigError: On every process, if one has another model.
+    """
+    if team.size == 1:
+        return
+    facts = {f"the buffer {name!r}": _tensor(value) for name, value in model.named_buffers()}
+    for name, value in model.named_parameters():
+        facts[f"the parameter {name!r}"] = _tensor(value) + ("" if value.requires_grad else " (frozen)")
+    _require_same(facts, team)
+
+
+def _tensor(value: Any) -> str:
+    return f"{tuple(value.shape)} of {value.dtype}"
+
+
+def require_same_fit(
+    config: TrainerConfig,
+    spec: TrainSpec,
+    team: Team,
+    *,
+    optimizers: Mapping[str, Optimizer],
+    schedules: Sequence[Schedule],
+    callbacks: Iterable[Callback],
+    data: tuple[DataSource, Sequence[DataSource]],
+) -> None:
+    """Compare all that decides how often and what processes exchange.
+
+    Args:
+        config: The trainer's arguments.
+        spec: What is trained.
+        team: Who trains it.
+        optimizers: By name.
+        schedules: Of their learning rates.
+        callbacks: In their order.
+        data: This process's part of the training and validation data.
+
+    Raises:
+        ConfigError: On every process, with what differs and where.
+        DataError: If one has another number of training batches.
+    """
+    if team.size == 1:
+        return
+    facts = {f"the option {one.name}": repr(getattr(config, one.name)) for one in fields(config)}
+    facts = {name: value for name, value in facts.items() if name.split()[-1] not in _OWN}
+    facts |= dict(_of_optimizers(optimizers))
+    facts["the schedules"] = ", ".join(f"{one.kind} {one.rule}" for one in schedules) or "none"
+    facts["the callbacks"] = ", ".join(type(one).__name__ for one in callbacks)
+    facts["the metrics"] = ", ".join(spec.metrics or ()) or "none"
+    facts["automatic_optimization"] = str(spec.automatic_optimization)
+    for name in ("training_step", "validation_step"):
+        facts[name] = _name_of(getattr(spec, name))
+    facts["validation data"] = ", ".join(source.name or "some" for source in data[1]) or "none"
+    _require_same(facts, team)
+    _require_same_length(data[0].length, team)
+
+
+def _of_optimizers(optimizers: Mapping[str, Optimizer]) -> Iterator[tuple[str, str]]:
+    for name, optimizer in optimizers.items():
+        yield f"the optimizer {name!r}", type(optimizer).__name__
+        for index, group in enumerate(optimizer.param_groups):
+            said = [f"{key}={value}" for key, value in group.items() if isinstance(value, (int, float, str, tuple))]
+            yield f"group {index} of the optimizer {name!r}", f"{len(group['params'])} parameters, {', '.join(said)}"
+
+
+def _name_of(step: Any) -> str:
+    return "none" if step is None else str(getattr(step, "__qualname__", type(step).__qualname__))
+
+
+def _require_same(own: Facts, team: Team) -> None:
+    everybodys: list[Facts] = team.gather(own)
+    first = everybodys[0]
+    differing = [
+        f"{name} is {first.get(name, 'missing')} on rank 0 and {facts.get(name, 'missing')} on rank {rank}"
+        for rank, facts in enumerate(everybodys)
+        for name in dict.fromkeys((*first, *facts))
+        if first.get(name) != facts.get(name)
+    ]
+    if differing:
+        more = len(differing) - _SHOWN
+        raise ConfigError(
+            f"the processes would not train the same: {'; '.join(differing[:_SHOWN])}"
+            f"{f'; and {more} more' if more > 0 else ''}.",
+            hint="make the spec and the trainer on each rank from the same arguments; what is drawn at random has to be"
+            " drawn from the same seed.",
+        )
+
+
+def _require_same_length(own: int | None, team: Team) -> None:
+    lengths = team.gather(own)
+    if len(set(lengths)) > 1:
+        raise _uneven({rank: "no known number of" if one is None else str(one) for rank, one in enumerate(lengths)})
+
+
+def require_same_end(team: Team, done: int, *, last: bool) -> None:
+    """Compare whether the batch at hand is the last one of the epoch, where no loader says how many there are.
+
+    Args:
+        team: Who trains.
+        done: Batches of the epoch, this one included.
+        last: Whether it is the last one here.
+
+    Raises:
+        DataError: On every process, if one has fewer batches than another.
+    """
+    if team.size > 1 and all(team.highest([last, not last])):
+        ends = team.gather(last)
+        raise _uneven({rank: str(done) if end else f"more than {done}" for rank, end in enumerate(ends)})
+
+
+def _uneven(lengths: dict[int, str]) -> DataError:
+    said = ", ".join(f"rank {rank} has {length}" for rank, length in lengths.items())
+    return DataError(
+        f"the processes have different numbers of training batches in an epoch: {said}; the rest would wait.",
+        hint="OwnBatches must yield as many on each rank: drop the surplus, or use ShardedBatches.",
+    )

@@ -1,0 +1,359 @@
+"""The meaning of a run, written once: what the loops of Lightning and Ignite call, and in which order.
+
+A backend owns the loop. It calls ``FitProgram`` at the start and end of the fit and of each epoch and with each batch;
+``Evaluation`` at the start and end of an evaluation and with each of its batches.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from unitrain.backends.protocol import Stage
+from unitrain.checkpoint.capture import capture, gradients, position, take_up
+from unitrain.checkpoint.saving import write_all
+from unitrain.data.batch import describe, sample_counter
+from unitrain.data.batches import Batches
+from unitrain.errors import SpecError, UnitrainError, did_you_mean
+from unitrain.loop.agreement import require_same_end
+from unitrain.loop.evaluation import Evaluation
+from unitrain.loop.forward_pass import forward_epoch
+from unitrain.loop.meter import StageMeter
+from unitrain.loop.precision import converted
+from unitrain.loop.step import TrainStep
+from unitrain.metrics.metric import LOSS, as_float32, as_number
+from unitrain.run.context import RunContext
+from unitrain.run.hub import Event
+from unitrain.run.progress import Progress
+from unitrain.run.stopping import SIGNAL, StopRule, ValidationRule
+from unitrain.utilities.lazy_layers import without_values
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+    from torch.optim import Optimizer
+
+    from unitrain.backends.protocol import EvalJob, FitJob
+    from unitrain.distributed.strategies.fsdp import Sharded
+    from unitrain.loop.precision import Context
+    from unitrain.loop.step import Primitives
+
+
+class Program(RunContext):
+    """A run whose logged values go to the meter of the stage that is running.
+
+    Attributes:
+        meter: The meter of the running stage.
+        weight: The size of the running batch; None between batches.
+        context: Makes what surrounds a forward pass, or None.
+        sharded: The model, if each process has a part of it.
+    """
+
+    meter: StageMeter
+    weight: int | None = None
+    context: Context = None
+    sharded: Sharded | None = None
+
+    def log(self, name: str, value: Tensor | float) -> None:
+        """Log a value: into the epoch's mean within a batch, at once elsewhere."""
+        if self.weight is None:
+            self.hub.publish({self.name_of(self.meter.prefix, name): float(as_number(name, value))})
+        else:
+            self.meter.log(name, value, self.weight)
+
+    def agree(self) -> None:
+        """Take up what other processes ask for; an evaluation by itself has nothing to stop."""
+
+    def batch_values(self) -> dict[str, float]:
+        """Read the loss and the logged values of the running training batch from the device."""
+        loss = {} if self.state.loss is None else {f"train/{LOSS}": as_float32(self.state.loss)}
+        return {**loss, **self.meter.batch_values()}
+
+    def backward(self, loss: Tensor) -> None:  # noqa: ARG002 - refused as a whole
+        """Refuse: there is nothing to train."""
+        raise _not_manual("backward")
+
+    def step(self, name: str | None = None) -> None:  # noqa: ARG002 - refused as a whole
+        """Refuse: there is nothing to train."""
+        raise _not_manual("step")
+
+
+def _not_manual(method: str) -> SpecError:
+    return SpecError(
+        f"run.{method}() belongs to manual optimization.",
+        hint="TrainSpec(automatic_optimization=False, training_step=...)",
+    )
+
+
+class FitProgram(Program):
+    """A training run. Methods are called by the backend, in the order in which they stand here.
+
+    Attributes:
+        batches: What the backend's training loop iterates.
+        validation: The validation, or None.
+
+    Args:
+        job: What to train and how.
+        primitives: What the backend contributes to a step.
+        native: The real backend object, for handlers.
+    """
+
+    def __init__(self, job: FitJob, primitives: Primitives, native: Any) -> None:
+        super().__init__(job, native)
+        self._device = job.device
+        self._schedules = job.schedules
+        self.context, self.scaler, self.sharded = primitives.context, primitives.scaler, job.sharded
+        self.meter = self._train_meter = StageMeter("train", job.spec.metrics or {}, job.team)
+        self._step = TrainStep(job, primitives, self.meter)
+        self._count = sample_counter(job.spec.batch_size, "train")
+        self._stop = StopRule(job.config, job.hub, job.team)
+        self._job = job
+        self._resume = resume = job.resume
+        self._midway = resume is not None and resume.midway
+        start = None if resume is None or not resume.midway else position(job.train, resume)
+        train, changes = converted(job.train, job.config.precision), job.reload is not None
+        self.batches = Batches(train, lambda: self.state.epoch, start, changes=changes)
+        self.validation = Evaluation(self, job.val, Stage.VAL, job.device) if job.val else None
+        self._validate_when = ValidationRule(job.config, job.train.length) if job.val else None
+        self._index = 0 if resume is None else resume.in_epoch
+        self._epochs_done = 0 if resume is None else resume.epochs_done
+        self._together = job.team.size > 1
+        self._was_last = False
+        self._unsized = job.train.length is None or changes
+        self._cut: dict[str, Any] | None = None
+
+    def fit_start(self) -> None:
+        """Begin. A model in eval mode is put into train mode; submodules that the user froze stay frozen."""
+        if not self.model.training:
+            self.model.train()
+        self._stop.start()
+        self.hub.fire(Event.FIT_START)
+        if self._resume is not None:
+            take_up(self._resume, self._job)
+            if self.scaler is not None and self._resume.scaler is not None:
+                self.scaler.load_state_dict(self._resume.scaler)
+            self._remember(self._resume.remembered or {})
+        self._stop.agree()
+        self._safe_point(begun=False)
+
+    def epoch_start(self) -> None:
+        """Begin an epoch, or go on with the one that a checkpoint was written in."""
+        if self._midway and self._resume is not None:
+            self._midway = False
+            self._train_meter.reset(self._device)
+            if self._resume.meter is not None:
+                self._train_meter.load_state_dict(self._resume.meter)
+                self._train_meter.remember((self._resume.remembered or {}).get("train", {}))
+            return
+        self.state.epoch = self._epochs_done
+        if self._job.reload is not None:
+            self._reload()
+        self.hub.epoch_metrics = {}
+        self._train_meter.reset(self._device)
+        self._index = 0
+        self.hub.fire(Event.EPOCH_START)
+
+    def _reload(self) -> None:
+        """Make the loaders anew, if it is the epoch for it; those of the first epoch are there."""
+        epoch, job = self._epochs_done, self._job
+        if job.reload is None or not epoch or epoch % job.config.reload_dataloaders_every_n_epochs:
+            return
+        self._job = job = job.reload(job, epoch)
+        self.hub.epoch_length = job.train.length
+        self.batches.read_from(converted(job.train, job.config.precision))
+        if self.validation is not None:
+            self.validation.read_from(job.val)
+            self._validate_when = ValidationRule(job.config, job.train.length)
+
+    def train_batch(self, batch: Any) -> Tensor | None:
+        """Train on ``batch`` and return its loss, detached.
+
+        Raises:
+            RuntimeError: If user code lets a StopIteration out; both backends would take it for the end of the epoch.
+        """
+        last = self.batches.length == self._index + 1
+        if self._unsized:
+            require_same_end(self.team, self._index + 1, last=last)
+        self.batch = batch
+        self._train_meter.batch_start()
+        try:
+            self.weight = weight = self._count(batch)
+            self.hub.fire(Event.BATCH_START)
+            self._step.run(batch, weight, self._index, last)
+        except StopIteration as error:
+            raise RuntimeError("the training step raised StopIteration, which would silently end the epoch") from error
+        except UnitrainError:
+            raise
+        except Exception as error:
+            if self.state.batch == 0:
+                error.add_note(f"unitrain: the first batch was {describe(batch)}")
+            raise
+        self._batch_end(last=last)
+        return self._step.loss
+
+    def _batch_end(self, *, last: bool) -> None:
+        state = self.state
+        state.loss = self._step.loss
+        state.batch += 1
+        self._was_last = last
+        if last:
+            for schedule in self._schedules:
+                schedule.after_last_batch(state.epoch)
+        self._index += 1
+        self._stop.after_batch()
+        self.hub.fire(Event.BATCH_END)
+        if self._together:
+            self._stop.agree()
+        self.weight = self.batch = None
+
+    @property
+    def epoch_over(self) -> bool:
+        """Whether the batch just done was the epoch's last."""
+        return self._was_last
+
+    def agree(self) -> None:
+        """Take up what other processes ask for."""
+        self._stop.agree()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the run ends with the epoch that is running."""
+        return self._stop.granted(self._epochs_done)
+
+    @property
+    def validation_due(self) -> bool:
+        """Whether to validate after the batch just done."""
+        return self._validate_when is not None and self._validate_when.due(
+            epoch=self.state.epoch,
+            done=self._index,
+            total=self.state.batch,
+            last=self._was_last,
+            stopping=self.stopping and self._stop.reason != SIGNAL,  # who sends one does not wait for long
+        )
+
+    def batch_done(self) -> None:
+        """Take note that a batch and its validation are over; write the checkpoints that were asked for meanwhile."""
+        if self._was_last:
+            return
+        if self.hub.saves and not self.stopping:
+            self.write_saves()
+        self._safe_point()
+
+    def write_saves(self) -> None:
+        """Write the checkpoints that were asked for."""
+        write_all(self.hub, self._content, self.team)
+
+    def _content(self) -> dict[str, Any]:
+        return self._cut or capture(self._job, self._progress(midway=not (self._was_last or self.at_rest)))
+
+    def _safe_point(self, *, begun: bool = True) -> None:
+        """Tell who wants to save after an error that the run could go on from here."""
+        if self.hub.rescue is not None and (begun or not without_values(self.spec.model)):
+            self.hub.rescue(self._content() if begun else capture(self._job, self._progress(midway=False)))
+
+    def _progress(self, *, midway: bool) -> Progress:
+        if self._midway and self._resume is not None:
+            return self._resume  # the epoch that an earlier run began is not taken up yet
+        pending = midway and (not self.spec.automatic_optimization or self._index % self.accumulate_grad_batches)
+        at_iter, ahead = self.batches.at_iter, self.batches.before_ahead
+        return Progress(
+            epochs_done=self._epochs_done,
+            in_epoch=self._index,
+            midway=midway,
+            meter=self._train_meter.state_dict() if midway else None,
+            rng=self._job.train.snapshot().state_dict(),
+            rng_at_iter=at_iter.state_dict() if midway and at_iter else None,
+            rng_before_ahead=ahead.state_dict() if midway and ahead else None,
+            gradients=gradients(self._job.spec.model, self.sharded) if pending else None,
+            scaler=None if self.scaler is None else self.scaler.state_dict(),
+            rng_at_load=self._job.rng_at_load,
+            remembered=self._memory(),
+            loader=self.batches.state(midway=midway),
+        )
+
+    def _memory(self) -> dict[str, dict[str, Any]] | None:
+        kept = {"train": self._train_meter.memory()} | (self.validation.memory() if self.validation else {})
+        return {stage: one for stage, one in kept.items() if one} or None
+
+    def _remember(self, kept: Mapping[str, dict[str, Any]]) -> None:
+        self._train_meter.remember(kept.get("train", {}))
+        if self.validation:
+            self.validation.remember(kept)
+
+    def epoch_end(self) -> None:
+        """End an epoch: publish what was measured, call the handlers, step the schedulers that wait for a metric."""
+        if not self._was_last:  # cut short by a stop: a checkpoint goes on after the last batch, not after the epoch
+            if self.hub.saves:  # first what was due by then: who resumes must know these files
+                self.write_saves()
+            self._cut = capture(self._job, self._progress(midway=True))
+        self._epochs_done += 1
+        self.hub.publish(self._train_meter.compute(), self._train_meter.tables)
+        self.hub.fire(Event.EPOCH_END)
+        awaiting_validation = self.validation is not None and not self.hub.occurred(Event.VAL_END)
+        for schedule in self._schedules:
+            schedule.after_epoch(self.hub, awaiting_validation=awaiting_validation)
+        self.hub.decide()
+        self._stop.agree()
+        if self.hub.saves:
+            self.write_saves()
+        self._safe_point()
+
+    def fit_end(self) -> None:
+        """End."""
+        self.hub.fire(Event.FIT_END)
+        self.team.share_buffers(self.model)
+        self._stop.agree()
+        self.at_rest = True
+        if self.hub.saves:
+            self.write_saves()
+
+    def forward_epoch(self) -> None:
+        """Run the forward pass on each batch of an epoch of the training data."""
+        forward_epoch(self._job, self.batches, self.context)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of ``loss``, in manual optimization."""
+        if self.spec.automatic_optimization:
+            raise _not_manual("backward")
+        self._step.manual_backward(loss)
+
+    def step(self, name: str | None = None) -> None:
+        """Clip, step and clear one optimizer, in manual optimization."""
+        if self.spec.automatic_optimization:
+            raise _not_manual("step")
+        self._step.manual_step(which_optimizer(name, self.optimizers))
+
+
+def which_optimizer(name: str | None, optimizers: Mapping[str, Optimizer]) -> str:
+    """Return the name of the optimizer that ``run.step(name)`` means.
+
+    Raises:
+        SpecError: If there is none of that name, or several and no name.
+    """
+    if name is None and len(optimizers) == 1:
+        return next(iter(optimizers))
+    if name is None:
+        raise SpecError(f"run.step() must name one of the optimizers {', '.join(map(repr, optimizers))}.")
+    if name not in optimizers:
+        raise SpecError(f"run.step({name!r}): there is no such optimizer.", hint=did_you_mean(name, optimizers))
+    return name
+
+
+class EvalProgram(Program):
+    """An evaluation by itself.
+
+    Attributes:
+        evaluation: What the backend's loop drives.
+
+    Args:
+        job: What to evaluate.
+        native: The real backend object, for handlers.
+        context: Makes what surrounds a forward pass, or None.
+    """
+
+    def __init__(self, job: EvalJob, native: Any, context: Context) -> None:
+        super().__init__(job, native)
+        self.context = context
+        self.sharded = job.sharded
+        self.meter = StageMeter(job.stage.value, {})
+        self.evaluation = Evaluation(self, job.data, job.stage, job.device, keep=job.keep)

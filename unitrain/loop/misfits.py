@@ -1,0 +1,118 @@
+"""What is said where a model, a loss or a metric does not fit a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
+from typing import Any
+
+from torch import Tensor
+
+from unitrain.data.batch import describe
+from unitrain.errors import SpecError, UnitrainError
+
+_STEPS = "give TrainSpec(training_step=, validation_step=)"
+
+
+def explain_misfit(error: Exception, inputs: Any, output: Any) -> None:
+    """Add a note to an error of a default step, if the model was called with a structure or returned one.
+
+    Args:
+        error: What the model or the loss raised.
+        inputs: What the model was called with.
+        output: What it returned; ``NotImplemented`` if it raised.
+    """
+    if output is NotImplemented and isinstance(inputs, Mapping):
+        error.add_note(
+            f"unitrain: the model was called with the input as it is, {describe(inputs)}."
+            f"\nHint: to unpack it, {_STEPS}: training_step=lambda model, batch: model(**batch).loss"
+        )
+    elif isinstance(output, (Mapping, tuple, list)) or is_dataclass(output):
+        error.add_note(
+            f"unitrain: the loss was called with what the model returned, {describe(output)}, and the target."
+            f"\nHint: {_STEPS}, which return the loss of the part that you mean:"
+            ' training_step=lambda model, batch: loss(model(batch[0])["out"], batch[1])'
+        )
+
+
+def explain_metric(error: Exception, name: str, metric: Any, pair: tuple[Any, Any]) -> None:
+    """Raise a SpecError for a batch that a metric cannot take, or add a note to the metric's own error.
+
+    Args:
+        error: What it raised.
+        name: The metric's name in the spec.
+        metric: The object of its library, or the function.
+        pair: The output and the target that it was given.
+
+    Raises:
+        SpecError: If it is known what to do about it.
+    """
+    if isinstance(error, UnitrainError):
+        return
+    shown = f"the metric {name!r} was given the output {describe(pair[0])} and the target {describe(pair[1])}"
+    for task, wrong, hint in _WRONG:
+        if _is(task, metric) and all(isinstance(one, Tensor) for one in pair) and wrong(*pair):
+            own = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise SpecError(f"{shown}, which it cannot take: {own}", hint=hint(*pair)) from error
+    error.add_note(f"unitrain: {shown}")
+
+
+def check_metric(name: str, metric: Any, pair: tuple[Any, Any]) -> None:
+    """Refuse what a metric of torchmetrics would count as other classes without a word: numbers cut to whole ones.
+
+    Args:
+        name: The metric's name in the spec.
+        metric: The object of its library, or the function.
+        pair: The output and the target of an epoch's first batch.
+
+    Raises:
+        SpecError: If classes are not whole numbers.
+    """
+    output, target = pair
+    if not (isinstance(output, Tensor) and isinstance(target, Tensor) and _is("Multiclass", metric)):
+        return
+    classes = (output, target) if output.ndim == target.ndim else (target,)
+    if any(one.is_floating_point() and bool((one != one.round()).any()) for one in classes):
+        raise SpecError(
+            f"the metric {name!r} was given the output {describe(output)} and the target {describe(target)};"
+            " as classes, they must be whole numbers.",
+            hint=_NOT_CLASSES,
+        )
+
+
+def _is(task: str, metric: Any) -> bool:
+    """Return whether a metric of torchmetrics, or one inside it, is for ``task``."""
+    modules = getattr(type(metric), "modules", None)
+    return modules is not None and any(type(one).__name__.startswith(task) for one in modules(metric))
+
+
+def _more_classes(output: Tensor, target: Tensor) -> bool:
+    return output.ndim == target.ndim + 1 and output.shape[1] > 1
+
+
+_WHOLE = (
+    "the target must be whole numbers; for a loss that takes others:"
+    ' torchmetrics.wrappers.LambdaInputTransformer(metric("f1"), transform_target=lambda target: target.long())'
+)
+_NOT_CLASSES = (
+    "num_classes= is for scores (B, C) and classes (B,); leave it out for one score a sample, as with"
+    " BCEWithLogitsLoss, or give num_labels= for several labels a sample."
+)
+_WRONG: tuple[tuple[str, Callable[[Tensor, Tensor], bool], Callable[[Tensor, Tensor], str]], ...] = (
+    ("Binary", _more_classes, lambda output, _: f'metric("accuracy", num_classes={output.shape[1]})'),
+    ("Binary", lambda _, target: target.is_floating_point(), lambda *_: _WHOLE),
+    (
+        "Binary",
+        lambda output, target: output.shape != target.shape,
+        lambda output, _: f"give both the same shape, {tuple(output.shape)}: validation_step returns (output, target).",
+    ),
+    (
+        "Multiclass",
+        lambda output, target: target.is_floating_point() or output.ndim != target.ndim + 1,
+        lambda *_: (
+            "num_classes= is for scores (B, C) and classes (B,); leave it out for one score a sample,"
+            " or give num_labels= for several labels a sample. " + _WHOLE
+        ),
+    ),
+)
+"""The task, when its metric cannot take an output and a target, and the hint."""

@@ -1,0 +1,156 @@
+"""What a precision means, in torch's terms: the model's dtype, what surrounds a forward pass, how the loss is scaled.
+
+The ``true`` precisions hold the model, its input and what is made within the forward pass in one dtype; the ``mixed``
+ones autocast the forward pass; ``16-mixed`` also scales the loss. All do what they say on every device, or torch says
+that it cannot.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
+from operator import methodcaller
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import torch
+
+from unitrain.data.batch import to_dtype
+from unitrain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from unitrain.data.batches import DataSource
+
+Context: TypeAlias = "Callable[[], AbstractContextManager[Any]] | None"
+"""Makes what surrounds a forward pass; None if there is nothing to do."""
+
+_TRUE: dict[str | int, torch.dtype] = {"64-true": torch.float64, "16-true": torch.float16, "bf16-true": torch.bfloat16}
+_CAST = {torch.float64: methodcaller("double"), torch.float16: methodcaller("half")}
+_CAST[torch.bfloat16] = methodcaller("bfloat16")
+_MIXED: dict[str | int, torch.dtype] = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
+SCALED = "16-mixed"
+"""The precision whose loss is scaled; in float16 small gradients would vanish."""
+
+
+def convert_model(model: nn.Module, precision: str | int) -> None:
+    """Put the floating parameters and buffers of ``model`` into the dtype of a ``true`` precision, where they stay.
+
+    ``"32-true"`` and the mixed precisions leave a model as it is.
+    """
+    dtype = _TRUE.get(precision)
+    if dtype is not None:
+        _CAST[dtype](model)
+
+
+def converted(source: DataSource, precision: str | int) -> DataSource:
+    """Return ``source`` with floating tensors of its batches in the dtype of a ``true`` precision."""
+    dtype, place = _TRUE.get(precision), source.place
+    if dtype is None:
+        return source
+    return replace(source, place=lambda batch: to_dtype(batch if place is None else place(batch), dtype))
+
+
+def forward_context(precision: str | int, device: torch.device) -> Context:
+    """Return what makes the surroundings of a forward pass.
+
+    Autocast keeps no cache of cast weights: Lightning's does not either, and with a weight that is used twice the
+    gradients would have other bits.
+    """
+    if precision in _MIXED:
+        return partial(torch.autocast, device.type, dtype=_MIXED[precision], cache_enabled=False)
+    return partial(default_dtype, _TRUE[precision]) if precision in _TRUE else None
+
+
+def outside(precision: str | int, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
+    """Return what undoes ``forward_context`` for a while, for a backward pass or a step in a manual training step."""
+    if precision in _MIXED:
+        return partial(torch.autocast, device.type, enabled=False)
+    return partial(default_dtype, torch.get_default_dtype()) if precision in _TRUE else nullcontext
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Make floating tensors in ``dtype`` meanwhile."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def within(context: Context, function: Any) -> Any:
+    """Return ``function`` run in ``context``, or as it is if either is None."""
+    if context is None or function is None:
+        return function
+
+    def run(*args: Any) -> Any:
+        with context():
+            return function(*args)
+
+    return run
+
+
+class LossScaling:
+    """The scaling of the loss with ``16-mixed``: scale → backward → unscale → clip → step → update.
+
+    One scale serves all optimizers. It is updated once for all that stepped since the last update: before the next
+    backward, or when the batch is done. So two losses may be differentiated first and two optimizers stepped then.
+
+    Attributes:
+        scaler: torch's own.
+
+    Args:
+        device: Where the losses are.
+
+    Raises:
+        ConfigError: If torch cannot scale there; it would go on without.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.scaler = torch.amp.GradScaler(device)
+        self._unscaled: set[int] = set()
+        self._stepped: set[int] = set()
+        if not self.scaler.is_enabled():
+            raise ConfigError(f"precision={SCALED!r}: torch has no GradScaler for {device}.", hint='"bf16-mixed"')
+
+    def scale(self, loss: Tensor) -> Tensor:
+        """Return the scaled loss."""
+        self.update()
+        return self.scaler.scale(loss)
+
+    def unscale(self, optimizer: Optimizer) -> None:
+        """Divide the gradients of ``optimizer`` by the scale, once before each step."""
+        if id(optimizer) in self._stepped:
+            self.update()  # stepped again without a backward between
+        if id(optimizer) not in self._unscaled and _has_gradients(optimizer):
+            self.scaler.unscale_(optimizer)
+            self._unscaled.add(id(optimizer))
+
+    def step(self, optimizer: Optimizer) -> None:
+        """Step ``optimizer``, unless a gradient is not finite."""
+        self.unscale(optimizer)
+        if id(optimizer) not in self._unscaled:
+            optimizer.step()  # without any gradient; the scaler insists on one
+            return
+        self.scaler.step(optimizer)
+        self._stepped.add(id(optimizer))
+        # A skipped step counts, so a scheduler may be stepped before the first real one; torch would take it for a
+        # mistake in the order and warn.
+        optimizer._opt_called = True  # type: ignore[attr-defined]  # noqa: SLF001 - torch's own mark
+
+    def update(self) -> None:
+        """Let the scale follow what the steps found."""
+        if self._stepped:
+            self.scaler.update()
+            self._unscaled.clear()
+            self._stepped.clear()
+
+
+def _has_gradients(optimizer: Optimizer) -> bool:
+    return any(parameter.grad is not None for group in optimizer.param_groups for parameter in group["params"])

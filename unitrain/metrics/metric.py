@@ -1,0 +1,395 @@
+"""What a run measures: one weighted mean, and torchmetrics, Ignite metrics and plain functions behind one protocol.
+
+The means are float32 sums on the device of the values, the batch size their weight, read once at the end of a stage:
+neither backend's own averaging gives that (Lightning's ``self.log`` costs a millisecond a step, Ignite's ``Loss`` sums
+in double and its ``Average`` is unweighted).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from array import array
+from collections.abc import Callable, Mapping
+from ctypes import c_float
+from functools import reduce
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from unitrain.compat import torchmetrics as library
+from unitrain.compat.ignite import EngineOfAMetric, load_state, state_of
+from unitrain.compat.torchmetrics import new_name, refuse_old_options, torchmetrics
+from unitrain.distributed.collectives import ALONE
+from unitrain.errors import SpecError, did_you_mean
+from unitrain.metrics.class_counts import ClassCounts, counts_classes
+from unitrain.metrics.class_names import checked_names, per_class, unwrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from unitrain.distributed.collectives import Team
+
+MetricLike: TypeAlias = Any
+"""A torchmetrics metric, an ``ignite.metrics`` metric, a name, or ``function(output, target) -> value``."""
+
+LOSS = "loss"
+
+_TASKS = {"num_classes": "multiclass", "num_labels": "multilabel"}
+
+
+def metric(name: str, *, class_names: Sequence[str] | None = None, **options: Any) -> Any:
+    """Return a torchmetrics metric by its short name.
+
+    The task of a classification metric follows from its options: ``num_classes`` means multiclass, ``num_labels``
+    multilabel, neither binary. All further options are torchmetrics' own.
+
+    Args:
+        name: One of ``accuracy``, ``f1``, ``precision``, ``recall``, ``auroc``, ``mse``, ``mae``, ``r2`` and more. The
+            values of ``confusion_matrix``, ``roc`` and ``precision_recall_curve`` are tensors: ``FitResult.tensors``
+            has them, and trackers get figures.
+        class_names: Measure each class by itself, under its name: ``val/f1_cat``; see ``per_class``.
+        **options: Passed to the torchmetrics class.
+
+    Raises:
+        SpecError: If the name is unknown or torchmetrics refuses the options.
+
+    Example:
+        >>> metric("f1", num_classes=10)
+        MulticlassF1Score()
+    """
+    if name not in library.NAMED:
+        raise SpecError(
+            f"metric() does not know {name!r}.", hint=new_name(name, library.NAMED) or did_you_mean(name, library.NAMED)
+        )
+    refuse_old_options(name, options)
+    if class_names is not None:
+        _for_each_class(name, class_names, options)
+    if name not in library.REGRESSION and "task" not in options:
+        options["task"] = next((task for option, task in _TASKS.items() if option in options), "binary")
+    try:
+        made = getattr(torchmetrics(), library.NAMED[name])(**options)  # only those who use a metric pay for the import
+    except (TypeError, ValueError) as error:
+        raise SpecError(
+            f"metric({name!r}) could not be made: {error}",
+            hint="pass num_classes= or num_labels=, or give the torchmetrics object itself.",
+        ) from error
+    return made if class_names is None else per_class(made, class_names)
+
+
+def _for_each_class(name: str, class_names: Sequence[str], options: dict[str, Any]) -> None:
+    """Fill in what follows from names of classes: how many there are, and that no mean is taken over them."""
+    if name not in library.CURVES | library.AVERAGED:
+        raise SpecError(
+            f"metric({name!r}, class_names=) has no effect: it gives one number.", hint=f"metric({name!r}, ...)"
+        )
+    if not options.keys() & {*_TASKS, "task"}:
+        options["num_classes"] = len(checked_names(class_names))
+    if name in library.AVERAGED:
+        options.setdefault("average", None)
+
+
+def float32(value: float) -> float:
+    """Return ``value`` rounded to float32.
+
+    A sum, product or quotient of two such numbers that is rounded again is what torch computes in float32, bit by bit:
+    double holds it exactly enough. Without tensors it costs a fifth.
+    """
+    return c_float(value).value
+
+
+class Mean:
+    """A weighted mean: Σ(value·weight) / Σweight, summed in float32 where the values are, with no wait for a device.
+
+    What is in the host's memory is summed by Python: it costs a microsecond instead of four, and is the same bits, for
+    a product or a sum of two float32 is exact enough in double to be rounded to float32 once.
+    """
+
+    __slots__ = ("_rounded", "_total", "_weight")
+
+    def __init__(self) -> None:
+        self._rounded = array("f", [0.0])
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._total: Tensor | float | None = None
+        self._weight = 0
+
+    def add(self, value: Tensor | float, weight: int) -> None:
+        """Add a value, usually the mean of a batch, with its weight, usually the batch size."""
+        self._weight += weight
+        if type(value) is Tensor and value.is_cpu and value.dtype is torch.float32:
+            value = (value.detach() if value.requires_grad else value).numpy().item()
+        total = self._total
+        if isinstance(value, Tensor) or isinstance(total, Tensor):
+            term = torch.as_tensor(value, dtype=torch.float32).detach() * weight
+            self._total = term if total is None else torch.as_tensor(total, dtype=torch.float32).to(term.device) + term
+            return
+        rounded = self._rounded
+        rounded[0] = value
+        rounded[0] *= weight
+        if total is not None:
+            rounded[0] += total
+        self._total = rounded[0]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sum and the weight."""
+        total = self._total
+        return {"total": torch.tensor(total) if isinstance(total, float) else total, "weight": self._weight}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what ``state_dict`` returned."""
+        total = state["total"]
+        host = isinstance(total, Tensor) and total.is_cpu
+        self._total, self._weight = total.item() if host else total, state["weight"]
+
+    def compute(self, team: Team = ALONE) -> float | None:
+        """Return the mean over what all processes added, or None if nothing was.
+
+        The sums are added up in float32 in the order of ranks, so that the value is the same bits on all of them.
+        """
+        own = None if self._total is None else (float(self._total), self._weight)
+        parts = [part for part in team.gather(own) if part is not None]
+        if not parts:
+            return None
+        total = reduce(lambda one, other: float32(one + other), (part for part, _ in parts))
+        weight = float32(sum(weight for _, weight in parts))
+        return float32(total / (weight or math.nan))  # of batches without a sample, as torch has it
+
+
+class StageMetric(Protocol):
+    """A metric of one stage, whatever library it came from."""
+
+    def reset(self, device: torch.device) -> None:
+        """Start a new epoch on ``device``."""
+
+    given: Any
+    """The object of its library, or the function."""
+
+    def update(self, output: Any, target: Any, weight: int) -> None:
+        """Take one batch."""
+
+    def compute(self, team: Team) -> Any:
+        """Return the value over all processes: a scalar, or a mapping of names to scalars."""
+
+    def memory(self) -> dict[str, Any]:
+        """Return what it keeps over epochs, for a checkpoint."""
+        return {}
+
+    def remember(self, kept: Mapping[str, Any]) -> None:  # noqa: ARG002 - most keep nothing
+        """Take up what ``memory`` returned."""
+        return None  # noqa: RET501 - else it would be abstract
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what it has measured, for a checkpoint."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what ``state_dict`` returned."""
+
+
+class _OfLibrary(StageMetric):
+    """What torchmetrics and Ignite share: the metric counts samples by itself, and keeps a state."""
+
+    def __init__(self, metric: Any) -> None:
+        self._metric = self.given = metric
+
+    def reset(self, device: torch.device) -> None:  # noqa: ARG002 - an Ignite metric is made for its device
+        self._metric.reset()
+
+    def update(self, output: Any, target: Any, weight: int) -> None:  # noqa: ARG002 - it counts samples by itself
+        self._metric.update(output, target)
+
+    def compute(self, team: Team) -> Any:  # noqa: ARG002 - both libraries gather over torch's process group themselves
+        return self._metric.compute()
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self._metric.state_dict())
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._metric.load_state_dict(state)
+
+
+class _Torchmetric(_OfLibrary):
+    def __init__(self, metric: Any) -> None:
+        super().__init__(metric)
+        library.make_persistent(metric)
+        self._device: torch.device | None = None
+
+    def reset(self, device: torch.device) -> None:
+        if device != self._device:  # to move it where it is costs more than to reset it
+            self._metric.to(device)
+            self._device = device
+        self._clear()
+
+    def _clear(self) -> None:
+        self._metric.reset()
+
+    def memory(self) -> dict[str, Any]:
+        return library.memory(self._metric)
+
+    def remember(self, kept: Mapping[str, Any]) -> None:
+        library.remember(self._metric, kept)
+
+
+class _Counting(_Torchmetric):
+    """Counts the classes of many batches at once."""
+
+    def __init__(self, metric: Any) -> None:
+        super().__init__(metric)
+        self._counts = ClassCounts(metric)
+
+    def _clear(self) -> None:
+        self._counts.reset()
+
+    def update(self, output: Any, target: Any, weight: int) -> None:  # noqa: ARG002 - it counts samples by itself
+        self._counts.add(output, target)
+
+    def compute(self, team: Team) -> Any:
+        return self._counts.compute(team)
+
+    def state_dict(self) -> dict[str, Any]:
+        self._counts.count()
+        return super().state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._counts.load_state_dict(state)
+
+
+class _IgniteMetric(_OfLibrary):
+    """An Ignite metric attached as to Ignite's engine, so that ``output_transform`` and the like keep their meaning."""
+
+    def __init__(self, metric: Any) -> None:
+        super().__init__(metric)
+        self._engine = EngineOfAMetric()
+        metric.attach(self._engine, "value")
+
+    def reset(self, device: torch.device) -> None:  # noqa: ARG002 - an Ignite metric is made for its device
+        for handler in self._engine.starting:
+            handler(self._engine)
+
+    def update(self, output: Any, target: Any, weight: int) -> None:  # noqa: ARG002 - it counts samples by itself
+        engine = self._engine
+        engine.state.output = (output, target)
+        for handler in engine.each:
+            handler(engine)
+        engine.state.output = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return state_of(self._metric)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        load_state(self._metric, state)
+
+
+class _Function(StageMetric):
+    def __init__(self, name: str, function: Callable[[Any, Any], Tensor | float]) -> None:
+        self._name = name
+        self._function = self.given = function
+        self._mean = Mean()
+
+    def reset(self, device: torch.device) -> None:  # noqa: ARG002 - the mean follows its values
+        self._mean.reset()
+
+    def update(self, output: Any, target: Any, weight: int) -> None:
+        with torch.no_grad():
+            self._mean.add(as_number(self._name, self._function(output, target)), weight)
+
+    def compute(self, team: Team) -> float | None:
+        return self._mean.compute(team)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._mean.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._mean.load_state_dict(state)
+
+
+def _torchmetric(metric: Any) -> _Torchmetric:
+    library.refuse_tracker(metric)
+    return _Counting(metric) if counts_classes(metric) else _Torchmetric(metric)
+
+
+_LIBRARIES: dict[str, Callable[[Any], _OfLibrary]] = {
+    "torchmetrics": _torchmetric,
+    "ignite": _IgniteMetric,
+}
+
+
+def stage_metric(name: str, given: MetricLike) -> StageMetric:
+    """Return a fresh copy of the metric ``given`` under ``name``, for one stage.
+
+    Raises:
+        SpecError: If it is none of the accepted kinds.
+    """
+    given = metric(given) if isinstance(given, str) else unwrapped(given)
+    # By the package of its class: neither library is imported here, and an Ignite metric answers any hasattr with yes.
+    if not isinstance(given, type):
+        for cls in type(given).__mro__:
+            wrap = _LIBRARIES.get(cls.__module__.partition(".")[0])
+            if wrap is not None:
+                return wrap(copy.deepcopy(given))
+    if callable(given) and not isinstance(given, type):
+        return _Function(name, given)
+    raise SpecError(
+        f"the metric {name!r} must be a torchmetrics or ignite.metrics object, a name, or function(output, target);"
+        f" got {given!r}, a {type(given).__name__}.",
+        hint='metrics={"acc": metric("accuracy", num_classes=10)}',
+    )
+
+
+def full_name(prefix: str, name: str) -> str:
+    """Return ``prefix/name``; a name that has a slash stays as it is.
+
+    Raises:
+        SpecError: If the name is empty or not text.
+    """
+    if not isinstance(name, str) or not name:
+        raise SpecError(f"the name of a logged value must be text; got {name!r}.", hint='run.log("name", value)')
+    return name if "/" in name else f"{prefix}/{name}"
+
+
+def reserved(prefix: str, metrics: Iterable[str]) -> frozenset[str]:
+    """Return the full names that a stage measures by itself, so that nothing else may be logged under them."""
+    return frozenset(full_name(prefix, name) for name in (LOSS, *metrics))
+
+
+def clash(name: str) -> SpecError:
+    """Return the error for two values under one name."""
+    return SpecError(
+        f"{name!r} is measured by the spec, and something else has the same name.", hint="rename one of them."
+    )
+
+
+def as_number(name: str, value: Any) -> Any:
+    """Return ``value`` if it is one number.
+
+    Raises:
+        SpecError: If it is not.
+    """
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return value.reshape(()) if value.ndim else value
+    if isinstance(value, Real):
+        return float(value)
+    shown = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+    raise SpecError(
+        f"the logged value {name!r} must be one number, got {shown}.", hint="reduce it first, as by .mean()."
+    )
+
+
+def as_float32(value: Tensor | float) -> float:
+    """Return the number that ``value`` is in float32, read from its device."""
+    return torch.as_tensor(value, dtype=torch.float32).item()
+
+
+def detached(output: Any) -> Any:
+    """Return ``output`` without its graph, through the usual containers."""
+    if isinstance(output, Tensor):
+        return output.detach() if output.requires_grad else output
+    if isinstance(output, Mapping):
+        return {key: detached(item) for key, item in output.items()}
+    if type(output) in (tuple, list):
+        return type(output)(detached(item) for item in output)
+    return output

@@ -1,0 +1,304 @@
+"""From the spec to real optimizers and schedulers, and when a learning rate changes."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch._C._autograd import _profiler_enabled
+from torch.autograd import profiler
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ConstantLR, LRScheduler, ReduceLROnPlateau
+
+from unitrain.errors import ConfigError, SpecError, did_you_mean
+from unitrain.optim.parameter_schedules import CalledSchedule, ParameterScheduler
+from unitrain.optim.warmup import Warmup, lift
+from unitrain.spec import LRSchedule
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from unitrain.run.hub import EventHub
+    from unitrain.spec import TrainSpec
+
+_STOCK = Optimizer.zero_grad
+"""As it was at import: who patches the class wants to be called."""
+
+SINGLE = "optimizer"
+"""The name of an optimizer that is the only one."""
+
+
+def build_optimizers(spec: TrainSpec) -> dict[str, Optimizer]:
+    """Return the spec's optimizers by name, on the parameters where they are now.
+
+    Raises:
+        SpecError: If one cannot be made, holds none of the model's parameters or has a non-finite learning rate.
+    """
+    if isinstance(spec.optimizer, Mapping):
+        built = {name: _build(name, one, _submodule(spec.model, name, one)) for name, one in spec.optimizer.items()}
+    else:
+        built = {SINGLE: _build(SINGLE, spec.optimizer, spec.model)}
+    owned = {id(parameter) for parameter in spec.model.parameters()}
+    for name, optimizer in built.items():
+        _check(name, optimizer, owned)
+    return built
+
+
+def _submodule(model: nn.Module, name: str, given: Any) -> nn.Module:
+    if isinstance(given, Optimizer):
+        return model
+    try:
+        return model.get_submodule(name)
+    except AttributeError as error:
+        names = [child for child, _ in model.named_children()]
+        raise SpecError(
+            f"the optimizer {name!r} gets the parameters of the submodule of that name, and the model has none.",
+            hint=f"{did_you_mean(name, names)} Or give an Optimizer that is made already.",
+        ) from error
+
+
+def _build(name: str, given: Any, module: nn.Module) -> Optimizer:
+    if isinstance(given, Optimizer):
+        return given
+    parameters = list(module.parameters())
+    if not parameters:
+        raise SpecError(
+            f"the optimizer {name!r} has nothing to optimize: {type(module).__name__} has no parameters.",
+            hint="check the model.",
+        )
+    try:
+        optimizer = given(parameters)
+    except (TypeError, ValueError) as error:
+        raise SpecError(
+            f"the optimizer {name!r} could not be made from the parameters: {error}",
+            hint="optimizer=partial(torch.optim.AdamW, lr=1e-3)",
+        ) from error
+    if not isinstance(optimizer, Optimizer):
+        raise SpecError(
+            f"TrainSpec(optimizer=) must return a torch.optim.Optimizer; for {name!r} it returned {optimizer!r}.",
+            hint="optimizer=partial(torch.optim.AdamW, lr=1e-3)",
+        )
+    return optimizer
+
+
+def _check(name: str, optimizer: Optimizer, owned: set[int]) -> None:
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    if not held & owned:
+        raise SpecError(
+            f"the optimizer {name!r} holds none of the model's parameters, so training would change nothing.",
+            hint="give optimizer=partial(torch.optim.AdamW, lr=1e-3); it is called with the model's parameters.",
+        )
+    _check_rates(name, optimizer)
+
+
+def _check_rates(name: str, optimizer: Optimizer) -> None:
+    for group in optimizer.param_groups:
+        rate = float(group.get("lr", 0.0))
+        if not math.isfinite(rate):
+            raise SpecError(
+                f"the learning rate of the optimizer {name!r} must be finite; got {rate}.", hint="lr=1e-3, for one."
+            )
+
+
+def needs_closure(optimizer: Optimizer) -> bool:
+    """Return whether ``optimizer.step`` cannot do without a closure, as LBFGS's."""
+    step = inspect.unwrap(type(optimizer).step)
+    parameter = inspect.signature(step).parameters.get("closure")
+    return parameter is not None and parameter.default is parameter.empty
+
+
+def all_parameters(optimizer: Optimizer) -> list[nn.Parameter]:
+    """Return all parameters of ``optimizer``, in the order of its groups."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def clear_gradients(optimizer: Optimizer) -> None:
+    """Do what ``optimizer.zero_grad()`` does; torch's own spends its time on a profiler that is not there.
+
+    Where there is one, torch's own is called, so that its record is there; an ExecutionTraceObserver alone gets none.
+
+    Args:
+        optimizer: Whose gradients to clear. One with a ``zero_grad`` of its own is asked to.
+    """
+    stock = getattr(optimizer.zero_grad, "__func__", None) is _STOCK
+    if not stock or _profiler_enabled() or profiler._is_profiler_enabled:  # noqa: SLF001 - torch asks so too
+        optimizer.zero_grad()
+        return
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = None
+
+
+class Schedule:
+    """A scheduler at work on one optimizer.
+
+    Args:
+        optimizer_name: The optimizer it belongs to.
+        scheduler: The torch scheduler.
+        rule: When it is stepped.
+
+    Attributes:
+        paused: Whether a callback has taken the learning rates over, so that it is not stepped any more.
+        warmup: Scales the rates of the optimizer's first steps, if one of its schedules asks for that.
+    """
+
+    paused = False
+    warmup: Warmup | None = None
+
+    def __init__(self, optimizer_name: str, scheduler: LRScheduler, rule: LRSchedule) -> None:
+        self.optimizer_name = optimizer_name
+        self.scheduler = scheduler
+        self.rule = rule
+        self.steps = 0
+
+    @property
+    def plateau(self) -> bool:
+        """Whether it waits for a metric."""
+        return isinstance(self.scheduler, ReduceLROnPlateau)
+
+    @property
+    def kind(self) -> str:
+        """The name of the class that the factory made."""
+        return type(getattr(self.scheduler, "called", self.scheduler)).__name__
+
+    def after_step(self) -> None:
+        """Take note that its optimizer stepped."""
+        self.steps += 1
+        if self.paused:
+            return
+        if self.rule.interval == "step" and self.steps % self.rule.frequency == 0:
+            self._step()
+        elif self.warmup is not None:
+            with self.warmup.lifted(self.steps):
+                pass
+
+    def after_last_batch(self, epoch: int) -> None:
+        """Take note that the last batch of ``epoch`` (from 0) is done."""
+        by_epochs = self.rule.interval == "epoch" and not self.paused
+        if by_epochs and not self.plateau and (epoch + 1) % self.rule.frequency == 0:
+            self._step()
+
+    def after_epoch(self, hub: EventHub, *, awaiting_validation: bool) -> None:
+        """Step on the monitored metric, if the epoch measured it.
+
+        Args:
+            hub: Knows what was measured.
+            awaiting_validation: Whether there will be a validation and none has run yet.
+
+        Raises:
+            ConfigError: If no one logs the metric.
+        """
+        monitor = self.rule.monitor
+        if self.paused or not self.plateau or monitor is None or (hub.state.epoch + 1) % self.rule.frequency:
+            return
+        if monitor in hub.epoch_metrics:
+            self._step(hub.epoch_metrics[monitor])
+        elif monitor not in hub.state.metrics and not (awaiting_validation and monitor.startswith("val/")):
+            raise unknown_monitor(monitor, hub.state.metrics)
+
+    def _step(self, *value: Any) -> None:
+        if self.warmup is None:
+            self.scheduler.step(*value)
+            return
+        with self.warmup.lifted(self.steps):
+            self.scheduler.step(*value)
+
+
+def unknown_monitor(monitor: str, logged: Iterable[str]) -> ConfigError:
+    """Return the error for a monitored name that no one logs."""
+    names = ", ".join(sorted(logged)) or "nothing"
+    return ConfigError(
+        f"monitor={monitor!r} is logged by no one; logged are: {names}.", hint=did_you_mean(monitor, logged)
+    )
+
+
+def build_schedules(spec: TrainSpec, optimizers: Mapping[str, Optimizer]) -> list[Schedule]:
+    """Return the spec's learning-rate schedules.
+
+    Raises:
+        SpecError: If one cannot be made, names an unknown optimizer, or is a plateau without a monitor.
+    """
+    for optimizer in optimizers.values():
+        lift(optimizer)  # one that is given may come from a run that was stopped during its warm-up
+    schedules = [_schedule(name, optimizers, given) for name, given in _named_schedules(spec, optimizers)]
+    for name, optimizer in optimizers.items():
+        _check_rates(name, optimizer)  # a scheduler sets the rate when it is made
+        _warm_up(name, optimizer, [one for one in schedules if one.optimizer_name == name])
+    return schedules
+
+
+def _warm_up(name: str, optimizer: Optimizer, schedules: Sequence[Schedule]) -> None:
+    """Begin the warm-up of one optimizer, if a schedule asks for it."""
+    lengths = [schedule.rule.warmup_steps for schedule in schedules if schedule.rule.warmup_steps]
+    if len(lengths) > 1:
+        raise SpecError(
+            f"{len(lengths)} schedules of the optimizer {name!r} have warmup_steps; each step has one rate.",
+            hint="give warmup_steps to one of them; it scales what all of them make of the rate.",
+        )
+    for length in lengths:
+        warmup = Warmup(optimizer, length)
+        with warmup.lifted(0):
+            for schedule in schedules:
+                schedule.warmup = warmup
+
+
+def _named_schedules(spec: TrainSpec, optimizers: Mapping[str, Optimizer]) -> list[tuple[str, Any]]:
+    given = spec.lr_scheduler
+    if given is None:
+        return []
+    if isinstance(given, Mapping):
+        return list(given.items())
+    if len(optimizers) > 1:
+        raise SpecError(
+            "with several optimizers, lr_scheduler must say which one it is for.",
+            hint=f"lr_scheduler={{{next(iter(optimizers))!r}: LRSchedule(...)}}",
+        )
+    several = given if isinstance(given, Sequence) else (given,)
+    return [(next(iter(optimizers)), one) for one in several]
+
+
+def _schedule(name: str, optimizers: Mapping[str, Optimizer], given: Any) -> Schedule:
+    if name not in optimizers:
+        raise SpecError(f"lr_scheduler names the optimizer {name!r}.", hint=did_you_mean(name, optimizers))
+    rule = given if isinstance(given, LRSchedule) else LRSchedule(given)
+    factory = rule.factory or _constant
+    try:
+        scheduler = factory(optimizers[name])
+        if not isinstance(scheduler, LRScheduler) and isinstance(scheduler, ParameterScheduler):
+            scheduler = CalledSchedule(optimizers[name], scheduler)
+    except (TypeError, ValueError) as error:
+        raise SpecError(
+            f"the scheduler of {name!r} could not be made from its optimizer: {error}",
+            hint="LRSchedule(partial(torch.optim.lr_scheduler.StepLR, step_size=2))",
+        ) from error
+    if not isinstance(scheduler, LRScheduler):
+        raise SpecError(
+            f"LRSchedule(factory=) must return a scheduler of torch or a parameter scheduler of Ignite; it returned"
+            f" {scheduler!r}.",
+            hint="LRSchedule(partial(torch.optim.lr_scheduler.StepLR, step_size=2))",
+        )
+    schedule = Schedule(name, scheduler, rule)
+    _check_monitor(schedule)
+    return schedule
+
+
+def _constant(optimizer: Optimizer) -> LRScheduler:
+    """Return the scheduler of a warm-up by itself, which leaves the rate as it is."""
+    return ConstantLR(optimizer, factor=1.0, total_iters=0)
+
+
+def _check_monitor(schedule: Schedule) -> None:
+    rule = schedule.rule
+    if not schedule.plateau:
+        if rule.monitor is not None:
+            raise SpecError(
+                f"LRSchedule(monitor={rule.monitor!r}) has no effect on {schedule.kind}.",
+                hint="monitor= is for ReduceLROnPlateau.",
+            )
+        return
+    if rule.monitor is None:
+        raise SpecError("ReduceLROnPlateau needs a metric to watch.", hint='LRSchedule(factory, monitor="val/loss")')
+    if rule.interval != "epoch":
+        raise SpecError("ReduceLROnPlateau is stepped once an epoch.", hint='interval="epoch"')

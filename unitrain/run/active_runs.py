@@ -1,0 +1,54 @@
+"""Which runs this process is in the middle of: all draw from the same global random generators."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, NamedTuple
+
+from unitrain.utilities.rng import preserved_rng
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class _Run(NamedTuple):
+    thread: threading.Thread
+    fenced: bool
+
+
+_LOCK = threading.Lock()
+_RUNS: list[_Run] = []
+
+
+@contextmanager
+def registered(*, fenced: bool) -> Iterator[None]:
+    """Count one run; if it runs within a handler of another, leave the random numbers of that one as they were.
+
+    Args:
+        fenced: Whether a run within this one leaves no trace in its random numbers: so with a TrainSpec. Within code of
+            a framework it does what it does on that framework.
+
+    Warns:
+        UserWarning: If a run of another thread goes on, with the cause and the way out.
+    """
+    run = _Run(threading.current_thread(), fenced)
+    with _LOCK:
+        others = [one.thread.name for one in _RUNS if one.thread is not run.thread]
+        within = any(one.fenced for one in _RUNS if one.thread is run.thread)
+    if others:
+        warnings.warn(
+            f"the thread {run.thread.name!r} starts a run while one goes on in the thread {others[0]!r} of this"
+            " process. Both draw from the same random generators of torch, NumPy and Python, so neither gives the"
+            " numbers that it gives alone.\nHint: run them one after the other, or in a process each.",
+            stacklevel=2,
+        )
+    with _LOCK:
+        _RUNS.append(run)
+    try:
+        with preserved_rng() if within else nullcontext():
+            yield
+    finally:
+        with _LOCK:
+            _RUNS.remove(run)

@@ -1,0 +1,232 @@
+"""What a handler gets as ``run``: the common view of a running backend."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from unitrain.errors import ConfigError, SpecError
+from unitrain.metrics.metric import clash, full_name, reserved
+from unitrain.run.events import require_custom
+from unitrain.run.hub import InParts
+from unitrain.utilities.files import user_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from torch import Tensor, nn
+    from torch.amp import GradScaler
+    from torch.optim import Optimizer
+
+    from unitrain.backends.protocol import EvalJob, FitJob
+    from unitrain.data.batches import DataSource
+    from unitrain.distributed.collectives import Reduction
+    from unitrain.optim.optimizers import Schedule
+    from unitrain.run.events import CustomEvent
+    from unitrain.run.hub import RunState
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+STAGES = ("train", "val", "test")
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """Do nothing."""
+
+
+def _prefixes(job: FitJob | EvalJob) -> Iterator[str]:
+    """Yield what stands before the names of what is measured; with several loaders, not the stage alone."""
+    evaluated: Sequence[DataSource] = getattr(job, "val", ()) or getattr(job, "data", ())
+    yield from (source.prefix for source in evaluated)
+    yield from (stage for stage in STAGES if all(source.stage != stage for source in evaluated))
+
+
+class RunContext(ABC):
+    """A run, as handlers, callbacks and manual training steps see it, the same on every backend.
+
+    Attributes:
+        hub: The clock of the run.
+        spec: What is trained.
+        config: How it is trained.
+        optimizers: By name; a single one is called ``"optimizer"``.
+        schedules: The learning-rate schedules; a callback that sets the rates itself pauses them.
+        native: The real ``Trainer`` or ``Engine``; None on the reference.
+        batch: The batch that is running, of training or of an evaluation; None between batches.
+        prediction: What the model predicted for the running batch, for the handlers of PREDICT_BATCH_END.
+        loader_name: The name of the loader that the running batch is of, in an evaluation of several; else None.
+        team: The processes that run together.
+        exception: What broke the run, for the handlers of EXCEPTION.
+        accumulate_grad_batches: Batches per optimizer step; a callback may set it at EPOCH_START, for the epoch.
+        at_rest: Whether the run is over, so that a checkpoint is written at once.
+        scaler: Scales the loss of a fit with ``precision="16-mixed"``; else None. Its scale falls after a step that was
+            skipped since a gradient was not finite.
+    """
+
+    scaler: GradScaler | None = None
+    batch: Any = None
+    loader_name: str | None = None
+    prediction: Any = None
+
+    def __init__(self, job: FitJob | EvalJob, native: Any) -> None:
+        self.hub = job.hub
+        self.spec = job.spec
+        self.config = job.config
+        self.team = job.team
+        self.optimizers: Mapping[str, Optimizer] = getattr(job, "optimizers", {})  # an evaluation has none
+        self.schedules: Sequence[Schedule] = getattr(job, "schedules", ())
+        self.native = native
+        self.exception: BaseException | None = None
+        self.accumulate_grad_batches = job.config.accumulate_grad_batches
+        self.at_rest = False
+        self._reserved = frozenset().union(*(reserved(one, job.spec.metrics or ()) for one in _prefixes(job)))
+        job.hub.context = self
+
+    @property
+    def rank(self) -> int:
+        """The number of this process, from 0."""
+        return self.team.rank
+
+    @property
+    def world_size(self) -> int:
+        """How many processes run together."""
+        return self.team.size
+
+    def all_reduce(self, value: Tensor | float, op: Reduction = "mean") -> Tensor | float:
+        """Return the mean, sum, max or min of a value over all processes; all must call it."""
+        return self.team.all_reduce(value, op)
+
+    def all_gather(self, value: Tensor) -> Tensor:
+        """Return the tensors of all processes, of shape ``(world_size, *value.shape)``; all must call it."""
+        return self.team.all_gather(value)
+
+    def barrier(self) -> None:
+        """Wait until all processes are here."""
+        self.team.barrier()
+
+    def rank_zero_only(self, function: Callable[P, T]) -> Callable[P, T | None]:
+        """Return ``function`` for rank 0, and what does nothing elsewhere: ``run.rank_zero_only(print)("once")``."""
+        return function if self.rank == 0 else _nothing
+
+    @property
+    def model(self) -> nn.Module:
+        """The module that is trained, as the user gave it."""
+        return self.spec.model
+
+    @property
+    def epoch_length(self) -> int | None:
+        """The number of training batches of an epoch, or None if only iterating tells."""
+        return self.hub.epoch_length
+
+    @property
+    def state(self) -> RunState:
+        """The counters and the newest values."""
+        return self.hub.state
+
+    def name_of(self, prefix: str, name: str) -> str:
+        """Return the full name of a logged value.
+
+        Raises:
+            SpecError: If the spec measures something under that name.
+        """
+        full = full_name(prefix, name)
+        if full in self._reserved:
+            raise clash(full)
+        return full
+
+    def save_checkpoint(self, path: str | Path, *, sharded: bool = False) -> None:
+        """Write a portable checkpoint once the running batch and its validation are done.
+
+        After an epoch's last batch it is written at the epoch's very end. What is written goes on to the same bits, so
+        it cannot be written in the middle of a batch.
+
+        Args:
+            path: The file. One that is there already is replaced once the new one is complete.
+            sharded: Make ``path`` a folder, into which each process writes what it holds by itself.
+        """
+        path = user_path(path).absolute()  # it may be written after an os.chdir
+        self.hub.saves.append(InParts(path) if sharded else path)
+        if self.at_rest:
+            self.write_saves()
+
+    def write_saves(self) -> None:
+        """Write the checkpoints that were asked for; called where a run can go on from."""
+        raise ConfigError("a checkpoint is of a fit, and this is an evaluation.", hint="save it from a fit.")
+
+    def forward_epoch(self) -> None:
+        """Run the training step's forward pass on each batch of an epoch of the training data, without gradients.
+
+        It measures nothing, and leaves the random number generators and the position of the data as they were. For
+        FIT_END, when no epoch is running.
+
+        Raises:
+            ConfigError: In an evaluation.
+        """
+        raise ConfigError("there is no training data in an evaluation.", hint="call it in a fit.")
+
+    def stop(self) -> None:
+        """Ask for the end: the running batch is finished, validation and EPOCH_END follow, then the run ends."""
+        self.hub.request_stop("user")
+
+    def fire(self, event: CustomEvent) -> None:
+        """Fire an event of your own: its handlers are called at once, in the order in which they were registered.
+
+        Only this process hears it.
+
+        Args:
+            event: Made by ``CustomEvent(name)``.
+
+        Raises:
+            SpecError: If it is anything else.
+        """
+        self.hub.fire_custom(require_custom(event))
+
+    @abstractmethod
+    def log(self, name: str, value: Tensor | float) -> None:
+        """Log a value as ``<stage>/<name>``; a name with a slash stays as it is.
+
+        Within a batch it goes into the epoch's mean, weighted by batch size. Elsewhere it is the value at once.
+        """
+
+    def log_figure(self, name: str, figure: Any) -> None:
+        """Send a matplotlib figure to all trackers that take one, at the step where the run is.
+
+        Args:
+            name: Its full name; slashes make folders, as in ``"val/confusion"``.
+            figure: A ``matplotlib.figure.Figure``; it may be drawn anew or closed afterwards.
+
+        Raises:
+            SpecError: If it is no figure, or the name cannot be that of a file.
+        """
+        parts = name.split("/") if isinstance(name, str) else [""]
+        if any(part in ("", ".", "..") or "\\" in part for part in parts):
+            raise SpecError(
+                f"the name of a figure becomes that of a file; got {name!r}.",
+                hint='run.log_figure("val/confusion", figure)',
+            )
+        if isinstance(figure, type) or not callable(getattr(figure, "savefig", None)):
+            raise SpecError(
+                f"run.log_figure({name!r}, ...) takes a matplotlib figure; got a {type(figure).__name__}.",
+                hint="figure, axes = matplotlib.pyplot.subplots()",
+            )
+        if self.hub.trackers is not None:
+            self.hub.trackers.log_figure(name, figure)
+
+    @abstractmethod
+    def batch_values(self) -> dict[str, float]:
+        """Read the loss and the logged values of the running training batch from the device, under their full names."""
+
+    @abstractmethod
+    def backward(self, loss: Tensor) -> None:
+        """Compute gradients, for manual optimization."""
+
+    @abstractmethod
+    def step(self, name: str | None = None) -> None:
+        """Clip, step and clear the gradients of one optimizer, for manual optimization.
+
+        Args:
+            name: Its key in ``TrainSpec(optimizer={...})``; not needed if there is only one. Gradients that a loss left
+                in parameters of *other* optimizers stay: clear them with ``run.optimizers[other].zero_grad()``.
+        """

@@ -1,0 +1,107 @@
+"""What a training run leaves."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from unitrain.errors import UnitrainError, install_hint
+from unitrain.utilities.columns import WIDTH, in_columns
+from unitrain.utilities.files import save_figure
+from unitrain.utilities.rng import preserved_rng
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from unitrain.run.profiling import Profile
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitResult:
+    """The outcome of ``UnifiedTrainer.fit``. It can be pickled and copied; ``native`` stays behind.
+
+    Attributes:
+        metrics: The last value of everything that was measured, by full name.
+        history: One dict an epoch: ``epoch``, ``step`` and what that epoch measured.
+        epoch: The last epoch that ran, from 0.
+        step: The optimizer steps made.
+        stopped_by: ``"max_epochs"``, ``"max_steps"``, ``"max_time"``, ``"early_stopping"``, ``"nan"``, ``"user"`` or
+            ``"signal"``.
+        framework: The backend whose engine ran the steps.
+        native: That engine; None in a copy or a pickled result, since an engine belongs to its process.
+        best_checkpoint: The best checkpoint, if any was kept.
+        last_checkpoint: The newest checkpoint, if any was kept.
+        tensors: The last matrices and curves that were measured, as ``"val/confusion"``.
+        profile: Where the time went, with ``profiler="simple"``.
+    """
+
+    metrics: dict[str, float]
+    history: list[dict[str, float]]
+    epoch: int
+    step: int
+    stopped_by: str
+    framework: str
+    native: Any = field(repr=False)
+    best_checkpoint: Path | None = None
+    last_checkpoint: Path | None = None
+    tensors: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    profile: Profile | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        """The result as a small table: each metric in the first and in the last epoch that measured it."""
+        epochs = f"{len(self.history)} epoch{'s' * (len(self.history) != 1)}"
+        lines = [f"{epochs}, {self.step} steps on {self.framework}, stopped by {self.stopped_by}"]
+        rows = [(name, _first(self.history, name), f"{value:.6g}") for name, value in self.metrics.items()]
+        lines += in_columns([("metric", "first", "last"), *rows]) if rows else []
+        shapes = [f"{name} {tuple(value.shape)}" for name, value in self.tensors.items()]
+        lines += textwrap.wrap("also in .tensors: " + ", ".join(shapes), WIDTH) if shapes else []
+        files = {"best checkpoint": self.best_checkpoint, "last checkpoint": self.last_checkpoint}
+        lines += in_columns([(name, str(path)) for name, path in files.items() if path is not None])
+        return "\n".join(lines)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002 - IPython's
+        printer.text(str(self))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the engine behind."""
+        return {**self.__dict__, "native": None}
+
+    def plot(self, path: str | Path) -> None:
+        """Write the curves of ``history`` as a picture; the ending of ``path`` chooses the format.
+
+        Raises:
+            UnitrainError: If matplotlib is not installed, or the file cannot be written.
+        """
+        try:
+            from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
+        except ModuleNotFoundError as error:
+            raise UnitrainError("FitResult.plot needs matplotlib.", hint=install_hint("plot")) from error
+        names = sorted({name.rpartition("/")[2] for row in self.history for name in row} - {"epoch", "step"})
+        figure = Figure(figsize=(5 * max(len(names), 1), 4), layout="constrained")
+        for axes, name in zip(figure.subplots(1, max(len(names), 1), squeeze=False)[0], names, strict=False):
+            for full in sorted({key for row in self.history for key in row if key.rpartition("/")[2] == name}):
+                points = [(row["epoch"], row[full]) for row in self.history if full in row]
+                axes.plot(*zip(*points, strict=True), marker=".", label=full)
+            axes.set(xlabel="epoch", title=name)
+            axes.legend()
+        save_figure(figure, path, UnitrainError)
+
+
+def _first(history: list[dict[str, float]], name: str) -> str:
+    return next((f"{row[name]:.6g}" for row in history if name in row), "")
+
+
+def show_metrics(title: str, metrics: Mapping[str, float]) -> None:
+    """Print metrics as a table."""
+    with preserved_rng():  # rich draws a number when it is imported
+        from rich.console import Console  # noqa: PLC0415 - only where a table is shown
+        from rich.table import Table  # noqa: PLC0415
+
+    table = Table("metric", "value", title=title)
+    for name, value in metrics.items():
+        table.add_row(name, f"{value:.6g}")
+    Console().print(table)

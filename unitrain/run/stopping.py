@@ -1,0 +1,154 @@
+"""When a run stops and when it validates."""
+
+from __future__ import annotations
+
+import math
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from unitrain.config import UNLIMITED
+from unitrain.distributed.collectives import ALONE
+from unitrain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from unitrain.config import TrainerConfig
+    from unitrain.distributed.collectives import Team
+    from unitrain.run.hub import EventHub
+
+MAX_STEPS, MAX_TIME, MAX_EPOCHS, EARLY_STOPPING = "max_steps", "max_time", "max_epochs", "early_stopping"
+NAN, USER, SIGNAL, INTERRUPT = "nan", "user", "signal", "interrupt"
+"""Handlers ask as the user; INTERRUPT is Ctrl-C, which a result calls the user's too."""
+
+REASONS = {
+    MAX_EPOCHS: "All epochs were run, or the data of an endless run ended.",
+    MAX_STEPS: "`max_steps` optimizer steps were made.",
+    MAX_TIME: "`max_time`, or the time of a `Timer`, was up.",
+    EARLY_STOPPING: "`EarlyStopping`, or the same callback of Lightning or Ignite, saw no improvement.",
+    NAN: "`TerminateOnNaN` found a loss or a weight that is not finite; or Ignite's `TerminateOnNan` did.",
+    USER: "`run.stop()`, `trainer.stop()`, a callback of a framework or the first Ctrl-C.",
+    SIGNAL: "SIGTERM; `interrupted.ckpt` was written.",
+}
+"""What `FitResult.stopped_by` may be, and what each means."""
+
+HARD = frozenset({MAX_STEPS, SIGNAL, INTERRUPT})
+"""The reasons that no minimum holds up."""
+
+_REASONS = (None, EARLY_STOPPING, MAX_TIME, USER, NAN, MAX_STEPS, INTERRUPT, SIGNAL)
+"""Of several reasons on several processes, the last one in this order holds on all."""
+
+
+class StopRule:
+    """Says whether a run is to end before its epochs are over.
+
+    A request (``run.stop()``, ``max_time``) is granted once ``min_epochs`` and ``min_steps`` are met; ``max_steps``
+    and signals always hold.
+
+    Args:
+        config: The limits.
+        hub: Holds the counters and the request.
+        team: The processes that stop together.
+    """
+
+    def __init__(self, config: TrainerConfig, hub: EventHub, team: Team = ALONE) -> None:
+        self._team = team
+        self._agreed: str | None = None
+        self._config = config
+        self._hub = hub
+        self._seconds = config.max_time.total_seconds() if isinstance(config.max_time, timedelta) else math.inf
+        self._deadline = math.inf
+
+    def start(self) -> None:
+        """Start the clock of ``max_time``."""
+        self._deadline = time.monotonic() + self._seconds
+
+    def after_batch(self) -> None:
+        """Request a stop if a limit is reached."""
+        if self._config.max_steps != UNLIMITED and self._hub.state.step >= self._config.max_steps:
+            self._hub.stop_reason = MAX_STEPS
+        elif self._deadline != math.inf and time.monotonic() >= self._deadline:
+            self._hub.request_stop(MAX_TIME)
+
+    def agree(self) -> None:
+        """Take up what any process asks for: a stop, or checkpoints. What comes later waits for the next time."""
+        hub, team = self._hub, self._team
+        if team.size == 1:
+            return
+        highest, saving = team.highest([_REASONS.index(hub.stop_reason), bool(hub.saves)])
+        self._agreed = _REASONS[highest]
+        if highest:
+            hub.stop_reason = self._agreed
+        if saving:
+            hub.saves = list(dict.fromkeys(path for paths in team.gather(hub.saves) for path in paths))
+
+    @property
+    def reason(self) -> str | None:
+        """Why the run is to stop, as all processes know it."""
+        return self._hub.stop_reason if self._team.size == 1 else self._agreed
+
+    def granted(self, epochs_done: int) -> bool:
+        """Return whether the run ends now, after ``epochs_done`` whole epochs."""
+        reason = self.reason
+        if reason is None or reason in HARD:
+            return reason is not None
+        return self.minimum_met(epochs_done)
+
+    def minimum_met(self, epochs_done: int) -> bool:
+        """Return whether ``min_epochs`` and ``min_steps`` are met after ``epochs_done`` whole epochs."""
+        enough_epochs = epochs_done >= (self._config.min_epochs or 0)
+        return enough_epochs and self._hub.state.step >= (self._config.min_steps or 0)
+
+
+class ValidationRule:
+    """Says after which training batches to validate, as Lightning does.
+
+    Args:
+        config: ``val_check_interval`` and ``check_val_every_n_epoch``.
+        length: Batches of a training epoch, or None if unknown.
+
+    Raises:
+        ConfigError: If the interval does not fit the length.
+    """
+
+    def __init__(self, config: TrainerConfig, length: int | None) -> None:
+        self._every_n_epoch = config.check_val_every_n_epoch
+        self._interval = _interval(config, length)
+
+    def due(self, *, epoch: int, done: int, total: int, last: bool, stopping: bool) -> bool:
+        """Return whether to validate now.
+
+        Args:
+            epoch: The running epoch, from 0.
+            done: Batches of this epoch that are done.
+            total: Batches of the whole run that are done.
+            last: Whether the batch was the epoch's last.
+            stopping: Whether the run is about to end.
+        """
+        if self._every_n_epoch is not None and (epoch + 1) % self._every_n_epoch:
+            return False
+        if stopping:
+            return True
+        if self._interval is None:
+            return last
+        return (total if self._every_n_epoch is None else done) % self._interval == 0
+
+
+def _interval(config: TrainerConfig, length: int | None) -> int | None:
+    """Return the number of batches between validations, or None for "at the end of the epoch"."""
+    interval = config.val_check_interval
+    if isinstance(interval, float):
+        if interval == 1.0 and length is None:
+            return None
+        if length is None:
+            raise ConfigError(
+                f"val_check_interval={interval} is a fraction of the epoch, and the training data has no length.",
+                hint="give a number of batches.",
+            )
+        return max(1, int(length * interval))
+    if length is not None and interval > length and config.check_val_every_n_epoch is not None:
+        raise ConfigError(
+            f"val_check_interval={interval} is more than the {length} training batches of an epoch,"
+            " so validation would never run.",
+            hint="lower it, or count over all epochs with check_val_every_n_epoch=None.",
+        )
+    return interval

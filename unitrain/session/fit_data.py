@@ -1,0 +1,154 @@
+"""The data of a fit: opened, shared out among processes, and made anew in some epochs if that is asked for."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from unitrain.data.batches import make_source, optional_sources
+from unitrain.data.combined import CombinedLoader, combined, separated
+from unitrain.data.datamodules import is_datamodule, made, makes_loaders, placement
+from unitrain.data.loaders import named_loaders
+from unitrain.data.sharding import shard
+from unitrain.errors import ConfigError, DataError
+from unitrain.utilities.rng import RngSnapshot, preserved_rng
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from unitrain.backends.protocol import FitJob
+    from unitrain.config import TrainerConfig
+    from unitrain.data.batches import DataSource
+    from unitrain.distributed.collectives import Team
+
+
+class FitData:
+    """What a fit trains and validates on.
+
+    Attributes:
+        train: This process's part of the training data.
+        val: Its part of the validation data, one source a loader; empty if there is none.
+        rng_at_load: The global generators before the loaders were made, if they are to be made anew.
+        reload: Makes a job's loaders anew for an epoch; None if they are kept.
+
+    Args:
+        config: How to train.
+        device: Where the batches go.
+        team: Who shares them.
+        data: The training and validation data as given.
+        loaders: Returns the loaders of a stage, of the training data as given.
+
+    Raises:
+        UnitrainError: If nothing can be trained on, or made anew.
+    """
+
+    def __init__(
+        self,
+        config: TrainerConfig,
+        device: torch.device,
+        team: Team,
+        data: tuple[Any, Any],
+        loaders: Callable[[str], Any],
+    ) -> None:
+        self._config, self._team, self._loaders = config, team, loaders
+        self._data = data
+        self._placement = partial(placement, device, data[0])
+        self._closing = ExitStack()
+        self.reload = self._reload if config.reload_dataloaders_every_n_epochs else None
+        self.rng_at_load = None if self.reload is None else RngSnapshot().state_dict()
+        self._require_makers()
+        given = self._made("train", 0), self._made("val", 0)
+        self._seed = order_seed(config, team)
+        self.train, self.val = self._train(given[0]), self._val(given[1])
+        self._watch(self.train, *self.val)
+
+    def close(self) -> None:
+        """Leave no worker process of the loaders behind."""
+        self._closing.close()
+
+    def _require_makers(self) -> None:
+        """Refuse to make anew what nothing can make."""
+        if self.reload is None or is_datamodule(self._data[0]):
+            return
+        given = [self._loaders("train"), self._loaders("val"), self._data[1]]
+        if not any(map(makes_loaders, given)):
+            raise ConfigError(
+                f"reload_dataloaders_every_n_epochs={self._config.reload_dataloaders_every_n_epochs} has nothing to"
+                f" call: the training data is a {type(given[0]).__name__}.",
+                hint="fit(spec, lambda: DataLoader(...)), or a datamodule.",
+            )
+
+    def _made(self, stage: str, epoch: int) -> Any:
+        """Return the loaders of a stage for ``epoch``, as the user's code makes them."""
+        brought = self._loaders(stage)
+        given = self._data[1] if stage == "val" and self._data[1] is not None else brought
+        return given if self.reload is None else made(given, epoch)
+
+    def _train(self, given: Any) -> DataSource:
+        loader, of_this_process = combined(given_data(given, "train")), partial(self._part, "train")
+        part = loader.mapped(of_this_process) if isinstance(loader, CombinedLoader) else of_this_process(loader)
+        return make_source(part, "train", self._config, self._placement())
+
+    def _part(self, stage: str, loader: Any) -> Any:
+        """Return this process's part of one loader."""
+        return shard(loader, stage, self._team, self._seed)
+
+    def _val(self, given: Any) -> tuple[DataSource, ...]:
+        if given is None:
+            return ()
+        parts = {name: self._part("val", one) for name, one in named_loaders(separated(given), "val").items()}
+        return optional_sources(parts, "val", self._config, self._placement)
+
+    def _watch(self, *sources: DataSource) -> None:
+        for source in sources:
+            self._closing.callback(source.workers.close, source.loader)
+
+    def _reload(self, job: FitJob, epoch: int) -> FitJob:
+        """Return ``job`` with loaders made anew for ``epoch``; to make those for validation leaves no trace."""
+        self._closing.close()
+        rng = RngSnapshot().state_dict()
+        train = self._train(self._made("train", epoch))
+        with preserved_rng():
+            val = self._val(self._made("val", epoch))
+        self._watch(train, *val)
+        names = [[source.prefix for source in sources] for sources in (job.val, val)]
+        if names[0] != names[1]:
+            raise DataError(
+                f"the validation loaders of epoch {epoch} are {', '.join(names[1]) or 'none'}; before, they were"
+                f" {', '.join(names[0]) or 'none'}.",
+                hint="return loaders under the same names each time.",
+            )
+        _draw_alike([job.train, *job.val], [train, *val])
+        return replace(job, train=train, val=val, rng_at_load=rng)
+
+
+def _draw_alike(old: Sequence[DataSource], new: Sequence[DataSource]) -> None:
+    """Draw the order from the seed of before, which may be that of a checkpoint."""
+    for before, after in zip(old, new, strict=True):
+        if before.order_seed is not None:
+            after.draw_order(before.order_seed)
+
+
+def given_data(data: Any, stage: str) -> Any:
+    """Return ``data`` if there is any.
+
+    Raises:
+        DataError: If there is none.
+    """
+    if data is None:
+        raise DataError(
+            f"there is no {stage} data.", hint="give a DataLoader, or a DataSpec or datamodule that has one."
+        )
+    return data
+
+
+def order_seed(config: TrainerConfig, team: Team) -> int:
+    """Return what the order of the data is drawn from: the same on all processes."""
+    if team.size == 1 or config.seed is not None:
+        return config.seed or 0
+    seed: int = team.gather(int(torch.randint(2**31, ())))[0]
+    return seed

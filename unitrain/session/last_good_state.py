@@ -1,0 +1,78 @@
+"""The state after the last batch that was done, kept for the case that the next one fails."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from unitrain.checkpoint import io
+from unitrain.checkpoint.layout import PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from unitrain.backends.protocol import FitJob
+
+
+class Rescue:
+    """Keeps the newest content of a checkpoint without a copy of the weights, and tells whether it is still true.
+
+    It is no longer true once an optimizer has begun a step or a tensor was written in place. Buffers are copied, since
+    a forward pass changes those of a batch norm. What is written through ``tensor.data`` by other code than an
+    optimizer is not noticed.
+
+    Args:
+        job: The fit.
+    """
+
+    def __init__(self, job: FitJob) -> None:
+        self._model = job.spec.model
+        self._content: dict[str, Any] | None = None
+        self._versions: list[tuple[Tensor, int]] = []
+        self._hooks = [optimizer.register_step_pre_hook(self._forget) for optimizer in job.optimizers.values()]
+
+    def close(self) -> None:
+        """Let go of the optimizers."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def keep(self, content: dict[str, Any]) -> None:
+        """Take note of a state that a run can go on from."""
+        state = dict(content["state_dict"])
+        for name, _ in self._model.named_buffers():
+            if f"{PREFIX}{name}" in state:
+                state[f"{PREFIX}{name}"] = state[f"{PREFIX}{name}"].clone()
+        self._content = {**content, "state_dict": state}
+        self._versions = [(tensor, tensor._version) for tensor in _tensors(self._content)]  # noqa: SLF001 - torch's only way
+
+    def _forget(self, *_: Any) -> None:
+        self._content = None
+
+    def holds(self) -> bool:
+        """Return whether what was kept is still true."""
+        return self._content is not None and all(tensor._version == version for tensor, version in self._versions)  # noqa: SLF001
+
+    def write(self, path: Path) -> None:
+        """Write what was kept to ``path``."""
+        assert self._content is not None  # noqa: S101 - ``holds`` was asked
+        io.write(path, self._content)
+
+
+def warn_of_none() -> None:
+    """Say why no ``exception.ckpt`` is written."""
+    warnings.warn(
+        "exception.ckpt was not written: the error came after the weights had changed, or in the validation or at the"
+        " end of an epoch, and from there a run cannot go on to the same bits. Older checkpoints are as they were.",
+        stacklevel=2,
+    )
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (dict, list, tuple)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(part)

@@ -1,0 +1,133 @@
+"""Refuses, before a fit, to watch a metric that nobody will log; warns, after it, of one that nobody has logged."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import TYPE_CHECKING
+
+from unitrain.callbacks import Decider, ModelCheckpoint
+from unitrain.errors import ConfigError, did_you_mean
+from unitrain.metrics.class_names import logged_names
+from unitrain.metrics.metric import LOSS
+from unitrain.optim.optimizers import unknown_monitor
+from unitrain.run.stopping import INTERRUPT, SIGNAL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from unitrain.backends.protocol import FitJob
+    from unitrain.callbacks import Callback
+    from unitrain.callbacks.file_name import Template
+    from unitrain.config import TrainerConfig
+    from unitrain.run.context import RunContext
+    from unitrain.spec import LRSchedule, TrainSpec
+
+
+def require_monitors(
+    spec: TrainSpec, config: TrainerConfig, rules: Iterable[LRSchedule], *, validated: Sequence[str], watched: bool
+) -> None:
+    """Refuse a monitor that cannot be logged, where that is certain.
+
+    Custom steps and handlers may log anything; then the check is left to the first epoch that should have logged it.
+
+    Args:
+        spec: What is trained.
+        config: Says in which epochs validation runs.
+        rules: The schedules with their monitors.
+        validated: What stands before the names of the validation metrics, one prefix a loader; none if there is no
+            validation data.
+        watched: Whether handlers or callbacks may log values of their own.
+
+    Raises:
+        ConfigError: With the names that will be logged.
+    """
+    validates = bool(validated) and not _never_validates(config)
+    stages = ("train", *validated) if validates else ("train",)
+    names = [LOSS, *(one for name, given in (spec.metrics or {}).items() for one in logged_names(name, given))]
+    logged = {f"{stage}/{name}" for stage in stages for name in names}
+    loggers = [one for one in spec.callbacks if not isinstance(one, Decider)]
+    anything = watched or bool(loggers) or spec.training_step is not None
+    anything = anything or (validates and spec.validation_step is not None)
+    never = set() if validates else {f"val/{name}" for name in (LOSS, *(spec.metrics or {}))}
+    for monitor in [*(rule.monitor for rule in rules), *_monitors_of_callbacks(spec, config)]:
+        if monitor is None or any(_same(monitor, name) for name in logged):
+            continue
+        if monitor in never:
+            raise _unvalidated(monitor, has_data=bool(validated))
+        if not anything:
+            raise unknown_monitor(monitor, logged)
+    if not anything:
+        for one in (*spec.callbacks, *config.callbacks):
+            if isinstance(one, ModelCheckpoint):
+                _require_named(one.template, logged)
+
+
+def _require_named(template: Template, logged: set[str]) -> None:
+    """Refuse a file name with a metric that nobody measures.
+
+    Raises:
+        ConfigError: With the nearest name.
+    """
+    for field in template.metrics:
+        names = [field, *(field[: found.start()] for found in re.finditer(":", field))]  # with and without a format
+        if not any(_same(name, one) for name in names for one in logged):
+            raise ConfigError(
+                f"{template}: no value is called {field!r}, and nothing measures it.",
+                hint=did_you_mean(field.rpartition(":")[0] or field, logged),
+            )
+
+
+def _unvalidated(monitor: str, *, has_data: bool) -> ConfigError:
+    if not has_data:
+        return ConfigError(
+            f"monitor={monitor!r} is measured by validation, and there is no validation data.",
+            hint='fit(spec, train, val), or a monitor of training: "train/loss".',
+        )
+    return ConfigError(
+        f"monitor={monitor!r} is measured by validation, and none runs: check_val_every_n_epoch is above max_epochs.",
+        hint="lower check_val_every_n_epoch.",
+    )
+
+
+def warn_of_idle(job: FitJob) -> None:
+    """Warn of each callback and schedule that had nothing to act on in the whole fit, on rank 0."""
+    run = job.hub.context
+    if run is None or run.rank or not run.state.batch or job.hub.stop_reason in (SIGNAL, INTERRUPT):
+        return
+    known = run.state.metrics
+    reports = [_why_idle(one, run) for one in job.callbacks.values()]
+    reports += [
+        f"LRSchedule(monitor={monitor!r}) never stepped: {monitor!r} was never measured"
+        for monitor in (one.rule.monitor for one in job.schedules)
+        if monitor is not None and monitor not in known
+    ]
+    for report in filter(None, reports):
+        warnings.warn(f"{report}. Measured were: {', '.join(sorted(known)) or 'nothing'}.", stacklevel=3)
+
+
+def _why_idle(one: Callback, run: RunContext) -> str | None:
+    monitor = getattr(one, "monitor", None)
+    owner = type(one).__name__ if monitor is None else f"{type(one).__name__}(monitor={monitor!r})"
+    if isinstance(one, ModelCheckpoint):
+        why = one.why_no_file(run)
+        return None if why is None else f"{owner} wrote no file: {why}"
+    if isinstance(one, Decider) and isinstance(monitor, str) and monitor not in run.state.metrics:
+        return f"{owner} decided nothing: {monitor!r} was never measured"
+    return None
+
+
+def _monitors_of_callbacks(spec: TrainSpec, config: TrainerConfig) -> list[str | None]:
+    """Return what callbacks watch, but for those that are content to wait for it."""
+    deciders = [one for one in (*spec.callbacks, *config.callbacks) if isinstance(one, Decider)]
+    return [getattr(one, "monitor", None) for one in deciders if getattr(one, "strict", True)]
+
+
+def _never_validates(config: TrainerConfig) -> bool:
+    every, epochs = config.check_val_every_n_epoch, config.epochs
+    return every is not None and epochs is not None and every > epochs
+
+
+def _same(monitor: str, name: str) -> bool:
+    """A metric with several values logs each as ``name_key``."""
+    return monitor == name or monitor.startswith(f"{name}_")

@@ -1,0 +1,302 @@
+"""From what a user gives to a job that a backend can run: everything is checked here, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from unitrain.backends.features import refuse, require_spec
+from unitrain.backends.protocol import EvalJob, Feature, FitJob, Stage
+from unitrain.backends.registry import adapter_names
+from unitrain.callbacks import Decider, GradientAccumulationSchedule, ModelCheckpoint, prepare
+from unitrain.checkpoint.capture import require_writable
+from unitrain.data.batches import make_source
+from unitrain.data.combined import separated
+from unitrain.data.datamodules import opened, placement
+from unitrain.data.loaders import named_loaders
+from unitrain.data.sharding import shard
+from unitrain.distributed.options import FSDP, STRATEGIES
+from unitrain.distributed.strategies.batchnorm import synchronized
+from unitrain.distributed.strategies.fsdp import check_options, in_parts
+from unitrain.errors import ConfigError, SpecError, did_you_mean
+from unitrain.loop.agreement import require_same_fit, require_same_model
+from unitrain.loop.precision import SCALED, convert_model
+from unitrain.optim.optimizers import build_optimizers, build_schedules, needs_closure
+from unitrain.run.stopping import ValidationRule
+from unitrain.session.distributed_refusals import require_shardable, require_together
+from unitrain.session.fit_data import FitData, given_data, order_seed
+from unitrain.session.monitors import require_monitors
+from unitrain.utilities.lazy_layers import require_values
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from unitrain.backends.protocol import Adapter
+    from unitrain.callbacks import Callback
+    from unitrain.config import TrainerConfig
+    from unitrain.data.batches import DataSource
+    from unitrain.distributed.collectives import Team
+    from unitrain.distributed.strategies.fsdp import Sharded
+    from unitrain.run.hub import EventHub
+    from unitrain.spec import TrainSpec
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a process runs, and with whom.
+
+    Attributes:
+        device: Where its tensors are.
+        team: The processes that run together.
+    """
+
+    device: torch.device
+    team: Team
+
+
+@contextmanager
+def fit_job(
+    adapter: Adapter,
+    config: TrainerConfig,
+    hub: EventHub,
+    place: Place,
+    *,
+    spec: TrainSpec,
+    data: tuple[Any, Any],
+    callbacks: Mapping[str, Callback],
+) -> Iterator[FitJob]:
+    """Yield the checked job of a fit, with its data open.
+
+    Args:
+        adapter: Who is to run it.
+        config: How to train.
+        hub: Whose events to fire.
+        place: Where to run, and with whom.
+        spec: What to train.
+        data: The training and validation data as given.
+        callbacks: By the name under which a checkpoint keeps their state.
+
+    Raises:
+        UnitrainError: If anything about it cannot be trained.
+    """
+    spec.require_fit()
+    with (
+        opened(given_data(data[0], "train"), ("train", "val")) as loaders,
+        closing(FitData(config, place.device, place.team, data, loaders)) as found,
+    ):
+        _check_validation(spec, config, found)
+        _prepare(spec, config, place)
+        job = FitJob(
+            spec=spec,
+            config=config,
+            hub=hub,
+            train=found.train,
+            val=found.val,
+            optimizers=build_optimizers(spec),
+            schedules=(),
+            device=place.device,
+            callbacks=callbacks,
+            team=place.team,
+            reload=found.reload,
+            rng_at_load=found.rng_at_load,
+        )
+        job = _checked(adapter, job)
+        together = synchronized if config.sync_batchnorm and place.team.size > 1 else nullcontext
+        with (
+            together(spec.model),
+            in_parts(spec.model, config, place.device, place.team, callbacks.values()) as sharded,
+        ):
+            yield job if sharded is None else _on_parts(job, sharded)
+
+
+def _checked(adapter: Adapter, job: FitJob) -> FitJob:
+    """Return ``job`` with its schedules, if nothing about it has to be refused."""
+    spec, config, callbacks = job.spec, job.config, job.callbacks.values()
+    closure = any(map(needs_closure, job.optimizers.values()))
+    _check_closures(adapter, config, spec, closure=closure)
+    if job.team.size > 1:
+        require_together(config, job.device, callbacks, closure=closure)
+        require_shardable(config, spec)
+    prepare(callbacks, spec, config, job.optimizers)
+    schedules = build_schedules(spec, job.optimizers)
+    rules = [schedule.rule for schedule in schedules]
+    prefixes = [source.prefix for source in job.val]
+    require_monitors(spec, config, rules, validated=prefixes, watched=_may_log(job.hub))
+    require_same_fit(
+        config,
+        spec,
+        job.team,
+        optimizers=job.optimizers,
+        schedules=schedules,
+        callbacks=callbacks,
+        data=(job.train, job.val),
+    )
+    ready = replace(job, schedules=schedules)
+    if any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
+        require_writable(ready)
+    return ready
+
+
+def _on_parts(job: FitJob, sharded: Sharded) -> FitJob:
+    """Return ``job`` with optimizers of the parts; those before were made to be looked at."""
+    sharded.optimizers = optimizers = build_optimizers(job.spec)
+    prepare(job.callbacks.values(), job.spec, job.config, optimizers)
+    return replace(job, optimizers=optimizers, schedules=build_schedules(job.spec, optimizers), sharded=sharded)
+
+
+def _prepare(spec: TrainSpec, config: TrainerConfig, place: Place) -> None:
+    """Bring the model to its device and precision, and to the weights of rank 0."""
+    _place(spec, place.device)
+    convert_model(spec.model, config.precision)
+    if place.team.size > 1:
+        require_values(spec.model, "training with several processes")
+    require_same_model(spec.model, place.team)
+    place.team.share(spec.model.state_dict().values())
+
+
+def _check_validation(spec: TrainSpec, config: TrainerConfig, found: FitData) -> None:
+    """Refuse validation data that cannot be used as asked, and a validation that has none."""
+    _require_sanity_data(config, found.val)
+    if found.val:
+        spec.require_evaluation()
+        ValidationRule(config, found.train.length)
+
+
+def _require_sanity_data(config: TrainerConfig, val: Sequence[DataSource]) -> None:
+    """Refuse a sanity validation that has nothing to validate on, or would use it up."""
+    asked = f"num_sanity_val_steps={config.num_sanity_val_steps}"
+    if not config.num_sanity_val_steps:
+        return
+    if not val:
+        raise ConfigError(f"{asked} has no effect: there is no validation data.", hint="num_sanity_val_steps=0")
+    once = next((source for source in val if isinstance(source.loader, Iterator)), None)
+    if once is not None:
+        raise ConfigError(
+            f"{asked} would use up the {once.label}, which can be iterated once only.",
+            hint="num_sanity_val_steps=0, or give something that can be iterated again.",
+        )
+
+
+@contextmanager
+def eval_job(
+    config: TrainerConfig, hub: EventHub, place: Place, *, spec: TrainSpec, data: Any, stage: Stage
+) -> Iterator[EvalJob]:
+    """Yield the checked job of an evaluation or a prediction, with its data open; the arguments are as in ``fit_job``.
+
+    Raises:
+        UnitrainError: If there is nothing to evaluate, or nothing to evaluate on.
+    """
+    if stage is not Stage.PREDICT:
+        spec.require_evaluation()
+    with opened(given_data(data, stage.value), (stage.value,)) as loaders:
+        name, team = stage.value, place.team
+        seed = order_seed(config, team)
+        named = named_loaders(separated(given_data(loaders(name), name)), name)
+        sources = [
+            make_source(shard(one, name, team, seed), name, config, placement(place.device, data, index), called)
+            for index, (called, one) in enumerate(named.items())
+        ]
+        _prepare(spec, config, place)
+        with _workers_ended(*sources):
+            yield EvalJob(spec=spec, config=config, hub=hub, data=sources, stage=stage, device=place.device, team=team)
+
+
+@contextmanager
+def _workers_ended(*sources: DataSource) -> Iterator[None]:
+    """Leave no worker process of these loaders behind."""
+    with ExitStack() as stack:
+        for source in sources:
+            stack.callback(source.workers.close, source.loader)
+        yield
+
+
+def check_native_names(config: TrainerConfig, adapter: Adapter) -> None:
+    """Refuse arguments for a framework that there is not.
+
+    Raises:
+        ConfigError: With the nearest name.
+    """
+    known = {*adapter_names(), adapter.name, *(strategy.name for strategy in STRATEGIES.values())}
+    for name, options in (config.native or {}).items():
+        if name not in known:
+            raise ConfigError(
+                f"native= names the framework {name!r}, which is unknown.", hint=did_you_mean(name, known)
+            )
+        if name in STRATEGIES and name != config.plan.name:
+            raise ConfigError(
+                f"native={{{name!r}: ...}} has no effect: strategy={config.plan.name!r}.", hint=f"strategy={name!r}"
+            )
+        if name == FSDP.name:
+            check_options(options)
+
+
+def _may_log(hub: EventHub) -> bool:
+    """Return whether a handler might log values of its own; callbacks that only decide do not."""
+    return any(not isinstance(getattr(handler, "__self__", None), Decider) for handler in hub.handlers)
+
+
+def _place(spec: TrainSpec, device: torch.device) -> None:
+    """Bring the model and the loss to ``device``.
+
+    Raises:
+        SpecError: If the loss has parameters of its own, which no optimizer would get.
+    """
+    spec.model.to(device)
+    if isinstance(spec.loss, nn.Module):
+        if any(parameter.requires_grad for parameter in spec.loss.parameters()):
+            raise SpecError(
+                f"the loss {type(spec.loss).__name__} has parameters, which would never be trained: the optimizer gets"
+                " those of the model.",
+                hint="make it a part of the model and use it in a training_step, or set requires_grad=False.",
+            )
+        spec.loss.to(device)
+
+
+def _check_closures(adapter: Adapter, config: TrainerConfig, spec: TrainSpec, *, closure: bool) -> None:
+    require_spec(adapter, spec, closure=closure)
+    if closure and not spec.automatic_optimization:
+        raise ConfigError(
+            "an optimizer that needs a closure (LBFGS) cannot be stepped by run.step() in manual optimization.",
+            hint="automatic_optimization=True evaluates the closure for it.",
+        )
+    if closure and config.precision == SCALED:
+        raise ConfigError(
+            f"precision={SCALED!r} looks at the gradients before a step; an optimizer with a closure (LBFGS) makes"
+            " them within its step.",
+            hint='precision="bf16-mixed" needs no scaling.',
+        )
+    what = _accumulation(adapter, config, spec)
+    if not what:
+        return
+    if not spec.automatic_optimization:
+        raise ConfigError(
+            f"{what} has no effect in manual optimization.",
+            hint="call run.step() in the training step when it is time.",
+        )
+    if closure:
+        raise ConfigError(
+            f"{what}: an optimizer with a closure (LBFGS) clears the gradients by itself.",
+            hint="accumulate_grad_batches=1 and larger batches.",
+        )
+
+
+def _accumulation(adapter: Adapter, config: TrainerConfig, spec: TrainSpec) -> str:
+    """Return what asks for accumulation, in words, or nothing."""
+    given = (*spec.callbacks, *config.callbacks)
+    schedules = [one for one in given if isinstance(one, GradientAccumulationSchedule)]
+    number = config.accumulate_grad_batches
+    if not schedules:
+        return "" if number == 1 else f"accumulate_grad_batches={number}"
+    if Feature.ACCUMULATION not in adapter.features:
+        raise refuse(adapter, Feature.ACCUMULATION, "GradientAccumulationSchedule", "leave it out.")
+    if number != 1 or len(schedules) > 1:
+        other = f"accumulate_grad_batches={number}" if number != 1 else "another one"
+        raise ConfigError(
+            f"GradientAccumulationSchedule and {other} both say how many batches to accumulate.", hint="give one."
+        )
+    return "GradientAccumulationSchedule"

@@ -1,0 +1,204 @@
+"""A run in other processes: what the trainer sends there, what each of them does, and what the trainer takes back."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from unitrain.callbacks import prepare
+from unitrain.checkpoint import io
+from unitrain.checkpoint.capture import restore_result
+from unitrain.data.batch import to_device
+from unitrain.distributed.launch import job_files as parcel
+from unitrain.distributed.launch.job_files import Order
+from unitrain.distributed.launch.processes import launched, membership, starts
+from unitrain.errors import ConfigError
+from unitrain.loop.precision import convert_model
+from unitrain.optim.optimizers import build_optimizers
+from unitrain.utilities.rng import seed_everything
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from contextlib import AbstractContextManager
+
+    from torch import Tensor
+    from torch.optim import Optimizer
+
+    from unitrain.backends.protocol import Adapter
+    from unitrain.callbacks import Callback, PredictionWriter, StochasticWeightAveraging
+    from unitrain.config import TrainerConfig
+    from unitrain.distributed.world import World
+    from unitrain.run.context import RunContext
+    from unitrain.run.hub import EventHub
+    from unitrain.run.result import FitResult
+
+_CHECKPOINT = "result.ckpt"
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """The processes in which a trainer does its work, anew for each run.
+
+    Attributes:
+        count: How many.
+        make: Makes the trainer there: its class.
+        framework: The backend.
+        config: How to train.
+        hub: Whose handlers go along, and which gets the counters back.
+        launch: Runs an order in so many processes, and yields the folder with what they left.
+    """
+
+    count: int
+    make: Callable[..., Any]
+    framework: Adapter
+    config: TrainerConfig
+    hub: EventHub
+    launch: Callable[[int, Order], AbstractContextManager[Path]]
+
+    def run(self, method: str, **arguments: Any) -> Any:
+        """Return what ``method`` of the trainer returns there."""
+        with self.launch(self.count, self._order(method, arguments)) as folder:
+            answer = parcel.answer(folder)
+            self.hub.state.tensors.update(answer.tensors)
+            own = _writers((*arguments["spec"].callbacks, *self.config.callbacks))
+            for writer, known in zip(own, answer.writers, strict=False):
+                vars(writer).update(known)
+            return answer.value
+
+    def fit(self, callbacks: Mapping[str, Callback], **arguments: Any) -> tuple[FitResult, dict[str, Optimizer]]:
+        """Fit there; bring the weights, the counters and the callbacks of this process to where they are there.
+
+        Args:
+            callbacks: Those of this process, by the name under which a checkpoint keeps their state.
+            **arguments: Of ``UnifiedTrainer.fit``.
+
+        Returns:
+            The result, and the optimizers.
+        """
+        spec = arguments["spec"]
+        with self.launch(self.count, self._order("fit", arguments)) as folder:
+            answer = parcel.answer(folder)
+            content = io.read(folder / _CHECKPOINT)
+        convert_model(spec.model, self.config.precision)
+        optimizers = build_optimizers(spec)
+        prepare(callbacks.values(), spec, self.config, optimizers)
+        self.hub.begin()
+        restore_result(content, spec.model, optimizers, self.hub, callbacks)
+        averaging = _averaging(callbacks.values())
+        if averaging is not None:
+            spec.model.load_state_dict(answer.averaged[0])
+            averaging.load_state_dict(answer.averaged[1])
+        self.hub.saved, self.hub.profile = answer.value.last_checkpoint, answer.value.profile
+        self.hub.context = cast("RunContext", _Finished(content))
+        for own, used in zip(self.config.loggers, answer.loggers, strict=True):
+            vars(own).update(vars(used))  # where it wrote, under which identity
+        return answer.value, optimizers
+
+    def _order(self, method: str, arguments: Mapping[str, Any]) -> Order:
+        seed = self.config.seed
+        return Order(
+            make=self.make,
+            framework=self.framework,
+            options={one.name: getattr(self.config, one.name) for one in fields(self.config)},
+            handlers=tuple(self.hub.registered()),
+            method=method,
+            arguments=arguments,
+            seed=int(torch.randint(2**31, ())) if seed is None else seed,
+            threads=max(1, torch.get_num_threads() // self.count),
+        )
+
+
+def elsewhere(
+    make: Callable[..., Any], framework: Adapter, config: TrainerConfig, world: World | None, hub: EventHub
+) -> Elsewhere | None:
+    """Return the processes in which a trainer works; None if it works in this one."""
+    count = starts(config, world)
+    return Elsewhere(count, make, framework, config, hub, partial(launched, member=_member)) if count else None
+
+
+def unseen() -> ConfigError:
+    """Return the error for a native object that is asked for where no run will use it."""
+    return ConfigError(
+        "create_trainer() would build an object in this process, and the run is in others, which never see it.",
+        hint="give callbacks to UnifiedTrainer(callbacks=[...]), or start the script with torchrun.",
+    )
+
+
+class _Finished:
+    """What is left here of a run that was elsewhere: it can be saved, and nothing else."""
+
+    at_rest = True
+
+    def __init__(self, content: dict[str, Any]) -> None:
+        self._content = content
+
+    def save_checkpoint(self, path: str | Path, *, sharded: bool = False) -> None:
+        if sharded:
+            raise ConfigError(
+                "the processes that had the parts are gone.",
+                hint="run.save_checkpoint(path, sharded=True) in a handler.",
+            )
+        io.write(Path(path), self._content)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    value: Any
+    loggers: tuple[Any, ...] = ()
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    averaged: Any = None
+    writers: tuple[dict[str, Any], ...] = ()
+
+
+def _writers(callbacks: Iterable[Any]) -> list[PredictionWriter]:
+    from unitrain.callbacks.prediction_writer import PredictionWriter  # noqa: PLC0415 - as below
+
+    return [one for one in callbacks if isinstance(one, PredictionWriter)]
+
+
+def _averaging(callbacks: Iterable[Any]) -> StochasticWeightAveraging | None:
+    """Return the callback that has replaced the weights; a checkpoint of a run cut short holds those before."""
+    from unitrain.callbacks.swa import StochasticWeightAveraging  # noqa: PLC0415 - only who asks for it pays for it
+
+    return next((one for one in callbacks if isinstance(one, StochasticWeightAveraging)), None)
+
+
+def _member(name: str) -> None:
+    with membership(name) as (folder, order):
+        work(folder, order)
+
+
+def work(folder: Path, order: Order, dumps: Callable[[Any], bytes] = pickle.dumps) -> Any:
+    """Do what the order says, as one of the processes; rank 0 leaves the answer in ``folder``.
+
+    Args:
+        folder: Where to leave it.
+        order: What to do.
+        dumps: Packs the answer.
+
+    Returns:
+        What the method of the trainer returned here.
+    """
+    trainer = order.make(order.framework, **order.options)
+    for trigger, handler in order.handlers:
+        trainer.on(trigger, handler)
+    seed_everything(order.seed + trainer.rank)
+    value = getattr(trainer, order.method)(**order.arguments)
+    averaged = None
+    if order.method == "fit":
+        spec = order.arguments["spec"]
+        averaging = _averaging((*spec.callbacks, *trainer.config.callbacks))
+        if averaging is not None:
+            averaged = to_device((spec.model.state_dict(), averaging.state_dict()), torch.device("cpu"))
+        trainer.save_checkpoint(folder / _CHECKPOINT)
+        value = replace(value, native=None)
+    if trainer.rank == 0:
+        writers = _writers((*order.arguments["spec"].callbacks, *trainer.config.callbacks))
+        known = tuple(one.known() for one in writers)
+        parcel.reply(folder, _Answer(value, trainer.config.loggers, trainer.state.tensors, averaged, known), dumps)
+    return value

@@ -1,0 +1,67 @@
+"""Sanity validation: a few validation batches before training starts, so that a mistake in it shows at once."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from unitrain.backends.protocol import EvalJob, Stage
+from unitrain.config import UNLIMITED
+from unitrain.data.position import keeper
+from unitrain.run.hub import Event, EventHub
+from unitrain.utilities.rng import preserved_rng
+
+if TYPE_CHECKING:
+    from unitrain.backends.protocol import Adapter, FitJob
+    from unitrain.data.batches import DataSource
+    from unitrain.run.context import RunContext
+
+
+def validate_first(adapter: Adapter, job: FitJob) -> None:
+    """Validate on the first batches of each loader, as ``num_sanity_val_steps`` says, and leave no trace of it.
+
+    It runs on a backend object and an event hub of its own: no handler, callback or tracker sees it, and counters,
+    metrics and random numbers are as before. Only what the user's own code keeps by itself may change.
+
+    Args:
+        adapter: Who trains.
+        job: The fit that is about to start.
+    """
+    count = job.config.num_sanity_val_steps
+    if not count or not job.val:
+        return
+    hub = EventHub()
+    hub.on(Event.VAL_START, lambda run: _show(job.hub, run))
+    holders = [holder for source in job.val if (holder := keeper(source.loader, midway=False)) is not None]
+    states = [copy.deepcopy(holder.state_dict()) for holder in holders]
+    check = EvalJob(
+        spec=job.spec,
+        config=job.config,
+        hub=hub,
+        data=[_first(source, count) for source in job.val],
+        stage=Stage.VAL,
+        device=job.device,
+        team=job.team,
+        sharded=job.sharded,
+    )
+    with preserved_rng(generator for source in job.val for generator in source.generators):
+        adapter.build(replace(job.config, callbacks=(), loggers=()), job.device, (), job.team).evaluate(check)
+    for source in job.val:
+        source.workers.close(source.loader)  # workers that are kept have drawn random numbers of their own
+    for holder, state in zip(holders, states, strict=True):
+        holder.load_state_dict(state)
+    job.hub.context = None
+
+
+def _show(hub: EventHub, run: RunContext) -> None:
+    """Let ``trainer.log()`` in a validation step find this run, and EXCEPTION be announced if it fails."""
+    hub.context = run
+
+
+def _first(source: DataSource, count: int) -> DataSource:
+    """Return ``source`` limited to ``count`` batches, or to fewer if it has fewer."""
+    if count == UNLIMITED:
+        return source
+    length = source.length
+    return replace(source, limit=count if length is None else min(count, length))

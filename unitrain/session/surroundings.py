@@ -1,0 +1,168 @@
+"""What is around a run of a trainer: who listens, what is shown, how an error is announced, what is left at the end."""
+
+from __future__ import annotations
+
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from unitrain.callbacks import ModelCheckpoint, ProgressBar, register
+from unitrain.errors import ConfigError
+from unitrain.run.hub import Event
+from unitrain.run.profiling import MOVE, SIMPLE, Clock, made_profiler
+from unitrain.run.result import FitResult
+from unitrain.run.stopping import INTERRUPT, MAX_EPOCHS, USER, StopRule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from unitrain.backends.protocol import EvalJob, FitJob, Run
+    from unitrain.callbacks import Callback
+    from unitrain.config import TrainerConfig
+    from unitrain.data.batches import DataSource
+    from unitrain.run.hub import EventHub
+
+
+@contextmanager
+def listening(hub: EventHub, callback: Callback, *, shows: bool = True) -> Iterator[None]:
+    """Let ``callback`` listen for a while; a progress bar only where progress is shown."""
+    registrations = register(hub, callback) if shows or not isinstance(callback, ProgressBar) else []
+    try:
+        yield
+    finally:
+        hub.remove(registrations)
+
+
+@contextmanager
+def progress(hub: EventHub, *, wanted: bool) -> Iterator[None]:
+    """Show a progress bar, if one is wanted."""
+    if not wanted:
+        yield
+        return
+    with closing(ProgressBar()) as bar, listening(hub, bar):
+        yield
+
+
+@contextmanager
+def loaders_noted(hub: EventHub) -> Iterator[list[str | None]]:
+    """Yield a list that gets the name of the loader of each batch that is predicted meanwhile."""
+    names: list[str | None] = []
+    registrations = hub.on(Event.PREDICT_BATCH_END, lambda run: names.append(run.loader_name))
+    try:
+        yield names
+    finally:
+        hub.remove(registrations)
+
+
+def by_loader(job: EvalJob, own: list[Any], names: list[str | None]) -> Any:
+    """Return the predictions of all processes: a list, or lists by the loader's name if there are several.
+
+    Args:
+        job: What was predicted.
+        own: The predictions of this process, one item a batch.
+        names: The loader that each batch is of.
+    """
+    loaders = [source.name for source in job.data]
+    parts = job.team.gather(list(zip(names, own, strict=True)))
+    found = {loader: [one for part in parts for name, one in part if name == loader] for loader in loaders}
+    return found.get(None, found)
+
+
+def require_returned(code: Any, *, wanted: bool) -> None:
+    """Refuse not to return the predictions of a framework's own code.
+
+    Raises:
+        ConfigError: If they are not wanted.
+    """
+    if not wanted:
+        raise ConfigError(
+            f"return_predictions=False is for a TrainSpec; a {type(code).__name__}'s own framework collects its"
+            " predictions.",
+            hint="leave it out.",
+        )
+
+
+@contextmanager
+def profiled(profiler: Any, hub: EventHub, batch_end: Event, *, shows: bool) -> Iterator[None]:
+    """Measure a run as ``profiler=`` asks.
+
+    Args:
+        profiler: The trainer's option.
+        hub: Whose clock is set, or whose batches step torch's profiler.
+        batch_end: The event that ends a batch of this run.
+        shows: Whether to print what was measured, if the run does not fail.
+    """
+    if profiler is None:
+        yield
+    elif profiler == SIMPLE:
+        hub.clock = clock = Clock()
+        try:
+            yield
+        finally:
+            hub.clock, hub.profile = None, clock.report()
+        if shows:
+            print(hub.profile)  # noqa: T201 - that is what it is for
+    else:
+        with _by_torch(made_profiler(profiler), hub, batch_end):
+            yield
+
+
+@contextmanager
+def _by_torch(profiler: Any, hub: EventHub, batch_end: Event) -> Iterator[None]:
+    profiler.start()
+    registrations = hub.on(batch_end, profiler.step)
+    try:
+        yield
+    finally:
+        hub.remove(registrations)
+        profiler.stop()
+
+
+def fit_on_the_clock(job: FitJob) -> FitJob:
+    """Return ``job`` with its data measured, if the run is."""
+    clock = job.hub.clock
+    if clock is None:
+        return job
+    return replace(job, train=_timed(job.train, clock), val=tuple(_timed(one, clock) for one in job.val))
+
+
+def evaluation_on_the_clock(job: EvalJob) -> EvalJob:
+    """Return ``job`` with its data measured, if the run is."""
+    clock = job.hub.clock
+    return job if clock is None else replace(job, data=[_timed(one, clock) for one in job.data])
+
+
+def _timed(source: DataSource, clock: Clock) -> DataSource:
+    place = None if source.place is None else clock.timed(MOVE, source.place)
+    return replace(source, clock=clock, place=place)
+
+
+def announce(hub: EventHub, error: BaseException) -> None:
+    """Tell the handlers of EXCEPTION; one that fails itself leaves a note at the error."""
+    if hub.context is None:
+        return
+    hub.context.exception = error
+    try:
+        hub.fire(Event.EXCEPTION)
+    except Exception as second:  # noqa: BLE001 - the first error is the one to raise
+        error.add_note(f"unitrain: a handler of EXCEPTION failed too: {second!r}")
+
+
+def outcome(
+    config: TrainerConfig, hub: EventHub, run: Run, history: list[dict[str, float]], callbacks: Iterable[Callback]
+) -> FitResult:
+    """Return what a fit has reached."""
+    stopped = hub.stop_reason if StopRule(config, hub).granted(len(history)) else None
+    return FitResult(
+        metrics=dict(hub.state.metrics),
+        history=history,
+        epoch=hub.state.epoch,
+        step=hub.state.step,
+        stopped_by=USER if stopped == INTERRUPT else stopped or MAX_EPOCHS,
+        framework=run.framework,
+        native=run.native,
+        best_checkpoint=next((one.best_model_path for one in callbacks if isinstance(one, ModelCheckpoint)), None),
+        last_checkpoint=hub.saved,
+        tensors=dict(hub.state.tensors),
+        profile=hub.profile if config.profiler == SIMPLE else None,
+    )

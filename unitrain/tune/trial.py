@@ -1,0 +1,77 @@
+"""What the searches before a fit share: a trainer of their own, and a world that stays as it was."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+from unitrain.config import TrainerConfig
+from unitrain.data.batches import DataSource
+from unitrain.data.datamodules import is_datamodule
+from unitrain.data.position import keeper
+from unitrain.distributed.launch.process_group import wanted
+from unitrain.distributed.world import world_here
+from unitrain.errors import UnsupportedFeatureError
+from unitrain.trainer import UnifiedTrainer
+from unitrain.utilities.rng import preserved_rng
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unitrain.backends.protocol import Adapter
+    from unitrain.spec import TrainSpec
+
+_OWN_LIMITS = {
+    "max_epochs": -1,
+    "min_epochs": None,
+    "min_steps": None,
+    "max_time": None,
+    "limit_val_batches": 0,
+    "num_sanity_val_steps": None,
+    "reload_dataloaders_every_n_epochs": 0,
+    "overfit_batches": 0,
+    "callbacks": (),
+    "loggers": (),
+    "enable_progress_bar": False,
+}
+"""The options that a search sets by itself; all others are the trainer's."""
+
+
+def trial_trainer(owner: str, trainer: UnifiedTrainer | str | Adapter, **limits: Any) -> UnifiedTrainer:
+    """Return a trainer with the framework and the options of ``trainer``, but for ``limits``.
+
+    Raises:
+        UnsupportedFeatureError: If it would run in several processes.
+    """
+    given = isinstance(trainer, UnifiedTrainer)
+    config = trainer.config if given else TrainerConfig()  # type: ignore[union-attr]
+    if wanted(config) * config.num_nodes > 1 or world_here() is not None:
+        raise UnsupportedFeatureError(
+            f"{owner} searches in one process, whose results decide when it ends.",
+            hint=f'{owner}().run("ignite", spec, ...) before the run on several processes.',
+        )
+    options = {field.name: getattr(config, field.name) for field in fields(TrainerConfig)}
+    framework = trainer._adapter if given else trainer  # type: ignore[union-attr]  # noqa: SLF001
+    return UnifiedTrainer(framework, **{**options, **_OWN_LIMITS, **limits})  # type: ignore[arg-type]
+
+
+def bare_copy(spec: TrainSpec) -> TrainSpec:
+    """Return ``spec`` with copies of its model and optimizer, and without schedules, metrics and callbacks."""
+    model, optimizer = copy.deepcopy((spec.model, spec.optimizer))
+    return replace(spec, model=model, optimizer=optimizer, lr_scheduler=None, metrics=None, callbacks=())
+
+
+@contextmanager
+def untouched(data: Any) -> Iterator[None]:
+    """Put random number generators, and the position that ``data`` keeps by itself, back to where they were."""
+    generators = [] if is_datamodule(data) else DataSource(data, "train", 1.0).generators
+    holder = keeper(data, midway=False)
+    position = None if holder is None else copy.deepcopy(holder.state_dict())
+    try:
+        with preserved_rng(generators):
+            yield
+    finally:
+        if holder is not None:
+            holder.load_state_dict(position)

@@ -1,0 +1,235 @@
+"""The rules of the trainer's arguments: each takes a value and returns what it means, or raises a Refusal."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from unitrain.run.profiling import SIMPLE, is_profiler
+from unitrain.utilities.files import user_path
+
+UNLIMITED = -1
+
+_PRECISIONS: dict[Any, str] = {
+    **{name: name for name in ("32-true", "64-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed")},
+    32: "32-true",
+    "32": "32-true",
+    64: "64-true",
+    "64": "64-true",
+    16: "16-mixed",
+    "16": "16-mixed",
+    "bf16": "bf16-mixed",
+}
+_MAX_TIME = re.compile(r"(\d{1,6}):(\d{1,6}):(\d{1,6}):(\d{1,6})")
+_MAX_TIME_UNITS = ("days", "hours", "minutes", "seconds")
+_MAX_SEED = 2**32 - 1
+
+
+class Refusal(Exception):  # noqa: N818 - never seen outside: TrainerConfig makes a ConfigError of it
+    """A value that is not accepted.
+
+    Args:
+        accepted: What is.
+        hint: How to mend it, if there is more to say than the default.
+    """
+
+    def __init__(self, accepted: str, hint: str | None = None) -> None:
+        super().__init__(accepted)
+        self.accepted = accepted
+        self.hint = hint
+
+
+Rule: TypeAlias = Callable[[Any], Any]
+
+
+def _integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def count(least: int, *others: Any) -> Rule:
+    """Accept an integer of at least ``least``, or one of ``others``."""
+    wanted = " or ".join([f"an integer of at least {least}", *map(repr, others)])
+
+    def check(value: Any) -> Any:
+        if any(
+            value is other or (other is not None and type(value) is type(other) and value == other) for other in others
+        ):
+            return value
+        if _integer(value) and value >= least:
+            return value
+        raise Refusal(wanted)
+
+    return check
+
+
+def choice(*accepted: Any) -> Rule:
+    """Accept one of some values, of the same type."""
+
+    def check(value: Any) -> Any:
+        if any(type(value) is type(one) and value == one for one in accepted):
+            return value
+        raise Refusal(f"one of {', '.join(map(repr, accepted))}")
+
+    return check
+
+
+def limit(value: Any) -> Any:
+    """Accept a number of batches or a fraction."""
+    if _integer(value) and value >= 0:
+        return value
+    if isinstance(value, float) and 0.0 <= value <= 1.0:
+        return value
+    raise Refusal("a number of batches (an int of at least 0) or a fraction (a float from 0.0 to 1.0)", "1.0 is all.")
+
+
+def interval(value: Any) -> Any:
+    """Accept a number of batches or a fraction, above zero."""
+    if (_integer(value) and value >= 1) or (isinstance(value, float) and 0.0 < value <= 1.0):
+        return value
+    raise Refusal("a number of batches (an int of at least 1) or a fraction of the epoch (0.0 < f <= 1.0)")
+
+
+def fast_dev_run(value: Any) -> Any:
+    """Accept a switch or a number of batches."""
+    if isinstance(value, bool) or (isinstance(value, int) and value >= 0):
+        return value
+    raise Refusal("True, False or a number of batches")
+
+
+def precision(value: Any) -> str:
+    """Return the full name of a precision."""
+    try:
+        return _PRECISIONS[value]
+    except (KeyError, TypeError) as error:
+        accepted = ", ".join(sorted({repr(one) for one in _PRECISIONS.values()}))
+        raise Refusal(f"one of {accepted}") from error
+
+
+def clip(value: Any) -> float | None:
+    """Return a limit of gradients; None and 0 are none."""
+    if value is None:
+        return None
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max:
+        return float(value) or None
+    raise Refusal("None or a finite number of at least 0")
+
+
+def max_time(value: Any) -> timedelta | None:
+    """Return a duration."""
+    if value is None:
+        return None
+    duration = value
+    if isinstance(value, str) and (match := _MAX_TIME.fullmatch(value)):
+        duration = _timedelta(dict(zip(_MAX_TIME_UNITS, map(int, match.groups()), strict=True)))
+    elif isinstance(value, Mapping):
+        duration = _timedelta(value)
+    if isinstance(duration, timedelta) and duration > timedelta(0):
+        return duration
+    raise Refusal('a positive "DD:HH:MM:SS", timedelta or mapping of its keywords', '"00:12:00:00"')
+
+
+def _timedelta(keywords: Mapping[str, Any]) -> timedelta:
+    try:
+        return timedelta(**keywords)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise Refusal("the keywords of datetime.timedelta", '{"minutes": 30}') from error
+
+
+def devices(value: Any) -> Any:
+    """Accept a number of devices, their indices, or all."""
+    if isinstance(value, str) and re.fullmatch(r"auto|-1|[1-9]\d{0,5}", value):
+        return value if value == "auto" else int(value)
+    if _integer(value) and (value >= 1 or value == UNLIMITED):
+        return value
+    if isinstance(value, (list, tuple)) and value and all(_integer(one) and one >= 0 for one in value):
+        return list(value)
+    raise Refusal('a number of devices, a list of their indices, "auto" or -1 (all)')
+
+
+def either(rule: Rule, kind: type[Any]) -> Rule:
+    """Accept an object of ``kind``, or what ``rule`` accepts."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, kind):
+            return value
+        try:
+            return rule(value)
+        except Refusal as refusal:
+            raise Refusal(f"{refusal.accepted} or a {kind.__name__}", refusal.hint) from None
+
+    return check
+
+
+def path(value: Any) -> Path:
+    """Return a path."""
+    if isinstance(value, (str, Path)):
+        return user_path(value)
+    raise Refusal("a path")
+
+
+def sequence(value: Any) -> tuple[Any, ...]:
+    """Return a tuple."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(value)
+    inside = "..." if isinstance(value, str) else f"{(value if isinstance(value, type) else type(value)).__name__}(...)"
+    raise Refusal("a sequence", f"put it in a list: [{inside}]")
+
+
+class NotGiven(tuple[Any, ...]):
+    """No trackers, since nobody said so: a framework's own code then keeps its framework's default."""
+
+    __slots__ = ()
+
+
+def trackers(value: Any) -> tuple[Any, ...]:
+    """Accept a sequence of objects that take rows."""
+    if isinstance(value, NotGiven):
+        return value
+    if isinstance(value, str):
+        raise Refusal("a sequence of loggers, not a name", 'loggers=[CSVLogger("runs")]')
+    found = sequence(value)
+    if all(callable(getattr(one, "log_metrics", None)) and not isinstance(one, type) for one in found):
+        return found
+    raise Refusal(
+        "a sequence of objects with log_metrics(metrics, step), or of loggers of an installed framework",
+        'loggers=[CSVLogger("runs")]',
+    )
+
+
+def profiler(value: Any) -> Any:
+    """Accept the one that is built in, one of torch's, or what makes one."""
+    if value is None or (isinstance(value, str) and value == SIMPLE) or is_profiler(value):
+        return value
+    if callable(value) and not isinstance(value, str):
+        return value
+    raise Refusal(
+        'None, "simple", a torch.profiler.profile or a function that makes one',
+        'profiler="simple"; one of Lightning\'s: native={"lightning": {"profiler": ...}}, for a run on Lightning.',
+    )
+
+
+def native(value: Any) -> Any:
+    """Accept a mapping of names to mappings of arguments."""
+    if value is None:
+        return {}
+    if isinstance(value, Mapping) and all(_named(one) for one in value.values()) and _named(value):
+        return {name: dict(arguments) for name, arguments in value.items()}
+    raise Refusal("a mapping of framework names to mappings of arguments", '{"lightning": {...}}')
+
+
+def _named(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
+
+
+switch = choice(True, False)
+
+
+def seed(value: Any) -> Any:
+    """Accept a seed that every generator takes."""
+    if value is None or (_integer(value) and 0 <= value <= _MAX_SEED):
+        return value
+    raise Refusal(f"None or an integer from 0 to {_MAX_SEED}")
