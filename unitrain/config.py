@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
-from unitrain import validators as rules
+from unitrain import validators
 from unitrain.compat.trainer_arguments import old_spellings
 from unitrain.distributed.options import STRATEGIES, Strategy
 from unitrain.errors import ConfigError, named_arguments
@@ -21,7 +21,7 @@ Limit: TypeAlias = int | float
 DEFAULT_MAX_EPOCHS = 1000
 """As in Lightning, when neither epochs, steps nor time are limited."""
 
-UNLIMITED = rules.UNLIMITED
+UNLIMITED = validators.UNLIMITED
 
 
 class TrainerOptions(TypedDict, total=False):
@@ -150,7 +150,7 @@ class TrainerConfig:
     detect_anomaly: bool = False
     seed: int | None = None
     callbacks: Sequence[Any] = ()
-    loggers: Sequence[Any] = rules.NotGiven()
+    loggers: Sequence[Any] = validators.NotGiven()
     log_every_n_steps: int = 50
     enable_progress_bar: bool = True
     default_root_dir: str | Path = "."
@@ -245,10 +245,10 @@ def _is_all(limit: Limit) -> bool:
     return isinstance(limit, float) and limit == 1.0
 
 
-def _apply(rule: rules.Rule, name: str, value: Any) -> Any:
+def _apply(rule: validators.Validator, name: str, value: Any) -> Any:
     try:
         return rule(value)
-    except rules.Refusal as refusal:
+    except validators.Invalid as refusal:
         default = TrainerConfig.__dataclass_fields__[name].default
         raise ConfigError(
             f"{name} must be {refusal.accepted}; got {value!r}.",
@@ -256,42 +256,42 @@ def _apply(rule: rules.Rule, name: str, value: Any) -> Any:
         ) from refusal.__cause__
 
 
-_RULES: dict[str, rules.Rule] = {
-    "max_epochs": rules.count(1, None, UNLIMITED),
-    "min_epochs": rules.count(0, None),
-    "max_steps": rules.count(1, UNLIMITED),
-    "min_steps": rules.count(0, None),
-    "max_time": rules.max_time,
-    "accelerator": rules.choice("auto", "cpu", "gpu", "cuda", "mps"),
-    "devices": rules.devices,
-    "num_nodes": rules.count(1),
-    "strategy": rules.either(rules.choice(*STRATEGIES), Strategy),
-    "precision": rules.precision,
-    "accumulate_grad_batches": rules.count(1),
-    "gradient_clip_val": rules.clip,
-    "gradient_clip_algorithm": rules.choice("norm", "value"),
-    "val_check_interval": rules.interval,
-    "check_val_every_n_epoch": rules.count(1, None),
-    "limit_train_batches": rules.limit,
-    "limit_val_batches": rules.limit,
-    "limit_test_batches": rules.limit,
-    "limit_predict_batches": rules.limit,
-    "num_sanity_val_steps": rules.count(0, None, UNLIMITED),
-    "reload_dataloaders_every_n_epochs": rules.count(0),
-    "fast_dev_run": rules.fast_dev_run,
-    "overfit_batches": rules.limit,
-    "sync_batchnorm": rules.switch,
-    "compile": rules.switch,
-    "deterministic": rules.choice(True, False, "warn"),
-    "benchmark": rules.choice(True, False, None),
-    "detect_anomaly": rules.switch,
-    "seed": rules.seed,
-    "callbacks": rules.sequence,
-    "loggers": rules.trackers,
-    "log_every_n_steps": rules.count(0),
-    "enable_progress_bar": rules.switch,
-    "default_root_dir": rules.path,
-    "profiler": rules.profiler,
-    "native": rules.native,
+_RULES: dict[str, validators.Validator] = {
+    "max_epochs": validators.count(1, None, UNLIMITED),
+    "min_epochs": validators.count(0, None),
+    "max_steps": validators.count(1, UNLIMITED),
+    "min_steps": validators.count(0, None),
+    "max_time": validators.max_time,
+    "accelerator": validators.choice("auto", "cpu", "gpu", "cuda", "mps"),
+    "devices": validators.devices,
+    "num_nodes": validators.count(1),
+    "strategy": validators.either(validators.choice(*STRATEGIES), Strategy),
+    "precision": validators.precision,
+    "accumulate_grad_batches": validators.count(1),
+    "gradient_clip_val": validators.clip,
+    "gradient_clip_algorithm": validators.choice("norm", "value"),
+    "val_check_interval": validators.interval,
+    "check_val_every_n_epoch": validators.count(1, None),
+    "limit_train_batches": validators.limit,
+    "limit_val_batches": validators.limit,
+    "limit_test_batches": validators.limit,
+    "limit_predict_batches": validators.limit,
+    "num_sanity_val_steps": validators.count(0, None, UNLIMITED),
+    "reload_dataloaders_every_n_epochs": validators.count(0),
+    "fast_dev_run": validators.fast_dev_run,
+    "overfit_batches": validators.limit,
+    "sync_batchnorm": validators.switch,
+    "compile": validators.switch,
+    "deterministic": validators.choice(True, False, "warn"),
+    "benchmark": validators.choice(True, False, None),
+    "detect_anomaly": validators.switch,
+    "seed": validators.seed,
+    "callbacks": validators.sequence,
+    "loggers": validators.trackers,
+    "log_every_n_steps": validators.count(0),
+    "enable_progress_bar": validators.switch,
+    "default_root_dir": validators.path,
+    "profiler": validators.profiler,
+    "native": validators.native,
 }
 assert set(_RULES) == {one.name for one in fields(TrainerConfig)} == set(TrainerOptions.__annotations__)  # noqa: S101

@@ -22,8 +22,8 @@ from unitrain.config import TrainerConfig, TrainerOptions
 from unitrain.data.batch import to_device
 from unitrain.distributed.launch.process_group import world_of
 from unitrain.errors import ConfigError, SpecError, refuse_unknown
-from unitrain.interop.foreign_callbacks import Callbacks
-from unitrain.interop.foreign_code import NativeCode
+from unitrain.interop.foreign_callbacks import CallbackSet
+from unitrain.interop.foreign_code import ForeignCode
 from unitrain.loggers.dispatch import Tracking
 from unitrain.run.hub import Event, EventHub
 from unitrain.run.result import show_metrics
@@ -97,9 +97,9 @@ class UnifiedTrainer(Staged):
         self._world = world_of(self.config)
         check_native_names(self.config, self._adapter)
         require_config(self._adapter, self.config)
-        self._callbacks = Callbacks(self._adapter, self.config.callbacks)
+        self._callbacks = CallbackSet(self._adapter, self.config.callbacks)
         self._hub = EventHub()
-        self._code = NativeCode(self._adapter, given, self._hub)
+        self._code = ForeignCode(self._adapter, given, self._hub)
         self._elsewhere = elsewhere(type(self), self._adapter, self.config, self._world, self._hub)
         self._tracking = Tracking(() if self.rank else self.config.loggers, self.config.log_every_n_steps)
         self._next: Run | None = None
@@ -185,7 +185,7 @@ class UnifiedTrainer(Staged):
                 validate_first(self._adapter, job)
             ready = job if path is None else resumed(job, path)
             if finished(ready):
-                self._hub.saved = path
+                self._hub.last_checkpoint = path
                 self._hub.context = cast("Any", Ended(ready))
                 return outcome(self.config, self._hub, run, history.rows, callbacks.values())
             with (

@@ -29,7 +29,7 @@ _MAX_TIME_UNITS = ("days", "hours", "minutes", "seconds")
 _MAX_SEED = 2**32 - 1
 
 
-class Refusal(Exception):  # noqa: N818 - never seen outside: TrainerConfig makes a ConfigError of it
+class Invalid(Exception):  # noqa: N818 - never seen outside: TrainerConfig makes a ConfigError of it
     """A value that is not accepted.
 
     Args:
@@ -43,14 +43,14 @@ class Refusal(Exception):  # noqa: N818 - never seen outside: TrainerConfig make
         self.hint = hint
 
 
-Rule: TypeAlias = Callable[[Any], Any]
+Validator: TypeAlias = Callable[[Any], Any]
 
 
 def _integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def count(least: int, *others: Any) -> Rule:
+def count(least: int, *others: Any) -> Validator:
     """Accept an integer of at least ``least``, or one of ``others``."""
     wanted = " or ".join([f"an integer of at least {least}", *map(repr, others)])
 
@@ -61,18 +61,18 @@ def count(least: int, *others: Any) -> Rule:
             return value
         if _integer(value) and value >= least:
             return value
-        raise Refusal(wanted)
+        raise Invalid(wanted)
 
     return check
 
 
-def choice(*accepted: Any) -> Rule:
+def choice(*accepted: Any) -> Validator:
     """Accept one of some values, of the same type."""
 
     def check(value: Any) -> Any:
         if any(type(value) is type(one) and value == one for one in accepted):
             return value
-        raise Refusal(f"one of {', '.join(map(repr, accepted))}")
+        raise Invalid(f"one of {', '.join(map(repr, accepted))}")
 
     return check
 
@@ -83,21 +83,21 @@ def limit(value: Any) -> Any:
         return value
     if isinstance(value, float) and 0.0 <= value <= 1.0:
         return value
-    raise Refusal("a number of batches (an int of at least 0) or a fraction (a float from 0.0 to 1.0)", "1.0 is all.")
+    raise Invalid("a number of batches (an int of at least 0) or a fraction (a float from 0.0 to 1.0)", "1.0 is all.")
 
 
 def interval(value: Any) -> Any:
     """Accept a number of batches or a fraction, above zero."""
     if (_integer(value) and value >= 1) or (isinstance(value, float) and 0.0 < value <= 1.0):
         return value
-    raise Refusal("a number of batches (an int of at least 1) or a fraction of the epoch (0.0 < f <= 1.0)")
+    raise Invalid("a number of batches (an int of at least 1) or a fraction of the epoch (0.0 < f <= 1.0)")
 
 
 def fast_dev_run(value: Any) -> Any:
     """Accept a switch or a number of batches."""
     if isinstance(value, bool) or (isinstance(value, int) and value >= 0):
         return value
-    raise Refusal("True, False or a number of batches")
+    raise Invalid("True, False or a number of batches")
 
 
 def precision(value: Any) -> str:
@@ -106,7 +106,7 @@ def precision(value: Any) -> str:
         return _PRECISIONS[value]
     except (KeyError, TypeError) as error:
         accepted = ", ".join(sorted({repr(one) for one in _PRECISIONS.values()}))
-        raise Refusal(f"one of {accepted}") from error
+        raise Invalid(f"one of {accepted}") from error
 
 
 def clip(value: Any) -> float | None:
@@ -115,7 +115,7 @@ def clip(value: Any) -> float | None:
         return None
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max:
         return float(value) or None
-    raise Refusal("None or a finite number of at least 0")
+    raise Invalid("None or a finite number of at least 0")
 
 
 def max_time(value: Any) -> timedelta | None:
@@ -129,14 +129,14 @@ def max_time(value: Any) -> timedelta | None:
         duration = _timedelta(value)
     if isinstance(duration, timedelta) and duration > timedelta(0):
         return duration
-    raise Refusal('a positive "DD:HH:MM:SS", timedelta or mapping of its keywords', '"00:12:00:00"')
+    raise Invalid('a positive "DD:HH:MM:SS", timedelta or mapping of its keywords', '"00:12:00:00"')
 
 
 def _timedelta(keywords: Mapping[str, Any]) -> timedelta:
     try:
         return timedelta(**keywords)
     except (TypeError, ValueError, OverflowError) as error:
-        raise Refusal("the keywords of datetime.timedelta", '{"minutes": 30}') from error
+        raise Invalid("the keywords of datetime.timedelta", '{"minutes": 30}') from error
 
 
 def devices(value: Any) -> Any:
@@ -147,10 +147,10 @@ def devices(value: Any) -> Any:
         return value
     if isinstance(value, (list, tuple)) and value and all(_integer(one) and one >= 0 for one in value):
         return list(value)
-    raise Refusal('a number of devices, a list of their indices, "auto" or -1 (all)')
+    raise Invalid('a number of devices, a list of their indices, "auto" or -1 (all)')
 
 
-def either(rule: Rule, kind: type[Any]) -> Rule:
+def either(rule: Validator, kind: type[Any]) -> Validator:
     """Accept an object of ``kind``, or what ``rule`` accepts."""
 
     def check(value: Any) -> Any:
@@ -158,8 +158,8 @@ def either(rule: Rule, kind: type[Any]) -> Rule:
             return value
         try:
             return rule(value)
-        except Refusal as refusal:
-            raise Refusal(f"{refusal.accepted} or a {kind.__name__}", refusal.hint) from None
+        except Invalid as refusal:
+            raise Invalid(f"{refusal.accepted} or a {kind.__name__}", refusal.hint) from None
 
     return check
 
@@ -168,7 +168,7 @@ def path(value: Any) -> Path:
     """Return a path."""
     if isinstance(value, (str, Path)):
         return user_path(value)
-    raise Refusal("a path")
+    raise Invalid("a path")
 
 
 def sequence(value: Any) -> tuple[Any, ...]:
@@ -176,7 +176,7 @@ def sequence(value: Any) -> tuple[Any, ...]:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return tuple(value)
     inside = "..." if isinstance(value, str) else f"{(value if isinstance(value, type) else type(value)).__name__}(...)"
-    raise Refusal("a sequence", f"put it in a list: [{inside}]")
+    raise Invalid("a sequence", f"put it in a list: [{inside}]")
 
 
 class NotGiven(tuple[Any, ...]):
@@ -190,11 +190,11 @@ def trackers(value: Any) -> tuple[Any, ...]:
     if isinstance(value, NotGiven):
         return value
     if isinstance(value, str):
-        raise Refusal("a sequence of loggers, not a name", 'loggers=[CSVLogger("runs")]')
+        raise Invalid("a sequence of loggers, not a name", 'loggers=[CSVLogger("runs")]')
     found = sequence(value)
     if all(callable(getattr(one, "log_metrics", None)) and not isinstance(one, type) for one in found):
         return found
-    raise Refusal(
+    raise Invalid(
         "a sequence of objects with log_metrics(metrics, step), or of loggers of an installed framework",
         'loggers=[CSVLogger("runs")]',
     )
@@ -206,7 +206,7 @@ def profiler(value: Any) -> Any:
         return value
     if callable(value) and not isinstance(value, str):
         return value
-    raise Refusal(
+    raise Invalid(
         'None, "simple", a torch.profiler.profile or a function that makes one',
         'profiler="simple"; one of Lightning\'s: native={"lightning": {"profiler": ...}}, for a run on Lightning.',
     )
@@ -218,7 +218,7 @@ def native(value: Any) -> Any:
         return {}
     if isinstance(value, Mapping) and all(_named(one) for one in value.values()) and _named(value):
         return {name: dict(arguments) for name, arguments in value.items()}
-    raise Refusal("a mapping of framework names to mappings of arguments", '{"lightning": {...}}')
+    raise Invalid("a mapping of framework names to mappings of arguments", '{"lightning": {...}}')
 
 
 def _named(value: Any) -> bool:
@@ -232,4 +232,4 @@ def seed(value: Any) -> Any:
     """Accept a seed that every generator takes."""
     if value is None or (_integer(value) and 0 <= value <= _MAX_SEED):
         return value
-    raise Refusal(f"None or an integer from 0 to {_MAX_SEED}")
+    raise Invalid(f"None or an integer from 0 to {_MAX_SEED}")

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from unitrain.backends.protocol import ONE_DEVICE, Feature, Translation
-from unitrain.distributed.collectives import ALONE
+from unitrain.distributed.collectives import SINGLE_PROCESS
 from unitrain.errors import ConfigError
 from unitrain.loop.fit import EvalProgram, FitProgram
 from unitrain.loop.precision import forward_context
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from unitrain.backends.protocol import EvalJob, FitJob, Guest
     from unitrain.config import TrainerConfig
-    from unitrain.distributed.collectives import Team
+    from unitrain.distributed.collectives import Collectives
     from unitrain.run.hub import CustomEvent, Event
     from unitrain.run.progress import Progress
 
@@ -53,7 +53,7 @@ class IgniteAdapter:
         config: TrainerConfig,
         device: torch.device,  # noqa: ARG002
         callbacks: Sequence[Any],
-        team: Team = ALONE,  # noqa: ARG002 - Ignite finds torch's process group by itself
+        team: Collectives = SINGLE_PROCESS,  # noqa: ARG002 - Ignite finds torch's process group by itself
     ) -> IgniteRun:
         """Make the engine and attach the native handlers.
 

@@ -13,12 +13,12 @@ from unitrain.backends.features import refuse
 from unitrain.backends.protocol import ONE_DEVICE, Feature, Stage, Translation
 from unitrain.config import UNLIMITED
 from unitrain.data.batch import to_device
-from unitrain.distributed.collectives import ALONE
+from unitrain.distributed.collectives import SINGLE_PROCESS
 from unitrain.errors import ConfigError, did_you_mean
 from unitrain.loop.fit import EvalProgram, FitProgram
 from unitrain.run.hub import Event
 from unitrain_lightning._compat import REQUIRES, default_root, quietly, raise_interrupt, refuse_rich_bar
-from unitrain_lightning.batched_steps import TEST, TRAINING, VALIDATION, nobody_between
+from unitrain_lightning.batched_steps import TEST, TRAINING, VALIDATION, may_batch_steps
 from unitrain_lightning.entry_point_cache import remembered
 from unitrain_lightning.events import EVENTS, UNMAPPED
 from unitrain_lightning.guest import EachShell, Endless, GuestShell
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from unitrain.backends.protocol import EvalJob, FitJob, Guest
     from unitrain.config import TrainerConfig
-    from unitrain.distributed.collectives import Team
+    from unitrain.distributed.collectives import Collectives
     from unitrain.loop.precision import Context
     from unitrain.run.hub import EventHub
     from unitrain.run.progress import Progress
@@ -62,7 +62,7 @@ class LightningAdapter:
     options: ClassVar[Mapping[str, Translation]] = OPTIONS
 
     def build(
-        self, config: TrainerConfig, device: torch.device, callbacks: Sequence[Any], team: Team = ALONE
+        self, config: TrainerConfig, device: torch.device, callbacks: Sequence[Any], team: Collectives = SINGLE_PROCESS
     ) -> LightningRun:
         """Make the Trainer.
 
@@ -186,7 +186,7 @@ def _arguments(lightning: Namespace, config: TrainerConfig, callbacks: Sequence[
     }
 
 
-def _placed(lightning: Namespace, config: TrainerConfig, device: torch.device, team: Team) -> dict[str, Any]:
+def _placed(lightning: Namespace, config: TrainerConfig, device: torch.device, team: Collectives) -> dict[str, Any]:
     """Return the arguments that say where the Trainer runs."""
     if team.world is None:
         return {"accelerator": device.type, "devices": 1 if device.index is None else [device.index]}
@@ -259,7 +259,7 @@ class LightningRun:
         return self._evaluate(job, self._trainer.predict) or []
 
     def _nobody_between(self, hooks: tuple[str, ...]) -> bool:
-        return nobody_between(self._lightning, self._trainer, hooks)
+        return may_batch_steps(self._lightning, self._trainer, hooks)
 
     def _context(self, job: FitJob | EvalJob) -> Context:
         """Return the plugin's own context; a plugin that the user gave is entered by Lightning."""

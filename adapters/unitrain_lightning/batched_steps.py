@@ -34,7 +34,7 @@ def overrides(lightning: Namespace, callback: Any, hook: str) -> bool:
     return getattr(getattr(callback, hook), "__func__", None) is not getattr(lightning.Callback, hook)
 
 
-def nobody_between(lightning: Namespace, trainer: Any, hooks: tuple[str, ...]) -> bool:
+def may_batch_steps(lightning: Namespace, trainer: Any, hooks: tuple[str, ...]) -> bool:
     """Return whether nothing listens between two batches: no callback, no profiler, no plugin of the user's.
 
     Args:
@@ -50,7 +50,7 @@ def nobody_between(lightning: Namespace, trainer: Any, hooks: tuple[str, ...]) -
     )
 
 
-def run_of(batches: Any, progress: Any, between: Callable[[], None] | None = None) -> Iterator[Any]:
+def batches_in_one_call(batches: Any, progress: Any, between: Callable[[], None] | None = None) -> Iterator[Any]:
     """Yield the batches of a run; before each but the first, count as Lightning does between two.
 
     Args:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from unitrain_lightning._compat import keep_gradients, keep_modes
-from unitrain_lightning.batched_steps import run_of
+from unitrain_lightning.batched_steps import batches_in_one_call
 from unitrain_lightning.namespace import OnLightning
 from unitrain_lightning.stopping import why_stopped
 
@@ -157,7 +157,7 @@ class FitShell(Shell):
         def count() -> None:
             loop._batches_that_stepped += 1  # noqa: SLF001 - there is no public way
 
-        for batch in run_of(dataloader_iter, loop.batch_progress, count):
+        for batch in batches_in_one_call(dataloader_iter, loop.batch_progress, count):
             train_batch(batch)
             if self._validates():
                 break
@@ -197,7 +197,7 @@ class FitShell(Shell):
 
     def _validation_run(self, dataloader_iter: Any) -> None:
         """Evaluate a run of batches."""
-        for batch in run_of(dataloader_iter, self.trainer.fit_loop.epoch_loop.val_loop.batch_progress):
+        for batch in batches_in_one_call(dataloader_iter, self.trainer.fit_loop.epoch_loop.val_loop.batch_progress):
             self._validation.batch(batch)
 
     def on_validation_epoch_end(self) -> None:
@@ -254,7 +254,7 @@ class EvalShell(Shell):
         self.__dict__["validation_step"] = self.__dict__["test_step"] = self._run
 
     def _run(self, dataloader_iter: Any) -> None:
-        for batch in run_of(dataloader_iter, self.trainer._active_loop.batch_progress):  # noqa: SLF001 - as Lightning calls it
+        for batch in batches_in_one_call(dataloader_iter, self.trainer._active_loop.batch_progress):  # noqa: SLF001 - as Lightning calls it
             self._evaluation.batch(batch)
 
     def _begin(self) -> None:

@@ -11,7 +11,7 @@ from ignite.engine import Engine
 from tests.bridges.running import SCRIPTS, redirected
 from tests.bridges.trace import difference, unproved
 from unitrain_bridges.ignite.bridge import IgniteBridge
-from unitrain_bridges.ignite.engine_run import EngineProgram
+from unitrain_bridges.ignite.engine_run import EngineRun
 from unitrain_bridges.ignite.guest import EngineGuest
 from unitrain_bridges.lightning import epoch, evaluation, fit
 from unitrain_bridges.lightning.bridge import LightningBridge
@@ -137,11 +137,11 @@ def unheard(event):
     def timed(original, self, fired):
         return 0.0 if fired.name == event else original(self, fired)
 
-    return lambda: wrapped(EngineProgram, "_timed", timed)
+    return lambda: wrapped(EngineRun, "_timed", timed)
 
 
 def nobody_heeds_a_stop():
-    return wrapped(EngineProgram, "_heed", lambda original, self, asked=True: original(self, asked=False))
+    return wrapped(EngineRun, "_heed", lambda original, self, asked=True: original(self, asked=False))
 
 
 def step_is_made_twice():
@@ -160,7 +160,7 @@ def epochs_are_a_batch_short():
             return False
         return (yield from original(self))
 
-    return wrapped(EngineProgram, "_fetched", fetched)
+    return wrapped(EngineRun, "_fetched", fetched)
 
 
 def epochs_are_counted_from_one_more():
@@ -168,7 +168,7 @@ def epochs_are_counted_from_one_more():
         self._engine.state.epoch += 1
         yield from original(self)
 
-    return wrapped(EngineProgram, "run", run)
+    return wrapped(EngineRun, "run", run)
 
 
 IGNITE = {

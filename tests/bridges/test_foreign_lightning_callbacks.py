@@ -15,7 +15,7 @@ from unitrain import CSVLogger, ModelCheckpoint, UnifiedTrainer, UnsupportedFeat
 from unitrain.testing.cases import spec
 from unitrain.testing.models import loader
 from unitrain_bridges.lightning.callbacks import ABSENT, INSTEAD, LightningCallback
-from unitrain_bridges.lightning.trainer_view import FollowedTrainer
+from unitrain_bridges.lightning.trainer_view import TrainerView
 
 ELSEWHERE = ("ignite", "reference")
 HOOKS = [name for name in dir(pl.Callback) if name.startswith("on_") and name not in ABSENT]
@@ -358,5 +358,5 @@ def test_what_the_trainer_and_the_module_say(tmp_path):
 
 
 def test_every_attribute_is_one_that_a_trainer_has():
-    own = {name for name in vars(FollowedTrainer) if not name.startswith("_")} - {"enter", "publish", "should_stop"}
+    own = {name for name in vars(TrainerView) if not name.startswith("_")} - {"enter", "publish", "should_stop"}
     assert own <= set(dir(pl.Trainer))

@@ -9,7 +9,7 @@ import torch
 from unitrain import ModelCheckpoint, UnifiedTrainer, load_weights
 from unitrain.checkpoint import io
 from unitrain.checkpoint import sharded_files as parts
-from unitrain.distributed.collectives import ALONE
+from unitrain.distributed.collectives import SINGLE_PROCESS
 from unitrain.errors import CheckpointError
 from unitrain.testing.cases import spec
 from unitrain.testing.models import loader
@@ -20,7 +20,7 @@ CONTENT = {"state_dict": {"model.weight": torch.arange(6.0).reshape(3, 2)}, "epo
 
 @pytest.fixture
 def folder(tmp_path):
-    parts.write(tmp_path / "run", CONTENT, ALONE)
+    parts.write(tmp_path / "run", CONTENT, SINGLE_PROCESS)
     return tmp_path / "run"
 
 
@@ -52,7 +52,7 @@ def test_parts_of_several_ranks_are_put_together_where_they_belong(folder):
 
 def test_writing_again_takes_the_place_of_the_old_in_one_piece(folder, monkeypatch):
     old = data(folder)
-    parts.write(folder, {**CONTENT, "epoch": 4}, ALONE)
+    parts.write(folder, {**CONTENT, "epoch": 4}, SINGLE_PROCESS)
     assert not old.exists()
     assert parts.read(folder)["epoch"] == 4
     write = io.write
@@ -63,10 +63,10 @@ def test_writing_again_takes_the_place_of_the_old_in_one_piece(folder, monkeypat
 
     monkeypatch.setattr(io, "write", killed)
     with pytest.raises(KeyboardInterrupt):
-        parts.write(folder, {**CONTENT, "epoch": 5}, ALONE)
+        parts.write(folder, {**CONTENT, "epoch": 5}, SINGLE_PROCESS)
     monkeypatch.setattr(io, "write", write)
     assert parts.read(folder)["epoch"] == 4
-    parts.write(folder, {**CONTENT, "epoch": 6}, ALONE)
+    parts.write(folder, {**CONTENT, "epoch": 6}, SINGLE_PROCESS)
     assert len(list(folder.iterdir())) == 2
     assert parts.read(folder)["epoch"] == 6
 

@@ -7,7 +7,7 @@ import torch
 import torchmetrics.classification as tm
 
 from unitrain import metric
-from unitrain.distributed.collectives import ALONE
+from unitrain.distributed.collectives import SINGLE_PROCESS
 from unitrain.metrics.class_counts import ClassCounts, counts_classes
 from unitrain.metrics.metric import stage_metric
 
@@ -68,8 +68,8 @@ def test_the_value_and_the_state_are_those_of_batch_by_batch(name, shape):
             scores.zero_()
             if index == checkpoint:
                 assert all(torch.equal(value, stock.state_dict()[key]) for key, value in own.state_dict().items())
-        assert torch.equal(own.compute(ALONE), stock.compute())
-        assert torch.equal(own.compute(ALONE), stock.compute())  # and again
+        assert torch.equal(own.compute(SINGLE_PROCESS), stock.compute())
+        assert torch.equal(own.compute(SINGLE_PROCESS), stock.compute())  # and again
         assert all(torch.equal(value, stock.state_dict()[key]) for key, value in own.state_dict().items())
 
 
@@ -82,7 +82,7 @@ def test_an_epoch_goes_through_a_function_of_torchmetrics_alone_if_there_is_one(
             own.update(scores, labels, len(labels))
         if epoch:
             monkeypatch.setattr(own._metric, "compute", lambda: pytest.fail("by the metric"))
-        own.compute(ALONE)
+        own.compute(SINGLE_PROCESS)
 
 
 def test_what_has_no_function_goes_through_the_metric():
@@ -91,7 +91,7 @@ def test_what_has_no_function_goes_through_the_metric():
         own.reset(torch.device("cpu"))
         for scores, labels in batches():
             own.update(scores, labels, len(labels))
-        assert own.compute(ALONE) == 7
+        assert own.compute(SINGLE_PROCESS) == 7
 
 
 def test_another_precision_of_the_user_is_kept():
@@ -103,8 +103,8 @@ def test_another_precision_of_the_user_is_kept():
         for scores, labels in batches():
             own.update(scores, labels, len(labels))
             stock.update(scores, labels)
-        assert own.compute(ALONE).dtype == torch.float64
-        assert torch.equal(own.compute(ALONE), stock.compute())
+        assert own.compute(SINGLE_PROCESS).dtype == torch.float64
+        assert torch.equal(own.compute(SINGLE_PROCESS), stock.compute())
 
 
 def test_torchs_group_is_asked_where_there_is_one(monkeypatch, tmp_path):
@@ -118,7 +118,7 @@ def test_torchs_group_is_asked_where_there_is_one(monkeypatch, tmp_path):
             own.reset(torch.device("cpu"))
             for scores, labels in batches():
                 own.update(scores, labels, len(labels))
-            own.compute(ALONE)
+            own.compute(SINGLE_PROCESS)
         assert len(computed) == 2
     finally:
         torch.distributed.destroy_process_group()
@@ -133,7 +133,7 @@ def test_labels_of_any_integer_are_taken(dtype):
         for scores, labels in batches():
             own.update(scores[:, :2], (labels % 2).to(dtype), len(labels))
             stock.update(scores[:, :2], (labels % 2).to(dtype))
-        assert torch.equal(own.compute(ALONE), stock.compute())
+        assert torch.equal(own.compute(SINGLE_PROCESS), stock.compute())
 
 
 NAN, INF = float("nan"), float("inf")
@@ -154,7 +154,7 @@ def test_the_class_of_odd_scores_is_torchs(name, dtype, seen_as):
     for _ in range(3):  # the first by itself
         own.update(seen_as(scores), labels, 2)
         stock.update(scores, labels)
-    assert torch.equal(own.compute(ALONE), stock.compute())
+    assert torch.equal(own.compute(SINGLE_PROCESS), stock.compute())
 
 
 def test_a_checkpoint_of_mid_epoch_is_gone_on_with():
@@ -166,7 +166,7 @@ def test_a_checkpoint_of_mid_epoch_is_gone_on_with():
         if index == 9:
             second.load_state_dict(first.state_dict())
         (first if index < 9 else second).update(scores, labels, 8)
-    assert torch.equal(second.compute(ALONE), stock.compute(ALONE))
+    assert torch.equal(second.compute(SINGLE_PROCESS), stock.compute(SINGLE_PROCESS))
 
 
 @pytest.mark.parametrize("name", NOT_COUNTING)
@@ -219,7 +219,7 @@ def test_a_label_out_of_range_is_told():
         own.update(torch.randn(4, 2), torch.tensor([0, 1, 0, 1]), 4)
     own.update(torch.randn(4, 2), torch.tensor([0, 1, 2, 3]), 4)
     with pytest.raises(RuntimeError, match="more unique values"):
-        own.compute(ALONE)
+        own.compute(SINGLE_PROCESS)
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 1, 5], [0, 1, 1, -1]])
@@ -231,7 +231,7 @@ def test_labels_that_torchmetrics_takes_out_of_range_are_its_own_to_judge(labels
     for _ in range(2):
         own.update(scores := torch.randn(4, 3), labels, 4)
         stock.update(scores, labels)
-    assert torch.equal(own.compute(ALONE), stock.compute())
+    assert torch.equal(own.compute(SINGLE_PROCESS), stock.compute())
 
 
 def test_labels_in_range_are_not_sorted(monkeypatch):
@@ -240,10 +240,10 @@ def test_labels_in_range_are_not_sorted(monkeypatch):
     own.update(torch.randn(4, 3), torch.tensor([0, 1, 2, 0]), 4)
     monkeypatch.setattr(torch, "unique", lambda *_, **__: pytest.fail("sorted"))
     own.update(torch.randn(4, 3), torch.tensor([0, 1, 2, 0]), 4)
-    own.compute(ALONE)
+    own.compute(SINGLE_PROCESS)
     own.update(torch.randn(4, 3), torch.tensor([0, 1, 3, 0]), 4)
     with pytest.raises(pytest.fail.Exception, match="sorted"):  # the control: this one is
-        own.compute(ALONE)
+        own.compute(SINGLE_PROCESS)
 
 
 def test_a_new_epoch_forgets_what_waits():
@@ -254,4 +254,4 @@ def test_a_new_epoch_forgets_what_waits():
         own.update(wrong, torch.tensor([0]), 1)
     own.reset(torch.device("cpu"))
     own.update(right, torch.tensor([0]), 1)
-    assert own.compute(ALONE) == 1
+    assert own.compute(SINGLE_PROCESS) == 1

@@ -26,7 +26,7 @@ from torch.utils.data import (
 
 from unitrain import DataError, vectorized
 from unitrain.data.sharding import shard
-from unitrain.distributed.collectives import Team
+from unitrain.distributed.collectives import Collectives
 
 COUNT = 11
 
@@ -152,7 +152,7 @@ def test_a_loader_with_running_workers_is_left_alone():
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_processes_share_it_out_alike(stage, rank, shuffle):
-    team, data = Team(), plain()
+    team, data = Collectives(), plain()
     team.rank, team.size = rank, 2
     expected = shard(DataLoader(data, 2, shuffle=shuffle), stage, team, seed=4)
     got = shard(vectorized(DataLoader(data, 2, shuffle=shuffle)), stage, team, seed=4)

@@ -16,8 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, Subset, TensorDataset
 
 from unitrain import Event, TrainSpec, UnifiedTrainer
-from unitrain.data.sharding import Neighbours
-from unitrain.distributed.collectives import Processes
+from unitrain.data.sharding import ContiguousSampler
+from unitrain.distributed.collectives import ProcessGroup
 from unitrain.distributed.strategies.ddp import Replica
 from unitrain.metrics.metric import Mean
 from unitrain.run.stopping import StopRule
@@ -118,8 +118,8 @@ FAULTS: dict[str, tuple[Any, str, Any]] = {
     ),
     "each micro-batch is exchanged twice": (Replica, "forward", lambda self, *batch: self._parallel.module(*batch)),
     "means of one process": (Mean, "compute", _first_only),
-    "buffers fall apart": (Processes, "share", lambda self, tensors: None),
-    "everybody validates on the same samples": (Neighbours, "__iter__", lambda self: iter(range(self._count))),
+    "buffers fall apart": (ProcessGroup, "broadcast", lambda self, tensors: None),
+    "everybody validates on the same samples": (ContiguousSampler, "__iter__", lambda self: iter(range(self._count))),
 }
 """Faults of one line: where, and what stands there instead."""
 

@@ -34,7 +34,7 @@ from unitrain import EMA, Event, ModelCheckpoint, TerminateOnNaN, TrainSpec, Uni
 from unitrain.checkpoint import capture as snapshot
 from unitrain.checkpoint import sharded_files as parts
 from unitrain.data.sharding import OwnBatches
-from unitrain.distributed.collectives import Processes
+from unitrain.distributed.collectives import ProcessGroup
 from unitrain.distributed.options import FSDP
 from unitrain.distributed.strategies.fsdp import Sharded
 from unitrain.errors import UnitrainError
@@ -526,7 +526,11 @@ def refusals() -> dict[str, Any]:
 FAULTS: dict[str, tuple[Any, str, Any]] = {
     "gradients stay at home": (Sharded, "synchronize", lambda self, **_: self._root.set_requires_gradient_sync(False)),
     "each micro-batch is exchanged": (Sharded, "synchronize", lambda self, **_: None),
-    "weights of rank 1 count": (Processes, "share", lambda self, tensors: [one.add_(self.rank) for one in tensors]),
+    "weights of rank 1 count": (
+        ProcessGroup,
+        "broadcast",
+        lambda self, tensors: [one.add_(self.rank) for one in tensors],
+    ),
 }
 FILE_FAULTS: dict[str, tuple[Any, str, Any]] = {
     "pending gradients are lost": (program, "gradients", lambda *_: None),

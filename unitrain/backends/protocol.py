@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
-from unitrain.distributed.collectives import ALONE
+from unitrain.distributed.collectives import SINGLE_PROCESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from unitrain.callbacks import Callback
     from unitrain.config import TrainerConfig
     from unitrain.data.batches import DataSource
-    from unitrain.distributed.collectives import Team
+    from unitrain.distributed.collectives import Collectives
     from unitrain.distributed.strategies.fsdp import Sharded
     from unitrain.optim.optimizers import Schedule
     from unitrain.run.hub import Event, EventHub
@@ -126,7 +126,7 @@ class FitJob:
     schedules: Sequence[Schedule]
     device: torch.device
     callbacks: Mapping[str, Callback]
-    team: Team = ALONE
+    team: Collectives = SINGLE_PROCESS
     sharded: Sharded | None = None
     reload: Callable[[FitJob, int], FitJob] | None = None
     rng_at_load: dict[str, Any] | None = None
@@ -147,7 +147,7 @@ class EvalJob:
     data: Sequence[DataSource]
     stage: Stage
     device: torch.device
-    team: Team = ALONE
+    team: Collectives = SINGLE_PROCESS
     sharded: Sharded | None = None
     keep: bool = True
 
@@ -322,7 +322,9 @@ class Adapter(Protocol):
     unmapped: ClassVar[Mapping[str, str]]
     options: ClassVar[Mapping[str, Translation]]
 
-    def build(self, config: TrainerConfig, device: torch.device, callbacks: Sequence[Any], team: Team = ALONE) -> Run:
+    def build(
+        self, config: TrainerConfig, device: torch.device, callbacks: Sequence[Any], team: Collectives = SINGLE_PROCESS
+    ) -> Run:
         """Make the real backend object.
 
         Args:

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks.accumulation import GradientAccumulationSchedule
-from unitrain.callbacks.callback import Callback, Decider, Preparer, named, prepare, register
+from unitrain.callbacks.callback import Callback, EpochDecision, Preparer, named, prepare, register
 from unitrain.callbacks.early_stopping import EarlyStopping
 from unitrain.callbacks.history import History
 from unitrain.callbacks.model_checkpoint import ModelCheckpoint
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 __all__ = [
     "EMA",
     "Callback",
-    "Decider",
     "DeviceStats",
     "EarlyStopping",
     "EmptyCache",
+    "EpochDecision",
     "Freeze",
     "GradientAccumulationSchedule",
     "History",

@@ -34,7 +34,7 @@ class Callback:
         leaves_unused: Whether it may leave trained parameters without a gradient, so that processes look for them.
     """
 
-    kept_as = ""
+    state_key = ""
     leaves_unused = False
 
     def on_fit_start(self, run: RunContext) -> None:
@@ -103,7 +103,7 @@ class Callback:
     def on_predict_end(self, run: RunContext) -> None:
         """Handle Event.PREDICT_END."""
 
-    def further_handlers(
+    def extra_handlers(
         self,
     ) -> Iterable[tuple[Event | CustomEvent | Trigger | Triggers, Callable[[RunContext], Any]]]:
         """Return handlers for events that are known only when the callback is made, beside the methods above."""
@@ -120,7 +120,7 @@ class Callback:
         """Take up what ``state_dict`` returned."""
 
 
-class Decider(Callback):
+class EpochDecision(Callback):
     """A callback that decides on the epoch's metrics: whether to stop, whether to save.
 
     It is asked last, after the handlers of EPOCH_END, which may log what it watches, and after the schedules that wait
@@ -189,9 +189,9 @@ def register(hub: EventHub, callback: Callback) -> list[Listener]:
             found += hub.on(event, getattr(callback, name))
     for name, event_of_user in custom.items():
         found += hub.on(event_of_user, getattr(callback, name))
-    for triggers, handler in callback.further_handlers():
+    for triggers, handler in callback.extra_handlers():
         found += hub.on(triggers, handler)
-    if isinstance(callback, Decider):
+    if isinstance(callback, EpochDecision):
         found += hub.on_decision(callback.decide)
     return found
 
@@ -222,7 +222,7 @@ def named(callbacks: Iterable[Callback]) -> dict[str, Callback]:
     """Return ``callbacks`` by the name under which a checkpoint keeps them; the second of a name is ``Name#2``."""
     found: dict[str, Callback] = {}
     for callback in callbacks:
-        name, number = callback.kept_as or type(callback).__name__, 1
+        name, number = callback.state_key or type(callback).__name__, 1
         while (key := name if number == 1 else f"{name}#{number}") in found:
             number += 1
         found[key] = callback

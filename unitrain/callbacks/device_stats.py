@@ -46,7 +46,7 @@ class DeviceStats(Callback):
             self._busy = 0.0
             self._gpu = _gpu_percent(self._device) is not None
         for name in self.read(self._device):
-            run.hub.gauges[name] = lambda name=name: self._of_row(run.state.batch)[name]  # type: ignore[misc]
+            run.hub.step_metrics[name] = lambda name=name: self._of_row(run.state.batch)[name]  # type: ignore[misc]
 
     def _of_row(self, batch: int) -> dict[str, float]:
         """Read once for all values of a row."""

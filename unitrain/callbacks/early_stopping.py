@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from unitrain.callbacks.callback import Decider
+from unitrain.callbacks.callback import EpochDecision
 from unitrain.callbacks.decision import WORST, Mode, beyond, improved, measured, require_monitor
 from unitrain.errors import ConfigError
 from unitrain.metrics.metric import float32
@@ -27,7 +27,7 @@ _DECISIVE = (
 """The arguments on which a request to stop depends; with others, it does not hold any more."""
 
 
-class EarlyStopping(Decider):
+class EarlyStopping(EpochDecision):
     """Stops after the epoch in which a metric has not improved for ``patience`` measurements.
 
     Only epochs that measured the metric count. It decides as Lightning's ``EarlyStopping`` does, in float32.

@@ -33,7 +33,7 @@ class EmptyCache(Callback):
     def __init__(self, on: Event | Trigger | Triggers = Event.EPOCH_END) -> None:
         self._on = Triggers.of(on)
 
-    def further_handlers(self) -> Iterable[tuple[Event | Trigger | Triggers, Callable[..., Any]]]:
+    def extra_handlers(self) -> Iterable[tuple[Event | Trigger | Triggers, Callable[..., Any]]]:
         """Return the one handler, for the events that were chosen."""
         return ((self._on, self.empty),)
 

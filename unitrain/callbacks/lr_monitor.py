@@ -24,7 +24,7 @@ class LRMonitor(Callback):
         """Offer the rates to trackers."""
         self._rates = rates(run)
         for name in self._rates:
-            run.hub.gauges[name] = lambda name=name: self._rates[name]  # type: ignore[misc]
+            run.hub.step_metrics[name] = lambda name=name: self._rates[name]  # type: ignore[misc]
 
     def on_epoch_start(self, run: RunContext) -> None:
         """Log the rates of the epoch."""

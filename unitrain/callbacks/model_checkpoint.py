@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unitrain.callbacks.callback import Decider
+from unitrain.callbacks.callback import EpochDecision
 from unitrain.callbacks.decision import Mode, improved, measured, require_monitor
 from unitrain.callbacks.file_name import SUFFIX, Template
 from unitrain.errors import ConfigError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _LAST = f"last{SUFFIX}"
 
 
-class ModelCheckpoint(Decider):
+class ModelCheckpoint(EpochDecision):
     """Writes portable checkpoints and keeps the best.
 
     It decides at an epoch's end, in float32, as EarlyStopping does; of equal values the older is the better.
@@ -178,7 +178,7 @@ class ModelCheckpoint(Decider):
 
     def on_checkpoint_saved(self, run: RunContext) -> None:
         """Remove the files that fell out, now that the one that took their place is complete."""
-        if run.hub.saved == self._awaited:
+        if run.hub.last_checkpoint == self._awaited:
             for path in self._fallen if run.rank == 0 else ():
                 run.hub.files.remove(path, self._key(run))
             self._fallen.clear()
@@ -208,7 +208,7 @@ class ModelCheckpoint(Decider):
             self._want(run, self._name(run), ranked=True, value=float32(value))
 
     def _want(self, run: RunContext, name: str, *, ranked: bool = False, value: float = 0.0) -> None:
-        run.hub.saves.append(Wanted(self._key(run), name, ranked, value, self.sharded))
+        run.hub.pending_checkpoints.append(Wanted(self._key(run), name, ranked, value, self.sharded))
 
     def take(self, wanted: Wanted, run: RunContext) -> Path | None:
         """Return where to write, on rank 0: the name that was wanted, or its next version that nobody has."""

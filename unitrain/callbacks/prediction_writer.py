@@ -135,12 +135,12 @@ class PredictionWriter(Callback):
     def on_predict_end(self, run: RunContext) -> None:
         """Write what was kept, and remove what the prediction before left."""
         if self.write_interval == "epoch":
-            parts: list[dict[str | None, list[Any]]] = run.team.gather(self._kept)
+            parts: list[dict[str | None, list[Any]]] = run.team.all_gather_object(self._kept)
             self._kept = {}
             loaders = dict.fromkeys(itertools.chain(*parts))
             for loader in loaders if run.rank == 0 else ():
                 self._write(loader, "predictions", [one for part in parts for one in part.get(loader, [])], whole=True)
-        parts_written = run.team.gather((self.paths, self._marks))  # each knows the files of all
+        parts_written = run.team.all_gather_object((self.paths, self._marks))  # each knows the files of all
         written_now = {path for paths, _ in parts_written for path in paths}
         for path in self._marks.keys() - written_now if run.rank == 0 else ():
             if self._is_own(path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from unitrain import validators as rules
+from unitrain import validators
 from unitrain.callbacks.callback import Callback
 from unitrain.errors import ConfigError
 
@@ -32,8 +32,8 @@ class Timer(Callback):
 
     def __init__(self, duration: str | timedelta | Mapping[str, float]) -> None:
         try:
-            allowed = rules.max_time(duration)
-        except rules.Refusal as refusal:
+            allowed = validators.max_time(duration)
+        except validators.Invalid as refusal:
             raise ConfigError(
                 f"Timer(duration=) must be {refusal.accepted}; got {duration!r}.", hint=refusal.hint
             ) from refusal.__cause__

@@ -53,7 +53,9 @@ def capture(job: FitJob, progress: Progress) -> dict[str, Any]:
     Raises:
         CheckpointError: If it holds what could not be read back; it names the place.
     """
-    ranks = job.team.gather({one.name: copy.deepcopy(getattr(progress, one.name)) for one in fields(progress)})
+    ranks = job.team.all_gather_object(
+        {one.name: copy.deepcopy(getattr(progress, one.name)) for one in fields(progress)}
+    )
     counts = Counts(
         epoch=progress.epochs_done if progress.midway else max(progress.epochs_done - 1, 0),
         batches=job.hub.state.batch,

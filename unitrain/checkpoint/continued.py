@@ -45,9 +45,9 @@ def own_again(job: FitJob, path: Path) -> None:
         files.rescue = moved(files.rescue)
         if files.rescue.parent in {keeper.target(files) for keeper in keepers.values()} | {files.folder}:
             files.inherit(files.rescue, SIGNAL)
-    for name, state in job.team.gather({name: one.state_dict() for name, one in keepers.items()})[0].items():
+    for name, state in job.team.all_gather_object({name: one.state_dict() for name, one in keepers.items()})[0].items():
         keepers[name].load_state_dict(state)  # rank 0 has looked at the folder for all
-    files.folder = job.team.gather(files.folder)[0]
+    files.folder = job.team.all_gather_object(files.folder)[0]
 
 
 def _folder_then(path: Path, written: Iterable[Path], default: Path | None) -> Path | None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unitrain.callbacks import Decider, ModelCheckpoint, Preparer, named
+from unitrain.callbacks import EpochDecision, ModelCheckpoint, Preparer, named
 from unitrain.checkpoint import sharded_files as parts
 from unitrain.checkpoint.capture import capture, own_part, restore
 from unitrain.checkpoint.continued import own_again
@@ -129,7 +129,7 @@ def finished(job: FitJob) -> bool:
 
 def _ask_again(job: FitJob) -> bool:
     """Make the requests to stop again that a checkpoint keeps, and return whether there are any."""
-    deciders = [one for one in job.callbacks.values() if isinstance(one, Decider)]
+    deciders = [one for one in job.callbacks.values() if isinstance(one, EpochDecision)]
     reasons = [reason for reason in (one.asked() for one in deciders) if reason is not None]
     for reason in reasons:
         job.hub.request_stop(reason)

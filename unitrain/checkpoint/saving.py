@@ -14,32 +14,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from unitrain.distributed.collectives import Team
+    from unitrain.distributed.collectives import Collectives
     from unitrain.run.hub import EventHub
 
 
-def write_all(hub: EventHub, take: Callable[[], dict[str, Any]], team: Team) -> None:
+def write_all(hub: EventHub, take: Callable[[], dict[str, Any]], team: Collectives) -> None:
     """Write what ``take`` returns to every path that was asked for, and tell everybody of each.
 
     The first file of a run is read back before it gets its name, so that a run cannot go on for days and leave files
     that nobody reads.
     """
-    asked, hub.saves = hub.saves, []
+    asked, hub.pending_checkpoints = hub.pending_checkpoints, []
     try:
         saves = _named(hub, asked, team)
         content = take() if saves else {}
         for path, owner, sharded in saves:
             with measured(hub.clock, CHECKPOINT):
-                write_one(path, content, team, sharded=sharded, check=hub.saved is None)
+                write_one(path, content, team, sharded=sharded, check=hub.last_checkpoint is None)
             if owner and team.rank == 0:
                 hub.files.wrote(path, owner)
-            hub.saved = path
+            hub.last_checkpoint = path
             hub.fire(Event.CHECKPOINT_SAVED)
     finally:
         hub.files.release()
 
 
-def _named(hub: EventHub, asked: Sequence[Path | InParts | Wanted], team: Team) -> list[tuple[Path, str, bool]]:
+def _named(hub: EventHub, asked: Sequence[Path | InParts | Wanted], team: Collectives) -> list[tuple[Path, str, bool]]:
     """Return each file with its owner ("" is the user) and whether it is in parts; rank 0 finds the names for all."""
     if not any(isinstance(one, Wanted) for one in asked):
         return [_by_the_user(one) for one in asked if not isinstance(one, Wanted)]
@@ -53,7 +53,7 @@ def _named(hub: EventHub, asked: Sequence[Path | InParts | Wanted], team: Team) 
         if path is not None:
             found.append((path, one.owner, one.sharded))
     states = {name: keeper.state_dict() for name, keeper in hub.keepers.items()}
-    found, states, folder = team.gather((found, states, hub.files.folder))[0]
+    found, states, folder = team.all_gather_object((found, states, hub.files.folder))[0]
     if team.rank:
         hub.files.folder = folder
         for name, state in states.items():
@@ -65,7 +65,7 @@ def _by_the_user(asked: Path | InParts) -> tuple[Path, str, bool]:
     return (asked.path, "", True) if isinstance(asked, InParts) else (asked, "", False)
 
 
-def write_one(path: Path, content: dict[str, Any], team: Team, *, sharded: bool, check: bool = True) -> None:
+def write_one(path: Path, content: dict[str, Any], team: Collectives, *, sharded: bool, check: bool = True) -> None:
     """Write ``content``, of which each process has its own parts, to a file or a folder."""
     if sharded:
         parts.write(path, content, team)

@@ -29,7 +29,7 @@ from unitrain.utilities.ledger import DATA, INDEX, TREE
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from unitrain.distributed.collectives import Team
+    from unitrain.distributed.collectives import Collectives
 
 FORMAT = 1
 _INDEX, _TREE, _PREFIX = INDEX, TREE, "data-"
@@ -37,14 +37,14 @@ _NOTE = "unitrain.in_parts"
 """The key of what stands in the tree for a tensor in parts."""
 
 
-def write(folder: Path, content: dict[str, Any], team: Team) -> None:
+def write(folder: Path, content: dict[str, Any], team: Collectives) -> None:
     """Write ``content`` to ``folder``; all processes take part, over a file system that they share.
 
     Raises:
         CheckpointError: If a process cannot write; what was there before is untouched.
     """
     _together(team, lambda: _refuse_foreign(folder) if team.rank == 0 else None)
-    name: str = team.gather(f"{_PREFIX}{uuid.uuid4().hex}")[0]
+    name: str = team.all_gather_object(f"{_PREFIX}{uuid.uuid4().hex}")[0]
     held: dict[str, dict[str, Any]] = {}
 
     def note(part: Tensor) -> dict[str, Any]:
@@ -95,14 +95,14 @@ def _of_rank(rank: int) -> str:
     return f"rank-{rank}.ckpt"
 
 
-def _together(team: Team, work: Any) -> None:
+def _together(team: Collectives, work: Any) -> None:
     """Do ``work`` on all processes, and fail on all if it fails on one."""
     failure = None
     try:
         work()
     except CheckpointError as error:
         failure = error
-    said = team.gather(None if failure is None else str(failure))
+    said = team.all_gather_object(None if failure is None else str(failure))
     if failure is not None:
         raise failure
     broken = next((rank for rank, text in enumerate(said) if text is not None), None)

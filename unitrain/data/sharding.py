@@ -22,7 +22,7 @@ from unitrain.utilities.rng import preserved_rng, seed_everything
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sized
 
-    from unitrain.distributed.collectives import Team
+    from unitrain.distributed.collectives import Collectives
 
 TRAIN = "train"
 
@@ -52,7 +52,7 @@ class OwnBatches(Loader):
         self.loader = loader
 
 
-class Dealt:
+class RoundRobinBatches:
     """Every n-th batch of a loader.
 
     Args:
@@ -61,7 +61,7 @@ class Dealt:
         even: Whether all get as many.
     """
 
-    def __init__(self, loader: Iterable[Any], team: Team, *, even: bool) -> None:
+    def __init__(self, loader: Iterable[Any], team: Collectives, *, even: bool) -> None:
         self._loader = loader
         self._team = team
         self._even = even
@@ -74,7 +74,7 @@ class Dealt:
             yield turn[self._team.rank]
 
 
-class DrawnTogether(Sampler[int]):
+class SharedOrderSampler(Sampler[int]):
     """A sampler's order, drawn alike on every process, of which each takes every n-th; the first fill up the last turn.
 
     Args:
@@ -83,7 +83,7 @@ class DrawnTogether(Sampler[int]):
         seed: The same for all.
     """
 
-    def __init__(self, sampler: Iterable[int], team: Team, seed: int) -> None:
+    def __init__(self, sampler: Iterable[int], team: Collectives, seed: int) -> None:
         self._sampler = sampler
         self._team = team
         self.seed = seed
@@ -115,7 +115,7 @@ def _drawn(sampler: Iterable[int], seed: int) -> list[int]:
 _SEEDS = 2**32
 
 
-class Neighbours(Sampler[int]):
+class ContiguousSampler(Sampler[int]):
     """A run of neighbouring samples of an order, without repeating any.
 
     Args:
@@ -124,7 +124,7 @@ class Neighbours(Sampler[int]):
         seed: The same for all, for an order that is drawn.
     """
 
-    def __init__(self, sampler: Sized, team: Team, seed: int) -> None:
+    def __init__(self, sampler: Sized, team: Collectives, seed: int) -> None:
         self._sampler: Any = sampler
         self.seed = seed
         base, more = divmod(len(sampler), team.size)
@@ -139,7 +139,7 @@ class Neighbours(Sampler[int]):
         return self._count
 
 
-def shard(loader: Any, stage: str, team: Team, seed: int) -> Any:
+def shard(loader: Any, stage: str, team: Collectives, seed: int) -> Any:
     """Return the part of ``loader`` that this process reads; for a team of one, all of it.
 
     Args:
@@ -154,7 +154,7 @@ def shard(loader: Any, stage: str, team: Team, seed: int) -> Any:
     if loader is None or isinstance(loader, OwnBatches) or team.size == 1:
         return loader.loader if isinstance(loader, (OwnBatches, ShardedBatches)) else loader
     if isinstance(loader, ShardedBatches):
-        return Dealt(loader.loader, team, even=stage == TRAIN)
+        return RoundRobinBatches(loader.loader, team, even=stage == TRAIN)
     if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
         raise _ambiguous(stage, f"a {type(loader).__name__}")
     if isinstance(loader.sampler, DistributedSampler):
@@ -166,15 +166,15 @@ def shard(loader: Any, stage: str, team: Team, seed: int) -> Any:
             f"the {stage} data has {len(loader.sampler)} samples for {team.size} processes.",  # type: ignore[arg-type]
             hint="use fewer devices, or more data.",
         )
-    sampler = _training_sampler(loader, team, seed) if stage == TRAIN else Neighbours(loader.sampler, team, seed)  # type: ignore[arg-type]
+    sampler = _training_sampler(loader, team, seed) if stage == TRAIN else ContiguousSampler(loader.sampler, team, seed)  # type: ignore[arg-type]
     return _with_sampler(loader, sampler)
 
 
-def _training_sampler(loader: DataLoader[Any], team: Team, seed: int) -> Sampler[int]:
+def _training_sampler(loader: DataLoader[Any], team: Collectives, seed: int) -> Sampler[int]:
     given = loader.sampler
     plain = type(given) is SequentialSampler or _plainly_shuffled(given)
     if not plain:
-        return DrawnTogether(given, team, seed)
+        return SharedOrderSampler(given, team, seed)
     return DistributedSampler(
         loader.dataset,
         num_replicas=team.size,
@@ -199,7 +199,7 @@ def _with_sampler(loader: DataLoader[Any], sampler: Sampler[int]) -> DataLoader[
     return changed
 
 
-def _checked(loader: DataLoader[Any], stage: str, team: Team) -> DataLoader[Any]:
+def _checked(loader: DataLoader[Any], stage: str, team: Collectives) -> DataLoader[Any]:
     sampler: Any = loader.sampler
     if (sampler.num_replicas, sampler.rank) != (team.size, team.rank):
         raise DataError(

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from unitrain.distributed.health.watchdog import Watch
+    from unitrain.distributed.health.watchdog import Watchdog
     from unitrain.distributed.world import World
 
 Reduction: TypeAlias = Literal["mean", "sum", "max", "min"]
 
 
-class Team:
+class Collectives:
     """A team of one.
 
     Attributes:
@@ -38,11 +38,11 @@ class Team:
         """Tell the others of ``error``, and return the error to raise for it: the one that says whose fault it was."""
         return error
 
-    def gather(self, value: Any) -> list[Any]:
+    def all_gather_object(self, value: Any) -> list[Any]:
         """Return the ``value`` of each process, in the order of ranks; it travels pickled."""
         return [value]
 
-    def highest(self, values: Sequence[int]) -> list[int]:
+    def all_reduce_max(self, values: Sequence[int]) -> list[int]:
         """Return the highest of each of some small numbers."""
         return list(values)
 
@@ -65,12 +65,12 @@ class Team:
         reduced: Tensor = _REDUCTIONS[op](self.all_gather(tensor))
         return reduced if isinstance(value, Tensor) else reduced.item()
 
-    def share(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Give everybody the values that rank 0 has in these tensors."""
 
-    def share_buffers(self, model: nn.Module) -> None:
+    def broadcast_buffers(self, model: nn.Module) -> None:
         """Give everybody the buffers of rank 0 (running means and the like), whose checkpoint it will be."""
-        self.share(model.buffers())
+        self.broadcast(model.buffers())
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace gradients by their means over all processes; one that a process lacks counts as zero there."""
@@ -95,10 +95,10 @@ _REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "min": lambda values: values.amin(0),
 }
 
-ALONE = Team()
+SINGLE_PROCESS = Collectives()
 
 
-class Processes(Team):
+class ProcessGroup(Collectives):
     """The processes of torch's default process group.
 
     Args:
@@ -106,7 +106,7 @@ class Processes(Team):
         watch: Knows what ended the others.
     """
 
-    def __init__(self, world: World, watch: Watch) -> None:
+    def __init__(self, world: World, watch: Watchdog) -> None:
         self.rank = world.rank
         self.size = world.size
         self.world = world
@@ -116,13 +116,13 @@ class Processes(Team):
         """Tell the others of ``error``, and return the error to raise for it: the one that says whose fault it was."""
         return self._watch.failed(error)
 
-    def gather(self, value: Any) -> list[Any]:
+    def all_gather_object(self, value: Any) -> list[Any]:
         """Return the ``value`` of each process, in the order of ranks."""
         found: list[Any] = [None] * self.size
         dist.all_gather_object(found, value)
         return found
 
-    def highest(self, values: Sequence[int]) -> list[int]:
+    def all_reduce_max(self, values: Sequence[int]) -> list[int]:
         """Return the highest of each of some small numbers."""
         numbers = torch.tensor(values, dtype=torch.int32)
         dist.all_reduce(numbers, op=dist.ReduceOp.MAX)
@@ -130,7 +130,7 @@ class Processes(Team):
 
     def barrier(self) -> None:
         """Wait until all are here."""
-        self.highest([0])  # on the processor's group, which a GPU need not be asked for
+        self.all_reduce_max([0])  # on the processor's group, which a GPU need not be asked for
 
     def all_gather(self, value: Tensor) -> Tensor:
         """Return the tensors of all processes, stacked in the order of ranks."""
@@ -139,7 +139,7 @@ class Processes(Team):
         dist.all_gather(found, value)
         return torch.stack(found)
 
-    def share(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Give everybody the values that rank 0 has in these tensors."""
         for tensor in tensors:
             dist.broadcast(tensor.detach(), src=0)
@@ -147,7 +147,7 @@ class Processes(Team):
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace gradients by their means over all processes, in one exchange for each dtype and device."""
         trained = [parameter for parameter in parameters if parameter.requires_grad]
-        there = self.highest([int(parameter.grad is not None) for parameter in trained])
+        there = self.all_reduce_max([int(parameter.grad is not None) for parameter in trained])
         groups: dict[tuple[torch.dtype, torch.device], list[nn.Parameter]] = {}
         for parameter, anywhere in zip(trained, there, strict=True):
             if anywhere:

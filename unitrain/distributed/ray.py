@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import torch
 
 from unitrain.distributed.health.failure import Failure, last_words
-from unitrain.distributed.launch import job_files as parcel
+from unitrain.distributed.launch import job_files
 from unitrain.distributed.launch.processes import told
 from unitrain.distributed.world import world_here
 from unitrain.errors import BackendNotInstalledError, ConfigError, DistributedError, install_hint
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from unitrain.backends.protocol import Adapter
     from unitrain.config import TrainerOptions
-    from unitrain.distributed.launch.job_files import Order
+    from unitrain.distributed.launch.job_files import Job
 
 _SAID_OTHERWISE = {"devices": "num_workers", "num_nodes": "num_workers", "accelerator": "use_gpu"}
 """The trainer's options that a cluster answers, and which argument asks it."""
@@ -172,7 +172,7 @@ class _Box:
 
 
 @contextmanager
-def _on_cluster(cluster: _Cluster, count: int, order: Order) -> Iterator[Path]:
+def _on_cluster(cluster: _Cluster, count: int, order: Job) -> Iterator[Path]:
     """Run ``order`` in ``count`` workers, and yield the folder with what they left.
 
     Raises:
@@ -191,7 +191,7 @@ def _on_cluster(cluster: _Cluster, count: int, order: Order) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="unitrain-") as name:
             folder = Path(name)
             _unpack(ray.get(box.take.remote()), folder)
-            failure = parcel.first_failure(folder)
+            failure = job_files.first_failure(folder)
             if failure is not None:
                 raise told(failure)
             if error is not None:
@@ -203,12 +203,12 @@ def _on_cluster(cluster: _Cluster, count: int, order: Order) -> Iterator[Path]:
         ray.kill(box)
 
 
-def _errand(cluster: _Cluster, order: Order) -> dict[str, Any]:
+def _errand(cluster: _Cluster, order: Job) -> dict[str, Any]:
     """Return what each worker is told; what is large is there once a machine."""
     ray = _installed()
     hint = "build what cannot be sent (an open file, a lock, a connection) within what uses it."
     threads = max(1, int(cluster.resources().get("CPU", 1)))
-    data = parcel.packed(replace(order, threads=threads), ray.cloudpickle.dumps, hint)
+    data = job_files.serialize(replace(order, threads=threads), ray.cloudpickle.dumps, hint)
     given = order.arguments.get("ckpt_path")
     checkpoint = Path(given) if given is not None and Path(given).is_file() else None
     return {
@@ -283,7 +283,7 @@ def _worker(errand: Mapping[str, Any]) -> None:
 
     def say(error: BaseException) -> None:
         with tempfile.TemporaryDirectory() as folder, suppress(Exception):
-            parcel.report(Path(folder), Failure.of(world.rank, error))
+            job_files.report(Path(folder), Failure.of(world.rank, error))
             for path in Path(folder).iterdir():
                 send(path.name, path.read_bytes())
 
@@ -304,10 +304,10 @@ _SENDING = 600
 """Seconds that a worker waits for what it sends to be taken."""
 
 
-def _order(errand: Mapping[str, Any], hosts: int, folder: Path) -> Order:
+def _order(errand: Mapping[str, Any], hosts: int, folder: Path) -> Job:
     """Return what this worker is to do, after going where the caller is."""
     ray = _installed()
-    order: Order = ray.cloudpickle.loads(ray.get(errand["order"]))
+    order: Job = ray.cloudpickle.loads(ray.get(errand["order"]))
     arguments = dict(order.arguments)
     if errand["checkpoint"] is not None:
         arguments["ckpt_path"] = folder / "start.ckpt"

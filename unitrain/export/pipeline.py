@@ -12,7 +12,7 @@ from torch import nn
 from unitrain._version import __version__
 from unitrain.errors import ExportError, refuse_unknown
 from unitrain.export.formats.table import find_format, name_of
-from unitrain.export.probe import Called
+from unitrain.export.probe import ModelProbe
 from unitrain.export.quiet import quiet
 from unitrain.export.request import EXAMPLE, OTHER_NAMES, ExportOptions, Request
 from unitrain.export.verify import ExportReport, Tolerance, require_close
@@ -160,4 +160,4 @@ def _request(model: nn.Module, name: str, asked: Mapping[str, Any], source: Mapp
     }
     if EXAMPLE not in asked:
         return Request(module=model, source=model, metadata=facts, **plain)
-    return Called(model, asked).request(facts, **plain)
+    return ModelProbe(model, asked).request(facts, **plain)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _CPU = torch.device("cpu")
 
 
-class Called:
+class ModelProbe:
     """What is known of a model once it was called.
 
     Args:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from unitrain.distributed.collectives import Team
+    from unitrain.distributed.collectives import Collectives
     from unitrain.export.verify import ExportReport
 
 Weights: TypeAlias = Literal["model", "ema"]
@@ -111,7 +111,7 @@ def _only(found: list[dict[str, Tensor]], where: str) -> dict[str, Tensor]:
     )
 
 
-def by_the_first(team: Team, work: Callable[[], ExportReport]) -> ExportReport:
+def by_the_first(team: Collectives, work: Callable[[], ExportReport]) -> ExportReport:
     """Let the first process do ``work``, and return what came of it in all of them, or raise its error there."""
     report: ExportReport | None = None
     failure: Exception | None = None
@@ -120,7 +120,7 @@ def by_the_first(team: Team, work: Callable[[], ExportReport]) -> ExportReport:
             report = work()
         except Exception as error:  # noqa: BLE001 - raised below; the others wait to be told
             failure = error
-    report, said = team.gather((report, None if failure is None else str(failure)))[0]
+    report, said = team.all_gather_object((report, None if failure is None else str(failure)))[0]
     if failure is not None:
         raise failure
     if said is not None:

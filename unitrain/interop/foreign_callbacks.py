@@ -25,7 +25,7 @@ class NativeState(Callback):
     """
 
     def __init__(self, home: str, native: Any) -> None:
-        self.kept_as = f"{home}.{type(native).__name__}"
+        self.state_key = f"{home}.{type(native).__name__}"
         self._native = native
 
     def state_dict(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class Listeners(NamedTuple):
     native: tuple[Any, ...]
 
 
-class Callbacks:
+class CallbackSet:
     """The callbacks of a trainer; those of another framework are adopted when a spec is run, each once.
 
     Code of their own framework takes them as they are.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from unitrain.run.result import FitResult
 
 
-class NativeCode:
+class ForeignCode:
     """What a trainer does with a LightningModule or an Ignite program.
 
     Attributes:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EngineProgram:
+class IgniteProgram:
     """An Ignite program; made by ``from_engine`` and ``from_step``.
 
     Attributes:
@@ -44,7 +44,7 @@ def from_engine(
     max_iters: int | None = None,
     modules: Sequence[nn.Module] | None = None,
     optimizers: Sequence[Optimizer] | None = None,
-) -> EngineProgram:
+) -> IgniteProgram:
     """Return ``engine`` as a program for ``UnifiedTrainer.fit``: its process function, its handlers and its state.
 
     Args:
@@ -62,7 +62,7 @@ def from_engine(
             f"from_engine() takes an ignite.engine.Engine; got {engine!r}.",
             hint="from_step(process_function) makes one of a function.",
         )
-    return EngineProgram(
+    return IgniteProgram(
         engine=engine, epoch_length=epoch_length, max_iters=max_iters, modules=modules, optimizers=optimizers
     )
 
@@ -74,7 +74,7 @@ def from_step(
     max_iters: int | None = None,
     modules: Sequence[nn.Module] | None = None,
     optimizers: Sequence[Optimizer] | None = None,
-) -> EngineProgram:
+) -> IgniteProgram:
     """Return an Ignite process function as a program for ``UnifiedTrainer.fit``.
 
     Args:
@@ -92,7 +92,7 @@ def from_step(
             f"from_step() takes a function of the engine and a batch; got {process_function!r}.",
             hint="def step(engine, batch): ...; return loss.item()",
         )
-    return EngineProgram(
+    return IgniteProgram(
         process_function=process_function,
         epoch_length=epoch_length,
         max_iters=max_iters,

@@ -80,7 +80,7 @@ class Tracking(Callback):
             return
         self._step = step
         if self._every and step % self._every == 0 and self._outlets:
-            gauges = {name: read() for name, read in run.hub.gauges.items()}
+            gauges = {name: read() for name, read in run.hub.step_metrics.items()}
             self.log_metrics({**gauges, **run.batch_values()})
 
     def on_epoch_end(self, run: RunContext) -> None:

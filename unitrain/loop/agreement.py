@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from unitrain.callbacks import Callback
     from unitrain.config import TrainerConfig
     from unitrain.data.batches import DataSource
-    from unitrain.distributed.collectives import Team
+    from unitrain.distributed.collectives import Collectives
     from unitrain.optim.optimizers import Schedule
     from unitrain.spec import TrainSpec
 
@@ -29,7 +29,7 @@ _SHOWN = 4
 Facts = dict[str, str]
 
 
-def require_same_model(model: nn.Module, team: Team) -> None:
+def require_same_model(model: nn.Module, team: Collectives) -> None:
     """Compare the model's tensors.
 
     Raises:
@@ -50,7 +50,7 @@ def _tensor(value: Any) -> str:
 def require_same_fit(
     config: TrainerConfig,
     spec: TrainSpec,
-    team: Team,
+    team: Collectives,
     *,
     optimizers: Mapping[str, Optimizer],
     schedules: Sequence[Schedule],
@@ -100,8 +100,8 @@ def _name_of(step: Any) -> str:
     return "none" if step is None else str(getattr(step, "__qualname__", type(step).__qualname__))
 
 
-def _require_same(own: Facts, team: Team) -> None:
-    everybodys: list[Facts] = team.gather(own)
+def _require_same(own: Facts, team: Collectives) -> None:
+    everybodys: list[Facts] = team.all_gather_object(own)
     first = everybodys[0]
     differing = [
         f"{name} is {first.get(name, 'missing')} on rank 0 and {facts.get(name, 'missing')} on rank {rank}"
@@ -119,13 +119,13 @@ def _require_same(own: Facts, team: Team) -> None:
         )
 
 
-def _require_same_length(own: int | None, team: Team) -> None:
-    lengths = team.gather(own)
+def _require_same_length(own: int | None, team: Collectives) -> None:
+    lengths = team.all_gather_object(own)
     if len(set(lengths)) > 1:
         raise _uneven({rank: "no known number of" if one is None else str(one) for rank, one in enumerate(lengths)})
 
 
-def require_same_end(team: Team, done: int, *, last: bool) -> None:
+def require_same_end(team: Collectives, done: int, *, last: bool) -> None:
     """Compare whether the batch at hand is the last one of the epoch, where no loader says how many there are.
 
     Args:
@@ -136,8 +136,8 @@ def require_same_end(team: Team, done: int, *, last: bool) -> None:
     Raises:
         DataError: On every process, if one has fewer batches than another.
     """
-    if team.size > 1 and all(team.highest([last, not last])):
-        ends = team.gather(last)
+    if team.size > 1 and all(team.all_reduce_max([last, not last])):
+        ends = team.all_gather_object(last)
         raise _uneven({rank: str(done) if end else f"more than {done}" for rank, end in enumerate(ends)})
 
 

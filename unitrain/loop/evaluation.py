@@ -156,7 +156,7 @@ class Evaluation:
         """Begin."""
         self._began = time.perf_counter()
         self._rng = RngSnapshot(generator for source in self._sources for generator in source.generators)
-        self._program.team.share_buffers(self._program.model)
+        self._program.team.broadcast_buffers(self._program.model)
         self._outer = self._program.meter
         self._program.meter = self._meter
         for meter in self._meters:

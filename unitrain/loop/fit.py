@@ -235,7 +235,7 @@ class FitProgram(Program):
         """Take note that a batch and its validation are over; write the checkpoints that were asked for meanwhile."""
         if self._was_last:
             return
-        if self.hub.saves and not self.stopping:
+        if self.hub.pending_checkpoints and not self.stopping:
             self.write_saves()
         self._safe_point()
 
@@ -248,8 +248,8 @@ class FitProgram(Program):
 
     def _safe_point(self, *, begun: bool = True) -> None:
         """Tell who wants to save after an error that the run could go on from here."""
-        if self.hub.rescue is not None and (begun or not without_values(self.spec.model)):
-            self.hub.rescue(self._content() if begun else capture(self._job, self._progress(midway=False)))
+        if self.hub.on_safe_point is not None and (begun or not without_values(self.spec.model)):
+            self.hub.on_safe_point(self._content() if begun else capture(self._job, self._progress(midway=False)))
 
     def _progress(self, *, midway: bool) -> Progress:
         if self._midway and self._resume is not None:
@@ -283,7 +283,7 @@ class FitProgram(Program):
     def epoch_end(self) -> None:
         """End an epoch: publish what was measured, call the handlers, step the schedulers that wait for a metric."""
         if not self._was_last:  # cut short by a stop: a checkpoint goes on after the last batch, not after the epoch
-            if self.hub.saves:  # first what was due by then: who resumes must know these files
+            if self.hub.pending_checkpoints:  # first what was due by then: who resumes must know these files
                 self.write_saves()
             self._cut = capture(self._job, self._progress(midway=True))
         self._epochs_done += 1
@@ -294,17 +294,17 @@ class FitProgram(Program):
             schedule.after_epoch(self.hub, awaiting_validation=awaiting_validation)
         self.hub.decide()
         self._stop.agree()
-        if self.hub.saves:
+        if self.hub.pending_checkpoints:
             self.write_saves()
         self._safe_point()
 
     def fit_end(self) -> None:
         """End."""
         self.hub.fire(Event.FIT_END)
-        self.team.share_buffers(self.model)
+        self.team.broadcast_buffers(self.model)
         self._stop.agree()
         self.at_rest = True
-        if self.hub.saves:
+        if self.hub.pending_checkpoints:
             self.write_saves()
 
     def forward_epoch(self) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from unitrain.distributed.collectives import ALONE
+from unitrain.distributed.collectives import SINGLE_PROCESS
 from unitrain.loop.misfits import check_metric, explain_metric
 from unitrain.metrics.class_names import shape_of
 from unitrain.metrics.metric import (
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from unitrain.distributed.collectives import Team
+    from unitrain.distributed.collectives import Collectives
     from unitrain.metrics.metric import MetricLike
 
 
@@ -45,7 +45,7 @@ class StageMeter:
         team: Whose values are measured together.
     """
 
-    def __init__(self, prefix: str, metrics: Mapping[str, MetricLike], team: Team = ALONE) -> None:
+    def __init__(self, prefix: str, metrics: Mapping[str, MetricLike], team: Collectives = SINGLE_PROCESS) -> None:
         self.prefix = prefix
         self._metrics = {name: stage_metric(name, given) for name, given in metrics.items()}
         self._shapes = {name: shape_of(given) for name, given in metrics.items()}
@@ -159,7 +159,7 @@ class StageMeter:
     def _computed(self) -> Iterator[tuple[str, Any]]:
         team = self._team
         loss = self._loss.compute(team)
-        (updated,) = team.highest([self._updated])
+        (updated,) = team.all_reduce_max([self._updated])
         if self._metrics and not updated and loss is not None:
             warnings.warn(
                 f"the metrics {', '.join(self._metrics)} are not measured in {self.prefix!r}: its step returns no"
@@ -167,7 +167,7 @@ class StageMeter:
                 stacklevel=2,
             )
         yield LOSS, loss
-        for name in dict.fromkeys(name for names in team.gather(list(self._logged)) for name in names):
+        for name in dict.fromkeys(name for names in team.all_gather_object(list(self._logged)) for name in names):
             yield name, self._logged.get(name, Mean()).compute(team)
         for name, measured in self._metrics.items() if updated else ():
             yield from pieces(name, measured.compute(team), self._shapes[name])
@@ -181,7 +181,7 @@ class SharedMeter(StageMeter):
         team: As in StageMeter.
     """
 
-    def __init__(self, prefix: str, team: Team) -> None:
+    def __init__(self, prefix: str, team: Collectives) -> None:
         super().__init__(prefix, {}, team)
         self._reserved = frozenset()
 
@@ -196,7 +196,7 @@ class LoaderMeter(StageMeter):
         shared: Takes what is logged under a name with a slash, which is the same for all loaders.
     """
 
-    def __init__(self, prefix: str, metrics: Mapping[str, MetricLike], team: Team, shared: SharedMeter) -> None:
+    def __init__(self, prefix: str, metrics: Mapping[str, MetricLike], team: Collectives, shared: SharedMeter) -> None:
         super().__init__(prefix, metrics, team)
         self._shared = shared
 

@@ -19,7 +19,7 @@ from torch import Tensor, distributed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from unitrain.distributed.collectives import Team
+    from unitrain.distributed.collectives import Collectives
 
 _WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _REAL = (torch.float32, torch.float64)
@@ -109,7 +109,7 @@ class ClassCounts:
         finally:
             metric.validate_args = checks
 
-    def compute(self, team: Team) -> Any:
+    def compute(self, team: Collectives) -> Any:
         """Return the value over all processes."""
         if self._function is None or self._fed or not self._held or _gathers(team):
             self.count()
@@ -148,7 +148,7 @@ def _function_of(metric: Any) -> Callable[..., Any] | None:
     return partial(function, **arguments) if len(arguments) == len(wanted) else None
 
 
-def _gathers(team: Team) -> bool:
+def _gathers(team: Collectives) -> bool:
     """Return whether a metric's value is one over several processes; torchmetrics looks for torch's group by itself."""
     return team.size > 1 or (distributed.is_available() and distributed.is_initialized())
 

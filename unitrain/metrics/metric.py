@@ -22,7 +22,7 @@ from torch import Tensor
 from unitrain.compat import torchmetrics as library
 from unitrain.compat.ignite import EngineOfAMetric, load_state, state_of
 from unitrain.compat.torchmetrics import new_name, refuse_old_options, torchmetrics
-from unitrain.distributed.collectives import ALONE
+from unitrain.distributed.collectives import SINGLE_PROCESS
 from unitrain.errors import SpecError, did_you_mean
 from unitrain.metrics.class_counts import ClassCounts, counts_classes
 from unitrain.metrics.class_names import checked_names, per_class, unwrapped
@@ -30,7 +30,7 @@ from unitrain.metrics.class_names import checked_names, per_class, unwrapped
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from unitrain.distributed.collectives import Team
+    from unitrain.distributed.collectives import Collectives
 
 MetricLike: TypeAlias = Any
 """A torchmetrics metric, an ``ignite.metrics`` metric, a name, or ``function(output, target) -> value``."""
@@ -146,13 +146,13 @@ class Mean:
         host = isinstance(total, Tensor) and total.is_cpu
         self._total, self._weight = total.item() if host else total, state["weight"]
 
-    def compute(self, team: Team = ALONE) -> float | None:
+    def compute(self, team: Collectives = SINGLE_PROCESS) -> float | None:
         """Return the mean over what all processes added, or None if nothing was.
 
         The sums are added up in float32 in the order of ranks, so that the value is the same bits on all of them.
         """
         own = None if self._total is None else (float(self._total), self._weight)
-        parts = [part for part in team.gather(own) if part is not None]
+        parts = [part for part in team.all_gather_object(own) if part is not None]
         if not parts:
             return None
         total = reduce(lambda one, other: float32(one + other), (part for part, _ in parts))
@@ -172,7 +172,7 @@ class StageMetric(Protocol):
     def update(self, output: Any, target: Any, weight: int) -> None:
         """Take one batch."""
 
-    def compute(self, team: Team) -> Any:
+    def compute(self, team: Collectives) -> Any:
         """Return the value over all processes: a scalar, or a mapping of names to scalars."""
 
     def memory(self) -> dict[str, Any]:
@@ -202,7 +202,7 @@ class _OfLibrary(StageMetric):
     def update(self, output: Any, target: Any, weight: int) -> None:  # noqa: ARG002 - it counts samples by itself
         self._metric.update(output, target)
 
-    def compute(self, team: Team) -> Any:  # noqa: ARG002 - both libraries gather over torch's process group themselves
+    def compute(self, team: Collectives) -> Any:  # noqa: ARG002 - both libraries gather over torch's process group themselves
         return self._metric.compute()
 
     def state_dict(self) -> dict[str, Any]:
@@ -247,7 +247,7 @@ class _Counting(_Torchmetric):
     def update(self, output: Any, target: Any, weight: int) -> None:  # noqa: ARG002 - it counts samples by itself
         self._counts.add(output, target)
 
-    def compute(self, team: Team) -> Any:
+    def compute(self, team: Collectives) -> Any:
         return self._counts.compute(team)
 
     def state_dict(self) -> dict[str, Any]:
@@ -297,7 +297,7 @@ class _Function(StageMetric):
         with torch.no_grad():
             self._mean.add(as_number(self._name, self._function(output, target)), weight)
 
-    def compute(self, team: Team) -> float | None:
+    def compute(self, team: Collectives) -> float | None:
         return self._mean.compute(team)
 
     def state_dict(self) -> dict[str, Any]:

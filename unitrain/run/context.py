@@ -147,7 +147,7 @@ class RunContext(ABC):
             sharded: Make ``path`` a folder, into which each process writes what it holds by itself.
         """
         path = user_path(path).absolute()  # it may be written after an os.chdir
-        self.hub.saves.append(InParts(path) if sharded else path)
+        self.hub.pending_checkpoints.append(InParts(path) if sharded else path)
         if self.at_rest:
             self.write_saves()
 

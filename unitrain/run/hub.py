@@ -133,13 +133,13 @@ class EventHub:
         stop_reason: Why the run was asked to stop, or None.
         epoch_length: Training batches of an epoch, or None if unknown.
         validates: Whether the fit has validation data.
-        gauges: Further values that trackers read when they write the row of a step, by name.
+        step_metrics: Further values that trackers read when they write the row of a step, by name.
         trackers: Takes rows, figures and hyper-parameters for all trackers while a run is tracked; else None.
-        saves: Checkpoints that were asked for and wait for the end of the batch, or of the epoch.
-        saved: The newest checkpoint that was written.
+        pending_checkpoints: Checkpoints that were asked for and wait for the end of the batch, or of the epoch.
+        last_checkpoint: The newest checkpoint that was written.
         files: What the run has written.
         keepers: The callbacks that ask for checkpoints, by the name under which a checkpoint keeps them.
-        rescue: Told the content of a checkpoint wherever a run can go on from, if anybody wants it.
+        on_safe_point: Told the content of a checkpoint wherever a run can go on from, if anybody wants it.
         clock: Measures the parts of the run, if they are to be measured; set around the run, and kept by ``begin``.
         profile: What the last run that was measured took.
         relay: Told each event that a user fires, after its handlers; for a backend's own handlers.
@@ -161,13 +161,13 @@ class EventHub:
         self.stop_reason: str | None = None
         self.epoch_length = epoch_length
         self.validates = validates
-        self.gauges: dict[str, Callable[[], float]] = {}
+        self.step_metrics: dict[str, Callable[[], float]] = {}
         self.trackers: Tracking | None = None
-        self.saves: list[Path | InParts | Wanted] = []
+        self.pending_checkpoints: list[Path | InParts | Wanted] = []
         self.files = Ledger()
         self.keepers: dict[str, Keeper] = {}
-        self.saved: Path | None = None
-        self.rescue: Callable[[dict[str, Any]], None] | None = None
+        self.last_checkpoint: Path | None = None
+        self.on_safe_point: Callable[[dict[str, Any]], None] | None = None
         self._counts: dict[Event | CustomEvent, int] = dict.fromkeys(Event, 0)
         self.relay: Callable[[CustomEvent], None] | None = None
 
@@ -178,10 +178,10 @@ class EventHub:
             "context": None,
             "keepers": {},
             "trackers": None,
-            "rescue": None,
+            "on_safe_point": None,
             "relay": None,
-            "gauges": {},
-            "saves": [],
+            "step_metrics": {},
+            "pending_checkpoints": [],
         }
 
     def on(self, event: Event | CustomEvent | Trigger | Triggers, handler: Handler) -> list[Listener]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from unitrain.distributed.collectives import Team
+    from unitrain.distributed.collectives import Collectives
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class Progress:
     loader: Any = None
 
 
-def shared_out(states: Sequence[dict[str, Any]], team: Team) -> Progress:
+def shared_out(states: Sequence[dict[str, Any]], team: Collectives) -> Progress:
     """Return where this process goes on.
 
     With as many processes as before, each goes on exactly where it was. With another number, the model, the optimizers

@@ -8,12 +8,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from unitrain.config import UNLIMITED
-from unitrain.distributed.collectives import ALONE
+from unitrain.distributed.collectives import SINGLE_PROCESS
 from unitrain.errors import ConfigError
 
 if TYPE_CHECKING:
     from unitrain.config import TrainerConfig
-    from unitrain.distributed.collectives import Team
+    from unitrain.distributed.collectives import Collectives
     from unitrain.run.hub import EventHub
 
 MAX_STEPS, MAX_TIME, MAX_EPOCHS, EARLY_STOPPING = "max_steps", "max_time", "max_epochs", "early_stopping"
@@ -50,7 +50,7 @@ class StopRule:
         team: The processes that stop together.
     """
 
-    def __init__(self, config: TrainerConfig, hub: EventHub, team: Team = ALONE) -> None:
+    def __init__(self, config: TrainerConfig, hub: EventHub, team: Collectives = SINGLE_PROCESS) -> None:
         self._team = team
         self._agreed: str | None = None
         self._config = config
@@ -74,12 +74,14 @@ class StopRule:
         hub, team = self._hub, self._team
         if team.size == 1:
             return
-        highest, saving = team.highest([_REASONS.index(hub.stop_reason), bool(hub.saves)])
+        highest, saving = team.all_reduce_max([_REASONS.index(hub.stop_reason), bool(hub.pending_checkpoints)])
         self._agreed = _REASONS[highest]
         if highest:
             hub.stop_reason = self._agreed
         if saving:
-            hub.saves = list(dict.fromkeys(path for paths in team.gather(hub.saves) for path in paths))
+            hub.pending_checkpoints = list(
+                dict.fromkeys(path for paths in team.all_gather_object(hub.pending_checkpoints) for path in paths)
+            )
 
     @property
     def reason(self) -> str | None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from unitrain.backends.protocol import FitJob
     from unitrain.config import TrainerConfig
     from unitrain.data.batches import DataSource
-    from unitrain.distributed.collectives import Team
+    from unitrain.distributed.collectives import Collectives
 
 
 class FitData:
@@ -50,7 +50,7 @@ class FitData:
         self,
         config: TrainerConfig,
         device: torch.device,
-        team: Team,
+        team: Collectives,
         data: tuple[Any, Any],
         loaders: Callable[[str], Any],
     ) -> None:
@@ -146,9 +146,9 @@ def given_data(data: Any, stage: str) -> Any:
     return data
 
 
-def order_seed(config: TrainerConfig, team: Team) -> int:
+def order_seed(config: TrainerConfig, team: Collectives) -> int:
     """Return what the order of the data is drawn from: the same on all processes."""
     if team.size == 1 or config.seed is not None:
         return config.seed or 0
-    seed: int = team.gather(int(torch.randint(2**31, ())))[0]
+    seed: int = team.all_gather_object(int(torch.randint(2**31, ())))[0]
     return seed

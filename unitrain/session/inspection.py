@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from unitrain.export.request import ExportOptions
     from unitrain.export.sources import Weights
     from unitrain.export.verify import ExportReport
-    from unitrain.interop.foreign_callbacks import Callbacks
-    from unitrain.interop.foreign_code import NativeCode
+    from unitrain.interop.foreign_callbacks import CallbackSet
+    from unitrain.interop.foreign_code import ForeignCode
     from unitrain.run.context import RunContext
     from unitrain.run.hub import CustomEvent, Event, EventHub, Handler, RunState, Trigger, Triggers
     from unitrain.run.profiling import Profile
-    from unitrain.session.prepare import Place
+    from unitrain.session.prepare import Placement
 
 
 def _to_come(run: RunContext) -> None:
@@ -45,11 +45,11 @@ class Watched:
     config: TrainerConfig
     _adapter: Adapter
     _world: World | None
-    _callbacks: Callbacks
-    _placed: Callable[[], AbstractContextManager[Place]]
+    _callbacks: CallbackSet
+    _placed: Callable[[], AbstractContextManager[Placement]]
     _busy: bool
     _hub: EventHub
-    _code: NativeCode
+    _code: ForeignCode
     _next: Run | None
     _last: Run | Session | None
     _spec: TrainSpec | None
@@ -130,7 +130,7 @@ class Watched:
         if self._world is not None and (self._busy or self._code.running):
             raise ConfigError("export() cannot wait for processes that are in a run.", hint="export after fit().")
         own = () if self._spec is None else self._callbacks.of(self._spec.callbacks).own
-        found = None if ckpt_path is None else find_checkpoint(ckpt_path, own, self._hub.saved, self.config)
+        found = None if ckpt_path is None else find_checkpoint(ckpt_path, own, self._hub.last_checkpoint, self.config)
         work = partial(
             export_model, self.model, self._spec, path, format, callbacks=own, ckpt_path=found, weights=weights
         )

@@ -6,7 +6,7 @@ import re
 import warnings
 from typing import TYPE_CHECKING
 
-from unitrain.callbacks import Decider, ModelCheckpoint
+from unitrain.callbacks import EpochDecision, ModelCheckpoint
 from unitrain.errors import ConfigError, did_you_mean
 from unitrain.metrics.class_names import logged_names
 from unitrain.metrics.metric import LOSS
@@ -46,7 +46,7 @@ def require_monitors(
     stages = ("train", *validated) if validates else ("train",)
     names = [LOSS, *(one for name, given in (spec.metrics or {}).items() for one in logged_names(name, given))]
     logged = {f"{stage}/{name}" for stage in stages for name in names}
-    loggers = [one for one in spec.callbacks if not isinstance(one, Decider)]
+    loggers = [one for one in spec.callbacks if not isinstance(one, EpochDecision)]
     anything = watched or bool(loggers) or spec.training_step is not None
     anything = anything or (validates and spec.validation_step is not None)
     never = set() if validates else {f"val/{name}" for name in (LOSS, *(spec.metrics or {}))}
@@ -112,14 +112,14 @@ def _why_idle(one: Callback, run: RunContext) -> str | None:
     if isinstance(one, ModelCheckpoint):
         why = one.why_no_file(run)
         return None if why is None else f"{owner} wrote no file: {why}"
-    if isinstance(one, Decider) and isinstance(monitor, str) and monitor not in run.state.metrics:
+    if isinstance(one, EpochDecision) and isinstance(monitor, str) and monitor not in run.state.metrics:
         return f"{owner} decided nothing: {monitor!r} was never measured"
     return None
 
 
 def _monitors_of_callbacks(spec: TrainSpec, config: TrainerConfig) -> list[str | None]:
     """Return what callbacks watch, but for those that are content to wait for it."""
-    deciders = [one for one in (*spec.callbacks, *config.callbacks) if isinstance(one, Decider)]
+    deciders = [one for one in (*spec.callbacks, *config.callbacks) if isinstance(one, EpochDecision)]
     return [getattr(one, "monitor", None) for one in deciders if getattr(one, "strict", True)]
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from unitrain.backends.features import refuse, require_spec
 from unitrain.backends.protocol import EvalJob, Feature, FitJob, Stage
 from unitrain.backends.registry import adapter_names
-from unitrain.callbacks import Decider, GradientAccumulationSchedule, ModelCheckpoint, prepare
+from unitrain.callbacks import EpochDecision, GradientAccumulationSchedule, ModelCheckpoint, prepare
 from unitrain.checkpoint.capture import require_writable
 from unitrain.data.batches import make_source
 from unitrain.data.combined import separated
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
     from unitrain.callbacks import Callback
     from unitrain.config import TrainerConfig
     from unitrain.data.batches import DataSource
-    from unitrain.distributed.collectives import Team
+    from unitrain.distributed.collectives import Collectives
     from unitrain.distributed.strategies.fsdp import Sharded
     from unitrain.run.hub import EventHub
     from unitrain.spec import TrainSpec
 
 
 @dataclass(frozen=True)
-class Place:
+class Placement:
     """Where a process runs, and with whom.
 
     Attributes:
@@ -56,7 +56,7 @@ class Place:
     """
 
     device: torch.device
-    team: Team
+    team: Collectives
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def fit_job(
     adapter: Adapter,
     config: TrainerConfig,
     hub: EventHub,
-    place: Place,
+    place: Placement,
     *,
     spec: TrainSpec,
     data: tuple[Any, Any],
@@ -149,14 +149,14 @@ def _on_parts(job: FitJob, sharded: Sharded) -> FitJob:
     return replace(job, optimizers=optimizers, schedules=build_schedules(job.spec, optimizers), sharded=sharded)
 
 
-def _prepare(spec: TrainSpec, config: TrainerConfig, place: Place) -> None:
+def _prepare(spec: TrainSpec, config: TrainerConfig, place: Placement) -> None:
     """Bring the model to its device and precision, and to the weights of rank 0."""
     _place(spec, place.device)
     convert_model(spec.model, config.precision)
     if place.team.size > 1:
         require_values(spec.model, "training with several processes")
     require_same_model(spec.model, place.team)
-    place.team.share(spec.model.state_dict().values())
+    place.team.broadcast(spec.model.state_dict().values())
 
 
 def _check_validation(spec: TrainSpec, config: TrainerConfig, found: FitData) -> None:
@@ -184,7 +184,7 @@ def _require_sanity_data(config: TrainerConfig, val: Sequence[DataSource]) -> No
 
 @contextmanager
 def eval_job(
-    config: TrainerConfig, hub: EventHub, place: Place, *, spec: TrainSpec, data: Any, stage: Stage
+    config: TrainerConfig, hub: EventHub, place: Placement, *, spec: TrainSpec, data: Any, stage: Stage
 ) -> Iterator[EvalJob]:
     """Yield the checked job of an evaluation or a prediction, with its data open; the arguments are as in ``fit_job``.
 
@@ -237,7 +237,7 @@ def check_native_names(config: TrainerConfig, adapter: Adapter) -> None:
 
 def _may_log(hub: EventHub) -> bool:
     """Return whether a handler might log values of its own; callbacks that only decide do not."""
-    return any(not isinstance(getattr(handler, "__self__", None), Decider) for handler in hub.handlers)
+    return any(not isinstance(getattr(handler, "__self__", None), EpochDecision) for handler in hub.handlers)
 
 
 def _place(spec: TrainSpec, device: torch.device) -> None:

@@ -14,8 +14,8 @@ from unitrain.callbacks import prepare
 from unitrain.checkpoint import io
 from unitrain.checkpoint.capture import restore_result
 from unitrain.data.batch import to_device
-from unitrain.distributed.launch import job_files as parcel
-from unitrain.distributed.launch.job_files import Order
+from unitrain.distributed.launch import job_files
+from unitrain.distributed.launch.job_files import Job
 from unitrain.distributed.launch.processes import launched, membership, starts
 from unitrain.errors import ConfigError
 from unitrain.loop.precision import convert_model
@@ -58,12 +58,12 @@ class Elsewhere:
     framework: Adapter
     config: TrainerConfig
     hub: EventHub
-    launch: Callable[[int, Order], AbstractContextManager[Path]]
+    launch: Callable[[int, Job], AbstractContextManager[Path]]
 
     def run(self, method: str, **arguments: Any) -> Any:
         """Return what ``method`` of the trainer returns there."""
         with self.launch(self.count, self._order(method, arguments)) as folder:
-            answer = parcel.answer(folder)
+            answer = job_files.read_result(folder)
             self.hub.state.tensors.update(answer.tensors)
             own = _writers((*arguments["spec"].callbacks, *self.config.callbacks))
             for writer, known in zip(own, answer.writers, strict=False):
@@ -82,7 +82,7 @@ class Elsewhere:
         """
         spec = arguments["spec"]
         with self.launch(self.count, self._order("fit", arguments)) as folder:
-            answer = parcel.answer(folder)
+            answer = job_files.read_result(folder)
             content = io.read(folder / _CHECKPOINT)
         convert_model(spec.model, self.config.precision)
         optimizers = build_optimizers(spec)
@@ -93,15 +93,15 @@ class Elsewhere:
         if averaging is not None:
             spec.model.load_state_dict(answer.averaged[0])
             averaging.load_state_dict(answer.averaged[1])
-        self.hub.saved, self.hub.profile = answer.value.last_checkpoint, answer.value.profile
+        self.hub.last_checkpoint, self.hub.profile = answer.value.last_checkpoint, answer.value.profile
         self.hub.context = cast("RunContext", _Finished(content))
         for own, used in zip(self.config.loggers, answer.loggers, strict=True):
             vars(own).update(vars(used))  # where it wrote, under which identity
         return answer.value, optimizers
 
-    def _order(self, method: str, arguments: Mapping[str, Any]) -> Order:
+    def _order(self, method: str, arguments: Mapping[str, Any]) -> Job:
         seed = self.config.seed
-        return Order(
+        return Job(
             make=self.make,
             framework=self.framework,
             options={one.name: getattr(self.config, one.name) for one in fields(self.config)},
@@ -173,7 +173,7 @@ def _member(name: str) -> None:
         work(folder, order)
 
 
-def work(folder: Path, order: Order, dumps: Callable[[Any], bytes] = pickle.dumps) -> Any:
+def work(folder: Path, order: Job, dumps: Callable[[Any], bytes] = pickle.dumps) -> Any:
     """Do what the order says, as one of the processes; rank 0 leaves the answer in ``folder``.
 
     Args:
@@ -200,5 +200,7 @@ def work(folder: Path, order: Order, dumps: Callable[[Any], bytes] = pickle.dump
     if trainer.rank == 0:
         writers = _writers((*order.arguments["spec"].callbacks, *trainer.config.callbacks))
         known = tuple(one.known() for one in writers)
-        parcel.reply(folder, _Answer(value, trainer.config.loggers, trainer.state.tensors, averaged, known), dumps)
+        job_files.write_result(
+            folder, _Answer(value, trainer.config.loggers, trainer.state.tensors, averaged, known), dumps
+        )
     return value

@@ -76,7 +76,7 @@ class _Signals:
             yield
             self._take_note()
             if self._asked and self._hub.files.rescue is not None:
-                self._hub.saved = (
+                self._hub.last_checkpoint = (
                     self._hub.files.rescue
                 )  # a ModelCheckpoint may have written after it, in the epoch that was cut
         finally:
@@ -118,7 +118,7 @@ class _Signals:
         if hub.stop_reason != MAX_STEPS:
             hub.stop_reason = SIGNAL
         self._asked = True
-        hub.saves.append(Wanted(SIGNALLED, "interrupted.ckpt"))
+        hub.pending_checkpoints.append(Wanted(SIGNALLED, "interrupted.ckpt"))
         if hub.context.at_rest:
             hub.context.write_saves()
 
@@ -162,7 +162,7 @@ def _rescued(job: FitJob) -> Iterator[None]:
     from unitrain.session.last_good_state import Rescue  # noqa: PLC0415 - only who asks for it pays for it
 
     rescue = Rescue(job)
-    hub.rescue = rescue.keep
+    hub.on_safe_point = rescue.keep
     try:
         yield
     except BaseException as error:
@@ -170,7 +170,7 @@ def _rescued(job: FitJob) -> Iterator[None]:
             _rescue(job, rescue, wanting, error)
         raise
     finally:
-        hub.rescue = None
+        hub.on_safe_point = None
         rescue.close()
 
 
@@ -193,7 +193,7 @@ def _rescue(job: FitJob, rescue: Rescue, wanting: list[ModelCheckpoint], error: 
             path = files.take(folder / path.name, "exception")
             rescue.write(path)
             files.wrote(path, "exception")
-            job.hub.saved = path
+            job.hub.last_checkpoint = path
         except Exception as second:  # noqa: BLE001 - the first error is the one to raise
             error.add_note(f"unitrain: {path} could not be written: {second!r}")
         finally:

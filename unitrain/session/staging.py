@@ -17,7 +17,7 @@ from unitrain.interop.foreign_code import busy
 from unitrain.loop.device import choose_device, compiled, torch_switches
 from unitrain.run.active_runs import registered
 from unitrain.session.inspection import Watched
-from unitrain.session.prepare import Place
+from unitrain.session.prepare import Placement
 from unitrain.session.surroundings import (
     announce,
     listening,
@@ -53,7 +53,7 @@ class Staged(Watched):
         return spec, train if isinstance(train, DataSpec) or is_datamodule(train) else None
 
     def _checkpoint(self, given: str | Path, spec: TrainSpec) -> Path:
-        return find_checkpoint(given, self._callbacks.of(spec.callbacks).own, self._hub.saved, self.config)
+        return find_checkpoint(given, self._callbacks.of(spec.callbacks).own, self._hub.last_checkpoint, self.config)
 
     @contextmanager
     def _lent(self) -> Iterator[None]:
@@ -76,7 +76,7 @@ class Staged(Watched):
             self._last, self._spec = self._code.session, None
 
     @contextmanager
-    def _running(self, spec: TrainSpec, data: Any, place: Place) -> Iterator[Run]:
+    def _running(self, spec: TrainSpec, data: Any, place: Placement) -> Iterator[Run]:
         """Set the stage for one run: callbacks listening, switches set, seed sown; any error announced once.
 
         Raises:
@@ -116,7 +116,7 @@ class Staged(Watched):
         given = any(isinstance(callback, ProgressBar) for callback in (*spec.callbacks, *self.config.callbacks))
         return self.config.enable_progress_bar and not given and not self.rank
 
-    def _take(self, native: Sequence[Any], place: Place) -> Run:
+    def _take(self, native: Sequence[Any], place: Placement) -> Run:
         """Return the run that create_trainer() built, or a new one."""
         run, self._next = self._next, None
         if run is not None and native:
@@ -127,12 +127,12 @@ class Staged(Watched):
             )
         return run or self._build(native, place)
 
-    def _build(self, native: Sequence[Any], place: Place) -> Run:
+    def _build(self, native: Sequence[Any], place: Placement) -> Run:
         return self._adapter.build(self.config, place.device, (*native, *self._callbacks.native), place.team)
 
     @contextmanager
-    def _placed(self) -> Iterator[Place]:
+    def _placed(self) -> Iterator[Placement]:
         """Yield the device of this process and the processes that it runs with."""
         device = choose_device(self.config, 0 if self._world is None else self._world.local_rank)
         with team(self._world, device, self.config.plan) as together:
-            yield Place(device, together)
+            yield Placement(device, together)

@@ -63,7 +63,7 @@ def by_loader(job: EvalJob, own: list[Any], names: list[str | None]) -> Any:
         names: The loader that each batch is of.
     """
     loaders = [source.name for source in job.data]
-    parts = job.team.gather(list(zip(names, own, strict=True)))
+    parts = job.team.all_gather_object(list(zip(names, own, strict=True)))
     found = {loader: [one for part in parts for name, one in part if name == loader] for loader in loaders}
     return found.get(None, found)
 
@@ -162,7 +162,7 @@ def outcome(
         framework=run.framework,
         native=run.native,
         best_checkpoint=next((one.best_model_path for one in callbacks if isinstance(one, ModelCheckpoint)), None),
-        last_checkpoint=hub.saved,
+        last_checkpoint=hub.last_checkpoint,
         tensors=dict(hub.state.tensors),
         profile=hub.profile if config.profiler == SIMPLE else None,
     )

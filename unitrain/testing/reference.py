@@ -22,7 +22,7 @@ from unitrain.checkpoint.capture import capture, gradients, take_up
 from unitrain.checkpoint.saving import write_all
 from unitrain.config import TrainerConfig
 from unitrain.data.position import keeper
-from unitrain.distributed.collectives import ALONE
+from unitrain.distributed.collectives import SINGLE_PROCESS
 from unitrain.errors import SpecError
 from unitrain.loop.misfits import explain_misfit
 from unitrain.optim.optimizers import unknown_monitor
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     from unitrain.backends.protocol import EvalJob, FitJob, Guest
     from unitrain.data.batches import DataSource
-    from unitrain.distributed.collectives import Team
+    from unitrain.distributed.collectives import Collectives
     from unitrain.metrics.tables import Table
     from unitrain.optim.optimizers import Schedule
 
@@ -74,7 +74,7 @@ class ReferenceAdapter:
         config: TrainerConfig,  # noqa: ARG002
         device: torch.device,  # noqa: ARG002
         callbacks: Sequence[Any],  # noqa: ARG002
-        team: Team = ALONE,  # noqa: ARG002
+        team: Collectives = SINGLE_PROCESS,  # noqa: ARG002
     ) -> ReferenceRun:
         """Return a run; there is nothing to build."""
         return ReferenceRun()
@@ -301,7 +301,7 @@ class _Training(_Bare):
             from_rank_zero(self.model.buffers())
         self.settle()
         self.at_rest = True
-        if self.hub.saves:
+        if self.hub.pending_checkpoints:
             self.write_saves()
 
     def begin_epoch(self) -> None:
@@ -322,7 +322,7 @@ class _Training(_Bare):
     def end_epoch(self) -> None:
         """Publish, announce, decide and save."""
         if not self.last:  # cut short: a checkpoint goes on after the last batch that was done
-            if self.hub.saves:
+            if self.hub.pending_checkpoints:
                 self.write_saves()
             self.cut = capture(self.job, self.progress(midway=True))
         self.epochs_done += 1
@@ -332,7 +332,7 @@ class _Training(_Bare):
         self.step_plateaus()
         self.hub.decide()
         self.settle()
-        if self.hub.saves:
+        if self.hub.pending_checkpoints:
             self.write_saves()
         self.safe_point()
 
@@ -345,8 +345,8 @@ class _Training(_Bare):
 
     def safe_point(self) -> None:
         """Tell who wants to save after an error."""
-        if self.hub.rescue is not None and (self.begun or not without_values(self.job.spec.model)):
-            self.hub.rescue(self.content() if self.begun else capture(self.job, self.progress(midway=False)))
+        if self.hub.on_safe_point is not None and (self.begun or not without_values(self.job.spec.model)):
+            self.hub.on_safe_point(self.content() if self.begun else capture(self.job, self.progress(midway=False)))
 
     def progress(self, *, midway: bool) -> Progress:
         """Return where the run is, for a checkpoint."""
@@ -397,7 +397,7 @@ class _Training(_Bare):
                 self.validated = True
             if self.stops():
                 return
-            if self.hub.saves and not last:
+            if self.hub.pending_checkpoints and not last:
                 self.write_saves()
             if not last:
                 self.safe_point()
@@ -406,7 +406,9 @@ class _Training(_Bare):
         """Stop, or save, if any process asks for it."""
         if self.together:
             self.hub.stop_reason = stop_of_all(self.hub.stop_reason)
-            self.hub.saves = list(dict.fromkeys(path for paths in everybodys(self.hub.saves) for path in paths))
+            self.hub.pending_checkpoints = list(
+                dict.fromkeys(path for paths in everybodys(self.hub.pending_checkpoints) for path in paths)
+            )
 
     def after_batch(self, last: bool) -> None:
         """Step the schedulers that count epochs, and look at the limits."""

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from unitrain.callbacks import Decider
+from unitrain.callbacks import EpochDecision
 from unitrain.errors import ConfigError, UnsupportedFeatureError
 from unitrain.run.hub import Event
 from unitrain.run.stopping import StopRule
@@ -59,7 +59,7 @@ class ShadowEngine(Engine):
         )
 
 
-class IgniteHandler(Decider):
+class IgniteHandler(EpochDecision):
     """An Ignite handler that follows a run of another backend.
 
     Its engine fires the events of a real one that runs the same spec, with the same numbers. Reading data is no event
@@ -76,7 +76,7 @@ class IgniteHandler(Decider):
 
     def __init__(self, handler: Any, framework: str) -> None:
         self.native = handler
-        self.kept_as = f"{HOME}.{type(handler).__name__}"
+        self.state_key = f"{HOME}.{type(handler).__name__}"
         self._framework = framework
 
     def reset_state(self) -> None:

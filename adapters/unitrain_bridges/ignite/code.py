@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from unitrain.errors import ConfigError, SpecError, UnsupportedFeatureError
-from unitrain.interop.ignite_programs import EngineProgram, from_engine
+from unitrain.interop.ignite_programs import IgniteProgram, from_engine
 from unitrain_bridges.ignite.options import HOME
 from unitrain_bridges.ignite.roles import trains
 from unitrain_ignite._compat import Engine, takes_max_iters
@@ -42,7 +42,7 @@ LOOPS = (
 )
 
 
-def program_of(code: Any) -> EngineProgram:
+def program_of(code: Any) -> IgniteProgram:
     """Return what was given to fit as a program.
 
     Raises:
@@ -51,7 +51,7 @@ def program_of(code: Any) -> EngineProgram:
     """
     if code is None:
         raise SpecError("fit() takes an engine; got nothing.", hint="trainer.fit(engine, loader)")
-    program = code if isinstance(code, EngineProgram) else from_engine(code)
+    program = code if isinstance(code, IgniteProgram) else from_engine(code)
     if program.engine is not None and not isinstance(program.engine, Engine):
         raise SpecError(
             f"an Ignite program is an ignite.engine.Engine; got a {type(program.engine).__name__}.",
@@ -64,7 +64,7 @@ def program_of(code: Any) -> EngineProgram:
     return program
 
 
-def evaluator_of(code: Any, stage: str) -> EngineProgram:
+def evaluator_of(code: Any, stage: str) -> IgniteProgram:
     """Return the program of an evaluator.
 
     Raises:

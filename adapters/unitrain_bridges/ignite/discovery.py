@@ -17,7 +17,7 @@ from unitrain_ignite._compat import Engine
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from unitrain.interop.ignite_programs import EngineProgram
+    from unitrain.interop.ignite_programs import IgniteProgram
 
 DEPTH = 8
 """How far the search follows references: handler, wrapper, method, object, its attributes, a mapping in them."""
@@ -30,7 +30,7 @@ _PLAIN = (str, bytes, int, float, complex, bool, type(None), type, Tensor, Modul
 
 
 @dataclass
-class Found:
+class Discovered:
     """What was found, by the names under which the program knows it.
 
     Attributes:
@@ -44,7 +44,7 @@ class Found:
     engines: dict[str, Any] = field(default_factory=dict)
 
 
-def find(engine: Engine, program: EngineProgram | None = None) -> Found:
+def discover(engine: Engine, program: IgniteProgram | None = None) -> Discovered:
     """Return what the engine's process function and handlers refer to, or what the program names instead."""
     search = _Search(engine)
     search.visit(engine._process_function, "step", 0)  # noqa: SLF001 - there is no public way to it
@@ -62,7 +62,7 @@ def find(engine: Engine, program: EngineProgram | None = None) -> Found:
     return found
 
 
-def holder(modules: Mapping[str, nn.Module]) -> nn.Module:
+def wrap_modules(modules: Mapping[str, nn.Module]) -> nn.Module:
     """Return a module that has ``modules`` as its parts, and changes nothing about them."""
     held = nn.Module()
     for name, module in modules.items():
@@ -116,7 +116,7 @@ def _cells(function: FunctionType) -> Iterator[Any]:
 
 class _Search:
     def __init__(self, own: Engine) -> None:
-        self.found = Found()
+        self.found = Discovered()
         self._seen: set[int] = {id(own)}
         self._kept: list[Any] = []  # so that no id is used twice
 

@@ -60,7 +60,7 @@ class _Stopped(Exception):  # noqa: N818 - as above
         self.error = error
 
 
-class EngineProgram:
+class EngineRun:
     """One run of an engine.
 
     Args:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from unitrain.errors import UnsupportedFeatureError
-from unitrain_bridges.ignite.engine_run import EngineProgram, Pause, Terminated
+from unitrain_bridges.ignite.engine_run import EngineRun, Pause, Terminated
 from unitrain_bridges.ignite.prepare import prepare
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Pending:
 
     def __init__(self, framework: str, engine: Engine) -> None:
         self._framework = framework
-        self.pauses = EngineProgram(engine).run()
+        self.pauses = EngineRun(engine).run()
         self.over = False
         self.broken = False
 

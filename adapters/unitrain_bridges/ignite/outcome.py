@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch.optim import Optimizer
 
-    from unitrain_bridges.ignite.discovery import Found
+    from unitrain_bridges.ignite.discovery import Discovered
     from unitrain_ignite._compat import Engine
 
 
@@ -84,7 +84,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, Real)
 
 
-def result(engine: Engine, found: Found, record: Record, framework: str, native: Any) -> FitResult:
+def result(engine: Engine, found: Discovered, record: Record, framework: str, native: Any) -> FitResult:
     """Return the outcome of a run."""
     return FitResult(
         metrics=numbers(engine.state.metrics),
@@ -97,7 +97,7 @@ def result(engine: Engine, found: Found, record: Record, framework: str, native:
     )
 
 
-def _stopped_by(engine: Engine, found: Found) -> str:
+def _stopped_by(engine: Engine, found: Discovered) -> str:
     state, iterations = engine.state, max_iters_of(engine.state)
     if iterations is not None and state.iteration >= iterations:
         return MAX_STEPS

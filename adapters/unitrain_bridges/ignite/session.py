@@ -16,7 +16,7 @@ from unitrain.loop.device import torch_switches
 from unitrain.run.result import show_metrics
 from unitrain_bridges.ignite.code import LOOPS, evaluator_of, program_of, refuse_for_engines, refuse_own_loops
 from unitrain_bridges.ignite.data import limited
-from unitrain_bridges.ignite.discovery import Found, find, holder
+from unitrain_bridges.ignite.discovery import Discovered, discover, wrap_modules
 from unitrain_bridges.ignite.guest import EngineGuest
 from unitrain_bridges.ignite.options import HOME, check, device_of, epochs_of, sort_callbacks
 from unitrain_bridges.ignite.outcome import Record, numbers, result
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from unitrain.backends.protocol import Adapter, Host, Stage
     from unitrain.config import TrainerConfig
-    from unitrain.interop.ignite_programs import EngineProgram
+    from unitrain.interop.ignite_programs import IgniteProgram
     from unitrain.run.result import FitResult
 
 
@@ -52,7 +52,7 @@ class IgniteSession:
         self._config = config.resolved()
         self._callbacks = sort_callbacks(adapter, config.callbacks)
         self._attached: list[Engine] = []
-        self._found = Found()
+        self._found = Discovered()
         self._native: Any = None
         self.bridged: Any = None
 
@@ -83,10 +83,10 @@ class IgniteSession:
             )
         return self.train(program, Wanted(loader, epochs, program.max_iters, length))
 
-    def train(self, program: EngineProgram, wanted: Wanted) -> FitResult:
+    def train(self, program: IgniteProgram, wanted: Wanted) -> FitResult:
         """Run an engine as ``Engine.run`` does with the same arguments, on the backend's loop."""
         engine = self._opened(program)
-        found = self._found = find(engine, program)
+        found = self._found = discover(engine, program)
         record = Record(engine, found.optimizers.values())
         with torch_switches(self._config), record.keeping():
             if self._adapter.name == HOME:
@@ -94,7 +94,7 @@ class IgniteSession:
                 engine.run(**_given(wanted))
             else:
                 self._hosted(engine, wanted, found)
-        return result(engine, find(engine, program), record, self._adapter.name, self._native)
+        return result(engine, discover(engine, program), record, self._adapter.name, self._native)
 
     def evaluate(
         self, code: Any, data: Any, stage: Stage, ckpt_path: Any, *, verbose: bool | None = None
@@ -147,7 +147,7 @@ class IgniteSession:
 
     # --- within -------------------------------------------------------------------------------------------------------
 
-    def _opened(self, program: EngineProgram) -> Engine:
+    def _opened(self, program: IgniteProgram) -> Engine:
         """Return the program's engine, with the trainer's callbacks attached once."""
         engine: Engine | None = program.engine
         if engine is None:
@@ -178,19 +178,21 @@ class IgniteSession:
                 self._native = engine
                 engine.run(**_given(wanted))
             else:
-                self._each(engine, wanted, find(engine, program))
+                self._each(engine, wanted, discover(engine, program))
         return engine
 
-    def _host(self, found: Found) -> Host:
+    def _host(self, found: Discovered) -> Host:
         config = replace(self._config, max_epochs=UNLIMITED, limit_train_batches=1.0, callbacks=(), seed=None)
         device = device_of(found.modules, self._config)
         host: Host = self._adapter.build(config, device, self._callbacks.host)  # type: ignore[assignment]
         self._native = host.native
         return host
 
-    def _hosted(self, engine: Engine, wanted: Wanted, found: Found) -> None:
+    def _hosted(self, engine: Engine, wanted: Wanted, found: Discovered) -> None:
         host = self._host(found)
-        guest = EngineGuest(engine, host.framework, wanted, holder(found.modules), list(found.optimizers.values()))
+        guest = EngineGuest(
+            engine, host.framework, wanted, wrap_modules(found.modules), list(found.optimizers.values())
+        )
         with (
             _failures_told(guest),
             _states_beside_weights(guest.optimizers),
@@ -198,9 +200,9 @@ class IgniteSession:
         ):
             host.host(guest)
 
-    def _each(self, engine: Engine, wanted: Wanted, found: Found) -> None:
+    def _each(self, engine: Engine, wanted: Wanted, found: Discovered) -> None:
         host = self._host(found)
-        guest = EngineGuest(engine, host.framework, wanted, holder({}), ())
+        guest = EngineGuest(engine, host.framework, wanted, wrap_modules({}), ())
         with _failures_told(guest):
             guest.start()
             while not guest.done:

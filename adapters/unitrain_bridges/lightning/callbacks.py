@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unitrain.callbacks import Decider
+from unitrain.callbacks import EpochDecision
 from unitrain.errors import UnsupportedFeatureError
 from unitrain.optim.optimizers import needs_closure
 from unitrain.run.hub import Event
 from unitrain_bridges.lightning.namespace import parts_of
-from unitrain_bridges.lightning.trainer_view import FollowedTrainer
+from unitrain_bridges.lightning.trainer_view import TrainerView
 from unitrain_lightning._compat import ROOTS
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _end(name: str) -> Any:
     return end
 
 
-class LightningCallback(Decider):
+class LightningCallback(EpochDecision):
     """A Lightning callback that follows a run of another backend.
 
     Its hooks are called in Lightning's order, with what the Lightning backend gives them.
@@ -131,7 +131,7 @@ class LightningCallback(Decider):
 
     def __init__(self, callback: Any, framework: str) -> None:
         self.native = callback
-        self.kept_as = f"lightning.{type(callback).__name__}"
+        self.state_key = f"lightning.{type(callback).__name__}"
         self._framework = framework
         self._parts = parts_of(callback)
         # Lightning asks these after the module's own hook, when the epoch's metrics are known
@@ -157,7 +157,7 @@ class LightningCallback(Decider):
         getattr(self.native, hook)(self._trainer, self._trainer.model, *arguments, **options)
 
     def _open(self, run: RunContext, stage: str, function: str) -> None:
-        self._trainer = FollowedTrainer(run, self._parts, self.native, self._framework)
+        self._trainer = TrainerView(run, self._parts, self.native, self._framework)
         self._trainer.enter(stage, function)
         self._trainer.model.training = True  # Lightning changes the mode after it
         self._trainer.current_epoch = run.hub.occurred(Event.EPOCH_END) if self._fits else 0

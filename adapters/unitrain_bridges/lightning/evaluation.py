@@ -17,7 +17,7 @@ from unitrain_bridges.lightning.data import combined, fetcher_for, limits
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from unitrain_bridges.lightning.trainer import TrainerShim
+    from unitrain_bridges.lightning.trainer import StandInTrainer
 
 _MID = "mid_evaluation"
 
@@ -34,7 +34,7 @@ class EvaluationLoop(Counters):
     """
 
     def __init__(
-        self, trainer: TrainerShim, function: Any, stage: Any, *, verbose: bool = True, inference_mode: bool = False
+        self, trainer: StandInTrainer, function: Any, stage: Any, *, verbose: bool = True, inference_mode: bool = False
     ) -> None:
         super().__init__(trainer)
         parts = trainer.parts

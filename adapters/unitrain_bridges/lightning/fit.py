@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
-    from unitrain_bridges.lightning.trainer import TrainerShim
+    from unitrain_bridges.lightning.trainer import StandInTrainer
 
 _EPOCH_START, _MID_EPOCH, _EPOCH_END, _RESUMED = "epoch_start", "mid_epoch", "epoch_end", "resumed_on_epoch_end"
 _EVAL_MODE = (
@@ -57,7 +57,7 @@ class FitLoop(Counters):
         MisconfigurationException: If a limit cannot be meant.
     """
 
-    def __init__(self, trainer: TrainerShim, arguments: dict[str, Any]) -> None:
+    def __init__(self, trainer: StandInTrainer, arguments: dict[str, Any]) -> None:
         super().__init__(trainer)
         parts = trainer.parts
         self.max_epochs: int | None = arguments["max_epochs"]
@@ -319,7 +319,7 @@ class FitGuest:
         trainer: What the module sees as its Trainer.
     """
 
-    def __init__(self, trainer: TrainerShim) -> None:
+    def __init__(self, trainer: StandInTrainer) -> None:
         self._trainer = trainer
         self._loop = trainer.fit_loop
         self._fetcher: Any = None

@@ -15,7 +15,7 @@ from unitrain.errors import UnsupportedFeatureError
 from unitrain_bridges.lightning.namespace import Parts
 from unitrain_bridges.lightning.options import HOME
 from unitrain_bridges.lightning.sessions import hosts
-from unitrain_bridges.lightning.trainer import TrainerShim
+from unitrain_bridges.lightning.trainer import StandInTrainer
 from unitrain_lightning._compat import ROOTS
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ def _stand_in(parts: Parts, adapter: Adapter) -> type:
     def __init__(self: Any, *given: Any, **options: Any) -> None:  # noqa: N807
         bound = signature.bind(self, *given, **options).arguments
         arguments = {name: value for name, value in bound.items() if name != "self"}
-        TrainerShim.__init__(self, parts, arguments, adapter.name, hosts(adapter, TrainerConfig(), ()))
+        StandInTrainer.__init__(self, parts, arguments, adapter.name, hosts(adapter, TrainerConfig(), ()))
 
     __init__.__signature__ = signature  # type: ignore[attr-defined]
     own = {"__init__": __init__, "__module__": parts.Trainer.__module__, "__doc__": parts.Trainer.__doc__}
-    return type("Trainer", (TrainerShim,), own)
+    return type("Trainer", (StandInTrainer,), own)

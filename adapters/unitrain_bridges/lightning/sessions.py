@@ -11,7 +11,7 @@ from unitrain.errors import ConfigError, DataError, SpecError
 from unitrain_bridges.lightning.namespace import Parts, parts_of
 from unitrain_bridges.lightning.options import HOME, arguments
 from unitrain_bridges.lightning.outcome import floats, outcome, recorder
-from unitrain_bridges.lightning.trainer import TrainerShim
+from unitrain_bridges.lightning.trainer import StandInTrainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -126,7 +126,7 @@ class LightningSession:
         given["callbacks"] = [*(listed if isinstance(listed, (list, tuple)) else [listed]), self._recorder]
         if self._adapter.name == HOME:
             return parts.Trainer(**given)
-        return TrainerShim(parts, given, self._adapter.name, hosts(self._adapter, self._config, native))
+        return StandInTrainer(parts, given, self._adapter.name, hosts(self._adapter, self._config, native))
 
     def _sorted(self, parts: Parts) -> tuple[list[Any], list[Any]]:
         """Return the callbacks that are the backend's, and those that are Lightning's.

@@ -83,7 +83,7 @@ _ANOMALY = (
 _VAL_LOOP = "fit_loop.epoch_loop.val_loop"
 
 
-class TrainerShim(Stages):
+class StandInTrainer(Stages):
     """Has what a Trainer has, as far as every backend can have it; its steps are run by a backend's own loop.
 
     Args:

@@ -38,7 +38,7 @@ _OF_CONFIG = (
 _FIXED = {"sanity_checking": False, "datamodule": None, "interrupted": False}
 
 
-class FollowedModule(Shell):
+class ModuleView(Shell):
     """Carries the user's model under ``model``, as the module that the Lightning backend trains."""
 
     @property
@@ -62,7 +62,7 @@ class FollowedModule(Shell):
     log_dict = log
 
 
-class FollowedStrategy:
+class StrategyView:
     """What a Trainer's strategy does for several processes.
 
     Args:
@@ -84,17 +84,17 @@ class FollowedStrategy:
 
     def broadcast(self, value: Any, src: int = 0) -> Any:
         """Return what one process has."""
-        return value if self._team.size == 1 else self._team.gather(value)[src]
+        return value if self._team.size == 1 else self._team.all_gather_object(value)[src]
 
     def reduce_boolean_decision(self, decision: bool, all: bool = True) -> bool:  # noqa: A002 - Lightning's signature
         """Return whether all processes, or any, say so."""
         if self._team.size == 1:
             return decision
-        (found,) = self._team.highest([not decision if all else decision])
+        (found,) = self._team.all_reduce_max([not decision if all else decision])
         return not found if all else bool(found)
 
 
-class FollowedTrainer:
+class TrainerView:
     """Has what a Trainer has, as far as a run of unitrain's has it; the rest raises an error with its name.
 
     Attributes:
@@ -125,8 +125,8 @@ class FollowedTrainer:
             self.loggers[0].hub = run.hub
         self.is_last_batch = False
         self.state = parts.TrainerState()
-        self.strategy = FollowedStrategy(run, framework)
-        self.lightning_module = self.model = parts.made(FollowedModule)(run.model)
+        self.strategy = StrategyView(run, framework)
+        self.lightning_module = self.model = parts.made(ModuleView)(run.model)
         self.model._trainer = self  # noqa: SLF001 - no property takes what is no Trainer
         callback.log, callback.log_dict = self.model.log, self.model.log_dict  # as Lightning
         self._asked = False

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from torch import nn
 
 from unitrain.checkpoint.convert.conversion import Target, convert_checkpoint
-from unitrain.checkpoint.convert.foreign_checkpoint import VERSION, Taken, private, take
+from unitrain.checkpoint.convert.foreign_checkpoint import VERSION, ForeignCheckpoint, private, take
 from unitrain.compat.blocked import check_blocked
 from unitrain.errors import ConfigError, did_you_mean
 from unitrain.spec import TrainSpec
@@ -179,7 +179,7 @@ _FORMS = {
 }
 
 
-def _told(taken: Taken) -> list[str]:
+def _told(taken: ForeignCheckpoint) -> list[str]:
     """Return lines on what a file is."""
     lines = [f"{taken.path}: {_FORMS[taken.form]}"]
     if taken.form == "portable":

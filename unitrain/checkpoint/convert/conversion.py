@@ -11,7 +11,7 @@ from torch import nn
 
 from unitrain.checkpoint import io
 from unitrain.checkpoint.capture import own_part, weights_of
-from unitrain.checkpoint.convert.foreign_checkpoint import VERSION, Taken, take
+from unitrain.checkpoint.convert.foreign_checkpoint import VERSION, ForeignCheckpoint, take
 from unitrain.checkpoint.convert.to_portable import assembled, names_of, renamed
 from unitrain.checkpoint.integrity import is_folder
 from unitrain.checkpoint.layout import KEY, LIGHTNING_VERSION, PREFIX
@@ -121,7 +121,7 @@ def _same(source: Path, target: Path) -> bool:
         return False
 
 
-def _renamed_portable(taken: Taken, template: Template | None, part: str | None) -> Taken:
+def _renamed_portable(taken: ForeignCheckpoint, template: Template | None, part: str | None) -> ForeignCheckpoint:
     """Return a portable content as it is, or with the names of ``template``, which it is compared with."""
     own_part(taken.path, taken.content)
     if part is not None:
@@ -141,7 +141,9 @@ def _module_names(content: dict[str, Any], template: Template | None) -> dict[st
     return weights_of(content) if isinstance(template, nn.Module) else content["state_dict"]
 
 
-def _write_weights(taken: Taken, target: Path, to: Target, template: Template | None, part: str | None) -> list[str]:
+def _write_weights(
+    taken: ForeignCheckpoint, target: Path, to: Target, template: Template | None, part: str | None
+) -> list[str]:
     """Write the weights of another program's file: all that is wanted of it, or all that it holds."""
     weights, left = renamed(taken, names_of(taken, template, part))
     if to == "safetensors":
@@ -156,7 +158,7 @@ def _write_weights(taken: Taken, target: Path, to: Target, template: Template | 
     return [*left, *taken.lost, "everything but the weights: the file holds no optimizer, so nobody can go on with it"]
 
 
-def _write_upgraded(taken: Taken, target: Path, template: Template | None, part: str | None) -> list[str]:
+def _write_upgraded(taken: ForeignCheckpoint, target: Path, template: Template | None, part: str | None) -> list[str]:
     """Write a file of Lightning's as today's Lightning would, under the same names."""
     if template is not None or part is not None:
         names = names_of(taken, template, part)

@@ -30,7 +30,7 @@ _TRAINER = "trainer"
 
 
 @dataclass(frozen=True)
-class Stand:
+class TrainingPosition:
     """Where a run stood.
 
     Attributes:
@@ -67,7 +67,7 @@ class Stand:
 
 
 @dataclass(frozen=True)
-class Taken:
+class ForeignCheckpoint:
     """What a file holds.
 
     Attributes:
@@ -93,12 +93,12 @@ class Taken:
     optimizers: dict[str, dict[str, Any]] = field(default_factory=dict)
     schedules: list[dict[str, Any]] = field(default_factory=list)
     scaler: dict[str, Any] | None = None
-    stand: Stand | None = None
+    stand: TrainingPosition | None = None
     hparams: dict[str, Any] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
 
 
-def take(path: Path) -> Taken:
+def take(path: Path) -> ForeignCheckpoint:
     """Return what the file at ``path`` holds.
 
     Raises:
@@ -157,15 +157,15 @@ def _is_engine(value: Any) -> bool:
     return isinstance(value, dict) and value.keys() >= _ENGINE_KEYS and bool({"iteration", "epoch"} & value.keys())
 
 
-def _from_weights(path: Path, content: dict[str, Any]) -> Taken:
-    return Taken(path, "weights", content, weights=content, models=())
+def _from_weights(path: Path, content: dict[str, Any]) -> ForeignCheckpoint:
+    return ForeignCheckpoint(path, "weights", content, weights=content, models=())
 
 
-def _from_portable(path: Path, content: dict[str, Any]) -> Taken:
-    return Taken(path, "portable", content)
+def _from_portable(path: Path, content: dict[str, Any]) -> ForeignCheckpoint:
+    return ForeignCheckpoint(path, "portable", content)
 
 
-def _from_lightning(path: Path, given: dict[str, Any]) -> Taken:
+def _from_lightning(path: Path, given: dict[str, Any]) -> ForeignCheckpoint:
     changed: list[str] = []
     content = foreign.made_plain(given, "", changed)
     lost = [f"{place}: its kind (it became plain)" for place in changed]
@@ -181,7 +181,7 @@ def _from_lightning(path: Path, given: dict[str, Any]) -> Taken:
     stand = _lightning_stand(content, lost)
     if stand is not None and _NO_COUNTERS in lost:  # without them today's Lightning begins with the first epoch
         content |= {"loops": loops(stand.counts), "epoch": stand.counts.epoch}
-    return Taken(
+    return ForeignCheckpoint(
         path,
         "lightning",
         content,
@@ -241,7 +241,7 @@ def _migration() -> Callable[[dict[str, Any]], dict[str, Any]] | None:
     return None
 
 
-def _lightning_stand(content: dict[str, Any], lost: list[str]) -> Stand | None:
+def _lightning_stand(content: dict[str, Any], lost: list[str]) -> TrainingPosition | None:
     loop = (content.get("loops") or {}).get("fit_loop")
     if loop is None:
         return None
@@ -251,16 +251,18 @@ def _lightning_stand(content: dict[str, Any], lost: list[str]) -> Stand | None:
     if _NO_COUNTERS in lost:
         done = epochs["completed"]
         even = done and steps % done == 0
-        return Stand(done, steps // done if even else 0, False, steps, steps, steps, steps // done if even else None)
+        return TrainingPosition(
+            done, steps // done if even else 0, False, steps, steps, steps, steps // done if even else None
+        )
     started, done = epochs["started"], epochs["processed"]
     midway = started > done and not batches.get("is_last_batch")
     behind = done if midway else started
     if done != started and not midway:
         lost.append("the very end of its epoch: a schedule that waits for a metric has not stepped for it")
-    return Stand(behind, here, midway, total, steps, min(steps, total), None if midway else here)
+    return TrainingPosition(behind, here, midway, total, steps, min(steps, total), None if midway else here)
 
 
-def _from_ignite(path: Path, given: dict[str, Any]) -> Taken:
+def _from_ignite(path: Path, given: dict[str, Any]) -> ForeignCheckpoint:
     changed: list[str] = []
     content = foreign.made_plain(given, "", changed)
     kinds: dict[str, dict[str, Any]] = {kind: {} for kind in _KINDS}
@@ -275,7 +277,7 @@ def _from_ignite(path: Path, given: dict[str, Any]) -> Taken:
     one = next(iter(models.values())) if len(models) == 1 else None
     union = {f"{part}.{name}": value for part, state in models.items() for name, value in state.items()}
     scalers = list(kinds["scaler"].values())
-    return Taken(
+    return ForeignCheckpoint(
         path,
         "ignite",
         content,
@@ -301,7 +303,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
 
 def _ignite_stand(
     path: Path, engines: dict[str, Any], optimizers: dict[str, dict[str, Any]], lost: list[str]
-) -> Stand | None:
+) -> TrainingPosition | None:
     if not engines:
         return None
     name = _TRAINER if _TRAINER in engines else next(iter(engines))
@@ -325,7 +327,7 @@ def _ignite_stand(
     if len(counted) == 1 and None in counted.values():
         lost.append("the count of optimizer steps: it is taken to be the iterations, as it is without accumulation")
     stepped = max((done if number is None else min(number, done) for number in counted.values()), default=done)
-    return Stand(epochs, rest or min(done, length), bool(rest), done, steps, stepped, length, most)
+    return TrainingPosition(epochs, rest or min(done, length), bool(rest), done, steps, stepped, length, most)
 
 
 def counted_by(state: dict[str, Any]) -> int | None:
@@ -334,7 +336,7 @@ def counted_by(state: dict[str, Any]) -> int | None:
     return max(found) if found else None
 
 
-_TAKERS: dict[Form, Callable[[Path, dict[str, Any]], Taken]] = {
+_TAKERS: dict[Form, Callable[[Path, dict[str, Any]], ForeignCheckpoint]] = {
     "portable": _from_portable,
     "lightning": _from_lightning,
     "ignite": _from_ignite,

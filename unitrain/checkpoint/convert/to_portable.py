@@ -12,7 +12,13 @@ from torch import nn
 
 from unitrain._version import __version__
 from unitrain.checkpoint.capture import FORMAT
-from unitrain.checkpoint.convert.foreign_checkpoint import HPARAMS, Stand, Taken, counted_by, private
+from unitrain.checkpoint.convert.foreign_checkpoint import (
+    HPARAMS,
+    ForeignCheckpoint,
+    TrainingPosition,
+    counted_by,
+    private,
+)
 from unitrain.checkpoint.convert.match_optimizers import BY_POSITION, by_name, named, require_fit
 from unitrain.checkpoint.convert.match_weights import chosen, matched, without_model
 from unitrain.checkpoint.gate import plain
@@ -32,7 +38,7 @@ if TYPE_CHECKING:
 
 Template: TypeAlias = TrainSpec | nn.Module
 
-_FRESH = Stand(0, 0, midway=False, batches=0, steps=0, stepped=0)
+_FRESH = TrainingPosition(0, 0, midway=False, batches=0, steps=0, stepped=0)
 
 
 def model_of(template: Template | None) -> nn.Module | None:
@@ -40,7 +46,7 @@ def model_of(template: Template | None) -> nn.Module | None:
     return template.model if isinstance(template, TrainSpec) else template
 
 
-def names_of(taken: Taken, template: Template | None, part: str | None) -> dict[str, str]:
+def names_of(taken: ForeignCheckpoint, template: Template | None, part: str | None) -> dict[str, str]:
     """Return the names in the file by those of the model that is meant.
 
     Raises:
@@ -61,7 +67,7 @@ def names_of(taken: Taken, template: Template | None, part: str | None) -> dict[
     )
 
 
-def renamed(taken: Taken, names: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+def renamed(taken: ForeignCheckpoint, names: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """Return the weights by ``names``, and a line on those that are left over, if any are."""
     used = {*names.values()}
     over = [name for name in taken.weights if name not in used]
@@ -69,7 +75,9 @@ def renamed(taken: Taken, names: Mapping[str, str]) -> tuple[dict[str, Any], lis
     return {name: taken.weights[theirs] for name, theirs in names.items()}, lost
 
 
-def assembled(taken: Taken, template: Template | None, part: str | None) -> tuple[dict[str, Any], list[str]]:
+def assembled(
+    taken: ForeignCheckpoint, template: Template | None, part: str | None
+) -> tuple[dict[str, Any], list[str]]:
     """Return the portable content of ``taken``, and what it cannot carry.
 
     Raises:
@@ -105,11 +113,11 @@ def assembled(taken: Taken, template: Template | None, part: str | None) -> tupl
     return content, [*lost, *taken.lost, *(private(taken.content) if taken.form == "lightning" else [])]
 
 
-def _progress(stand: Stand, scaler: dict[str, Any] | None) -> Progress:
+def _progress(stand: TrainingPosition, scaler: dict[str, Any] | None) -> Progress:
     return Progress(epochs_done=stand.epochs_done, in_epoch=stand.in_epoch, midway=stand.midway, scaler=scaler)
 
 
-def _hub(stand: Stand) -> dict[str, Any]:
+def _hub(stand: TrainingPosition) -> dict[str, Any]:
     begun = stand.epochs_done + stand.midway
     counts = {
         Event.EPOCH_START: begun,
@@ -129,7 +137,7 @@ def _hub(stand: Stand) -> dict[str, Any]:
     }
 
 
-def _hparams(taken: Taken, lost: list[str]) -> dict[str, Any]:
+def _hparams(taken: ForeignCheckpoint, lost: list[str]) -> dict[str, Any]:
     kept = {}
     for name, value in taken.hparams.items():
         try:
@@ -149,10 +157,10 @@ class _Meant(NamedTuple):
     own: Mapping[str, str]
 
 
-_States: TypeAlias = "tuple[dict[str, Any], list[tuple[str, Any]], Stand, list[str]]"
+_States: TypeAlias = "tuple[dict[str, Any], list[tuple[str, Any]], TrainingPosition, list[str]]"
 
 
-def _states(taken: Taken, template: Template | None, own: Mapping[str, str]) -> _States:
+def _states(taken: ForeignCheckpoint, template: Template | None, own: Mapping[str, str]) -> _States:
     """Return the optimizers, the schedules by the optimizer's name, where the run stood, and what was lost.
 
     Args:
@@ -178,7 +186,7 @@ def _states(taken: Taken, template: Template | None, own: Mapping[str, str]) -> 
     return states, _paired_schedules(taken, template, built), stand, lost
 
 
-def _unchecked(taken: Taken, model: nn.Module | None, own: Mapping[str, str]) -> _States:
+def _unchecked(taken: ForeignCheckpoint, model: nn.Module | None, own: Mapping[str, str]) -> _States:
     """Return the states where no spec tells whose they are; a model checks one optimizer of all its parameters."""
     if not taken.optimizers:
         raise _nothing_to_go_on(taken.path)
@@ -204,7 +212,7 @@ def _nothing_to_go_on(path: Path) -> CheckpointError:
     )
 
 
-def _stand(taken: Taken) -> Stand:
+def _stand(taken: ForeignCheckpoint) -> TrainingPosition:
     if taken.stand is None:
         raise CheckpointError(
             f"{taken.path} holds no state of a trainer, so where the run stood is not known.",
@@ -213,7 +221,7 @@ def _stand(taken: Taken) -> Stand:
     return taken.stand
 
 
-def _paired(taken: Taken, names: list[str]) -> dict[str, Any]:
+def _paired(taken: ForeignCheckpoint, names: list[str]) -> dict[str, Any]:
     """Return the states of the file by the names of the spec's optimizers."""
     theirs = list(taken.optimizers)
     if len(theirs) != len(names):
@@ -249,7 +257,9 @@ def _fresh_schedules(spec: TrainSpec, built: Mapping[str, Optimizer]) -> list[tu
     return [(one.optimizer_name, plain(one.scheduler.state_dict())) for one in build_schedules(spec, copies)]
 
 
-def _paired_schedules(taken: Taken, spec: TrainSpec, built: Mapping[str, Optimizer]) -> list[tuple[str, Any]]:
+def _paired_schedules(
+    taken: ForeignCheckpoint, spec: TrainSpec, built: Mapping[str, Optimizer]
+) -> list[tuple[str, Any]]:
     """Return the file's schedules with the names of the spec's optimizers, if they are of the same kinds."""
     ours = _fresh_schedules(spec, built)
     if len(ours) != len(taken.schedules):

@@ -28,7 +28,7 @@ _FAREWELL = 30.0
 _GONE = "gone after run "
 
 
-class Notes:
+class Heartbeat:
     """What this process has told, and what it knows of the others.
 
     One thread alone speaks to the store: a call may wait long for a host that is gone. All others look at what that

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from unitrain.distributed.health.failure import end_process
 
 if TYPE_CHECKING:
-    from unitrain.distributed.health.watchdog import Watch
+    from unitrain.distributed.health.watchdog import Watchdog
 
 _PARTING = 5.0
 """Seconds after a failure in which a process ends by itself and says why; SIGTERM would cut its word off."""
 
 
-def mind_sigterm(watch: Watch) -> None:
+def mind_sigterm(watch: Watchdog) -> None:
     """Let SIGTERM end this process as it would, but with a word about the others if one of them is the reason.
 
     A fit has a handler of its own while it runs. This one stays after a failure, until the process has ended.
@@ -34,7 +34,7 @@ class _Parting:
         watch: Knows about the others.
     """
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watchdog) -> None:
         self._watch = watch
         self._process = os.getpid()
 

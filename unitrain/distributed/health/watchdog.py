@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from unitrain.distributed.health.failure import Failure, end_process
-from unitrain.distributed.health.heartbeat import INTERVAL, Notes
+from unitrain.distributed.health.heartbeat import INTERVAL, Heartbeat
 from unitrain.errors import DistributedError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _SEARCH = 8.0
 """Seconds that a process searches for the reason why another broke off."""
 
 
-class Watch:
+class Watchdog:
     """Tells the others that this process is alive, and looks after them.
 
     A process whose neighbour has failed or fallen silent is given time to notice by itself, as its exchanges break
@@ -61,7 +61,7 @@ class Watch:
     def __init__(
         self, store: Store, rank: int, size: int, patience: timedelta, *, host: int | None, launched: bool
     ) -> None:
-        self._notes = Notes(store, rank, size, patience)
+        self._heartbeat = Heartbeat(store, rank, size, patience)
         self._rank = rank
         self._size = size
         self._patience = patience.total_seconds()
@@ -74,13 +74,13 @@ class Watch:
 
     def start(self) -> None:
         """Start to watch."""
-        self._notes.start()
+        self._heartbeat.start()
         self._thread.start()
 
     @contextmanager
     def one_run(self) -> Iterator[None]:
         """Watch over one run; between runs a process waits for nobody. All count their runs alike."""
-        self._notes.run += 1
+        self._heartbeat.run += 1
         self._noticed = False
         self.within = True
         try:
@@ -92,7 +92,7 @@ class Watch:
     def stop(self) -> None:
         """End; a process that has ended as it should is not missed."""
         self._over.set()
-        self._notes.close()
+        self._heartbeat.close()
         if self._host == self._rank:
             time.sleep(2 * INTERVAL)  # the notes are here: let the others read them
 
@@ -108,9 +108,9 @@ class Watch:
             self.failed_at = time.monotonic()
 
     def _reason(self, error: BaseException) -> BaseException:
-        if self._notes.failure is None or _lost_others(error):
+        if self._heartbeat.failure is None or _lost_others(error):
             error = (self.explain() or self._overdue(error) if _lost_others(error) else None) or error
-            self._notes.report(Failure.of(self._rank, error))
+            self._heartbeat.report(Failure.of(self._rank, error))
         return error
 
     def explain(self) -> DistributedError | None:
@@ -119,7 +119,7 @@ class Watch:
         while time.monotonic() < end:
             # a launcher's SIGTERM reaches a loader's workers too, and torch raises their end wherever this thread is
             with suppress(RuntimeError):
-                failure = self._notes.failure
+                failure = self._heartbeat.failure
                 found = self._absence(_SHORT_SILENCE) if failure is None else failure.error()
                 if found is not None:
                     return None if failure is not None and failure.rank == self._rank else found
@@ -141,8 +141,8 @@ class Watch:
         since, run = 0.0, 0
         while not self._over.wait(_LOOK):
             found, now = self._trouble(), time.monotonic()
-            if found is None or run != self._notes.run:
-                since, run = now, self._notes.run
+            if found is None or run != self._heartbeat.run:
+                since, run = now, self._heartbeat.run
             elif self.within and now - since > (_CLEARING if self._noticed else found[1]):
                 end_process(found[0])
 
@@ -150,15 +150,15 @@ class Watch:
         """Return what is wrong with those whom this process may be waiting for, and how long it may go on."""
         if not self.within:
             return None
-        failure = self._notes.failure
+        failure = self._heartbeat.failure
         if failure is not None:
             return None if failure.rank == self._rank else (failure.error(), _NOTICE)
         absent = self._absence(self._patience)
-        return None if absent is None else (absent, _HASTE if self._notes.left() is None else _NOTICE)
+        return None if absent is None else (absent, _HASTE if self._heartbeat.left() is None else _NOTICE)
 
     def _absence(self, patience: float) -> DistributedError | None:
         """Return who is missing."""
-        notes = self._notes
+        notes = self._heartbeat
         left, silent = notes.left(), notes.silent(patience)
         if left is not None:
             return _left(left, self._rank)

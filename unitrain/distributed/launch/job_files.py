@@ -22,7 +22,7 @@ _RESULT = "result.pickle"
 
 
 @dataclass(frozen=True)
-class Order:
+class Job:
     """What the processes are to do.
 
     Attributes:
@@ -46,7 +46,7 @@ class Order:
     threads: int
 
 
-def send(folder: Path, order: Order) -> None:
+def send(folder: Path, order: Job) -> None:
     """Write ``order`` into ``folder``.
 
     Raises:
@@ -56,7 +56,7 @@ def send(folder: Path, order: Order) -> None:
         "define functions and classes at the top of a module (no lambda, no inner function), or start the script with"
         " torchrun, which sends nothing."
     )
-    data = packed(order, pickle.dumps, hint)
+    data = serialize(order, pickle.dumps, hint)
     if b"__main__" in data and not hasattr(sys.modules["__main__"], "__file__"):
         names = [name for name, part in _parts(order) if b"__main__" in pickle.dumps(part)]
         raise SpecError(
@@ -67,7 +67,7 @@ def send(folder: Path, order: Order) -> None:
     (folder / _ORDER).write_bytes(data)
 
 
-def packed(order: Order, dumps: Callable[[Any], bytes], hint: str) -> bytes:
+def serialize(order: Job, dumps: Callable[[Any], bytes], hint: str) -> bytes:
     """Return ``order`` in one piece, so that what is shared stays shared.
 
     Args:
@@ -89,18 +89,18 @@ def packed(order: Order, dumps: Callable[[Any], bytes], hint: str) -> bytes:
         ) from error
 
 
-def receive(folder: Path) -> Order:
+def receive(folder: Path) -> Job:
     """Return the order in ``folder``, which only this user's processes can write to."""
-    order: Order = pickle.loads((folder / _ORDER).read_bytes())  # noqa: S301 - from the process that started this one
+    order: Job = pickle.loads((folder / _ORDER).read_bytes())  # noqa: S301 - from the process that started this one
     return order
 
 
-def reply(folder: Path, result: Any, dumps: Callable[[Any], bytes] = pickle.dumps) -> None:
+def write_result(folder: Path, result: Any, dumps: Callable[[Any], bytes] = pickle.dumps) -> None:
     """Write what the first process has to tell."""
     (folder / _RESULT).write_bytes(dumps(result))
 
 
-def answer(folder: Path) -> Any:
+def read_result(folder: Path) -> Any:
     """Return what the first process told."""
     return pickle.loads((folder / _RESULT).read_bytes())  # noqa: S301 - from a process that this one started
 
@@ -112,12 +112,12 @@ def report(folder: Path, failure: Failure) -> None:
     part.replace(part.with_suffix(".json"))
 
 
-def sign(folder: Path, rank: int) -> None:
+def write_pid(folder: Path, rank: int) -> None:
     """Leave the number of this process, which is that of its process group too."""
     (folder / f"process-{rank}.txt").write_text(str(os.getpid()), encoding="utf-8")
 
 
-def signed(folder: Path) -> list[int]:
+def pids(folder: Path) -> list[int]:
     """Return the numbers of the processes that have signed."""
     texts = [path.read_text(encoding="utf-8") for path in folder.glob("process-*.txt")]
     return [int(text) for text in texts if text]
@@ -132,7 +132,7 @@ def first_failure(folder: Path) -> Failure | None:
     return min(found, key=lambda one: one[:2])[2] if found else None
 
 
-def _parts(order: Order) -> Iterator[tuple[str, Any]]:
+def _parts(order: Job) -> Iterator[tuple[str, Any]]:
     """Yield what an order consists of, as finely as its names tell."""
     for name, option in order.options.items():
         yield from _within(name, option)

@@ -16,10 +16,10 @@ import torch
 from torch import distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
-from unitrain.distributed.collectives import ALONE, Processes
+from unitrain.distributed.collectives import SINGLE_PROCESS, ProcessGroup
 from unitrain.distributed.health.failure import end_process
 from unitrain.distributed.health.sigterm import mind_sigterm
-from unitrain.distributed.health.watchdog import Watch
+from unitrain.distributed.health.watchdog import Watchdog
 from unitrain.distributed.world import world_here
 from unitrain.errors import ConfigError, DistributedError
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from unitrain.config import TrainerConfig
-    from unitrain.distributed.collectives import Team
+    from unitrain.distributed.collectives import Collectives
     from unitrain.distributed.options import Strategy
     from unitrain.distributed.world import World
 
@@ -69,7 +69,7 @@ def wanted(config: TrainerConfig) -> int:
 class _Joined:
     """What this process has joined; a process does so at most once."""
 
-    watch: Watch | None = None
+    watch: Watchdog | None = None
     limits: tuple[timedelta, timedelta] | None = None
 
 
@@ -77,7 +77,7 @@ _joined = _Joined()
 
 
 @contextmanager
-def team(world: World | None, device: torch.device, strategy: Strategy) -> Iterator[Team]:
+def team(world: World | None, device: torch.device, strategy: Strategy) -> Iterator[Collectives]:
     """Yield the team of a run, and turn an error that only says that the others are gone into one that says why.
 
     Args:
@@ -90,13 +90,13 @@ def team(world: World | None, device: torch.device, strategy: Strategy) -> Itera
         DistributedError: If the processes do not come together, or another process failed.
     """
     if world is None:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     watch = _join(world, device, strategy)
     mind_sigterm(watch)
     with watch.one_run():
         try:
-            yield Processes(world, watch)
+            yield ProcessGroup(world, watch)
         except BaseException as error:
             known = watch.failed(error)
             if known is not error:
@@ -104,7 +104,7 @@ def team(world: World | None, device: torch.device, strategy: Strategy) -> Itera
             raise
 
 
-def _join(world: World, device: torch.device, strategy: Strategy) -> Watch:
+def _join(world: World, device: torch.device, strategy: Strategy) -> Watchdog:
     """Make the process group, unless there is one; it stays until the process ends."""
     limits = strategy.timeout, strategy.watchdog
     if _joined.limits not in (None, limits):
@@ -187,12 +187,12 @@ def _meeting(world: World, strategy: Strategy) -> Iterator[None]:
         timer.cancel()
 
 
-def _watch(world: World, strategy: Strategy) -> Watch:
+def _watch(world: World, strategy: Strategy) -> Watchdog:
     """Start to watch the others, over a connection of its own: the group's may be busy for a whole training step."""
     store: Any = dist.distributed_c10d._get_default_store()  # noqa: SLF001 - there is no public way to it
     launched = "TORCHELASTIC_RUN_ID" in os.environ
     host = None if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True) else 0
-    watch = Watch(store.clone(), world.rank, world.size, strategy.watchdog, host=host, launched=launched)
+    watch = Watchdog(store.clone(), world.rank, world.size, strategy.watchdog, host=host, launched=launched)
     watch.start()
     return watch
 

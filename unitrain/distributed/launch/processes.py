@@ -18,7 +18,7 @@ import torch
 
 from unitrain import errors
 from unitrain.distributed.health.failure import Failure, last_words
-from unitrain.distributed.launch import job_files as parcel
+from unitrain.distributed.launch import job_files
 from unitrain.distributed.launch.process_group import wanted
 from unitrain.errors import ConfigError, DistributedError, UnitrainError
 from unitrain.loop.device import choose_device
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from unitrain.config import TrainerConfig
-    from unitrain.distributed.launch.job_files import Order
+    from unitrain.distributed.launch.job_files import Job
     from unitrain.distributed.world import World
 
 Member = Callable[[str], None]
@@ -57,7 +57,7 @@ def starts(config: TrainerConfig, world: World | None) -> int:
 
 
 @contextmanager
-def launched(count: int, order: Order, member: Member) -> Iterator[Path]:
+def launched(count: int, order: Job, member: Member) -> Iterator[Path]:
     """Run ``order`` in ``count`` new processes, and yield the folder with what they left.
 
     Ctrl-C and SIGTERM are handed on to them, who stop as a run in one process does.
@@ -70,7 +70,7 @@ def launched(count: int, order: Order, member: Member) -> Iterator[Path]:
         raise _unguarded()
     with tempfile.TemporaryDirectory(prefix="unitrain-") as name:
         folder = Path(name)
-        parcel.send(folder, order)
+        job_files.send(folder, order)
         os.environ[_FOLDER] = name
         try:
             _run(count, folder, member)
@@ -90,7 +90,7 @@ def _unguarded() -> ConfigError:
         hint='put what the script does under: if __name__ == "__main__":',
     )
     if _FOLDER in os.environ:
-        parcel.report(Path(os.environ[_FOLDER]), Failure.of(0, error))
+        job_files.report(Path(os.environ[_FOLDER]), Failure.of(0, error))
     return error
 
 
@@ -117,7 +117,7 @@ def _run(count: int, folder: Path, member: Member) -> None:
         try:
             elastic_launch(config, member)(str(folder))
         except ChildFailedError as error:
-            failure = parcel.first_failure(folder)
+            failure = job_files.first_failure(folder)
             if interrupted and (failure is None or failure.kind == KeyboardInterrupt.__name__):
                 raise KeyboardInterrupt from None
             raise _why(failure, error) from None
@@ -136,7 +136,7 @@ def _ending_late(folder: Path) -> Iterator[None]:
 
     def watch() -> None:
         while not over.wait(_GLANCE):
-            if parcel.first_failure(folder) is not None and not over.wait(_LAST_WORDS):
+            if job_files.first_failure(folder) is not None and not over.wait(_LAST_WORDS):
                 _end_the_rest(folder)
                 return
 
@@ -155,7 +155,7 @@ _GLANCE = 0.5
 
 def _end_the_rest(folder: Path) -> None:
     """End all that is left of the processes, as the workers of a loader whose process was killed."""
-    for group in parcel.signed(folder):
+    for group in job_files.pids(folder):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(group, signal.SIGKILL)
 
@@ -226,7 +226,7 @@ def _as_before(handler: Any, number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def membership(name: str) -> Iterator[tuple[Path, Order]]:
+def membership(name: str) -> Iterator[tuple[Path, Job]]:
     """Prepare this process, one of those that were started, and leave word of what breaks it.
 
     Args:
@@ -234,14 +234,14 @@ def membership(name: str) -> Iterator[tuple[Path, Order]]:
     """
     folder, rank = Path(name), int(os.environ["RANK"])
     os.setpgid(0, 0)  # the terminal's Ctrl-C comes once, by way of the process that started this one
-    parcel.sign(folder, rank)
-    last_words.append(lambda error: parcel.report(folder, Failure.of(rank, error)))
+    job_files.write_pid(folder, rank)
+    last_words.append(lambda error: job_files.report(folder, Failure.of(rank, error)))
     try:
-        order = parcel.receive(folder)
+        order = job_files.receive(folder)
         torch.set_num_threads(order.threads)
         yield folder, order
     except BaseException as error:
-        parcel.report(folder, Failure.of(rank, error))
+        job_files.report(folder, Failure.of(rank, error))
         if isinstance(error, KeyboardInterrupt):  # torch would take it for a good end, and wait for the answer
             raise SystemExit(_INTERRUPTED) from error
         raise

@@ -17,7 +17,7 @@ from torch import nn
 from unitrain.compat.torch import fully_shard
 from unitrain.distributed.options import FSDP
 from unitrain.distributed.strategies.dtensors import is_sharded, whole
-from unitrain.distributed.strategies.unshard import Originals
+from unitrain.distributed.strategies.unshard import ShardingUndo
 from unitrain.distributed.strategies.wrap_policy import units
 from unitrain.errors import ConfigError, UnsupportedFeatureError, refuse_unknown
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from unitrain.callbacks import Callback
     from unitrain.config import TrainerConfig
-    from unitrain.distributed.collectives import Team
+    from unitrain.distributed.collectives import Collectives
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -74,17 +74,17 @@ class Sharded:
     """
 
     def __init__(
-        self, model: nn.Module, plan: FSDP, options: Mapping[str, Any], device: torch.device, team: Team
+        self, model: nn.Module, plan: FSDP, options: Mapping[str, Any], device: torch.device, team: Collectives
     ) -> None:
         chosen = units(model, plan.wrap)
         _require_shardable(model)
         self._model = model
         self._team = team
-        self._originals = Originals(model)
+        self._originals = ShardingUndo(model)
         self.optimizers: Mapping[str, Optimizer] = {}
         self._reshards = options.get("reshard_after_forward")
         self._root = cast("Any", _Root(model))
-        team.share(model.state_dict().values())
+        team.broadcast(model.state_dict().values())
         mesh = options.get("mesh") or _mesh(device, team)
         for module in chosen:
             module.register_forward_hook(_own_output)
@@ -108,7 +108,7 @@ class Sharded:
 
     def forward(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Return what ``function`` returns, called where the model can be used, by all processes."""
-        self._team.share_buffers(self._model)  # rank 0's count, as with DDP
+        self._team.broadcast_buffers(self._model)  # rank 0's count, as with DDP
         return self.run(function, *arguments)
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -229,7 +229,7 @@ class _Root(nn.Module):
 
 @contextmanager
 def in_parts(
-    model: nn.Module, config: TrainerConfig, device: torch.device, team: Team, callbacks: Iterable[Callback]
+    model: nn.Module, config: TrainerConfig, device: torch.device, team: Collectives, callbacks: Iterable[Callback]
 ) -> Iterator[Sharded | None]:
     """Yield ``model`` in parts, if ``config`` asks for it and there are several processes; afterwards it is whole.
 
@@ -265,7 +265,7 @@ def _require_shardable(model: nn.Module) -> None:
             )
 
 
-def _mesh(device: torch.device, team: Team) -> Any:
+def _mesh(device: torch.device, team: Collectives) -> Any:
     from torch.distributed.device_mesh import init_device_mesh  # noqa: PLC0415 - it takes a moment to import
 
     return init_device_mesh(device.type, (team.size,))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _NOT_THERE = object()
 
 
-class Originals:
+class ShardingUndo:
     """The user's parameters, and all that belongs to the modules.
 
     The parameters stay the same objects; while the model is in parts they hold nothing.
