@@ -29,9 +29,9 @@ if _typing.TYPE_CHECKING:
     from unitrain.checkpoint.capture import load_weights
     from unitrain.checkpoint.convert.conversion import convert_checkpoint
     from unitrain.config import TrainerConfig
-    from unitrain.data.batches import DataSpec
     from unitrain.data.combined import CombinedLoader
     from unitrain.data.sharding import OwnBatches, ShardedBatches
+    from unitrain.data.sources import DataSpec
     from unitrain.data.vectorized import vectorized
     from unitrain.distributed.options import DDP, FSDP
     from unitrain.errors import (
@@ -87,7 +87,7 @@ _MODULES = {
     "unitrain.config": ("TrainerConfig",),
     "unitrain.run.context": ("RunContext",),
     "unitrain.data.combined": ("CombinedLoader",),
-    "unitrain.data.batches": ("DataSpec",),
+    "unitrain.data.sources": ("DataSpec",),
     "unitrain.data.sharding": ("OwnBatches", "ShardedBatches"),
     "unitrain.distributed.options": ("DDP", "FSDP"),
     "unitrain.interop.ignite_programs": ("from_engine", "from_step"),

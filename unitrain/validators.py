@@ -9,8 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from unitrain.run.profiling import SIMPLE, is_profiler
 from unitrain.utilities.files import user_path
+from unitrain.utilities.profiling import SIMPLE, is_profiler
 
 UNLIMITED = -1
 

@@ -62,7 +62,7 @@ OPTIONS: Final[dict[str, Translation]] = {
     "log_every_n_steps": Translation(shared=_TRACK),
     "enable_progress_bar": Translation(shared="unitrain.callbacks.progress: one bar on both backends"),
     "default_root_dir": Translation(shared="unitrain: where its own files go"),
-    "profiler": Translation(shared="unitrain.run.profiling: the same parts on both backends"),
+    "profiler": Translation(shared="unitrain.utilities.profiling: the same parts on both backends"),
     "native": Translation("Engine(process_function) takes nothing else; use create_trainer()"),
 }
 """What is not here belongs to a feature that the adapter does not declare: anything but the default raises."""

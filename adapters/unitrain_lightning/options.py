@@ -19,7 +19,7 @@ _TEAM = "unitrain.distributed: one process group, joined before the backend is b
 _STRATEGY = (
     "unitrain.distributed.strategies.ddp: torch's DistributedDataParallel around the forward pass of the shared step"
 )
-_PROFILE = "unitrain.run.profiling: the same parts on both backends; one of Lightning's own goes to native="
+_PROFILE = "unitrain.utilities.profiling: the same parts on both backends; one of Lightning's own goes to native="
 _SWITCH = "unitrain.loop.device: a switch of torch, set around the run"
 
 OPTIONS: Final[dict[str, Translation]] = {

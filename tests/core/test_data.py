@@ -10,7 +10,8 @@ from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, DistributedSampler, IterableDataset, TensorDataset
 
 from unitrain import ConfigError, DataError, DataSpec, Event
-from unitrain.data.batches import Batches, DataSource
+from unitrain.data.batches import Batches
+from unitrain.data.sources import DataSource
 
 CPU = torch.device("cpu")
 

@@ -16,9 +16,9 @@ from unitrain import (
     TrainerConfig,
     UnifiedTrainer,
 )
-from unitrain.run.profiling import Clock, Profile, ProfileRow, handler_name
 from unitrain.testing import cases
 from unitrain.testing.models import loader
+from unitrain.utilities.profiling import Clock, Profile, ProfileRow, handler_name
 
 FRAMEWORKS = ("reference", "lightning", "ignite")
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from unitrain.callbacks import Callback
     from unitrain.config import TrainerConfig
-    from unitrain.data.batches import DataSource
+    from unitrain.data.sources import DataSource
     from unitrain.distributed.collectives import Collectives
     from unitrain.distributed.strategies.fsdp import Sharded
     from unitrain.optim.optimizers import Schedule

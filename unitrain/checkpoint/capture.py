@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from unitrain.backends.protocol import FitJob
     from unitrain.callbacks import Callback
-    from unitrain.data.batches import DataSource
+    from unitrain.data.sources import DataSource
     from unitrain.distributed.strategies.fsdp import Sharded
     from unitrain.run.hub import EventHub
 

@@ -8,7 +8,7 @@ from unitrain.checkpoint import io
 from unitrain.checkpoint import sharded_files as parts
 from unitrain.distributed.strategies.dtensors import whole
 from unitrain.run.hub import Event, InParts, Wanted
-from unitrain.run.profiling import CHECKPOINT, measured
+from unitrain.utilities.profiling import CHECKPOINT, measured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

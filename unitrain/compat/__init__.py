@@ -6,10 +6,7 @@ was written for an older Lightning; it is looked up when asked for, since the re
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from unitrain.interop.upgrading import upgrade
+from typing import Any
 
 __all__ = ["upgrade"]
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from unitrain.data.batch import to_device
-from unitrain.data.batches import DataSpec
+from unitrain.data.sources import DataSpec
 from unitrain.errors import DataError
 from unitrain.run.filters import fits
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from unitrain.data.batches import Place
+    from unitrain.data.sources import MoveBatch
 
 _DATAMODULE_HOOKS = {"train": "train_dataloader", "val": "val_dataloader", "test": "test_dataloader"}
 _DATAMODULE_HOOKS["predict"] = "predict_dataloader"
@@ -84,7 +84,7 @@ def _overridden(datamodule: Any, hook: str) -> bool:
     return function is not None and function.__module__.partition(".")[0] not in ("pytorch_lightning", "lightning")
 
 
-def placement(device: torch.device, data: Any, index: int = 0) -> Place:
+def placement(device: torch.device, data: Any, index: int = 0) -> MoveBatch:
     """Return what brings a batch to ``device``, or None if there is nothing to do.
 
     Args:

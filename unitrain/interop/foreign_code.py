@@ -13,8 +13,8 @@ from unitrain.backends.features import refuse
 from unitrain.backends.protocol import Feature, Stage
 from unitrain.backends.registry import find_bridge
 from unitrain.callbacks import Callback
-from unitrain.data.batches import DataSpec
 from unitrain.data.datamodules import is_datamodule
+from unitrain.data.sources import DataSpec
 from unitrain.errors import ConfigError, SpecError
 from unitrain.run.active_runs import registered
 from unitrain.utilities.rng import seed_everything

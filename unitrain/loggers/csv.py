@@ -47,6 +47,7 @@ class CSVLogger:
     def __init__(self, save_dir: str | Path, name: str = "run") -> None:
         self._save_dir = user_path(save_dir)
         self._name = name
+        self._folder: Path | None = None
         self.begin(0)
 
     @property
@@ -72,7 +73,7 @@ class CSVLogger:
         self._close()
         self._keep = rows
         self._here = Path.cwd()  # a later os.chdir must not split the run's files
-        self._folder: Path | None = None
+        self._folder = None
         self._columns: list[str] = []
         self._end = 0
 

@@ -15,7 +15,7 @@ from unitrain.loggers.figures import frozen
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from unitrain.run.profiling import Clock
+    from unitrain.utilities.profiling import Clock
 
 _KEPT = 100_000
 """Rows that wait for a tracker that fails; the oldest are dropped, and counted."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from unitrain.callbacks import Callback
     from unitrain.config import TrainerConfig
-    from unitrain.data.batches import DataSource
+    from unitrain.data.sources import DataSource
     from unitrain.distributed.collectives import Collectives
     from unitrain.optim.optimizers import Schedule
     from unitrain.spec import TrainSpec

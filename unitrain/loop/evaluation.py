@@ -13,7 +13,7 @@ from unitrain.loop.meter import LoaderMeter, SharedMeter, StageMeter
 from unitrain.loop.precision import converted, within
 from unitrain.loop.step import EvalStep, predict
 from unitrain.run.hub import Event
-from unitrain.run.profiling import VALIDATION, evaluated
+from unitrain.utilities.profiling import VALIDATION, evaluated
 from unitrain.utilities.rng import RngSnapshot
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from unitrain.data.batches import DataSource
+    from unitrain.data.sources import DataSource
     from unitrain.loop.fit import Program
 
 _EVENTS: dict[Stage, tuple[Event, Event, Event, Event]] = {

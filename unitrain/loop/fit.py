@@ -291,7 +291,12 @@ class FitProgram(Program):
         self.hub.fire(Event.EPOCH_END)
         awaiting_validation = self.validation is not None and not self.hub.occurred(Event.VAL_END)
         for schedule in self._schedules:
-            schedule.after_epoch(self.hub, awaiting_validation=awaiting_validation)
+            schedule.after_epoch(
+                self.state.epoch,
+                self.hub.epoch_metrics,
+                self.state.metrics,
+                awaiting_validation=awaiting_validation,
+            )
         self.hub.decide()
         self._stop.agree()
         if self.hub.pending_checkpoints:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-    from unitrain.data.batches import DataSource
+    from unitrain.data.sources import DataSource
 
 Context: TypeAlias = "Callable[[], AbstractContextManager[Any]] | None"
 """Makes what surrounds a forward pass; None if there is nothing to do."""

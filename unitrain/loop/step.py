@@ -21,7 +21,7 @@ from unitrain.loop.precision import outside, within
 from unitrain.metrics.metric import LOSS
 from unitrain.optim.optimizers import all_parameters, needs_closure
 from unitrain.run.hub import Event
-from unitrain.run.profiling import BACKWARD, OPTIMIZER, STEP
+from unitrain.utilities.profiling import BACKWARD, OPTIMIZER, STEP
 
 if TYPE_CHECKING:
     from torch.amp import GradScaler
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from unitrain.backends.protocol import FitJob
     from unitrain.loop.meter import StageMeter
     from unitrain.loop.precision import Context
-    from unitrain.run.profiling import Clock
     from unitrain.spec import TrainSpec
+    from unitrain.utilities.profiling import Clock
 
 _OUTPUT, _TARGET = "output", "target"
 _PAIR = 2
@@ -113,7 +113,7 @@ class TrainStep:
 
     def _plain(self, batch: Any, weight: int, index: int, last: bool) -> None:
         """Run batch number ``index`` (from 0) of the epoch; ``last`` says whether it is the epoch's last."""
-        accumulate = self._hub.context.accumulate_grad_batches  # type: ignore[union-attr] # a callback may change it
+        accumulate = self._hub.context.accumulate_grad_batches  # a callback may change it
         stepping = last or (index + 1) % accumulate == 0
         if self._replica is not None:
             self._replica.synchronize(now=stepping)

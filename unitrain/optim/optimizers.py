@@ -20,7 +20,6 @@ from unitrain.spec import LRSchedule
 if TYPE_CHECKING:
     from torch import nn
 
-    from unitrain.run.hub import EventHub
     from unitrain.spec import TrainSpec
 
 _STOCK = Optimizer.zero_grad
@@ -180,23 +179,27 @@ class Schedule:
         if by_epochs and not self.plateau and (epoch + 1) % self.rule.frequency == 0:
             self._step()
 
-    def after_epoch(self, hub: EventHub, *, awaiting_validation: bool) -> None:
+    def after_epoch(
+        self, epoch: int, measured: Mapping[str, float], known: Mapping[str, float], *, awaiting_validation: bool
+    ) -> None:
         """Step on the monitored metric, if the epoch measured it.
 
         Args:
-            hub: Knows what was measured.
+            epoch: The epoch that ended, from 0.
+            measured: What it measured, by name.
+            known: The newest value of everything that the run has measured.
             awaiting_validation: Whether there will be a validation and none has run yet.
 
         Raises:
             ConfigError: If no one logs the metric.
         """
         monitor = self.rule.monitor
-        if self.paused or not self.plateau or monitor is None or (hub.state.epoch + 1) % self.rule.frequency:
+        if self.paused or not self.plateau or monitor is None or (epoch + 1) % self.rule.frequency:
             return
-        if monitor in hub.epoch_metrics:
-            self._step(hub.epoch_metrics[monitor])
-        elif monitor not in hub.state.metrics and not (awaiting_validation and monitor.startswith("val/")):
-            raise unknown_monitor(monitor, hub.state.metrics)
+        if monitor in measured:
+            self._step(measured[monitor])
+        elif monitor not in known and not (awaiting_validation and monitor.startswith("val/")):
+            raise unknown_monitor(monitor, known)
 
     def _step(self, *value: Any) -> None:
         if self.warmup is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from unitrain.errors import ConfigError, SpecError
 from unitrain.metrics.metric import clash, full_name, reserved
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from torch.amp import GradScaler
     from torch.optim import Optimizer
 
-    from unitrain.backends.protocol import EvalJob, FitJob
-    from unitrain.data.batches import DataSource
-    from unitrain.distributed.collectives import Reduction
+    from unitrain.config import TrainerConfig
+    from unitrain.distributed.collectives import Collectives, Reduction
     from unitrain.optim.optimizers import Schedule
     from unitrain.run.events import CustomEvent
-    from unitrain.run.hub import RunState
+    from unitrain.run.hub import EventHub, RunState
+    from unitrain.spec import TrainSpec
 
 
 P = ParamSpec("P")
@@ -37,9 +37,40 @@ def _nothing(*_: Any, **__: Any) -> None:
     """Do nothing."""
 
 
-def _prefixes(job: FitJob | EvalJob) -> Iterator[str]:
-    """Yield what stands before the names of what is measured; with several loaders, not the stage alone."""
-    evaluated: Sequence[DataSource] = getattr(job, "val", ()) or getattr(job, "data", ())
+class _Evaluated(Protocol):
+    """A loader that a run evaluates on.
+
+    Attributes:
+        stage: ``"val"``, ``"test"`` or ``"predict"``.
+        prefix: The first part of its metrics' names: the stage, and the loader's name if there are several.
+    """
+
+    @property
+    def stage(self) -> str: ...
+
+    @property
+    def prefix(self) -> str: ...
+
+
+class _Job(Protocol):
+    """The parts of a fit or an evaluation that a run shows; see ``unitrain.backends.protocol``."""
+
+    @property
+    def hub(self) -> EventHub: ...
+
+    @property
+    def spec(self) -> TrainSpec: ...
+
+    @property
+    def config(self) -> TrainerConfig: ...
+
+    @property
+    def team(self) -> Collectives: ...
+
+
+def _prefixes(job: _Job) -> Iterator[str]:
+    """Yield the prefixes of all that is measured; with several loaders, not the stage alone."""
+    evaluated: Sequence[_Evaluated] = getattr(job, "val", ()) or getattr(job, "data", ())
     yield from (source.prefix for source in evaluated)
     yield from (stage for stage in STAGES if all(source.stage != stage for source in evaluated))
 
@@ -70,7 +101,7 @@ class RunContext(ABC):
     loader_name: str | None = None
     prediction: Any = None
 
-    def __init__(self, job: FitJob | EvalJob, native: Any) -> None:
+    def __init__(self, job: _Job, native: Any) -> None:
         self.hub = job.hub
         self.spec = job.spec
         self.config = job.config

@@ -5,14 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from unitrain.errors import SpecError
 
-if TYPE_CHECKING:
-    from unitrain.run.context import RunContext
-
-EventFilter: TypeAlias = "Callable[[RunContext, int], bool]"
+EventFilter: TypeAlias = "Callable[[Any, int], bool]"
+"""Takes the ``RunContext`` and the number of the occurrence, from 1."""
 
 
 def predicate(
@@ -61,7 +59,7 @@ _NEVER = 2**62
 class _Once:
     wanted: frozenset[int]
 
-    def __call__(self, _: RunContext, count: int) -> bool:
+    def __call__(self, _: object, count: int) -> bool:
         return count in self.wanted
 
 
@@ -69,7 +67,7 @@ class _Once:
 class _Every:
     step: int
 
-    def __call__(self, _: RunContext, count: int) -> bool:
+    def __call__(self, _: object, count: int) -> bool:
         return count % self.step == 0
 
 
@@ -81,7 +79,7 @@ class _Within:
     high: int
     step: int
 
-    def __call__(self, _: RunContext, count: int) -> bool:
+    def __call__(self, _: object, count: int) -> bool:
         return self.low < count < self.high and (count - self.low - 1) % self.step == 0
 
 

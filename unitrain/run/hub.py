@@ -22,11 +22,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from unitrain.loggers.dispatch import Tracking
     from unitrain.metrics.tables import Table
-    from unitrain.run.context import RunContext
     from unitrain.run.filters import EventFilter
-    from unitrain.run.profiling import Clock, Profile
+    from unitrain.utilities.profiling import Clock, Profile
 
 __all__ = [
     "CustomEvent",
@@ -40,7 +38,8 @@ __all__ = [
     "Triggers",
 ]
 
-Handler: TypeAlias = "Callable[[RunContext], object] | Callable[[], object]"
+Handler: TypeAlias = "Callable[[Any], object] | Callable[[], object]"
+"""Takes the ``RunContext``, or nothing. ``unitrain.run.context`` stands above the hub, which only hands it on."""
 
 
 class InParts(NamedTuple):
@@ -71,7 +70,7 @@ class Wanted:
 class Keeper(Protocol):
     """Who asks for checkpoints that it keeps, replaces and removes by itself."""
 
-    def take(self, wanted: Wanted, run: RunContext) -> Path | None:
+    def take(self, wanted: Wanted, run: Any) -> Path | None:
         """Return where to write, on rank 0; None if it is not wanted any more."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -79,6 +78,22 @@ class Keeper(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Keep what rank 0 keeps."""
+
+
+class Trackers(Protocol):
+    """All trackers of a run at once."""
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Send numbers, at the step where the run is."""
+
+    def log_hyperparams(self, params: Mapping[str, Any]) -> None:
+        """Send hyper-parameters."""
+
+    def log_figure(self, name: str, figure: Any) -> None:
+        """Send a figure, at the step where the run is."""
+
+    def log_table(self, name: str, table: Table) -> None:
+        """Draw a matrix or a curve, and send the figure."""
 
 
 @dataclass(slots=True)
@@ -106,7 +121,7 @@ class Listener(NamedTuple):
     """One registration of a handler."""
 
     handler: Handler
-    call: Callable[[RunContext], object]
+    call: Callable[[Any], object]
     accepts: EventFilter | None
 
     def __reduce__(self) -> tuple[Callable[..., Listener], tuple[Handler, EventFilter | None]]:
@@ -155,14 +170,14 @@ class EventHub:
     def begin(self, epoch_length: int | None = None, *, validates: bool = False) -> None:
         """Start a new run: fresh counters, the same handlers."""
         self.state = RunState()
-        self.context: RunContext | None = None
+        self.context: Any = None
         self.epoch_metrics: dict[str, float] = {}
         self.measured_at: dict[str, int] = {}
         self.stop_reason: str | None = None
         self.epoch_length = epoch_length
         self.validates = validates
         self.step_metrics: dict[str, Callable[[], float]] = {}
-        self.trackers: Tracking | None = None
+        self.trackers: Trackers | None = None
         self.pending_checkpoints: list[Path | InParts | Wanted] = []
         self.files = Ledger()
         self.keepers: dict[str, Keeper] = {}
@@ -332,7 +347,7 @@ def _listener(handler: Handler, accepts: EventFilter | None) -> Listener:
     return Listener(handler, _bind(handler), accepts)
 
 
-def _bind(handler: Handler) -> Callable[[RunContext], object]:
+def _bind(handler: Handler) -> Callable[[Any], object]:
     """Return ``handler`` as a function of the run, whether it takes one argument or none."""
     if not callable(handler) or inspect.iscoroutinefunction(handler):
         raise SpecError(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from unitrain.run.profiling import Profile
+    from unitrain.utilities.profiling import Profile
 
 
 @dataclass(frozen=True, kw_only=True)

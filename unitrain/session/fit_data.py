@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from unitrain.data.batches import make_source, optional_sources
 from unitrain.data.combined import CombinedLoader, combined, separated
 from unitrain.data.datamodules import is_datamodule, made, makes_loaders, placement
 from unitrain.data.loaders import named_loaders
 from unitrain.data.sharding import shard
+from unitrain.data.sources import make_source, optional_sources
 from unitrain.errors import ConfigError, DataError
 from unitrain.utilities.rng import RngSnapshot, preserved_rng
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from unitrain.backends.protocol import FitJob
     from unitrain.config import TrainerConfig
-    from unitrain.data.batches import DataSource
+    from unitrain.data.sources import DataSource
     from unitrain.distributed.collectives import Collectives
 
 

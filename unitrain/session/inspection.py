@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from unitrain.interop.foreign_code import ForeignCode
     from unitrain.run.context import RunContext
     from unitrain.run.hub import CustomEvent, Event, EventHub, Handler, RunState, Trigger, Triggers
-    from unitrain.run.profiling import Profile
     from unitrain.session.prepare import Placement
+    from unitrain.utilities.profiling import Profile
 
 
 def _to_come(run: RunContext) -> None:
@@ -197,7 +197,7 @@ class Watched:
         return 0 if self._world is None else self._world.rank
 
     def _context(self, method: str) -> RunContext:
-        context = self._hub.context
+        context: RunContext | None = self._hub.context
         if context is None or (context.at_rest and method != "save_checkpoint"):
             raise ConfigError(
                 f"trainer.{method}() acts on a running fit, and none is running.", hint="call it in a handler."

@@ -15,11 +15,11 @@ from unitrain.backends.protocol import EvalJob, Feature, FitJob, Stage
 from unitrain.backends.registry import adapter_names
 from unitrain.callbacks import EpochDecision, GradientAccumulationSchedule, ModelCheckpoint, prepare
 from unitrain.checkpoint.capture import require_writable
-from unitrain.data.batches import make_source
 from unitrain.data.combined import separated
 from unitrain.data.datamodules import opened, placement
 from unitrain.data.loaders import named_loaders
 from unitrain.data.sharding import shard
+from unitrain.data.sources import make_source
 from unitrain.distributed.options import FSDP, STRATEGIES
 from unitrain.distributed.strategies.batchnorm import synchronized
 from unitrain.distributed.strategies.fsdp import check_options, in_parts
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from unitrain.backends.protocol import Adapter
     from unitrain.callbacks import Callback
     from unitrain.config import TrainerConfig
-    from unitrain.data.batches import DataSource
+    from unitrain.data.sources import DataSource
     from unitrain.distributed.collectives import Collectives
     from unitrain.distributed.strategies.fsdp import Sharded
     from unitrain.run.hub import EventHub

@@ -14,7 +14,7 @@ from unitrain.utilities.rng import preserved_rng
 
 if TYPE_CHECKING:
     from unitrain.backends.protocol import Adapter, FitJob
-    from unitrain.data.batches import DataSource
+    from unitrain.data.sources import DataSource
     from unitrain.run.context import RunContext
 
 

@@ -9,8 +9,8 @@ from unitrain.backends.features import refuse
 from unitrain.backends.protocol import Feature, Stage
 from unitrain.callbacks import ProgressBar
 from unitrain.checkpoint.resume import find_checkpoint
-from unitrain.data.batches import DataSpec
 from unitrain.data.datamodules import is_datamodule
+from unitrain.data.sources import DataSpec
 from unitrain.distributed.launch.process_group import team
 from unitrain.errors import ConfigError
 from unitrain.interop.foreign_code import busy

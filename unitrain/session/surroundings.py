@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from unitrain.callbacks import ModelCheckpoint, ProgressBar, register
 from unitrain.errors import ConfigError
 from unitrain.run.hub import Event
-from unitrain.run.profiling import MOVE, SIMPLE, Clock, made_profiler
 from unitrain.run.result import FitResult
 from unitrain.run.stopping import INTERRUPT, MAX_EPOCHS, USER, StopRule
+from unitrain.utilities.profiling import MOVE, SIMPLE, Clock, made_profiler
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from unitrain.backends.protocol import EvalJob, FitJob, Run
     from unitrain.callbacks import Callback
     from unitrain.config import TrainerConfig
-    from unitrain.data.batches import DataSource
+    from unitrain.data.sources import DataSource
     from unitrain.run.hub import EventHub
 
 

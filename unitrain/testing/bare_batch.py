@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import is_dataclass
 from functools import partial
 from types import MappingProxyType, SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from unitrain.data.batch import checked_size, guessed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from unitrain.testing.reference import _Bare
+    from unitrain.spec import TrainSpec
 
 
 def cast(value: Any, dtype: torch.dtype | None, done: dict[int, Any] | None = None) -> Any:
@@ -108,7 +108,15 @@ def _names(value: Any) -> list[str]:
     return [name for name in names if not name.startswith("__")]
 
 
-def size_of(run: _Bare, batch: Any) -> int:
+class Counting(Protocol):
+    """The spec, the running stage as ``"val/"``, and the stages whose batch size was guessed."""
+
+    spec: TrainSpec
+    prefix: str
+    warned: list[str]
+
+
+def size_of(run: Counting, batch: Any) -> int:
     """Return the number of samples in the batch: given by the spec, else known, else guessed, with a warning."""
     given = run.spec.batch_size
     if given is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from unitrain.checkpoint.capture import position
 from unitrain.data.batch import unpack
@@ -14,9 +14,28 @@ from unitrain.utilities.rng import RngSnapshot
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from unitrain.data.batches import DataSource
+    from unitrain.backends.protocol import FitJob
     from unitrain.data.position import Position
-    from unitrain.testing.reference import _Training
+    from unitrain.data.sources import DataSource
+    from unitrain.run.progress import Progress
+
+
+class Reader(Protocol):
+    """The position of the bare loop in its training data.
+
+    Attributes:
+        job: The fit.
+        midway: Where an earlier run stood within the epoch, until that epoch is resumed.
+        at_iter: The generators when the epoch's iterator was made.
+        before_ahead: The generators before the batch that was read ahead.
+        data_before_ahead: The state of the loader before that batch, if the loader keeps its position.
+    """
+
+    job: FitJob
+    midway: Progress | None
+    at_iter: RngSnapshot | None
+    before_ahead: RngSnapshot | None
+    data_before_ahead: Any
 
 
 def pair(batch: Any) -> tuple[Any, Any]:
@@ -28,9 +47,7 @@ def pair(batch: Any) -> tuple[Any, Any]:
     return unpack(batch)  # raises, in the library's words
 
 
-def batches(
-    run: _Training | None, source: DataSource, epoch: int, kept: list[Any] | None
-) -> Iterator[tuple[Any, bool]]:
+def batches(run: Reader | None, source: DataSource, epoch: int, kept: list[Any] | None) -> Iterator[tuple[Any, bool]]:
     """Yield each batch of one epoch, and whether it is the last; fill or repeat ``kept``."""
     place = source.place or (lambda batch: batch)
     if kept:
@@ -43,7 +60,7 @@ def batches(
         yield place(batch), last
 
 
-def _read(run: _Training | None, source: DataSource, epoch: int) -> Iterator[tuple[Any, bool]]:
+def _read(run: Reader | None, source: DataSource, epoch: int) -> Iterator[tuple[Any, bool]]:
     """Read the loader, going on where an earlier run stood, if there was one."""
     loader: Any = source.loader
     _tell_the_epoch(loader, epoch)
@@ -78,7 +95,7 @@ def _to_skip(loader: Any, start: Position) -> int:
     return 0
 
 
-def own_position(run: _Training, *, midway: bool) -> Any:
+def own_position(run: Reader, *, midway: bool) -> Any:
     """Return the state of a loader or dataset that keeps its position, behind the batches that were trained on."""
     source = run.job.train
     if midway and source.length is None:
@@ -99,7 +116,7 @@ def _tell_the_epoch(loader: Any, epoch: int) -> None:
 
 
 def _read_ahead(
-    run: _Training | None, source: DataSource, iterator: Iterator[Any], start: Position | None, one_shot: bool
+    run: Reader | None, source: DataSource, iterator: Iterator[Any], start: Position | None, one_shot: bool
 ) -> Iterator[tuple[Any, bool]]:
     """Read one batch ahead, since only the end tells which was the last."""
     if start is not None and start.before_ahead is not None:

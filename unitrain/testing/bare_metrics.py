@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,14 +19,19 @@ from unitrain.testing.bare_team import everybodys, sums_of_all
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from unitrain.testing.reference import _Bare
+
+class Measuring(Protocol):
+    """What the running stage has measured, by name, and the size of the running batch."""
+
+    measured: dict[str, list[Any]]
+    size: int | None
 
 
 def _is_ignite(metric: Any) -> bool:
     return any(cls.__module__.startswith("ignite") for cls in type(metric).__mro__)
 
 
-def feed(run: _Bare, metrics: Mapping[str, Any], output: Any, target: Any) -> None:
+def feed(run: Measuring, metrics: Mapping[str, Any], output: Any, target: Any) -> None:
     """Give a batch to the metrics."""
     output = output.detach() if isinstance(output, Tensor) else output
     for name, metric in metrics.items():

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau, StepL
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from unitrain.callbacks import Callback
-from unitrain.data.batches import DataSpec
+from unitrain.data.sources import DataSpec
 from unitrain.metrics.metric import metric
 from unitrain.run.hub import Event
 from unitrain.spec import LRSchedule, TrainSpec

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from unitrain.backends.protocol import EvalJob, FitJob, Guest
-    from unitrain.data.batches import DataSource
+    from unitrain.data.sources import DataSource
     from unitrain.distributed.collectives import Collectives
     from unitrain.metrics.tables import Table
     from unitrain.optim.optimizers import Schedule

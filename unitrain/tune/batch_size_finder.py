@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
-from unitrain.data.batches import DataSpec
+from unitrain.data.sources import DataSpec
 from unitrain.errors import ConfigError, DataError
 from unitrain.tune.trial import bare_copy, trial_trainer, untouched
 from unitrain.utilities.rng import preserved_rng

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from unitrain.callbacks import Callback
-from unitrain.data.batches import DataSpec
 from unitrain.data.combined import combined
 from unitrain.data.datamodules import made
+from unitrain.data.sources import DataSpec
 from unitrain.errors import ConfigError, UnitrainError, install_hint
 from unitrain.tune.trial import bare_copy, trial_trainer, untouched
 from unitrain.utilities.files import save_figure

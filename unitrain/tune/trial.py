@@ -8,9 +8,9 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from unitrain.config import TrainerConfig
-from unitrain.data.batches import DataSource
 from unitrain.data.datamodules import is_datamodule
 from unitrain.data.position import keeper
+from unitrain.data.sources import DataSource
 from unitrain.distributed.launch.process_group import wanted
 from unitrain.distributed.world import world_here
 from unitrain.errors import UnsupportedFeatureError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from unitrain.data.batches import DataSource
 from unitrain.data.loaders import check_loader, trusted_length
+from unitrain.data.sources import DataSource
 from unitrain.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from unitrain.backends.protocol import Stage
 from unitrain.compat.instantiator import refuse_instantiator
-from unitrain.data.batches import DataSpec
+from unitrain.data.sources import DataSpec
 from unitrain.errors import ConfigError, DataError, SpecError
 from unitrain_bridges.lightning.namespace import Parts, parts_of
 from unitrain_bridges.lightning.options import HOME, arguments

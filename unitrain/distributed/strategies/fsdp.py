@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import nn
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
-    from unitrain.callbacks import Callback
     from unitrain.config import TrainerConfig
     from unitrain.distributed.collectives import Collectives
 
@@ -50,6 +49,16 @@ def check_options(options: Mapping[str, Any]) -> None:
             f"native={{'fsdp': {{'reshard_after_forward': {reshard!r}}}}}: accepted are None, True and False.",
             hint="None keeps what the root itself holds until the backward pass, and nothing else.",
         )
+
+
+class Stateful(Protocol):
+    """Whose state may hold parts of the model: a callback."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state."""
 
 
 class Sharded:
@@ -154,7 +163,7 @@ class Sharded:
 
     # --- ending -------------------------------------------------------------------------------------------------------
 
-    def dissolve(self, callbacks: Iterable[Callback]) -> None:
+    def dissolve(self, callbacks: Iterable[Stateful]) -> None:
         """Give the user's parameters their values, whole, and take off all that was put on the model.
 
         The optimizers get the whole parameters, and the whole of their state on the CPU, where there is room for it.
@@ -229,7 +238,7 @@ class _Root(nn.Module):
 
 @contextmanager
 def in_parts(
-    model: nn.Module, config: TrainerConfig, device: torch.device, team: Collectives, callbacks: Iterable[Callback]
+    model: nn.Module, config: TrainerConfig, device: torch.device, team: Collectives, callbacks: Iterable[Stateful]
 ) -> Iterator[Sharded | None]:
     """Yield ``model`` in parts, if ``config`` asks for it and there are several processes; afterwards it is whole.
 

@@ -1,0 +1,194 @@
+"""What the user gives as data, and the form in which every adapter takes it: one source a loader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from unitrain.data.loaders import check_loader, generators_of, members_of, trusted_length
+from unitrain.data.workers import Workers
+from unitrain.errors import ConfigError, DataError, named_arguments
+from unitrain.utilities.rng import RngSnapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from torch import Generator
+
+    from unitrain.config import Limit, TrainerConfig
+    from unitrain.utilities.profiling import Clock
+
+MoveBatch: TypeAlias = "Callable[[Any], Any] | None"
+"""Brings a batch to its device; None if there is nothing to do."""
+
+
+@named_arguments(DataError)
+@dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """The data of all stages in one object; give it wherever a loader goes.
+
+    What is evaluated may be several loaders: a mapping of names to loaders, or a list of loaders.
+
+    Attributes:
+        train: Batches to train on.
+        val: Batches to validate on.
+        test: Batches to test on.
+        predict: Batches to predict.
+    """
+
+    train: Iterable[Any] | None = None
+    val: Iterable[Any] | Mapping[str, Iterable[Any]] | None = None
+    test: Iterable[Any] | Mapping[str, Iterable[Any]] | None = None
+    predict: Iterable[Any] | Mapping[str, Iterable[Any]] | None = None
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """The data of one stage with its limit, in the form that every adapter takes.
+
+    Attributes:
+        loader: What the user gave: re-iterable, yields batches.
+        stage: ``"train"``, ``"val"``, ``"test"`` or ``"predict"``.
+        limit: A number of batches (int) or a fraction (float).
+        place: Moves a batch to the device (with a datamodule's own transfer hooks, if it has any).
+        repeat: Whether each epoch repeats the batches of the first (``overfit_batches``).
+        required: Whether it is an error if there is no batch; a validation within a fit may be empty.
+        name: The loader's name among several of an evaluation; None if it is the only one.
+        clock: Measures how long each batch takes to load, if that is to be measured.
+        workers: The worker processes that reading has started.
+    """
+
+    loader: Iterable[Any]
+    stage: str
+    limit: Limit
+    place: MoveBatch = None
+    repeat: bool = False
+    required: bool = True
+    name: str | None = None
+    clock: Clock | None = None
+    workers: Workers = field(default_factory=Workers, compare=False, repr=False)
+
+    @property
+    def label(self) -> str:
+        """The stage and the loader's name, for messages."""
+        return f"{self.stage} loader" if self.name is None else f"{self.stage} loader {self.name!r}"
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the names of its metrics."""
+        return self.stage if self.name is None else f"{self.stage}/{self.name}"
+
+    @property
+    def length(self) -> int | None:
+        """The number of batches of an epoch, or None where only iterating tells.
+
+        Raises:
+            ConfigError: If the limit is a fraction of an unknown length, or of so few batches that none is left.
+        """
+        size = trusted_length(self.loader)
+        if isinstance(self.limit, int):
+            return None if size is None else min(self.limit, size)
+        if self.limit in (0.0, 1.0):
+            return size if self.limit else 0
+        size = self._hinted_length() if size is None else size
+        count = int(size * self.limit)
+        if count == 0 and size:
+            raise ConfigError(
+                f"limit_{self.stage}_batches={self.limit} of {size} batches is less than one batch"
+                f"{'' if self.name is None else f' of the loader {self.name!r}'}.",
+                hint=f"raise it to at least {1 / size:.3g}, or give a number of batches.",
+            )
+        return count
+
+    @property
+    def order_seed(self) -> int | None:
+        """What the order is drawn from that several processes share; None where one process draws it as it goes."""
+        seeds = [getattr(getattr(one, "sampler", None), "seed", None) for one in members_of(self.loader)]
+        return next((seed for seed in seeds if seed is not None), None)
+
+    def draw_order(self, seed: int) -> None:
+        """Draw the order that ``seed`` stands for, where the order is drawn from a seed."""
+        for one in members_of(self.loader):
+            if getattr(getattr(one, "sampler", None), "seed", None) is not None:
+                one.sampler.seed = seed
+
+    def snapshot(self) -> RngSnapshot:
+        """Return the states of the global generators and of the loader's own."""
+        return RngSnapshot(self.generators)
+
+    @property
+    def generators(self) -> list[Generator]:
+        """The generators that the loader and its samplers draw from, which another loader may share."""
+        return generators_of(self.loader)
+
+    def _hinted_length(self) -> int:
+        try:
+            return len(self.loader)  # type: ignore[arg-type]
+        except (TypeError, NotImplementedError) as error:
+            raise ConfigError(
+                f"limit_{self.stage}_batches={self.limit} is a fraction, and the loader has no length.",
+                hint="give a number of batches.",
+            ) from error
+
+
+def empty(label: str, *, one_shot: bool = False) -> DataError:
+    """Return the error for a loader without a batch."""
+    if one_shot:
+        return DataError(
+            f"the {label} is an iterator and has no batch left for this epoch.",
+            hint="give something that can be iterated once an epoch: a DataLoader, a list, an object with __iter__.",
+        )
+    return DataError(f"the {label} is empty.", hint="check the dataset's length, batch_size, drop_last and the limits.")
+
+
+def make_source(
+    loader: Any, stage: str, config: TrainerConfig, place: MoveBatch, name: str | None = None
+) -> DataSource:
+    """Return the source of ``stage``.
+
+    Args:
+        loader: What the user gave.
+        stage: ``"train"``, ``"val"``, ``"test"`` or ``"predict"``.
+        config: Holds the limits.
+        place: Moves a batch to the device.
+        name: The loader's name among several.
+
+    Raises:
+        DataError: If the loader is not an iterable of batches, or is empty.
+        ConfigError: If it is limited to no batch at all.
+    """
+    check_loader(loader, stage, name)
+    limit = config.limit(stage)
+    repeat = stage == "train" and bool(config.overfit_batches)
+    source = DataSource(loader, stage, limit, place, repeat, name=name)
+    if limit == 0:
+        raise ConfigError(f"limit_{stage}_batches={limit!r} leaves no batch to run on.", hint="1.0 is all of them.")
+    if source.length == 0:
+        raise empty(source.label)
+    return source
+
+
+def optional_sources(
+    loaders: Mapping[str | None, Any], stage: str, config: TrainerConfig, place: Callable[[int], MoveBatch]
+) -> tuple[DataSource, ...]:
+    """Return the sources of an evaluation that may be left out; none if its limit or its only loader is empty.
+
+    Args:
+        loaders: By name.
+        stage: As in ``make_source``.
+        config: As in ``make_source``.
+        place: Returns what moves the batches of the loader of that number.
+
+    Raises:
+        DataError: If a loader is not an iterable of batches, or one of several is empty.
+    """
+    for name, loader in loaders.items():
+        check_loader(loader, stage, name)
+    if config.limit(stage) == 0:
+        return ()
+    if None in loaders:
+        only = DataSource(loaders[None], stage, config.limit(stage), place(0), required=False)
+        return () if only.length == 0 else (only,)
+    return tuple(
+        make_source(loader, stage, config, place(index), name) for index, (name, loader) in enumerate(loaders.items())
+    )
