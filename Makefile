@@ -14,7 +14,7 @@ help:
 	@echo "make bench       the time of a step beside the loop by hand and each framework's idiom, on an idle machine"
 	@echo "make lint        ruff, format, mypy, import-linter, typos"
 	@echo "make format      mend what ruff can mend"
-	@echo "make docs        write the generated tables of README.md, MIGRATION.md and docs/"
+	@echo "make docs        write the generated tables of MIGRATION.md and docs/"
 	@echo "make build       build the sdist and the wheel, and look into them"
 	@echo "make venv        only make .venv"
 
@@ -39,14 +39,14 @@ test: venv
 test-all: venv
 	$(BIN)/python -m pytest -n $(WORKERS)
 
-# A run of all cells is also written to tests/matrix/results.json, and so into README.
+# A run of all cells is also written to tests/matrix/results.json, and so into docs/versions.md.
 matrix: venv
 	$(BIN)/python tests/matrix/run.py $(CELLS)
 ifndef CELLS
 	$(BIN)/python tests/architecture/tables.py
 endif
 
-# On a machine that does nothing else; it writes tests/bench/results.json, and so README's table.
+# On a machine that does nothing else; it writes tests/bench/results.json, and so docs/benchmarks.md.
 bench: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench
 	$(MAKE) docs

@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and MIGRATION.md from the tables in the code: `make docs`.
+"""Writes the tables of the pages from the tables in the code: `make docs`.
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`; test_tables.py keeps it true.
 """
@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))  # a script has only its own folder on the path
 from tests.bench import report  # noqa: E402
 from tests.matrix import table  # noqa: E402
 
-PAGES = ("README.md", "MIGRATION.md", "docs/reference.md")
+PAGES = ("MIGRATION.md", "docs/reference.md", "docs/versions.md", "docs/benchmarks.md")
 BLOCK = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

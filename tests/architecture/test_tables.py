@@ -1,4 +1,4 @@
-"""The tables of README.md and MIGRATION.md say what the code says."""
+"""The tables of the pages say what the code says."""
 
 import importlib.util
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Builds the cells, runs the smoke tier in each, and prints a table: `make matrix`, or `make matrix CELLS="newest oldest"`.
 
-A run of all cells is written to results.json, from which README's table is made; not where CI=true is set.
+A run of all cells is written to results.json, from which the table of docs/versions.md is made; not where CI=true is set.
 """
 
 import json

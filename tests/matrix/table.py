@@ -1,4 +1,4 @@
-"""The table of the matrix, from the results of its cells: for a terminal, and for README."""
+"""The table of the matrix, from the results of its cells: for a terminal, and for docs/versions.md."""
 
 HEADER = ("cell", "releases", "passed", "refused", "seconds", "result")
 
