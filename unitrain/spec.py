@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -85,6 +85,23 @@ class LRSchedule:
 
 
 ScheduleLike: TypeAlias = "LRSchedule | Callable[[Optimizer], LRScheduler]"
+
+
+class SpecOptions(TypedDict, total=False):
+    """The keyword arguments of ``UnifiedTrainer.train``, for type checkers: the fields of TrainSpec but the model."""
+
+    loss: Callable[[Any, Any], Tensor] | None
+    optimizer: OptimizerLike | Mapping[str, OptimizerLike] | None
+    lr_scheduler: ScheduleLike | Sequence[ScheduleLike] | Mapping[str, ScheduleLike] | None
+    metrics: Mapping[str, Any] | None
+    callbacks: Sequence[Any]
+    training_step: Callable[[Any, Any], Any] | None
+    validation_step: Callable[[nn.Module, Any], Any] | None
+    predict_step: Callable[[nn.Module, Any], Any] | None
+    automatic_optimization: bool
+    hparams: Mapping[str, Any] | None
+    example_input: Any
+    batch_size: int | Callable[[Any], int] | None
 
 
 @named_arguments(SpecError)

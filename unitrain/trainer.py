@@ -11,7 +11,7 @@ from torch import nn
 
 from unitrain.backends.features import refuse, require_config
 from unitrain.backends.protocol import Feature, Stage
-from unitrain.backends.registry import find_adapter, find_bridge, find_trackers
+from unitrain.backends.registry import find_adapter, find_trackers
 from unitrain.callbacks import Callback, History, ModelCheckpoint, named
 from unitrain.checkpoint.capture import load_model
 from unitrain.checkpoint.hparams import plain_hparams
@@ -21,14 +21,14 @@ from unitrain.compat.trainer_arguments import old_spellings
 from unitrain.config import TrainerConfig, TrainerOptions
 from unitrain.data.batch import to_device
 from unitrain.distributed.launch.process_group import world_of
-from unitrain.errors import ConfigError, SpecError, refuse_unknown
+from unitrain.errors import ConfigError, refuse_unknown
 from unitrain.interop.foreign_callbacks import CallbackSet
 from unitrain.interop.foreign_code import ForeignCode
 from unitrain.loggers.dispatch import Tracking
 from unitrain.run.hub import Event, EventHub
 from unitrain.run.result import show_metrics
 from unitrain.session.monitors import warn_of_idle
-from unitrain.session.prepare import check_native_names, eval_job, fit_job
+from unitrain.session.prepare import check_native_names, eval_job, fit_job, with_fields
 from unitrain.session.remote import elsewhere, unseen
 from unitrain.session.sanity_check import validate_first
 from unitrain.session.signals import guarded
@@ -44,7 +44,7 @@ from unitrain.session.surroundings import (
     progress,
     require_returned,
 )
-from unitrain.spec import TrainSpec
+from unitrain.spec import SpecOptions, TrainSpec
 from unitrain.utilities.rng import preserved_rng
 from unitrain.utilities.signature import with_options
 
@@ -54,7 +54,10 @@ if TYPE_CHECKING:
 
     from torch.optim import Optimizer
 
-    from unitrain.backends.protocol import Adapter, EvalJob, Run, Session
+    from unitrain.backends.protocol import EvalJob, Run, Session
+    from unitrain.backends.registry import Framework
+    from unitrain.data.sources import EvalData, TrainData
+    from unitrain.interop.ignite_programs import FrameworkCode
     from unitrain.run.result import FitResult
 
 
@@ -86,7 +89,7 @@ class UnifiedTrainer(Staged):
         6
     """
 
-    def __init__(self, framework: str | Adapter, **options: Unpack[TrainerOptions]) -> None:
+    def __init__(self, framework: Framework, **options: Unpack[TrainerOptions]) -> None:
         accepted = TrainerConfig.__dataclass_fields__
         refuse_unknown(options, accepted, "UnifiedTrainer", ConfigError, old_spellings(options))
         if "loggers" in options:
@@ -124,11 +127,11 @@ class UnifiedTrainer(Staged):
 
     def fit(
         self,
-        spec: Any,
-        train_dataloaders: Any = None,
-        val_dataloaders: Any = None,
+        spec: TrainSpec | FrameworkCode,
+        train_dataloaders: TrainData | None = None,
+        val_dataloaders: EvalData | None = None,
         *,
-        ckpt_path: Any = None,
+        ckpt_path: str | Path | None = None,
         **unknown: Never,
     ) -> FitResult:
         """Train.
@@ -201,7 +204,13 @@ class UnifiedTrainer(Staged):
             warn_of_idle(ready)
             return outcome(self.config, self._hub, run, history.rows, callbacks.values())
 
-    def train(self, model: Any, train_dataloaders: Any, val_dataloaders: Any = None, **spec: Any) -> FitResult:
+    def train(
+        self,
+        model: nn.Module | TrainSpec | FrameworkCode,
+        train_dataloaders: TrainData,
+        val_dataloaders: EvalData | None = None,
+        **spec: Unpack[SpecOptions],
+    ) -> FitResult:
         """Train a spec, a framework's own code, or a plain module with the spec's other fields as keywords.
 
         Args:
@@ -210,24 +219,13 @@ class UnifiedTrainer(Staged):
             val_dataloaders: As in ``fit``.
             **spec: ``loss=``, ``optimizer=`` and the like, if ``model`` is a module.
         """
-        if isinstance(model, TrainSpec):
-            if spec:
-                raise SpecError(
-                    f"train() got a TrainSpec and also {', '.join(map(repr, spec))}.",
-                    hint="dataclasses.replace(spec, ...)",
-                )
-            return self.fit(model, train_dataloaders, val_dataloaders)
-        if not spec and find_bridge(model) is not None:
-            return self.fit(model, train_dataloaders, val_dataloaders)
-        if not isinstance(model, nn.Module):
-            raise SpecError(f"train() takes a TrainSpec or a torch.nn.Module; got {model!r}.")
-        return self.fit(TrainSpec(model=model, **spec), train_dataloaders, val_dataloaders)
+        return self.fit(with_fields(model, spec), train_dataloaders, val_dataloaders)
 
     def validate(
         self,
-        spec: Any = None,
-        dataloaders: Any = None,
-        ckpt_path: Any = None,
+        spec: TrainSpec | FrameworkCode | None = None,
+        dataloaders: EvalData | None = None,
+        ckpt_path: str | Path | None = None,
         verbose: bool | None = None,
         **unknown: Never,
     ) -> dict[str, float]:
@@ -249,9 +247,9 @@ class UnifiedTrainer(Staged):
 
     def test(
         self,
-        spec: Any = None,
-        dataloaders: Any = None,
-        ckpt_path: Any = None,
+        spec: TrainSpec | FrameworkCode | None = None,
+        dataloaders: EvalData | None = None,
+        ckpt_path: str | Path | None = None,
         verbose: bool | None = None,
         **unknown: Never,
     ) -> dict[str, float]:
@@ -269,9 +267,9 @@ class UnifiedTrainer(Staged):
 
     def predict(
         self,
-        spec: Any = None,
-        dataloaders: Any = None,
-        ckpt_path: Any = None,
+        spec: TrainSpec | FrameworkCode | None = None,
+        dataloaders: EvalData | None = None,
+        ckpt_path: str | Path | None = None,
         *,
         return_predictions: bool = True,
         **unknown: Never,

@@ -162,7 +162,7 @@ def away(framework, **options):
         program = from_engine(engine, epoch_length=epoch_length, max_iters=max_iters)
         result = trainer.fit(program, data)
         assert result.framework == framework
-        assert trainer.bridged is engine
+        assert trainer.foreign_trainer is engine
         return result
 
     return start

@@ -80,7 +80,7 @@ def test_the_result_tells_what_was_reached():
         trainer = UnifiedTrainer(framework, max_epochs=3)
         result = trainer.fit(written.trainer, written.loader)
         assert result.framework == framework
-        assert trainer.bridged is written.trainer
+        assert trainer.foreign_trainer is written.trainer
         return told(result)
 
     held = alike(run)

@@ -82,7 +82,7 @@ def test_the_result_is_the_same_on_all(package, tmp_path, monkeypatch):
         result = trainer.fit(module(package, log=log), shuffled(), in_order())
         assert result.framework == framework
         assert result.native is trainer.native
-        assert trainer.model is trainer.bridged.lightning_module
+        assert trainer.model is trainer.foreign_trainer.lightning_module
         told = {**vars(result), "framework": None, "native": None}
         told |= {name: told[name].relative_to(tmp_path / framework) for name in ("best_checkpoint", "last_checkpoint")}
         again = (
@@ -158,7 +158,7 @@ def test_home_is_the_untouched_trainer(tmp_path):
 
     assert not parted(untouched, told(None, unified_home, tmp_path / "b"))
     assert type(trainers[0].native) is pl.Trainer
-    assert trainers[0].bridged is trainers[0].native
+    assert trainers[0].foreign_trainer is trainers[0].native
     assert trainers[0].native.fit_loop.epoch_loop.val_loop._has_run
 
 
@@ -228,7 +228,7 @@ def test_ignites_handlers_attach_to_the_engine():
     trainer = unified("ignite", max_epochs=1, callbacks=[Handler(), early])
     trainer.fit(module(), shuffled(), in_order())
     assert seen == [trainer.native] * 8
-    assert early in trainer.bridged.callbacks
+    assert early in trainer.foreign_trainer.callbacks
     assert set(trainer.native.state.output) == {"loss"}
 
 
@@ -372,7 +372,7 @@ def test_an_iterator_instead_of_a_batch(framework):
 def seen():
     trainer = unified("ignite", max_epochs=1, native={"enable_checkpointing": False})
     trainer.fit(module(), shuffled(), in_order())
-    return trainer.bridged
+    return trainer.foreign_trainer
 
 
 @pytest.mark.parametrize("name", sorted(supported.TRAINER))

@@ -48,7 +48,7 @@ def test_an_option_that_looks_like_its_default_reaches_a_module(framework, tmp_p
         warnings.simplefilter("ignore")
         trainer.fit(module, DataLoader(torch.ones(4, 1)))
     assert module.batches == 1
-    assert trainer.bridged.default_root_dir == str(tmp_path)
+    assert trainer.foreign_trainer.default_root_dir == str(tmp_path)
 
 
 class Counting(pl.LightningModule):

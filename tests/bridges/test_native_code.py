@@ -44,7 +44,7 @@ def test_train_takes_it_too_and_the_trainer_shows_it(framework):
     assert (result.framework, result.step, trainer.state.step) == (framework, 3, 3)
     assert trainer.model is module
     assert trainer.native is result.native
-    assert trainer.bridged.global_step == 3
+    assert trainer.foreign_trainer.global_step == 3
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

@@ -75,8 +75,8 @@ def test_a_lightning_module_is_trained_as_its_own_trainer_does(namespace, home, 
     )
     trainer.fit(module, data(), data(10))
     assert len(module.seen) == 12
-    assert isinstance(trainer.bridged, lightning.Trainer) or framework != "lightning"
-    assert not differences(expected, told(module, trainer.bridged.callback_metrics))
+    assert isinstance(trainer.foreign_trainer, lightning.Trainer) or framework != "lightning"
+    assert not differences(expected, told(module, trainer.foreign_trainer.callback_metrics))
 
 
 def engine_of(seen):

@@ -22,7 +22,7 @@ def test_a_script():
         model = Model()
         trainer = UnifiedTrainer(framework="lightning", max_epochs=3, callbacks=[pl.callbacks.EarlyStopping("x")], native={"lightning": {"logger": False}})
         trainer.fit(model, train, val)  # goes
-        print(trainer.bridged.callback_metrics["x"], trainer.bridged.current_epoch)
+        print(trainer.foreign_trainer.callback_metrics["x"], trainer.foreign_trainer.current_epoch)
         """,
         rule="lightning-trainer",
     )
@@ -154,16 +154,22 @@ def test_a_single_callback_becomes_a_list():
         ("x = trainer.predict(model, d, return_predictions=True)", "x = trainer.predict(model, d)"),
         ("trainer.save_checkpoint('a.ckpt')", "trainer.save_checkpoint('a.ckpt')"),
         ("trainer.save_checkpoint(filepath='a.ckpt')", "trainer.save_checkpoint(path='a.ckpt')"),
-        ("trainer.save_checkpoint('a', weights_only=True)", "trainer.bridged.save_checkpoint('a', weights_only=True)"),
+        (
+            "trainer.save_checkpoint('a', weights_only=True)",
+            "trainer.foreign_trainer.save_checkpoint('a', weights_only=True)",
+        ),
         (
             "best = trainer.checkpoint_callback.best_model_path",
-            "best = trainer.bridged.checkpoint_callback.best_model_path",
+            "best = trainer.foreign_trainer.checkpoint_callback.best_model_path",
         ),
-        ("trainer.test(model, ckpt_path=trainer.log_dir)", "trainer.test(model, ckpt_path=trainer.bridged.log_dir)"),
+        (
+            "trainer.test(model, ckpt_path=trainer.log_dir)",
+            "trainer.test(model, ckpt_path=trainer.foreign_trainer.log_dir)",
+        ),
         ("if trainer is not None: pass", "if trainer is not None: pass"),
         ("print(trainer)", "print(trainer)"),
-        ("trainer.logger.log_metrics({})", "trainer.bridged.logger.log_metrics({})"),
-        ("f = lambda: trainer.global_step", "f = lambda: trainer.bridged.global_step"),
+        ("trainer.logger.log_metrics({})", "trainer.foreign_trainer.logger.log_metrics({})"),
+        ("f = lambda: trainer.global_step", "f = lambda: trainer.foreign_trainer.global_step"),
     ],
 )
 def test_what_is_done_with_it(before, after):
@@ -229,21 +235,21 @@ def test_it_is_followed_through_attributes_functions_and_returns():
 
             def go(self):
                 self.trainer.fit(self.model)
-                return self.trainer.bridged.callback_metrics, self.other.callback_metrics
+                return self.trainer.foreign_trainer.callback_metrics, self.other.callback_metrics
 
         def build(n) -> pl.Trainer:
             return UnifiedTrainer(framework="lightning", max_epochs=n)
 
         def use(model, *, runner):
             runner.fit(model, train_dataloaders=dm)
-            print(runner.bridged.global_step)
+            print(runner.foreign_trainer.global_step)
 
         def main():
             trainer: UnifiedTrainer = build(3)
             use(model, runner=trainer)
             alias = trainer
             alias.test(model)
-            return trainer.bridged.logger
+            return trainer.foreign_trainer.logger
 
         main()
         """,
@@ -368,4 +374,4 @@ either = [either]
     ],
 )
 def test_what_is_used_before_the_first_run_is_left_for_a_person(text, line):
-    check_person(f"import lightning.pytorch as pl\n{text}\n", "lightning-bridged", line)
+    check_person(f"import lightning.pytorch as pl\n{text}\n", "lightning-attribute", line)

@@ -64,7 +64,11 @@ def test_only_the_code_changes(tmp_path, layout, end):
         '    trainer = UnifiedTrainer(framework="ignite", accelerator="cpu", max_epochs=1)\n',
         "L?",
     ]
-    cells[4]["source"] = ["files = !ls\n", "trainer.fit(model, train_dataloaders=dm)\n", "trainer.bridged.logger"]
+    cells[4]["source"] = [
+        "files = !ls\n",
+        "trainer.fit(model, train_dataloaders=dm)\n",
+        "trainer.foreign_trainer.logger",
+    ]
     assert path.read_text(encoding="utf-8") == json.dumps(expected, **layout) + end
     assert (tmp_path / "one.ipynb.orig").read_text(encoding="utf-8") == before
     places = [(entry.cell, entry.line, entry.rule) for entry in report.entries]
@@ -72,7 +76,7 @@ def test_only_the_code_changes(tmp_path, layout, end):
         (4, 4, "lightning-devices"),
         (4, 4, "lightning-trainer"),
         (5, 2, "lightning-run"),
-        (5, 3, "lightning-bridged"),
+        (5, 3, "lightning-attribute"),
     ]
     assert f"{path}:cell 4:4 lightning-devices change:" in str(report.entries[0])
     again = migrate_files([path], families(), Goal("ignite"), write=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import lru_cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from unitrain.errors import BackendNotInstalledError, ConfigError, did_you_mean, install_hint
 from unitrain.utilities.rng import preserved_rng
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from unitrain.backends.protocol import Adapter, Bridge
     from unitrain.callbacks import Callback
+
+Framework: TypeAlias = "Literal['lightning', 'ignite', 'reference'] | str | Adapter"  # noqa: PYI051 - editors offer them
+"""A backend: the name of a registered one, or the adapter itself."""
 
 GROUP = "unitrain.adapters"
 """The entry-point group; a third party adds a backend by publishing a package with one."""
@@ -47,7 +50,7 @@ def _found(group: str, path: tuple[str, ...]) -> dict[str, EntryPoint]:  # noqa:
     return {entry.name: entry for entry in entry_points(group=group)}
 
 
-def find_adapter(framework: str | Adapter) -> Adapter:
+def find_adapter(framework: Framework) -> Adapter:
     """Return the backend ``framework`` names, or is.
 
     Raises:

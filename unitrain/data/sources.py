@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from unitrain.data.loaders import check_loader, generators_of, members_of, trusted_length
 from unitrain.data.workers import Workers
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
     from unitrain.config import Limit, TrainerConfig
     from unitrain.utilities.profiling import Clock
+
+
+class DataModuleLike(Protocol):
+    """A LightningDataModule, or an object with the loader methods of one."""
+
+    def train_dataloader(self) -> Any:
+        """Return the training loader."""
+
 
 MoveBatch: TypeAlias = "Callable[[Any], Any] | None"
 """Brings a batch to its device; None if there is nothing to do."""
@@ -40,6 +48,13 @@ class DataSpec:
     val: Iterable[Any] | Mapping[str, Iterable[Any]] | None = None
     test: Iterable[Any] | Mapping[str, Iterable[Any]] | None = None
     predict: Iterable[Any] | Mapping[str, Iterable[Any]] | None = None
+
+
+TrainData: TypeAlias = "Iterable[Any] | DataSpec | DataModuleLike | Callable[[], Any] | Callable[[int], Any]"
+"""Batches to train on: a loader, a DataSpec, a datamodule, or a function that makes the loader anew (of the epoch)."""
+
+EvalData: TypeAlias = "TrainData | Mapping[str, Iterable[Any]]"
+"""Batches to evaluate on: as for training, or several loaders by name."""
 
 
 @dataclass(frozen=True)

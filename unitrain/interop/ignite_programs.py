@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from unitrain.errors import SpecError
 
@@ -12,6 +12,28 @@ if TYPE_CHECKING:
 
     from torch import nn
     from torch.optim import Optimizer
+
+
+class ModuleLike(Protocol):
+    """A LightningModule."""
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the loss of a batch."""
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizers."""
+
+
+class EngineLike(Protocol):
+    """An ``ignite.engine.Engine``."""
+
+    state: Any
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the process function on each batch."""
+
+    def add_event_handler(self, *args: Any, **kwargs: Any) -> Any:
+        """Listen to an event."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +59,12 @@ class IgniteProgram:
     optimizers: Sequence[Optimizer] | None = None
 
 
+FrameworkCode: TypeAlias = ModuleLike | EngineLike | IgniteProgram
+"""A framework's own program, which ``UnifiedTrainer.fit`` runs as it is."""
+
+
 def from_engine(
-    engine: Any,
+    engine: EngineLike,
     *,
     epoch_length: int | None = None,
     max_iters: int | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import EnumType, StrEnum
 from keyword import iskeyword
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Never, Self
 
 from unitrain.compat.other_names import event_for
 from unitrain.errors import SpecError, did_you_mean, refuse_unknown
@@ -35,7 +35,7 @@ class _Filtered:
         before: int | None = None,
         after: int | None = None,
         event_filter: EventFilter | None = None,
-        **unknown: Any,
+        **unknown: Never,
     ) -> Trigger:
         """Return this event restricted to some of its occurrences.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from unitrain.checkpoint.resume import find_checkpoint
+from unitrain.compat.deprecation import deprecated
 from unitrain.errors import ConfigError, SpecError
 from unitrain.spec import TrainSpec
 
@@ -27,16 +28,15 @@ if TYPE_CHECKING:
     from unitrain.interop.foreign_callbacks import CallbackSet
     from unitrain.interop.foreign_code import ForeignCode
     from unitrain.run.context import RunContext
-    from unitrain.run.hub import CustomEvent, Event, EventHub, Handler, RunState, Trigger, Triggers
+    from unitrain.run.hub import CustomEvent, Event, EventHub, RunState, Trigger, Triggers
     from unitrain.session.prepare import Placement
     from unitrain.utilities.profiling import Profile
 
-
-def _to_come(run: RunContext) -> None:
-    """Stand for the handler that a decorator gets; None is what ``on(event, report())`` gives by mistake."""
+H = TypeVar("H", bound="Callable[[RunContext], object] | Callable[[], object]")
 
 
-_TO_COME = _to_come
+_AS_DECORATOR = object()
+"""Stands for no handler at all; None is what ``on(event, report())`` gives by mistake."""
 
 
 class Watched:
@@ -55,7 +55,13 @@ class Watched:
     _spec: TrainSpec | None
     _optimizers: Mapping[str, Optimizer]
 
-    def on(self, event: Event | CustomEvent | Trigger | Triggers, handler: Handler = _TO_COME) -> Any:
+    @overload
+    def on(self, event: Event | CustomEvent | Trigger | Triggers) -> Callable[[H], H]: ...
+
+    @overload
+    def on(self, event: Event | CustomEvent | Trigger | Triggers, handler: H) -> H: ...
+
+    def on(self, event: Event | CustomEvent | Trigger | Triggers, handler: Any = _AS_DECORATOR) -> Any:
         """Call a handler at an event; use it as a decorator, or give the handler.
 
         Args:
@@ -66,7 +72,7 @@ class Watched:
         Raises:
             SpecError: If the event or the handler is invalid.
         """
-        if handler is not _TO_COME:
+        if handler is not _AS_DECORATOR:
             self._hub.on(event, handler)
             return handler
 
@@ -103,7 +109,7 @@ class Watched:
         path: str | Path,
         *,
         format: str | None = None,  # noqa: A002 - as everyone calls it
-        ckpt_path: Any = None,
+        ckpt_path: str | Path | None = None,
         weights: Weights = "model",
         **options: Unpack[ExportOptions],
     ) -> ExportReport:
@@ -174,12 +180,18 @@ class Watched:
         return None if run is None else run.native
 
     @property
-    def bridged(self) -> Any:
+    def foreign_trainer(self) -> Any:
         """The trainer as a framework's own code sees it; None before such code has run.
 
         For a LightningModule it is ``self.trainer`` (on Lightning, the real one), for an Ignite program its engine.
         """
         return None if self._code.session is None else self._code.session.bridged
+
+    @property
+    @deprecated(since="0.2", remove="0.4", instead="trainer.foreign_trainer")
+    def bridged(self) -> Any:
+        """The former name of ``foreign_trainer``."""
+        return self.foreign_trainer
 
     @property
     def model(self) -> nn.Module | None:

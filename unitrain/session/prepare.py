@@ -12,7 +12,7 @@ from torch import nn
 
 from unitrain.backends.features import refuse, require_spec
 from unitrain.backends.protocol import EvalJob, Feature, FitJob, Stage
-from unitrain.backends.registry import adapter_names
+from unitrain.backends.registry import adapter_names, find_bridge
 from unitrain.callbacks import EpochDecision, GradientAccumulationSchedule, ModelCheckpoint, prepare
 from unitrain.checkpoint.capture import require_writable
 from unitrain.data.combined import separated
@@ -31,6 +31,7 @@ from unitrain.run.stopping import ValidationRule
 from unitrain.session.distributed_refusals import require_shardable, require_together
 from unitrain.session.fit_data import FitData, given_data, order_seed
 from unitrain.session.monitors import require_monitors
+from unitrain.spec import TrainSpec
 from unitrain.utilities.lazy_layers import require_values
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from unitrain.distributed.collectives import Collectives
     from unitrain.distributed.strategies.fsdp import Sharded
     from unitrain.run.hub import EventHub
-    from unitrain.spec import TrainSpec
+    from unitrain.spec import SpecOptions
 
 
 @dataclass(frozen=True)
@@ -300,3 +301,27 @@ def _accumulation(adapter: Adapter, config: TrainerConfig, spec: TrainSpec) -> s
             f"GradientAccumulationSchedule and {other} both say how many batches to accumulate.", hint="give one."
         )
     return "GradientAccumulationSchedule"
+
+
+def with_fields(model: Any, fields: SpecOptions) -> Any:
+    """Return what ``fit`` takes for what ``train`` was given.
+
+    Args:
+        model: A TrainSpec, a framework's own code, or a plain module.
+        fields: The other fields of a TrainSpec, with a plain module.
+
+    Raises:
+        SpecError: If fields come with a TrainSpec, or ``model`` is none of the three.
+    """
+    if isinstance(model, TrainSpec):
+        if fields:
+            raise SpecError(
+                f"train() takes keyword fields only with a plain module; got a TrainSpec and {', '.join(fields)}=.",
+                hint="dataclasses.replace(spec, ...)",
+            )
+        return model
+    if not fields and find_bridge(model) is not None:
+        return model
+    if not isinstance(model, nn.Module):
+        raise SpecError(f"train() takes a TrainSpec or a torch.nn.Module; got {model!r}.")
+    return TrainSpec(model=model, **fields)

@@ -267,11 +267,11 @@ def option_cases() -> list[Case]:
     ]
 
 
-def _stops(event: Event, **options: Any) -> tuple[Callable[[UnifiedTrainer], None], dict[str, Any]]:
+def _stops(event: Event, **options: Any) -> tuple[Callable[[UnifiedTrainer], object], dict[str, Any]]:
     return lambda trainer: trainer.on(event(once=2), lambda run: run.stop()), options
 
 
-STOPS: dict[str, tuple[Callable[[UnifiedTrainer], None], dict[str, Any]]] = {
+STOPS: dict[str, tuple[Callable[[UnifiedTrainer], object], dict[str, Any]]] = {
     **{f"stop-{event}": _stops(event) for event in (Event.EPOCH_START, Event.BATCH_START, Event.BATCH_END)},
     **{
         f"stop-{event}": _stops(event)

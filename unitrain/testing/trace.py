@@ -43,7 +43,7 @@ class Case:
     train: Callable[[], Any]
     val: Callable[[], Any] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    act: Callable[[UnifiedTrainer], None] | None = None
+    act: Callable[[UnifiedTrainer], object] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FRAMEWORK = "lightning"
 RULE = Rule("lightning-trainer", 'pl.Trainer(...) becomes UnifiedTrainer(framework="lightning", ...)')
-ATTRIBUTE = Rule("lightning-bridged", "what is read off the Trainer is read off trainer.bridged")
+ATTRIBUTE = Rule("lightning-attribute", "what is read off the Trainer is read off trainer.foreign_trainer")
 ESCAPES = Rule("lightning-escapes", "a Trainer that goes where it cannot be followed, by hand")
 
 _OURS = frozenset(TrainerConfig.__dataclass_fields__)
@@ -234,7 +234,9 @@ class Followed:
             self._escapes(node, "a Trainer goes where it cannot be followed")
 
     def _escapes(self, node: cst.CSTNode, reason: str) -> None:
-        mend = "look at what uses it: UnifiedTrainer has fit, validate, test, predict, save_checkpoint and bridged"
+        mend = (
+            "look at what uses it: UnifiedTrainer has fit, validate, test, predict, save_checkpoint and foreign_trainer"
+        )
         self._found.append(person(ESCAPES.name, self.source.start(node), reason, mend))
 
     def _attribute(self, node: cst.CSTNode, attribute: cst.Attribute) -> Iterator[Finding]:
@@ -257,12 +259,12 @@ class Followed:
         """Return what becomes of an attribute of the Trainer that its first run makes, and that is not there before."""
         start = self.source.start(node)
         if self._before_any_run(node):
-            mend = f"give it to the constructor, or use trainer.bridged.{name} after the run"
+            mend = f"give it to the constructor, or use trainer.foreign_trainer.{name} after the run"
             return person(ATTRIBUTE.name, start, f"trainer.{name} is used before anything ran", mend)
         place = self.source.end(node)
         reason = f"{name} belongs to the Trainer as the module sees it"
-        edits = (Edit(place, place, ".bridged"),)
-        return Finding(ATTRIBUTE.name, start, reason, f".bridged.{name}", edits, needed=True)
+        edits = (Edit(place, place, ".foreign_trainer"),)
+        return Finding(ATTRIBUTE.name, start, reason, f".foreign_trainer.{name}", edits, needed=True)
 
     def _before_any_run(self, node: cst.CSTNode) -> bool:
         function = self.source.around(node, cst.FunctionDef)

@@ -1,0 +1,77 @@
+"""Marks a public name that goes: it warns with the name to use, and says from which release on it is gone."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from packaging.version import Version
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Deprecation:
+    """Why a name still exists.
+
+    Attributes:
+        name: The deprecated name.
+        since: The release that deprecated it.
+        remove: The release that removes it: at least two minor releases later.
+        instead: What to write.
+    """
+
+    name: str
+    since: str
+    remove: str
+    instead: str
+
+    def __post_init__(self) -> None:
+        """Check the order of the releases.
+
+        Raises:
+            ValueError: If the name would go before users could know.
+        """
+        if Version(self.remove) <= Version(self.since):
+            raise ValueError(f"{self.name}: what is deprecated in {self.since} cannot be removed in {self.remove}.")
+
+    def __str__(self) -> str:
+        """Return the text of the warning."""
+        return f"{self.name} is deprecated since unitrain {self.since}; {self.remove} removes it. Use {self.instead}."
+
+
+def deprecated(*, since: str, remove: str, instead: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Mark a function, or the getter of a property, as deprecated; each call warns.
+
+    Args:
+        since: The release that deprecates it.
+        remove: The release that removes it.
+        instead: What to write.
+
+    Example:
+        >>> @deprecated(since="0.2", remove="0.4", instead="new()")
+        ... def old():
+        ...     return 1
+        >>> str(old.__deprecation__)
+        'old is deprecated since unitrain 0.2; 0.4 removes it. Use new().'
+    """
+
+    def mark(function: Callable[P, T]) -> Callable[P, T]:
+        what = Deprecation(function.__qualname__, since, remove, instead)
+
+        @functools.wraps(function)
+        def warned(*args: P.args, **kwargs: P.kwargs) -> T:
+            warnings.warn(str(what), DeprecationWarning, stacklevel=2)
+            return function(*args, **kwargs)
+
+        marked: Any = warned
+        marked.__deprecation__ = what
+        return warned
+
+    return mark
