@@ -69,7 +69,7 @@ def test_the_example_of_resuming_runs(tmp_path):
     (first,), (second,) = blocks("README.md"), blocks("docs/checkpoints.md")
     done = run(f"{first}\n{second}\nprint(result.best_checkpoint)", tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].startswith("runs/digits/epoch=")
+    assert done.stdout.splitlines()[-1].startswith(f"{tmp_path}/runs/digits/epoch=")
 
 
 def test_the_example_of_exporting_runs(tmp_path):

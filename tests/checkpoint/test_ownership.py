@@ -157,7 +157,7 @@ def test_two_processes_share_a_folder(tmp_path):
 
 
 def test_what_a_killed_process_left_is_removed_and_what_lives_stays(tmp_path):
-    kill = "import os, sys; from pathlib import Path; from unitrain import files\n"
+    kill = "import os, sys; from pathlib import Path; from unitrain.utilities import files\n"
     kill += "with files.written(Path(sys.argv[1])) as file: file.write(b'x'); file.flush(); os.kill(os.getpid(), 9)"
     left = subprocess.run([sys.executable, "-c", kill, str(tmp_path / "a.ckpt")], check=False).returncode
     assert left == -signal.SIGKILL

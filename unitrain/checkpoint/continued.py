@@ -24,6 +24,7 @@ def own_again(job: FitJob, path: Path) -> None:
     never replaced or removed.
     """
     files = job.hub.files
+    path = files.at(path)
     keepers = {name: one for name, one in job.callbacks.items() if isinstance(one, ModelCheckpoint)}
     written = [one for keeper in keepers.values() for one in keeper.written_paths()]
     before = _folder_then(path, [*written, *filter(None, [files.rescue])], files.folder)
