@@ -64,6 +64,7 @@ format: venv
 
 docs: venv
 	$(BIN)/python tests/architecture/tables.py
+	$(BIN)/python tests/architecture/public_api.py
 
 build: venv
 	rm -rf dist

@@ -102,7 +102,8 @@ def test_lightning_counts_as_if_each_batch_came_by_itself(case):
 def test_a_count_left_out_is_noticed(monkeypatch):
     original = runs.batches_in_one_call
     monkeypatch.setattr(
-        "unitrain_lightning.module.run_of", lambda batches, progress, between=None: original(batches, progress)
+        "unitrain_lightning.module.batches_in_one_call",
+        lambda batches, progress, between=None: original(batches, progress),
     )
     assert watched(Listening()) != watched()
 

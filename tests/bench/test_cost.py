@@ -48,7 +48,7 @@ def test_the_budgets_are_within_the_goals(name, framework):
 
 def test_a_call_for_each_batch_is_within_the_goal_too(monkeypatch, tmp_path):
     """As where a hook of Lightning's listens, or its release is older; then a step is a call of its loop."""
-    monkeypatch.setattr(adapter, "nobody_between", lambda *arguments: False)
+    monkeypatch.setattr(adapter, "may_batch_steps", lambda *arguments: False)
     in_runs = SETUPS["plain"].calls[FRAMEWORKS.index("lightning")]
     assert ROOM * in_runs < a_step(Calls, SETUPS["plain"].run("lightning", tmp_path)) <= GOALS["lightning"]
 

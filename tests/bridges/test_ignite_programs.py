@@ -119,7 +119,7 @@ def test_a_seeded_fault_is_noticed(fault, monkeypatch, tmp_path):
     spec = importlib.util.spec_from_file_location("broken_program", broken)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for name in ("EngineProgram", "Pause", "Terminated"):
+    for name in ("EngineRun", "Pause", "Terminated"):
         monkeypatch.setattr(guest, name, getattr(module, name))
     case = CASES[FAULTS[fault]]
     assert same(run_as(case, None), run_as(case, "reference"))
