@@ -54,7 +54,8 @@ if TYPE_CHECKING:
 
     from torch.optim import Optimizer
 
-    from unitrain.backends.protocol import EvalJob, Run, Session
+    from unitrain.backends.foreign import ForeignTrainer
+    from unitrain.backends.protocol import EvalJob, Run
     from unitrain.backends.registry import Framework
     from unitrain.data.sources import EvalData, TrainData
     from unitrain.interop.ignite_programs import FrameworkCode
@@ -106,7 +107,7 @@ class UnifiedTrainer(Staged):
         self._elsewhere = elsewhere(type(self), self._adapter, self.config, self._world, self._hub)
         self._tracking = Tracking(() if self.rank else self.config.loggers, self.config.log_every_n_steps)
         self._next: Run | None = None
-        self._last: Run | Session | None = None
+        self._last: Run | ForeignTrainer | None = None
         self._spec: TrainSpec | None = None
         self._optimizers: Mapping[str, Optimizer] = {}
         self._data: tuple[Any, Any, Any] = (None, None, None)
@@ -164,7 +165,7 @@ class UnifiedTrainer(Staged):
         return self._fit_spec(spec, data, ckpt_path)
 
     def _fit_spec(self, spec: TrainSpec, data: tuple[Any, Any], ckpt_path: Any) -> FitResult:
-        self._require(ckpt_path)
+        self._require(None, ckpt_path)
         hparams = plain_hparams(spec.hparams)
         path = None if ckpt_path is None else self._checkpoint(ckpt_path, spec)
         history, tracking = History(), self._tracking
@@ -190,7 +191,7 @@ class UnifiedTrainer(Staged):
             if finished(ready):
                 self._hub.last_checkpoint = path
                 self._hub.context = cast("Any", Ended(ready))
-                return outcome(self.config, self._hub, run, history.rows, callbacks.values())
+                return outcome(self.config, self._hub, history.rows, callbacks.values(), (self.framework, run.native))
             with (
                 profiled(self.config.profiler, self._hub, Event.BATCH_END, shows=not self.rank),
                 tracking.open(self._hub, hparams),
@@ -202,7 +203,7 @@ class UnifiedTrainer(Staged):
             ):
                 run.fit(fit_on_the_clock(ready))
             warn_of_idle(ready)
-            return outcome(self.config, self._hub, run, history.rows, callbacks.values())
+            return outcome(self.config, self._hub, history.rows, callbacks.values(), (self.framework, run.native))
 
     def train(
         self,
@@ -297,10 +298,10 @@ class UnifiedTrainer(Staged):
                 return self._code.predict(spec, dataloaders, ckpt_path)
         if self._elsewhere is not None:
             more = {} if return_predictions else {"return_predictions": False}
-            return self._evaluate_elsewhere("predict", spec, dataloaders, ckpt_path, **more)
+            return self._evaluate_elsewhere(Stage.PREDICT, spec, dataloaders, ckpt_path, **more)
         with self._evaluating(spec, dataloaders, Stage.PREDICT, ckpt_path) as (run, job):
             with self._tracking.open(self._hub, None), loaders_noted(self._hub) as names:  # for what handlers log
-                predictions = run.predict(replace(job, keep=return_predictions))
+                predictions = run.evaluate(replace(job, keep=return_predictions))
             if not return_predictions:
                 return None
             own = predictions if job.device.type == "cpu" else [to_device(one, _CPU) for one in predictions]
@@ -353,7 +354,7 @@ class UnifiedTrainer(Staged):
     def _evaluate_spec(self, spec: TrainSpec, dataloaders: Any, stage: Stage, ckpt_path: Any) -> dict[str, float]:
         hparams = plain_hparams(spec.hparams)
         if self._elsewhere is not None:
-            found: dict[str, float] = self._evaluate_elsewhere(_METHODS[stage], spec, dataloaders, ckpt_path)
+            found: dict[str, float] = self._evaluate_elsewhere(stage, spec, dataloaders, ckpt_path)
             self._hub.publish(found)
             return found
         with (
@@ -364,17 +365,17 @@ class UnifiedTrainer(Staged):
             self._tracking.log_metrics(self._hub.epoch_metrics)
             return dict(self._hub.epoch_metrics)
 
-    def _evaluate_elsewhere(self, method: str, spec: TrainSpec, data: Any, ckpt_path: Any, **more: Any) -> Any:
+    def _evaluate_elsewhere(self, stage: Stage, spec: TrainSpec, data: Any, ckpt_path: Any, **more: Any) -> Any:
         assert self._elsewhere is not None  # noqa: S101 - for the type checker
-        self._require(ckpt_path)
+        self._require(stage, ckpt_path)
         self._callbacks.of(spec.callbacks)
         path = None if ckpt_path is None else self._checkpoint(ckpt_path, spec)
         self._spec = spec
-        return self._elsewhere.run(method, spec=spec, dataloaders=data, ckpt_path=path, **more)
+        return self._elsewhere.run(_METHODS[stage], spec=spec, dataloaders=data, ckpt_path=path, **more)
 
     @contextmanager
     def _evaluating(self, spec: TrainSpec, data: Any, stage: Stage, ckpt_path: Any) -> Iterator[tuple[Run, EvalJob]]:
-        self._require(ckpt_path)
+        self._require(stage, ckpt_path)
         before = self._hub.context
         with (
             preserved_rng(),
@@ -393,4 +394,4 @@ _CPU = torch.device("cpu")
 _FIT = ("spec", "train_dataloaders", "val_dataloaders", "ckpt_path")
 _EVALUATE = ("spec", "dataloaders", "ckpt_path", "verbose")
 _PREDICT = ("spec", "dataloaders", "ckpt_path", "return_predictions")
-_METHODS = {Stage.VAL: "validate", Stage.TEST: "test"}
+_METHODS = {Stage.VAL: "validate", Stage.TEST: "test", Stage.PREDICT: "predict"}

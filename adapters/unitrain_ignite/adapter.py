@@ -9,22 +9,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from unitrain.backends.protocol import ONE_DEVICE, Feature, Translation
 from unitrain.distributed.collectives import SINGLE_PROCESS
 from unitrain.errors import ConfigError
-from unitrain.loop.fit import EvalProgram, FitProgram
-from unitrain.loop.precision import forward_context
+from unitrain.loop.backend import BackendRun
+from unitrain.loop.fit import EvaluationRun
 from unitrain_ignite._compat import REQUIRES, Engine, Events, Metric, bound, heard
-from unitrain_ignite.engine import running
 from unitrain_ignite.events import EVENTS, UNMAPPED
-from unitrain_ignite.module import Evaluator, GuestLoop, TrainingLoop
+from unitrain_ignite.module import Evaluator, TrainingLoop
 from unitrain_ignite.options import OPTIONS
-from unitrain_ignite.primitives import torch_primitives
-from unitrain_ignite.stopping import why_terminated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import torch
 
-    from unitrain.backends.protocol import EvalJob, FitJob, Guest
+    from unitrain.backends.protocol import EvalJob, EvaluationProgram, FitJob, Program
     from unitrain.config import TrainerConfig
     from unitrain.distributed.collectives import Collectives
     from unitrain.run.hub import CustomEvent, Event
@@ -81,18 +78,17 @@ class IgniteAdapter:
         return True
 
 
-class IgniteRun:
+class IgniteRun(BackendRun):
     """One engine and what it runs.
 
     Args:
         handlers: Ignite handlers, attached as they are.
     """
 
-    framework = "ignite"
-
     def __init__(self, handlers: Sequence[Any]) -> None:
-        self._train: Callable[[Engine, Any], Any] | None = None
-        self._engine = Engine(self._process)
+        self._loop = TrainingLoop()
+        self._engine = Engine(self._loop.process)
+        self._trained = False
         self._evaluator: Engine | None = None
         for handler in handlers:
             handler.attach(self._engine)
@@ -114,46 +110,25 @@ class IgniteRun:
     @property
     def native(self) -> Engine:
         """The engine that trains, or that evaluated last if nothing was trained."""
-        return self._engine if self._train is not None or self._evaluator is None else self._evaluator
-
-    def _process(self, engine: Engine, batch: Any) -> Any:
-        if self._train is None:
-            raise ConfigError("this engine was made by create_trainer(); run it through trainer.fit(spec, loader).")
-        return self._train(engine, batch)
+        return self._engine if self._trained or self._evaluator is None else self._evaluator
 
     def fit(self, job: FitJob) -> None:
-        """Train.
+        """Train a spec."""
+        self._refuse_swallowed_errors()
+        job.hub.relay = self._relay
+        if job.resume is not None:
+            self._resume(job, job.resume)
+        super().fit(job)
+
+    def run(self, program: Program) -> None:
+        """Train on the engine.
 
         Raises:
             ConfigError: If the engine has a handler of EXCEPTION_RAISED: it would swallow errors, and training go on.
         """
         self._refuse_swallowed_errors()
-        program = FitProgram(job, torch_primitives(job.config.precision, job.device), self._engine)
-        validator = None if program.validation is None else Evaluator(program.validation, job.spec.model)
-        loop = TrainingLoop(program, validator)
-        loop.attach(self._engine)
-        self._train = loop.process
-        job.hub.relay = self._relay
-        epochs = sys.maxsize if job.config.epochs is None else job.config.epochs
-        if job.resume is not None:
-            length = None if job.reload is not None else job.train.length
-            within = job.resume.in_epoch if job.resume.midway else 0
-            done = job.hub.state.batch if length is None else job.resume.epochs_done * length + within
-            self._resume(job.resume, done, epochs)
-            self._engine.state.epoch_length = program.batches.every_length  # below 0.5.5 it must be as in the state
-        with running(self._engine):
-            self._engine.run(
-                program.batches,
-                max_epochs=sys.maxsize if epochs is None else epochs,
-                epoch_length=program.batches.every_length,
-            )
-        if self._engine.should_terminate:
-            job.hub.request_stop(why_terminated(self._engine))  # a native handler called engine.terminate()
-
-    def _relay(self, event: CustomEvent) -> None:
-        """Tell the engine's own handlers, if it knows the event by ``engine.register_events``."""
-        if heard(self._engine, event):
-            self._engine.fire_event(event)
+        self._trained = True
+        self._loop.run(self._engine, program)
 
     def _refuse_swallowed_errors(self) -> None:
         if heard(self._engine, Events.EXCEPTION_RAISED):
@@ -162,43 +137,33 @@ class IgniteRun:
                 hint="handle unitrain's Event.EXCEPTION; the error is raised after it.",
             )
 
-    def host(self, guest: Guest) -> None:
-        """Run the guest's training from its start to its end.
+    def evaluate(self, job: EvalJob) -> list[Any]:
+        """Validate, test or predict a spec."""
+        run = EvaluationRun(job, None, self.context(job))
+        evaluator = Evaluator(run.evaluation)
+        self._evaluator = run.native = evaluator.engine
+        return evaluator.run()
 
-        Raises:
-            ConfigError: If the engine has a handler of EXCEPTION_RAISED: it would swallow errors, and training go on.
-        """
-        self._refuse_swallowed_errors()
-        loop = GuestLoop(guest)
-        self._train = loop.process
-        loop.attach(self._engine)
-        with running(self._engine):
-            self._engine.run(loop, max_epochs=sys.maxsize)
+    def run_evaluation(self, evaluation: EvaluationProgram) -> list[Any]:
+        """Evaluate on an engine of its own."""
+        evaluator = Evaluator(evaluation)
+        self._evaluator = evaluator.engine
+        return evaluator.run()
 
-    def each(self, batches: Iterable[Any], step: Callable[[Any], Any]) -> None:
-        """Call ``step`` with each of ``batches`` in an engine of its own."""
-        self._evaluator = engine = Engine(lambda _, batch: step(batch))  # a guest may evaluate before it trains
-        with running(engine):
-            engine.run(batches, max_epochs=1)
+    def _relay(self, event: CustomEvent) -> None:
+        """Tell the engine's own handlers, if it knows the event by ``engine.register_events``."""
+        if heard(self._engine, event):
+            self._engine.fire_event(event)
 
-    def _resume(self, progress: Progress, batches: int, epochs: int) -> None:
+    def _resume(self, job: FitJob, progress: Progress) -> None:
         """Bring the engine's own counters to where the earlier run stood; unitrain's loader wrapper skips the data.
 
         Ignite takes a run for done by its iterations, so they are those of epochs as long as they are now.
         """
-        state = self._engine.state
-        state.epoch, state.iteration, state.max_epochs = progress.epochs_done, batches, epochs
-
-    def evaluate(self, job: EvalJob) -> None:
-        """Validate or test."""
-        self._evaluate(job)
-
-    def predict(self, job: EvalJob) -> list[Any]:
-        """Return the predictions, one item a batch."""
-        return self._evaluate(job)
-
-    def _evaluate(self, job: EvalJob) -> list[Any]:
-        program = EvalProgram(job, self._engine, forward_context(job.config.precision, job.device))
-        evaluator = Evaluator(program.evaluation, job.spec.model)
-        self._engine = program.native = evaluator.engine
-        return evaluator.run()
+        length = None if job.reload is not None else job.train.length
+        within = progress.in_epoch if progress.midway else 0
+        state, epochs = self._engine.state, job.config.epochs
+        state.epoch = progress.epochs_done
+        state.iteration = job.hub.state.batch if length is None else progress.epochs_done * length + within
+        state.max_epochs = sys.maxsize if epochs is None else epochs
+        state.epoch_length = length

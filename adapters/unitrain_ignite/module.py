@@ -1,145 +1,110 @@
-"""What stands for a spec on Ignite: the handlers that drive the shared program, and the engine that evaluates."""
+"""What an engine runs: a program, driven by its handlers, and the engine that evaluates."""
 
 from __future__ import annotations
 
+import sys
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from unitrain.utilities.train_modes import ModuleModes
-from unitrain_ignite._compat import Engine, Events, heard
+from unitrain.backends.protocol import Verdict
+from unitrain.errors import ConfigError
+from unitrain.loop.backend import evaluating
+from unitrain_ignite._compat import Engine, Events
 from unitrain_ignite.engine import running
+from unitrain_ignite.stopping import why_terminated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from torch import nn
+    from unitrain.backends.protocol import EpochBatches, EvaluationProgram, Program
 
-    from unitrain.backends.protocol import Guest
-    from unitrain.loop.evaluation import Evaluation
-    from unitrain.loop.fit import FitProgram
+_NO_BATCH = object()
+"""What comes after the last batch of an epoch that no verdict has ended."""
+
+
+class _UntilEnded:
+    """Batches of no certain length: an epoch of none ends by hand too, or Ignite would take 0 for all lengths.
+
+    Args:
+        batches: Those of the program.
+    """
+
+    def __init__(self, batches: EpochBatches) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[Any]:
+        return chain(self._batches, (_NO_BATCH,))
 
 
 class TrainingLoop:
-    """The process function and the handlers that drive a FitProgram.
+    """The process function of an engine, and the handlers by which its events drive a program.
 
-    What follows a batch is a handler of ITERATION_COMPLETED where others listen to it, so that they hear of the batch
-    first; else the process function does it at once: to call a single handler costs Ignite 4% of a small model's step.
-
-    Args:
-        program: What to drive.
-        validator: What to run when validation is due, or None.
+    The engine is made first, for the handlers of others, and is given a program when it runs.
     """
 
-    def __init__(self, program: FitProgram, validator: Evaluator | None) -> None:
-        self._program = program
-        self._validator = validator
-        self._sized = program.batches.sized
-        self._at_once = False
-
-    def attach(self, engine: Engine) -> None:
-        """Listen to ``engine``, after the handlers that are there already."""
-        handlers: dict[Events, Callable[..., None]] = {
-            Events.STARTED: self.started,
-            Events.EPOCH_STARTED: self.epoch_started,
-            Events.EPOCH_COMPLETED: self.epoch_completed,
-            Events.COMPLETED: self.completed,
-        }
-        self._at_once = not heard(engine, Events.ITERATION_COMPLETED)
-        if not self._at_once:
-            handlers[Events.ITERATION_COMPLETED] = self.iteration_completed
-        for event, handler in handlers.items():
-            engine.add_event_handler(event, handler)
-
-    def process(self, engine: Engine, batch: Any) -> Any:
-        """Train on a batch, and return its loss."""
-        loss = self._program.train_batch(batch)
-        if self._at_once:
-            # the engine is as handlers of ITERATION_COMPLETED see it
-            engine.state.output = loss  # type: ignore[assignment] # Ignite says an int
-            engine.last_event_name = Events.ITERATION_COMPLETED
-            self.iteration_completed(engine)
-        return loss
-
-    def started(self, engine: Engine) -> None:
-        """Begin the run."""
-        self._program.fit_start()
-        if self._program.stopping:
-            engine.terminate()
-
-    def epoch_started(self) -> None:
-        """Begin an epoch."""
-        self._program.epoch_start()
-
-    def iteration_completed(self, engine: Engine) -> None:
-        """Validate if it is due; end the epoch if the run stops or no batch is left."""
-        program = self._program
-        if self._validator is not None and program.validation_due:
-            self._validator.run()
-        program.batch_done()
-        # Ignite keeps the first epoch's length for all epochs, so without a trusted length each is ended by hand.
-        if (not self._sized and program.epoch_over) or (program.stopping and not program.epoch_over):
-            engine.terminate_epoch()
-
-    def epoch_completed(self, engine: Engine) -> None:
-        """End the epoch, and the run if it stops."""
-        self._program.epoch_end()
-        engine.state.metrics.update(self._program.hub.epoch_metrics)  # where Ignite's own handlers look
-        if self._program.stopping:
-            engine.terminate()
-
-    def completed(self) -> None:
-        """End the run."""
-        self._program.fit_end()
-
-
-_NO_BATCH = object()
-"""What comes after the last batch of a guest's epoch, if nothing else ended it."""
-
-
-class GuestLoop:
-    """The handlers that drive a guest from an engine's events, and the batches that the engine iterates.
-
-    Args:
-        guest: What to drive.
-    """
-
-    def __init__(self, guest: Guest) -> None:
-        self._guest = guest
-
-    def __iter__(self) -> Iterator[Any]:
-        # lazy: the guest's epoch begins at EPOCH_STARTED, after Ignite has asked for an iterator
-        yield from self._guest.batches()
-        yield _NO_BATCH  # an epoch without a batch ends by hand too: Ignite would take 0 for the length of all epochs
+    _program: Program | None = None
+    _validator: Evaluator | None = None
+    _verdict = Verdict.NEXT
 
     def process(self, engine: Engine, batch: Any) -> Any:  # noqa: ARG002 - Ignite's signature
-        """Let the guest train on a batch, if it is one."""
-        return None if batch is _NO_BATCH else self._guest.batch(batch)
+        """Train on a batch, and return what the step gave.
 
-    def attach(self, engine: Engine) -> None:
-        """Listen to ``engine``, after the handlers that are there already."""
-        guest = self._guest
-        engine.add_event_handler(Events.STARTED, self.started)
-        engine.add_event_handler(Events.EPOCH_STARTED, guest.epoch_start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self.iteration_completed)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self.epoch_completed)
-        engine.add_event_handler(Events.COMPLETED, guest.end)
+        Raises:
+            ConfigError: If the engine runs by itself.
+        """
+        program = self._program
+        if program is None:
+            raise ConfigError("this engine was made by create_trainer(); run it through trainer.fit(spec, loader).")
+        if batch is _NO_BATCH:
+            self._verdict = Verdict.END_EPOCH
+            return None
+        self._verdict = program.train_batch(batch)
+        return program.output
 
-    def started(self, engine: Engine) -> None:
-        """Begin the run."""
-        self._guest.start()
-        if self._guest.done:
+    def run(self, engine: Engine, program: Program) -> None:
+        """Run a program on ``engine``; its handlers come after those that are there already."""
+        self._program = program
+        self._validator = None if program.validation is None else Evaluator(program.validation)
+        engine.add_event_handler(Events.STARTED, self._started)
+        engine.add_event_handler(Events.EPOCH_STARTED, program.epoch_start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration_completed)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
+        engine.add_event_handler(Events.COMPLETED, program.end)
+        batches = program.batches
+        with running(engine):
+            engine.run(
+                batches if batches.sized else _UntilEnded(batches),
+                max_epochs=sys.maxsize if program.max_epochs is None else program.max_epochs,
+                epoch_length=batches.length if batches.sized else None,  # it keeps a length for all epochs
+            )
+        if engine.should_terminate:
+            program.stopped(why_terminated(engine))  # a handler of Ignite's called engine.terminate(), if we did not
+
+    def _started(self, engine: Engine) -> None:
+        assert self._program is not None  # noqa: S101 - for the type checker
+        if self._program.start() is Verdict.END_FIT:
             engine.terminate()
 
-    def iteration_completed(self, engine: Engine) -> None:
-        """End the epoch by hand where the guest does: Ignite would keep the first epoch's length for all epochs."""
-        if self._guest.epoch_over or engine.state.batch is _NO_BATCH:
+    def _iteration_completed(self, engine: Engine) -> None:
+        """Validate if it is due; end the epoch if the run stops or no batch is left."""
+        program, verdict = self._program, self._verdict
+        assert program is not None  # noqa: S101 - for the type checker
+        if verdict is not Verdict.VALIDATE and engine.state.batch is not _NO_BATCH:
+            verdict = program.batch_done()
+        if verdict is Verdict.VALIDATE and self._validator is not None:
+            self._validator.run()
+            verdict = program.batch_done()
+        # an epoch of a trusted length ends by itself
+        if verdict is Verdict.END_FIT or (verdict is Verdict.END_EPOCH and not program.batches.sized):
             engine.terminate_epoch()
 
-    def epoch_completed(self, engine: Engine) -> None:
-        """End the epoch, and the run if the guest is done."""
-        self._guest.epoch_end()
-        if self._guest.done:
+    def _epoch_completed(self, engine: Engine) -> None:
+        """End the epoch, and the run if it stops."""
+        program = self._program
+        assert program is not None  # noqa: S101 - for the type checker
+        verdict = program.epoch_end()
+        engine.state.metrics.update(program.metrics)  # where Ignite's own handlers look
+        if verdict is Verdict.END_FIT:
             engine.terminate()
 
 
@@ -151,12 +116,10 @@ class Evaluator:
 
     Args:
         evaluation: What to drive.
-        model: What to put into eval mode meanwhile.
     """
 
-    def __init__(self, evaluation: Evaluation, model: nn.Module) -> None:
+    def __init__(self, evaluation: EvaluationProgram) -> None:
         self._evaluation = evaluation
-        self._model = model
         self._results: list[Any] = []
         self.engine = Engine(self._process)
         self.engine.add_event_handler(Events.STARTED, evaluation.start)
@@ -166,15 +129,11 @@ class Evaluator:
         self._results.append(self._evaluation.batch(batch))
 
     def run(self) -> list[Any]:
-        """Evaluate once, without gradients, and return what the steps returned."""
+        """Evaluate once, and return what the steps returned."""
         self._results = []
         batches = self._evaluation.batches
-        modes = ModuleModes(self._model)
-        try:
-            if not batches.sized:
-                self.engine.state.epoch_length = None  # it keeps the length of the run before
-            with torch.no_grad(), running(self.engine):
-                self.engine.run(batches, max_epochs=1, epoch_length=batches.length if batches.sized else None)
-        finally:
-            modes.restore()
+        if not batches.sized:
+            self.engine.state.epoch_length = None  # it keeps the length of the run before
+        with evaluating(self._evaluation), running(self.engine):
+            self.engine.run(batches, max_epochs=1, epoch_length=batches.length if batches.sized else None)
         return self._results

@@ -164,20 +164,6 @@ def keep_no_casts(plugin: Any, root: str) -> None:
         plugin.autocast_context_manager = partial(torch.autocast, plugin.device, dtype=dtype, cache_enabled=False)
 
 
-@until("2.1.0")
-def keep_gradients(shell: Any, root: str) -> None:
-    """Let a shell keep its gradients in an evaluation, where they may be accumulating; before 2.1 there is no hook."""
-    if release(root) >= Version("2.1"):
-        return
-    clear = shell.zero_grad
-
-    def zero_grad(set_to_none: bool = True) -> None:
-        if not shell.trainer.evaluating:
-            clear(set_to_none)
-
-    shell.zero_grad = zero_grad
-
-
 @until("2.2.0")
 def keep_modes(shell: Any, root: str) -> None:
     """Let a shell's model have its own modes back; before 2.2 all of it ends up in one."""

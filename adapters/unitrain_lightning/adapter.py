@@ -15,13 +15,12 @@ from unitrain.config import UNLIMITED
 from unitrain.data.batch import to_device
 from unitrain.distributed.collectives import SINGLE_PROCESS
 from unitrain.errors import ConfigError, did_you_mean
-from unitrain.loop.fit import EvalProgram, FitProgram
+from unitrain.loop.backend import BackendRun
 from unitrain.run.hub import Event
 from unitrain_lightning._compat import REQUIRES, default_root, quietly, raise_interrupt, refuse_rich_bar
 from unitrain_lightning.batched_steps import TEST, TRAINING, VALIDATION, may_batch_steps
 from unitrain_lightning.entry_point_cache import remembered
 from unitrain_lightning.events import EVENTS, UNMAPPED
-from unitrain_lightning.guest import EachShell, Endless, GuestShell
 from unitrain_lightning.module import EvalShell, FitShell, LightningBatches
 from unitrain_lightning.namespace import is_a, namespace, namespace_of
 from unitrain_lightning.options import OPTIONS, OWNED
@@ -32,10 +31,10 @@ from unitrain_lightning.strategy import TeamStrategy, leave_signals
 from unitrain_lightning.tracking import TrackingLogger, hand_over, lent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from unitrain.backends.protocol import EvalJob, FitJob, Guest
+    from unitrain.backends.protocol import EvalJob, EvaluationProgram, FitJob, Program
     from unitrain.config import TrainerConfig
     from unitrain.distributed.collectives import Collectives
     from unitrain.loop.precision import Context
@@ -198,7 +197,7 @@ def _placed(lightning: Namespace, config: TrainerConfig, device: torch.device, t
     }
 
 
-class LightningRun:
+class LightningRun(BackendRun):
     """One Trainer and what it runs.
 
     Args:
@@ -206,8 +205,6 @@ class LightningRun:
         trainer: The real Trainer.
         callbacks: The native callbacks that the user gave.
     """
-
-    framework = "lightning"
 
     def __init__(self, lightning: Namespace, trainer: Any, callbacks: Sequence[Any]) -> None:
         self._lightning = lightning
@@ -219,60 +216,84 @@ class LightningRun:
         """The real Trainer."""
         return self._trainer
 
-    def serving(self, data: Any) -> AbstractContextManager[None]:
-        """Show the Trainer to a datamodule while it is used, as ``self.trainer``."""
+    def lent_to(self, data: Any) -> AbstractContextManager[None]:
+        """Show the Trainer to a datamodule meanwhile, as ``self.trainer``."""
         return lent(self._trainer, data)
 
-    def fit(self, job: FitJob) -> None:
-        """Train."""
-        hand_over(self._trainer, job.hub)
-        shell = self._lightning.made(FitShell)(job.spec.model, job.hub, list(job.optimizers.values()), job.schedules)
-        primitives = LightningPrimitives(shell, self._callbacks, self._context(job), self._trainer.precision_plugin)
-        shell.program = program = FitProgram(job, primitives, self._trainer)
-        validation = None if program.validation is None else LightningBatches(program.validation.batches)
-        shell.in_runs(
-            training=program.batches.sized and self._nobody_between(TRAINING),
-            validation=validation is not None and validation.sized and self._nobody_between(VALIDATION),
-        )
-        if job.resume is not None:
-            _resume(self._trainer, job.resume, job.hub)
-        with quietly(), _errors_as_they_are(self._trainer, self._lightning.root), _model_left_as_it_was(job):
-            self._trainer.fit(shell, LightningBatches(program.batches), validation)
+    def primitives(self, job: FitJob) -> LightningPrimitives:
+        """Return what is done within a step: what the Trainer's strategy and precision plugin do."""
+        return LightningPrimitives(self._lightning, self._trainer, self._callbacks, self.context(job))
 
-    def host(self, guest: Guest) -> None:
-        """Run the guest's training from its start to its end."""
-        with quietly(), _errors_as_they_are(self._trainer, self._lightning.root):
-            self._trainer.fit(self._lightning.made(GuestShell)(guest), Endless(guest.batches))
-
-    def each(self, batches: Iterable[Any], step: Callable[[Any], Any]) -> None:
-        """Call ``step`` with each of ``batches`` in the Trainer's loop of validation."""
-        with quietly(), _errors_as_they_are(self._trainer, self._lightning.root):
-            self._trainer.validate(self._lightning.made(EachShell)(step), Endless(lambda: batches), verbose=False)
-
-    def evaluate(self, job: EvalJob) -> None:
-        """Validate or test."""
-        run = self._trainer.validate if job.stage is Stage.VAL else self._trainer.test
-        self._evaluate(job, run, verbose=False)
-
-    def predict(self, job: EvalJob) -> list[Any]:
-        """Return the predictions, one item a batch."""
-        return self._evaluate(job, self._trainer.predict) or []
-
-    def _nobody_between(self, hooks: tuple[str, ...]) -> bool:
-        return may_batch_steps(self._lightning, self._trainer, hooks)
-
-    def _context(self, job: FitJob | EvalJob) -> Context:
+    def context(self, job: FitJob | EvalJob) -> Context:
         """Return the plugin's own context; a plugin that the user gave is entered by Lightning."""
         return None if job.config.precision == "32-true" else self._trainer.precision_plugin.forward_context
 
-    def _evaluate(self, job: EvalJob, run: Any, **options: Any) -> Any:
+    def fit(self, job: FitJob) -> None:
+        """Train a spec."""
         hand_over(self._trainer, job.hub)
-        evaluation = EvalProgram(job, self._trainer, self._context(job)).evaluation
-        shell = self._lightning.made(EvalShell)(job.spec.model, job.hub, evaluation)
-        if evaluation.batches.sized and self._nobody_between(VALIDATION + TEST):
-            shell.in_runs()
-        with quietly(), _errors_as_they_are(self._trainer, self._lightning.root), _model_left_as_it_was(job):
-            return run(shell, LightningBatches(evaluation.batches), **options)
+        if job.resume is not None:
+            _resume(self._trainer, job.resume, job.hub)
+        with _model_left_as_it_was(job):
+            super().fit(job)
+
+    def run(self, program: Program) -> None:
+        """Train in the Trainer's loop of a fit."""
+        shell, train = self._lightning.made(FitShell)(program), LightningBatches(program.batches)
+        validation = None if program.validation is None else LightningBatches(program.validation.batches)
+        shell.batch_steps(
+            training=train.sized and self._may_batch(TRAINING),
+            validation=validation is not None and validation.sized and self._may_batch(VALIDATION),
+        )
+        with self._running(), _steps_counted(self._trainer, program):
+            self._trainer.fit(shell, train, validation)
+
+    def evaluate(self, job: EvalJob) -> list[Any]:
+        """Validate, test or predict a spec."""
+        hand_over(self._trainer, job.hub)
+        with _model_left_as_it_was(job):
+            return super().evaluate(job)
+
+    def run_evaluation(self, evaluation: EvaluationProgram) -> list[Any]:
+        """Evaluate in one of the Trainer's loops."""
+        shell = self._lightning.made(EvalShell)(evaluation)
+        batches = LightningBatches(evaluation.batches)
+        if batches.sized and self._may_batch(VALIDATION + TEST):
+            shell.batch_steps()
+        with self._running():
+            if evaluation.stage is Stage.PREDICT:
+                return self._trainer.predict(shell, batches) or []
+            run = self._trainer.validate if evaluation.stage is Stage.VAL else self._trainer.test
+            run(shell, batches, verbose=False)
+            return []
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        with quietly(), _errors_as_they_are(self._trainer, self._lightning.root):
+            yield
+
+    def _may_batch(self, hooks: tuple[str, ...]) -> bool:
+        return may_batch_steps(self._lightning, self._trainer, hooks)
+
+
+@contextmanager
+def _steps_counted(trainer: Any, program: Program) -> Iterator[None]:
+    """Let the Trainer's ``global_step`` count a foreign program's steps: its checkpoints go by it.
+
+    The steps of a spec go through the Trainer, which counts them.
+    """
+    progress = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+
+    def stepped(*_: Any) -> None:
+        progress.increment_ready()
+        progress.increment_completed()
+
+    counted = program.optimizers.values() if program.foreign else ()
+    hooks = [optimizer.register_step_post_hook(stepped) for optimizer in counted]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _resume(trainer: Any, progress: Progress, hub: EventHub) -> None:

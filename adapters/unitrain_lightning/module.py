@@ -1,4 +1,4 @@
-"""The LightningModule that stands for a spec, and hands each hook to the shared program."""
+"""The LightningModules by which a Trainer's loops drive a program."""
 
 from __future__ import annotations
 
@@ -8,22 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from unitrain_lightning._compat import keep_gradients, keep_modes
+from unitrain.backends.protocol import Verdict
+from unitrain_lightning._compat import keep_modes
 from unitrain_lightning.batched_steps import batches_in_one_call
 from unitrain_lightning.namespace import OnLightning
 from unitrain_lightning.stopping import why_stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping
 
     from torch import nn
-    from torch.optim import Optimizer
 
-    from unitrain.data.batches import Batches
-    from unitrain.loop.evaluation import Evaluation, InTurn
-    from unitrain.loop.fit import FitProgram
-    from unitrain.optim.optimizers import Schedule
-    from unitrain.run.hub import EventHub
+    from unitrain.backends.protocol import EpochBatches, EvaluationProgram, Program
 
 
 class LightningBatches:
@@ -37,7 +33,7 @@ class LightningBatches:
         batches: What to iterate.
     """
 
-    def __init__(self, batches: Batches | InTurn) -> None:
+    def __init__(self, batches: EpochBatches) -> None:
         self._batches = batches
 
     @property
@@ -54,20 +50,18 @@ class LightningBatches:
 
 
 class Shell(OnLightning):
-    """Carries the user's model under ``model`` and hands each hook to the shared program.
+    """Carries the user's model under ``model`` and hands each hook to the program.
 
     Args:
-        model: The user's model.
+        model: What the program runs; None if nobody is to touch it.
     """
 
     stands_on = "LightningModule"
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module | None) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
         self.automatic_optimization = False
-        keep_gradients(self, self.lightning.root)
-        keep_modes(self, self.lightning.root)
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Lightning writes this name 32 times a step; nn.Module would look each time whether it is a parameter.
@@ -80,112 +74,133 @@ class Shell(OnLightning):
         """Call the user's model."""
         return self.model(*args, **kwargs)
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Keep the gradients, which Lightning drops before a run and before a validation: they may be accumulating."""
+
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:  # noqa: ARG002
         """Return the batch, which is on the device: Lightning would build it anew by its constructor."""
         return batch
 
-    def publish(self, hub: EventHub) -> None:
+    def publish(self, metrics: Mapping[str, float]) -> None:
         """Show the newest values to native callbacks, under ``trainer.callback_metrics``."""
-        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in hub.epoch_metrics.items()})
+        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
 
 
 class FitShell(Shell):
     """The shell of a training run.
 
+    What it tells Lightning's loop, and by which of its fields:
+
+    - the last batch of an epoch that has no length: ``batch_progress.is_last_batch``;
+    - to validate: ``trainer.val_check_batch``, which is 1 then and endless otherwise;
+    - to stop: ``trainer.should_stop``, and no minima: those of a spec are the program's;
+    - not to validate at a stop, or at the end of a run of batches, where Lightning does so unasked:
+      ``trainer.limit_val_batches``.
+
     Args:
-        model: The user's model.
-        hub: The clock of the run.
-        optimizers: In the order of the spec.
-        schedules: The learning-rate schedules; Lightning stores them and never steps them.
+        program: What to drive.
     """
 
-    program: FitProgram
-    _sized = True
-    _limit: Any = None
-    _open = False
-
-    def __init__(
-        self, model: nn.Module, hub: EventHub, optimizers: Sequence[Optimizer], schedules: Sequence[Schedule]
-    ) -> None:
-        super().__init__(model)
-        self._hub = hub
-        self._given = list(optimizers)
-        self._schedulers = [{"scheduler": schedule.scheduler} for schedule in schedules]
+    def __init__(self, program: Program) -> None:
+        super().__init__(program.model)
+        self._program = program
+        self._sized = program.batches.sized
+        self._limit: Any = None
+        self._open = False  # a batch is trained on, and not done
+        if not program.foreign:
+            keep_modes(self, self.lightning.root)
 
     def configure_optimizers(self) -> Any:
-        """Return the optimizers that the spec made."""
-        return self._given, self._schedulers
+        """Return the program's optimizers and schedules; Lightning stores these and never steps them."""
+        schedules = [{"scheduler": schedule.scheduler} for schedule in self._program.schedules]
+        return list(self._program.optimizers.values()), schedules
+
+    def train(self, mode: bool = True) -> FitShell:
+        """Leave the modes of a foreign program's modules."""
+        return self if self._program.foreign else super().train(mode)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> FitShell:
+        """Leave a foreign program's modules on their devices: Lightning moves them first, and to the CPU at last."""
+        return self if self._program.foreign else super()._apply(fn, recurse)
+
+    def batch_steps(self, *, training: bool, validation: bool) -> None:
+        """Take many batches at a call, in training or in validation, or in both."""
+        if training:
+            self.__dict__["training_step"] = self._train_many
+        if validation:
+            self.__dict__["validation_step"] = self._validate_many
 
     def on_train_start(self) -> None:
         """Begin the run."""
-        # Lightning listens to SIGTERM while it sets up, and would end the process; from here on unitrain does
-        self.trainer._signal_connector.received_sigterm = False  # noqa: SLF001 - there is no public way
-        self._sized = self.program.batches.sized
-        self.program.fit_start()
-        self._stop_if_asked()
+        if not self._program.foreign:
+            # Lightning listens to SIGTERM while it sets up, and would end the process; from here on unitrain does
+            self.trainer._signal_connector.received_sigterm = False  # noqa: SLF001 - there is no public way
+        if self._program.validation is not None:
+            self.trainer.val_check_batch = sys.maxsize
+        self._heed(self._program.start())
 
     def on_train_epoch_start(self) -> None:
         """Begin an epoch."""
-        self.program.epoch_start()
-
-    def in_runs(self, *, training: bool, validation: bool) -> None:
-        """Take many batches at a call, in training or in validation, or in both."""
-        if training:
-            self.__dict__["training_step"] = self._training_run
-        if validation:
-            self.__dict__["validation_step"] = self._validation_run
+        self._program.epoch_start()
 
     def training_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
-        """Run the shared step."""
-        program = self.program
-        program.train_batch(batch)
-        if not self._sized and program.epoch_over:
+        """Train on a batch."""
+        verdict = self._program.train_batch(batch)
+        if self._program.last and not self._sized:
             self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
-        self._open = not self._validates()
+        self._open = verdict is not Verdict.VALIDATE
+        if verdict is not Verdict.NEXT:
+            self._heed(verdict)
+        if verdict is not Verdict.VALIDATE and self.trainer.should_stop:
+            self._validate_no_more()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
         """End the batch, behind the native callbacks: a checkpoint holds what they made of the batch."""
         if self._open:
             self._open = False
-            self.program.batch_done()
+            verdict = self._program.batch_done()
+            if verdict is not Verdict.NEXT:
+                self._heed(verdict)
+            if verdict is Verdict.END_FIT:
+                self._validate_no_more()
 
-    def _training_run(self, dataloader_iter: Any) -> None:
-        """Run the shared step with a run of batches, until Lightning has something to do."""
-        trainer, train_batch, batch_done = self.trainer, self.program.train_batch, self.program.batch_done
-        loop = trainer.fit_loop.epoch_loop
+    def _train_many(self, dataloader_iter: Any) -> None:
+        """Train on a run of batches, until Lightning has something to do."""
+        trainer, train_batch, batch_done = self.trainer, self._program.train_batch, self._program.batch_done
+        loop, verdict = trainer.fit_loop.epoch_loop, Verdict.NEXT
 
         def count() -> None:
             loop._batches_that_stepped += 1  # noqa: SLF001 - there is no public way
 
         for batch in batches_in_one_call(dataloader_iter, loop.batch_progress, count):
-            train_batch(batch)
-            if self._validates():
+            verdict = train_batch(batch)
+            if verdict is not Verdict.VALIDATE:
+                verdict = batch_done()
+            if verdict is not Verdict.NEXT or trainer.should_stop:
                 break
-            batch_done()
-            if trainer.should_stop:
-                break
-        if dataloader_iter.done and trainer.val_check_batch != 1:  # Lightning would validate unasked
+        self._heed(verdict)
+        if verdict is Verdict.VALIDATE:
+            return
+        if trainer.should_stop:
+            self._validate_no_more()
+        if dataloader_iter.done:
             self._limit, trainer.limit_val_batches = trainer.limit_val_batches, 0
 
-    def _validates(self) -> bool:
-        """Stop if asked, and return whether Lightning is to validate; then the batch is done when its validation is."""
-        program = self.program
-        if self._hub.stop_reason is not None:
-            self._stop_if_asked()
-        if program.validation is not None:
-            trainer, due = self.trainer, program.validation_due
-            trainer.val_check_batch = 1 if due else sys.maxsize
-            if due:
-                return True
-            if trainer.should_stop and trainer.fit_loop._can_stop_early:  # noqa: SLF001 - there is no public way
-                trainer.limit_val_batches = 0  # at a stop Lightning validates unasked, after SIGTERM too
-        return False
+    def _heed(self, verdict: Verdict) -> None:
+        """Let Lightning's loop do what the program wants next."""
+        if verdict is Verdict.VALIDATE:
+            self.trainer.val_check_batch = 1
+        elif verdict is Verdict.END_FIT:
+            self.trainer.fit_loop.min_epochs = self.trainer.fit_loop.epoch_loop.min_steps = None
+            self.trainer.should_stop = True
+
+    def _validate_no_more(self) -> None:
+        """Keep Lightning from validating at a stop, after SIGTERM too, where the program does not ask for it."""
+        if self._program.validation is not None and self.trainer.fit_loop._can_stop_early:  # noqa: SLF001 - there is no public way
+            self.trainer.limit_val_batches = 0
 
     # Lightning asks for the signature of the step at each step; kept here it is asked for once.
     training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]
-
-    def on_validation_model_zero_grad(self) -> None:
-        """Keep the gradients: they may be accumulating."""
 
     def on_validation_start(self) -> None:
         """Begin a validation."""
@@ -195,7 +210,7 @@ class FitShell(Shell):
         """Evaluate one batch."""
         self._validation.batch(batch)
 
-    def _validation_run(self, dataloader_iter: Any) -> None:
+    def _validate_many(self, dataloader_iter: Any) -> None:
         """Evaluate a run of batches."""
         for batch in batches_in_one_call(dataloader_iter, self.trainer.fit_loop.epoch_loop.val_loop.batch_progress):
             self._validation.batch(batch)
@@ -203,57 +218,49 @@ class FitShell(Shell):
     def on_validation_epoch_end(self) -> None:
         """End the validation."""
         self._validation.end()
-        self.publish(self._hub)
-        self._stop_if_asked()
-        self.program.batch_done()
+        self.publish(self._program.metrics)
+        self.trainer.val_check_batch = sys.maxsize
+        self._heed(self._program.batch_done())
 
     def on_train_epoch_end(self) -> None:
         """End the epoch."""
         if self._limit is not None:
             self._limit, self.trainer.limit_val_batches = None, self._limit
-        self.program.epoch_end()
-        self.publish(self._hub)
-        self._stop_if_asked()
+        verdict = self._program.epoch_end()
+        self.publish(self._program.metrics)
+        self._heed(verdict)
 
     def on_train_end(self) -> None:
         """End the run."""
         if self.trainer.should_stop:  # a native callback asked for it, if we did not
             kinds = self.lightning.EarlyStopping, self.lightning.Timer
-            self._hub.request_stop(why_stopped(self.trainer.callbacks, *kinds))
-        self.program.fit_end()
+            self._program.stopped(why_stopped(self.trainer.callbacks, *kinds))
+        self._program.end()
 
     @property
-    def _validation(self) -> Evaluation:
-        validation = self.program.validation
+    def _validation(self) -> EvaluationProgram:
+        validation = self._program.validation
         assert validation is not None  # noqa: S101 - Lightning validates only if it was given a loader
         return validation
-
-    def _stop_if_asked(self) -> None:
-        if self.program.stopping:
-            # The minima bind native callbacks; where they do not hold (max_steps), Lightning must not wait for them.
-            self.trainer.fit_loop.min_epochs = self.trainer.fit_loop.epoch_loop.min_steps = None
-            self.trainer.should_stop = True
 
 
 class EvalShell(Shell):
     """The shell of an evaluation or a prediction by itself.
 
     Args:
-        model: The user's model.
-        hub: The clock of the run.
         evaluation: What to drive.
     """
 
-    def __init__(self, model: nn.Module, hub: EventHub, evaluation: Evaluation) -> None:
-        super().__init__(model)
-        self._hub = hub
+    def __init__(self, evaluation: EvaluationProgram) -> None:
+        super().__init__(evaluation.model)
         self._evaluation = evaluation
+        keep_modes(self, self.lightning.root)
 
-    def in_runs(self) -> None:
+    def batch_steps(self) -> None:
         """Take many batches at a call."""
-        self.__dict__["validation_step"] = self.__dict__["test_step"] = self._run
+        self.__dict__["validation_step"] = self.__dict__["test_step"] = self._evaluate_many
 
-    def _run(self, dataloader_iter: Any) -> None:
+    def _evaluate_many(self, dataloader_iter: Any) -> None:
         for batch in batches_in_one_call(dataloader_iter, self.trainer._active_loop.batch_progress):  # noqa: SLF001 - as Lightning calls it
             self._evaluation.batch(batch)
 
@@ -265,7 +272,7 @@ class EvalShell(Shell):
 
     def _finish(self) -> None:
         self._evaluation.end()
-        self.publish(self._hub)
+        self.publish(self._evaluation.metrics)
 
     on_validation_start = on_test_start = on_predict_start = _begin
     validation_step = test_step = predict_step = _evaluate

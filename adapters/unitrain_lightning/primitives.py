@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from unitrain.optim.optimizers import clear_gradients
@@ -14,26 +15,31 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from unitrain.loop.precision import Context
-    from unitrain_lightning.module import FitShell
+    from unitrain_lightning.namespace import Namespace
 
 
 class LightningPrimitives:
     """The primitives of a step, each through Lightning.
 
     Args:
-        shell: The module in the Trainer.
+        lightning: The package that the Trainer is of.
+        trainer: The Trainer; its precision plugin scales, unscales before it clips, and steps.
         callbacks: The native callbacks; automatic optimization would call their ``on_before_zero_grad``.
         context: Makes what surrounds a forward pass, or None.
-        plugin: The Trainer's precision plugin; it scales, unscales before it clips, and steps.
     """
 
-    def __init__(self, shell: FitShell, callbacks: Sequence[Any], context: Context, plugin: Any) -> None:
-        self._shell = shell
-        self._scaling: Any = getattr(plugin, "scaling", None)
+    def __init__(self, lightning: Namespace, trainer: Any, callbacks: Sequence[Any], context: Context) -> None:
+        self._trainer = trainer
+        self._scaling: Any = getattr(trainer.precision_plugin, "scaling", None)
         self.context = context
         self.scaler = None if self._scaling is None else self._scaling.scaler
-        self._zero_grad_hooks = [one for one in callbacks if overrides(shell.lightning, one, "on_before_zero_grad")]
+        self._zero_grad_hooks = [one for one in callbacks if overrides(lightning, one, "on_before_zero_grad")]
         self._wrapped: dict[int, Any] = {}
+
+    @cached_property
+    def _shell(self) -> Any:
+        """The module in the Trainer, which is there once the Trainer runs."""
+        return self._trainer.lightning_module
 
     def _wrapper(self, optimizer: Optimizer) -> Any:
         """Return Lightning's wrapper of ``optimizer``, which exists once the strategy is set up."""
@@ -46,7 +52,7 @@ class LightningPrimitives:
     def zero_grad(self, optimizer: Optimizer) -> None:
         """Clear the gradients."""
         for callback in self._zero_grad_hooks:
-            callback.on_before_zero_grad(self._shell.trainer, self._shell, optimizer)
+            callback.on_before_zero_grad(self._trainer, self._shell, optimizer)
         clear_gradients(optimizer)
 
     def backward(self, loss: Tensor) -> None:

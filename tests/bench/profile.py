@@ -27,7 +27,7 @@ SAME_WORK = "model, loss, backward, optimizer"
 LOADING = "DataLoader"
 """What the bare loop does too."""
 
-_WORKING = ("step.py", "primitives.py", "by_hand.py")
+_WORKING = ("step.py", "primitives.py", "torch_primitives.py", "by_hand.py")
 _LIBRARIES = ("ignite", "pytorch_lightning", "torchmetrics", "rich", "importlib")
 _OWN = ("unitrain", "unitrain_ignite", "unitrain_lightning", "tests")
 

@@ -119,27 +119,27 @@ _OWN = "torchmetrics' own update reads from the device; only counts of the best 
 _ROW = "a row each 50 steps has the loss in it"
 
 SETUPS = {
-    "plain": Setup((147, 245)),
-    "accuracy of torchmetrics": Setup((139, 237), fields=named("accuracy")),
-    "top-2 accuracy of torchmetrics": Setup((173, 271), fields=named("accuracy", top_k=2), waits=2, why=_OWN),
-    "callbacks": Setup((152, 250), keeping),
-    "tracker": Setup((150, 248), tracking, waits=0.02, why=_ROW),
+    "plain": Setup((143, 241)),
+    "accuracy of torchmetrics": Setup((135, 233), fields=named("accuracy")),
+    "top-2 accuracy of torchmetrics": Setup((169, 267), fields=named("accuracy", top_k=2), waits=2, why=_OWN),
+    "callbacks": Setup((148, 246), keeping),
+    "tracker": Setup((146, 244), tracking, waits=0.02, why=_ROW),
     "callbacks, tracker, accuracy": Setup(
-        (148, 246), lambda folder: keeping(folder) | tracking(folder), named("accuracy"), 0.02, _ROW
+        (144, 243), lambda folder: keeping(folder) | tracking(folder), named("accuracy"), 0.02, _ROW
     ),
-    "bar, between two refreshes": Setup((151, 246), showing),
-    "bf16-mixed": Setup((163, 279), always(precision="bf16-mixed")),
-    "16-mixed": Setup((198, 307), always(precision="16-mixed"), waits=1, why=_INF),
+    "bar, between two refreshes": Setup((147, 245), showing),
+    "bf16-mixed": Setup((159, 275), always(precision="bf16-mixed")),
+    "16-mixed": Setup((194, 303), always(precision="16-mixed"), waits=1, why=_INF),
     "bf16-true": Setup((171, 269), always(precision="bf16-true")),
-    "accumulating 2": Setup((125, 203), always(accumulate_grad_batches=2)),
-    "clipping norms": Setup((220, 355), always(gradient_clip_val=1.0)),
-    "clipping values": Setup((182, 308), always(gradient_clip_val=1.0, gradient_clip_algorithm="value")),
-    "two optimizers by hand": Setup((204, 343), fields=two_optimizers),
-    "data without a length": Setup((168, 646), data=lambda ready: (batch for batch in ready)),
-    "evaluation": Setup((70, 69), method="validate"),
-    "evaluation, accuracy of torchmetrics": Setup((62, 61), fields=named("accuracy"), method="validate"),
+    "accumulating 2": Setup((121, 199), always(accumulate_grad_batches=2)),
+    "clipping norms": Setup((217, 352), always(gradient_clip_val=1.0)),
+    "clipping values": Setup((179, 305), always(gradient_clip_val=1.0, gradient_clip_algorithm="value")),
+    "two optimizers by hand": Setup((199, 338), fields=two_optimizers),
+    "data without a length": Setup((166, 640), data=lambda ready: (batch for batch in ready)),
+    "evaluation": Setup((69, 67), method="validate"),
+    "evaluation, accuracy of torchmetrics": Setup((61, 60), fields=named("accuracy"), method="validate"),
 }
 """On both backends. Where nothing is said of waits, no step waits."""
 
-LISTENING = Setup((0, 665), listening)
+LISTENING = Setup((0, 657), listening)
 """On Lightning only: the plain path, and what Lightning itself spends on calling one callback."""

@@ -23,7 +23,7 @@ from unitrain_bridges.ignite.bridge import IgniteBridge
 AWAY = ("lightning", "reference")
 LOOPS = {
     "lightning": ("loops/fit_loop.py", "advance"),
-    "reference": ("unitrain/testing/reference.py", "host"),
+    "reference": ("unitrain/testing/reference.py", "run"),
     "ignite": ("ignite/engine/engine.py", "_internal_run_"),
 }
 

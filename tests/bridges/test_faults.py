@@ -12,9 +12,10 @@ from tests.bridges.running import SCRIPTS, redirected
 from tests.bridges.trace import difference, unproved
 from unitrain_bridges.ignite.bridge import IgniteBridge
 from unitrain_bridges.ignite.engine_run import EngineRun
-from unitrain_bridges.ignite.guest import EngineGuest
+from unitrain_bridges.ignite.foreign_program import EngineProgram
 from unitrain_bridges.lightning import epoch, evaluation, fit
 from unitrain_bridges.lightning.bridge import LightningBridge
+from unitrain_bridges.lightning.foreign_program import ModuleProgram
 from unitrain_bridges.lightning.hooks import Hooks
 from unitrain_bridges.lightning.optimization import AutomaticOptimization
 
@@ -115,7 +116,7 @@ LIGHTNING = {
     "a hook of the epoch is not called": ("siamese", forgotten("on_validation_epoch_end")),
     "a hook with a batch is not called": ("warmup_hooks", forgotten("on_train_batch_end")),
     "an optimizer steps twice": ("resume", optimizer_steps_twice),
-    "the last batch is dropped": ("resume", lambda: wrapped(fit.FitGuest, "batches", but_the_last)),
+    "the last batch is dropped": ("resume", lambda: wrapped(ModuleProgram, "_read", but_the_last)),
     "the last batch of a validation is dropped": (
         "resume",
         lambda: wrapped(evaluation.EvaluationLoop, "_batches", but_the_last),
@@ -146,12 +147,12 @@ def nobody_heeds_a_stop():
 
 def step_is_made_twice():
     def batch(original, self, given):
-        output = original(self, given)
-        for optimizer in self.optimizers:
+        verdict = original(self, given)
+        for optimizer in self.optimizers.values():
             optimizer.step()
-        return output
+        return verdict
 
-    return wrapped(EngineGuest, "batch", batch)
+    return wrapped(EngineProgram, "train_batch", batch)
 
 
 def epochs_are_a_batch_short():

@@ -10,8 +10,8 @@ import pytest
 from tests.bridges.ignite_cases import CASES
 from tests.bridges.ignite_runs import away, redirected, run_as, same
 from unitrain_bridges.ignite import engine_run as program
-from unitrain_bridges.ignite import guest
-from unitrain_lightning.guest import GuestShell
+from unitrain_bridges.ignite import foreign_program
+from unitrain_lightning.module import Shell
 
 VARIANTS = ("terminate_", "end_epoch_", "interrupt_", "error_", "resume_", "deterministic_", "lengths_", "unsized_")
 KEPT = {
@@ -120,12 +120,12 @@ def test_a_seeded_fault_is_noticed(fault, monkeypatch, tmp_path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     for name in ("EngineRun", "Pause", "Terminated"):
-        monkeypatch.setattr(guest, name, getattr(module, name))
+        monkeypatch.setattr(foreign_program, name, getattr(module, name))
     case = CASES[FAULTS[fault]]
     assert same(run_as(case, None), run_as(case, "reference"))
 
 
 def test_gradients_that_lightning_would_drop_are_noticed(monkeypatch):
     case = CASES["gradients_from_before"]
-    monkeypatch.delattr(GuestShell, "zero_grad")
+    monkeypatch.delattr(Shell, "zero_grad")
     assert same(run_as(case, None), run_as(case, "lightning"))

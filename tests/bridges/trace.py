@@ -20,7 +20,7 @@ LOOPS = {
     ("loops/fit_loop.py", "run"): "lightning",
     ("ignite/engine/engine.py", "_internal_run_as_gen"): "ignite",
     ("ignite/engine/engine.py", "_internal_run_legacy"): "ignite",
-    ("unitrain/testing/reference.py", "host"): "reference",
+    ("unitrain/testing/reference.py", "run"): "reference",
 }
 
 LOOKS = frozenset({"__len__", "<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>", "<module>"})

@@ -3,6 +3,7 @@
 import importlib.util
 import inspect
 import sys
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
@@ -17,7 +18,7 @@ from unitrain.testing.models import loader
 from unitrain_bridges.lightning import versions
 from unitrain_bridges.lightning.namespace import Parts
 from unitrain_lightning import _compat
-from unitrain_lightning.module import Shell
+from unitrain_lightning.module import EvalShell
 from unitrain_lightning.namespace import namespace
 from unitrain_lightning.precision import precision_plugin
 
@@ -113,21 +114,9 @@ class Evaluates:
 def shell_of():
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     model[1].eval()
-    made = namespace(ROOT).made(Shell)(model)
+    made = namespace(ROOT).made(EvalShell)(SimpleNamespace(model=model))
     made._trainer = Evaluates()
     return made
-
-
-@pytest.mark.parametrize(("release", "kept"), [("2.0.9", True), ("2.1", False)])
-def test_keep_gradients_in_an_evaluation(told, release, kept):
-    told(release)
-    shell = shell_of()
-    shell.model[0].weight.grad = torch.ones(2, 2)
-    shell.zero_grad()
-    assert (shell.model[0].weight.grad is not None) is kept
-    shell._trainer.evaluating = False
-    shell.zero_grad()
-    assert shell.model[0].weight.grad is None
 
 
 @pytest.mark.parametrize(("release", "kept"), [("2.1.4", True), ("2.2", False)])

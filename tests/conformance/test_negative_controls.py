@@ -12,22 +12,21 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-import unitrain_ignite.primitives
 from unitrain.backends.registry import find_adapter
 from unitrain.data.batches import Batches
 from unitrain.loop import fit as program
-from unitrain.loop import step
+from unitrain.loop import step, torch_primitives
 from unitrain.loop.fit import Evaluation, FitProgram
 from unitrain.loop.meter import StageMeter
 from unitrain.loop.precision import LossScaling
 from unitrain.loop.step import EvalStep, TrainStep
+from unitrain.loop.torch_primitives import ScaledPrimitives, TorchPrimitives
 from unitrain.metrics.metric import Mean
 from unitrain.optim.optimizers import Schedule
 from unitrain.run.hub import Event, EventHub
 from unitrain.testing.conformance import AdapterConformance
 from unitrain.utilities.rng import RngSnapshot
 from unitrain.utilities.train_modes import ModuleModes
-from unitrain_ignite.primitives import ScaledPrimitives, TorchPrimitives
 from unitrain_lightning.precision import MixedPrecision
 from unitrain_lightning.primitives import LightningPrimitives
 
@@ -147,7 +146,7 @@ def steps_the_plateau_first(original, self):
     for schedule in self._schedules:
         if schedule.plateau:
             schedule.scheduler.step(0.0)
-    original(self)
+    return original(self)
 
 
 def publishes_after_the_event(original, self):
@@ -262,12 +261,12 @@ OF_A_BACKEND: dict[str, tuple[str, Patch, str]] = {
     ),
     "ignite keeps an autocast cache": (
         "ignite",
-        (unitrain_ignite.primitives, "forward_context", keeps_a_cache),
+        (torch_primitives, "forward_context", keeps_a_cache),
         "bf16-mixed-tied",
     ),
     "ignite trains 16-mixed in bf16": (
         "ignite",
-        (unitrain_ignite.primitives, "forward_context", becomes_bf16),
+        (torch_primitives, "forward_context", becomes_bf16),
         "16-mixed-unclipped-1",
     ),
     "lightning clips before it unscales": (

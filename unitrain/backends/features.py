@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from unitrain.backends.protocol import Feature
+from unitrain.backends.protocol import Feature, Stage
 from unitrain.callbacks import Callback
 from unitrain.distributed.options import FSDP
 from unitrain.errors import SpecError, UnitrainError, UnsupportedFeatureError
@@ -95,6 +95,29 @@ def require_spec(adapter: Adapter, spec: TrainSpec, *, closure: bool) -> None:
         raise refuse(adapter, Feature.MANUAL_OPTIMIZATION, "automatic_optimization=False", "choose another framework.")
     if closure and Feature.CLOSURE_OPTIMIZERS not in adapter.features:
         raise refuse(adapter, Feature.CLOSURE_OPTIMIZERS, "the optimizer", "choose one that needs no closure.")
+
+
+_METHODS = {
+    None: (Feature.TRAINING, "fit()", "choose another framework."),
+    Stage.VAL: (Feature.EVALUATION, "validate()", "choose another framework."),
+    Stage.TEST: (Feature.EVALUATION, "test()", "choose another framework."),
+    Stage.PREDICT: (Feature.PREDICTION, "predict()", "call the model under torch.no_grad()."),
+}
+
+
+def require_stage(adapter: Adapter, stage: Stage | None) -> None:
+    """Refuse a method of the trainer that ``adapter`` does not support.
+
+    Args:
+        adapter: The backend.
+        stage: The evaluation; None is the training.
+
+    Raises:
+        UnsupportedFeatureError: With the method, the backend and the way out.
+    """
+    feature, method, instead = _METHODS[stage]
+    if feature not in adapter.features:
+        raise refuse(adapter, feature, method, instead)
 
 
 _FRAMEWORKS = ("ignite", "lightning", "pytorch_lightning")

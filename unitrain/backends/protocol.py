@@ -1,21 +1,21 @@
-"""THE SEAM between unitrain and a backend: Adapter, Run, Feature and the jobs that pass through it.
+"""THE SEAM between unitrain and a backend: Adapter, Run, and the Program that a backend's loop drives.
 
-An adapter translates; a run owns one real ``Trainer`` or ``Engine``. What training *means* is not decided here: an
-adapter calls ``unitrain.loop.fit``, or, as the reference does, shows that it means the same.
+An adapter translates; a run owns one real ``Trainer`` or ``Engine`` and lends its loop. What training *means* is the
+program's: ``unitrain.loop.fit.FitProgram`` for a spec; a framework's own code brings another. Start reading at Program.
 """
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from unitrain.distributed.collectives import SINGLE_PROCESS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     import torch
     from torch import nn
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from unitrain.optim.optimizers import Schedule
     from unitrain.run.hub import Event, EventHub
     from unitrain.run.progress import Progress
-    from unitrain.run.result import FitResult
     from unitrain.spec import TrainSpec
 
 
@@ -152,157 +151,189 @@ class EvalJob:
     keep: bool = True
 
 
-class Guest(Protocol):
-    """Another framework's program, cut into what a backend's own training loop calls.
-
-    The calls are, in this order: ``start``; as long as it is not ``done``: ``epoch_start``, ``batch`` with each of
-    ``batches()`` until the ``epoch_over``, ``epoch_end``; then ``end``. What the calls mean is the guest's own.
+class Verdict(Enum):
+    """What a program wants of the loop that drives it.
 
     Attributes:
-        model: What the program trains, as far as it is known; a backend's own checkpoints hold it.
-        optimizers: What it trains with, as far as they are known.
+        NEXT: Go on, with the next batch or, at an epoch's end, with the next epoch.
+        VALIDATE: Run the program's ``validation``, then ask ``batch_done`` again.
+        END_EPOCH: That was the epoch's last batch.
+        END_FIT: The run is to stop: end the epoch, if one is running, and then the fit.
+        COMPLETE: All epochs were run. A framework that counts epochs ends by itself; any other loop ends here.
     """
 
-    model: nn.Module
-    optimizers: Sequence[Optimizer]
+    NEXT = auto()
+    VALIDATE = auto()
+    END_EPOCH = auto()
+    END_FIT = auto()
+    COMPLETE = auto()
+
+
+class EpochBatches(Protocol):
+    """What a loop iterates once an epoch; nothing is read or drawn before the first batch is asked for.
+
+    Attributes:
+        sized: Whether each epoch has ``length`` batches; if not, a verdict ends it.
+        length: The number of batches of the epoch, as far as it is known.
+    """
+
+    @property
+    def sized(self) -> bool: ...  # noqa: D102
+
+    @property
+    def length(self) -> int | None: ...  # noqa: D102
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class EvaluationProgram(Protocol):
+    """An evaluation as a loop drives it: ``start``, ``batch`` with each of ``batches``, ``end``.
+
+    Attributes:
+        stage: Which one it is.
+        model: What to put into eval mode, with gradients off; None if the program sees to both by itself.
+        batches: Those of all its loaders.
+        metrics: What was measured by its end, by full name.
+    """
+
+    @property
+    def stage(self) -> Stage: ...  # noqa: D102
+
+    @property
+    def model(self) -> nn.Module | None: ...  # noqa: D102
+
+    @property
+    def batches(self) -> EpochBatches: ...  # noqa: D102
+
+    @property
+    def metrics(self) -> Mapping[str, float]: ...  # noqa: D102
 
     def start(self) -> None:
         """Begin."""
 
-    @property
-    def done(self) -> bool:
-        """Whether no further epoch is to run."""
-
-    def epoch_start(self) -> None:
-        """Begin an epoch."""
-
-    def batches(self) -> Iterator[Any]:
-        """Return the batches of the running epoch."""
-
     def batch(self, batch: Any) -> Any:
-        """Train on a batch."""
-
-    @property
-    def epoch_over(self) -> bool:
-        """Whether the batch just done was the epoch's last."""
-
-    def epoch_end(self) -> None:
-        """End an epoch."""
+        """Evaluate a batch; return the prediction, if it is one."""
 
     def end(self) -> None:
         """End."""
 
 
-class Host(Protocol):
-    """A run whose loop runs another framework's program; a backend with ``Feature.NATIVE_CODE`` builds such runs."""
+class Program(Protocol):
+    """A training as a loop drives it: a spec's fit, or another framework's own code.
 
-    framework: str
+    A loop, with nothing of a framework around it, is this::
 
-    @property
-    def native(self) -> Any:
-        """The real ``Trainer`` or ``Engine``."""
-
-    def host(self, guest: Guest) -> None:
-        """Run the guest's training from its start to its end."""
-
-    def each(self, batches: Iterable[Any], step: Callable[[Any], Any]) -> None:
-        """Call ``step`` with each of ``batches`` in a loop of evaluation; ``step`` sees to modes and gradients."""
-
-
-class Session(Protocol):
-    """What runs one framework's own code for a trainer, from its first run on.
+        verdict = program.start()
+        while verdict is Verdict.NEXT:
+            program.epoch_start()
+            for batch in program.batches:
+                verdict = program.train_batch(batch)
+                if verdict is Verdict.VALIDATE:
+                    evaluate(program.validation)
+                if program.batch_done() is not Verdict.NEXT:
+                    break
+            verdict = program.epoch_end()
+        program.end()
 
     Attributes:
-        bridged: The trainer as that code sees it: a LightningModule's ``self.trainer``, or the Ignite engine.
+        foreign: Whether it is another framework's, which sees to devices, modes and gradients by itself: a backend
+            leaves its modules alone.
+        model: What it trains, as far as it is known; a backend's own checkpoints hold it.
+        optimizers: What it trains with, as far as they are known, by name.
+        schedules: Their learning-rate schedules; the program steps them.
+        max_epochs: Epochs at most; None if only a verdict ends the fit.
+        batches: Those of the running epoch.
+        validation: What ``Verdict.VALIDATE`` asks for; None if it never does.
+        output: What the last step gave.
+        last: Whether the last batch was its epoch's last.
+        metrics: The newest values, for a framework's own callbacks.
     """
 
-    bridged: Any
+    foreign: bool
+    output: Any
+    last: bool
 
     @property
-    def native(self) -> Any:
-        """The real ``Trainer`` or ``Engine`` that ran the steps."""
+    def model(self) -> nn.Module: ...  # noqa: D102
 
-    def fit(self, code: Any, data: tuple[Any, Any], ckpt_path: Any) -> FitResult:
-        """Train; ``data`` is for training and for validation."""
+    @property
+    def optimizers(self) -> Mapping[str, Optimizer]: ...  # noqa: D102
 
-    def evaluate(self, code: Any, data: Any, stage: Stage, ckpt_path: Any, *, verbose: bool | None) -> dict[str, float]:
-        """Validate or test; without ``code``, that of the last run. None prints what the code's framework would."""
+    @property
+    def schedules(self) -> Sequence[Schedule]: ...  # noqa: D102
 
-    def predict(self, code: Any, data: Any, ckpt_path: Any) -> list[Any]:
-        """Return the predictions, one item a batch; without ``code``, with that of the last run."""
+    @property
+    def max_epochs(self) -> int | None: ...  # noqa: D102
 
-    def save_checkpoint(self, path: str | Path) -> None:
-        """Write a checkpoint in the form of the code's own framework."""
+    @property
+    def batches(self) -> EpochBatches: ...  # noqa: D102
 
-    def stop(self) -> None:
-        """Ask the running fit to end, as the code's own framework does."""
+    @property
+    def validation(self) -> EvaluationProgram | None: ...  # noqa: D102
 
+    @property
+    def metrics(self) -> Mapping[str, float]: ...  # noqa: D102
 
-class Bridge(Protocol):
-    """Runs one framework's own code on any backend.
+    def start(self) -> Verdict:
+        """Begin; END_FIT or COMPLETE if there is nothing to do."""
 
-    Attributes:
-        home: The name of the backend on which the code is at home; there nothing stands in between.
-        upgrades: By the release that code was written for ("1.x"), what makes today's of it: ``(code) -> code``.
-    """
+    def epoch_start(self) -> None:
+        """Begin an epoch."""
 
-    home: ClassVar[str]
-    upgrades: ClassVar[Mapping[str, Callable[[Any], Any]]]
+    def train_batch(self, batch: Any) -> Verdict:
+        """Train on a batch."""
 
-    def open(self, adapter: Adapter, config: TrainerConfig) -> Session:
-        """Return what runs such code on ``adapter``.
-
-        Args:
-            adapter: Whose engine is to run it.
-            config: The trainer's arguments, as they were given.
-
-        Raises:
-            UnitrainError: If an argument cannot act there.
-        """
-
-    def callback(self, native: Any, adapter: Adapter) -> Callback | None:
-        """Return one of this framework's callbacks or handlers as a callback of unitrain, which every backend calls.
-
-        Args:
-            native: What was given.
-            adapter: The backend that is to run, another than its own.
+    def batch_done(self) -> Verdict:
+        """End the batch, behind the framework's own callbacks and its validation; who called back may want another end.
 
         Returns:
-            The callback; None if ``native`` is none, or cannot be one by itself.
-
-        Raises:
-            UnsupportedFeatureError: If it works in its own framework's loops only.
+            What is next. VALIDATE only if a callback asked for a stop, before which a validation is due.
         """
 
-    def redirected(self, framework: str) -> AbstractContextManager[None]:
-        """Let scripts of this framework that are run meanwhile, as they are, train on ``framework``."""
+    def epoch_end(self) -> Verdict:
+        """End an epoch."""
+
+    def end(self) -> None:
+        """End."""
+
+    def stopped(self, reason: str) -> None:
+        """Take note that a callback of the framework's own ended the run.
+
+        Args:
+            reason: One of ``unitrain.loop.stopping.REASONS``.
+        """
 
 
 class Run(Protocol):
     """One real backend object, ready to work.
 
-    Attributes:
-        framework: The name of the backend whose engine runs the steps.
+    ``unitrain.loop.backend.BackendRun`` has all of it but the loop of a program. Two of the methods are loops, and run
+    what they are given. Two take a job and make a program of it, or train by themselves, as the oracle does.
     """
-
-    framework: str
 
     @property
     def native(self) -> Any:
-        """The real ``Trainer`` or ``Engine``."""
+        """The real ``Trainer`` or ``Engine``; None if there is none."""
+
+    def run(self, program: Program) -> None:
+        """Train: the loop."""
+
+    def run_evaluation(self, evaluation: EvaluationProgram) -> list[Any]:
+        """Evaluate: the loop. Return what each batch gave, if it is a prediction."""
 
     def fit(self, job: FitJob) -> None:
-        """Train, firing the hub's events; metrics are published to the hub."""
+        """Train a spec, firing the hub's events; metrics are published to the hub."""
 
-    def evaluate(self, job: EvalJob) -> None:
-        """Validate or test; metrics are published to the hub."""
+    def evaluate(self, job: EvalJob) -> list[Any]:
+        """Validate, test or predict a spec; metrics are published to the hub, predictions are returned, one a batch."""
 
-    def predict(self, job: EvalJob) -> list[Any]:
-        """Return the predictions, one item a batch."""
+    def lent_to(self, data: Any) -> AbstractContextManager[None]:  # noqa: ARG002 - most frameworks have no such thing
+        """Let a framework's own datamodule see the native object meanwhile."""
+        return nullcontext()
 
 
 class Adapter(Protocol):
-    """A backend.
+    """A backend; a subclass states ``name``, ``features`` and the tables, and makes a run.
 
     Attributes:
         name: Its name, the entry point's.
@@ -315,11 +346,11 @@ class Adapter(Protocol):
     """
 
     name: ClassVar[str]
-    requires: ClassVar[tuple[str, ...]]
-    packages: ClassVar[tuple[str, ...]]
+    requires: ClassVar[tuple[str, ...]] = ()
+    packages: ClassVar[tuple[str, ...]] = ()
     features: ClassVar[frozenset[Feature]]
     events: ClassVar[Mapping[Event, str]]
-    unmapped: ClassVar[Mapping[str, str]]
+    unmapped: ClassVar[Mapping[str, str]] = {}
     options: ClassVar[Mapping[str, Translation]]
 
     def build(
@@ -337,5 +368,6 @@ class Adapter(Protocol):
             ConfigError: If a native argument is unknown or unitrain's own.
         """
 
-    def accepts_callback(self, callback: object) -> bool:
+    def accepts_callback(self, callback: object) -> bool:  # noqa: ARG002 - a backend may have none
         """Return whether ``callback`` is a native one of this backend."""
+        return False

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from importlib.metadata import EntryPoint
 
-    from unitrain.backends.protocol import Adapter, Bridge
+    from unitrain.backends.foreign import Bridge
+    from unitrain.backends.protocol import Adapter
     from unitrain.callbacks import Callback
 
 Framework: TypeAlias = "Literal['lightning', 'ignite', 'reference'] | str | Adapter"  # noqa: PYI051 - editors offer them

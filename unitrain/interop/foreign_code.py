@@ -22,7 +22,8 @@ from unitrain.utilities.rng import seed_everything
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from unitrain.backends.protocol import Adapter, Session
+    from unitrain.backends.foreign import ForeignTrainer
+    from unitrain.backends.protocol import Adapter
     from unitrain.config import TrainerConfig
     from unitrain.run.hub import EventHub
     from unitrain.run.result import FitResult
@@ -47,7 +48,7 @@ class ForeignCode:
         self._config = config
         self._hub = hub
         self._framework: str | None = None
-        self.session: Session | None = None
+        self.session: ForeignTrainer | None = None
         self.model: nn.Module | None = None
         self.running = False
 
@@ -82,7 +83,7 @@ class ForeignCode:
             return session.predict(code, data, ckpt_path)
 
     @contextmanager
-    def _running(self, code: Any) -> Iterator[Session]:
+    def _running(self, code: Any) -> Iterator[ForeignTrainer]:
         """Yield the session for ``code``, with the seed sown.
 
         Raises:
@@ -100,7 +101,7 @@ class ForeignCode:
             finally:
                 self.running = False
 
-    def _opened(self, code: Any) -> Session:
+    def _opened(self, code: Any) -> ForeignTrainer:
         """Return the session for ``code``: the one there is, if it is code of the same framework."""
         if code is None and self.session is not None:
             return self.session

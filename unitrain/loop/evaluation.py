@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from unitrain.data.sources import DataSource
-    from unitrain.loop.fit import Program
+    from unitrain.loop.fit import MeteredRun
 
 _EVENTS: dict[Stage, tuple[Event, Event, Event, Event]] = {
     Stage.VAL: (Event.VAL_START, Event.VAL_BATCH_START, Event.VAL_BATCH_END, Event.VAL_END),
@@ -41,7 +41,7 @@ class _Part:
         batches: Its batches.
     """
 
-    def __init__(self, program: Program, source: DataSource, stage: Stage, meter: StageMeter) -> None:
+    def __init__(self, program: MeteredRun, source: DataSource, stage: Stage, meter: StageMeter) -> None:
         self.name = source.name
         self.meter = meter
         self.step: Callable[[Any, int], Any] = EvalStep(program.spec, meter, program.context).run
@@ -86,11 +86,14 @@ class InTurn:
 
 
 class Evaluation:
-    """A validation, test or prediction. The backend has put the model into eval mode and switched gradients off.
+    """A validation, test or prediction of a spec, an ``EvaluationProgram``.
 
-    Nothing that it draws from a random number generator leaves a trace.
+    The backend has put the model into eval mode and switched gradients off. Nothing that is drawn from a random number
+    generator leaves a trace.
 
     Attributes:
+        stage: Which one it is.
+        model: The user's model.
         batches: What the backend's evaluation loop iterates.
 
     Args:
@@ -103,7 +106,7 @@ class Evaluation:
 
     def __init__(
         self,
-        program: Program,
+        program: MeteredRun,
         sources: Sequence[DataSource],
         stage: Stage,
         device: torch.device,
@@ -111,7 +114,8 @@ class Evaluation:
         keep: bool = True,
     ) -> None:
         self._program = program
-        self._stage = stage
+        self.stage = stage
+        self.model = program.model
         self._keep = keep
         self._device = device
         self._start, self._batch_start, self._batch_end, self._end = _EVENTS[stage]
@@ -127,6 +131,11 @@ class Evaluation:
         self._parts = [_Part(program, source, stage, one) for source, one in zip(sources, meters, strict=True)]
         self._step = self._parts[0].step
         self.batches = InTurn(self._parts, self._begin) if self._named else self._parts[0].batches
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The values that were published last."""
+        return self._program.hub.epoch_metrics
 
     def read_from(self, sources: Sequence[DataSource]) -> None:
         """Take the batches from ``sources`` from the next time on; the names of the loaders are the same."""
@@ -191,5 +200,5 @@ class Evaluation:
         self._program.agree()
         self._program.meter = self._outer
         self._rng.restore()
-        if hub.clock is not None and self._stage is Stage.VAL:
+        if hub.clock is not None and self.stage is Stage.VAL:
             hub.clock.add(VALIDATION, self._began)

@@ -1,14 +1,14 @@
 """The meaning of a run, written once: what the loops of Lightning and Ignite call, and in which order.
 
-A backend owns the loop. It calls ``FitProgram`` at the start and end of the fit and of each epoch and with each batch;
-``Evaluation`` at the start and end of an evaluation and with each of its batches.
+A backend owns the loop. It drives ``FitProgram`` as ``unitrain.backends.protocol.Program`` says, and ``Evaluation`` at
+the start and end of an evaluation and with each of its batches.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unitrain.backends.protocol import Stage
+from unitrain.backends.protocol import Stage, Verdict
 from unitrain.checkpoint.capture import capture, gradients, position, take_up
 from unitrain.checkpoint.saving import write_all
 from unitrain.data.batch import describe, sample_counter
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from unitrain.loop.step import Primitives
 
 
-class Program(RunContext):
+class MeteredRun(RunContext):
     """A run whose logged values go to the meter of the stage that is running.
 
     Attributes:
@@ -85,18 +85,23 @@ def _not_manual(method: str) -> SpecError:
     )
 
 
-class FitProgram(Program):
-    """A training run. Methods are called by the backend, in the order in which they stand here.
+class FitProgram(MeteredRun):
+    """The training of a spec, a ``Program``: a backend calls the methods in the order in which they stand here.
 
     Attributes:
+        foreign: False: unitrain's own.
         batches: What the backend's training loop iterates.
         validation: The validation, or None.
+        output: The loss of the last batch, detached.
+        last: Whether that batch was its epoch's last.
 
     Args:
         job: What to train and how.
         primitives: What the backend contributes to a step.
         native: The real backend object, for handlers.
     """
+
+    foreign = False
 
     def __init__(self, job: FitJob, primitives: Primitives, native: Any) -> None:
         super().__init__(job, native)
@@ -118,11 +123,23 @@ class FitProgram(Program):
         self._index = 0 if resume is None else resume.in_epoch
         self._epochs_done = 0 if resume is None else resume.epochs_done
         self._together = job.team.size > 1
-        self._was_last = False
+        self.output: Tensor | None = None
+        self.last = False
+        self._verdict = Verdict.NEXT
         self._unsized = job.train.length is None or changes
         self._cut: dict[str, Any] | None = None
 
-    def fit_start(self) -> None:
+    @property
+    def max_epochs(self) -> int | None:
+        """Epochs at most; None is without limit."""
+        return self.config.epochs
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The values of the epoch, by full name."""
+        return self.hub.epoch_metrics
+
+    def start(self) -> Verdict:
         """Begin. A model in eval mode is put into train mode; submodules that the user froze stay frozen."""
         if not self.model.training:
             self.model.train()
@@ -135,6 +152,7 @@ class FitProgram(Program):
             self._remember(self._resume.remembered or {})
         self._stop.agree()
         self._safe_point(begun=False)
+        return self._after_epoch()
 
     def epoch_start(self) -> None:
         """Begin an epoch, or go on with the one that a checkpoint was written in."""
@@ -165,8 +183,8 @@ class FitProgram(Program):
             self.validation.read_from(job.val)
             self._validate_when = ValidationRule(job.config, job.train.length)
 
-    def train_batch(self, batch: Any) -> Tensor | None:
-        """Train on ``batch`` and return its loss, detached.
+    def train_batch(self, batch: Any) -> Verdict:
+        """Train on ``batch``.
 
         Raises:
             RuntimeError: If user code lets a StopIteration out; both backends would take it for the end of the epoch.
@@ -189,13 +207,14 @@ class FitProgram(Program):
                 error.add_note(f"unitrain: the first batch was {describe(batch)}")
             raise
         self._batch_end(last=last)
-        return self._step.loss
+        self._verdict = verdict = self._after_batch()
+        return verdict
 
     def _batch_end(self, *, last: bool) -> None:
-        state = self.state
-        state.loss = self._step.loss
+        state = self.hub.state
+        state.loss = self.output = self._step.loss
         state.batch += 1
-        self._was_last = last
+        self.last = last
         if last:
             for schedule in self._schedules:
                 schedule.after_last_batch(state.epoch)
@@ -206,45 +225,48 @@ class FitProgram(Program):
             self._stop.agree()
         self.weight = self.batch = None
 
-    @property
-    def epoch_over(self) -> bool:
-        """Whether the batch just done was the epoch's last."""
-        return self._was_last
-
     def agree(self) -> None:
         """Take up what other processes ask for."""
         self._stop.agree()
 
-    @property
-    def stopping(self) -> bool:
-        """Whether the run ends with the epoch that is running."""
-        return self._stop.granted(self._epochs_done)
+    def _after_batch(self, *, validated: bool = False) -> Verdict:
+        """Return what is next, as all processes know it."""
+        stopping = self.hub.stop_reason is not None and self._stop.granted(self._epochs_done)
+        if self._validate_when is not None and not validated:
+            due = self._validate_when.due(
+                epoch=self.state.epoch,
+                done=self._index,
+                total=self.state.batch,
+                last=self.last,
+                stopping=stopping and self._stop.reason != SIGNAL,  # who sends one does not wait for long
+            )
+            if due:
+                return Verdict.VALIDATE
+        if self.last:
+            return Verdict.END_EPOCH
+        return Verdict.END_FIT if stopping else Verdict.NEXT
 
-    @property
-    def validation_due(self) -> bool:
-        """Whether to validate after the batch just done."""
-        return self._validate_when is not None and self._validate_when.due(
-            epoch=self.state.epoch,
-            done=self._index,
-            total=self.state.batch,
-            last=self._was_last,
-            stopping=self.stopping and self._stop.reason != SIGNAL,  # who sends one does not wait for long
-        )
-
-    def batch_done(self) -> None:
-        """Take note that a batch and its validation are over; write the checkpoints that were asked for meanwhile."""
-        if self._was_last:
-            return
-        if self.hub.pending_checkpoints and not self.stopping:
+    def batch_done(self) -> Verdict:
+        """Write the checkpoints that were asked for, behind the framework's own callbacks and the validation."""
+        verdict = self._verdict
+        if verdict is Verdict.VALIDATE:
+            verdict = self._after_batch(validated=True)
+        elif self.hub.stop_reason is not None:  # a callback may have asked for it since
+            self._verdict = verdict = self._after_batch()
+        if verdict is Verdict.VALIDATE or self.last:
+            return verdict
+        if self.hub.pending_checkpoints and verdict is Verdict.NEXT:
             self.write_saves()
-        self._safe_point()
+        if self.hub.on_safe_point is not None:
+            self._safe_point()
+        return verdict
 
     def write_saves(self) -> None:
         """Write the checkpoints that were asked for."""
         write_all(self.hub, self._content, self.team)
 
     def _content(self) -> dict[str, Any]:
-        return self._cut or capture(self._job, self._progress(midway=not (self._was_last or self.at_rest)))
+        return self._cut or capture(self._job, self._progress(midway=not (self.last or self.at_rest)))
 
     def _safe_point(self, *, begun: bool = True) -> None:
         """Tell who wants to save after an error that the run could go on from here."""
@@ -280,9 +302,9 @@ class FitProgram(Program):
         if self.validation:
             self.validation.remember(kept)
 
-    def epoch_end(self) -> None:
+    def epoch_end(self) -> Verdict:
         """End an epoch: publish what was measured, call the handlers, step the schedulers that wait for a metric."""
-        if not self._was_last:  # cut short by a stop: a checkpoint goes on after the last batch, not after the epoch
+        if not self.last:  # cut short by a stop: a checkpoint goes on after the last batch, not after the epoch
             if self.hub.pending_checkpoints:  # first what was due by then: who resumes must know these files
                 self.write_saves()
             self._cut = capture(self._job, self._progress(midway=True))
@@ -302,8 +324,15 @@ class FitProgram(Program):
         if self.hub.pending_checkpoints:
             self.write_saves()
         self._safe_point()
+        return self._after_epoch()
 
-    def fit_end(self) -> None:
+    def _after_epoch(self) -> Verdict:
+        if self.hub.stop_reason is not None and self._stop.granted(self._epochs_done):
+            return Verdict.END_FIT
+        done = self.max_epochs is not None and self._epochs_done >= self.max_epochs
+        return Verdict.COMPLETE if done else Verdict.NEXT
+
+    def end(self) -> None:
         """End."""
         self.hub.fire(Event.FIT_END)
         self.team.broadcast_buffers(self.model)
@@ -311,6 +340,10 @@ class FitProgram(Program):
         self.at_rest = True
         if self.hub.pending_checkpoints:
             self.write_saves()
+
+    def stopped(self, reason: str) -> None:
+        """Take note that a callback of the framework's own ended the run."""
+        self.hub.request_stop(reason)
 
     def forward_epoch(self) -> None:
         """Run the forward pass on each batch of an epoch of the training data."""
@@ -344,7 +377,7 @@ def which_optimizer(name: str | None, optimizers: Mapping[str, Optimizer]) -> st
     return name
 
 
-class EvalProgram(Program):
+class EvaluationRun(MeteredRun):
     """An evaluation by itself.
 
     Attributes:

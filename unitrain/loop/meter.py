@@ -37,6 +37,7 @@ class StageMeter:
 
     Attributes:
         prefix: What stands before the names.
+        loss: The mean of the loss.
         tables: What ``compute`` found that is not one number, by full name.
 
     Args:
@@ -53,7 +54,7 @@ class StageMeter:
         self._measured = list(self._metrics.values())
         self._reserved = reserved(prefix, metrics)
         self._team = team
-        self._loss = Mean()
+        self.loss = Mean()
         self._logged: dict[str, Mean] = {}
         self._batch: dict[str, Tensor | float] = {}
         self._updated = False
@@ -68,15 +69,11 @@ class StageMeter:
 
     def reset(self, device: torch.device) -> None:
         """Start an epoch."""
-        self._loss.reset()
+        self.loss.reset()
         self._logged.clear()
         self._updated = False
         for measured in self._measured:
             measured.reset(device)
-
-    def add_loss(self, loss: Tensor, weight: int) -> None:
-        """Take the loss of a batch of ``weight`` samples."""
-        self._loss.add(loss, weight)
 
     def add_output(self, output: Any, target: Any, weight: int) -> None:
         """Take what the model gave and what it should have given for a batch, ``weight`` samples."""
@@ -131,7 +128,7 @@ class StageMeter:
     def state_dict(self) -> dict[str, Any]:
         """Return what the epoch has measured so far, for a checkpoint."""
         return {
-            "loss": self._loss.state_dict(),
+            "loss": self.loss.state_dict(),
             "logged": {name: mean.state_dict() for name, mean in self._logged.items()},
             "metrics": {name: measured.state_dict() for name, measured in self._metrics.items()},
             "updated": self._updated,
@@ -139,7 +136,7 @@ class StageMeter:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what ``state_dict`` returned."""
-        self._loss.load_state_dict(state["loss"])
+        self.loss.load_state_dict(state["loss"])
         self._updated = state["updated"]
         for name, mean in state["logged"].items():
             self._logged[name] = Mean()
@@ -158,7 +155,7 @@ class StageMeter:
 
     def _computed(self) -> Iterator[tuple[str, Any]]:
         team = self._team
-        loss = self._loss.compute(team)
+        loss = self.loss.compute(team)
         (updated,) = team.all_reduce_max([self._updated])
         if self._metrics and not updated and loss is not None:
             warnings.warn(

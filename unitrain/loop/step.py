@@ -83,7 +83,8 @@ class TrainStep:
         self._meter = meter
         self._optimizers = job.optimizers
         self._schedules = job.schedules
-        self._clip_value = job.config.gradient_clip_val
+        self._clips = job.config.gradient_clip_val is not None
+        self._clip_value = job.config.gradient_clip_val or 0.0
         self._clip_algorithm = job.config.gradient_clip_algorithm
         self._optimizer = next(iter(job.optimizers.values()))
         self._name = next(iter(job.optimizers))
@@ -122,7 +123,8 @@ class TrainStep:
         loss = self._forward(batch, weight)
         self._backward(loss if accumulate == 1 else loss / accumulate)
         if stepping:
-            self._clip(self._optimizer)
+            if self._clips:
+                self._clip(self._optimizer)
             self._primitives.step(self._optimizer)
             if self._scaled:
                 self._primitives.update()
@@ -139,7 +141,8 @@ class TrainStep:
             if not measured:
                 measured.append(loss.detach())
             self._backward(loss)
-            self._clip(self._optimizer)
+            if self._clips:
+                self._clip(self._optimizer)
             return loss
 
         self._primitives.step(self._optimizer, closure)
@@ -168,7 +171,8 @@ class TrainStep:
 
     def _manual_step(self, name: str, optimizer: Optimizer) -> None:
         self._team.average_gradients(all_parameters(optimizer))
-        self._clip(optimizer)
+        if self._clips:
+            self._clip(optimizer)
         self._primitives.step(optimizer)
         if not self._stepped:
             self._stepped = True
@@ -181,8 +185,7 @@ class TrainStep:
         self._hub.fire(Event.BACKWARD_END)
 
     def _clip(self, optimizer: Optimizer) -> None:
-        if self._clip_value is not None:
-            self._primitives.clip(optimizer, self._clip_value, self._clip_algorithm)
+        self._primitives.clip(optimizer, self._clip_value, self._clip_algorithm)
 
     def _after_step(self, name: str) -> None:
         self._hub.fire(Event.OPTIMIZER_STEP)
@@ -226,7 +229,7 @@ class TrainStep:
         if self.loss is None:
             check_loss(loss, trained=self._spec.automatic_optimization)
         self.loss = loss.detach()
-        self._meter.add_loss(self.loss, weight)
+        self._meter.loss.add(self.loss, weight)
 
 
 def _measured(primitives: Primitives, clock: Clock) -> Any:
@@ -284,7 +287,7 @@ class EvalStep:
         if isinstance(result, Mapping):
             self._read(dict(result), weight)
         elif isinstance(result, Tensor):
-            self._meter.add_loss(result, weight)
+            self._meter.loss.add(result, weight)
         elif isinstance(result, tuple) and len(result) == _PAIR:
             self._measure(result[0], result[1], weight)
         elif result is not None:
@@ -297,7 +300,7 @@ class EvalStep:
     def _read(self, values: dict[str, Any], weight: int) -> None:
         loss = values.pop(LOSS, None)
         if loss is not None:
-            self._meter.add_loss(loss, weight)
+            self._meter.loss.add(loss, weight)
         if loss is None and _OUTPUT in values and _TARGET in values:
             self._measure(values.pop(_OUTPUT), values.pop(_TARGET), weight)
         measure_values(self._meter, values, weight)
@@ -307,7 +310,7 @@ class EvalStep:
 
     def _take(self, loss: Tensor | None, output: Any, target: Any, weight: int) -> None:
         if loss is not None:
-            self._meter.add_loss(loss, weight)
+            self._meter.loss.add(loss, weight)
         self._meter.add_output(output, target, weight)
 
 

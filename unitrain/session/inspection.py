@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from unitrain.backends.explain import Explanation
-    from unitrain.backends.protocol import Adapter, Run, Session
+    from unitrain.backends.foreign import ForeignTrainer
+    from unitrain.backends.protocol import Adapter, Run
     from unitrain.config import TrainerConfig
     from unitrain.distributed.world import World
     from unitrain.export.request import ExportOptions
@@ -51,7 +52,7 @@ class Watched:
     _hub: EventHub
     _code: ForeignCode
     _next: Run | None
-    _last: Run | Session | None
+    _last: Run | ForeignTrainer | None
     _spec: TrainSpec | None
     _optimizers: Mapping[str, Optimizer]
 

@@ -90,7 +90,7 @@ def fit_job(
         opened(given_data(data[0], "train"), ("train", "val")) as loaders,
         closing(FitData(config, place.device, place.team, data, loaders)) as found,
     ):
-        _check_validation(spec, config, found)
+        _check_validation(adapter, spec, config, found)
         _prepare(spec, config, place)
         job = FitJob(
             spec=spec,
@@ -139,6 +139,8 @@ def _checked(adapter: Adapter, job: FitJob) -> FitJob:
     )
     ready = replace(job, schedules=schedules)
     if any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
+        if Feature.CHECKPOINTS not in adapter.features:
+            raise refuse(adapter, Feature.CHECKPOINTS, "the callback ModelCheckpoint", "leave it out.")
         require_writable(ready)
     return ready
 
@@ -160,10 +162,12 @@ def _prepare(spec: TrainSpec, config: TrainerConfig, place: Placement) -> None:
     place.team.broadcast(spec.model.state_dict().values())
 
 
-def _check_validation(spec: TrainSpec, config: TrainerConfig, found: FitData) -> None:
+def _check_validation(adapter: Adapter, spec: TrainSpec, config: TrainerConfig, found: FitData) -> None:
     """Refuse validation data that cannot be used as asked, and a validation that has none."""
     _require_sanity_data(config, found.val)
     if found.val:
+        if Feature.EVALUATION not in adapter.features:
+            raise refuse(adapter, Feature.EVALUATION, "validation data", "leave it out, or limit_val_batches=0.")
         spec.require_evaluation()
         ValidationRule(config, found.train.length)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from unitrain.backends.features import refuse
+from unitrain.backends.features import refuse, require_stage
 from unitrain.backends.protocol import Feature, Stage
 from unitrain.callbacks import ProgressBar
 from unitrain.checkpoint.resume import find_checkpoint
@@ -37,7 +37,9 @@ class Staged(Watched):
 
     _data: tuple[Any, Any, Any]
 
-    def _require(self, ckpt_path: Any) -> None:
+    def _require(self, stage: Stage | None, ckpt_path: Any) -> None:
+        """Refuse what the backend does not support: the stage, where None is the training, or a checkpoint."""
+        require_stage(self._adapter, stage)
         if ckpt_path is not None and Feature.CHECKPOINTS not in self._adapter.features:
             way_out = "model.load_state_dict(unitrain.load_weights(path))"
             raise refuse(self._adapter, Feature.CHECKPOINTS, f"ckpt_path={str(ckpt_path)!r}", way_out)
@@ -92,7 +94,7 @@ class Staged(Watched):
             self._spec = spec
             own, native = self._callbacks.of(spec.callbacks)
             self._last = run = self._take(native, place)
-            stack.enter_context(getattr(run, "serving", nullcontext)(data))  # a datamodule may see its Trainer
+            stack.enter_context(run.lent_to(data))
             self._hub.context = None
             self._hub.epoch_metrics = {}
             for callback in own:
@@ -134,5 +136,7 @@ class Staged(Watched):
     def _placed(self) -> Iterator[Placement]:
         """Yield the device of this process and the processes that it runs with."""
         device = choose_device(self.config, 0 if self._world is None else self._world.local_rank)
+        if device.type != "cpu" and Feature.GPU not in self._adapter.features:
+            raise refuse(self._adapter, Feature.GPU, f"accelerator={self.config.accelerator!r}", 'accelerator="cpu".')
         with team(self._world, device, self.config.plan) as together:
             yield Placement(device, together)

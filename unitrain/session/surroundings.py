@@ -16,7 +16,7 @@ from unitrain.utilities.profiling import MOVE, SIMPLE, Clock, made_profiler
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from unitrain.backends.protocol import EvalJob, FitJob, Run
+    from unitrain.backends.protocol import EvalJob, FitJob
     from unitrain.callbacks import Callback
     from unitrain.config import TrainerConfig
     from unitrain.data.sources import DataSource
@@ -149,9 +149,13 @@ def announce(hub: EventHub, error: BaseException) -> None:
 
 
 def outcome(
-    config: TrainerConfig, hub: EventHub, run: Run, history: list[dict[str, float]], callbacks: Iterable[Callback]
+    config: TrainerConfig,
+    hub: EventHub,
+    history: list[dict[str, float]],
+    callbacks: Iterable[Callback],
+    backend: tuple[str, Any],
 ) -> FitResult:
-    """Return what a fit has reached."""
+    """Return what a fit has reached; ``backend`` is its name and its real object."""
     stopped = hub.stop_reason if StopRule(config, hub).granted(len(history)) else None
     return FitResult(
         metrics=dict(hub.state.metrics),
@@ -159,8 +163,8 @@ def outcome(
         epoch=hub.state.epoch,
         step=hub.state.step,
         stopped_by=USER if stopped == INTERRUPT else stopped or MAX_EPOCHS,
-        framework=run.framework,
-        native=run.native,
+        framework=backend[0],
+        native=backend[1],
         best_checkpoint=next((one.best_model_path for one in callbacks if isinstance(one, ModelCheckpoint)), None),
         last_checkpoint=hub.last_checkpoint,
         tensors=dict(hub.state.tensors),

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unitrain.backends.protocol import ONE_DEVICE, Feature, Stage, Translation
+from unitrain.backends.protocol import ONE_DEVICE, Feature, Run, Stage, Translation, Verdict
 from unitrain.checkpoint.capture import capture, gradients, take_up
 from unitrain.checkpoint.saving import write_all
 from unitrain.config import TrainerConfig
@@ -44,12 +44,12 @@ from unitrain.utilities.lazy_layers import without_values
 from unitrain.utilities.rng import RngSnapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from torch.optim import Optimizer
 
-    from unitrain.backends.protocol import EvalJob, FitJob, Guest
+    from unitrain.backends.protocol import EvalJob, EvaluationProgram, FitJob, Program
     from unitrain.data.sources import DataSource
     from unitrain.distributed.collectives import Collectives
     from unitrain.metrics.tables import Table
@@ -84,40 +84,33 @@ class ReferenceAdapter:
         return False
 
 
-class ReferenceRun:
+class ReferenceRun(Run):
     """The loops of training, evaluation and prediction."""
 
-    framework = "reference"
     native = None
 
     def fit(self, job: FitJob) -> None:
         """Train."""
         _Training(job).run()
 
-    def host(self, guest: Guest) -> None:
-        """Run another framework's program in a bare loop."""
-        guest.start()
-        while not guest.done:
-            guest.epoch_start()
-            for batch in guest.batches():
-                guest.batch(batch)
-                if guest.epoch_over:
-                    break
-            guest.epoch_end()
-        guest.end()
-
-    def each(self, batches: Iterable[Any], step: Callable[[Any], Any]) -> None:
-        """Call ``step`` with each of ``batches``."""
-        for batch in batches:
-            step(batch)
-
-    def evaluate(self, job: EvalJob) -> None:
-        """Validate or test."""
-        _Bare(job).evaluate(job.data, job.stage)
-
-    def predict(self, job: EvalJob) -> list[Any]:
-        """Return the predictions, one item a batch."""
+    def evaluate(self, job: EvalJob) -> list[Any]:
+        """Validate, test or predict."""
         return _Bare(job).evaluate(job.data, job.stage)
+
+    def run(self, program: Program) -> None:
+        """Run another framework's program in a bare loop."""
+        verdict = program.start()
+        while verdict is Verdict.NEXT:
+            program.epoch_start()
+            for batch in program.batches:
+                if program.train_batch(batch) is not Verdict.NEXT:
+                    break
+            verdict = program.epoch_end()
+        program.end()
+
+    def run_evaluation(self, evaluation: EvaluationProgram) -> list[Any]:
+        """Run another framework's evaluation in a bare loop."""
+        return [evaluation.batch(batch) for batch in evaluation.batches]
 
 
 class _Bare(RunContext):

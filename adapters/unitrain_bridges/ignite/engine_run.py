@@ -1,6 +1,6 @@
 """An Ignite engine's run, cut where a backend's own loop iterates.
 
-It is ``Engine._internal_run_as_gen`` (0.5.5) once more, with a pause wherever the loop of the host has its turn: the
+It is ``Engine._internal_run_as_gen`` (0.5.5) once more, with a pause wherever the backend's loop has its turn: the
 order of events, of draws and of what is written into the state is the same. What an engine may override (its setup of
 the data, its test for the end) is called on it.
 """
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class Pause(Enum):
-    """Where a run waits for its host.
+    """Where a run waits for the loop that drives it.
 
     Attributes:
         EPOCH: An epoch is to begin.

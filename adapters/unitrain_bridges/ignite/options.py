@@ -79,11 +79,11 @@ class Sorted(NamedTuple):
 
     Attributes:
         engine: Ignite handlers, to be attached to the program's engine.
-        host: Those of the backend's own framework, for its Trainer.
+        backend: Those of the backend's own framework, for its Trainer.
     """
 
     engine: list[Any]
-    host: list[Any]
+    backend: list[Any]
 
 
 def sort_callbacks(adapter: Adapter, callbacks: Sequence[Any]) -> Sorted:
@@ -98,7 +98,7 @@ def sort_callbacks(adapter: Adapter, callbacks: Sequence[Any]) -> Sorted:
         if attachable(callback):
             found.engine.append(callback)
         elif adapter.accepts_callback(callback):
-            found.host.append(callback)
+            found.backend.append(callback)
         else:
             raise UnsupportedFeatureError(
                 f"the callback {type(callback).__name__} belongs neither to Ignite nor to {adapter.name!r},"

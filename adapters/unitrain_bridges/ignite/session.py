@@ -1,4 +1,4 @@
-"""Runs Ignite programs for a trainer: at home as they are, elsewhere as guests of the backend's loop."""
+"""Runs Ignite programs for a trainer: at home as they are, elsewhere in the backend's loop."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from unitrain.backends.foreign import ForeignEvaluation
+from unitrain.backends.protocol import Verdict
 from unitrain.checkpoint import io
 from unitrain.config import UNLIMITED
 from unitrain.errors import CheckpointError, ConfigError, UnsupportedFeatureError
@@ -17,16 +19,16 @@ from unitrain.run.result import show_metrics
 from unitrain_bridges.ignite.code import LOOPS, evaluator_of, program_of, refuse_for_engines, refuse_own_loops
 from unitrain_bridges.ignite.data import limited
 from unitrain_bridges.ignite.discovery import Discovered, discover, wrap_modules
-from unitrain_bridges.ignite.guest import EngineGuest
+from unitrain_bridges.ignite.foreign_program import EngineProgram
 from unitrain_bridges.ignite.options import HOME, check, device_of, epochs_of, sort_callbacks
 from unitrain_bridges.ignite.outcome import Record, numbers, result
 from unitrain_bridges.ignite.prepare import Wanted
 from unitrain_ignite._compat import Engine, Events
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
-    from unitrain.backends.protocol import Adapter, Host, Stage
+    from unitrain.backends.protocol import Adapter, Run, Stage
     from unitrain.config import TrainerConfig
     from unitrain.interop.ignite_programs import IgniteProgram
     from unitrain.run.result import FitResult
@@ -93,7 +95,7 @@ class IgniteSession:
                 self._native = engine
                 engine.run(**_given(wanted))
             else:
-                self._hosted(engine, wanted, found)
+                self._train_elsewhere(engine, wanted, found)
         return result(engine, discover(engine, program), record, self._adapter.name, self._native)
 
     def evaluate(
@@ -178,49 +180,44 @@ class IgniteSession:
                 self._native = engine
                 engine.run(**_given(wanted))
             else:
-                self._each(engine, wanted, discover(engine, program))
+                self._evaluate_elsewhere(engine, wanted, discover(engine, program))
         return engine
 
-    def _host(self, found: Discovered) -> Host:
+    def _built(self, found: Discovered) -> Run:
+        """Return the backend's run for what was found in a program."""
         config = replace(self._config, max_epochs=UNLIMITED, limit_train_batches=1.0, callbacks=(), seed=None)
-        device = device_of(found.modules, self._config)
-        host: Host = self._adapter.build(config, device, self._callbacks.host)  # type: ignore[assignment]
-        self._native = host.native
-        return host
+        run = self._adapter.build(config, device_of(found.modules, self._config), self._callbacks.backend)
+        self._native = run.native
+        return run
 
-    def _hosted(self, engine: Engine, wanted: Wanted, found: Discovered) -> None:
-        host = self._host(found)
-        guest = EngineGuest(
-            engine, host.framework, wanted, wrap_modules(found.modules), list(found.optimizers.values())
-        )
-        with (
-            _failures_told(guest),
-            _states_beside_weights(guest.optimizers),
-            _not_within_itself(engine, host.framework),
-        ):
-            host.host(guest)
+    def _train_elsewhere(self, engine: Engine, wanted: Wanted, found: Discovered) -> None:
+        run, name = self._built(found), self._adapter.name
+        program = EngineProgram(engine, name, wanted, wrap_modules(found.modules), found.optimizers)
+        with _failures_told(program), _states_beside_weights(found.optimizers), _not_within_itself(engine, name):
+            run.run(program)
 
-    def _each(self, engine: Engine, wanted: Wanted, found: Discovered) -> None:
-        host = self._host(found)
-        guest = EngineGuest(engine, host.framework, wanted, wrap_modules({}), ())
-        with _failures_told(guest):
-            guest.start()
-            while not guest.done:
-                guest.epoch_start()
-                host.each(guest.batches(), guest.batch)
-                guest.epoch_end()
-            guest.end()
+    def _evaluate_elsewhere(self, engine: Engine, wanted: Wanted, found: Discovered) -> None:
+        run = self._built(found)
+        program = EngineProgram(engine, self._adapter.name, wanted, wrap_modules({}), {})
+        evaluation = ForeignEvaluation(program.batches, program.train_batch)
+        with _failures_told(program):
+            verdict = program.start()
+            while verdict is Verdict.NEXT:
+                program.epoch_start()
+                run.run_evaluation(evaluation)
+                verdict = program.epoch_end()
+            program.end()
 
 
 @contextmanager
-def _failures_told(guest: EngineGuest) -> Iterator[None]:
-    """Tell the engine's handlers of an error that its host met, and leave the switch of gradients as the run did."""
+def _failures_told(program: EngineProgram) -> Iterator[None]:
+    """Tell the engine's handlers of an error of the backend, and leave the switch of gradients as the run did."""
     try:
         yield
     except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt too, as in Ignite
-        guest.fail(error)
+        program.fail(error)
     finally:
-        torch.set_grad_enabled(guest.grad_mode)
+        torch.set_grad_enabled(program.grad_mode)
 
 
 @contextmanager
@@ -244,12 +241,12 @@ def _not_within_itself(engine: Engine, framework: str) -> Iterator[None]:
 
 
 @contextmanager
-def _states_beside_weights(optimizers: Any) -> Iterator[None]:
+def _states_beside_weights(optimizers: Mapping[str, Any]) -> Iterator[None]:
     """Bring what a Trainer has moved to the CPU at its end back to the weights that it belongs to."""
     try:
         yield
     finally:
-        for optimizer in optimizers:
+        for optimizer in optimizers.values():
             for weight, state in optimizer.state.items():
                 if isinstance(state, dict) and hasattr(weight, "device") and weight.device.type != "cpu":
                     moved = {name: one.to(weight.device) for name, one in state.items() if _moves(name, one)}

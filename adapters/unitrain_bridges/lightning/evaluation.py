@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from unitrain.backends.foreign import ForeignEvaluation, Unsized
 from unitrain_bridges.lightning.counters import Counters, stopped_at
 from unitrain_bridges.lightning.data import combined, fetcher_for, limits
 
@@ -109,7 +110,7 @@ class EvaluationLoop(Counters):
             self.trainer.hooks.all(f"on_{self._name}_start")
             self.trainer.hooks.both(f"on_{self._name}_epoch_start")
             self._before = 0
-            self.trainer.run.each(self._batches(), self._fetched)
+            self.trainer.run.run_evaluation(ForeignEvaluation(Unsized(self._batches), self._fetched))
             self._store_dataloader_outputs()
             return self._end()
 

@@ -1,4 +1,4 @@
-"""The training of a Lightning module, cut into what a backend's own loop calls."""
+"""The training of a Lightning module: its epochs, when it ends, and what is done around an epoch."""
 
 # ruff: noqa: SLF001 - what a Trainer keeps has Lightning's private names
 
@@ -13,14 +13,10 @@ import torch
 from unitrain_bridges.lightning.counters import Counters, stopped_at
 from unitrain_bridges.lightning.data import combined, fetcher_for, limits
 from unitrain_bridges.lightning.epoch import EpochLoop
+from unitrain_bridges.lightning.foreign_program import ModuleProgram
 from unitrain_bridges.lightning.schedules import step_schedules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from torch import nn
-    from torch.optim import Optimizer
-
     from unitrain_bridges.lightning.trainer import StandInTrainer
 
 _EPOCH_START, _MID_EPOCH, _EPOCH_END, _RESUMED = "epoch_start", "mid_epoch", "epoch_end", "resumed_on_epoch_end"
@@ -150,7 +146,7 @@ class FitLoop(Counters):
         """Let the backend's loop train, if there is anything to train."""
         self.setup_data()
         if not self.done and self.trainer.limit_train_batches != 0:
-            self.trainer.run.host(FitGuest(self.trainer))
+            self.trainer.run.run(ModuleProgram(self.trainer))
 
     def setup_data(self) -> None:
         """Ask for the loaders, if it is their turn.
@@ -310,74 +306,3 @@ class FitLoop(Counters):
     def on_load_checkpoint(self, state_dict: dict[str, Any]) -> None:
         """Take them."""
         self._loader_states = state_dict.get("combined_loader", [])
-
-
-class FitGuest:
-    """A fit, as a backend's loop calls it.
-
-    Args:
-        trainer: What the module sees as its Trainer.
-    """
-
-    def __init__(self, trainer: StandInTrainer) -> None:
-        self._trainer = trainer
-        self._loop = trainer.fit_loop
-        self._fetcher: Any = None
-        self._cut = False
-        self.model: nn.Module = trainer.lightning_module
-        self.optimizers: Sequence[Optimizer] = trainer.optimizers
-
-    def start(self) -> None:
-        """Begin."""
-        self._loop.start()
-
-    @property
-    def done(self) -> bool:
-        """Whether no further epoch is to run."""
-        return self._loop.done
-
-    def epoch_start(self) -> None:
-        """Begin an epoch."""
-        self._cut = False
-        self._loop.epoch_start()
-
-    def batches(self) -> Iterator[Any]:
-        """Yield what is fetched for the running epoch."""
-        loop, fetcher = self._loop.epoch_loop, self._loop._data_fetcher
-        while not self.epoch_over:
-            if loop.goes_on_without_batch(fetcher):
-                loop.advance_end(fetcher)
-                loop.iteration_done()
-                continue
-            try:
-                fetched = next(fetcher)
-            except StopIteration:
-                loop.iteration_done()
-                return
-            yield fetched
-
-    def batch(self, batch: Any) -> Any:
-        """Train on what was fetched."""
-        loop, fetcher = self._loop.epoch_loop, self._loop._data_fetcher
-        output = None
-        try:
-            output = loop.advance(fetcher, batch)
-            loop.advance_end(fetcher)
-        except StopIteration:  # as in Lightning: the epoch is over
-            self._cut = True
-        finally:
-            loop.iteration_done()
-        return output
-
-    @property
-    def epoch_over(self) -> bool:
-        """Whether the epoch has no further batch."""
-        return self._cut or self._loop.epoch_loop.done
-
-    def epoch_end(self) -> None:
-        """End an epoch."""
-        self._loop.epoch_end()
-
-    def end(self) -> None:
-        """End."""
-        self._loop.end()

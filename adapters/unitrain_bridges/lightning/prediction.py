@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from unitrain.backends.foreign import ForeignEvaluation, Unsized
 from unitrain_bridges.lightning.counters import Counters
 from unitrain_bridges.lightning.data import combined, fetcher_for, limits
 
@@ -72,7 +73,7 @@ class PredictionLoop(Counters):
             hooks.module("on_predict_model_eval")
             hooks.all("on_predict_start")
             hooks.both("on_predict_epoch_start")
-            self.trainer.run.each(self._batches(), self._fetched)
+            self.trainer.run.run_evaluation(ForeignEvaluation(Unsized(self._batches), self._fetched))
             hooks.both("on_predict_epoch_end")
             found = self.predictions if self.return_predictions else None
             if not self.return_predictions:

@@ -14,14 +14,15 @@ from unitrain.config import TrainerConfig
 from unitrain.errors import UnsupportedFeatureError
 from unitrain_bridges.lightning.namespace import Parts
 from unitrain_bridges.lightning.options import HOME
-from unitrain_bridges.lightning.sessions import hosts
 from unitrain_bridges.lightning.trainer import StandInTrainer
 from unitrain_lightning._compat import ROOTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from unitrain.backends.protocol import Adapter
+    import torch
+
+    from unitrain.backends.protocol import Adapter, Run
 
 _OWN = ("unitrain", "unitrain_lightning", "unitrain_bridges")
 """Packages that keep the real class under a name of their own."""
@@ -89,7 +90,11 @@ def _stand_in(parts: Parts, adapter: Adapter) -> type:
     def __init__(self: Any, *given: Any, **options: Any) -> None:  # noqa: N807
         bound = signature.bind(self, *given, **options).arguments
         arguments = {name: value for name, value in bound.items() if name != "self"}
-        StandInTrainer.__init__(self, parts, arguments, adapter.name, hosts(adapter, TrainerConfig(), ()))
+
+        def build(device: torch.device) -> Run:
+            return adapter.build(TrainerConfig(), device, ())
+
+        StandInTrainer.__init__(self, parts, arguments, adapter.name, build)
 
     __init__.__signature__ = signature  # type: ignore[attr-defined]
     own = {"__init__": __init__, "__module__": parts.Trainer.__module__, "__doc__": parts.Trainer.__doc__}

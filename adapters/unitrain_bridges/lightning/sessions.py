@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from unitrain.backends.protocol import Stage
 from unitrain.compat.instantiator import refuse_instantiator
@@ -14,21 +14,15 @@ from unitrain_bridges.lightning.outcome import floats, outcome, recorder
 from unitrain_bridges.lightning.trainer import StandInTrainer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import torch
 
-    from unitrain.backends.protocol import Adapter, Host
+    from unitrain.backends.protocol import Adapter, Run
     from unitrain.config import TrainerConfig
     from unitrain.run.result import FitResult
 
 _METHODS = {Stage.VAL: "validate", Stage.TEST: "test"}
-
-
-def hosts(adapter: Adapter, config: TrainerConfig, callbacks: Sequence[Any]) -> Callable[[torch.device], Host]:
-    """Return what makes a run of ``adapter`` for each fit and evaluation; it takes the device."""
-    return lambda device: cast("Host", adapter.build(config, device, callbacks))
 
 
 def _check_data(*given: Any) -> None:
@@ -76,8 +70,7 @@ class LightningSession:
         trainer = self._trainer_for(code, ckpt_path)
         trainer.fit(code, *data, ckpt_path=ckpt_path)
         assert self._parts is not None  # noqa: S101 - for the type checker
-        framework = HOME if self._adapter.name == HOME else trainer.run.framework
-        return outcome(self._parts, trainer, self._recorder.rows, framework, self.native)
+        return outcome(self._parts, trainer, self._recorder.rows, self._adapter.name, self.native)
 
     def evaluate(
         self, code: Any, data: Any, stage: Stage, ckpt_path: Any, *, verbose: bool | None = None
@@ -126,7 +119,11 @@ class LightningSession:
         given["callbacks"] = [*(listed if isinstance(listed, (list, tuple)) else [listed]), self._recorder]
         if self._adapter.name == HOME:
             return parts.Trainer(**given)
-        return StandInTrainer(parts, given, self._adapter.name, hosts(self._adapter, self._config, native))
+
+        def build(device: torch.device) -> Run:
+            return self._adapter.build(self._config, device, native)
+
+        return StandInTrainer(parts, given, self._adapter.name, build)
 
     def _sorted(self, parts: Parts) -> tuple[list[Any], list[Any]]:
         """Return the callbacks that are the backend's, and those that are Lightning's.

@@ -24,7 +24,7 @@ from unitrain_bridges.lightning.versions import refuse_elsewhere
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from unitrain.backends.protocol import Host
+    from unitrain.backends.protocol import Run
     from unitrain_bridges.lightning.namespace import Parts
 
 
@@ -102,7 +102,7 @@ class StandInTrainer(Stages):
     """
 
     def __init__(
-        self, parts: Parts, arguments: Mapping[str, Any], framework: str, open_run: Callable[[Any], Host]
+        self, parts: Parts, arguments: Mapping[str, Any], framework: str, open_run: Callable[[Any], Run]
     ) -> None:
         refuse_elsewhere(parts, framework)
         self.parts = parts

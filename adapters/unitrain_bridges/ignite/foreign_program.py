@@ -1,28 +1,32 @@
-"""An Ignite engine as the guest of another backend's loop."""
+"""An Ignite engine's run as a program that another backend's loop drives."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from inspect import isgenerator
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from unitrain.backends.foreign import Unsized
+from unitrain.backends.protocol import Verdict
 from unitrain.errors import UnsupportedFeatureError
 from unitrain_bridges.ignite.engine_run import EngineRun, Pause, Terminated
 from unitrain_bridges.ignite.prepare import prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import nn
     from torch.optim import Optimizer
 
+    from unitrain.optim.optimizers import Schedule
     from unitrain_bridges.ignite.prepare import Wanted
     from unitrain_ignite._compat import Engine
 
 NO_BATCH = object()
-"""What the host gets for each iteration of an engine that runs without data: Lightning skips a step with None."""
+"""What the loop gets for each iteration of an engine that runs without data: Lightning skips a step with None."""
 
 
 class Pending:
@@ -57,31 +61,44 @@ class Pending:
         )
 
 
-class EngineGuest:
-    """Cuts an engine's run into what a host calls.
+class EngineProgram:
+    """An engine's run as a ``Program``.
 
     Attributes:
+        foreign: True: it sees to devices, modes and gradients by itself.
         model: What it trains.
-        optimizers: What it trains with.
+        optimizers: What it trains with, by name.
+        batches: Those of the running epoch.
+        output: What the engine's process function gave last.
+        last: Whether the last batch was its epoch's last.
         grad_mode: Whether the run records gradients, as it left the switch.
 
     Args:
         engine: The user's own engine, with its handlers; its state is prepared here.
-        framework: The host's name.
+        framework: Whose loop runs it.
         wanted: The arguments of the run.
         model: What it trains.
-        optimizers: What it trains with.
+        optimizers: What it trains with, by name.
 
     Raises:
         ValueError: If Ignite would refuse the arguments.
         UnsupportedFeatureError: If the engine is in the middle of a run of Ignite's own.
     """
 
+    foreign = True
+    schedules: Sequence[Schedule] = ()
+    max_epochs = None
+    validation = None
+    metrics: Mapping[str, float] = MappingProxyType({})
+
     def __init__(
-        self, engine: Engine, framework: str, wanted: Wanted, model: nn.Module, optimizers: Sequence[Optimizer]
+        self, engine: Engine, framework: str, wanted: Wanted, model: nn.Module, optimizers: Mapping[str, Optimizer]
     ) -> None:
         self.model = model
         self.optimizers = optimizers
+        self.batches = Unsized(self._read)
+        self.output: Any = None
+        self.last = False
         self._engine = engine
         self._at: Pause | None = None
         self.grad_mode = torch.is_grad_enabled()
@@ -93,22 +110,20 @@ class EngineGuest:
         self._run.over = self._run.broken or (isgenerator(left) and left.gi_frame is None)
         engine._internal_run_generator = self._run  # type: ignore[assignment]  # noqa: SLF001
 
-    def start(self) -> None:
+    def start(self) -> Verdict:
         """Begin the run, or go on with an interrupted one."""
         self._advance()
+        return self._after_epoch()
 
-    @property
-    def done(self) -> bool:
-        """Whether no further epoch is to run, for now."""
-        return self._at in (None, Pause.END, Pause.INTERRUPTED)
+    def _after_epoch(self) -> Verdict:
+        return Verdict.END_FIT if self._at in (None, Pause.END, Pause.INTERRUPTED) else Verdict.NEXT
 
     def epoch_start(self) -> None:
         """Begin an epoch, if one does not go on."""
         if self._at is Pause.EPOCH:
             self._advance()
 
-    def batches(self) -> Iterator[Any]:
-        """Return the batches of the running epoch."""
+    def _read(self) -> Iterator[Any]:
         while True:
             if self._at is Pause.FETCH:
                 self._advance()
@@ -117,32 +132,37 @@ class EngineGuest:
             batch = self._engine.state.batch
             yield NO_BATCH if batch is None else batch
 
-    def batch(self, batch: Any) -> Any:  # noqa: ARG002 - it is in the engine's state, where handlers may change it
-        """Let the engine run an iteration, and return its output."""
+    def train_batch(self, batch: Any) -> Verdict:  # noqa: ARG002 - it is in the engine's state, where handlers may change it
+        """Let the engine run an iteration."""
         self._advance()
-        return self._engine.state.output
+        self.output = self._engine.state.output
+        return self.batch_done()
 
-    @property
-    def epoch_over(self) -> bool:
-        """Whether the batch just done was the epoch's last."""
-        return self._at is not Pause.FETCH
+    def batch_done(self) -> Verdict:
+        """Return whether the batch was the epoch's last; its handlers have validated, if they do."""
+        self.last = self._at is not Pause.FETCH
+        return Verdict.END_EPOCH if self.last else Verdict.NEXT
 
-    def epoch_end(self) -> None:
-        """End the epoch; if the host ends it by itself, the run too."""
+    def epoch_end(self) -> Verdict:
+        """End the epoch; if the backend ends it by itself, the run too."""
         if self._at in (Pause.FETCH, Pause.STEP):
             self._terminate()
         if self._at is Pause.EPOCH_END:
             self._advance()
+        return self._after_epoch()
 
     def end(self) -> None:
-        """End the run; if the host ends it by itself, as a handler that terminates it."""
+        """End the run; if the backend ends it by itself, as a handler that terminates it."""
         if self._at is Pause.EPOCH:
             self._terminate()
         if self._at is Pause.END:
             self._advance()
 
+    def stopped(self, reason: str) -> None:
+        """Do nothing: what ended the run is in the engine's own state."""
+
     def fail(self, error: BaseException) -> None:
-        """Tell the engine's handlers of an error of the host, unless the engine has raised it.
+        """Tell the engine's handlers of an error of the backend, unless the engine has raised it.
 
         Raises:
             BaseException: The error, unless it ends the run and a handler of EXCEPTION_RAISED takes it.
@@ -150,7 +170,7 @@ class EngineGuest:
         if self._run.over:
             raise error
         self._advance(error)
-        if not self._run.over:  # a handler took the error, and the run would go on; its host cannot
+        if not self._run.over:  # a handler took the error, and the run would go on; the backend's loop cannot
             self._run.pauses.close()
             self._close(broken=True)
             raise error
@@ -160,7 +180,7 @@ class EngineGuest:
         self._advance(Terminated())
 
     def _advance(self, thrown: BaseException | None = None) -> None:
-        """Let the run go on to its next pause, under its own mode of gradients: a host may have set another."""
+        """Let the run go on to its next pause, under its own mode of gradients: a backend may have set another."""
         if self._run.over:
             self._close(broken=False)
             return

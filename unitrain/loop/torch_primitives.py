@@ -1,4 +1,4 @@
-"""What Ignite contributes to a step: plain torch."""
+"""What a backend contributes to a step where its framework has no part in it: plain torch."""
 
 from __future__ import annotations
 
