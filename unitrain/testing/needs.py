@@ -8,7 +8,7 @@ from unitrain.backends.features import REQUESTS
 from unitrain.backends.protocol import Feature
 from unitrain.callbacks import GradientAccumulationSchedule, ModelCheckpoint
 from unitrain.config import TrainerConfig
-from unitrain.data.batches import DataSpec
+from unitrain.data.sources import DataSpec
 from unitrain.optim.optimizers import build_optimizers, needs_closure
 
 if TYPE_CHECKING:
