@@ -1,4 +1,4 @@
-"""On Ignite, what follows a batch is done by the process function if nobody listens; nobody can tell but a clock."""
+"""On Ignite, a native handler that listens to each batch changes nothing, and hears of a batch before its validation."""
 
 from functools import partial
 
