@@ -167,3 +167,17 @@ def test_a_walk_that_prints_something_else_is_noticed(tmp_path):
 def test_each_public_name_is_found_in_the_readme_or_the_reference():
     words = set(re.findall(r"\w+", (ROOT / "README.md").read_text() + (ROOT / "docs/reference.md").read_text()))
     assert set(unitrain.__all__) - {"__version__"} <= words
+
+
+def test_each_file_that_contributing_names_exists():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    table = text[text.index("## Where do I change") : text.index("## The public API")]
+    named = re.findall(r"`([\w/]+\.py)`", table)
+    assert len(named) >= 20
+    assert all((ROOT / one).exists() for one in named), named
+
+
+def test_readme_is_read_in_two_minutes():
+    text = (ROOT / "README.md").read_text()
+    assert text.count("\n") < 120
+    assert "<!-- table" not in text  # generated tables have pages of their own
