@@ -118,6 +118,10 @@ class TrainerConfig:
 
     Raises:
         ConfigError: If a value cannot be meant.
+
+    Example:
+        >>> UnifiedTrainer("reference", max_epochs=3, precision="bf16-mixed").config.max_epochs
+        3
     """
 
     max_epochs: int | None = None

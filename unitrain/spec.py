@@ -136,6 +136,17 @@ class TrainSpec:
 
     Raises:
         SpecError: If a value cannot be meant.
+
+    Example:
+        >>> def training_step(model, batch):
+        ...     inputs, target = batch
+        ...     loss = torch.nn.functional.mse_loss(model(inputs), target)
+        ...     return {"loss": loss, "error": loss.detach().sqrt()}
+        >>> sgd = partial(torch.optim.SGD, lr=0.1)
+        >>> own = TrainSpec(model=torch.nn.Linear(4, 1), optimizer=sgd, training_step=training_step)
+        >>> result = UnifiedTrainer("reference", max_epochs=1, enable_progress_bar=False).fit(own, batches)
+        >>> sorted(result.metrics)
+        ['train/error', 'train/loss']
     """
 
     model: nn.Module

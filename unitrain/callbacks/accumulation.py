@@ -25,6 +25,12 @@ class GradientAccumulationSchedule(Callback):
 
     Raises:
         ConfigError: If it is not such a mapping.
+
+    Example:
+        >>> schedule = GradientAccumulationSchedule({0: 1, 1: 3})  # from the second epoch on, 3 batches a step
+        >>> trainer = UnifiedTrainer("reference", max_epochs=2, enable_progress_bar=False, callbacks=[schedule])
+        >>> trainer.fit(spec, batches).step
+        4
     """
 
     def __init__(self, schedule: Mapping[int, int]) -> None:

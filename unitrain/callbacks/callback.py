@@ -32,6 +32,15 @@ class Callback:
     Attributes:
         kept_as: The name under which a checkpoint keeps its state; empty is that of its class.
         leaves_unused: Whether it may leave trained parameters without a gradient, so that processes look for them.
+
+    Example:
+        >>> class PrintLoss(Callback):
+        ...     def on_epoch_end(self, run):
+        ...         print(f"epoch {run.state.epoch}: {run.state.metrics['train/loss']:.0f}")
+        >>> trainer = UnifiedTrainer("reference", max_epochs=2, enable_progress_bar=False, callbacks=[PrintLoss()])
+        >>> _ = trainer.fit(spec, batches)
+        epoch 0: 2
+        epoch 1: 2
     """
 
     state_key = ""

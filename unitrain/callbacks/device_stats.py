@@ -31,6 +31,9 @@ class DeviceStats(Callback):
 
     Raises:
         ConfigError: When training starts, and psutil is needed and not installed.
+
+    Example:
+        >>> trainer = UnifiedTrainer("reference", callbacks=[DeviceStats(system=True)], loggers=[CSVLogger("runs")])
     """
 
     def __init__(self, *, system: bool = False) -> None:

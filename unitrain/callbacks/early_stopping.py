@@ -54,6 +54,12 @@ class EarlyStopping(EpochDecision):
 
     Raises:
         ConfigError: If a value cannot be meant.
+
+    Example:
+        >>> stop = EarlyStopping("train/loss", patience=2, min_delta=10.0)
+        >>> trainer = UnifiedTrainer("reference", max_epochs=9, enable_progress_bar=False, callbacks=[stop])
+        >>> trainer.fit(spec, batches).stopped_by
+        'early_stopping'
     """
 
     def __init__(

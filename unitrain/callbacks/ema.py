@@ -37,6 +37,11 @@ class EMA(Callback):
 
     Raises:
         ConfigError: If a value cannot be meant.
+
+    Example:
+        >>> trainer = UnifiedTrainer("reference", max_epochs=1, enable_progress_bar=False, callbacks=[EMA(decay=0.99)])
+        >>> trainer.fit(spec, batches).step
+        3
     """
 
     def __init__(self, decay: float = 0.999, every_n_steps: int = 1) -> None:

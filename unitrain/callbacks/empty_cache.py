@@ -28,6 +28,9 @@ class EmptyCache(Callback):
 
     Raises:
         SpecError: If it is no event.
+
+    Example:
+        >>> trainer = UnifiedTrainer("reference", callbacks=[EmptyCache()])
     """
 
     def __init__(self, on: Event | Trigger | Triggers = Event.EPOCH_END) -> None:

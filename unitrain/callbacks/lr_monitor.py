@@ -15,6 +15,9 @@ class LRMonitor(Callback):
 
     An epoch's value is the rate that it starts with, as in Lightning's ``LearningRateMonitor``. A tracker's row of a
     step shows the rate with which the step's batch began. An only optimizer is called ``optimizer``.
+
+    Example:
+        >>> trainer = UnifiedTrainer("reference", callbacks=[LRMonitor()], loggers=[CSVLogger("runs")])
     """
 
     def __init__(self) -> None:

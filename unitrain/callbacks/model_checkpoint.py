@@ -68,6 +68,12 @@ class ModelCheckpoint(EpochDecision):
 
     Raises:
         ConfigError: If a value is invalid.
+
+    Example:
+        >>> keep = ModelCheckpoint("kept", monitor="train/loss", save_top_k=2, save_last=True)
+        >>> trainer = UnifiedTrainer("reference", max_epochs=3, enable_progress_bar=False, callbacks=[keep])
+        >>> trainer.fit(spec, batches).last_checkpoint.name
+        'last.ckpt'
     """
 
     def __init__(

@@ -28,6 +28,9 @@ class ModelSummary(Callback):
 
     Raises:
         SpecError: If ``depth`` is below -1; when training starts, if the model cannot be called with the example.
+
+    Example:
+        >>> trainer = UnifiedTrainer("reference", callbacks=[ModelSummary()])
     """
 
     def __init__(self, depth: int = 1, example_input: Any = None) -> None:

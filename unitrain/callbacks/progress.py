@@ -22,6 +22,9 @@ class ProgressBar(Callback):
 
     Args:
         console: A ``rich.console.Console`` to write to; by default one on stderr.
+
+    Example:
+        >>> trainer = UnifiedTrainer("reference", callbacks=[ProgressBar()])
     """
 
     def __init__(self, console: Any = None) -> None:

@@ -68,6 +68,10 @@ class Summary:
         parameter_bytes: What the parameters take in memory.
         buffer_bytes: What the buffers take.
         lazy: Whether there are parameters whose shape is not known yet; they are not counted.
+
+    Example:
+        >>> summarize(torch.nn.Linear(4, 1)).parameters
+        5
     """
 
     model: str

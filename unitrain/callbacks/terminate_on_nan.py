@@ -25,6 +25,9 @@ class TerminateOnNaN(Callback):
     It stops, as Ignite's ``TerminateOnNan`` does, where Lightning's ``detect_nan_parameters`` raises: what was reached
     is kept, and ``FitResult.stopped_by`` is ``"nan"``. It looks after each batch, so the device is waited for once a
     batch.
+
+    Example:
+        >>> trainer = UnifiedTrainer("reference", callbacks=[TerminateOnNaN()])
     """
 
     def reset_state(self) -> None:

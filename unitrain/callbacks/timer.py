@@ -28,6 +28,9 @@ class Timer(Callback):
 
     Raises:
         ConfigError: If it is none of these.
+
+    Example:
+        >>> trainer = UnifiedTrainer("reference", callbacks=[Timer("00:12:00:00")])  # twelve hours
     """
 
     def __init__(self, duration: str | timedelta | Mapping[str, float]) -> None:

@@ -321,6 +321,13 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
 
     Raises:
         CheckpointError: If it is damaged or holds no weights.
+
+    Example:
+        >>> trainer = UnifiedTrainer("reference", max_epochs=1, enable_progress_bar=False)
+        >>> _ = trainer.fit(spec, batches)
+        >>> trainer.save_checkpoint("run.ckpt")
+        >>> load_weights("run.ckpt")["weight"].shape
+        torch.Size([1, 4])
     """
     path = user_file(path, "path", CheckpointError)
     if path.suffix == SUFFIX:

@@ -35,6 +35,9 @@ class ShardedBatches(Loader):
 
     Args:
         loader: The same batches on every process.
+
+    Example:
+        >>> data = ShardedBatches(batches)  # the same on every process; each trains on its share
     """
 
     def __init__(self, loader: Iterable[Any]) -> None:
@@ -46,6 +49,11 @@ class OwnBatches(Loader):
 
     Args:
         loader: This process's own part; in training, as many batches as all others have.
+
+    Example:
+        >>> def own_part():
+        ...     yield from batches  # what this process alone trains on
+        >>> data = OwnBatches(list(own_part()))
     """
 
     def __init__(self, loader: Iterable[Any]) -> None:

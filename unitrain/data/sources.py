@@ -42,6 +42,12 @@ class DataSpec:
         val: Batches to validate on.
         test: Batches to test on.
         predict: Batches to predict.
+
+    Example:
+        >>> data = DataSpec(train=batches, val={"clean": batches, "noisy": batches})
+        >>> result = UnifiedTrainer("reference", max_epochs=1, enable_progress_bar=False).fit(spec, data)
+        >>> sorted(result.metrics)
+        ['train/loss', 'val/clean/loss', 'val/noisy/loss']
     """
 
     train: Iterable[Any] | None = None

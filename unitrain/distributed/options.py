@@ -44,6 +44,11 @@ class DDP(Strategy):
     """Each process has the whole model; gradients are averaged (torch's DistributedDataParallel).
 
     ``UnifiedTrainer(native={"ddp": {"find_unused_parameters": True, "bucket_cap_mb": 50}})`` hands arguments to it.
+
+    Example:
+        >>> from datetime import timedelta
+        >>> DDP(timeout=timedelta(minutes=10)).name
+        'ddp'
     """
 
     name: ClassVar[str] = "ddp"
@@ -64,6 +69,10 @@ class FSDP(Strategy):
 
     Raises:
         ConfigError: If a value cannot be meant.
+
+    Example:
+        >>> FSDP().name
+        'fsdp'
     """
 
     name: ClassVar[str] = "fsdp"

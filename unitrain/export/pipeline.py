@@ -57,6 +57,11 @@ def export_module(
 
     Raises:
         ExportError: If it cannot be written so, or computes something else.
+
+    Example:
+        >>> report = export_module(torch.nn.Linear(4, 1), "linear.pt2", example_input=torch.randn(8, 4))
+        >>> report.path.exists()
+        True
     """
     began, path = time.perf_counter(), user_path(path)
     name = name_of(path, format)

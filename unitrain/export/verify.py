@@ -76,6 +76,11 @@ class ExportReport:
         seconds: What writing and comparing took.
         bytes: The file's size.
         metadata: What the file says of itself.
+
+    Example:
+        >>> report = export_module(torch.nn.Linear(4, 1), "model.pt2", example_input=torch.randn(8, 4))
+        >>> report.path.name
+        'model.pt2'
     """
 
     path: Path

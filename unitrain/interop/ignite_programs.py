@@ -82,6 +82,12 @@ def from_engine(
 
     Raises:
         SpecError: If it is no engine.
+
+    Example:
+        >>> from ignite.engine import Engine
+        >>> engine = Engine(lambda engine, batch: len(batch))
+        >>> UnifiedTrainer("reference", max_epochs=1).fit(from_engine(engine), [[1, 2], [3]]).framework
+        'reference'
     """
     if not callable(getattr(engine, "run", None)) or not hasattr(engine, "state"):
         raise SpecError(
@@ -112,6 +118,11 @@ def from_step(
 
     Raises:
         SpecError: If it is no function.
+
+    Example:
+        >>> program = from_step(lambda engine, batch: len(batch))
+        >>> UnifiedTrainer("reference", max_epochs=1).fit(program, [[1, 2], [3]]).framework
+        'reference'
     """
     if not callable(process_function):
         raise SpecError(

@@ -38,6 +38,13 @@ class CSVLogger:
     Args:
         save_dir: Where the folder is made.
         name: Its name.
+
+    Example:
+        >>> tracker = CSVLogger("runs", name="digits")
+        >>> trainer = UnifiedTrainer("reference", max_epochs=1, enable_progress_bar=False, loggers=[tracker])
+        >>> _ = trainer.fit(spec, batches)
+        >>> tracker.path.name
+        'metrics.csv'
     """
 
     _file: FileIO | None = None

@@ -42,6 +42,9 @@ class MLflowLogger:
     Raises:
         BackendNotInstalledError: If mlflow is not installed.
         ConfigError: If the store is one of plain files, and this MLflow opens none.
+
+    Example:
+        >>> tracker = MLflowLogger("digits", tracking_uri="sqlite:///mlruns.db")
     """
 
     def __init__(

@@ -25,6 +25,9 @@ class TensorBoardLogger:
 
     Raises:
         BackendNotInstalledError: If tensorboard is not installed.
+
+    Example:
+        >>> trainer = UnifiedTrainer("reference", max_epochs=1, loggers=[TensorBoardLogger("runs")])
     """
 
     def __init__(self, save_dir: str | Path, name: str = "run") -> None:

@@ -30,6 +30,9 @@ class WandbLogger:
 
     Raises:
         BackendNotInstalledError: If wandb is not installed.
+
+    Example:
+        >>> tracker = WandbLogger(project="digits", mode="offline")
     """
 
     def __init__(

@@ -94,6 +94,16 @@ class RunContext(ABC):
         at_rest: Whether the run is over, so that a checkpoint is written at once.
         scaler: Scales the loss of a fit with ``precision="16-mixed"``; else None. Its scale falls after a step that was
             skipped since a gradient was not finite.
+
+    Example:
+        >>> def keep_halfway(run):
+        ...     if run.state.step == 2:
+        ...         run.save_checkpoint("halfway.ckpt")
+        >>> trainer = UnifiedTrainer("reference", max_epochs=1, enable_progress_bar=False)
+        >>> _ = trainer.on(Event.BATCH_END, keep_halfway)
+        >>> _ = trainer.fit(spec, batches)
+        >>> load_weights("halfway.ckpt").keys()
+        dict_keys(['weight', 'bias'])
     """
 
     scaler: GradScaler | None = None

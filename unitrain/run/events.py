@@ -78,6 +78,16 @@ class Event(_Filtered, StrEnum, metaclass=_Named):
 
     Counting starts from 1, as in Ignite: ``Event.EPOCH_END(once=3)`` is the epoch whose index is 2. The events of
     training count over the whole run; those of evaluation batches start anew with each evaluation.
+
+    Example:
+        >>> trainer = UnifiedTrainer("reference", max_epochs=4, enable_progress_bar=False)
+        >>> @trainer.on(Event.EPOCH_END(every=2) | Event.FIT_END)
+        ... def report(run):
+        ...     print(run.state.epoch)
+        >>> _ = trainer.fit(spec, batches)
+        1
+        3
+        3
     """
 
     FIT_START = "fit_start"

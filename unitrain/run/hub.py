@@ -107,6 +107,12 @@ class RunState:
         loss: The last training loss, a detached 0-dimensional tensor; it is not divided under accumulation.
         metrics: The newest value of everything that was measured or logged, by name (``"val/loss"``).
         tensors: The newest matrices and curves that were measured, on the CPU (``"val/confusion"``, ``"val/roc_fpr"``).
+
+    Example:
+        >>> trainer = UnifiedTrainer("reference", max_epochs=2, enable_progress_bar=False)
+        >>> _ = trainer.fit(spec, batches)
+        >>> trainer.state.epoch, trainer.state.step, trainer.state.batch
+        (1, 6, 6)
     """
 
     epoch: int = 0

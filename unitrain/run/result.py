@@ -37,6 +37,11 @@ class FitResult:
         last_checkpoint: The newest checkpoint, if any was kept.
         tensors: The last matrices and curves that were measured, as ``"val/confusion"``.
         profile: Where the time went, with ``profiler="simple"``.
+
+    Example:
+        >>> result = UnifiedTrainer("reference", max_epochs=2, enable_progress_bar=False).fit(spec, batches)
+        >>> result.step, result.stopped_by, len(result.history)
+        (6, 'max_epochs', 2)
     """
 
     metrics: dict[str, float]

@@ -76,6 +76,13 @@ def convert_checkpoint(
         ConfigError: If ``to`` or ``template`` is invalid, ``dst`` is ``src``, or there is a ``dst`` already.
         CheckpointError: If ``src`` cannot be read, is of another model or can be meant in several ways, or ``dst``
             cannot be written.
+
+    Example:
+        >>> trainer = UnifiedTrainer("reference", max_epochs=1, enable_progress_bar=False)
+        >>> _ = trainer.fit(spec, batches)
+        >>> trainer.save_checkpoint("run.ckpt")
+        >>> convert_checkpoint("run.ckpt", "weights.safetensors", to="safetensors")  # what the new file cannot hold
+        [...]
     """
     source, target = user_file(src, "src", ConfigError), user_file(dst, "dst", ConfigError)
     _check(source, target, to, template)
