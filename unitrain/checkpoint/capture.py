@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 
 from unitrain._version import __version__
 from unitrain.checkpoint import sharded_files as parts
+from unitrain.checkpoint.changed import fitted
 from unitrain.checkpoint.gate import admitted, restored
 from unitrain.checkpoint.hparams import plain_hparams
 from unitrain.checkpoint.layout import KEY, LIGHTNING_VERSION, PREFIX, Counts, loops
@@ -131,7 +132,7 @@ def restore(path: Path, job: FitJob) -> Progress:
     if own["run"].get("order") is not None:
         for source in _sources(job):
             source.draw_order(own["run"]["order"])
-    progress = shared_out([own["progress"], *own.get("ranks", [])], job.team)
+    progress = fitted(path, job, own, shared_out([own["progress"], *own.get("ranks", [])], job.team))
     return progress if progress.rng is not None else _with_own_rng(progress, job)
 
 
@@ -296,12 +297,16 @@ def take_up(progress: Progress, job: FitJob) -> None:
     if holder is not None:
         holder.load_state_dict(copy.deepcopy(progress.loader))
     RngSnapshot.from_state_dict(progress.rng or {}, job.train.generators).restore()
+    if progress.accumulate is not None and job.hub.context is not None:
+        job.hub.context.accumulate_grad_batches = progress.accumulate[1]
+    for parameter in job.spec.model.parameters():
+        parameter.grad = None  # of another run of the same model
     if progress.gradients is None:
         return
     with nullcontext() if job.sharded is None else job.sharded.gathered():
         for name, parameter in job.spec.model.named_parameters():
             if name in progress.gradients:
-                parameter.grad = progress.gradients[name].to(parameter.device)
+                parameter.grad = progress.gradients[name].to(parameter)
 
 
 def load_model(path: Path, model: nn.Module) -> None:

@@ -34,7 +34,10 @@ def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
         for index, one in state["state"].items()
     }
     needed = [name for name in optimizer.defaults if all(name in group for group in optimizer.param_groups)]
-    optimizer.load_state_dict({**state, "state": through})
+    try:
+        optimizer.load_state_dict({**state, "state": through})
+    except KeyError as error:
+        raise ValueError(f"it lacks {error}, so it is that of another optimizer.") from error
     lacks = [name for name in needed if any(name not in group for group in optimizer.param_groups)]
     if lacks:  # torch takes the state of another class and fails at the first step
         raise ValueError(f"it lacks {', '.join(map(repr, lacks))}, so it is that of another optimizer.")

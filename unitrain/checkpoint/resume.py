@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unitrain.callbacks import EpochDecision, ModelCheckpoint, Preparer, named
 from unitrain.checkpoint import sharded_files as parts
 from unitrain.checkpoint.capture import capture, own_part, restore
+from unitrain.checkpoint.changed import require_rest
 from unitrain.checkpoint.continued import own_again
 from unitrain.checkpoint.saving import write_one
 from unitrain.config import UNLIMITED
@@ -105,7 +106,9 @@ def resumed(job: FitJob, path: Path) -> FitJob:
             f"{path} has run {done} epochs already{begun}, and max_epochs={epochs}.",
             hint=f"max_epochs={done + 1}, or more.",
         )
-    return replace(_with_its_loaders(job, progress), resume=progress)
+    job = _with_its_loaders(job, progress)
+    require_rest(path, job.train, progress)
+    return replace(job, resume=progress)
 
 
 def finished(job: FitJob) -> bool:

@@ -129,6 +129,12 @@ class Batches:
         batch = _END if limit == 0 else next(iterator, _END)
         if start is not None:
             start.now.restore()
+        if batch is _END and start is not None:
+            raise DataError(
+                f"the checkpoint was written after {start.skip} batches of an epoch, and the {self._source.label} has"
+                " no more now.",
+                hint="resume with the data that it was written with, or from a checkpoint of an epoch's end.",
+            )
         if batch is _END and (self._source.required or one_shot) and limit != 0:
             raise empty(self._source.label, one_shot=one_shot)
         while batch is not _END:

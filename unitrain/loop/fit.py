@@ -276,7 +276,7 @@ class FitProgram(MeteredRun):
     def _progress(self, *, midway: bool) -> Progress:
         if self._midway and self._resume is not None:
             return self._resume  # the epoch that an earlier run began is not taken up yet
-        pending = midway and (not self.spec.automatic_optimization or self._index % self.accumulate_grad_batches)
+        pending = not self.spec.automatic_optimization or (midway and self._index % self.accumulate_grad_batches)
         at_iter, ahead = self.batches.at_iter, self.batches.before_ahead
         return Progress(
             epochs_done=self._epochs_done,
@@ -291,6 +291,7 @@ class FitProgram(MeteredRun):
             rng_at_load=self._job.rng_at_load,
             remembered=self._memory(),
             loader=self.batches.state(midway=midway),
+            accumulate=[self.config.accumulate_grad_batches, self.accumulate_grad_batches],
         )
 
     def _memory(self) -> dict[str, dict[str, Any]] | None:

@@ -29,11 +29,12 @@ class Progress:
         rng: The global generators now.
         rng_at_iter: The generators when the running epoch's iterator was made.
         rng_before_ahead: The generators before the batch that was read ahead, if one was.
-        gradients: Pending gradients by parameter name, within an accumulation window.
+        gradients: Pending gradients by parameter name: within an accumulation window, and in manual optimization.
         scaler: The gradient scaler's state, where there is one.
         rng_at_load: The global generators before the loaders were made, where they are made anew in some epochs.
         remembered: What metrics keep over epochs, as the extremes of a MinMaxMetric, by stage and by metric.
         loader: The state of the loader or dataset that keeps its position by itself, if it does.
+        accumulate: The option ``accumulate_grad_batches``, and what a handler has made of it.
     """
 
     epochs_done: int
@@ -48,6 +49,7 @@ class Progress:
     rng_at_load: dict[str, Any] | None = None
     remembered: dict[str, dict[str, Any]] | None = None
     loader: Any = None
+    accumulate: list[int] | None = None
 
 
 def shared_out(states: Sequence[dict[str, Any]], team: Collectives) -> Progress:

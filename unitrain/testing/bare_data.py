@@ -73,7 +73,7 @@ def _read(run: Reader | None, source: DataSource, epoch: int) -> Iterator[tuple[
     if run is not None:
         run.at_iter, run.midway = at_iter, None
     for _ in range(skip):
-        next(iterator)
+        next(iterator, None)
     one_shot = iterator is loader
     if source.clock is not None:
         iterator = source.clock.reading(f"load {source.stage} batch", iterator)
@@ -124,6 +124,8 @@ def _read_ahead(
     number, batch = 1 if start is None else start.skip + 1, next(iterator, iterator)
     if start is not None:
         start.now.restore()
+    if batch is iterator and start is not None:
+        raise DataError(f"the {source.label} has no batch after {start.skip} now.", hint="resume with the same data.")
     if batch is iterator and (source.required or one_shot):
         raise DataError(f"the {source.label} is empty.", hint="give one that yields batches.")
     while batch is not iterator:

@@ -345,7 +345,7 @@ class _Training(_Bare):
         """Return where the run is, for a checkpoint."""
         if self.midway is not None and not self.begun:
             return self.midway
-        pending = not self.spec.automatic_optimization or self.in_epoch % self.accumulate_grad_batches
+        within = midway and self.in_epoch % self.accumulate_grad_batches
         return Progress(
             epochs_done=self.epochs_done,
             in_epoch=self.in_epoch,
@@ -354,11 +354,12 @@ class _Training(_Bare):
             rng=RngSnapshot(self.job.train.generators).state_dict(),
             rng_at_iter=self.at_iter.state_dict() if midway and self.at_iter else None,
             rng_before_ahead=self.before_ahead.state_dict() if midway and self.before_ahead else None,
-            gradients=gradients(self.model) if midway and pending else None,
+            gradients=gradients(self.model) if within or not self.spec.automatic_optimization else None,
             scaler=None if self.scaler is None else self.scaler.state_dict(),
             rng_at_load=self.job.rng_at_load,
             remembered=self.remembered | over_epochs({"train": self.metrics, **self.evaluated}) or None,
             loader=own_position(self, midway=midway),
+            accumulate=[self.config.accumulate_grad_batches, self.accumulate_grad_batches],
         )
 
     def take_up_epoch(self, progress: Progress) -> None:
