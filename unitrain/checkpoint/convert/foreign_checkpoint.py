@@ -169,8 +169,9 @@ def _from_lightning(path: Path, given: dict[str, Any]) -> ForeignCheckpoint:
     changed: list[str] = []
     content = foreign.made_plain(given, "", changed)
     lost = [f"{place}: its kind (it became plain)" for place in changed]
-    content, more = _upgraded(path, content)
-    lost += more
+    content, counted = _upgraded(path, content)
+    if not counted:
+        lost.append(_NO_COUNTERS)
     hparams = dict(content.get(HPARAMS) or {})
     if _INSTANTIATOR in hparams:
         del hparams[_INSTANTIATOR]
@@ -178,8 +179,8 @@ def _from_lightning(path: Path, given: dict[str, Any]) -> ForeignCheckpoint:
     if HPARAMS in content:
         content[HPARAMS] = hparams
     scalers = [key for key, value in content.items() if _is_scaler(value)]
-    stand = _lightning_stand(content, lost)
-    if stand is not None and _NO_COUNTERS in lost:  # without them today's Lightning begins with the first epoch
+    stand = _lightning_stand(content, lost) if counted else _stand_by_steps(content)
+    if stand is not None and not counted:  # without them today's Lightning begins with the first epoch
         content |= {"loops": loops(stand.counts), "epoch": stand.counts.epoch}
     return ForeignCheckpoint(
         path,
@@ -207,19 +208,19 @@ def private(content: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _upgraded(path: Path, content: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return ``content`` as the installed Lightning would have written it."""
+def _upgraded(path: Path, content: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Return ``content`` as the installed Lightning would have written it, and whether it counts batches."""
     version = str(content.setdefault(VERSION, "0.0.0"))
     migrate = _migration()
     if migrate is not None:
-        lost = [] if "loops" in content else [_NO_COUNTERS]
-        return migrate(content), lost
+        counted = "loops" in content
+        return migrate(content), counted
     if version.partition(".")[0] in ("0", "1"):
         raise CheckpointError(
             f"{path} was written by Lightning {version}; Lightning itself knows how to bring it up to date.",
             hint=install_hint("lightning"),
         )
-    return content, []
+    return content, True
 
 
 _NO_COUNTERS = (
@@ -248,18 +249,24 @@ def _lightning_stand(content: dict[str, Any], lost: list[str]) -> TrainingPositi
     epochs, batches = loop["epoch_progress"]["current"], loop["epoch_loop.batch_progress"]
     total, here = batches["total"]["processed"], batches["current"]["processed"]
     steps = int(content["global_step"])
-    if _NO_COUNTERS in lost:
-        done = epochs["completed"]
-        even = done and steps % done == 0
-        return TrainingPosition(
-            done, steps // done if even else 0, False, steps, steps, steps, steps // done if even else None
-        )
     started, done = epochs["started"], epochs["processed"]
     midway = started > done and not batches.get("is_last_batch")
     behind = done if midway else started
     if done != started and not midway:
         lost.append("the very end of its epoch: a schedule that waits for a metric has not stepped for it")
     return TrainingPosition(behind, here, midway, total, steps, min(steps, total), None if midway else here)
+
+
+def _stand_by_steps(content: dict[str, Any]) -> TrainingPosition | None:
+    """Return where the run stood if each batch was a step, in a file without counts of batches."""
+    loop = (content.get("loops") or {}).get("fit_loop")
+    if loop is None:
+        return None
+    done, steps = loop["epoch_progress"]["current"]["completed"], int(content["global_step"])
+    length = steps // done if done and steps % done == 0 else None
+    return TrainingPosition(
+        done, length or 0, midway=False, batches=steps, steps=steps, stepped=steps, epoch_length=length
+    )
 
 
 def _from_ignite(path: Path, given: dict[str, Any]) -> ForeignCheckpoint:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
@@ -86,8 +86,9 @@ def assembled(
     """
     names = names_of(taken, template, part)
     weights, lost = renamed(taken, names)
-    optimizers, schedules, stand, more = _states(taken, template, {theirs: name for name, theirs in names.items()})
-    lost += more
+    states = _states(taken, template, {theirs: name for name, theirs in names.items()})
+    optimizers, schedules, stand = states.optimizers, states.schedules, states.stand
+    lost += states.lost
     content = {
         "epoch": stand.counts.epoch,
         "global_step": stand.steps,
@@ -157,11 +158,25 @@ class _Meant(NamedTuple):
     own: Mapping[str, str]
 
 
-_States: TypeAlias = "tuple[dict[str, Any], list[tuple[str, Any]], TrainingPosition, list[str]]"
+@dataclass(frozen=True)
+class _States:
+    """The states of a run beside its weights.
+
+    Attributes:
+        optimizers: By name.
+        schedules: Each with the name of its optimizer.
+        stand: Where the run stood.
+        lost: What cannot be carried.
+    """
+
+    optimizers: dict[str, Any]
+    schedules: list[tuple[str, Any]]
+    stand: TrainingPosition
+    lost: list[str] = field(default_factory=list)
 
 
 def _states(taken: ForeignCheckpoint, template: Template | None, own: Mapping[str, str]) -> _States:
-    """Return the optimizers, the schedules by the optimizer's name, where the run stood, and what was lost.
+    """Return the states of the optimizers and schedules of ``template``.
 
     Args:
         taken: The file's content.
@@ -175,15 +190,17 @@ def _states(taken: ForeignCheckpoint, template: Template | None, own: Mapping[st
         if not built:
             raise _nothing_to_go_on(taken.path)
         fresh = {name: one.state_dict() for name, one in built.items()}
-        return fresh, _fresh_schedules(template, built), _FRESH, ["where the run stood: it begins, with these weights"]
+        lost = ["where the run stood: it begins, with these weights"]
+        return _States(fresh, _fresh_schedules(template, built), _FRESH, lost)
     stand = _stand(taken)
     given = _paired(taken, list(built))
     meant = _Meant(taken.path, template.model, own)
-    lost, states = [], {}
+    found = _States({}, [], stand)
     for name, state in given.items():
-        states[name], more = _fitted(meant, name, state, built[name].param_groups)
-        lost += more
-    return states, _paired_schedules(taken, template, built), stand, lost
+        found.optimizers[name], lost = _fitted(meant, name, state, built[name].param_groups)
+        found.lost.extend(lost)
+    found.schedules.extend(_paired_schedules(taken, template, built))
+    return found
 
 
 def _unchecked(taken: ForeignCheckpoint, model: nn.Module | None, own: Mapping[str, str]) -> _States:
@@ -201,7 +218,7 @@ def _unchecked(taken: ForeignCheckpoint, model: nn.Module | None, own: Mapping[s
     if model is not None and len(names) == 1:
         group = {"params": list(model.parameters())}
         states[SINGLE], lost = _fitted(_Meant(taken.path, model, own), SINGLE, states[SINGLE], [group])
-    return states, [(names[0], state) for state in taken.schedules], stand, lost
+    return _States(states, [(names[0], state) for state in taken.schedules], stand, lost)
 
 
 def _nothing_to_go_on(path: Path) -> CheckpointError:
