@@ -253,11 +253,18 @@ def _apply(rule: validators.Validator, name: str, value: Any) -> Any:
     try:
         return rule(value)
     except validators.Invalid as refusal:
-        default = TrainerConfig.__dataclass_fields__[name].default
         raise ConfigError(
-            f"{name} must be {refusal.accepted}; got {value!r}.",
-            hint=old_spellings({name: value}).get(name) or refusal.hint or f"the default is {name}={default!r}.",
+            f"{name} must be {refusal.accepted}; got {value!r}.", hint=_hint(rule, name, value, refusal)
         ) from refusal.__cause__
+
+
+def _hint(rule: validators.Validator, name: str, value: Any, refusal: validators.Invalid) -> str:
+    old = old_spellings({name: value}).get(name)
+    number = None if old else validators.as_number(rule, value)
+    if number is not None:
+        return f"{name}={number!r}{', without quotes.' if isinstance(value, str) else ''}"
+    default = TrainerConfig.__dataclass_fields__[name].default
+    return old or refusal.hint or f"the default is {name}={default!r}."
 
 
 _RULES: dict[str, validators.Validator] = {

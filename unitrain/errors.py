@@ -91,8 +91,13 @@ def did_you_mean(given: str, accepted: Iterable[str]) -> str:
     names = sorted(accepted)
     if not names:
         return "there are none."
-    near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}?" if near else f"accepted are {', '.join(names)}."
+    near = nearest(given, names)
+    return f"accepted are {', '.join(names)}." if near is None else f"did you mean {near!r}?"
+
+
+def nearest(given: object, accepted: Iterable[str]) -> str | None:
+    """Return the one of ``accepted`` that is spelled most like ``given``, or None if none is like it."""
+    return next(iter(difflib.get_close_matches(str(given), sorted(accepted), n=1, cutoff=0.6)), None)
 
 
 def refuse_unknown(

@@ -1,14 +1,17 @@
-"""The rules of the trainer's arguments: each takes a value and returns what it means, or raises a Refusal."""
+"""The rules of the trainer's arguments: each takes a value and returns what it means, or raises Invalid."""
 
 from __future__ import annotations
 
+import ast
+import operator
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from unitrain.errors import nearest
 from unitrain.utilities.files import user_path
 from unitrain.utilities.profiling import SIMPLE, is_profiler
 
@@ -24,6 +27,13 @@ _PRECISIONS: dict[Any, str] = {
     "16": "16-mixed",
     "bf16": "bf16-mixed",
 }
+_OTHER_PRECISIONS: dict[str, str] = {
+    **dict.fromkeys(("fp16", "float16", "half", "amp", "mixed", "mixed_float16", "fp16-mixed"), "16-mixed"),
+    **dict.fromkeys(("bfloat16", "mixed_bfloat16"), "bf16-mixed"),
+    **dict.fromkeys(("fp32", "float32", "float", "full", "single", "no"), "32-true"),
+    **dict.fromkeys(("fp64", "float64", "double"), "64-true"),
+}
+"""What other trainers, and torch, call them."""
 _MAX_TIME = re.compile(r"(\d{1,6}):(\d{1,6}):(\d{1,6}):(\d{1,6})")
 _MAX_TIME_UNITS = ("days", "hours", "minutes", "seconds")
 _MAX_SEED = 2**32 - 1
@@ -72,9 +82,17 @@ def choice(*accepted: Any) -> Validator:
     def check(value: Any) -> Any:
         if any(type(value) is type(one) and value == one for one in accepted):
             return value
-        raise Invalid(f"one of {', '.join(map(repr, accepted))}")
+        raise Invalid(f"one of {', '.join(map(repr, accepted))}", _near(value, accepted))
 
     return check
+
+
+def _near(value: Any, accepted: Iterable[Any]) -> str | None:
+    """Return a hint that names the one of ``accepted`` that a misspelt ``value`` is like, if one is."""
+    if not isinstance(value, str):
+        return None
+    near = nearest(value.lower(), [one for one in accepted if isinstance(one, str)])
+    return None if near is None else f"did you mean {near!r}?"
 
 
 def limit(value: Any) -> Any:
@@ -93,6 +111,33 @@ def interval(value: Any) -> Any:
     raise Invalid("a number of batches (an int of at least 1) or a fraction of the epoch (0.0 < f <= 1.0)")
 
 
+def as_number(rule: Validator, value: Any) -> Any:
+    """Return the number or switch that ``value`` stands for, as ``"2"`` for 2 and 1e3 for 1000, if ``rule`` takes it.
+
+    Args:
+        rule: The rule that has refused ``value``.
+        value: Anything.
+
+    Returns:
+        The number or switch; None if ``value`` is none that ``rule`` takes.
+    """
+    for read in (ast.literal_eval, operator.index, _whole):
+        try:
+            found = read(value)
+            if isinstance(found, (int, float)) and not isinstance(value, bool):
+                rule(found)
+                return found
+        except (Invalid, TypeError, ValueError, SyntaxError, OverflowError, MemoryError, RecursionError):
+            continue
+    return None
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, float) or not value.is_integer():
+        raise TypeError
+    return int(value)
+
+
 def fast_dev_run(value: Any) -> Any:
     """Accept a switch or a number of batches."""
     if isinstance(value, bool) or (isinstance(value, int) and value >= 0):
@@ -105,8 +150,10 @@ def precision(value: Any) -> str:
     try:
         return _PRECISIONS[value]
     except (KeyError, TypeError) as error:
-        accepted = ", ".join(sorted({repr(one) for one in _PRECISIONS.values()}))
-        raise Invalid(f"one of {accepted}") from error
+        names = sorted({*_PRECISIONS.values()})
+        other = _OTHER_PRECISIONS.get(str(value).lower().removeprefix("torch."))
+        hint = _near(value, names) if other is None else f"precision={other!r}"
+        raise Invalid(f"one of {', '.join(map(repr, names))}", hint) from error
 
 
 def clip(value: Any) -> float | None:

@@ -158,8 +158,9 @@ class StochasticWeightAveraging(Preparer):
     def _require_alone(self, spec: TrainSpec, config: TrainerConfig) -> None:
         for one in (*spec.callbacks, *config.callbacks):
             if one is not self and isinstance(one, (EMA, StochasticWeightAveraging)):
+                other = "EMA" if isinstance(one, EMA) else "another StochasticWeightAveraging"
                 raise ConfigError(
-                    f"StochasticWeightAveraging and another {type(one).__name__} would both replace the weights.",
+                    f"StochasticWeightAveraging and {other} would both replace the weights.",
                     hint="give one of them.",
                 )
 

@@ -90,7 +90,7 @@ def resumed(job: FitJob, path: Path) -> FitJob:
 
     Raises:
         CheckpointError: If the file cannot be used.
-        ConfigError: If the checkpoint is behind the end that is asked for, or the run cannot be resumed.
+        ConfigError: If the checkpoint is beyond the end that is asked for, or the run cannot be resumed.
     """
     if job.train.repeat:
         raise ConfigError(

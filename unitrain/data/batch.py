@@ -36,7 +36,25 @@ def unpack(batch: Any) -> tuple[Any, Any]:
         return batch[INPUT], batch[TARGET]
     raise DataError(
         f'A batch must be (input, target) or a mapping with "{INPUT}" and "{TARGET}"; got {describe(batch)}.',
-        hint="give TrainSpec(training_step=, validation_step=) for any other structure.",
+        hint=_unpacking(batch),
+    )
+
+
+_OTHER_INPUTS = ("x", "inputs", "image", "images", "img", "pixel_values", "features", "data", "input_ids")
+_OTHER_TARGETS = ("y", "label", "labels", "targets", "target", "class", "mask")
+
+
+def _unpacking(batch: Any) -> str:
+    """Return how to tell the input and the target of ``batch``, with its own keys if they are like those of others."""
+    keys = list(batch) if isinstance(batch, Mapping) else []
+    source = next((key for key in (INPUT, *_OTHER_INPUTS) if key in keys), None)
+    target = next((key for key in _OTHER_TARGETS if key in keys), None)
+    if source is None or target is None:
+        return "give TrainSpec(training_step=, validation_step=) for any other structure."
+    pair = f'model(batch["{source}"]), batch["{target}"]'
+    return (
+        f'rename the keys to "{INPUT}" and "{TARGET}", or give'
+        f" TrainSpec(training_step=lambda model, batch: loss({pair}), validation_step=lambda model, batch: ({pair}))."
     )
 
 

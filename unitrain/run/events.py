@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import EnumType, StrEnum
 from keyword import iskeyword
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Never, Self
@@ -147,7 +148,7 @@ class CustomEvent(_Filtered, str):
         if not isinstance(name, str) or not name.isidentifier() or name != name.lower() or iskeyword(name):
             raise SpecError(
                 f"CustomEvent() takes a name in lower case, of letters, digits and _; got {name!r}.",
-                hint='CustomEvent("drifted")',
+                hint=_proper(name),
             )
         if name in tuple(Event):
             raise SpecError(
@@ -185,6 +186,16 @@ class CustomEvent(_Filtered, str):
         return str(self)
 
     value = name
+
+
+def _proper(name: object) -> str:
+    """Return how to spell ``name`` as a CustomEvent, or an example."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name) if isinstance(name, str) else ""
+    proper = re.sub(r"\W+", "_", words).strip("_").lower()
+    if proper in tuple(Event):
+        return f"Event.{proper.upper()}, which the run fires by itself."
+    good = proper.isidentifier() and not iskeyword(proper)
+    return f'CustomEvent("{proper if good else "drifted"}")'
 
 
 def require_custom(event: object) -> CustomEvent:

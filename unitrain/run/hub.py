@@ -11,7 +11,7 @@ import inspect
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
-from unitrain.errors import SpecError
+from unitrain.errors import SpecError, nearest
 from unitrain.run.events import CustomEvent, Event, Trigger, Triggers
 from unitrain.run.filters import fits
 from unitrain.utilities.ledger import Ledger
@@ -338,6 +338,14 @@ class EventHub:
     def occurred(self, event: Event | CustomEvent) -> int:
         """Return how often ``event`` has occurred in this run."""
         return self._counts.get(event, 0)
+
+    def misspelt(self) -> list[tuple[CustomEvent, CustomEvent]]:
+        """Return the events that handlers wait for in vain, each with a fired one of like name that nobody hears."""
+        custom = {one for one in (*self._listeners, *self._counts) if isinstance(one, CustomEvent)}
+        unheard = {one for one in custom if self._counts.get(one) and not self._listeners.get(one)}
+        waiting = sorted(one for one in custom if self._listeners.get(one) and not self._counts.get(one))
+        near = ((one, nearest(one, unheard)) for one in waiting)
+        return [(one, CustomEvent(name)) for one, name in near if name is not None]
 
     def request_stop(self, reason: str) -> None:
         """Ask the run to stop after the batch that is running; the first reason is kept."""

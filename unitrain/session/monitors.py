@@ -91,7 +91,7 @@ def _unvalidated(monitor: str, *, has_data: bool) -> ConfigError:
 
 
 def warn_of_idle(job: FitJob) -> None:
-    """Warn of each callback and schedule that had nothing to act on in the whole fit, on rank 0."""
+    """Warn of each callback, schedule and misspelt event that waited in vain in the whole fit, on rank 0."""
     run = job.hub.context
     if run is None or run.rank or not run.state.batch or job.hub.stop_reason in (SIGNAL, INTERRUPT):
         return
@@ -102,6 +102,12 @@ def warn_of_idle(job: FitJob) -> None:
         for monitor in (one.rule.monitor for one in job.schedules)
         if monitor is not None and monitor not in known
     ]
+    for waited, fired in job.hub.misspelt():
+        warnings.warn(
+            f"{waited!r} was never fired, so its handlers were not called; {fired!r} was fired, and has no handler."
+            f" Did you mean {str(fired)!r}?",
+            stacklevel=3,
+        )
     for report in filter(None, reports):
         warnings.warn(f"{report}. Measured were: {', '.join(sorted(known)) or 'nothing'}.", stacklevel=3)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
@@ -67,7 +67,7 @@ def launched(count: int, order: Job, member: Member) -> Iterator[Path]:
         DistributedError: If a process failed, with its rank and its traceback; an error of unitrain as it is.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself asks
-        raise _unguarded()
+        _unguarded()
     with tempfile.TemporaryDirectory(prefix="unitrain-") as name:
         folder = Path(name)
         job_files.send(folder, order)
@@ -83,15 +83,20 @@ _FOLDER = "UNITRAIN_FOLDER"
 """Tells the processes where to leave word of what keeps them from starting."""
 
 
-def _unguarded() -> ConfigError:
-    """Return the error for a script that starts processes while one of them imports it, and leave word of it."""
+def _unguarded() -> NoReturn:
+    """End a process that imports a script which starts processes; the one that started it raises the error.
+
+    Raises:
+        ConfigError: If it was started by others, who are not told.
+    """
     error = ConfigError(
         "several processes are started, and each imports this script, which would start them again.",
         hint='put what the script does under: if __name__ == "__main__":',
     )
     if _FOLDER in os.environ:
         job_files.report(Path(os.environ[_FOLDER]), Failure.of(0, error))
-    return error
+        raise SystemExit(1)  # silently: the error is shown once, where the script was started
+    raise error
 
 
 def _run(count: int, folder: Path, member: Member) -> None:
