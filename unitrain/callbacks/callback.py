@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from unitrain.compat.other_names import event_for
 from unitrain.errors import SpecError, did_you_mean
 from unitrain.run.hub import CustomEvent, Event
+from unitrain.utilities.signature import Shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -24,7 +25,7 @@ Moment: TypeAlias = "Event | CustomEvent | Trigger | Triggers"
 """What a handler may wait for."""
 
 
-class Callback:
+class Callback(Shown):
     """Handlers of a run in one object. Override the handlers you need; only those are called.
 
     Each method is named after its Event and gets the run. A method ``on_<name>`` hears the CustomEvent of that name.

@@ -34,11 +34,12 @@ class EmptyCache(Callback):
     """
 
     def __init__(self, on: Event | Trigger | Triggers = Event.EPOCH_END) -> None:
-        self._on = Triggers.of(on)
+        Triggers.of(on)  # refuses what is no event
+        self._on = on
 
     def extra_handlers(self) -> Iterable[tuple[Event | Trigger | Triggers, Callable[..., Any]]]:
         """Return the one handler, for the events that were chosen."""
-        return ((self._on, self.empty),)
+        return ((Triggers.of(self._on), self.empty),)
 
     def empty(self, run: RunContext) -> None:
         """Free the cache of the device that the model is on."""

@@ -49,13 +49,14 @@ class _Frozen(Preparer):
     def __init__(
         self, schedule: Mapping[float, tuple[str, ...]], *, train_bn: bool, lr: Rates, lr_factor: Rates
     ) -> None:
-        self._schedule = dict(sorted(schedule.items()))
+        self._frozen = dict(sorted(schedule.items()))
         self._train_bn = train_bn
-        self._lr = _by_epoch(self, "lr", lr, self._schedule)
-        self._lr_factor = _by_epoch(self, "lr_factor", lr_factor, self._schedule)
+        self._rates = _by_epoch(self, "lr", lr, self._frozen)
+        self._factors = _by_epoch(self, "lr_factor", lr_factor, self._frozen)
         if not isinstance(train_bn, bool):
             raise ConfigError(f"{self._name}(train_bn=) must be True or False, got {train_bn!r}.", hint="train_bn=True")
-        both = self._lr.keys() & self._lr_factor.keys()
+        self._lr, self._lr_factor = lr, lr_factor
+        both = self._rates.keys() & self._factors.keys()
         if both:
             raise ConfigError(
                 f"{self._name} got both lr= and lr_factor= for what epoch {min(both)} unfreezes.", hint="give one."
@@ -89,7 +90,7 @@ class _Frozen(Preparer):
             )
         self._require_something_to_train(spec, config)
         self._initial: list[tuple[str, int, float]] = []
-        for epoch in (*self._lr, *self._lr_factor):
+        for epoch in (*self._rates, *self._factors):
             self._split(epoch, spec, optimizers)
 
     def _require_something_to_train(self, spec: TrainSpec, config: TrainerConfig) -> None:
@@ -115,7 +116,7 @@ class _Frozen(Preparer):
         """
         kept = {id(one) for norm in _norms(model) for one in norm.parameters()} if self._train_bn else set()
         found: dict[Tensor, float] = {}
-        for epoch, names in self._schedule.items():
+        for epoch, names in self._frozen.items():
             for name in names:
                 parameters = [one for one in _parameters(self._name, model, name) if id(one) not in kept]
                 if not parameters:
@@ -151,9 +152,9 @@ class _Frozen(Preparer):
             )
 
     def _rate(self, epoch: int, rate: float | Tensor) -> float | Tensor:
-        if epoch in self._lr_factor:
-            return rate * self._lr_factor[epoch]
-        return torch.full_like(rate, self._lr[epoch]) if isinstance(rate, Tensor) else self._lr[epoch]
+        if epoch in self._factors:
+            return rate * self._factors[epoch]
+        return torch.full_like(rate, self._rates[epoch]) if isinstance(rate, Tensor) else self._rates[epoch]
 
     # --- training -----------------------------------------------------------------------------------------------------
 
@@ -259,6 +260,7 @@ class Freeze(_Frozen):
                 hint='Freeze("backbone", until_epoch=3, lr_factor=0.1)',
             )
         names = _names_in("Freeze(modules=)", modules)
+        self._modules, self._until_epoch = modules, until_epoch
         super().__init__(
             {_NEVER if until_epoch is None else until_epoch: names}, train_bn=train_bn, lr=lr, lr_factor=lr_factor
         )
@@ -312,6 +314,7 @@ class Unfreeze(_Frozen):
         names: dict[float, tuple[str, ...]] = {
             epoch: _names_in(f"Unfreeze(schedule={{{epoch}: ...}})", some) for epoch, some in schedule.items()
         }
+        self._schedule = schedule
         super().__init__(names, train_bn=train_bn, lr=lr, lr_factor=lr_factor)
 
 

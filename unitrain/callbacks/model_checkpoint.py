@@ -111,8 +111,9 @@ class ModelCheckpoint(EpochDecision):
         self.save_last = save_last
         self.save_on_exception = save_on_exception
         self.sharded = sharded
-        self._every_n_epochs = every_n_epochs or 1
-        self._every_n_steps = every_n_train_steps
+        self._every_n_epochs = every_n_epochs
+        self._every_n_train_steps = every_n_train_steps
+        self._train_time_interval = train_time_interval
         self._seconds = None if train_time_interval is None else train_time_interval.total_seconds()
         self.reset_state()
 
@@ -160,7 +161,8 @@ class ModelCheckpoint(EpochDecision):
     def on_batch_end(self, run: RunContext) -> None:
         """Write, if it is time by steps or by the clock."""
         step = run.state.step
-        by_step = self._every_n_steps is not None and step != self._newest_step and step % self._every_n_steps == 0
+        every = self._every_n_train_steps
+        by_step = every is not None and step != self._newest_step and step % every == 0
         by_clock = run.rank == 0 and time.monotonic() >= self._next_time  # of several clocks, one counts
         if by_step or by_clock:
             self._newest_step = step
@@ -173,8 +175,8 @@ class ModelCheckpoint(EpochDecision):
 
     def decide(self, run: RunContext) -> None:
         """Write, if it is time by epochs, or if what waits was measured by the epoch."""
-        by_epochs = self._every_n_steps is None and self._seconds is None
-        due = by_epochs and (run.state.epoch + 1) % self._every_n_epochs == 0
+        by_epochs = self._every_n_train_steps is None and self._seconds is None
+        due = by_epochs and (run.state.epoch + 1) % (self._every_n_epochs or 1) == 0
         if self.monitor is not None and (due or self._waits):
             due = measured(run, self.monitor) is not None and due  # raises if nobody logs it
         if due:

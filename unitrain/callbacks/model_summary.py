@@ -38,12 +38,12 @@ class ModelSummary(Callback):
 
         check_depth(depth, "ModelSummary")
         self._depth = depth
-        self._example = example_input
+        self._example_input = example_input
         self.summary: Summary | None = None
 
     def on_fit_start(self, run: RunContext) -> None:
         """Print the summary."""
-        example = run.spec.example_input if self._example is None else self._example
+        example = run.spec.example_input if self._example_input is None else self._example_input
         if example is not None and any(map(is_part, run.model.parameters())):
             raise SpecError(
                 "ModelSummary(example_input=) calls a copy of the model, and each process has a part of this one.",

@@ -28,22 +28,22 @@ class ProgressBar(Callback):
     """
 
     def __init__(self, console: Any = None) -> None:
-        self._given = console
+        self._console = console
         self._bar: Any = None
         self._task: Any = None
         self._next_refresh = 0.0
         self._started = 0.0
 
     @cached_property
-    def _console(self) -> Any:
+    def _screen(self) -> Any:
         with preserved_rng():  # rich draws a number when it is imported
             from rich.console import Console  # noqa: PLC0415 - only where a bar is shown
 
-        return Console(stderr=True) if self._given is None else self._given
+        return Console(stderr=True) if self._console is None else self._console
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what each process makes for itself: it cannot be sent."""
-        return {name: value for name, value in vars(self).items() if name != "_console"} | {"_bar": None}
+        return {name: value for name, value in vars(self).items() if name != "_screen"} | {"_bar": None}
 
     def on_fit_start(self, run: RunContext) -> None:
         """Start the bar of an epoch that is gone on with; it has no EPOCH_START of its own."""
@@ -54,12 +54,12 @@ class ProgressBar(Callback):
         """Start the epoch's bar."""
         self.close()
         self._started = time.monotonic()
-        if not self._console.is_terminal:
+        if not self._screen.is_terminal:
             return
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, TextColumn("{task.fields[loss]}"), console=self._console, transient=True)
+        self._bar = Progress(*columns, TextColumn("{task.fields[loss]}"), console=self._screen, transient=True)
         self._task = self._bar.add_task(f"epoch {run.state.epoch}", total=run.epoch_length, loss="")
         self._first = run.state.batch - (run.state.batch % run.epoch_length if run.epoch_length else 0)
         self._bar.start()
@@ -83,10 +83,10 @@ class ProgressBar(Callback):
         seconds = time.monotonic() - self._started
         values = "  ".join(f"{name} {value:.4g}" for name, value in sorted(run.hub.epoch_metrics.items()))
         line = f"epoch {run.state.epoch}  step {run.state.step}  {values}  {seconds:.1f}s"
-        if self._given is not None or self._console.is_terminal or self._console.is_jupyter:
-            self._console.print(line, highlight=False, soft_wrap=True)
+        if self._console is not None or self._screen.is_terminal or self._screen.is_jupyter:
+            self._screen.print(line, highlight=False, soft_wrap=True)
         else:
-            print(line, file=self._console.file)  # as rich would, in a tenth of the time
+            print(line, file=self._screen.file)  # as rich would, in a tenth of the time
 
     def close(self) -> None:
         """Take the bar away, if there is one; after an error too, so that it can be read."""

@@ -42,6 +42,7 @@ class Timer(Callback):
             ) from refusal.__cause__
         if allowed is None:
             raise ConfigError("Timer(duration=) must be a duration; got None.", hint='Timer("00:12:00:00")')
+        self._duration = duration
         self._seconds = allowed.total_seconds()
         self.reset_state()
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader, IterableDataset
+
+from unitrain.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +75,42 @@ def _stateful(one: Any) -> bool:
 def kept_state(loader: Any, *, midway: bool) -> Any:
     """Return a copy of the state of the ``keeper`` of ``loader``, or None."""
     found = keeper(loader, midway=midway)
-    return None if found is None else copy.deepcopy(found.state_dict())
+    return None if found is None else copied_state(found)
+
+
+def copied_state(holder: Any) -> Any:
+    """Return a copy of the state of a ``keeper``.
+
+    Raises:
+        DataError: If a part of it cannot be copied; it names the place.
+    """
+    state = holder.state_dict()
+    try:
+        return copy.deepcopy(state)
+    except Exception as error:
+        place, part, reason = _uncopied(state, f"{type(holder).__name__}.state_dict()", error)
+        raise DataError(
+            f"{place} is a {type(part).__name__}, which cannot be copied, so the position of the data cannot be kept:"
+            f" {reason}",
+            hint="return plain values from state_dict(), as dict(...), numbers, texts and tensors.",
+        ) from error
+
+
+def _uncopied(value: Any, place: str, error: Exception) -> tuple[str, Any, Exception]:
+    """Return the innermost part of ``value`` that cannot be copied: where it is, itself and why."""
+    items: list[tuple[Any, Any]] = []
+    if isinstance(value, Mapping):
+        items = list(value.items())
+    elif isinstance(value, (list, tuple)):
+        items = list(enumerate(value))
+    for key, item in items:
+        try:
+            copy.deepcopy(item)
+        except RecursionError:  # it holds itself, or is as good as endless
+            break
+        except Exception as inner:  # noqa: BLE001 - any class may refuse in its own way
+            return _uncopied(item, f"{place}[{key!r}]", inner)
+    return place, value, error
 
 
 def going_on(loader: Any, start: Position, workers: Workers) -> Iterator[Any]:

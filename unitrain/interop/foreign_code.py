@@ -36,6 +36,7 @@ class ForeignCode:
         session: What runs it, from its first run on; None before.
         model: The module that ran last, if it is one.
         running: Whether it runs at this moment.
+        config: The trainer's arguments, as they were given.
 
     Args:
         adapter: Whose engine is to run it.
@@ -45,7 +46,7 @@ class ForeignCode:
 
     def __init__(self, adapter: Adapter, config: TrainerConfig, hub: EventHub) -> None:
         self._adapter = adapter
-        self._config = config
+        self.config = config
         self._hub = hub
         self._framework: str | None = None
         self.session: ForeignTrainer | None = None
@@ -93,8 +94,8 @@ class ForeignCode:
             raise busy()
         session = self._opened(code)
         with registered(fenced=False):
-            if self._config.seed is not None:
-                seed_everything(self._config.seed)
+            if self.config.seed is not None:
+                seed_everything(self.config.seed)
             self.running = True
             try:
                 yield session
@@ -113,7 +114,7 @@ class ForeignCode:
             raise refuse(self._adapter, Feature.NATIVE_CODE, f"a {type(code).__name__}", way_out)
         self._refuse_what_would_not_act(bridge.home)
         if self.session is None or self._framework != bridge.home:
-            self.session, self._framework = bridge.open(self._adapter, self._config), bridge.home
+            self.session, self._framework = bridge.open(self._adapter, self.config), bridge.home
         if isinstance(code, nn.Module):
             self.model = code
         return self.session
@@ -124,7 +125,7 @@ class ForeignCode:
         Raises:
             ConfigError: If there is a handler or a Callback of unitrain.
         """
-        own = [type(one).__name__ for one in self._config.callbacks if isinstance(one, Callback)]
+        own = [type(one).__name__ for one in self.config.callbacks if isinstance(one, Callback)]
         handlers = [getattr(handler, "__name__", repr(handler)) for handler in self._hub.handlers]
         if not own and not handlers:
             return

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from unitrain.loggers.figures import file_name
 from unitrain.loggers.logger import run_folder
 from unitrain.utilities.files import user_path, written
+from unitrain.utilities.signature import Shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _FIRST = ("step", "epoch")
 
 
-class CSVLogger:
+class CSVLogger(Shown):
     """Writes ``<save_dir>/<name>/metrics.csv``; ``hparams.json`` and ``figures/<name>-<step>.png`` stand beside it.
 
     A row is ``step, epoch`` and the values, their names sorted; a new name rewrites the file. There are no times in it,

@@ -13,6 +13,7 @@ from unitrain.errors import BackendNotInstalledError, install_hint
 from unitrain.loggers.figures import file_name
 from unitrain.loggers.logger import Library, flat
 from unitrain.loggers.names import MLflowNames
+from unitrain.utilities.signature import Shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,7 +27,7 @@ _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEO
 _STATUS = {"success": "FINISHED", "finished": "FINISHED"}
 
 
-class MLflowLogger:
+class MLflowLogger(Shown):
     """Sends a run to an MLflow server, or into a local store.
 
     Each request is tried once, for at most ten seconds, unless MLflow's own environment variables say otherwise.
@@ -64,9 +65,9 @@ class MLflowLogger:
         refuse_file_store(tracking_uri)
         self._mlflow: Any = Library("mlflow")
         self._experiment = experiment
-        self._uri = tracking_uri
+        self._tracking_uri = tracking_uri
         self._run_name = run_name
-        self._given = run_id
+        self._run_id = run_id
         self._client: Any = None
         self._names = MLflowNames()
         self._unseen = False
@@ -79,7 +80,7 @@ class MLflowLogger:
     def begin(self, rows: int) -> None:
         """Start a run, or go on with the last one."""
         if rows == 0:
-            self.run_id, self._unseen = self._given, False
+            self.run_id, self._unseen = self._run_id, False
 
     def run_state(self) -> dict[str, Any]:
         """Return the run's id and where it is."""
@@ -87,11 +88,11 @@ class MLflowLogger:
 
     def load_run_state(self, state: Mapping[str, Any]) -> None:
         """Go on with the run of ``state``, if it is where this one would be."""
-        if self._given is None and all(state.get(name) == value for name, value in self._place().items()):
+        if self._run_id is None and all(state.get(name) == value for name, value in self._place().items()):
             self.run_id, self._unseen = state["run_id"], True
 
     def _place(self) -> dict[str, Any]:
-        uri = self._uri if self._uri is not None else self._mlflow.get_tracking_uri()
+        uri = self._tracking_uri if self._tracking_uri is not None else self._mlflow.get_tracking_uri()
         return {"tracking_uri": str(uri), "experiment": self._experiment}
 
     def log_metrics(self, metrics: dict[str, float], step: int) -> None:
@@ -128,7 +129,7 @@ class MLflowLogger:
     def _open(self) -> Any:
         """Return a client, after a run was made if there is none."""
         if self._client is None:
-            self._client = self._mlflow.MlflowClient(tracking_uri=self._uri)
+            self._client = self._mlflow.MlflowClient(tracking_uri=self._tracking_uri)
         if self._unseen:
             self.run_id, self._unseen = self._taken_up(), False
         if self.run_id is None:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from unitrain.errors import BackendNotInstalledError, install_hint
 from unitrain.loggers.logger import flat, run_folder
 from unitrain.utilities.files import user_path
+from unitrain.utilities.signature import Shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class TensorBoardLogger:
+class TensorBoardLogger(Shown):
     """Writes event files into ``<save_dir>/<name>``, to be shown by ``tensorboard --logdir <save_dir>``.
 
     A new run goes to ``<name>-2`` and so on; a resumed one goes on in its own, and what the part that was

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unitrain.errors import BackendNotInstalledError, install_hint
 from unitrain.loggers.logger import Library
 from unitrain.utilities.files import user_path
+from unitrain.utilities.signature import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,6 +58,12 @@ class WandbLogger:
         self._ended = False
         self._first_step = 0
         self._began = 0
+
+    def __repr__(self) -> str:
+        """Return what the run is to be known by."""
+        given = {"name": self._options["name"], "mode": self._options["mode"]}
+        more = [f"{name}={shown(value)}" for name, value in given.items() if value is not None]
+        return f"WandbLogger({', '.join([shown(self._options['project']), *more])})"
 
     def begin(self, rows: int) -> None:
         """Start a run, or go on with the last one."""

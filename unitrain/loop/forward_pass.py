@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from unitrain.data.batch import unpack
 from unitrain.data.batches import Batches
-from unitrain.data.position import keeper
+from unitrain.data.position import copied_state, keeper
 from unitrain.loop.precision import converted, within
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def forward_epoch(job: FitJob, batches: Batches, context: Context) -> None:
         batches = Batches(converted(source, job.config.precision), lambda: job.hub.state.epoch)
     forward = within(context, _forward)
     rng, holder = source.snapshot(), keeper(source.loader, midway=False)
-    position = None if holder is None else copy.deepcopy(holder.state_dict())
+    position = None if holder is None else copied_state(holder)
     try:
         with torch.no_grad():
             for batch in batches:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
@@ -9,6 +10,7 @@ from unitrain.checkpoint.resume import find_checkpoint
 from unitrain.compat.deprecation import deprecated
 from unitrain.errors import ConfigError, SpecError
 from unitrain.spec import TrainSpec
+from unitrain.utilities.signature import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,6 +57,12 @@ class Watched:
     _last: Run | ForeignTrainer | None
     _spec: TrainSpec | None
     _optimizers: Mapping[str, Optimizer]
+
+    def __repr__(self) -> str:
+        """Return the framework and the options that are not at their defaults."""
+        given = self._code.config
+        options = [f"{one.name}={shown(getattr(given, one.name))}" for one in fields(given) if given.changed(one.name)]
+        return f"{type(self).__name__}({', '.join([repr(self.framework), *options])})"
 
     @overload
     def on(self, event: Event | CustomEvent | Trigger | Triggers) -> Callable[[H], H]: ...

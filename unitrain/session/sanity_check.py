@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from unitrain.backends.protocol import EvalJob, Stage
 from unitrain.config import UNLIMITED
-from unitrain.data.position import keeper
+from unitrain.data.position import copied_state, keeper
 from unitrain.run.hub import Event, EventHub
 from unitrain.utilities.rng import preserved_rng
 
@@ -34,7 +33,7 @@ def validate_first(adapter: Adapter, job: FitJob) -> None:
     hub = EventHub()
     hub.on(Event.VAL_START, lambda run: _show(job.hub, run))
     holders = [holder for source in job.val if (holder := keeper(source.loader, midway=False)) is not None]
-    states = [copy.deepcopy(holder.state_dict()) for holder in holders]
+    states = [copied_state(holder) for holder in holders]
     check = EvalJob(
         spec=job.spec,
         config=job.config,

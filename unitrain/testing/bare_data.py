@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from unitrain.checkpoint.capture import position
 from unitrain.data.batch import unpack
-from unitrain.data.position import keeper
+from unitrain.data.position import copied_state, keeper
 from unitrain.errors import DataError
 from unitrain.utilities.rng import RngSnapshot
 
@@ -101,7 +101,7 @@ def own_position(run: Reader, *, midway: bool) -> Any:
     if midway and source.length is None:
         return run.data_before_ahead
     keeps = keeper(source.loader, midway=midway)
-    return None if keeps is None else copy.deepcopy(keeps.state_dict())
+    return None if keeps is None else copied_state(keeps)
 
 
 def _tell_the_epoch(loader: Any, epoch: int) -> None:
@@ -132,7 +132,7 @@ def _read_ahead(
         if run is not None:
             run.before_ahead = RngSnapshot(source.generators)
             keeps = keeper(source.loader, midway=True)
-            run.data_before_ahead = None if keeps is None else copy.deepcopy(keeps.state_dict())
+            run.data_before_ahead = None if keeps is None else copied_state(keeps)
         following = iterator if number == source.limit and isinstance(source.limit, int) else next(iterator, iterator)
         yield batch, following is iterator
         number, batch = number + 1, following

@@ -6,7 +6,6 @@ that shares the code under test proves nothing. It is naive on purpose; do not m
 
 from __future__ import annotations
 
-import copy
 import random
 import time
 from contextlib import contextmanager, nullcontext
@@ -21,7 +20,7 @@ from unitrain.backends.protocol import ONE_DEVICE, Feature, Run, Stage, Translat
 from unitrain.checkpoint.capture import capture, gradients, take_up
 from unitrain.checkpoint.saving import write_all
 from unitrain.config import TrainerConfig
-from unitrain.data.position import keeper
+from unitrain.data.position import copied_state, keeper
 from unitrain.distributed.collectives import SINGLE_PROCESS
 from unitrain.errors import SpecError
 from unitrain.loop.misfits import explain_misfit
@@ -470,7 +469,7 @@ class _Training(_Bare):
         python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
         generators = [(generator, generator.get_state()) for generator in self.job.train.generators]
         keeps = keeper(self.job.train.loader, midway=False)
-        where = None if keeps is None else copy.deepcopy(keeps.state_dict())
+        where = None if keeps is None else copied_state(keeps)
         with torch.no_grad():
             for given, _ in batches(None, self.job.train, self.state.epoch, self.kept):
                 batch = cast(given, self.dtype)

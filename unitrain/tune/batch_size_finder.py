@@ -15,6 +15,7 @@ from unitrain.data.sources import DataSpec
 from unitrain.errors import ConfigError, DataError
 from unitrain.tune.trial import bare_copy, trial_trainer, untouched
 from unitrain.utilities.rng import preserved_rng
+from unitrain.utilities.signature import Shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,7 +43,7 @@ class Trial(NamedTuple):
     fits: bool
 
 
-class BatchSizeFinder:
+class BatchSizeFinder(Shown):
     """Tries growing batch sizes and finds the largest one that trains without running out of memory.
 
     The size doubles until memory runs out. With ``mode="power"`` the last size that fits is the result; with

@@ -14,6 +14,7 @@ from unitrain.data.sources import DataSpec
 from unitrain.errors import ConfigError, UnitrainError, install_hint
 from unitrain.tune.trial import bare_copy, trial_trainer, untouched
 from unitrain.utilities.files import save_figure
+from unitrain.utilities.signature import Shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _FEWEST = 3
 
 
-class LRFinder:
+class LRFinder(Shown):
     """Tries learning rates that grow from step to step, each by the same factor, and suggests one.
 
     The loss is smoothed as Lightning's ``Tuner.lr_find`` and Ignite's ``FastaiLRFinder`` do. The numbers are the same

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from unitrain.config import TrainerConfig
 from unitrain.data.datamodules import is_datamodule
-from unitrain.data.position import keeper
+from unitrain.data.position import copied_state, keeper
 from unitrain.data.sources import DataSource
 from unitrain.distributed.launch.process_group import wanted
 from unitrain.distributed.world import world_here
@@ -68,7 +68,7 @@ def untouched(data: Any) -> Iterator[None]:
     """Put random number generators, and the position that ``data`` keeps by itself, back to where they were."""
     generators = [] if is_datamodule(data) else DataSource(data, "train", 1.0).generators
     holder = keeper(data, midway=False)
-    position = None if holder is None else copy.deepcopy(holder.state_dict())
+    position = None if holder is None else copied_state(holder)
     try:
         with preserved_rng(generators):
             yield

@@ -1,15 +1,64 @@
-"""Shows in ``help()`` and in an editor which options a class takes by ``**options``."""
+"""Shows which options a class takes by ``**options``, in ``help()`` and in an editor, and what an object was given."""
 
 from __future__ import annotations
 
 import inspect
+import re
+import reprlib
 from dataclasses import MISSING, fields
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+
+_PLAIN = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Shown:
+    """Shows in its ``repr`` what its constructor was given, where that is not the default.
+
+    An argument is shown if it is kept in an attribute of its name, with or without a leading ``_``.
+    """
+
+    def __repr__(self) -> str:
+        """Return a call of the class."""
+        parameters = list(inspect.signature(type(self).__init__).parameters.values())[1:]
+        kept, found = vars(self), []
+        for one in parameters:
+            if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
+                continue
+            name = next((name for name in (f"_{one.name}", one.name) if name in kept), None)
+            if name is not None and not _is_default(kept[name], one.default):
+                alone = one.kind in _PLAIN and one.default is one.empty
+                found.append(shown(kept[name]) if alone else f"{one.name}={shown(kept[name])}")
+        return f"{type(self).__name__}({', '.join(found)})"
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    return value is default or (type(value) is type(default) and not callable(value) and shown(value) == shown(default))
+
+
+def shown(value: Any) -> str:
+    """Return ``value`` as a person reads it: on one line, cut to what fits there, without addresses and passwords."""
+    text = re.sub(r" at 0x[0-9a-fA-F]+", "", _SHORT.repr(value))
+    return " ".join(re.sub(r"(?<=://)[^/@\s]+@", "", text).split())
+
+
+class _Short(reprlib.Repr):
+    """Python's own, with room for a path or a name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 100
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        return self.repr_str(str(x), level) if isinstance(x, PurePath) else super().repr_instance(x, level)
+
+
+_SHORT = _Short()
 
 
 def with_options(config: type[Any]) -> Callable[[type[T]], type[T]]:
