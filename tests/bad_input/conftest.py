@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from contextlib import contextmanager
 from functools import partial
 
@@ -10,14 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from tests.backends import FRAMEWORKS
 from unitrain import Event, TrainSpec, UnifiedTrainer
 
 OF_A_BATCH = frozenset(event for event in Event if "batch" in event or event in ("backward_end", "optimizer_step"))
-FRAMEWORKS = ("reference", "lightning", "ignite")
-
-with warnings.catch_warnings():  # torch.distributed, which Ignite imports, still uses torch.jit.script
-    warnings.simplefilter("ignore", DeprecationWarning)
-    import ignite.engine  # noqa: F401
 
 
 def pytest_generate_tests(metafunc):

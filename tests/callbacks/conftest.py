@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
-from unitrain import Callback, TrainSpec, UnifiedTrainer
+from tests import backends
+from unitrain import Callback, Event, TrainSpec, UnifiedTrainer
 
-FRAMEWORKS = ("reference", "lightning", "ignite")
-
-with warnings.catch_warnings():  # torch.distributed, which Ignite imports, still uses torch.jit.script
-    warnings.simplefilter("ignore", DeprecationWarning)
-    import ignite.engine  # noqa: F401
+framework = backends.framework
 
 
 class Scores(Callback):
@@ -27,11 +23,6 @@ class Scores(Callback):
     def on_epoch_end(self, run):
         if self.scores[run.state.epoch] is not None:
             run.log("score", self.scores[run.state.epoch])
-
-
-@pytest.fixture(params=FRAMEWORKS)
-def framework(request):
-    return request.param
 
 
 @pytest.fixture
@@ -71,3 +62,18 @@ def fit(make_spec):
         return result, trainer
 
     return fit
+
+
+def saver(path, after):
+    """Return what lets a trainer write a checkpoint after that batch and break off."""
+
+    def act(trainer):
+        @trainer.on(Event.BATCH_END(once=after))
+        def save(run):
+            run.save_checkpoint(path)
+
+        @trainer.on(Event.CHECKPOINT_SAVED)
+        def break_off():
+            raise InterruptedError
+
+    return act

@@ -11,6 +11,8 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
+from tests.backends import FRAMEWORKS
+from tests.callbacks.conftest import saver
 from unitrain import (
     EMA,
     ConfigError,
@@ -25,8 +27,6 @@ from unitrain import (
 )
 from unitrain.testing.models import loader
 from unitrain.testing.trace import SEED, differences
-
-FRAMEWORKS = ("reference", "lightning", "ignite")
 
 
 class Net(nn.Module):
@@ -165,19 +165,6 @@ def test_what_the_user_froze_is_unfrozen_and_what_stays_frozen_is_as_before(fram
     train(framework, Unfreeze({1: "backbone.body"}), Freeze("backbone.stem"), spec=spec)
     assert spec.model.backbone["body"].weight.requires_grad
     assert not spec.model.backbone["stem"][1].weight.requires_grad
-
-
-def saver(path, after):
-    def act(trainer):
-        @trainer.on(Event.BATCH_END(once=after))
-        def save(run):
-            run.save_checkpoint(path)
-
-        @trainer.on(Event.CHECKPOINT_SAVED)
-        def break_off():
-            raise InterruptedError
-
-    return act
 
 
 @pytest.mark.parametrize("after", [3, 6, 8, 18, 20])

@@ -11,6 +11,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 from torch.optim.swa_utils import SWALR, AveragedModel, update_bn
 
 import unitrain
+from tests.backends import FRAMEWORKS
+from tests.callbacks.conftest import saver
 from unitrain import (
     EMA,
     Callback,
@@ -30,7 +32,6 @@ from unitrain.testing.models import loader
 from unitrain.testing.trace import SEED, differences
 
 EPOCHS, START, RATE = 6, 4, 0.02
-FRAMEWORKS = ("reference", "lightning", "ignite")
 
 
 def make_model():
@@ -138,21 +139,6 @@ def test_a_plateau_and_a_step_schedule_are_paused(framework):
     _, rates = train(framework, swa, spec=make_spec(lr_scheduler=[stepped, plateau]), val=loader(shuffle=False))
     assert rates[0] > rates[1] > rates[2] > RATE
     assert rates[3:] == [RATE] * 3
-
-
-def saver(path, after):
-    """Write a checkpoint after that batch and break off."""
-
-    def act(trainer):
-        @trainer.on(Event.BATCH_END(once=after))
-        def save(run):
-            run.save_checkpoint(path)
-
-        @trainer.on(Event.CHECKPOINT_SAVED)
-        def break_off():
-            raise InterruptedError
-
-    return act
 
 
 @pytest.mark.parametrize("after", [8, 18, 20, 24, 27])

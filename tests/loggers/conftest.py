@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 
 import pytest
 
+from tests import backends
 from unitrain import UnifiedTrainer
 from unitrain.testing import cases
 from unitrain.testing.models import loader
 
-FRAMEWORKS = ("reference", "lightning", "ignite")
-
-with warnings.catch_warnings():  # torch.distributed, which Ignite imports, still uses torch.jit.script
-    warnings.simplefilter("ignore", DeprecationWarning)
-    import ignite.engine  # noqa: F401
-
-
-@pytest.fixture(params=FRAMEWORKS)
-def framework(request):
-    return request.param
+framework = backends.framework
 
 
 @pytest.fixture
