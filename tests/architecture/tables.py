@@ -128,17 +128,28 @@ def _value(default: object) -> str:
     return f"Event.{default.name}" if isinstance(default, Event) else repr(default)
 
 
+class _Default(str):
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+def _call(cls: type) -> str:
+    """Return the signature of ``cls`` without annotations, with ``*`` before what is given by keyword only."""
+    bare = inspect.Parameter.empty
+    parameters = [
+        one.replace(annotation=bare, default=bare if one.default is bare else _Default(_value(one.default)))
+        for one in inspect.signature(cls).parameters.values()
+    ]
+    return str(inspect.Signature(parameters))
+
+
 def _public(wanted) -> str:
     """Return a table of the public classes that ``wanted`` accepts: how each is made, and the first line about it."""
     rows = []
     for name in unitrain.__all__:
         cls = getattr(unitrain, name)
         if inspect.isclass(cls) and wanted(cls):
-            parameters = inspect.signature(cls).parameters.values()
-            shown = ", ".join(
-                one.name if one.default is one.empty else f"{one.name}={_value(one.default)}" for one in parameters
-            )
-            rows.append((f"`{name}({shown})`", _page(inspect.getdoc(cls).split("\n\n")[0])))
+            rows.append((f"`{name}{_call(cls)}`", _page(inspect.getdoc(cls).split("\n\n")[0])))
     return _table(("class", "what it does"), rows)
 
 

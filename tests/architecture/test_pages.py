@@ -1,5 +1,6 @@
 """What the pages claim runs: the README's example, its commands, and the code that MIGRATION.md shows."""
 
+import math
 import re
 import subprocess
 import sys
@@ -78,6 +79,30 @@ def test_the_example_of_exporting_runs(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "digits.onnx" in done.stdout
     assert (tmp_path / "digits.onnx").exists()
+
+
+_FIT = """
+import torch
+from unitrain import TrainSpec
+spec = TrainSpec(
+    model=torch.nn.Linear(4, 1), loss=torch.nn.MSELoss(), optimizer=partial(torch.optim.SGD, lr=0.1), lr_scheduler=schedule
+)
+batches = [(torch.zeros(2, 4), torch.full((2, 1), 9.0))] * 3
+trainer.fit(spec, batches)
+print("rate:", trainer.optimizers["optimizer"].param_groups[0]["lr"])
+"""
+
+
+def test_code_in_the_reference_runs(tmp_path):
+    found = blocks("docs/reference.md")
+    assert len(found) == 2
+    done = run("\n".join([*found, _FIT]), tmp_path)
+    assert done.returncode == 0, done.stderr
+    steps = [line for line in done.stdout.splitlines() if line.startswith("drifted again, at step")]
+    assert steps == [f"drifted again, at step {step}" for step in (2, 4, 6)]
+    rate = float(done.stdout.rpartition("rate:")[2])
+    cosine = 0.1 * (1 + math.cos(math.pi * 6 / 1000)) / 2
+    assert math.isclose(rate, cosine * 7 / 100, rel_tol=1e-9)  # the rate of step 6 (from 0), in warm-up
 
 
 _TOGETHER = """
