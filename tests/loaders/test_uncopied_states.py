@@ -8,9 +8,9 @@ from types import MappingProxyType
 import pytest
 import torch
 from torch import nn
-from unitrain.position import copied_state
 
 from unitrain import DataError, Event, LRFinder, StochasticWeightAveraging
+from unitrain.data.position import copied_state
 
 
 class Stateful:
