@@ -100,8 +100,8 @@ def _lacks(progress: Progress, name: str) -> bool:
 def _warn_of_other_length(path: Path, job: FitJob, own: dict[str, Any], progress: Progress) -> None:
     before, now = own["run"].get("epoch_length"), job.train.length
     same_team = len(own.get("ranks", [])) + 1 == job.team.size
-    known = same_team and job.reload is None and None not in (before, now)
-    if progress.midway and known and before != now > progress.in_epoch:
+    known = same_team and job.reload is None and before is not None
+    if progress.midway and known and now is not None and before != now > progress.in_epoch:
         warnings.warn(
             f"{path} was written after {progress.in_epoch} of {before} batches of an epoch, and an epoch has {now} now;"
             f" the first {progress.in_epoch} of these are left out.",
