@@ -69,7 +69,7 @@ def test_every_old_argument_has_a_hint_for_any_value(name, value):
 def test_a_mere_slip_is_told_as_before():
     with pytest.raises(ConfigError, match="did you mean 'max_epochs'"):
         UnifiedTrainer("reference", max_epoch=3)
-    with pytest.raises(ConfigError, match="the default is accelerator='auto'"):
+    with pytest.raises(ConfigError, match="accelerator must be one of 'auto'"):
         UnifiedTrainer("reference", accelerator="tpu")
 
 

@@ -297,7 +297,7 @@ def test_train_takes_a_module_and_the_spec_s_fields(make_trainer, make_spec, mak
     spec = make_spec()
     make_trainer().train(spec, make_batches())
     assert torch.equal(by_hand.weight, spec.model.weight)
-    with pytest.raises(SpecError, match=r"TrainSpec and also 'loss'[\s\S]*replace"):
+    with pytest.raises(SpecError, match=r"got a TrainSpec and loss=[\s\S]*replace"):
         make_trainer().train(spec, make_batches(), loss=nn.MSELoss())
     with pytest.raises(SpecError, match="did you mean 'optimizer'"):
         make_trainer().train(by_hand, make_batches(), optimiser=SGD)

@@ -138,7 +138,11 @@ def controls(framework: str) -> dict[str, list[str]]:
 
 def stop_control(framework: str) -> dict[str, list[str]]:
     """A stop that is not agreed on is noticed: the others wait for the one that has stopped."""
+
+    def stop(rule: StopRule) -> None:
+        rule._agreed = rule._hub.stop_reason = "user"
+
     own = by_unitrain(framework, 1)
-    with mock.patch.object(StopRule, "agree", lambda self: setattr(self, "_agreed", "user")):
+    with mock.patch.object(StopRule, "agree", stop):
         cut = by_unitrain(framework, 1)
     return {f"a stop for no reason: {framework}": [] if differences(own, cut) else ["nobody noticed"]}
