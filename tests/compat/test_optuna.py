@@ -22,7 +22,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def searched(storage, name, objective=lambda trial: trial.suggest_float("x", -1, 1) ** 2, trials=4):
-    """Return the values of a study in ``storage``, which is gone on with if it is there."""
+    """Return the values of a study in ``storage``, which is resumed if it is there."""
     study = optuna.create_study(
         storage=storage, study_name=name, sampler=optuna.samplers.RandomSampler(seed=1), load_if_exists=True
     )

@@ -300,7 +300,7 @@ class Program(Protocol):
         """Take note that a callback of the framework's own ended the run.
 
         Args:
-            reason: One of ``unitrain.loop.stopping.REASONS``.
+            reason: One of ``unitrain.run.stopping.REASONS``.
         """
 
 

@@ -31,7 +31,7 @@ class Callback(Shown):
     Each method is named after its Event and gets the run. A method ``on_<name>`` hears the CustomEvent of that name.
 
     Attributes:
-        kept_as: The name under which a checkpoint keeps its state; empty is that of its class.
+        state_key: The name under which a checkpoint keeps its state; empty is that of its class.
         leaves_unused: Whether it may leave trained parameters without a gradient, so that processes look for them.
 
     Example:

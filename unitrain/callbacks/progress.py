@@ -46,7 +46,7 @@ class ProgressBar(Callback):
         return {name: value for name, value in vars(self).items() if name != "_screen"} | {"_bar": None}
 
     def on_fit_start(self, run: RunContext) -> None:
-        """Start the bar of an epoch that is gone on with; it has no EPOCH_START of its own."""
+        """Start the bar of a resumed epoch; it has no EPOCH_START of its own."""
         if run.state.batch:
             self.on_epoch_start(run)
 

@@ -57,7 +57,7 @@ class Batches:
 
     @property
     def sized(self) -> bool:
-        """Whether each epoch has the trusted length; an epoch that is gone on with has not."""
+        """Whether each epoch has the trusted length; a resumed epoch does not."""
         return self._trusted is not None and not self._resumed and not self._changes
 
     @property
@@ -89,7 +89,7 @@ class Batches:
         start, self._start = self._start, None
         if start is not None:
             start.at_iter.restore()
-        if self._source.stage == "train":  # no other stage is gone on with midway
+        if self._source.stage == "train":  # no other stage is resumed midway
             self.at_iter = start.at_iter if start is not None else self._source.snapshot()
         loader = self._source.loader
         workers = self._source.workers

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PACKAGES = ("ignite",)
 HOME = "ignite"
 PROCESSES = Rule("check-processes", "several processes of Ignite's own")
-INTERRUPT = Rule("check-interrupt", "an Engine that is interrupted, to be gone on with")
+INTERRUPT = Rule("check-interrupt", "an Engine that is interrupted, to be resumed later")
 
 _SPAWNING = {"ignite.distributed.Parallel", "ignite.distributed.spawn", "ignite.distributed.launcher.Parallel"}
 
@@ -33,8 +33,8 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
             yield person(PROCESSES.name, source.start(call), reason, "run it without a backend, or framework='ignite'")
     for node in engine_attributes(source):
         if node.attr.value == "interrupt":
-            reason = f"a run that is interrupted can only be gone on with on {goal.check!r} itself"
-            mend = f'go on with UnifiedTrainer("{goal.check}").fit(from_engine(engine), loader)'
+            reason = f"an interrupted run can only be resumed on {goal.check!r} itself"
+            mend = f'resume with UnifiedTrainer("{goal.check}").fit(from_engine(engine), loader)'
             yield person(INTERRUPT.name, source.start(node), reason, mend)
 
 

@@ -49,7 +49,7 @@ class ShadowEngine(Engine):
         raise self._absent("terminate_epoch")
 
     def interrupt(self) -> NoReturn:
-        """Refuse: a run elsewhere cannot be gone on with."""
+        """Refuse: a run elsewhere cannot be resumed."""
         raise self._absent("interrupt")
 
     def _absent(self, method: str) -> UnsupportedFeatureError:

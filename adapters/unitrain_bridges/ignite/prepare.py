@@ -127,7 +127,7 @@ def _go_on(engine: Engine, wanted: Wanted) -> None:
     if state.epoch_length is None and wanted.data is None:
         raise ValueError("epoch_length should be provided if data is None")
     if engine.should_terminate:
-        engine._init_iter = 0  # noqa: SLF001 - as Engine.run: a terminated epoch is not gone on with
+        engine._init_iter = 0  # noqa: SLF001 - as Engine.run: a terminated epoch is not resumed
 
 
 def _length(engine: Engine, data: Any) -> int | None:
