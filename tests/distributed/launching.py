@@ -108,10 +108,20 @@ class Host:
 
     def __init__(self, name, address, card) -> None:
         self.name, self.address, self.card = name, address, card
+        self._started = []
 
     def start(self, *command, **changes):
         """Start a command there."""
-        return start([*_IN, self.name, *command], GLOO_SOCKET_IFNAME=self.card, **changes)
+        process = start([*_IN, self.name, *command], GLOO_SOCKET_IFNAME=self.card, **changes)
+        self._started.append(process)
+        return process
+
+    def stop(self):
+        """Kill what was started here, even if `ip` has not entered the namespace yet and so is not listed in it."""
+        for process in self._started:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
     def torchrun(self, *arguments, **changes):
         """Start torchrun there; namespaces have one host name, so each is told its address."""
@@ -153,8 +163,9 @@ def two_hosts():
             _ip("-n", host.name, "link", "set", host.card, "up")
         yield hosts
     finally:
-        for name in names:
-            _remove(name)
+        for host in hosts:
+            host.stop()
+            _remove(host.name)
 
 
 def _remove(name) -> None:

@@ -74,7 +74,7 @@ def failing_test():
 
 def test_the_hosts_go_with_their_processes_though_the_test_fails():
     made, sleeper = failing_test()
-    assert sleeper.wait(timeout=10) == -9
-    sleeper.said.close()
+    with sleeper.said:
+        assert sleeper.wait(timeout=10) == -9
     listed = subprocess.run(["ip", "netns", "list"], check=True, capture_output=True, text=True).stdout
     assert not {host.name for host in made} & {line.split()[0] for line in listed.splitlines()}
