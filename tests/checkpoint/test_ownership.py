@@ -173,14 +173,19 @@ def test_what_a_killed_process_left_is_removed_and_what_lives_stays(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_thirty_kills_leave_no_part(tmp_path):
     for _ in range(30):
+        before = set(names(tmp_path))
         writer = start(tmp_path, 0, 100000)
-        count = len(list(tmp_path.iterdir()))
-        while len(list(tmp_path.iterdir())) <= count and writer.poll() is None:
-            time.sleep(0.01)
-        writer.kill()
-        writer.wait()
+        try:
+            # The number of files would not tell: the writer removes what the one before it left.
+            while set(names(tmp_path)) <= before and writer.poll() is None:
+                time.sleep(0.01)
+            assert writer.poll() is None  # it was killed while it wrote
+        finally:
+            writer.kill()
+            writer.wait()
     io.write(tmp_path / "after.ckpt", {})
     assert not [name for name in names(tmp_path) if name.startswith(".")]
 
