@@ -215,6 +215,16 @@ def test_a_run_that_has_ended_gives_its_result_again(framework, writer, tmp_path
 
 
 @each_backend
+def test_last_is_the_newest_file_where_a_ranked_one_waits_for_the_validation_of_its_step(framework, tmp_path):
+    keep = partial(ModelCheckpoint, tmp_path, monitor="val/loss", every_n_train_steps=10, save_last=True)
+    wrote, saved = fit(framework, first := keep(), max_epochs=1), tmp_path / "last.ckpt"
+    assert wrote.last_checkpoint == first.last_model_path == saved
+    files = sorted(tmp_path.glob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
+    assert files == [wrote.best_checkpoint, saved]
+    assert fit(framework, keep(), max_epochs=1, ckpt_path=saved).last_checkpoint == saved
+
+
+@each_backend
 def test_a_run_that_has_ended_can_be_saved_again(framework, tmp_path):
     fit(framework, what=spec(), on=[(Event.FIT_END, lambda run: run.save_checkpoint(tmp_path / "a.ckpt"))])
     trainer = UnifiedTrainer(framework, seed=0, enable_progress_bar=False, max_epochs=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -216,7 +217,10 @@ class ModelCheckpoint(EpochDecision):
             self._want(run, self._name(run), ranked=True, value=float32(value))
 
     def _want(self, run: RunContext, name: str, *, ranked: bool = False, value: float = 0.0) -> None:
-        run.hub.pending_checkpoints.append(Wanted(self._key(run), name, ranked, value, self.sharded))
+        wanted, pending = Wanted(self._key(run), name, ranked, value, self.sharded), run.hub.pending_checkpoints
+        last = replace(wanted, name=_LAST, ranked=False)
+        # A step asks for last.ckpt before the monitor is measured; last.ckpt is yet the newest file of its step.
+        pending.insert(pending.index(last) if ranked and last in pending else len(pending), wanted)
 
     def take(self, wanted: Wanted, run: RunContext) -> Path | None:
         """Return where to write, on rank 0: the name that was wanted, or its next version that nobody has."""
