@@ -23,9 +23,13 @@ from unitrain import (
     SpecError,
     UnifiedTrainer,
     UnsupportedFeatureError,
+    errors,
     load_weights,
 )
+from unitrain.distributed.health.failure import Failure
+from unitrain.distributed.launch import job_files
 from unitrain.distributed.strategies.batchnorm import synchronized
+from unitrain.errors import UnitrainError
 from unitrain.testing import cases
 from unitrain.testing.models import loader
 from unitrain.testing.trace import differences
@@ -115,6 +119,33 @@ def test_what_cannot_be_sent_is_named():
     data.worker_init_fn = lambda worker: None
     with pytest.raises(SpecError, match=r"train_dataloaders\.worker_init_fn"):
         launching().fit(cases.spec(), data)
+
+
+OWN = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, UnitrainError)]
+
+
+def travelled(error, folder):
+    """Return what the parent raises for an error of rank 1."""
+    job_files.report(folder, Failure.of(1, error))
+    return job_files.first_failure(folder).raised()
+
+
+@pytest.mark.parametrize("kind", OWN, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("hint", [None, "devices=1", "one line,\nand another"], ids=["bare", "hint", "lines"])
+def test_an_error_of_unitrain_reaches_the_parent_as_it_was(kind, hint, tmp_path):
+    error = type("Special", (kind,), {})("devices=3.", hint=hint)
+    error.add_note("as seen at batch 2")
+    got = travelled(error, tmp_path)
+    assert (type(got), str(got), got.hint) == (kind, str(error), hint)
+    assert got.__notes__ == ["as seen at batch 2", "unitrain: raised on rank 1"]
+
+
+@pytest.mark.parametrize("name", ["DataError", "ConfigError", "DistributedError"])
+def test_an_error_that_only_has_the_name_of_one_of_unitrain_is_told_with_its_traceback(name, tmp_path):
+    got = travelled(type(name, (Exception,), {})("of a database"), tmp_path)
+    assert type(got) is DistributedError
+    assert str(got).startswith(f"rank 1 failed with {name}; the others stopped.\n\n")
+    assert "of a database" in str(got)
 
 
 def test_other_hosts_cannot_be_reached_from_here():

@@ -17,7 +17,6 @@ import torch
 
 from unitrain.distributed.health.failure import Failure, last_words
 from unitrain.distributed.launch import job_files
-from unitrain.distributed.launch.processes import told
 from unitrain.distributed.world import world_here
 from unitrain.errors import BackendNotInstalledError, ConfigError, DistributedError, install_hint
 from unitrain.session.remote import Elsewhere, work
@@ -193,7 +192,7 @@ def _on_cluster(cluster: _Cluster, count: int, order: Job) -> Iterator[Path]:
             _unpack(ray.get(box.take.remote()), folder)
             failure = job_files.first_failure(folder)
             if failure is not None:
-                raise told(failure)
+                raise failure.raised()
             if error is not None:
                 raise DistributedError(
                     f"Ray could not run {count} worker(s): {error}", hint="Ray's log has the details."

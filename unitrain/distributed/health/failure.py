@@ -10,13 +10,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unitrain.errors import DistributedError
+from unitrain import errors
+from unitrain.errors import DistributedError, UnitrainError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 EXIT = 70
 """The status of a process that the watchdog ended."""
+
+_OWN: dict[str, type[UnitrainError]] = {
+    name: one for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, UnitrainError)
+}
 
 
 @dataclass(frozen=True)
@@ -26,24 +31,48 @@ class Failure:
     Attributes:
         rank: Whose it was.
         kind: The class of the exception.
-        message: What it said.
+        message: What it said, without its hint.
         trace: Its traceback, as Python prints it.
+        own: The class of unitrain's errors that it is, by its name; None for an error of somebody else.
+        hint: Its hint, if it is one of unitrain's.
+        notes: What was added to it.
     """
 
     rank: int
     kind: str
     message: str
     trace: str
+    own: str | None = None
+    hint: str | None = None
+    notes: Sequence[str] = ()
 
     @classmethod
     def of(cls, rank: int, error: BaseException) -> Failure:
         """Return the failure that ``error`` is."""
-        return cls(rank, type(error).__name__, str(error), "".join(traceback.format_exception(error)))
+        own = next((one.__name__ for one in type(error).__mro__ if _OWN.get(one.__name__) is one), None)
+        hint = error.hint if isinstance(error, UnitrainError) else None
+        message = str(error) if hint is None else str(error).removesuffix(f"\nHint: {hint}")
+        notes = tuple(getattr(error, "__notes__", ()))
+        return cls(rank, type(error).__name__, message, "".join(traceback.format_exception(error)), own, hint, notes)
+
+    @property
+    def is_of_others(self) -> bool:
+        """Whether it only says that another process is gone."""
+        return self.own == DistributedError.__name__
+
+    def raised(self) -> UnitrainError:
+        """Return what to raise where the processes were started: an error of unitrain's own as it was."""
+        if self.own is None:
+            return self.error()
+        error = _OWN[self.own](self.message, hint=self.hint)
+        for note in (*self.notes, f"unitrain: raised on rank {self.rank}"):
+            error.add_note(note)
+        return error
 
     def error(self) -> DistributedError:
         """Return the error for all that did not fail themselves."""
-        if self.kind == DistributedError.__name__:
-            return DistributedError(self.message)  # it speaks of a third process already
+        if self.is_of_others:
+            return DistributedError(self.message, hint=self.hint)  # it speaks of a third process already
         return DistributedError(f"rank {self.rank} failed with {self.kind}; the others stopped.\n\n{self.trace}")
 
 

@@ -9,7 +9,6 @@ import sys
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from unitrain import errors
 from unitrain.distributed.health.failure import Failure
 from unitrain.errors import SpecError
 
@@ -128,7 +127,7 @@ def first_failure(folder: Path) -> Failure | None:
     found = []
     for path in folder.glob("failure-*.json"):
         failure = Failure(**json.loads(path.read_text(encoding="utf-8")))
-        found.append((failure.kind == errors.DistributedError.__name__, path.stat().st_mtime_ns, failure))
+        found.append((failure.is_of_others, path.stat().st_mtime_ns, failure))
     return min(found, key=lambda one: one[:2])[2] if found else None
 
 

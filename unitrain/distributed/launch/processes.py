@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
-from unitrain import errors
 from unitrain.distributed.health.failure import Failure, last_words
 from unitrain.distributed.launch import job_files
 from unitrain.distributed.launch.process_group import wanted
@@ -174,17 +173,7 @@ def _why(failure: Failure | None, error: Any) -> UnitrainError:
             f"rank {rank} {ended} without a word; the others were stopped.",
             hint="SIGKILL often means that the host had no memory left.",
         )
-    return told(failure)
-
-
-def told(failure: Failure) -> UnitrainError:
-    """Return the error of a process: one of unitrain's own as it was, another with its rank and its traceback."""
-    kind = getattr(errors, failure.kind, None)
-    if isinstance(kind, type) and issubclass(kind, UnitrainError):
-        raised = kind(failure.message)
-        raised.add_note(f"unitrain: raised on rank {failure.rank}")
-        return raised
-    return failure.error()
+    return failure.raised()
 
 
 @contextmanager
