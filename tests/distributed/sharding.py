@@ -442,7 +442,7 @@ def two(folder: Path) -> dict[str, list[str]]:
     case = together(resume_case("mid-accumulation"))
     write("lightning", case, POSITIONS["mid-accumulation"], folder / "two", sharded=True)
     write("ignite", case, POSITIONS["mid-accumulation"], folder / "two.ckpt")
-    return {"two": differences(parts.read(folder / "two"), parts.read_any(folder / "two.ckpt"))}
+    return {"two": differences(of_any_run(folder / "two"), of_any_run(folder / "two.ckpt"))}
 
 
 def other_number(folder: Path) -> dict[str, list[str]]:
