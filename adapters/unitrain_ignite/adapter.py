@@ -10,7 +10,7 @@ from unitrain.backends.protocol import ONE_DEVICE, Feature, Translation
 from unitrain.distributed.collectives import SINGLE_PROCESS
 from unitrain.errors import ConfigError
 from unitrain.loop.backend import BackendRun
-from unitrain.loop.fit import EvaluationRun
+from unitrain.loop.evaluation import EvaluationRun
 from unitrain_ignite._compat import REQUIRES, Engine, Events, Metric, bound, heard
 from unitrain_ignite.events import EVENTS, UNMAPPED
 from unitrain_ignite.module import Evaluator, TrainingLoop

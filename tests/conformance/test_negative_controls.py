@@ -16,7 +16,8 @@ from unitrain.backends.registry import find_adapter
 from unitrain.data.batches import Batches
 from unitrain.loop import fit as program
 from unitrain.loop import step, torch_primitives
-from unitrain.loop.fit import Evaluation, FitProgram
+from unitrain.loop.evaluation import Evaluation
+from unitrain.loop.fit import FitProgram
 from unitrain.loop.meter import StageMeter
 from unitrain.loop.precision import LossScaling
 from unitrain.loop.step import EvalStep, TrainStep

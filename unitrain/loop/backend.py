@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from unitrain.backends.protocol import Run
-from unitrain.loop.fit import EvaluationRun, FitProgram
+from unitrain.loop.evaluation import EvaluationRun
+from unitrain.loop.fit import FitProgram
 from unitrain.loop.precision import forward_context
 from unitrain.loop.torch_primitives import torch_primitives
 from unitrain.utilities.train_modes import ModuleModes

@@ -10,6 +10,7 @@ from unitrain.backends.protocol import Stage
 from unitrain.data.batch import sample_counter
 from unitrain.data.batches import Batches
 from unitrain.loop.meter import LoaderMeter, SharedMeter, StageMeter
+from unitrain.loop.metered_run import MeteredRun
 from unitrain.loop.precision import converted, within
 from unitrain.loop.step import EvalStep, predict
 from unitrain.run.hub import Event
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 
     import torch
 
+    from unitrain.backends.protocol import EvalJob
     from unitrain.data.sources import DataSource
-    from unitrain.loop.fit import MeteredRun
+    from unitrain.loop.precision import Context
 
 _EVENTS: dict[Stage, tuple[Event, Event, Event, Event]] = {
     Stage.VAL: (Event.VAL_START, Event.VAL_BATCH_START, Event.VAL_BATCH_END, Event.VAL_END),
@@ -202,3 +204,23 @@ class Evaluation:
         self._rng.restore()
         if hub.clock is not None and self.stage is Stage.VAL:
             hub.clock.add(VALIDATION, self._began)
+
+
+class EvaluationRun(MeteredRun):
+    """An evaluation by itself.
+
+    Attributes:
+        evaluation: What the backend's loop drives.
+
+    Args:
+        job: What to evaluate.
+        native: The real backend object, for handlers.
+        context: Makes what surrounds a forward pass, or None.
+    """
+
+    def __init__(self, job: EvalJob, native: Any, context: Context) -> None:
+        super().__init__(job, native)
+        self.context = context
+        self.sharded = job.sharded
+        self.meter = StageMeter(job.stage.value, {})
+        self.evaluation = Evaluation(self, job.data, job.stage, job.device, keep=job.keep)

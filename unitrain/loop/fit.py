@@ -18,10 +18,9 @@ from unitrain.loop.agreement import require_same_end
 from unitrain.loop.evaluation import Evaluation
 from unitrain.loop.forward_pass import forward_epoch
 from unitrain.loop.meter import StageMeter
+from unitrain.loop.metered_run import MeteredRun, not_manual
 from unitrain.loop.precision import converted
 from unitrain.loop.step import TrainStep
-from unitrain.metrics.metric import LOSS, as_float32, as_number
-from unitrain.run.context import RunContext
 from unitrain.run.hub import Event
 from unitrain.run.progress import Progress
 from unitrain.run.stopping import SIGNAL, StopRule, ValidationRule
@@ -33,56 +32,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
-    from unitrain.backends.protocol import EvalJob, FitJob
-    from unitrain.distributed.strategies.fsdp import Sharded
-    from unitrain.loop.precision import Context
+    from unitrain.backends.protocol import FitJob
     from unitrain.loop.step import Primitives
-
-
-class MeteredRun(RunContext):
-    """A run whose logged values go to the meter of the stage that is running.
-
-    Attributes:
-        meter: The meter of the running stage.
-        weight: The size of the running batch; None between batches.
-        context: Makes what surrounds a forward pass, or None.
-        sharded: The model, if each process has a part of it.
-    """
-
-    meter: StageMeter
-    weight: int | None = None
-    context: Context = None
-    sharded: Sharded | None = None
-
-    def log(self, name: str, value: Tensor | float) -> None:
-        """Log a value: into the epoch's mean within a batch, at once elsewhere."""
-        if self.weight is None:
-            self.hub.publish({self.name_of(self.meter.prefix, name): float(as_number(name, value))})
-        else:
-            self.meter.log(name, value, self.weight)
-
-    def agree(self) -> None:
-        """Take up what other processes ask for; an evaluation by itself has nothing to stop."""
-
-    def batch_values(self) -> dict[str, float]:
-        """Read the loss and the logged values of the running training batch from the device."""
-        loss = {} if self.state.loss is None else {f"train/{LOSS}": as_float32(self.state.loss)}
-        return {**loss, **self.meter.batch_values()}
-
-    def backward(self, loss: Tensor) -> None:  # noqa: ARG002 - refused as a whole
-        """Refuse: there is nothing to train."""
-        raise _not_manual("backward")
-
-    def step(self, name: str | None = None) -> None:  # noqa: ARG002 - refused as a whole
-        """Refuse: there is nothing to train."""
-        raise _not_manual("step")
-
-
-def _not_manual(method: str) -> SpecError:
-    return SpecError(
-        f"run.{method}() belongs to manual optimization.",
-        hint="TrainSpec(automatic_optimization=False, training_step=...)",
-    )
 
 
 class FitProgram(MeteredRun):
@@ -353,13 +304,13 @@ class FitProgram(MeteredRun):
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of ``loss``, in manual optimization."""
         if self.spec.automatic_optimization:
-            raise _not_manual("backward")
+            raise not_manual("backward")
         self._step.manual_backward(loss)
 
     def step(self, name: str | None = None) -> None:
         """Clip, step and clear one optimizer, in manual optimization."""
         if self.spec.automatic_optimization:
-            raise _not_manual("step")
+            raise not_manual("step")
         self._step.manual_step(which_optimizer(name, self.optimizers))
 
 
@@ -376,23 +327,3 @@ def which_optimizer(name: str | None, optimizers: Mapping[str, Optimizer]) -> st
     if name not in optimizers:
         raise SpecError(f"run.step({name!r}): there is no such optimizer.", hint=did_you_mean(name, optimizers))
     return name
-
-
-class EvaluationRun(MeteredRun):
-    """An evaluation by itself.
-
-    Attributes:
-        evaluation: What the backend's loop drives.
-
-    Args:
-        job: What to evaluate.
-        native: The real backend object, for handlers.
-        context: Makes what surrounds a forward pass, or None.
-    """
-
-    def __init__(self, job: EvalJob, native: Any, context: Context) -> None:
-        super().__init__(job, native)
-        self.context = context
-        self.sharded = job.sharded
-        self.meter = StageMeter(job.stage.value, {})
-        self.evaluation = Evaluation(self, job.data, job.stage, job.device, keep=job.keep)
