@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unitrain_bridges.lightning.trainer_protocol import ModuleTrainer
 
 
 class Counters:
@@ -17,7 +20,7 @@ class Counters:
         trainer: The same.
     """
 
-    def __init__(self, trainer: Any) -> None:
+    def __init__(self, trainer: ModuleTrainer) -> None:
         self.trainer = trainer
         self._restarting = False
         self._loaded_from_state_dict = False

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unitrain.errors import UnsupportedFeatureError
 
+if TYPE_CHECKING:
+    from unitrain_bridges.lightning.trainer_protocol import ModuleTrainer
 
-def combined(trainer: Any, source: Any, mode: str, stage: Any, function: Any) -> Any:
+
+def combined(trainer: ModuleTrainer, source: Any, mode: str, stage: Any, function: Any) -> Any:
     """Ask ``source`` for its loaders and return them as one.
 
     Args:
@@ -32,7 +35,7 @@ def combined(trainer: Any, source: Any, mode: str, stage: Any, function: Any) ->
     return loader
 
 
-def limits(trainer: Any, loader: Any, stage: Any, limit: float) -> list[int | float]:
+def limits(trainer: ModuleTrainer, loader: Any, stage: Any, limit: float) -> list[int | float]:
     """Return how many batches of each loader are used."""
     parts = trainer.parts
     empty_is_fine = trainer.lightning_module.allow_zero_length_dataloader_with_multiple_devices
@@ -45,7 +48,7 @@ def limits(trainer: Any, loader: Any, stage: Any, limit: float) -> list[int | fl
     return found
 
 
-def fetcher_for(trainer: Any, stage: Any) -> Any:
+def fetcher_for(trainer: ModuleTrainer, stage: Any) -> Any:
     """Return what fetches the batches, and knows which is the last.
 
     Raises:

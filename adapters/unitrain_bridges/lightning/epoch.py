@@ -15,7 +15,7 @@ from unitrain_bridges.lightning.schedules import step_schedules
 from unitrain_bridges.lightning.versions import steps_schedules_when_cut
 
 if TYPE_CHECKING:
-    from unitrain_bridges.lightning.trainer import StandInTrainer
+    from unitrain_bridges.lightning.trainer_protocol import ModuleTrainer
 
 _AFTER_BATCH, _ON_LAST = "on_train_batch_end", "on_last"
 _NOT_RESUMABLE = (
@@ -37,7 +37,7 @@ class EpochLoop(Counters):
         MisconfigurationException: If ``max_steps`` cannot be meant.
     """
 
-    def __init__(self, trainer: StandInTrainer, min_steps: int | None, max_steps: int) -> None:
+    def __init__(self, trainer: ModuleTrainer, min_steps: int | None, max_steps: int) -> None:
         super().__init__(trainer)
         parts = trainer.parts
         if max_steps < -1:

@@ -18,7 +18,7 @@ from unitrain_bridges.lightning.data import combined, fetcher_for, limits
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from unitrain_bridges.lightning.trainer import StandInTrainer
+    from unitrain_bridges.lightning.trainer_protocol import ModuleTrainer
 
 _MID = "mid_evaluation"
 
@@ -35,7 +35,7 @@ class EvaluationLoop(Counters):
     """
 
     def __init__(
-        self, trainer: StandInTrainer, function: Any, stage: Any, *, verbose: bool = True, inference_mode: bool = False
+        self, trainer: ModuleTrainer, function: Any, stage: Any, *, verbose: bool = True, inference_mode: bool = False
     ) -> None:
         super().__init__(trainer)
         parts = trainer.parts

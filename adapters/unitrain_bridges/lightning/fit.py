@@ -17,7 +17,7 @@ from unitrain_bridges.lightning.foreign_program import ModuleProgram
 from unitrain_bridges.lightning.schedules import step_schedules
 
 if TYPE_CHECKING:
-    from unitrain_bridges.lightning.trainer import StandInTrainer
+    from unitrain_bridges.lightning.trainer_protocol import ModuleTrainer
 
 _EPOCH_START, _MID_EPOCH, _EPOCH_END, _RESUMED = "epoch_start", "mid_epoch", "epoch_end", "resumed_on_epoch_end"
 _EVAL_MODE = (
@@ -53,7 +53,7 @@ class FitLoop(Counters):
         MisconfigurationException: If a limit cannot be meant.
     """
 
-    def __init__(self, trainer: StandInTrainer, arguments: dict[str, Any]) -> None:
+    def __init__(self, trainer: ModuleTrainer, arguments: dict[str, Any]) -> None:
         super().__init__(trainer)
         parts = trainer.parts
         self.max_epochs: int | None = arguments["max_epochs"]

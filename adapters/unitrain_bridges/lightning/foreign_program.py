@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from unitrain.optim.optimizers import Schedule
-    from unitrain_bridges.lightning.trainer import StandInTrainer
+    from unitrain_bridges.lightning.trainer_protocol import ModuleTrainer
 
 
 class ModuleProgram:
@@ -40,7 +40,7 @@ class ModuleProgram:
     validation = None
     metrics: Mapping[str, float] = MappingProxyType({})
 
-    def __init__(self, trainer: StandInTrainer) -> None:
+    def __init__(self, trainer: ModuleTrainer) -> None:
         self._loop = trainer.fit_loop
         self._cut = False
         self.model: nn.Module = trainer.lightning_module

@@ -14,6 +14,8 @@ from unitrain_bridges.lightning.counters import Counters
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from unitrain_bridges.lightning.trainer_protocol import ModuleTrainer
+
 _NOT_CALLED = (
     "The closure hasn't been executed. HINT: did you call `optimizer_closure()` in your `optimizer_step` hook? It could"
     " also happen because the `optimizer.step(optimizer_closure)` call did not execute it internally."
@@ -54,7 +56,7 @@ class Closure:
 class AutomaticOptimization(Counters):
     """The training step, backward and the optimizer's step, in the order that the optimizer's closure gives."""
 
-    def __init__(self, trainer: Any) -> None:
+    def __init__(self, trainer: ModuleTrainer) -> None:
         super().__init__(trainer)
         self.optim_progress = trainer.parts.OptimizationProgress()
         self._skip_backward = False
@@ -119,7 +121,7 @@ class AutomaticOptimization(Counters):
 class ManualOptimization(Counters):
     """The training step alone, with the author's optimizers counted while they step."""
 
-    def __init__(self, trainer: Any) -> None:
+    def __init__(self, trainer: ModuleTrainer) -> None:
         super().__init__(trainer)
         parts = trainer.parts
         self.optim_step_progress = parts.Progress.from_defaults(parts.ReadyCompletedTracker)

@@ -15,7 +15,7 @@ from unitrain_bridges.lightning.data import combined, fetcher_for, limits
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from unitrain_bridges.lightning.trainer import StandInTrainer
+    from unitrain_bridges.lightning.trainer_protocol import ModuleTrainer
 
 _CPU = torch.device("cpu")
 
@@ -28,7 +28,7 @@ class PredictionLoop(Counters):
         inference_mode: Predict without gradients and without versions of tensors, as opposed to without gradients.
     """
 
-    def __init__(self, trainer: StandInTrainer, *, inference_mode: bool = True) -> None:
+    def __init__(self, trainer: ModuleTrainer, *, inference_mode: bool = True) -> None:
         super().__init__(trainer)
         parts = trainer.parts
         self.inference_mode = inference_mode

@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unitrain_bridges.lightning.trainer_protocol import ModuleTrainer
 
 _STRICT = (
     "ReduceLROnPlateau conditioned on metric {key} which is not available. Available metrics are: {there}."
@@ -44,7 +47,7 @@ def step_schedules(loop: Any, interval: str, *, plateau: bool) -> None:
         loop.scheduler_progress.increment_completed()
 
 
-def _monitored(trainer: Any, config: Any) -> Any:
+def _monitored(trainer: ModuleTrainer, config: Any) -> Any:
     value = trainer.callback_metrics.get(config.monitor)
     if value is None and config.strict:
         there = list(trainer.callback_metrics)

@@ -4,16 +4,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 
 from unitrain.compat.instantiator import refuse_instantiator
 from unitrain_bridges.lightning.arguments import refuse_callbacks
+from unitrain_bridges.lightning.trainer_protocol import ModuleTrainer
 from unitrain_bridges.lightning.versions import refuse_resuming
 
 if TYPE_CHECKING:
-    from unitrain_bridges.lightning.fit import FitLoop
+    from collections.abc import Callable
+
+    from unitrain.backends.protocol import Run
+    from unitrain_bridges.lightning.evaluation import EvaluationLoop
     from unitrain_bridges.lightning.prediction import PredictionLoop
 
 _BOTH = "You cannot pass both `trainer.{name}(dataloaders=..., datamodule=...)`"
@@ -30,36 +34,40 @@ class _Given(NamedTuple):
     weights_only: bool | None
 
 
-class Stages:
-    """``fit``, ``validate``, ``test`` and ``predict``, with what comes before and after, in Lightning's order."""
+class StagedTrainer(ModuleTrainer, Protocol):
+    """A Trainer, by Lightning's own names, as far as a whole stage needs it.
 
-    parts: Any
-    framework: str
-    callbacks: Any
-    hooks: Any
-    logging: Any
-    state: Any
-    strategy: Any
-    run: Any
-    fit_loop: FitLoop
+    Attributes:
+        predict_loop: The loop of a prediction.
+        enable_autolog_hparams: Whether loggers get the hyperparameters.
+    """
+
     predict_loop: PredictionLoop
-    lightning_module: Any
-    sanity_checking: Any
-    should_stop: bool
     enable_autolog_hparams: bool
-    enable_validation: Any
-    num_sanity_val_steps: Any
-    _active_loop: Any
-    _evaluation_loop: Any
-    _open_run: Any
+    _open_run: Callable[[Any], Run]
     _detect_anomaly: bool
     _callback_connector: Any
     _checkpoint_connector: Any
     _data_connector: Any
     _signal_connector: Any
 
+    @property
+    def _active_loop(self) -> Any:
+        """The loop of what runs now, or None."""
+
+    @property
+    def _evaluation_loop(self) -> EvaluationLoop:
+        """The loop of the running validation or test."""
+
+    def _teardown(self) -> None:
+        """End what a run began."""
+
+
+class Stages:
+    """``fit``, ``validate``, ``test`` and ``predict``, with what comes before and after, in Lightning's order."""
+
     def fit(  # noqa: PLR0917 - Lightning's signature
-        self,
+        self: StagedTrainer,
         model: Any,
         train_dataloaders: Any = None,
         val_dataloaders: Any = None,
@@ -68,20 +76,20 @@ class Stages:
         weights_only: bool | None = None,
     ) -> None:
         """Train."""
-        self._begin(model, "FITTING", "TRAINING")
+        _begin(self, model, "FITTING", "TRAINING")
         self.should_stop = False
 
         def work() -> None:
-            train, module = self._data(train_dataloaders, datamodule)
+            train, module = _data(self, train_dataloaders, datamodule)
             if module is not None and (train is not None or val_dataloaders is not None):
                 raise self.parts.MisconfigurationException(_BOTH_FIT)
             data = {"train_dataloaders": train, "val_dataloaders": val_dataloaders}
-            self._work(_Given(model, None, module, ckpt_path, weights_only), data, provided=True)
+            _work(self, _Given(model, None, module, ckpt_path, weights_only), data, provided=True)
 
-        self._guarded(work)
+        _guarded(self, work)
 
     def validate(  # noqa: PLR0917 - Lightning's signature
-        self,
+        self: StagedTrainer,
         model: Any = None,
         dataloaders: Any = None,
         ckpt_path: Any = None,
@@ -91,10 +99,10 @@ class Stages:
     ) -> Any:
         """Return what a validation logs, a dict a loader."""
         given = _Given(model, dataloaders, datamodule, ckpt_path, weights_only)
-        return self._evaluate("validate", given, verbose=verbose)
+        return _evaluate(self, "validate", given, verbose=verbose)
 
     def test(  # noqa: PLR0917 - Lightning's signature
-        self,
+        self: StagedTrainer,
         model: Any = None,
         dataloaders: Any = None,
         ckpt_path: Any = None,
@@ -104,10 +112,10 @@ class Stages:
     ) -> Any:
         """Return what a test logs, a dict a loader."""
         given = _Given(model, dataloaders, datamodule, ckpt_path, weights_only)
-        return self._evaluate("test", given, verbose=verbose)
+        return _evaluate(self, "test", given, verbose=verbose)
 
     def predict(  # noqa: PLR0917 - Lightning's signature
-        self,
+        self: StagedTrainer,
         model: Any = None,
         dataloaders: Any = None,
         datamodule: Any = None,
@@ -117,136 +125,146 @@ class Stages:
     ) -> Any:
         """Return the predictions, one item a batch, in a list a loader if there are several."""
         given = _Given(model, dataloaders, datamodule, ckpt_path, weights_only)
-        self._begin(model, "PREDICTING", "PREDICTING", "predict")
+        _begin(self, model, "PREDICTING", "PREDICTING", "predict")
         self.predict_loop.return_predictions = return_predictions is None or return_predictions
-        return self._guarded(lambda: self._evaluated("predict", given))
+        return _guarded(self, lambda: _evaluated(self, "predict", given))
 
-    # --- the way there ------------------------------------------------------------------------------------------------
-
-    def _evaluate(self, name: str, given: _Given, *, verbose: bool) -> Any:
-        stage = "VALIDATING" if name == "validate" else "TESTING"
-        self._begin(given.model, stage, stage, name)
-        getattr(self, f"{name}_loop").verbose = verbose
-        return self._guarded(lambda: self.parts.convert_tensors_to_scalars(self._evaluated(name, given)))
-
-    def _evaluated(self, name: str, given: _Given) -> Any:
-        loaders, datamodule = self._data(given.dataloaders, given.datamodule)
-        if loaders is not None and datamodule is not None:
-            raise self.parts.MisconfigurationException(_BOTH.format(name=name))
-        kind = "val" if name == "validate" else name
-        data = {f"{kind}_dataloaders": loaders}
-        return self._work(given._replace(datamodule=datamodule), data, provided=given.model is not None)
-
-    def _begin(self, model: Any, function: str, stage: str, name: str = "fit") -> None:
-        if model is None and self.lightning_module is None:
-            raise TypeError(
-                f"`Trainer.{name}()` requires a `LightningModule` when it hasn't been passed in a previous run"
-            )
-        if model is not None:
-            self.strategy._lightning_module = self.parts.maybe_unwrap_optimized(model)
-        self.parts.verify_strategy_supports_compile(self.lightning_module, self.strategy)
-        self.state.fn = getattr(self.parts.TrainerFn, function)
-        self.state.status = self.parts.TrainerStatus.RUNNING
-        self.state.stage = getattr(self.parts.RunningStage, stage)
-
-    def _guarded(self, work: Any) -> Any:
-        """Do ``work``; tell callbacks, loggers and the strategy of an error, and raise what Lightning raises."""
-        return self.parts.call._call_and_handle_interrupt(self, work)
-
-    def _data(self, loaders: Any, datamodule: Any) -> tuple[Any, Any]:
-        """Return the loaders and the datamodule; a datamodule may stand in the loaders' place."""
-        return (None, loaders) if isinstance(loaders, self.parts.LightningDataModule) else (loaders, datamodule)
-
-    def _work(self, given: _Given, data: dict[str, Any], *, provided: bool) -> Any:
-        model = self.lightning_module
-        self._data_connector.attach_data(model, **data, datamodule=given.datamodule)
-        path = self._checkpoint_connector._select_ckpt_path(
-            self.state.fn, given.ckpt_path, model_provided=provided, model_connected=model is not None
-        )
-        found = self._run(model, path, given.weights_only)
-        self.state.stage = None
-        return found
-
-    # --- a run --------------------------------------------------------------------------------------------------------
-
-    def _run(self, model: Any, ckpt_path: Any, weights_only: Any) -> Any:
-        parts, fits = self.parts, self.state.fn == self.parts.TrainerFn.FITTING
-        if fits:
-            loop = self.fit_loop
-            given = loop.min_steps, loop.max_steps, loop.min_epochs, loop.max_epochs
-            loop.min_epochs, loop.max_epochs = parts.parse_loop_limits(*given, self)
-        if hasattr(model, "hparams"):
-            parts.clean_namespace(model.hparams)
-        self.strategy.connect(model)
-        self._callback_connector._attach_model_callbacks()
-        refuse_callbacks(self.callbacks, self.framework)
-        refuse_instantiator(ckpt_path, parts.version)
-        if fits and ckpt_path:
-            refuse_resuming(parts, self.framework)
-        self._callback_connector._attach_model_logging_functions()
-        parts.verify_loop_configurations(self)
-        self.run = self._open_run(self.strategy.root_device)
-        self._set_up(ckpt_path, weights_only, fits=fits)
-        found = self._run_stage()
-        self._teardown()
-        if fits:
-            self.hooks.both("on_fit_end")
-        parts.call._call_teardown_hook(self)
-        self.state.status = parts.TrainerStatus.FINISHED
-        self.state.stage = None
-        return found
-
-    def _set_up(self, ckpt_path: Any, weights_only: Any, *, fits: bool) -> None:
-        parts, checkpoints = self.parts, self._checkpoint_connector
-        self.strategy.setup_environment()
-        self._data_connector.prepare_data()
-        parts.call._call_setup_hook(self)
-        parts.call._call_configure_model(self)
-        checkpoints._restore_modules_and_callbacks(ckpt_path, *(() if weights_only is None else (weights_only,)))
-        self.logging.reset_results()
-        self.logging.reset_metrics()
-        self.strategy.setup(self)
-        if fits:
-            self.hooks.both("on_fit_start")
-        if self.enable_autolog_hparams:
-            parts.log_hyperparams(self)
-        checkpoints.restore_training_state()
-        checkpoints.resume_end()
-        self._signal_connector.register_signal_handlers()
-
-    def _run_stage(self) -> Any:
-        functions = self.parts.TrainerFn
-        self.lightning_module.zero_grad()
-        if self.state.fn == functions.PREDICTING:
-            return self.predict_loop.run()
-        if self.state.fn != functions.FITTING:
-            return self._evaluation_loop.run()
-        with self.parts.isolate_rng():
-            self._sanity_check()
-        with torch.autograd.set_detect_anomaly(self._detect_anomaly):
-            self.fit_loop.run()
-        return None
-
-    def _sanity_check(self) -> None:
-        loop = self.fit_loop.epoch_loop.val_loop
-        if not self.enable_validation or self.num_sanity_val_steps <= 0 or loop.restarting:
-            return
-        stage = self.state.stage
-        self.sanity_checking = True
-        self.logging.reset_results()
-        self.logging.reset_metrics()
-        self.hooks.callbacks("on_sanity_check_start")
-        loop.run()
-        self.hooks.callbacks("on_sanity_check_end")
-        self.logging.reset_results()
-        self.logging.reset_metrics()
-        loop.clear()
-        self.state.stage = stage
-
-    def _teardown(self) -> None:
+    def _teardown(self: StagedTrainer) -> None:  # Lightning calls it after an error
         self.strategy.teardown()
         loop = self._active_loop
         if loop is not None:
             loop.teardown()
         self.logging.teardown()
         self._signal_connector.teardown()
+
+
+# --- the way there ----------------------------------------------------------------------------------------------------
+
+
+def _evaluate(trainer: StagedTrainer, name: str, given: _Given, *, verbose: bool) -> Any:
+    stage = "VALIDATING" if name == "validate" else "TESTING"
+    _begin(trainer, given.model, stage, stage, name)
+    trainer._evaluation_loop.verbose = verbose
+    return _guarded(trainer, lambda: trainer.parts.convert_tensors_to_scalars(_evaluated(trainer, name, given)))
+
+
+def _evaluated(trainer: StagedTrainer, name: str, given: _Given) -> Any:
+    loaders, datamodule = _data(trainer, given.dataloaders, given.datamodule)
+    if loaders is not None and datamodule is not None:
+        raise trainer.parts.MisconfigurationException(_BOTH.format(name=name))
+    kind = "val" if name == "validate" else name
+    data = {f"{kind}_dataloaders": loaders}
+    return _work(trainer, given._replace(datamodule=datamodule), data, provided=given.model is not None)
+
+
+def _begin(trainer: StagedTrainer, model: Any, function: str, stage: str, name: str = "fit") -> None:
+    if model is None and trainer.lightning_module is None:
+        raise TypeError(f"`Trainer.{name}()` requires a `LightningModule` when it hasn't been passed in a previous run")
+    if model is not None:
+        trainer.strategy._lightning_module = trainer.parts.maybe_unwrap_optimized(model)
+    trainer.parts.verify_strategy_supports_compile(trainer.lightning_module, trainer.strategy)
+    trainer.state.fn = getattr(trainer.parts.TrainerFn, function)
+    trainer.state.status = trainer.parts.TrainerStatus.RUNNING
+    trainer.state.stage = getattr(trainer.parts.RunningStage, stage)
+
+
+def _guarded(trainer: StagedTrainer, work: Any) -> Any:
+    """Do ``work``; tell callbacks, loggers and the strategy of an error, and raise what Lightning raises."""
+    return trainer.parts.call._call_and_handle_interrupt(trainer, work)
+
+
+def _data(trainer: StagedTrainer, loaders: Any, datamodule: Any) -> tuple[Any, Any]:
+    """Return the loaders and the datamodule; a datamodule may stand in the loaders' place."""
+    return (None, loaders) if isinstance(loaders, trainer.parts.LightningDataModule) else (loaders, datamodule)
+
+
+def _work(trainer: StagedTrainer, given: _Given, data: dict[str, Any], *, provided: bool) -> Any:
+    model = trainer.lightning_module
+    trainer._data_connector.attach_data(model, **data, datamodule=given.datamodule)
+    path = trainer._checkpoint_connector._select_ckpt_path(
+        trainer.state.fn, given.ckpt_path, model_provided=provided, model_connected=model is not None
+    )
+    found = _run(trainer, model, path, given.weights_only)
+    trainer.state.stage = None
+    return found
+
+
+# --- a run ------------------------------------------------------------------------------------------------------------
+
+
+def _run(trainer: StagedTrainer, model: Any, ckpt_path: Any, weights_only: Any) -> Any:
+    parts, fits = trainer.parts, trainer.state.fn == trainer.parts.TrainerFn.FITTING
+    if fits:
+        loop = trainer.fit_loop
+        given = loop.min_steps, loop.max_steps, loop.min_epochs, loop.max_epochs
+        loop.min_epochs, loop.max_epochs = parts.parse_loop_limits(*given, trainer)
+    if hasattr(model, "hparams"):
+        parts.clean_namespace(model.hparams)
+    trainer.strategy.connect(model)
+    trainer._callback_connector._attach_model_callbacks()
+    refuse_callbacks(trainer.callbacks, trainer.framework)
+    refuse_instantiator(ckpt_path, parts.version)
+    if fits and ckpt_path:
+        refuse_resuming(parts, trainer.framework)
+    trainer._callback_connector._attach_model_logging_functions()
+    parts.verify_loop_configurations(trainer)
+    trainer.run = trainer._open_run(trainer.strategy.root_device)
+    _set_up(trainer, ckpt_path, weights_only, fits=fits)
+    found = _run_stage(trainer)
+    trainer._teardown()
+    if fits:
+        trainer.hooks.both("on_fit_end")
+    parts.call._call_teardown_hook(trainer)
+    trainer.state.status = parts.TrainerStatus.FINISHED
+    trainer.state.stage = None
+    return found
+
+
+def _set_up(trainer: StagedTrainer, ckpt_path: Any, weights_only: Any, *, fits: bool) -> None:
+    parts, checkpoints = trainer.parts, trainer._checkpoint_connector
+    trainer.strategy.setup_environment()
+    trainer._data_connector.prepare_data()
+    parts.call._call_setup_hook(trainer)
+    parts.call._call_configure_model(trainer)
+    checkpoints._restore_modules_and_callbacks(ckpt_path, *(() if weights_only is None else (weights_only,)))
+    trainer.logging.reset_results()
+    trainer.logging.reset_metrics()
+    trainer.strategy.setup(trainer)
+    if fits:
+        trainer.hooks.both("on_fit_start")
+    if trainer.enable_autolog_hparams:
+        parts.log_hyperparams(trainer)
+    checkpoints.restore_training_state()
+    checkpoints.resume_end()
+    trainer._signal_connector.register_signal_handlers()
+
+
+def _run_stage(trainer: StagedTrainer) -> Any:
+    functions = trainer.parts.TrainerFn
+    trainer.lightning_module.zero_grad()
+    if trainer.state.fn == functions.PREDICTING:
+        return trainer.predict_loop.run()
+    if trainer.state.fn != functions.FITTING:
+        return trainer._evaluation_loop.run()
+    with trainer.parts.isolate_rng():
+        _sanity_check(trainer)
+    with torch.autograd.set_detect_anomaly(trainer._detect_anomaly):
+        trainer.fit_loop.run()
+    return None
+
+
+def _sanity_check(trainer: StagedTrainer) -> None:
+    loop = trainer.fit_loop.epoch_loop.val_loop
+    if not trainer.enable_validation or trainer.num_sanity_val_steps <= 0 or loop.restarting:
+        return
+    stage = trainer.state.stage
+    trainer.sanity_checking = True
+    trainer.logging.reset_results()
+    trainer.logging.reset_metrics()
+    trainer.hooks.callbacks("on_sanity_check_start")
+    loop.run()
+    trainer.hooks.callbacks("on_sanity_check_end")
+    trainer.logging.reset_results()
+    trainer.logging.reset_metrics()
+    loop.clear()
+    trainer.state.stage = stage

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from unitrain.backends.protocol import Run
     from unitrain_bridges.lightning.namespace import Parts
+    from unitrain_bridges.lightning.trainer_protocol import TrainingLoop
 
 
 class NoSuchAttributeError(UnsupportedFeatureError, AttributeError):
@@ -135,7 +136,7 @@ class StandInTrainer(Stages):
         self._signal_connector = parts.SignalConnector(self)
         inference = given["inference_mode"]
         stages, functions = parts.RunningStage, parts.TrainerFn
-        self.fit_loop = FitLoop(self, given)
+        self.fit_loop: TrainingLoop = FitLoop(self, given)
         self.validate_loop = EvaluationLoop(self, functions.VALIDATING, stages.VALIDATING, inference_mode=inference)
         self.test_loop = EvaluationLoop(self, functions.TESTING, stages.TESTING, inference_mode=inference)
         self.predict_loop = PredictionLoop(self, inference_mode=inference)
@@ -245,7 +246,8 @@ class StandInTrainer(Stages):
         """How many batches of each validation loader are used."""
         if self.state.fn == self.parts.TrainerFn.VALIDATING:
             return self.validate_loop.max_batches
-        return self.fit_loop.epoch_loop.val_loop._max_batches
+        val_loop: EvaluationLoop = self.fit_loop.epoch_loop.val_loop
+        return val_loop._max_batches
 
     @property
     def num_sanity_val_batches(self) -> list[int | float]:
@@ -269,8 +271,9 @@ class StandInTrainer(Stages):
     @property
     def _evaluation_loop(self) -> EvaluationLoop:
         functions = self.parts.TrainerFn
+        of_fit: EvaluationLoop = self.fit_loop.epoch_loop.val_loop
         loops = {functions.VALIDATING: self.validate_loop, functions.TESTING: self.test_loop}
-        return loops.get(self.state.fn, self.fit_loop.epoch_loop.val_loop)
+        return loops.get(self.state.fn, of_fit)
 
     @property
     def _active_loop(self) -> Any:
