@@ -1,4 +1,4 @@
-"""Scripts that are unitrain's already: the word that chooses the backend."""
+"""Scripts that are unitrain's already: the word that chooses the backend, and names that moved."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import libcst as cst
 
 from unitrain.migrate.arguments import UNKNOWN, arguments
 from unitrain.migrate.findings import UNITRAIN, Edit, Family, Finding, Fixer, Goal, Rule, person
+from unitrain.migrate.own_names import FIXERS, TRAINERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from unitrain.migrate.source import Source
 
 RULE = Rule("unitrain-framework", "UnifiedTrainer(framework=...) names the backend that --to asks for")
-_NAMES = {"unitrain.UnifiedTrainer", "unitrain.trainer.UnifiedTrainer"}
 
 
 def find(source: Source, goal: Goal) -> Iterator[Finding]:
@@ -23,7 +23,7 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
     if goal.to == UNITRAIN:
         return
     for call in source.all(cst.Call):
-        if source.name(call.func) in _NAMES:
+        if source.name(call.func) in TRAINERS:
             yield from _named(source, call, goal)
 
 
@@ -40,4 +40,4 @@ def _named(source: Source, call: cst.Call, goal: Goal) -> Iterator[Finding]:
         yield Finding(RULE.name, start, f"it runs on {word.value}", f'framework="{goal.to}"', (edit,))
 
 
-FAMILY = Family("", (UNITRAIN,), conversions=(Fixer((RULE,), find),))
+FAMILY = Family("", (UNITRAIN,), upgrades=FIXERS, conversions=(Fixer((RULE,), find),))
