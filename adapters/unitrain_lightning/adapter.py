@@ -17,12 +17,12 @@ from unitrain.distributed.collectives import SINGLE_PROCESS
 from unitrain.errors import ConfigError, did_you_mean
 from unitrain.loop.backend import BackendRun
 from unitrain.run.hub import Event
-from unitrain_lightning._compat import REQUIRES, default_root, quietly, raise_interrupt, refuse_rich_bar
+from unitrain_lightning._compat import REQUIRES, quietly, raise_interrupt, refuse_rich_bar
 from unitrain_lightning.batched_steps import TEST, TRAINING, VALIDATION, may_batch_steps
 from unitrain_lightning.entry_point_cache import remembered
 from unitrain_lightning.events import EVENTS, UNMAPPED
 from unitrain_lightning.module import EvalShell, FitShell, LightningBatches
-from unitrain_lightning.namespace import is_a, namespace, namespace_of
+from unitrain_lightning.namespace import is_a, namespace_of
 from unitrain_lightning.options import OPTIONS, OWNED
 from unitrain_lightning.precision import precision_plugin
 from unitrain_lightning.primitives import LightningPrimitives
@@ -88,12 +88,6 @@ class LightningAdapter:
     def accepts_callback(self, callback: object) -> bool:
         """Return whether ``callback`` is a Lightning callback, of either of its packages."""
         return is_a(callback, "Callback")
-
-    @staticmethod
-    def upgrade_checkpoint(content: dict[str, Any]) -> dict[str, Any]:
-        """Return the content of a file of any Lightning's as the installed one would have written it."""
-        upgraded: dict[str, Any] = namespace(default_root()).migrate_checkpoint(content)[0]
-        return upgraded
 
 
 _INSIST_ON_AUTOMATIC = {

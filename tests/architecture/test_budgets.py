@@ -64,7 +64,10 @@ def test_two_adapters_have_the_same_files_under_the_same_names():
     def files(name):
         return {path.name for path in (ROOT / "adapters" / name).glob("*.py")}
 
-    common = {f"{name}.py" for name in ("__init__", "_compat", "adapter", "events", "module", "options", "stopping")}
+    common = {
+        f"{name}.py"
+        for name in ("__init__", "_compat", "adapter", "checkpoint", "events", "module", "options", "stopping")
+    }
     assert files("unitrain_lightning") & files("unitrain_ignite") == common
 
 

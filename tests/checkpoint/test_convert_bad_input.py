@@ -13,7 +13,7 @@ from torch import nn
 
 from unitrain import CheckpointError, ConfigError, convert_checkpoint
 from unitrain.checkpoint import io
-from unitrain.checkpoint.convert.foreign_checkpoint import form_of
+from unitrain.checkpoint.convert.codecs import form_of
 
 GOLDEN = Path(__file__).parent / "golden"
 TARGETS = ["portable", "lightning", "ignite", "safetensors"]

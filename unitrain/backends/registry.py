@@ -31,6 +31,9 @@ Each takes an object and returns a tracker, or None if it cannot make one of it.
 """
 
 
+CHECKPOINTS = "unitrain.checkpoints"
+"""The entry-point group of codecs: who recognises, reads and writes a framework's own checkpoints."""
+
 BRIDGES = "unitrain.bridges"
 """The entry-point group of what runs a framework's own code, by the framework's top-level package."""
 
@@ -137,13 +140,26 @@ def bridge_of(kind: type) -> Bridge | None:
 
 def bridges() -> list[Bridge]:
     """Return what runs the code of each framework that is installed."""
-    loaded: dict[type, None] = {}
-    for _, entry in sorted(_entries(BRIDGES).items()):
+    return _made(BRIDGES)
+
+
+def checkpoint_codecs() -> list[Any]:
+    """Return the codecs of frameworks' checkpoints; each is a ``CheckpointCodec``, a room above this one.
+
+    One that needs a package that is not installed is left out.
+    """
+    return _made(CHECKPOINTS)
+
+
+def _made(group: str) -> list[Any]:
+    """Return an instance of what each entry point of a group names, as far as its package is installed."""
+    found: dict[Any, None] = {}
+    for _, entry in sorted(_entries(group).items()):
         try:
-            loaded[_loaded(entry)] = None  # a framework of two names has one bridge
+            found[_loaded(entry)] = None  # two names may be of one class
         except BackendNotInstalledError:
-            continue  # no script can be written for what is not there
-    return [cast("Bridge", cls()) for cls in loaded]
+            continue
+    return [make() for make in found]
 
 
 def find_callback(native: Any, adapter: Adapter) -> Callback | None:

@@ -11,6 +11,9 @@ from typing import Any
 LIGHTNING_VERSION = "2.6.6"
 """The layout's version; Lightning migrates what is older."""
 
+VERSION = "pytorch-lightning_version"
+"""Where Lightning looks for the layout's version."""
+
 KEY = "unitrain"
 """Where unitrain's own part of a file stands."""
 

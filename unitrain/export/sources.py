@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from unitrain.callbacks import EMA
 from unitrain.checkpoint.capture import own_part, weights_of
-from unitrain.checkpoint.convert.foreign_checkpoint import take
+from unitrain.checkpoint.convert.codecs import take
+from unitrain.checkpoint.convert.own_forms import PORTABLE
 from unitrain.checkpoint.convert.to_portable import names_of, renamed
 from unitrain.errors import ExportError, did_you_mean
 
@@ -74,7 +75,7 @@ def from_checkpoint(path: Path, model: nn.Module, weights: Weights, part: str | 
     taken = take(path)
     facts = {"weights": weights, "checkpoint_sha256": checksum(path)}
     states: dict[str, Any] = {}
-    if taken.form == "portable":
+    if taken.form == PORTABLE.name:
         states = own_part(path, taken.content)["callbacks"]
         taken = replace(taken, weights=weights_of(taken.content), models=())
     if weights == "ema":

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unitrain.backends.registry import bridge_of
+from unitrain.checkpoint.convert.codecs import by_form, take
 from unitrain.checkpoint.convert.conversion import convert_checkpoint
-from unitrain.checkpoint.convert.foreign_checkpoint import VERSION, take
 from unitrain.compat.trainer_arguments import old_spellings, today
 from unitrain.config import TrainerConfig
 from unitrain.errors import CheckpointError, ConfigError, refuse_unknown
@@ -19,9 +19,6 @@ from unitrain.utilities.files import user_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_LEGACY = "legacy_pytorch-lightning_version"
-"""Where a file that was brought up to date keeps who wrote it first."""
 
 
 def upgrade(given: Any, version: str, *, to: str | Path | None = None) -> Any:
@@ -111,19 +108,19 @@ def _config(given: Mapping[str, Any]) -> dict[str, Any]:
 def _checkpoint(major: tuple[str, ...]) -> Callable[[Path, Path | None], Path]:
     def handle(source: Path, to: Path | None) -> Path:
         taken = take(source)
-        if taken.form != "lightning":
+        if not by_form()[taken.form].rewrites or taken.written_by is None:
             raise CheckpointError(
                 f"{source} is no file of Lightning's: its form is {taken.form!r}.",
                 hint="`unitrain convert` brings files of other forms to where they are to go.",
             )
-        wrote = str(taken.content.get(_LEGACY, taken.content[VERSION]))
+        program, wrote = taken.written_by
         if wrote.partition(".")[0] not in major:
             other = "2.x" if wrote.startswith("2.") else "1.x"
-            raise CheckpointError(f"{source} was written by Lightning {wrote}.", hint=f'upgrade(path, "{other}")')
+            raise CheckpointError(f"{source} was written by {program} {wrote}.", hint=f'upgrade(path, "{other}")')
         target = source.with_name(f"{source.stem}.upgraded.ckpt") if to is None else to
         if target.exists():
             raise CheckpointError(f"there is a file {target}.", hint="upgrade(path, version, to=another)")
-        lost = convert_checkpoint(source, target, "lightning")
+        lost = convert_checkpoint(source, target, taken.form)
         if lost:
             warnings.warn(f"{target} does not carry {'; '.join(lost)}.", stacklevel=3)
         return target

@@ -7,12 +7,13 @@ import sys
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from unitrain.checkpoint.convert.conversion import Target, convert_checkpoint
-from unitrain.checkpoint.convert.foreign_checkpoint import VERSION, ForeignCheckpoint, private, take
+from unitrain.checkpoint.convert.codecs import by_form, by_target, take
+from unitrain.checkpoint.convert.conversion import convert_checkpoint
+from unitrain.checkpoint.convert.own_forms import PORTABLE
 from unitrain.compat.blocked import check_blocked
 from unitrain.errors import ConfigError, did_you_mean
 from unitrain.spec import TrainSpec
@@ -20,6 +21,8 @@ from unitrain.utilities.files import user_path
 
 if TYPE_CHECKING:
     import argparse
+
+    from unitrain.checkpoint.convert.foreign_checkpoint import ForeignCheckpoint
 
 _DESCRIPTION = """\
 Write the checkpoint SRC to DST in the form that another program reads, and tell what the new file cannot carry.
@@ -56,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = _DESCRIPTION, _EXAMPLES
     parser.add_argument("src", metavar="SRC", type=user_path, help="the checkpoint to read")
     parser.add_argument("dst", metavar="DST", type=user_path, nargs="?", help="the file to write, all or nothing")
-    parser.add_argument("--to", choices=get_args(Target), help="who is to read the new file")
+    parser.add_argument("--to", choices=tuple(by_target()), help="who is to read the new file")
     parser.add_argument(
         "--model", metavar="MODULE:NAME", help="the TrainSpec or module that the new file is for, or what makes it"
     )
@@ -84,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     left = convert_checkpoint(
         arguments.src,
         arguments.dst,
-        cast("Target", arguments.to),
+        arguments.to,
         template=template,
         part=arguments.part,
         overwrite=arguments.overwrite,
@@ -171,25 +174,16 @@ def called(given: str, found: Any, option: str) -> Any:
     return found()
 
 
-_FORMS = {
-    "portable": "unitrain's own: every backend goes on with it",
-    "lightning": "Lightning's",
-    "ignite": "Ignite's, {name: state_dict}",
-    "weights": "weights only: a bare state_dict, or .safetensors",
-}
-
-
 def _told(taken: ForeignCheckpoint) -> list[str]:
     """Return lines on what a file is."""
-    lines = [f"{taken.path}: {_FORMS[taken.form]}"]
-    if taken.form == "portable":
+    lines = [f"{taken.path}: {by_form()[taken.form].description}"]
+    if taken.form == PORTABLE.name:
         own = taken.content["unitrain"]
         lines.append(f"  written by unitrain {own['versions']['unitrain']} on torch {own['versions']['torch']}")
         lines.append(f"  epochs done: {own['progress']['epochs_done']}, midway: {own['progress']['midway']}")
         lines.append(f"  optimizers: {', '.join(own['names']['optimizers'])}")
-    version = taken.content.get("legacy_pytorch-lightning_version", taken.content.get(VERSION))
-    if taken.form == "lightning":
-        lines.append(f"  written by Lightning {version}")
+    if taken.written_by is not None:
+        lines.append(f"  written by {' '.join(taken.written_by)}")
     if taken.stand is not None:
         stand = taken.stand
         where = f", and {stand.in_epoch} batches of the next" if stand.midway else ""
@@ -200,8 +194,7 @@ def _told(taken: ForeignCheckpoint) -> list[str]:
         lines.append(
             f"  optimizers: {len(taken.optimizers)} ({', '.join(taken.optimizers)}); schedules: {len(taken.schedules)}"
         )
-    if taken.form == "lightning":
-        lines += [f"  also: {one}" for one in private(taken.content)]
+    lines += [f"  also: {one}" for one in taken.private]
     return [*lines, *(f"  note: {one}" for one in taken.lost)]
 
 

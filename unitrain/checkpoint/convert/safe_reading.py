@@ -1,8 +1,8 @@
 """Files that other programs wrote, read without running anything that is in them.
 
-``weights_only`` knows tensors and a few containers. Old files of Lightning hold some more that do no harm: an
-``argparse.Namespace`` with hyper-parameters, paths, and classes of Lightning as the names of callbacks. Those, and only
-those, are let in: the containers as what they are, Lightning's classes as empty ones that do nothing.
+``weights_only`` knows tensors and a few containers. Old files hold some more that do no harm: an
+``argparse.Namespace`` with hyper-parameters, paths, and a framework's own classes as the names of callbacks. Those, and
+only those, are let in: the containers as what they are, the classes that a codec names as empty ones that do nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import datetime as dt
 import pathlib
 from contextlib import contextmanager
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -24,7 +24,7 @@ from unitrain.compat.torch import code_finder
 from unitrain.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -33,8 +33,6 @@ _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _PICKLE = b"\x80"
 _ARCHIVE = b"PK\x03\x04"
 """What torch takes for its archives by; ``zipfile.is_zipfile`` raises at some flipped bits."""
-
-_LIGHTNING = ("pytorch_lightning.", "lightning.pytorch.", "lightning_fabric.", "lightning.fabric.")
 
 
 def _mapping(*_: Any) -> dict[Any, Any]:
@@ -57,20 +55,38 @@ _HARMLESS: dict[str, Any] = {
     "pathlib._local.PosixPath": pathlib.PurePosixPath,
     "pathlib._local.WindowsPath": pathlib.PureWindowsPath,
     "torch.torch_version.TorchVersion": str,
-    "pytorch_lightning.utilities.parsing.AttributeDict": dict,
-    "lightning.pytorch.utilities.parsing.AttributeDict": dict,
-    "lightning_fabric.utilities.data.AttributeDict": dict,
-    "lightning.fabric.utilities.data.AttributeDict": dict,
 }
 """What a file may name beside what torch allows, and what stands for it."""
 
 
 class Hollow:
-    """What stands for an object or a class of Lightning's: it has a name, and does nothing."""
+    """What stands for an object or a class of a framework's: it has a name, and does nothing."""
 
 
-def read(path: Path) -> dict[str, Any]:
+class Allowed(NamedTuple):
+    """What a file may name beside what torch allows.
+
+    Attributes:
+        stand_ins: What stands for a class, by its full name.
+        hollow: Prefixes of names for which an empty class stands.
+    """
+
+    stand_ins: Mapping[str, Any]
+    hollow: tuple[str, ...] = ()
+
+    def stand_in(self, name: str) -> Any:
+        """Return what stands for ``name``, or None if it is not harmless."""
+        found = self.stand_ins.get(name)
+        return _hollow(name) if found is None and name.startswith(self.hollow) else found
+
+
+def read(path: Path, stand_ins: Mapping[str, Any] = _HARMLESS, hollow: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the content of the file at ``path``, whoever wrote it, on the CPU.
+
+    Args:
+        path: The file.
+        stand_ins: What stands for a class that a file may name, by its full name, beside the containers of Python.
+        hollow: Prefixes of names for which an empty class stands.
 
     Raises:
         CheckpointError: If there is none, it is damaged, is no checkpoint, or names code that is not harmless.
@@ -82,11 +98,12 @@ def read(path: Path) -> dict[str, Any]:
     intact.require_file(path)
     start = _start(path)
     archive = start.startswith(_ARCHIVE)
+    allowed = Allowed({**_HARMLESS, **stand_ins}, hollow)
     if archive:
         intact.verify(path)
     with intact.torchs_classes_alone():
-        named = _names(path) if archive else _of_old_file(path, start)
-        with _allowed(path, named):
+        named = _names(path) if archive else _of_old_file(path, start, allowed)
+        with _let_in(path, named, allowed):
             content = _loaded(path)
     if not isinstance(content, dict):
         raise CheckpointError(
@@ -104,14 +121,14 @@ def _start(path: Path) -> bytes:
         raise intact.unreadable(path, error) from error
 
 
-def _of_old_file(path: Path, start: bytes) -> set[str]:
+def _of_old_file(path: Path, start: bytes, allowed: Allowed) -> set[str]:
     """Return what may be let in of a file that is no archive, whose names cannot be listed.
 
     Raises:
         CheckpointError: If it is none of torch's.
     """
     if start == _LEGACY:
-        return set() if code_finder() is None else set(_HARMLESS)
+        return set() if code_finder() is None else set(allowed.stand_ins)
     if start.startswith(_PICKLE):
         raise CheckpointError(
             f"{path} is a pickle that torch did not write; to read it is to run the code that is in it.",
@@ -130,12 +147,12 @@ def _names(path: Path) -> set[str]:
 
 
 @contextmanager
-def _allowed(path: Path, named: set[str]) -> Iterator[None]:
+def _let_in(path: Path, named: set[str], allowed: Allowed) -> Iterator[None]:
     """Let in what is harmless of ``named``, for as long as a file is read."""
-    foreign = sorted(name for name in named - _HARMLESS.keys() if not name.startswith(_LIGHTNING))
+    stand_ins = [(allowed.stand_in(name), name) for name in sorted(named)]
+    foreign = [name for stand_in, name in stand_ins if stand_in is None]
     if foreign:
         raise _refused(path, ", ".join(foreign))
-    stand_ins = [(_HARMLESS.get(name) or _hollow(name), name) for name in sorted(named)]
     if not stand_ins:
         yield
         return

@@ -13,17 +13,15 @@ from torch import nn
 from unitrain._version import __version__
 from unitrain.checkpoint.capture import FORMAT
 from unitrain.checkpoint.convert.foreign_checkpoint import (
-    HPARAMS,
     ForeignCheckpoint,
     TrainingPosition,
     counted_by,
-    private,
 )
 from unitrain.checkpoint.convert.match_optimizers import BY_POSITION, by_name, named, require_fit
 from unitrain.checkpoint.convert.match_weights import chosen, matched, without_model
 from unitrain.checkpoint.gate import plain
 from unitrain.checkpoint.hparams import plain_hparam
-from unitrain.checkpoint.layout import KEY, LIGHTNING_VERSION, PREFIX, loops
+from unitrain.checkpoint.layout import KEY, LIGHTNING_VERSION, PREFIX, VERSION, loops
 from unitrain.errors import CheckpointError, SpecError
 from unitrain.optim.optimizers import SINGLE, build_optimizers, build_schedules
 from unitrain.run.hub import Event
@@ -92,7 +90,7 @@ def assembled(
     content = {
         "epoch": stand.counts.epoch,
         "global_step": stand.steps,
-        "pytorch-lightning_version": LIGHTNING_VERSION,
+        VERSION: LIGHTNING_VERSION,
         "state_dict": {f"{PREFIX}{name}": value for name, value in weights.items()},
         "loops": loops(stand.counts),
         "callbacks": {},
@@ -111,7 +109,7 @@ def assembled(
             "hparams": _hparams(taken, lost),
         },
     }
-    return content, [*lost, *taken.lost, *(private(taken.content) if taken.form == "lightning" else [])]
+    return content, [*lost, *taken.lost, *taken.private]
 
 
 def _progress(stand: TrainingPosition, scaler: dict[str, Any] | None) -> Progress:
@@ -145,8 +143,6 @@ def _hparams(taken: ForeignCheckpoint, lost: list[str]) -> dict[str, Any]:
             kept[name] = plain_hparam(value)
         except SpecError:
             lost.append(f"the hyper-parameter {name!r}, a {type(value).__name__}")
-    if HPARAMS in taken.content and not isinstance(taken.content[HPARAMS], dict):
-        lost.append("the hyper-parameters, which are no dict")
     return kept
 
 
@@ -249,7 +245,7 @@ def _paired(taken: ForeignCheckpoint, names: list[str]) -> dict[str, Any]:
         )
     if {*theirs} == {*names}:
         return {name: taken.optimizers[name] for name in names}
-    if len(names) > 1 and taken.form == "ignite":
+    if len(names) > 1 and not taken.numbered:
         raise CheckpointError(
             f"{taken.path} holds the optimizers {', '.join(theirs)}, and the spec's are {', '.join(names)}: which is"
             " which is not known.",

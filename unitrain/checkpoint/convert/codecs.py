@@ -1,0 +1,68 @@
+"""The known forms of checkpoints: unitrain's own, and those that packages bring by entry points."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from unitrain.backends.registry import CHECKPOINTS, checkpoint_codecs
+from unitrain.checkpoint.convert import safe_reading
+from unitrain.checkpoint.convert.foreign_checkpoint import well_formed
+from unitrain.checkpoint.convert.own_forms import PORTABLE, WEIGHTS
+from unitrain.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from unitrain.checkpoint.convert.foreign_checkpoint import CheckpointCodec, ForeignCheckpoint
+
+
+def foreign_codecs() -> list[CheckpointCodec]:
+    """Return the codecs of other programs' forms, those that take what no other one does behind the rest."""
+    found = cast("Sequence[CheckpointCodec]", checkpoint_codecs())
+    return sorted(found, key=lambda one: (one.catch_all, one.name))
+
+
+def by_form() -> dict[str, CheckpointCodec]:
+    """Return all codecs by name, in the order in which they are asked whether a file is theirs."""
+    foreign = foreign_codecs()
+    specific, rest = ([one for one in foreign if one.catch_all is last] for last in (False, True))
+    return {one.name: one for one in (PORTABLE, *specific, WEIGHTS, *rest)}
+
+
+def by_target() -> dict[str, CheckpointCodec]:
+    """Return the codecs by what ``convert_checkpoint(to=)`` calls them."""
+    return {**{one.name: one for one in foreign_codecs()}, "safetensors": WEIGHTS, PORTABLE.name: PORTABLE}
+
+
+def take(path: Path) -> ForeignCheckpoint:
+    """Return what the file at ``path`` holds.
+
+    Raises:
+        CheckpointError: If it cannot be read, or its form is not known.
+    """
+    known = by_form()
+    stand_ins = {name: one for codec in known.values() for name, one in codec.stand_ins.items()}
+    hollow = tuple(prefix for codec in known.values() for prefix in codec.hollow)
+    given = safe_reading.read(path, stand_ins, hollow)
+    codec = known[form_of(path, given)]
+    with well_formed(path, codec.name):
+        return codec.read(path, given)
+
+
+def form_of(path: Path, content: dict[str, Any]) -> str:
+    """Return the name of the form that ``content`` has.
+
+    Raises:
+        CheckpointError: If that is not known.
+    """
+    known = by_form()
+    for name, codec in known.items():
+        if codec.recognises(content):
+            return name
+    keys = ", ".join(map(repr, list(content)[:12])) or "nothing"
+    raise CheckpointError(
+        f"{path} has none of the known forms; it holds {keys}.",
+        hint=f"known are {'; '.join(one.description for one in known.values())}. A package adds one with an entry point"
+        f" in {CHECKPOINTS!r}.",
+    )

@@ -1,0 +1,143 @@
+"""The forms that no framework owns: unitrain's portable file, and weights alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from unitrain.checkpoint import io
+from unitrain.checkpoint.capture import weights_of
+from unitrain.checkpoint.convert.foreign_checkpoint import (
+    CheckpointCodec,
+    ForeignCheckpoint,
+    TrainingPosition,
+    Writer,
+    is_weights,
+    well_formed,
+)
+from unitrain.checkpoint.layout import KEY
+from unitrain.checkpoint.weights import packed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from unitrain.checkpoint.convert.to_portable import Template
+
+_OWN = ("History", "Tracking")
+"""Callbacks that are in every run; what they keep is of use to unitrain only."""
+
+_ANEW = "the states of the random number generators: what comes next, as the order of a shuffled epoch, is drawn anew"
+
+_BUT_WEIGHTS = "everything but the weights"
+
+
+class PortableCodec(CheckpointCodec):
+    """unitrain's own form, which every other one is converted from and to."""
+
+    name = "portable"
+    description = "unitrain's own: every backend goes on with it"
+
+    def recognises(self, content: dict[str, Any]) -> bool:
+        """Return whether it has unitrain's own part."""
+        return isinstance(content.get(KEY), dict)
+
+    def read(self, path: Path, content: dict[str, Any]) -> ForeignCheckpoint:
+        """Return the content as it is; ``run_of`` reads it."""
+        return ForeignCheckpoint(path, self.name, content)
+
+    def write(self, run: ForeignCheckpoint, target: Path, template: Template | None) -> list[str]:
+        """Write the portable content."""
+        del template
+        io.write(target, run.content)
+        progress = run.content[KEY]["progress"]
+        if progress["rng"] is not None:
+            return []
+        here = [f"the order of the running epoch's data: {progress['in_epoch']} batches of a new order are left out"]
+        here += ["the pending gradients, if gradients were accumulated", "what the epoch had measured"]
+        return [_ANEW, *(here if progress["midway"] else [])]
+
+    def write_weights(self, weights: dict[str, Any], target: Path, template: Template | None, lost: list[str]) -> None:
+        """Fail: without a run there is no portable file, and none asks for it."""
+        raise NotImplementedError
+
+
+class WeightsCodec(CheckpointCodec):
+    """Weights alone: a bare state_dict is read, and safetensors are written."""
+
+    name = "weights"
+    description = "weights only: a bare state_dict, or .safetensors"
+
+    def recognises(self, content: dict[str, Any]) -> bool:
+        """Return whether it is a state_dict."""
+        return is_weights(content)
+
+    def read(self, path: Path, content: dict[str, Any]) -> ForeignCheckpoint:
+        """Return the weights."""
+        return ForeignCheckpoint(path, self.name, content, weights=content, models=())
+
+    def write(self, run: ForeignCheckpoint, target: Path, template: Template | None) -> list[str]:
+        """Write the weights of a run."""
+        lost: list[str] = []
+        self.write_weights(run.weights, target, template, lost)
+        return lost
+
+    def write_weights(self, weights: dict[str, Any], target: Path, template: Template | None, lost: list[str]) -> None:
+        """Write safetensors."""
+        del template
+        content = packed(weights)
+        io.write_by(target, lambda file: file.write(content))
+        lost.append(_BUT_WEIGHTS)
+
+
+PORTABLE = PortableCodec()
+WEIGHTS = WeightsCodec()
+
+
+def run_of(taken: ForeignCheckpoint) -> ForeignCheckpoint:
+    """Return a portable checkpoint with all fields filled, as codecs write it.
+
+    Raises:
+        CheckpointError: If it is not put together as one.
+    """
+    with well_formed(taken.path, taken.form):
+        return _filled(taken)
+
+
+def _filled(taken: ForeignCheckpoint) -> ForeignCheckpoint:
+    content, own = taken.content, taken.content[KEY]
+    progress, planned, done = own["progress"], own.get("run", {}), content["loops"]["fit_loop"]
+    return replace(
+        taken,
+        weights=weights_of(content),
+        models=(),
+        optimizers=dict(zip(own["names"]["optimizers"], content["optimizer_states"], strict=True)),
+        schedules=list(content["lr_schedulers"]),
+        scaler=progress["scaler"],
+        stand=TrainingPosition(
+            progress["epochs_done"],
+            progress["in_epoch"],
+            progress["midway"],
+            batches=done["epoch_loop.batch_progress"]["total"]["completed"],
+            steps=content["global_step"],
+            stepped=own["hub"]["step"],
+            epoch_length=planned.get("epoch_length"),
+            max_epochs=planned.get("max_epochs"),
+        ),
+        hparams=dict(own.get("hparams") or {}),
+        written_by=Writer("unitrain", own["versions"]["unitrain"]),
+        lost=_left(own),
+    )
+
+
+def _left(own: dict[str, Any]) -> list[str]:
+    """Return what the forms of frameworks have no place for."""
+    progress = own["progress"]
+    found = {
+        "the states of the random number generators": True,
+        "the hyper-parameters": bool(own.get("hparams")),
+        "the states of callbacks": any(state for name, state in own["callbacks"].items() if name not in _OWN),
+        "the position in the epoch's data": progress["midway"],
+        "what the epoch had measured": progress["midway"],
+        "the pending gradients": bool(progress["gradients"]),
+    }
+    return [what for what, there in found.items() if there]
