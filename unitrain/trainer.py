@@ -25,6 +25,7 @@ from unitrain.errors import ConfigError, refuse_unknown
 from unitrain.interop.foreign_callbacks import CallbackSet
 from unitrain.interop.foreign_code import ForeignCode
 from unitrain.loggers.dispatch import Tracking
+from unitrain.run.active_runs import used_alone
 from unitrain.run.hub import Event, EventHub
 from unitrain.run.result import show_metrics
 from unitrain.session.monitors import warn_of_idle
@@ -43,6 +44,7 @@ from unitrain.session.surroundings import (
     profiled,
     progress,
     require_returned,
+    with_state,
 )
 from unitrain.spec import SpecOptions, TrainSpec
 from unitrain.utilities.rng import preserved_rng
@@ -178,6 +180,7 @@ class UnifiedTrainer(Staged):
         with (
             self._placed() as place,
             self._running(spec, data[0], place) as run,
+            used_alone(with_state(callbacks.values())),
             fit_job(self._adapter, self.config, self._hub, place, spec=spec, data=data, callbacks=callbacks) as job,
         ):
             self._hub.begin(job.train.length, validates=bool(job.val))

@@ -19,6 +19,9 @@ class NativeState(Callback):
 
     It stands under the name that the callback has on other backends, where its bridge keeps it.
 
+    Attributes:
+        native: The callback.
+
     Args:
         home: The name of the callback's backend.
         native: The callback.
@@ -26,16 +29,16 @@ class NativeState(Callback):
 
     def __init__(self, home: str, native: Any) -> None:
         self.state_key = f"{home}.{type(native).__name__}"
-        self._native = native
+        self.native = native
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the native callback."""
-        return dict(self._native.state_dict())
+        return dict(self.native.state_dict())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state of the native callback."""
         if state:
-            self._native.load_state_dict(state)
+            self.native.load_state_dict(state)
 
 
 def _has_state(native: Any) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unitrain.callbacks.callback import Callback
 from unitrain.errors import install_hint
 from unitrain.loggers.outlet import Outlet
+from unitrain.run.active_runs import used_alone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ class Tracking(Callback):
     def __init__(self, loggers: Sequence[Any], every: int) -> None:
         self._every = every
         self._outlets = _named_outlets(loggers)
+        self._beginning = [one for one in loggers if hasattr(one, "begin")]
         self._hub: EventHub | None = None
         self._undrawn: set[str] = set()
         self.reset_state()
@@ -50,7 +52,22 @@ class Tracking(Callback):
         Args:
             hub: Where the run is.
             hparams: The spec's, told once a run; None of a prediction, which by itself is no run to be tracked.
+
+        Raises:
+            ConfigError: If a tracker is in the middle of another run, and would begin this one within it.
         """
+        status = "failed"
+        with used_alone(self._beginning):
+            self._take_up(hub, hparams)
+            try:
+                yield
+                status = "success"
+            finally:
+                hub.trackers = None
+                for outlet in self._outlets.values():
+                    outlet.close(status)
+
+    def _take_up(self, hub: EventHub, hparams: Mapping[str, Any] | None) -> None:
         self._hub = hub
         hub.trackers = self if self._outlets else None
         for name, outlet in self._outlets.items():
@@ -60,14 +77,6 @@ class Tracking(Callback):
             if hparams and not self._told:
                 outlet.send("log_hyperparams", dict(hparams))
         self._begun, self._told = True, self._told or bool(hparams)
-        status = "failed"
-        try:
-            yield
-            status = "success"
-        finally:
-            hub.trackers = None
-            for outlet in self._outlets.values():
-                outlet.close(status)
 
     def on_fit_start(self, run: RunContext) -> None:
         """Take note of the steps that an earlier part of the run has made."""

@@ -1,4 +1,7 @@
-"""Which runs this process is in the middle of: all draw from the same global random generators."""
+"""Which runs this process is in the middle of: all draw from the same global random generators.
+
+And which objects they use: what keeps a state of its run cannot follow two at once.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,11 @@ import warnings
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
+from unitrain.errors import ConfigError
 from unitrain.utilities.rng import preserved_rng
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 class _Run(NamedTuple):
@@ -20,6 +24,7 @@ class _Run(NamedTuple):
 
 _LOCK = threading.Lock()
 _RUNS: list[_Run] = []
+_USED: list[object] = []
 
 
 @contextmanager
@@ -52,3 +57,28 @@ def registered(*, fenced: bool) -> Iterator[None]:
     finally:
         with _LOCK:
             _RUNS.remove(run)
+
+
+@contextmanager
+def used_alone(objects: Iterable[object]) -> Iterator[None]:
+    """Keep objects that follow a run from another run, of whatever thread, until this one has ended.
+
+    Raises:
+        ConfigError: If a run that goes on uses one of them.
+    """
+    mine = list(objects)
+    with _LOCK:
+        taken = next((one for one in mine if any(one is other for other in _USED)), None)
+        if taken is None:
+            _USED.extend(mine)
+    if taken is not None:
+        raise ConfigError(
+            f"this {type(taken).__name__} follows a run that goes on, and it keeps the state of one run only.",
+            hint=f"make another {type(taken).__name__} for this run.",
+        )
+    try:
+        yield
+    finally:
+        with _LOCK:
+            gone = set(map(id, mine))
+            _USED[:] = [one for one in _USED if id(one) not in gone]

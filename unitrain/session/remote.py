@@ -20,6 +20,8 @@ from unitrain.distributed.launch.processes import launched, membership, starts
 from unitrain.errors import ConfigError
 from unitrain.loop.precision import convert_model
 from unitrain.optim.optimizers import build_optimizers
+from unitrain.run.active_runs import used_alone
+from unitrain.session.surroundings import with_state
 from unitrain.utilities.rng import seed_everything
 
 if TYPE_CHECKING:
@@ -81,7 +83,8 @@ class Elsewhere:
             The result, and the optimizers.
         """
         spec = arguments["spec"]
-        with self.launch(self.count, self._order("fit", arguments)) as folder:
+        order = self._order("fit", arguments)
+        with used_alone(with_state(callbacks.values())), self.launch(self.count, order) as folder:
             answer = job_files.read_result(folder)
             content = io.read(folder / _CHECKPOINT)
         convert_model(spec.model, self.config.precision)

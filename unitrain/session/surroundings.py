@@ -33,6 +33,22 @@ def listening(hub: EventHub, callback: Callback, *, shows: bool = True) -> Itera
         hub.remove(registrations)
 
 
+_STATE = ("reset_state", "load_state_dict")
+
+
+def with_state(callbacks: Iterable[Any]) -> Iterator[Any]:
+    """Yield what keeps the state of a run: callbacks, or those of a framework for which ours stand."""
+    for callback in callbacks:
+        one = getattr(callback, "native", callback)
+        if any(_defined_by(type(one), name) not in ("", "Callback") for name in _STATE):
+            yield one
+
+
+def _defined_by(kind: type, name: str) -> str:
+    """Return the name of the class that defines a method; unitrain's base and Lightning's are called alike."""
+    return next((base.__name__ for base in kind.__mro__ if name in vars(base)), "")
+
+
 @contextmanager
 def progress(hub: EventHub, *, wanted: bool) -> Iterator[None]:
     """Show a progress bar, if one is wanted."""
