@@ -26,8 +26,8 @@ if _typing.TYPE_CHECKING:
     from unitrain.callbacks.swa import StochasticWeightAveraging
     from unitrain.callbacks.terminate_on_nan import TerminateOnNaN
     from unitrain.callbacks.timer import Timer
-    from unitrain.checkpoint.capture import load_weights
     from unitrain.checkpoint.convert.conversion import convert_checkpoint
+    from unitrain.checkpoint.model_weights import load_weights
     from unitrain.config import TrainerConfig
     from unitrain.data.combined import CombinedLoader
     from unitrain.data.sharding import OwnBatches, ShardedBatches
@@ -83,7 +83,7 @@ _MODULES = {
     "unitrain.callbacks.terminate_on_nan": ("TerminateOnNaN",),
     "unitrain.callbacks.timer": ("Timer",),
     "unitrain.checkpoint.convert.conversion": ("convert_checkpoint",),
-    "unitrain.checkpoint.capture": ("load_weights",),
+    "unitrain.checkpoint.model_weights": ("load_weights",),
     "unitrain.config": ("TrainerConfig",),
     "unitrain.run.context": ("RunContext",),
     "unitrain.data.combined": ("CombinedLoader",),

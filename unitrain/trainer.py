@@ -12,10 +12,11 @@ from torch import nn
 from unitrain.backends.features import refuse, require_config
 from unitrain.backends.protocol import Feature, Stage
 from unitrain.backends.registry import find_adapter, find_trackers
-from unitrain.callbacks import Callback, History, ModelCheckpoint, named
-from unitrain.checkpoint.capture import load_model
+from unitrain.callbacks import Callback, History, named
+from unitrain.checkpoint.capture import begin
 from unitrain.checkpoint.hparams import plain_hparams
-from unitrain.checkpoint.resume import Ended, finished, resumed
+from unitrain.checkpoint.model_weights import load_model
+from unitrain.checkpoint.resume import Ended, finished, readable, resumed
 from unitrain.compat.other_names import RUN_ARGUMENTS
 from unitrain.compat.trainer_arguments import old_spellings
 from unitrain.config import TrainerConfig, TrainerOptions
@@ -183,14 +184,12 @@ class UnifiedTrainer(Staged):
             used_alone(with_state(callbacks.values())),
             fit_job(self._adapter, self.config, self._hub, place, spec=spec, data=data, callbacks=callbacks) as job,
         ):
-            self._hub.begin(job.train.length, validates=bool(job.val))
-            for callback in callbacks.values():
-                callback.reset_state()
-            self._hub.keepers = {name: one for name, one in callbacks.items() if isinstance(one, ModelCheckpoint)}
+            found = None if path is None else readable(job, path)
+            begin(job)
             self._optimizers = job.optimizers
-            if path is None:
+            if found is None:
                 validate_first(self._adapter, job)
-            ready = job if path is None else resumed(job, path)
+            ready = job if found is None else resumed(job, found)
             if finished(ready):
                 self._hub.last_checkpoint = path
                 self._hub.context = cast("Any", Ended(ready))

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from unitrain.checkpoint import io
-from unitrain.checkpoint.capture import weights_of
 from unitrain.checkpoint.convert.foreign_checkpoint import (
     CheckpointCodec,
     ForeignCheckpoint,
@@ -17,6 +16,7 @@ from unitrain.checkpoint.convert.foreign_checkpoint import (
 )
 from unitrain.checkpoint.convert.safe_reading import made_plain
 from unitrain.checkpoint.layout import KEY, LIGHTNING_VERSION, PREFIX, VERSION, loops
+from unitrain.checkpoint.model_weights import weights_of
 from unitrain.errors import CheckpointError, install_hint
 from unitrain.utilities.rng import preserved_rng
 

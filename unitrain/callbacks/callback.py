@@ -165,13 +165,17 @@ class Preparer(Callback):
         """
         raise NotImplementedError
 
-    def resume_ended(self, model: Module, *, midway: bool) -> None:
-        """Give ``model`` what the end of its run would have given it, when a run that has ended is resumed.
+    def resume_ended(self, model: Module, *, midway: bool) -> bool:  # noqa: ARG002 - for those who override it
+        """Return whether the end of a run that is resumed, and has no steps left, still has to come.
 
         Args:
-            model: With the weights of the checkpoint.
+            model: What is trained.
             midway: Whether the checkpoint was written within the last epoch.
+
+        Raises:
+            CheckpointError: If it has to, and cannot.
         """
+        return False
 
 
 def prepare(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeGuard
 
 import torch
 from torch import Tensor
@@ -124,7 +124,7 @@ class StochasticWeightAveraging(Preparer):
         self._annealing: SWALR | None = None
         self._annealing_state: dict[str, Any] | None = None
         self._replaced: dict[str, Tensor] | None = None
-        self._live: list[_BatchNorm] = []
+        self._live: list[str] | None = None
 
     # --- before training ----------------------------------------------------------------------------------------------
 
@@ -219,7 +219,7 @@ class StochasticWeightAveraging(Preparer):
             return
         weights = {name: one.detach() for name, one in run.model.named_parameters() if one.is_floating_point()}
         self.average = self._follow(weights)
-        self._live = [one for one in run.model.modules() if isinstance(one, _BatchNorm) and one.training]
+        self._live = _training_norms(run.model)
         self.n_averaged += 1
         self._annealing.step()
 
@@ -255,27 +255,28 @@ class StochasticWeightAveraging(Preparer):
             )
             return
         self._replaced = _replace(run.model, self.average)
-        norms = [one for one in self._live if one.running_mean is not None]
+        live = _training_norms(run.model) if self._live is None else self._live  # None: of an older file
+        norms = [one for name, one in run.model.named_modules() if name in live and _has_statistics(one)]
         if norms:
             self._replaced |= _fresh_statistics(run.model, norms)
             with _averaging(run.model, norms):
                 run.forward_epoch()
 
-    def resume_ended(self, model: nn.Module, *, midway: bool) -> None:
-        """Put the average in the place of the weights, if the checkpoint was written before training ended.
+    def resume_ended(self, model: nn.Module, *, midway: bool) -> bool:  # noqa: ARG002 - of all callbacks
+        """Return whether the average has still to take the place of the weights.
 
         Raises:
-            CheckpointError: If that needs the data: for the statistics of batch norms, or for the rest of the epoch.
+            CheckpointError: If the last epoch is not in the average, and will not be.
         """
         if self._replaced is not None or self._annealing_state is None:
-            return
-        if midway or self.average is None or any(isinstance(one, _BatchNorm) for one in model.modules()):
+            return False
+        if midway or self.average is None:
             raise CheckpointError(
-                "StochasticWeightAveraging: the checkpoint was written before training ended, and the run has no steps"
-                " left, so the model would not get its average.",
+                "StochasticWeightAveraging: the checkpoint was written within the last epoch, and the run has no steps"
+                " left, so that epoch would not enter the average.",
                 hint="resume an earlier checkpoint, or train on: a higher max_epochs= or max_steps=; no EarlyStopping.",
             )
-        self._replaced = _replace(model, self.average)
+        return True
 
     # --- state --------------------------------------------------------------------------------------------------------
 
@@ -286,12 +287,14 @@ class StochasticWeightAveraging(Preparer):
             "n_averaged": self.n_averaged,
             "annealing": None if self._annealing is None else self._annealing.state_dict(),
             "replaced": self._replaced,
+            "live": self._live,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume from what ``state_dict`` returned."""
         self.average, self.n_averaged = state["average"], state["n_averaged"]
         self._annealing_state, self._replaced = state["annealing"], state["replaced"]
+        self._live = state.get("live")
 
 
 def _is_rate(value: object) -> bool:
@@ -342,6 +345,15 @@ def _fresh_statistics(model: nn.Module, norms: Sequence[_BatchNorm]) -> dict[str
             setattr(norm, name, buffer.clone())
         norm.reset_running_stats()
     return before
+
+
+def _training_norms(model: nn.Module) -> list[str]:
+    """Return the names of the batch norms that learn their statistics."""
+    return [name for name, one in model.named_modules() if isinstance(one, _BatchNorm) and one.training]
+
+
+def _has_statistics(module: nn.Module) -> TypeGuard[_BatchNorm]:
+    return isinstance(module, _BatchNorm) and module.running_mean is not None
 
 
 @contextmanager

@@ -5,33 +5,32 @@ from __future__ import annotations
 import copy
 import platform
 import warnings
-from contextlib import nullcontext
-from dataclasses import fields, replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn.parameter import is_lazy
 
 from unitrain._version import __version__
+from unitrain.callbacks import ModelCheckpoint
 from unitrain.checkpoint import sharded_files as parts
 from unitrain.checkpoint.changed import fitted
 from unitrain.checkpoint.gate import admitted, restored
 from unitrain.checkpoint.hparams import plain_hparams
 from unitrain.checkpoint.layout import KEY, LIGHTNING_VERSION, PREFIX, VERSION, Counts, loops
+from unitrain.checkpoint.model_weights import require_same_weights, weights_of
 from unitrain.checkpoint.optimizer_states import load_optimizer
-from unitrain.checkpoint.weights import SUFFIX, unpacked
 from unitrain.data.position import Position, keeper
 from unitrain.distributed.strategies.dtensors import is_part, part_like
 from unitrain.errors import DISTRIBUTION, CheckpointError
 from unitrain.optim.optimizers import all_parameters
 from unitrain.run.hub import Event
 from unitrain.run.progress import Progress, shared_out
-from unitrain.utilities.files import user_file
 from unitrain.utilities.rng import RngSnapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from torch import nn
@@ -111,29 +110,69 @@ def require_writable(job: FitJob) -> None:
     )
 
 
-def restore(path: Path, job: FitJob) -> Progress:
-    """Put the checkpoint at ``path`` into ``job``'s model, optimizers, schedules, hub and callbacks.
+@dataclass(frozen=True)
+class Found:
+    """A checkpoint that fits a job, read and not put into it yet.
 
-    Returns:
-        Where the run goes on.
+    Attributes:
+        path: Where it was read.
+        content: All of it.
+        own: What only unitrain knows of it.
+        progress: Where the run goes on.
+    """
+
+    path: Path
+    content: dict[str, Any]
+    own: dict[str, Any]
+    progress: Progress
+
+
+def read_for(path: Path, job: FitJob) -> Found:
+    """Read the checkpoint at ``path`` for ``job``, which stays as it is.
 
     Raises:
         CheckpointError: If the file is damaged, from a newer format, of another model or not unitrain's.
     """
     content = parts.read_any(path)
     own = own_part(path, content)
-    _load_weights(path, job.spec.model, weights_of(content))
-    _load_optimizers(path, job, content, own["names"])
-    for schedule, state, steps in zip(job.schedules, content["lr_schedulers"], own["schedule_steps"], strict=True):
-        schedule.scheduler.load_state_dict(state)
-        schedule.steps = steps
-    job.hub.load_state_dict(own["hub"])
-    _load_callbacks(path, job.callbacks, own["callbacks"])
-    if own["run"].get("order") is not None:
-        for source in _sources(job):
-            source.draw_order(own["run"]["order"])
+    require_same_weights(path, job.spec.model, weights_of(content))
+    _require_same_names(path, job, own["names"])
     progress = fitted(path, job, own, shared_out([own["progress"], *own.get("ranks", [])], job.team))
-    return progress if progress.rng is not None else _with_own_rng(progress, job)
+    return Found(path, content, own, progress if progress.rng is not None else _with_own_rng(progress, job))
+
+
+@contextmanager
+def restored_but_for_weights(found: Found, job: FitJob) -> Iterator[None]:
+    """Put a checkpoint into ``job``'s optimizers, schedules, hub and callbacks, until the block ends without an error.
+
+    After an error, optimizers are as they were, and the hub and the callbacks as at the start of a run.
+    """
+    before = [(one, one.state, one.param_groups) for one in job.optimizers.values()]
+    try:
+        _load_optimizers(found.path, job, found.content)
+        schedules, steps = found.content["lr_schedulers"], found.own["schedule_steps"]
+        for schedule, state, number in zip(job.schedules, schedules, steps, strict=True):
+            schedule.scheduler.load_state_dict(state)
+            schedule.steps = number
+        job.hub.load_state_dict(found.own["hub"])
+        _load_callbacks(found.path, job.callbacks, found.own["callbacks"])
+        if found.own["run"].get("order") is not None:
+            for source in _sources(job):
+                source.draw_order(found.own["run"]["order"])
+        yield
+    except BaseException:
+        for optimizer, state, groups in before:  # torch loads into new ones
+            vars(optimizer).update(state=state, param_groups=groups)
+        begin(job)
+        raise
+
+
+def begin(job: FitJob) -> None:
+    """Begin a run: fresh counters, callbacks that have forgotten the run before."""
+    job.hub.begin(job.train.length, validates=bool(job.val))
+    for callback in job.callbacks.values():
+        callback.reset_state()
+    job.hub.keepers = {name: one for name, one in job.callbacks.items() if isinstance(one, ModelCheckpoint)}
 
 
 def _sources(job: FitJob) -> list[DataSource]:
@@ -189,26 +228,6 @@ def own_part(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     return own
 
 
-def weights_of(content: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the weights in the content of a checkpoint, by the model's own names."""
-    return {name.removeprefix(PREFIX): value for name, value in content["state_dict"].items()}
-
-
-def _load_weights(path: Path, model: nn.Module, weights: dict[str, Tensor]) -> None:
-    there = model.state_dict()
-    lazy = {name for name, value in there.items() if is_lazy(value)}  # these take the shapes of the file
-    expected = {name: tuple(one.shape) for name, one in there.items() if isinstance(one, Tensor) and name not in lazy}
-    found = {name: tuple(one.shape) for name, one in weights.items() if isinstance(one, Tensor) and name not in lazy}
-    if expected != found:
-        differing = sorted({*expected.items()} ^ {*found.items()})[:6]
-        raise CheckpointError(
-            f"{path} is of another model than {type(model).__name__}; among what differs:"
-            f" {', '.join(f'{name} {shape}' for name, shape in differing)}.",
-            hint="build the model as it was when the checkpoint was written.",
-        )
-    model.load_state_dict({name: part_like(there[name], value) for name, value in weights.items()})
-
-
 def _weights(model: nn.Module) -> dict[str, Any]:
     """Return the state of ``model``; of tied parameters in parts, one tensor for all their names."""
     state = model.state_dict()
@@ -219,13 +238,16 @@ def _weights(model: nn.Module) -> dict[str, Any]:
     return state
 
 
-def _load_optimizers(path: Path, job: FitJob, content: dict[str, Any], names: dict[str, Any]) -> None:
+def _require_same_names(path: Path, job: FitJob, names: dict[str, Any]) -> None:
     given = {"optimizers": list(job.optimizers), "schedules": [schedule.optimizer_name for schedule in job.schedules]}
     for what, expected in given.items():
         if names[what] != expected:
             raise CheckpointError(
                 f"{path} has the {what} {names[what]}, and the spec has {expected}.", hint="resume with the same spec."
             )
+
+
+def _load_optimizers(path: Path, job: FitJob, content: dict[str, Any]) -> None:
     for optimizer, state in zip(job.optimizers.values(), content["optimizer_states"], strict=True):
         try:
             load_optimizer(optimizer, _in_parts(path, optimizer, state))
@@ -307,37 +329,3 @@ def take_up(progress: Progress, job: FitJob) -> None:
         for name, parameter in job.spec.model.named_parameters():
             if name in progress.gradients:
                 parameter.grad = progress.gradients[name].to(parameter)
-
-
-def load_model(path: Path, model: nn.Module) -> None:
-    """Put the weights in the checkpoint at ``path`` into ``model``.
-
-    Raises:
-        CheckpointError: If the file is damaged or of another model.
-    """
-    _load_weights(path, model, load_weights(path))
-
-
-def load_weights(path: str | Path) -> dict[str, Tensor]:
-    """Return the model's weights in a checkpoint, by the model's own names; no framework is needed.
-
-    Args:
-        path: A file or folder written by unitrain, a file of Lightning's, or a .safetensors file.
-
-    Raises:
-        CheckpointError: If it is damaged or holds no weights.
-
-    Example:
-        >>> trainer = UnifiedTrainer("reference", max_epochs=1, enable_progress_bar=False)
-        >>> _ = trainer.fit(spec, batches)
-        >>> trainer.save_checkpoint("run.ckpt")
-        >>> load_weights("run.ckpt")["weight"].shape
-        torch.Size([1, 4])
-    """
-    path = user_file(path, "path", CheckpointError)
-    if path.suffix == SUFFIX:
-        return unpacked(path)
-    content = parts.read_any(path)
-    if not isinstance(content.get("state_dict"), dict):
-        raise CheckpointError(f"{path} holds no state_dict.", hint="give a checkpoint of unitrain or Lightning.")
-    return weights_of(content)

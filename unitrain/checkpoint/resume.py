@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks import EpochDecision, ModelCheckpoint, Preparer, named
 from unitrain.checkpoint import sharded_files as parts
-from unitrain.checkpoint.capture import capture, own_part, restore
+from unitrain.checkpoint.capture import capture, own_part, read_for, restored_but_for_weights
 from unitrain.checkpoint.changed import require_rest
 from unitrain.checkpoint.continued import own_again
+from unitrain.checkpoint.model_weights import load_weights_of, weights_of
 from unitrain.checkpoint.saving import write_one
 from unitrain.config import UNLIMITED
 from unitrain.errors import ConfigError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from unitrain.backends.protocol import FitJob
     from unitrain.callbacks import Callback
+    from unitrain.checkpoint.capture import Found
     from unitrain.config import TrainerConfig
     from unitrain.run.progress import Progress
 
@@ -85,8 +87,8 @@ def _best_of(name: str, files: Sequence[Path]) -> Path | None:
 _BY_ROLE: dict[Any, Callable[[str, Sequence[Path]], Path | None]] = {"last": _newest_file, "best": _best_of}
 
 
-def resumed(job: FitJob, path: Path) -> FitJob:
-    """Return ``job`` brought to where the checkpoint at ``path`` stands.
+def readable(job: FitJob, path: Path) -> Found:
+    """Read the checkpoint at ``path``, if it fits ``job``, and leave ``job`` as it is.
 
     Raises:
         CheckpointError: If the file cannot be used.
@@ -97,24 +99,40 @@ def resumed(job: FitJob, path: Path) -> FitJob:
             "overfit_batches trains on the batches of the first epoch, which no checkpoint holds.",
             hint="limit_train_batches takes as many batches, and can be resumed.",
         )
-    progress = restore(path, job)
-    own_again(job, path)
-    epochs, done = job.config.epochs, progress.epochs_done
-    if epochs is not None and (done > epochs or (done == epochs and progress.midway)):
-        begun = " and has begun the next" if progress.midway else ""
+    found = read_for(path, job)
+    epochs, done, midway = job.config.epochs, found.progress.epochs_done, found.progress.midway
+    if epochs is not None and (done > epochs or (done == epochs and midway)):
+        begun = " and has begun the next" if midway else ""
         raise ConfigError(
             f"{path} has run {done} epochs already{begun}, and max_epochs={epochs}.",
             hint=f"max_epochs={done + 1}, or more.",
         )
-    job = _with_its_loaders(job, progress)
-    require_rest(path, job.train, progress)
-    return replace(job, resume=progress)
+    return found
+
+
+def resumed(job: FitJob, found: Found) -> FitJob:
+    """Return ``job`` brought to where a checkpoint stands. The weights come last, when nothing is left to refuse.
+
+    Raises:
+        CheckpointError: If its optimizers or callbacks cannot take it up; they, and the model, are as before then.
+    """
+    with restored_but_for_weights(found, job):
+        own_again(job, found.path)
+        job = _with_its_loaders(replace(job, resume=found.progress), found.progress)
+        require_rest(found.path, job.train, found.progress)
+        finished(job)
+        load_weights_of(found.path, job.spec.model, weights_of(found.content))
+    return job
 
 
 def finished(job: FitJob) -> bool:
     """Return whether the run that is resumed has ended already: by its epochs, its steps or a request that holds.
 
-    A request that a minimum holds up is made again.
+    A request that a minimum holds up is made again. A run with a callback that acts at its end, where the checkpoint
+    was written before, has its end before it.
+
+    Raises:
+        CheckpointError: If such an end cannot come any more.
     """
     if job.resume is None:
         return False
@@ -124,10 +142,8 @@ def finished(job: FitJob) -> bool:
         job.hub.stop_reason = MAX_STEPS
     done = job.resume.epochs_done
     ended = steps or done == job.config.epochs or (asked and StopRule(job.config, job.hub).minimum_met(done))
-    for callback in job.callbacks.values() if ended else ():
-        if isinstance(callback, Preparer):
-            callback.resume_ended(job.spec.model, midway=job.resume.midway)
-    return ended
+    preparers = [one for one in job.callbacks.values() if isinstance(one, Preparer)]
+    return ended and not any(one.resume_ended(job.spec.model, midway=job.resume.midway) for one in preparers)
 
 
 def _ask_again(job: FitJob) -> bool:

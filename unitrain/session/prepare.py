@@ -106,13 +106,27 @@ def fit_job(
             reload=found.reload,
             rng_at_load=found.rng_at_load,
         )
-        job = _checked(adapter, job)
         together = synchronized if config.sync_batchnorm and place.team.size > 1 else nullcontext
-        with (
-            together(spec.model),
-            in_parts(spec.model, config, place.device, place.team, callbacks.values()) as sharded,
-        ):
-            yield job if sharded is None else _on_parts(job, sharded)
+        with _own_groups(job):
+            ready = _checked(adapter, job)
+            with (
+                together(spec.model),
+                in_parts(spec.model, config, place.device, place.team, callbacks.values()) as sharded,
+            ):
+                yield ready if sharded is None else _on_parts(ready, sharded)
+
+
+@contextmanager
+def _own_groups(job: FitJob) -> Iterator[None]:
+    """Leave the groups of the user's optimizers as they were if no step was made: schedules begin by changing rates."""
+    before = [(group, dict(group)) for one in job.optimizers.values() for group in one.param_groups]
+    try:
+        yield
+    except BaseException:
+        for group, values in before if job.hub.context is None else ():
+            group.clear()
+            group.update(values)
+        raise
 
 
 def _checked(adapter: Adapter, job: FitJob) -> FitJob:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from torch import nn
 
 from unitrain.checkpoint import io
-from unitrain.checkpoint.capture import own_part, weights_of
+from unitrain.checkpoint.capture import own_part
 from unitrain.checkpoint.convert.codecs import by_target, take
 from unitrain.checkpoint.convert.own_forms import PORTABLE, WEIGHTS, run_of
 from unitrain.checkpoint.convert.to_portable import assembled, names_of, renamed
 from unitrain.checkpoint.integrity import is_folder
 from unitrain.checkpoint.layout import PREFIX
+from unitrain.checkpoint.model_weights import weights_of
 from unitrain.errors import ConfigError, did_you_mean
 from unitrain.spec import TrainSpec
 from unitrain.utilities.files import refuse_existing, user_file

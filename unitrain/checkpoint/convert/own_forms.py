@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from unitrain.checkpoint import io
-from unitrain.checkpoint.capture import weights_of
 from unitrain.checkpoint.convert.foreign_checkpoint import (
     CheckpointCodec,
     ForeignCheckpoint,
@@ -16,6 +15,7 @@ from unitrain.checkpoint.convert.foreign_checkpoint import (
     well_formed,
 )
 from unitrain.checkpoint.layout import KEY
+from unitrain.checkpoint.model_weights import weights_of
 from unitrain.checkpoint.weights import packed
 
 if TYPE_CHECKING:
