@@ -293,6 +293,8 @@ def _steps_counted(trainer: Any, program: Program) -> Iterator[None]:
 def _resume(trainer: Any, progress: Progress, hub: EventHub) -> None:
     """Bring the loops' own counters to where the earlier run stood; unitrain's loader wrapper skips the data."""
     loop = trainer.fit_loop
+    if loop.max_epochs == progress.epochs_done:  # only the run's end is left, and Lightning would not even begin
+        loop.max_epochs += 1
     for tracker in (loop.epoch_progress.total, loop.epoch_progress.current):
         tracker.ready = tracker.started = tracker.processed = tracker.completed = progress.epochs_done
     batches = loop.epoch_loop.batch_progress.total

@@ -15,7 +15,7 @@ from unitrain.checkpoint.model_weights import load_weights_of, weights_of
 from unitrain.checkpoint.saving import write_one
 from unitrain.config import UNLIMITED
 from unitrain.errors import ConfigError
-from unitrain.run.stopping import MAX_STEPS, StopRule
+from unitrain.run.stopping import MAX_EPOCHS, MAX_STEPS, StopRule
 from unitrain.utilities.files import user_file, user_path
 from unitrain.utilities.ledger import FOLDER
 from unitrain.utilities.rng import RngSnapshot, preserved_rng
@@ -143,7 +143,10 @@ def finished(job: FitJob) -> bool:
     done = job.resume.epochs_done
     ended = steps or done == job.config.epochs or (asked and StopRule(job.config, job.hub).minimum_met(done))
     preparers = [one for one in job.callbacks.values() if isinstance(one, Preparer)]
-    return ended and not any(one.resume_ended(job.spec.model, midway=job.resume.midway) for one in preparers)
+    if not ended or not any(one.resume_ended(job.spec.model, midway=job.resume.midway) for one in preparers):
+        return ended
+    job.hub.request_stop(MAX_EPOCHS)  # before an epoch begins: only the end is left
+    return False
 
 
 def _ask_again(job: FitJob) -> bool:

@@ -34,7 +34,7 @@ REASONS = {
 HARD = frozenset({MAX_STEPS, SIGNAL, INTERRUPT})
 """The reasons that no minimum holds up."""
 
-_REASONS = (None, EARLY_STOPPING, MAX_TIME, USER, NAN, MAX_STEPS, INTERRUPT, SIGNAL)
+_REASONS = (None, MAX_EPOCHS, EARLY_STOPPING, MAX_TIME, USER, NAN, MAX_STEPS, INTERRUPT, SIGNAL)
 """Of several reasons on several processes, the last one in this order holds on all."""
 
 

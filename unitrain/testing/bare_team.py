@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from unitrain.backends.protocol import FitJob
 
-_STOPS = [None, "early_stopping", "max_time", "user", "nan", "max_steps", "interrupt", "signal"]
+_STOPS = [None, "max_epochs", "early_stopping", "max_time", "user", "nan", "max_steps", "interrupt", "signal"]
 
 
 def wrapped(job: FitJob) -> Any:
