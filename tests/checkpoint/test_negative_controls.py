@@ -39,14 +39,13 @@ def loses_the_gradients(original, model, sharded):
     return {}
 
 
-def loses_schedule_steps(original, path, job):
-    progress = original(path, job)
+def loses_schedule_steps(original, job, path):
+    original(job, path)
     for schedule in job.schedules:
         schedule.steps = 0
-    return progress
 
 
-def loses_the_optimizer(original, path, job, content, names):
+def loses_the_optimizer(original, path, job, content):
     pass
 
 
@@ -67,7 +66,7 @@ FAULTS = {
     "one batch too many": ((position, "skipped", skips_one_more), "mid-epoch"),
     "the epoch anew": ((position, "skipped", starts_at_the_beginning), "mid-epoch"),
     "what was measured": ((StageMeter, "load_state_dict", forgets), "mid-epoch"),
-    "the steps of a schedule": ((going_on, "restore", loses_schedule_steps), "first batch"),
+    "the steps of a schedule": ((going_on, "own_again", loses_schedule_steps), "first batch"),
     "the optimizer": ((snapshot, "_load_optimizers", loses_the_optimizer), "momentum, epoch schedule"),
     "the generators": ((RngSnapshot, "restore", forgets), "noisy, workers 0"),
     "the batch read ahead": ((Batches, "__init__", forgets_the_batch_read_ahead), "stream with dropout"),
