@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FAILED = 1
-"""The exit status of a command that was refused; commands with more to tell have statuses of their own."""
+"""The exit status of a failed command; some commands document further statuses."""
 
 
 class Command(NamedTuple):
@@ -31,15 +31,13 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "convert": Command(
-        "unitrain.checkpoint.convert.command", "write a checkpoint in the form that another program reads"
-    ),
+    "convert": Command("unitrain.checkpoint.convert.command", "convert a checkpoint to the format of another program"),
     "export": Command(
-        "unitrain.export.command", "write the model of a checkpoint for use without unitrain, and verify it"
+        "unitrain.export.command", "export the model of a checkpoint for use without unitrain, and verify it"
     ),
-    "doctor": Command("unitrain.doctor.command", "tell what is installed, what is dangerous, and what mends it"),
-    "migrate": Command("unitrain.migrate.command", "rewrite scripts of one framework for unitrain or the other one"),
-    "run": Command("unitrain.interop.command", "run a script of one framework, as it is, on another", passes_on=True),
+    "doctor": Command("unitrain.doctor.command", "report what is installed, what is dangerous, and how to fix it"),
+    "migrate": Command("unitrain.migrate.command", "rewrite scripts for unitrain or for another framework"),
+    "run": Command("unitrain.interop.command", "run an unchanged script on another framework", passes_on=True),
 }
 
 
@@ -51,8 +49,8 @@ def parser(name: str | None = None) -> argparse.ArgumentParser:
     """
     top = argparse.ArgumentParser(
         prog="unitrain",
-        description="One training spec, two real engines: PyTorch-Lightning and PyTorch-Ignite with the same bits.",
-        epilog="`unitrain COMMAND --help` tells what a command takes.",
+        description="Write training once; run it on PyTorch-Lightning or PyTorch-Ignite with bit-identical results.",
+        epilog="See `unitrain COMMAND --help` for the options of a command.",
     )
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command, about in COMMANDS.items():

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Limit: TypeAlias = int | float
-"""An int is a number of batches, a float a fraction: ``1`` is one batch, ``1.0`` is all of them."""
+"""An int is a number of batches, a float a fraction: ``1`` is one batch, ``1.0`` all batches."""
 
 DEFAULT_MAX_EPOCHS = 1000
 """As in Lightning, when neither epochs, steps nor time are limited."""
@@ -169,37 +169,37 @@ class TrainerConfig:
         contradictions = (
             (
                 bool(self.min_epochs) and 0 <= (self.max_epochs or UNLIMITED) < (self.min_epochs or 0),
-                f"min_epochs={self.min_epochs} is above max_epochs={self.max_epochs}.",
-                "lower the one or raise the other.",
+                f"min_epochs={self.min_epochs} is greater than max_epochs={self.max_epochs}.",
+                "lower the minimum or raise the maximum.",
             ),
             (
                 bool(self.min_steps) and 0 <= self.max_steps < (self.min_steps or 0),
-                f"min_steps={self.min_steps} is above max_steps={self.max_steps}.",
-                "lower the one or raise the other.",
+                f"min_steps={self.min_steps} is greater than max_steps={self.max_steps}.",
+                "lower the minimum or raise the maximum.",
             ),
             (
                 self.check_val_every_n_epoch is None and isinstance(self.val_check_interval, float),
                 (
                     f"check_val_every_n_epoch=None counts batches over all epochs; got val_check_interval="
-                    f"{self.val_check_interval!r}, a fraction of one."
+                    f"{self.val_check_interval!r}, a fraction of an epoch."
                 ),
                 "val_check_interval=500",
             ),
             (
                 bool(self.overfit_batches) and bool(self.fast_dev_run),
-                "overfit_batches and fast_dev_run both say how many batches to run.",
-                "give one of them.",
+                "overfit_batches and fast_dev_run both set the number of batches.",
+                "use one of them.",
             ),
             (
                 bool(self.overfit_batches)
                 and (self.limit_train_batches != 1.0 or self.limit_val_batches not in (0, 1.0)),
-                "overfit_batches stands for limit_train_batches and limit_val_batches, which are given too.",
-                "give one or the other.",
+                "overfit_batches replaces limit_train_batches and limit_val_batches, which are also set.",
+                "use one or the other.",
             ),
             (
                 bool(self.overfit_batches) and bool(self.reload_dataloaders_every_n_epochs),
                 "reload_dataloaders_every_n_epochs has no effect: overfit_batches repeats the first epoch's batches.",
-                "give one of them.",
+                "use one of them.",
             ),
             (
                 self.gradient_clip_algorithm != "norm" and not clips,

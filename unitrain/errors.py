@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 DISTRIBUTION = "pytorch-unitrain"
-"""The name to install by; ``unitrain`` is only the name to import by."""
+"""The name on the package index; the import name is ``unitrain``."""
 
 T = TypeVar("T")
 
@@ -90,7 +90,7 @@ def did_you_mean(given: str, accepted: Iterable[str]) -> str:
     """Return a hint that names the nearest of ``accepted``, or all of them."""
     names = sorted(accepted)
     if not names:
-        return "there are none."
+        return "none is accepted."
     near = nearest(given, names)
     return f"accepted are {', '.join(names)}." if near is None else f"did you mean {near!r}?"
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _WIDTH = 140
-"""Of what goes to a file, so that commands stay on one line."""
+"""The width of redirected output, so that commands stay on one line."""
 
 _STYLES = {
     "supported": "green",
@@ -26,26 +26,26 @@ _STYLES = {
 }
 
 _DESCRIPTION = """\
-Look at this installation: which releases are there and how they are supported, which are dangerous, whether the two
-packages of Lightning agree, which devices torch sees, and which optional parts are there.
+Check this installation: installed releases and their support status, dangerous releases, mismatched Lightning
+packages, the devices that torch finds, and optional dependencies.
 
-Versions are read from the metadata. No framework is imported, so that a malicious release does nothing meanwhile.
+Versions are read from package metadata. No framework is imported, so a malicious release cannot run.
 """
 
 _EPILOG = f"""\
-how a release is held:
+support status of a release:
   supported    tested, and needs no shim
-  best effort  works through shims: tested by a few runs
-  outside      too old, or nobody knows
+  best effort  works through shims; tested lightly
+  outside      too old, or unknown
   dangerous    a malicious upload; unitrain refuses to import it
   missing      not installed
 
 exit status:
-  0  nothing is dangerous or outside; there may be warnings
-  1  something is; with --strict, also if there is a warning
+  0  no failures; there may be warnings
+  1  a release is dangerous or unsupported; with --strict, also for warnings
 
 --json prints one object, of schema {SCHEMA}:
-  schema        {SCHEMA}; it goes up if a name changes its meaning or goes
+  schema        {SCHEMA}; increases if a key is removed or changes its meaning
   status        "ok", "warning" or "failure"
   unitrain      its version
   packages      name, version (or null), standing, supported, best_effort
@@ -63,8 +63,8 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell the command line what this command takes."""
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
-    parser.add_argument("--json", action="store_true", help="print one JSON object, for other programs")
-    parser.add_argument("--strict", action="store_true", help="fail for warnings too")
+    parser.add_argument("--json", action="store_true", help="print a JSON object for other programs")
+    parser.add_argument("--strict", action="store_true", help="fail on warnings too")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -92,7 +92,7 @@ def _show(report: Report) -> None:
         console.print(head + Text(one.message, style="default"), soft_wrap=True)
         console.print(Text(f"  Hint: {one.mend}"), soft_wrap=True)
     if not report.findings:
-        console.print(Text("nothing to mend.", style="green"))
+        console.print(Text("no problems found.", style="green"))
 
 
 def _tables(report: Report) -> list[Any]:
@@ -107,7 +107,7 @@ def _tables(report: Report) -> list[Any]:
         _table("packages", ("package", "installed", "held as", "supported", "best effort"), packages),
         _table("backends", ("framework=", "ready", "of", "by"), backends),
         _table("devices", ("accelerator=", "there", ""), devices),
-        _table("optional parts", ("part", "there", "missing", "what adds it"), extras),
+        _table("optional parts", ("part", "there", "missing", "install with"), extras),
     ]
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MISSING = "missing"
 _FRAMEWORKS = {"lightning": ("pytorch-lightning", "lightning"), "ignite": ("pytorch-ignite",)}
-"""What a backend of unitrain's own needs one of."""
+"""unitrain's own backends need one of these."""
 
 _ALL = "all"
 
@@ -56,7 +56,9 @@ def _backend(name: str, registrar: object) -> Backend:
     told = ", ".join(f"{one.name} {one.version}" for one in there) or f"not installed: {install_hint(name)}"
     if not needed:
         told = (
-            "needs no framework" if distribution == DISTRIBUTION else "of another distribution, and not imported here"
+            "needs no framework"
+            if distribution == DISTRIBUTION
+            else "from another distribution; not imported by doctor"
         )
     return Backend(name, not refused and bool(there or not needed), distribution, version, told)
 
@@ -70,11 +72,11 @@ def _of_packages(packages: list[Package]) -> Iterator[Finding]:
         if one.standing == MISSING and one.name in needed:
             yield Finding(Level.FAILURE, one.name, "is not installed.", f"pip install '{one.name}{one.supported}'")
         elif one.standing == Standing.OUTSIDE:
-            told = f"{one.version} is outside of what works: {one.best_effort or one.supported} does."
+            told = f"{one.version} is not supported; use {one.best_effort or one.supported}."
             note = WINDOWS[one.name].outside
             yield Finding(Level.FAILURE, one.name, f"{told} {note}".strip(), _newer(one))
         elif one.standing == Standing.BEST_EFFORT:
-            told = f"{one.version} works through shims, best effort; supported is {one.supported}."
+            told = f"{one.version} works through shims, best effort; fully supported: {one.supported}."
             yield Finding(Level.WARNING, one.name, told, _newer(one))
 
 
@@ -87,19 +89,20 @@ def _newer(one: Package) -> str:
 def _of_lightning() -> Iterator[Finding]:
     malicious = list(blocked.dangerous())
     for name, version, told in malicious:
-        message = f"{version} is a malicious upload ({told}). Nothing was imported here."
-        mend = f"take this machine's secrets for stolen and replace them, then {blocked.MEND}"
+        message = f"{version} is a malicious upload ({told}). doctor did not import it."
+        mend = f"assume that secrets on this machine are stolen and replace them, then {blocked.MEND}"
         yield Finding(Level.FAILURE, name, message, mend)
     different = blocked.mismatch()
     if different is not None and not malicious:
-        message = f"pytorch-lightning {different[0]} and lightning {different[1]} are two copies that differ."
+        message = f"pytorch-lightning {different[0]} and lightning {different[1]} are two different copies of the"
+        " framework."
         yield Finding(Level.WARNING, "lightning", message, blocked.aligned(different))
     for name in blocked.BLOCKED:
         release = blocked.parsed(_version(name) or "")
         if release is not None and release < Version(MENDED) and not malicious:
             message = (
-                f"{release} imports what the hyper-parameter '_instantiator' of a checkpoint names (CVE-2026-58659):"
-                " load_from_checkpoint runs code of whoever wrote the file. unitrain hands it no such file."
+                f"{release} imports code named by the '_instantiator' hyper-parameter of a checkpoint"
+                f" (CVE-2026-58659): load_from_checkpoint can run arbitrary code. unitrain never passes it such a file."
             )
             yield Finding(Level.WARNING, name, message, f"pip install --upgrade '{name}>={MENDED}'")
 
@@ -107,11 +110,13 @@ def _of_lightning() -> Iterator[Finding]:
 def _of_backends(backends: list[Backend]) -> Iterator[Finding]:
     own = [one for one in backends if one.name in _FRAMEWORKS]
     if not own:
-        message = "is not installed as a package, so no backend of it is registered."
+        message = "is not installed as a package, so none of its backends is registered."
         yield Finding(Level.FAILURE, DISTRIBUTION, message, f"pip install '{DISTRIBUTION}'")
     elif not any(one.ready for one in own):
         mend = f"{install_hint('lightning')} or {install_hint('ignite')}"
-        yield Finding(Level.WARNING, "backends", 'no framework is ready; only "reference", the bare loop, is.', mend)
+        yield Finding(
+            Level.WARNING, "backends", 'no framework is available; only "reference", the bare loop, is.', mend
+        )
 
 
 def _of_devices(accelerators: list[Accelerator]) -> Iterator[Finding]:
@@ -132,8 +137,8 @@ def _accelerators() -> list[Accelerator]:
     mps = torch.backends.mps.is_available()
     return [
         Accelerator("cpu", available=True, told=f"{torch.get_num_threads()} threads on {os.cpu_count()} processors"),
-        Accelerator("cuda", available=bool(gpus), told=", ".join(gpus) or f"torch {torch.__version__} sees none"),
-        Accelerator("mps", available=mps, told="there" if mps else "there is none"),
+        Accelerator("cuda", available=bool(gpus), told=", ".join(gpus) or f"torch {torch.__version__} finds none"),
+        Accelerator("mps", available=mps, told="there" if mps else "none"),
     ]
 
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 SCHEMA = 1
-"""Goes up if a name in the JSON changes its meaning or goes; new names may come at any time."""
+"""The version of the JSON schema; it increases if a key is removed or changes its meaning, not if one is added."""
 
 
 class Level(StrEnum):

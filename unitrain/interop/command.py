@@ -26,33 +26,33 @@ if TYPE_CHECKING:
     from unitrain.backends.protocol import Adapter
 
 REFUSED = 1
-"""The exit status if something cannot act on the chosen backend."""
+"""The exit status if the chosen backend does not support something in the script."""
 
 NOTHING_RAN = 4
-"""The exit status of a script of which nothing ran on the chosen backend."""
+"""The exit status if nothing in the script ran on the chosen backend."""
 
 DESCRIPTION = """\
-Run a script that is written for Lightning or for Ignite, as it is, and let the training that it starts run on
-another engine. The script is not changed, nor is anything written beside it.
+Run an unchanged Lightning or Ignite script, with its training on another engine. The script is not modified, and no
+files are written beside it.
 
-  a Lightning script   Trainer.fit, validate, test and predict run on the framework you name
-  an Ignite script     Engine.run does; handlers, metrics and filters are the script's own
+  a Lightning script   Trainer.fit, validate, test and predict run on the chosen framework
+  an Ignite script     Engine.run does; handlers, metrics and filters stay the script's own
 """
 
 EPILOG = """\
 examples:
   unitrain run train.py --framework ignite
   unitrain run train.py --framework lightning --epochs 3 --lr 0.01
-  unitrain run train.py --framework reference      # the bare PyTorch loop: what a step should do
+  unitrain run train.py --framework reference      # the bare PyTorch loop, to check results against
 
-What is not an option of `unitrain run` is the script's: it finds it in sys.argv. After `--` everything is the script's,
---framework too. The working folder stays the same.
+Other arguments are passed to the script in sys.argv, and so is everything after `--`, even --framework. The working
+directory does not change.
 
 exit status:
-  0  the script ran to its end, and its training ran on the framework that was named
-  1  something in it cannot act there; what, where and the mend are told before anything trains
-  4  it ran to its end, but nothing of it ran on the framework that was named
-  other: the script's own, as is an exception that it raises
+  0  the script finished, and its training ran on the chosen framework
+  1  the framework does not support something in it; reported with place and fix, before training
+  4  the script finished, but nothing in it ran on the chosen framework
+  other: the script's own exit status; its exceptions propagate
 """
 
 
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_blocked()  # the script would import it by itself
     adapter = find_adapter(arguments.framework)
     if Feature.NATIVE_CODE not in adapter.features:
-        raise refuse(adapter, Feature.NATIVE_CODE, "a script of another framework", "a framework that does")
+        raise refuse(adapter, Feature.NATIVE_CODE, "a script of another framework", "another framework")
     witness = _Witness(adapter.packages or (type(adapter).__module__,))
     try:
         with _redirected(adapter), witness.watching():
@@ -95,7 +95,7 @@ def _found(script: str) -> Path:
     path = user_path(script)
     if path.is_file() and path.suffix == ".py":
         return path
-    found = "no such file" if not path.exists() else "it is a folder" if path.is_dir() else "it is no Python file"
+    found = "no such file" if not path.exists() else "it is a directory" if path.is_dir() else "it is not a Python file"
     raise ConfigError(
         f"SCRIPT must be a Python file; got {script!r}: {found}.",
         hint="unitrain run path/to/train.py --framework ignite",
@@ -186,10 +186,10 @@ def _place(error: BaseException, script: Path) -> str:
 def _what_was_missed(witness: _Witness, script: Path, adapter: Adapter) -> str:
     if witness.elsewhere:
         return (
-            f"{script} computed something, but nothing of it on the engine of {adapter.name!r}.\n"
-            "Hint: what is redirected are Lightning's Trainer and Ignite's Engine.run; a loop by hand stays as it is."
+            f"{script} ran computations, but none of them on {adapter.name!r}.\n"
+            "Hint: only Lightning's Trainer and Ignite's Engine.run are redirected; a hand-written loop is not."
         )
     return (
-        f"nothing was redirected: {script} ran no optimizer's step and no module.\n"
-        "Hint: does it train only when it is given an argument? What stands after `--` is handed to it."
+        f"nothing was redirected: {script} called no optimizer step and no module.\n"
+        "Hint: does it need an argument to start training? Pass script arguments after `--`."
     )

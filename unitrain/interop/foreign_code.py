@@ -130,8 +130,9 @@ class ForeignCode:
         if not own and not handlers:
             return
         raise ConfigError(
-            f"{', '.join(own + handlers)} would not be called: what runs is code of {home}, with its events.",
-            hint=f"give callbacks or handlers of {home}, or describe the training by a TrainSpec.",
+            f"{', '.join(own + handlers)} would never be called: this code fires {home}'s own hooks, not unitrain's"
+            f" events.",
+            hint=f"use callbacks or handlers of {home}, or describe the training with a TrainSpec.",
         )
 
     def save_checkpoint(self, path: str | Path, *, sharded: bool) -> None:
@@ -142,15 +143,15 @@ class ForeignCode:
         """
         assert self.session is not None  # noqa: S101 - for the type checker
         if sharded:
-            raise ConfigError("save_checkpoint(sharded=True) is for a TrainSpec.", hint="leave sharded out.")
+            raise ConfigError("save_checkpoint(sharded=True) requires a TrainSpec.", hint="remove sharded=.")
         self.session.save_checkpoint(path)
 
 
 def busy() -> ConfigError:
     """Return the error for a run within a run of the same trainer."""
     return ConfigError(
-        "this trainer is in the middle of a run, and it has one state and one clock.",
-        hint="make another UnifiedTrainer for what runs within a handler.",
+        "this trainer is already running.",
+        hint="create another UnifiedTrainer for a run inside a handler.",
     )
 
 
@@ -158,13 +159,13 @@ def _no_code(code: Any) -> SpecError:
     shown = "nothing" if code is None else f"a {type(code).__name__}"
     if isinstance(code, nn.Module):
         return SpecError(
-            f"a plain module ({shown}) does not say how it is trained.",
+            f"a plain module ({shown}) does not define how to train it.",
             hint="TrainSpec(model=module, loss=..., optimizer=...)",
         )
     return SpecError(
         f"the first argument must be a TrainSpec, a LightningModule or an Ignite engine; got {shown}"
-        f"{', which is data: it stands where the spec goes' if _is_data(code) else ''}.",
-        hint="fit(spec, loader), or validate(dataloaders=loader) after a fit, whose spec it takes."
+        f"{', which is data, not a spec' if _is_data(code) else ''}.",
+        hint="fit(spec, loader); or, after a fit, validate(dataloaders=loader), which reuses its spec."
         if _is_data(code)
         else "TrainSpec(model=..., loss=..., optimizer=...)",
     )

@@ -60,7 +60,7 @@ class IgniteProgram:
 
 
 FrameworkCode: TypeAlias = ModuleLike | EngineLike | IgniteProgram
-"""A framework's own program, which ``UnifiedTrainer.fit`` runs as it is."""
+"""A native program, which ``UnifiedTrainer.fit`` runs unchanged."""
 
 
 def from_engine(
@@ -92,7 +92,7 @@ def from_engine(
     if not callable(getattr(engine, "run", None)) or not hasattr(engine, "state"):
         raise SpecError(
             f"from_engine() takes an ignite.engine.Engine; got {engine!r}.",
-            hint="from_step(process_function) makes one of a function.",
+            hint="from_step(process_function) creates an engine from a function.",
         )
     return IgniteProgram(
         engine=engine, epoch_length=epoch_length, max_iters=max_iters, modules=modules, optimizers=optimizers
@@ -126,7 +126,7 @@ def from_step(
     """
     if not callable(process_function):
         raise SpecError(
-            f"from_step() takes a function of the engine and a batch; got {process_function!r}.",
+            f"from_step() takes a function (engine, batch); got {process_function!r}.",
             hint="def step(engine, batch): ...; return loss.item()",
         )
     return IgniteProgram(

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 _WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _REAL = (torch.float32, torch.float64)
 _ROWS = 2
-"""Dimensions of the scores of a batch, one row a sample; NumPy is slow where the classes are not the last one."""
+"""The dimensions of the scores of a batch, one row per sample; NumPy is slow if the classes are not last."""
 
 _LIMIT = 2**20
-"""How many labels are kept before they are counted: 16 MB."""
+"""How many labels are buffered before they are counted: 16 MB."""
 
 
 def counts_classes(metric: Any) -> bool:

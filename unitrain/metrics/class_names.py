@@ -16,7 +16,7 @@ _PARTS: Final = {
     "PrecisionRecallCurve": ("precision", "recall", "thresholds"),
     "ROC": ("fpr", "tpr", "thresholds"),
 }
-"""What a curve consists of, by how the name of its class ends."""
+"""The parts of a curve, by the suffix of its class name."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,13 @@ def per_class(metric: Any, class_names: Sequence[str]) -> PerClass:
     count = held.get("num_classes") or held.get("num_labels")
     if isinstance(count, int) and count != len(names):
         raise SpecError(
-            f"class_names= has {len(names)} names, and {type(metric).__name__} has {count} classes.",
-            hint=f"give {count} names.",
+            f"class_names= has {len(names)} names, but {type(metric).__name__} has {count} classes.",
+            hint=f"pass {count} names.",
         )
     if isinstance(held.get("average"), str) and held["average"] != "none":
         raise SpecError(
-            f"class_names= has no effect: {type(metric).__name__}(average={held['average']!r}) gives one number.",
+            f"class_names= has no effect: {type(metric).__name__}(average={held['average']!r}) returns a single"
+            f" number.",
             hint="average=None",
         )
     return PerClass(metric, names)
@@ -87,7 +88,7 @@ def checked_names(class_names: Sequence[str]) -> tuple[str, ...]:
     names = () if isinstance(class_names, str) else tuple(class_names)
     if len(names) < _FEWEST or not all(map(_is_name, names)) or len({*names}) < len(names):
         raise SpecError(
-            f"class_names= must be at least two texts that differ, without a slash; got {class_names!r}.", hint=_HINT
+            f"class_names= must be at least two different strings without a slash; got {class_names!r}.", hint=_HINT
         )
     return names
 

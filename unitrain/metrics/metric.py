@@ -73,8 +73,8 @@ def metric(name: str, *, class_names: Sequence[str] | None = None, **options: An
         made = getattr(torchmetrics(), library.NAMED[name])(**options)  # only those who use a metric pay for the import
     except (TypeError, ValueError) as error:
         raise SpecError(
-            f"metric({name!r}) could not be made: {error}",
-            hint="pass num_classes= or num_labels=, or give the torchmetrics object itself.",
+            f"metric({name!r}) could not be created: {error}",
+            hint="pass num_classes= or num_labels=, or the torchmetrics object itself.",
         ) from error
     return made if class_names is None else per_class(made, class_names)
 
@@ -83,7 +83,8 @@ def _for_each_class(name: str, class_names: Sequence[str], options: dict[str, An
     """Fill in what follows from names of classes: how many there are, and that no mean is taken over them."""
     if name not in library.CURVES | library.AVERAGED:
         raise SpecError(
-            f"metric({name!r}, class_names=) has no effect: it gives one number.", hint=f"metric({name!r}, ...)"
+            f"metric({name!r}, class_names=) has no effect: the metric is a single number.",
+            hint=f"metric({name!r}, ...)",
         )
     if not options.keys() & {*_TASKS, "task"}:
         options["num_classes"] = len(checked_names(class_names))
@@ -167,7 +168,7 @@ class StageMetric(Protocol):
         """Start a new epoch on ``device``."""
 
     given: Any
-    """The object of its library, or the function."""
+    """The library object, or the function."""
 
     def update(self, output: Any, target: Any, weight: int) -> None:
         """Take one batch."""
@@ -347,7 +348,7 @@ def full_name(prefix: str, name: str) -> str:
         SpecError: If the name is empty or not text.
     """
     if not isinstance(name, str) or not name:
-        raise SpecError(f"the name of a logged value must be text; got {name!r}.", hint='run.log("name", value)')
+        raise SpecError(f"the name of a logged value must be a string; got {name!r}.", hint='run.log("name", value)')
     return name if "/" in name else f"{prefix}/{name}"
 
 
@@ -359,7 +360,7 @@ def reserved(prefix: str, metrics: Iterable[str]) -> frozenset[str]:
 def clash(name: str) -> SpecError:
     """Return the error for two values under one name."""
     return SpecError(
-        f"{name!r} is measured by the spec, and something else has the same name.", hint="rename one of them."
+        f"{name!r} is a metric of the spec, so it cannot be logged under the same name.", hint="rename one of them."
     )
 
 
@@ -375,7 +376,8 @@ def as_number(name: str, value: Any) -> Any:
         return float(value)
     shown = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
     raise SpecError(
-        f"the logged value {name!r} must be one number, got {shown}.", hint="reduce it first, as by .mean()."
+        f"the logged value {name!r} must be a single number, got {shown}.",
+        hint="reduce it first, for example with .mean().",
     )
 
 

@@ -51,8 +51,9 @@ def pieces(name: str, value: Any, shape: Shape) -> Iterator[tuple[str, Any]]:
         yield from _of_sequence(name, value, shape)
     elif shape.class_names is not None:
         raise SpecError(
-            f"class_names= of the metric {name!r} has no effect: it gives one number, {as_number(name, value)!r}.",
-            hint="average=None gives one for each class.",
+            f"class_names= of the metric {name!r} has no effect: the metric is a single number,"
+            f" {as_number(name, value)!r}.",
+            hint="average=None returns one value per class.",
         )
     else:
         yield name, as_number(name, value)
@@ -88,8 +89,9 @@ def _class_names(name: str, count: int, shape: Shape) -> list[str]:
         return [str(index) for index in range(count)]
     if len(shape.class_names) != count:
         raise SpecError(
-            f"class_names= of the metric {name!r} has {len(shape.class_names)} names, and it gives {count} values.",
-            hint=f"give {count} names.",
+            f"class_names= of the metric {name!r} has {len(shape.class_names)} names, but the metric has {count}"
+            f" values.",
+            hint=f"pass {count} names.",
         )
     return list(shape.class_names)
 

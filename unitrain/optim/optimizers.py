@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from unitrain.spec import TrainSpec
 
 _STOCK = Optimizer.zero_grad
-"""As it was at import: who patches the class wants to be called."""
+"""The method at import time; if a user has patched the class, the patch must be called."""
 
 SINGLE = "optimizer"
-"""The name of an optimizer that is the only one."""
+"""The name of a single optimizer."""
 
 
 def build_optimizers(spec: TrainSpec) -> dict[str, Optimizer]:
@@ -53,8 +53,8 @@ def _submodule(model: nn.Module, name: str, given: Any) -> nn.Module:
     except AttributeError as error:
         names = [child for child, _ in model.named_children()]
         raise SpecError(
-            f"the optimizer {name!r} gets the parameters of the submodule of that name, and the model has none.",
-            hint=f"{did_you_mean(name, names)} Or give an Optimizer that is made already.",
+            f"the optimizer {name!r} is named after a submodule, but the model has no submodule of that name.",
+            hint=f"{did_you_mean(name, names)} Or pass an Optimizer instance.",
         ) from error
 
 
@@ -71,7 +71,7 @@ def _build(name: str, given: Any, module: nn.Module) -> Optimizer:
         optimizer = given(parameters)
     except (TypeError, ValueError) as error:
         raise SpecError(
-            f"the optimizer {name!r} could not be made from the parameters: {error}",
+            f"the optimizer {name!r} could not be created: {error}",
             hint="optimizer=partial(torch.optim.AdamW, lr=1e-3)",
         ) from error
     if not isinstance(optimizer, Optimizer):
@@ -86,8 +86,8 @@ def _check(name: str, optimizer: Optimizer, owned: set[int]) -> None:
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     if not held & owned:
         raise SpecError(
-            f"the optimizer {name!r} holds none of the model's parameters, so training would change nothing.",
-            hint="give optimizer=partial(torch.optim.AdamW, lr=1e-3); it is called with the model's parameters.",
+            f"the optimizer {name!r} contains none of the model's parameters, so training would change nothing.",
+            hint="use optimizer=partial(torch.optim.AdamW, lr=1e-3), which is called with the model's parameters.",
         )
     _check_rates(name, optimizer)
 
@@ -97,7 +97,7 @@ def _check_rates(name: str, optimizer: Optimizer) -> None:
         rate = float(group.get("lr", 0.0))
         if not math.isfinite(rate):
             raise SpecError(
-                f"the learning rate of the optimizer {name!r} must be finite; got {rate}.", hint="lr=1e-3, for one."
+                f"the learning rate of the optimizer {name!r} must be finite; got {rate}.", hint="for example lr=1e-3."
             )
 
 
@@ -213,7 +213,7 @@ def unknown_monitor(monitor: str, logged: Iterable[str]) -> ConfigError:
     """Return the error for a monitored name that no one logs."""
     names = ", ".join(sorted(logged)) or "nothing"
     return ConfigError(
-        f"monitor={monitor!r} is logged by no one; logged are: {names}.", hint=did_you_mean(monitor, logged)
+        f"no metric named {monitor!r} is logged; available: {names}.", hint=did_you_mean(monitor, logged)
     )
 
 
@@ -237,8 +237,8 @@ def _warm_up(name: str, optimizer: Optimizer, schedules: Sequence[Schedule]) -> 
     lengths = [schedule.rule.warmup_steps for schedule in schedules if schedule.rule.warmup_steps]
     if len(lengths) > 1:
         raise SpecError(
-            f"{len(lengths)} schedules of the optimizer {name!r} have warmup_steps; each step has one rate.",
-            hint="give warmup_steps to one of them; it scales what all of them make of the rate.",
+            f"{len(lengths)} schedules of the optimizer {name!r} set warmup_steps; only one can.",
+            hint="set warmup_steps on one of them; it scales the combined learning rate.",
         )
     for length in lengths:
         warmup = Warmup(optimizer, length)
@@ -255,7 +255,7 @@ def _named_schedules(spec: TrainSpec, optimizers: Mapping[str, Optimizer]) -> li
         return list(given.items())
     if len(optimizers) > 1:
         raise SpecError(
-            "with several optimizers, lr_scheduler must say which one it is for.",
+            "with several optimizers, lr_scheduler must be a mapping from optimizer name to scheduler.",
             hint=f"lr_scheduler={{{next(iter(optimizers))!r}: LRSchedule(...)}}",
         )
     several = given if isinstance(given, Sequence) else (given,)
@@ -264,7 +264,7 @@ def _named_schedules(spec: TrainSpec, optimizers: Mapping[str, Optimizer]) -> li
 
 def _schedule(name: str, optimizers: Mapping[str, Optimizer], given: Any) -> Schedule:
     if name not in optimizers:
-        raise SpecError(f"lr_scheduler names the optimizer {name!r}.", hint=did_you_mean(name, optimizers))
+        raise SpecError(f"lr_scheduler contains the unknown optimizer {name!r}.", hint=did_you_mean(name, optimizers))
     rule = given if isinstance(given, LRSchedule) else LRSchedule(given)
     factory = rule.factory or _constant
     try:
@@ -273,12 +273,12 @@ def _schedule(name: str, optimizers: Mapping[str, Optimizer], given: Any) -> Sch
             scheduler = CalledSchedule(optimizers[name], scheduler)
     except (TypeError, ValueError) as error:
         raise SpecError(
-            f"the scheduler of {name!r} could not be made from its optimizer: {error}",
+            f"the scheduler of the optimizer {name!r} could not be created: {error}",
             hint="LRSchedule(partial(torch.optim.lr_scheduler.StepLR, step_size=2))",
         ) from error
     if not isinstance(scheduler, LRScheduler):
         raise SpecError(
-            f"LRSchedule(factory=) must return a scheduler of torch or a parameter scheduler of Ignite; it returned"
+            f"LRSchedule(factory=) must return a torch scheduler or an Ignite parameter scheduler; it returned"
             f" {scheduler!r}.",
             hint="LRSchedule(partial(torch.optim.lr_scheduler.StepLR, step_size=2))",
         )
@@ -298,10 +298,10 @@ def _check_monitor(schedule: Schedule) -> None:
         if rule.monitor is not None:
             raise SpecError(
                 f"LRSchedule(monitor={rule.monitor!r}) has no effect on {schedule.kind}.",
-                hint="monitor= is for ReduceLROnPlateau.",
+                hint="monitor= only applies to ReduceLROnPlateau.",
             )
         return
     if rule.monitor is None:
-        raise SpecError("ReduceLROnPlateau needs a metric to watch.", hint='LRSchedule(factory, monitor="val/loss")')
+        raise SpecError("ReduceLROnPlateau needs a metric to monitor.", hint='LRSchedule(factory, monitor="val/loss")')
     if rule.interval != "epoch":
-        raise SpecError("ReduceLROnPlateau is stepped once an epoch.", hint='interval="epoch"')
+        raise SpecError("ReduceLROnPlateau steps once per epoch.", hint='interval="epoch"')

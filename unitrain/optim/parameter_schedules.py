@@ -45,8 +45,8 @@ class CalledSchedule(LRScheduler):
         name = type(called).__name__
         if called.save_history:
             raise SpecError(
-                f"{name}(save_history=True) writes into the state of an Ignite engine, which a TrainSpec has not.",
-                hint="leave save_history out, and give callbacks=[LRMonitor()].",
+                f"{name}(save_history=True) writes to the state of an Ignite engine, and a TrainSpec has none.",
+                hint="remove save_history and use callbacks=[LRMonitor()].",
             )
         self.optimizer = optimizer
         self.called = called
@@ -55,7 +55,7 @@ class CalledSchedule(LRScheduler):
             called(None)
         except AttributeError as error:
             raise SpecError(
-                f"{name} cannot be stepped without an Ignite engine: {error}.",
+                f"{name} cannot step without an Ignite engine: {error}.",
                 hint='for a metric: LRSchedule(partial(ReduceLROnPlateau, ...), monitor="val/loss").',
             ) from error
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 FULL_RATE = "warmup_lr"
-"""The key of a parameter group under which the unscaled rate stands during warm-up, so that checkpoints keep it."""
+"""The parameter-group key that holds the unscaled rate during warm-up, so that checkpoints contain it."""
 
 
 class Warmup:

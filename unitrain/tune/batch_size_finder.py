@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _MODES: Final = ("power", "binsearch")
 _OUT_OF_MEMORY: Final = ("out of memory", "can't allocate memory", "CUDNN_STATUS_NOT_SUPPORTED")
-"""What torch's errors say; DefaultCPUAllocator and cuDNN raise a plain RuntimeError."""
+"""Fragments of torch's out-of-memory errors; DefaultCPUAllocator and cuDNN raise a plain RuntimeError."""
 
 
 class Trial(NamedTuple):
@@ -75,7 +75,7 @@ class BatchSizeFinder(Shown):
         >>> spec = TrainSpec(model=net, loss=torch.nn.MSELoss(), optimizer=sgd)
         >>> loader = DataLoader(TensorDataset(torch.randn(64, 4), torch.randn(64, 1)))
         >>> print(BatchSizeFinder(max_val=16).run("reference", spec, loader))
-        batch_size=16, the largest that was tried
+        batch_size=16, the largest size tried
              2 fits
              4 fits
              8 fits
@@ -112,7 +112,7 @@ class BatchSizeFinder(Shown):
                 raise ConfigError(f"BatchSizeFinder: {message}.", hint='BatchSizeFinder("binsearch", init_val=2)')
         if init_val > max_val:
             raise ConfigError(
-                f"BatchSizeFinder: init_val={init_val} is above max_val={max_val}.", hint="raise max_val."
+                f"BatchSizeFinder: init_val={init_val} is greater than max_val={max_val}.", hint="raise max_val."
             )
         self.mode, self.steps_per_trial, self.init_val, self.max_trials = mode, steps_per_trial, init_val, max_trials
         self.margin, self.max_val = margin, max_val
@@ -149,8 +149,8 @@ class BatchSizeFinder(Shown):
         if self.batch_size is None:
             smallest = self.trials[-1].batch_size
             raise ConfigError(
-                f"BatchSizeFinder: memory runs out with batches of {smallest} already.",
-                hint='a smaller model, precision="bf16-mixed", or max_trials= above what was tried.',
+                f"BatchSizeFinder: out of memory already at a batch size of {smallest}.",
+                hint='use a smaller model, precision="bf16-mixed" or a higher max_trials=.',
             )
         if self.margin:
             self.batch_size = max(1, int(self.batch_size * (1 - self.margin)))
@@ -190,7 +190,7 @@ class BatchSizeFinder(Shown):
         """Return the result and the trials as a table."""
         if self.batch_size is None:
             return "BatchSizeFinder: not run yet" if not self.trials else "BatchSizeFinder: no batch size fits"
-        limit = "" if any(not one.fits for one in self.trials) else ", the largest that was tried"
+        limit = "" if any(not one.fits for one in self.trials) else ", the largest size tried"
         rows = [f"{one.batch_size:6} {'fits' if one.fits else 'out of memory'}" for one in self.trials]
         return "\n".join([f"batch_size={self.batch_size}{limit}", *rows])
 
@@ -204,20 +204,22 @@ def _maker(given: Any) -> Callable[[int], Any]:
     loader = given.train if isinstance(given, DataSpec) else given
     if isinstance(loader, DataLoader):
         if type(loader.batch_sampler) is not BatchSampler:
-            what = "no batches" if loader.batch_sampler is None else f"a {type(loader.batch_sampler).__name__}"
+            what = (
+                "batch_size=None" if loader.batch_sampler is None else f"a custom {type(loader.batch_sampler).__name__}"
+            )
             raise DataError(
-                f"BatchSizeFinder cannot change the batch size of a DataLoader with {what} of its own.", hint=_HINT
+                f"BatchSizeFinder cannot change the batch size of a DataLoader with a custom {what}.", hint=_HINT
             )
         return lambda size: _resized(loader, size)
     if callable(loader) and not isinstance(loader, type):
         return loader  # type: ignore[no-any-return]
     raise DataError(
         f"BatchSizeFinder takes a DataLoader or a function; got a {type(loader).__name__}.",
-        hint="give DataLoader(dataset), or a function make_loader(batch_size) that returns a loader.",
+        hint="pass DataLoader(dataset), or a function make_loader(batch_size) that returns a loader.",
     )
 
 
-_HINT: Final = "give make_loader(batch_size), which returns a loader."
+_HINT: Final = "pass a function make_loader(batch_size) that returns a loader."
 
 
 def _resized(loader: DataLoader[Any], size: int) -> DataLoader[Any]:

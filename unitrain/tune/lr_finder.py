@@ -113,8 +113,8 @@ class LRFinder(Shown):
         rows = self.results[skip_begin : len(self.results) - skip_end]
         if len(rows) < _FEWEST:
             raise ConfigError(
-                f"{len(self.results)} steps were recorded, and {skip_begin} + {skip_end} are left out.",
-                hint="run the search with a larger num_training, or give a smaller skip_begin.",
+                f"{len(self.results)} steps were recorded, and {skip_begin} + {skip_end} are skipped.",
+                hint="use a larger num_training or a smaller skip_begin.",
             )
         slope = torch.gradient(torch.tensor([loss for _, loss in rows], dtype=torch.float64))[0]
         return rows[int(slope.argmin())][0]

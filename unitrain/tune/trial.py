@@ -36,7 +36,7 @@ _OWN_LIMITS = {
     "loggers": (),
     "enable_progress_bar": False,
 }
-"""The options that a search sets by itself; all others are the trainer's."""
+"""The options that a search sets itself; all others come from the trainer."""
 
 
 def trial_trainer(owner: str, trainer: UnifiedTrainer | str | Adapter, **limits: Any) -> UnifiedTrainer:
@@ -49,8 +49,8 @@ def trial_trainer(owner: str, trainer: UnifiedTrainer | str | Adapter, **limits:
     config = trainer.config if given else TrainerConfig()  # type: ignore[union-attr]
     if wanted(config) * config.num_nodes > 1 or world_here() is not None:
         raise UnsupportedFeatureError(
-            f"{owner} searches in one process, whose results decide when it ends.",
-            hint=f'{owner}().run("ignite", spec, ...) before the run on several processes.',
+            f"{owner} runs in a single process.",
+            hint=f'{owner}().run("ignite", spec, ...) before the multi-process run.',
         )
     options = {field.name: getattr(config, field.name) for field in fields(TrainerConfig)}
     framework = trainer._adapter if given else trainer  # type: ignore[union-attr]  # noqa: SLF001

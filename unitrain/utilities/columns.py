@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 WIDTH = 100
-"""The most characters of a line."""
+"""The maximum line length."""
 
 _GAP, _LEAST = "  ", 8
 
@@ -19,7 +19,7 @@ def in_columns(rows: Sequence[Sequence[str]], width: int = WIDTH) -> list[str]:
 
     Args:
         rows: Of the same number of cells.
-        width: The most characters of a line.
+        width: The maximum line length.
     """
     if not rows:
         return []

@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 HOST: Final = re.sub(r"[^\w-]", "_", socket.gethostname())[:40] or "host"
 LONGEST_NAME: Final = 255
-"""Bytes of a file's name on the usual file systems."""
+"""The maximum length of a file name in bytes."""
 
 _PART: Final = re.compile(rf"\..*\.{re.escape(HOST)}-\d+-[0-9a-f]{{8}}\.part")
 _CLAIM: Final = ".claim"
 _SHOWN = 80
-"""Bytes of a file's name that the name of its part repeats."""
+"""How many bytes of a file name the name of its partial file repeats."""
 
 
 def user_path(given: str | Path) -> Path:
@@ -50,7 +50,7 @@ def user_file(given: str | Path, option: str, kind: type[UnitrainError]) -> Path
         UnitrainError: As ``kind``, if it is empty, as a variable is that was never set.
     """
     if os.fspath(given) == "":
-        raise kind(f"{option}='' is no path.", hint=f"give the path of a file; or leave {option} out if there is none.")
+        raise kind(f"{option}='' is not a path.", hint=f"pass the path of a file, or omit {option}.")
     return user_path(given)
 
 
@@ -61,8 +61,8 @@ def failing_as(kind: type[UnitrainError], path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise kind(
-            f"{path} could not be written: {error}. A file that was there before is untouched.",
-            hint="check the folder's permissions and the free space.",
+            f"{path} could not be written: {error}. An existing file is unchanged.",
+            hint="check the permissions of the folder and the free disk space.",
         ) from error
 
 
@@ -123,7 +123,7 @@ def refuse_existing(path: Path, kind: type[UnitrainError], *, overwrite: bool, h
         UnitrainError: As ``kind``, if there is one.
     """
     if not overwrite and os.path.lexists(path):
-        raise kind(f"there is a file {path} already.", hint=hint)
+        raise kind(f"{path} already exists.", hint=hint)
 
 
 def put(part: Path, path: Path, *, new: bool = False) -> None:
@@ -141,7 +141,7 @@ def put(part: Path, path: Path, *, new: bool = False) -> None:
         raise
     except OSError:  # a file system without hard links
         if os.path.lexists(path):
-            raise FileExistsError(f"there is a {path} by now") from None
+            raise FileExistsError(f"{path} exists by now") from None
         part.replace(path)
     else:
         part.unlink()

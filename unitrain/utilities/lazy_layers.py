@@ -32,7 +32,7 @@ def require_values(model: nn.Module, who: str) -> None:
     if names:
         more = ", and others" if names[3:] else ""
         raise SpecError(
-            f"{who} needs the values of all parameters before training, and lazy layers have none yet:"
+            f"{who} needs initialized parameters before training, and these lazy layers are not initialized:"
             f" {', '.join(names[:3])}{more}.",
-            hint="run one batch through the model before: model(example); the optimizer may be made before or after.",
+            hint="run one batch through the model first: model(example). The optimizer may be created before or after.",
         )

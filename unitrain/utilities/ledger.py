@@ -18,13 +18,13 @@ from unitrain.errors import CheckpointError
 from unitrain.utilities import files
 
 FOLDER = "checkpoints"
-"""The folder of a run's checkpoints, below ``default_root_dir``; the next run's is ``checkpoints-2``."""
+"""The folder for checkpoints below ``default_root_dir``; the next run uses ``checkpoints-2``."""
 
 INDEX, TREE = "index.json", "tree.ckpt"
-"""In a checkpoint that is a folder: what is written last, and the file with all but the parts."""
+"""In a sharded checkpoint: the file written last, and the file with everything but the shards."""
 
 DATA = re.compile(r"data-[0-9a-f]{32}")
-"""The folders in it that hold the data."""
+"""The data folders of a sharded checkpoint."""
 
 
 class Ledger:

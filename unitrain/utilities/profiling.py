@@ -23,7 +23,7 @@ MOVE, STEP, BACKWARD, OPTIMIZER = "move to device", "training step", "backward",
 VALIDATION, CHECKPOINT = "validation", "write checkpoint"
 
 WIDTH = 100
-"""Columns of a terminal that the table fits."""
+"""The maximum width of the table."""
 
 _HEADER = ("part", "calls", "mean ms", "total s", "% of run")
 _OF_EVERY_RUN = frozenset(
@@ -34,7 +34,7 @@ _OF_EVERY_RUN = frozenset(
         "unitrain.session.signals",
     }
 )
-"""Where handlers are that nobody has registered; trackers are measured by themselves."""
+"""Modules whose handlers are internal; trackers are measured separately."""
 
 _MILLI, _PERCENT = 1e3, 100.0
 
@@ -202,6 +202,6 @@ def made_profiler(given: Any) -> Any:
     if is_profiler(made):
         return made
     raise ConfigError(
-        f"profiler={given!r} made {made!r}, which has no start(), step() and stop().",
+        f"profiler={given!r} returned {made!r}, which lacks start(), step() and stop().",
         hint="profiler=lambda: torch.profiler.profile(...)",
     )
