@@ -67,7 +67,8 @@ class LRSchedule:
             )
         if not callable(self.factory) and not (self.factory is None and self.warmup_steps):
             raise SpecError(
-                f"LRSchedule(factory=) must make a scheduler from an optimizer, got {self.factory!r}.",
+                f"LRSchedule(factory=) must be a callable that takes an optimizer and returns a scheduler; got"
+                f" {self.factory!r}.",
                 hint="LRSchedule(partial(torch.optim.lr_scheduler.StepLR, step_size=2))",
             )
         if self.interval not in _INTERVALS:
@@ -166,7 +167,7 @@ class TrainSpec:
     def __post_init__(self) -> None:
         """Refuse what cannot be meant and freeze the containers."""
         if not isinstance(self.model, nn.Module):
-            hint = "make an instance first." if isinstance(self.model, type) else "model=MyModule()"
+            hint = "create an instance first." if isinstance(self.model, type) else "model=MyModule()"
             raise SpecError(f"TrainSpec(model=) must be a torch.nn.Module, got {self.model!r}.", hint=hint)
         for name in ("loss", *_STEPS):
             _check_callable(name, getattr(self, name))
@@ -176,7 +177,7 @@ class TrainSpec:
         if not isinstance(self.automatic_optimization, bool):
             raise SpecError(
                 f"TrainSpec(automatic_optimization=) must be True or False, got {self.automatic_optimization!r}.",
-                hint="False, if the training_step itself calls run.backward(loss) and run.step(name).",
+                hint="use False if the training_step itself calls run.backward(loss) and run.step(name).",
             )
         if isinstance(self.callbacks, str) or not isinstance(self.callbacks, Sequence):
             raise SpecError(
@@ -200,8 +201,8 @@ class TrainSpec:
             self._require_automatic()
         elif self.training_step is None:
             raise SpecError(
-                "automatic_optimization=False leaves the optimization to the training step, and there is none.",
-                hint="give training_step(run, batch), which calls run.backward(loss) and run.step(name).",
+                "automatic_optimization=False requires a training_step that optimizes, and none is given.",
+                hint="pass training_step(run, batch) that calls run.backward(loss) and run.step(name).",
             )
 
     def _require_automatic(self) -> None:
@@ -213,7 +214,7 @@ class TrainSpec:
         if isinstance(self.optimizer, Mapping):
             raise SpecError(
                 f"several optimizers ({', '.join(map(repr, self.optimizer))}) need manual optimization:"
-                " unitrain cannot know which one to step when.",
+                " unitrain cannot know when to step which one.",
                 hint="automatic_optimization=False and training_step(run, batch).",
             )
 
@@ -225,8 +226,9 @@ class TrainSpec:
         """
         if self.validation_step is None and self.loss is None and not self.metrics:
             raise SpecError(
-                "there is an evaluation loader, but nothing to evaluate: no validation_step, loss or metrics.",
-                hint="give validation_step(model, batch) -> (output, target) or a mapping of values.",
+                "an evaluation loader was given, but there is nothing to evaluate: no validation_step, loss or"
+                " metrics.",
+                hint="pass validation_step(model, batch), which returns (output, target) or a mapping of values.",
             )
 
 
@@ -237,7 +239,7 @@ def _check_callable(name: str, value: Any) -> None:
     if value is None:
         return
     if not callable(value) or isinstance(value, type):
-        hint = "make an instance first." if isinstance(value, type) else "give a function."
+        hint = "create an instance first." if isinstance(value, type) else "pass a function."
         raise SpecError(f"TrainSpec({name}=) must be callable, got {value!r}.", hint=hint)
     if name in _STEPS:
         try:
@@ -280,7 +282,8 @@ def _check_optimizers(given: Any) -> None:
     for one in given.values() if isinstance(given, Mapping) else (given,):
         if one is not None and not callable(one) and not isinstance(one, Optimizer):
             raise SpecError(
-                f"TrainSpec(optimizer=) must make an optimizer from parameters, or be one; got {one!r}.",
+                f"TrainSpec(optimizer=) must be an optimizer or a callable that takes parameters and returns one;"
+                f" got {one!r}.",
                 hint="optimizer=partial(torch.optim.AdamW, lr=1e-3)",
             )
 
@@ -290,7 +293,8 @@ def _check_schedules(given: Any) -> None:
     for one in several:
         if one is not None and not callable(one) and not isinstance(one, LRSchedule):
             raise SpecError(
-                f"TrainSpec(lr_scheduler=) must make a scheduler from an optimizer, or be an LRSchedule; got {one!r}.",
+                f"TrainSpec(lr_scheduler=) must be an LRSchedule or a callable that takes an optimizer and returns a"
+                f" scheduler; got {one!r}.",
                 hint="lr_scheduler=partial(torch.optim.lr_scheduler.StepLR, step_size=2)",
             )
 
@@ -303,7 +307,7 @@ def _check_metrics(given: Any) -> None:
     for name, one in given.items():
         if not isinstance(name, str) or not name or "/" in name:
             raise SpecError(
-                f"TrainSpec(metrics=): a metric's name must be a text without a slash, got {name!r}.",
+                f"TrainSpec(metrics=): a metric's name must be a string without a slash; got {name!r}.",
                 hint='metrics={"acc": ...} becomes "train/acc" and "val/acc".',
             )
         if name == LOSS:

@@ -33,7 +33,7 @@ _OTHER_PRECISIONS: dict[str, str] = {
     **dict.fromkeys(("fp32", "float32", "float", "full", "single", "no"), "32-true"),
     **dict.fromkeys(("fp64", "float64", "double"), "64-true"),
 }
-"""What other trainers, and torch, call them."""
+"""Precision names of torch and other trainers."""
 _MAX_TIME = re.compile(r"(\d{1,6}):(\d{1,6}):(\d{1,6}):(\d{1,6})")
 _MAX_TIME_UNITS = ("days", "hours", "minutes", "seconds")
 _MAX_SEED = 2**32 - 1
@@ -101,7 +101,9 @@ def limit(value: Any) -> Any:
         return value
     if isinstance(value, float) and 0.0 <= value <= 1.0:
         return value
-    raise Invalid("a number of batches (an int of at least 0) or a fraction (a float from 0.0 to 1.0)", "1.0 is all.")
+    raise Invalid(
+        "a number of batches (an int of at least 0) or a fraction (a float from 0.0 to 1.0)", "1.0 means all."
+    )
 
 
 def interval(value: Any) -> Any:
@@ -254,7 +256,7 @@ def profiler(value: Any) -> Any:
     if callable(value) and not isinstance(value, str):
         return value
     raise Invalid(
-        'None, "simple", a torch.profiler.profile or a function that makes one',
+        'None, "simple", a torch.profiler.profile or a function that returns one',
         'profiler="simple"; one of Lightning\'s: native={"lightning": {"profiler": ...}}, for a run on Lightning.',
     )
 

@@ -62,7 +62,7 @@ SPECS = {
         {"lr_scheduler": plateau("val/acc")},
         ConfigError,
         "'val/acc'",
-        "logged are: train/loss, val/loss",
+        "available: train/loss, val/loss",
     ),
     "near monitor": ({"lr_scheduler": plateau("val/los")}, ConfigError, "'val/los'", "did you mean 'val/loss'"),
     "monitor of no plateau": (

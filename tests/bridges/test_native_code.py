@@ -107,7 +107,7 @@ def test_what_would_not_be_called_is_refused(framework, name):
     def report(run):
         raise AssertionError
 
-    with pytest.raises(ConfigError, match=r"report would not be called[\s\S]*Hint: give callbacks or handlers of"):
+    with pytest.raises(ConfigError, match=r"report would never be called[\s\S]*Hint: use callbacks or handlers of"):
         trainer.fit(code(), loader())
 
 

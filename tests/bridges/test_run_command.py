@@ -93,7 +93,7 @@ def test_a_script_that_only_evaluates_counts(framework, script, capsys):
     [
         ("print('nothing')", "nothing was redirected"),
         ("import sys\nsys.exit(0)", "nothing was redirected"),
-        (TRAINS.replace("Engine(step).run(", "[step(None, one) for one in "), "computed something, but nothing of it"),
+        (TRAINS.replace("Engine(step).run(", "[step(None, one) for one in "), "ran computations, but none of them"),
     ],
 )
 def test_a_script_of_which_nothing_ran_there_is_told_so(text, said, script, capsys):
@@ -116,7 +116,7 @@ def test_the_end_that_a_script_chooses_is_its_own(script):
     [
         (["nowhere.py", "--framework", "ignite"], "no such file"),
         ([".", "--framework", "ignite"], "it is a folder"),
-        (["notes.txt", "--framework", "ignite"], "it is no Python file"),
+        (["notes.txt", "--framework", "ignite"], "it is not a Python file"),
         (["train.py", "--framework", "ignit"], "did you mean"),
     ],
 )

@@ -98,7 +98,7 @@ def unproved(trace: Trace, engine: str, native: Trace) -> str:
     A step that natively runs in no engine's loop (one that the script takes by hand) has to stay where it is.
     """
     if not trace.steps:
-        return "no optimizer's step was taken"
+        return "called no optimizer step"
     wanted = [frozenset({engine}) if ran else frozenset() for ran in native.engines]
     return "" if trace.engines == wanted else f"steps ran in {sorted(set(map(str, map(sorted, trace.engines))))}"
 

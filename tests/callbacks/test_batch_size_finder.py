@@ -120,7 +120,7 @@ def test_each_trial_takes_its_steps(framework):
 def test_the_dataset_bounds_the_size(framework, samples, mode):
     finder = BatchSizeFinder(mode).run(framework, make_spec(), partial(make_loader, samples=samples))
     assert finder.batch_size == samples
-    assert "the largest that was tried" in str(finder)
+    assert "the largest size tried" in str(finder)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_the_result_is_printed(framework):
         ({"max_trials": 2.5}, "max_trials"),
         ({"margin": 1.0, "mode": "binsearch"}, "margin"),
         ({"margin": 0.1}, "no effect"),
-        ({"init_val": 9, "max_val": 8}, "above max_val"),
+        ({"init_val": 9, "max_val": 8}, "greater than max_val"),
     ],
     ids=str,
 )

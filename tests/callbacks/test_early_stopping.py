@@ -163,7 +163,7 @@ def test_epochs_that_do_not_log_the_metric_do_not_count(framework, fit, scores):
 
 
 def test_a_metric_that_no_one_logs_is_refused_before_training(framework, fit, data):
-    with pytest.raises(ConfigError, match="logged are: train/loss, val/loss") as caught:
+    with pytest.raises(ConfigError, match="available: train/loss, val/loss") as caught:
         fit(framework, EarlyStopping("val/los"), val=data(1))
     assert "did you mean 'val/loss'" in str(caught.value)
 
@@ -177,7 +177,7 @@ def test_a_metric_of_a_validation_that_never_runs_is_refused_before_training(fra
 
 def test_a_metric_that_handlers_might_log_is_refused_after_the_first_epoch(framework, fit, scores):
     seen = scores({0: 1.0})  # a second epoch would be a KeyError
-    with pytest.raises(ConfigError, match="logged are: train/loss, train/score") as caught:
+    with pytest.raises(ConfigError, match="available: train/loss, train/score") as caught:
         fit(framework, seen, EarlyStopping("train/scores"))
     assert "did you mean 'train/score'" in str(caught.value)
 

@@ -54,7 +54,7 @@ def test_an_input_in_the_place_of_a_depth_is_told_its_keyword():
 def test_a_dataset_for_the_batch_size_finder_is_told_to_be_loaded():
     data = TensorDataset(torch.zeros(8, 4), torch.zeros(8, 1))
     spec = TrainSpec(model=nn.Linear(4, 1), loss=nn.MSELoss(), optimizer=partial(torch.optim.SGD, lr=0.1))
-    with pytest.raises(DataError, match=r"Hint: give DataLoader\(dataset\)"):
+    with pytest.raises(DataError, match=r"Hint: pass DataLoader\(dataset\)"):
         BatchSizeFinder().run("reference", spec, data)
 
 
@@ -120,7 +120,7 @@ def test_a_value_logged_under_no_name_is_refused(framework, event, name):
     spec = TrainSpec(model=nn.Linear(2, 1), loss=nn.MSELoss(), optimizer=partial(torch.optim.SGD, lr=0.1))
     trainer = UnifiedTrainer(framework, max_epochs=1, enable_progress_bar=False)
     trainer.on(event, lambda run: run.log(name, 2.0))
-    with pytest.raises(SpecError, match=re.escape(f'must be text; got {name!r}.\nHint: run.log("name", value)')):
+    with pytest.raises(SpecError, match=re.escape(f'must be a string; got {name!r}.\nHint: run.log("name", value)')):
         trainer.fit(spec, [(torch.ones(2, 2), torch.ones(2, 1))])
 
 

@@ -75,7 +75,9 @@ def test_an_evaluation_takes_the_weights_of_a_checkpoint(framework, tmp_path):
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_moving_average_needs_values_first(framework):
-    with pytest.raises(SpecError, match=r"EMA needs the values[\s\S]*0\.weight[\s\S]*Hint: .*model\(example\)"):
+    with pytest.raises(
+        SpecError, match=r"EMA needs initialized parameters[\s\S]*0\.weight[\s\S]*Hint: .*model\(example\)"
+    ):
         trainer(framework, callbacks=[EMA(decay=0.9)]).fit(spec(), data())
     made, average = spec(), EMA(decay=0.9)
     made.model(data()[0][0])

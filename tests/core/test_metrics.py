@@ -199,9 +199,9 @@ def test_metric_by_name_finds_its_task(name, options, shown):
     [
         ("acuracy", {}, "did you mean 'accuracy'"),
         ("nonsense", {}, "accepted are accuracy"),
-        ("f1", {"num_classes": -1}, "could not be made"),
-        ("f1", {"classes": 3}, "could not be made"),
-        ("mse", {"task": "binary"}, "could not be made"),
+        ("f1", {"num_classes": -1}, "could not be created"),
+        ("f1", {"classes": 3}, "could not be created"),
+        ("mse", {"task": "binary"}, "could not be created"),
     ],
 )
 def test_metric_by_name_refuses_what_it_does_not_know(name, options, says):

@@ -116,7 +116,7 @@ def test_a_tilde_is_the_home_folder_everywhere(framework, tmp_path, monkeypatch)
 def test_an_empty_checkpoint_path_is_refused_with_a_hint(framework, method):
     spec, data = spec_and_data()
     weights = [one.clone() for one in spec.model.parameters()]
-    with pytest.raises(ConfigError, match="ckpt_path='' is no path") as caught:
+    with pytest.raises(ConfigError, match="ckpt_path='' is not a path") as caught:
         getattr(trainer_of(framework), method)(spec, data, ckpt_path="")
     assert "leave ckpt_path out" in str(caught.value)
     assert all(map(torch.equal, weights, spec.model.parameters()))
@@ -124,7 +124,7 @@ def test_an_empty_checkpoint_path_is_refused_with_a_hint(framework, method):
 
 @pytest.mark.parametrize(("src", "dst", "named"), [("", "a.ckpt", "src"), ("a.ckpt", "", "dst")])
 def test_an_empty_path_to_convert_is_refused(src, dst, named):
-    with pytest.raises(ConfigError, match=f"{named}='' is no path"):
+    with pytest.raises(ConfigError, match=f"{named}='' is not a path"):
         unitrain.convert_checkpoint(src, dst, to="portable")
 
 

@@ -255,7 +255,7 @@ def test_what_is_no_profiler_is_refused(given):
 def test_factory_of_something_else_is_refused_before_training(framework, make_spec, make_batches):
     spec = make_spec()
     before = spec.model.weight.clone()
-    with pytest.raises(ConfigError, match="which has no start"):
+    with pytest.raises(ConfigError, match="which lacks start"):
         UnifiedTrainer(framework, profiler=dict, enable_progress_bar=False).fit(spec, make_batches())
     assert torch.equal(spec.model.weight, before)
 

@@ -176,17 +176,17 @@ CANNOT_BE_FITTED = {
     "inf": ({"optimizer": partial(SGD, lr=float("inf"))}, "must be finite; got inf"),
     "inf tensor": ({"optimizer": partial(torch.optim.Adam, lr=torch.tensor(float("inf")))}, "must be finite; got inf"),
     "nan from the schedule": ({"lr_scheduler": partial(LambdaLR, lr_lambda=lambda _: float("nan"))}, "must be finite"),
-    "negative": ({"optimizer": partial(SGD, lr=-1.0)}, "could not be made"),
-    "unknown option": ({"optimizer": partial(SGD, rate=1.0)}, "could not be made"),
+    "negative": ({"optimizer": partial(SGD, lr=-1.0)}, "could not be created"),
+    "unknown option": ({"optimizer": partial(SGD, rate=1.0)}, "could not be created"),
     "no Optimizer": ({"optimizer": lambda parameters: parameters}, "must return a torch.optim.Optimizer"),
     "no parameters": ({"model": nn.Flatten()}, "has no parameters"),
     "several, automatic": ({"optimizer": {"a": SGD, "b": SGD}}, "'a', 'b') need manual optimization"),
     "one in a mapping, automatic": ({"optimizer": {"a": SGD}}, "need manual optimization"),
     "manual without a step": ({"automatic_optimization": False}, "there is none"),
-    "schedule without its option": ({"lr_scheduler": StepLR}, "could not be made from its optimizer"),
-    "schedule of nothing": ({"lr_scheduler": lambda optimizer: None}, "must return a scheduler of torch"),
-    "schedule of another optimizer": ({"lr_scheduler": {"gen": StepLR}}, "names the optimizer 'gen'"),
-    "plateau without a monitor": ({"lr_scheduler": ReduceLROnPlateau}, "needs a metric to watch"),
+    "schedule without its option": ({"lr_scheduler": StepLR}, "could not be created"),
+    "schedule of nothing": ({"lr_scheduler": lambda optimizer: None}, "must return a torch scheduler"),
+    "schedule of another optimizer": ({"lr_scheduler": {"gen": StepLR}}, "contains the unknown optimizer 'gen'"),
+    "plateau without a monitor": ({"lr_scheduler": ReduceLROnPlateau}, "needs a metric to monitor"),
     "plateau each step": (
         {"lr_scheduler": LRSchedule(ReduceLROnPlateau, "step", monitor="train/loss")},
         "once an epoch",
@@ -211,7 +211,7 @@ CANNOT_BE_FITTED_BY_HAND = {
     "no such submodule": ({"optimizer": {"gan": SGD}}, "did you mean 'gen'"),
     "schedule for none of them": (
         {"optimizer": {"gen": SGD, "disc": SGD}, "lr_scheduler": StepLR},
-        "which one it is for",
+        "must be a mapping from optimizer name",
     ),
     "schedule for a third": (
         {"optimizer": {"gen": SGD, "disc": SGD}, "lr_scheduler": {"dics": StepLR}},
@@ -235,7 +235,7 @@ def test_frozen_model_is_refused_before_its_loss_has_no_gradient(make_trainer, m
 )
 def test_monitor_that_no_one_logs_is_refused_with_what_is_logged(make_trainer, make_spec, make_batches, monitor, near):
     spec = make_spec(lr_scheduler=LRSchedule(ReduceLROnPlateau, monitor=monitor))
-    with pytest.raises(ConfigError, match=r"logged are: train/loss, val/loss") as caught:
+    with pytest.raises(ConfigError, match=r"available: train/loss, val/loss") as caught:
         make_trainer().fit(spec, make_batches(), make_batches())
     assert monitor in str(caught.value)
     assert near in str(caught.value)
@@ -246,7 +246,7 @@ def test_monitor_that_handlers_might_log_is_refused_when_they_did_not(make_train
     trainer = make_trainer()
     trainer.on(Event.EPOCH_END, lambda run: run.log("own", 1.0))
     spec = make_spec(lr_scheduler=LRSchedule(ReduceLROnPlateau, monitor="val/acc" if validates else "train/acc"))
-    with pytest.raises(ConfigError, match=r"logged are: .*train/own"):
+    with pytest.raises(ConfigError, match=r"available: .*train/own"):
         trainer.fit(spec, make_batches(), make_batches() if validates else None)
 
 

@@ -182,7 +182,7 @@ def test_a_callback_with_lightnings_hooks_is_answered_with_ours():
 @pytest.mark.parametrize("given", [loader(), [1], {"x": 1}, torch.ones(2), DataSpec(train=loader()), loader().dataset])
 @pytest.mark.parametrize("method", ["validate", "fit"])
 def test_data_in_the_place_of_the_spec_is_told(framework, method, given):
-    with pytest.raises(SpecError, match=r"is data: it stands where the spec goes[\s\S]*validate\(dataloaders=loader\)"):
+    with pytest.raises(SpecError, match=r"is data, not a spec[\s\S]*validate\(dataloaders=loader\)"):
         getattr(make(framework), method)(given)
 
 

@@ -160,7 +160,7 @@ def test_an_object_that_no_run_would_use_is_not_built():
 
 
 def test_the_search_for_a_learning_rate_is_refused():
-    with pytest.raises(UnsupportedFeatureError, match="LRFinder searches in one process"):
+    with pytest.raises(UnsupportedFeatureError, match="LRFinder runs in a single process"):
         LRFinder().run(launching(), cases.spec(), loader())
 
 

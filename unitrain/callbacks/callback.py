@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 Moment: TypeAlias = "Event | CustomEvent | Trigger | Triggers"
-"""What a handler may wait for."""
+"""The events that a handler can be registered for."""
 
 
 class Callback(Shown):
@@ -225,7 +225,7 @@ def _custom(callback: Callback) -> dict[str, CustomEvent]:
             ours = event_for(name)
             near = did_you_mean(name, [*_HANDLERS, *(f"on_{one}" for one in CustomEvent.declared())])
             raise SpecError(
-                f"{type(callback).__name__}.{name} is the handler of no event, so it would never be called.",
+                f"{type(callback).__name__}.{name} does not match any event and would never be called.",
                 hint=near if ours is None else f"def on_{ours.lower()}(self, run).",
             )
         found[name] = event

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Mode: TypeAlias = Literal["min", "max"]
 
 WORST: Final[dict[str, float]] = {"min": math.inf, "max": -math.inf}
-"""What any number improves on."""
+"""The initial best value; any number improves on it."""
 
 _BETTER: Final[dict[str, Callable[[float, float], bool]]] = {"min": operator.lt, "max": operator.gt}
 

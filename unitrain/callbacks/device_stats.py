@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 _APART = 0.1
-"""Seconds between two readings of the processor's clock; below, its ticks are too coarse."""
+"""Minimum seconds between two readings of CPU time; its ticks are too coarse below that."""
 
 
 class DeviceStats(Callback):
@@ -120,7 +120,7 @@ def _psutil() -> Any:
         import psutil  # noqa: PLC0415 - only those who use it need it
     except ModuleNotFoundError as error:
         raise ConfigError(
-            "DeviceStats() reads the process and the machine through psutil, which is not installed.",
+            "DeviceStats() requires psutil, which is not installed.",
             hint="pip install psutil",
         ) from error
     return psutil

@@ -24,7 +24,7 @@ _DECISIVE = (
     "stopping_threshold",
     "divergence_threshold",
 )
-"""The arguments on which a request to stop depends; with others, it does not hold any more."""
+"""A stop request from a checkpoint is only valid while these arguments are unchanged."""
 
 
 class EarlyStopping(EpochDecision):
@@ -82,7 +82,7 @@ class EarlyStopping(EpochDecision):
         if not isinstance(min_delta, (int, float)) or not 0 <= min_delta < math.inf:
             raise ConfigError(
                 f"EarlyStopping(min_delta=) must be a finite number of at least 0, got {min_delta!r}.",
-                hint="it is the same for both modes.",
+                hint="its sign is the same in both modes.",
             )
         self.monitor = monitor
         self.mode = mode

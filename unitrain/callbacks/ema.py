@@ -136,9 +136,9 @@ class EMA(Callback):
         weights = dict(_averaged(model))
         if average.keys() != weights.keys() or any(average[name].shape != one.shape for name, one in weights.items()):
             raise CheckpointError(
-                f"EMA holds the average of another model: it has {len(average)} parameters, {type(model).__name__} has"
-                f" {len(weights)}, and their names and shapes are not all the same.",
-                hint="train with the model that the checkpoint is of.",
+                f"the EMA average belongs to another model: it has {len(average)} parameters, {type(model).__name__}"
+                f" has {len(weights)}, and their names or shapes differ.",
+                hint="use the model that the checkpoint was written with.",
             )
         for name, parameter in weights.items():
             if average[name].device != parameter.device:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SUFFIX = ".ckpt"
 _COUNTERS = ("epoch", "step")
 _UNSAFE = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')
-"""What no name may hold on some file system; a metric's name is written with ``_`` in its place."""
+"""Characters that some file systems reject; in a metric's name, ``_`` replaces them."""
 
 _PIECES = re.compile(r"\{([^{}]*)\}")
 
@@ -36,16 +36,16 @@ class Template:
 
     def __init__(self, given: object) -> None:
         if not isinstance(given, str):
-            raise _refused(given, "it is no text")
+            raise _refused(given, "it is not a string")
         self._given = given
         self._text = given.removesuffix(SUFFIX)
         self._fields = [found[1] for found in _PIECES.finditer(self._text)]
         literal = _PIECES.sub("", self._text)
         for wrong, why in (
-            (not self._text or self._text in (".", ".."), "it names no file"),
+            (not self._text or self._text in (".", ".."), "it is not a file name"),
             ("{" in literal or "}" in literal, "its braces do not match"),
-            ("/" in literal or "\\" in literal, "it is the name of a file, not a path; dirpath= says where it goes"),
-            (any(ord(one) < 0x20 for one in self._text), "it holds a control character"),  # noqa: PLR2004
+            ("/" in literal or "\\" in literal, "it must be a file name, not a path; use dirpath= for the directory"),
+            (any(ord(one) < 0x20 for one in self._text), "it contains a control character"),  # noqa: PLR2004
             (not _encodable(self._text), "it cannot be encoded"),
         ):
             if wrong:
@@ -88,7 +88,7 @@ class Template:
         field = self.missing(values)
         if field is not None:
             raise ConfigError(
-                f"{self}: no value is called {field!r}.",
+                f"{self}: no value is named {field!r}.",
                 hint=did_you_mean(field.rpartition(":")[0] or field, values),
             )
         try:

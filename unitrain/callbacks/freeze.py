@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from unitrain.spec import TrainSpec
 
 Rates: TypeAlias = "float | Mapping[int, float] | None"
-"""One number for all epochs of a schedule, or one by epoch."""
+"""One number for all epochs of a schedule, or one per epoch."""
 
 _NEVER = math.inf
 _MANY = 20
-"""Names that a hint may list."""
+"""The maximum number of names in a hint."""
 
 
 class _Frozen(Preparer):
@@ -58,9 +58,7 @@ class _Frozen(Preparer):
         self._lr, self._lr_factor = lr, lr_factor
         both = self._rates.keys() & self._factors.keys()
         if both:
-            raise ConfigError(
-                f"{self._name} got both lr= and lr_factor= for what epoch {min(both)} unfreezes.", hint="give one."
-            )
+            raise ConfigError(f"{self._name} got both lr= and lr_factor= for epoch {min(both)}.", hint="give one.")
         self.reset_state()
 
     @property
@@ -78,15 +76,15 @@ class _Frozen(Preparer):
         """Refuse what cannot be frozen, and give what has a learning rate of its own a group of its own."""
         if isinstance(config.plan, FSDP):
             raise UnsupportedFeatureError(
-                f'{self._name} does not support strategy="fsdp": what is in parts is frozen whole.',
+                f'{self._name} does not support strategy="fsdp": a sharded parameter can only be frozen as a whole.',
                 hint='strategy="ddp".',
             )
         given = (config.native or {}).get("ddp", {})
         if given.get("static_graph") or given.get("find_unused_parameters") is False:
             raise ConfigError(
                 f"{self._name}: with native={{'ddp': {dict(given)!r}}}, torch's DistributedDataParallel expects a"
-                " gradient for each parameter, and frozen ones have none.",
-                hint="leave it out; find_unused_parameters=True is set where it is needed.",
+                f" gradient for each parameter, but frozen parameters have none.",
+                hint="remove it; find_unused_parameters=True is set automatically where needed.",
             )
         self._require_something_to_train(spec, config)
         self._initial: list[tuple[str, int, float]] = []
@@ -100,12 +98,12 @@ class _Frozen(Preparer):
                 if frozen.setdefault(id(parameter), one) is not one:
                     name = next(name for name, other in spec.model.named_parameters() if other is parameter)
                     raise ConfigError(
-                        f"the parameter {name!r} is frozen by two callbacks, which would unfreeze it twice.",
-                        hint="Unfreeze({2: 'layer4', 5: 'layer3'}) has several epochs in one.",
+                        f"the parameter {name!r} is frozen by two callbacks.",
+                        hint="use one Unfreeze for several epochs: Unfreeze({2: 'layer4', 5: 'layer3'}).",
                     )
         if not any(one.requires_grad and id(one) not in frozen for one in spec.model.parameters()):
             raise ConfigError(
-                f"{self._name} leaves no parameter to train in epoch 0.", hint="freeze a part of the model only."
+                f"{self._name} leaves no trainable parameters in epoch 0.", hint="freeze only a part of the model."
             )
 
     def _until(self, model: nn.Module) -> dict[Tensor, float]:
@@ -120,10 +118,8 @@ class _Frozen(Preparer):
             for name in names:
                 parameters = [one for one in _parameters(self._name, model, name) if id(one) not in kept]
                 if not parameters:
-                    norms = " but those of batch norms (train_bn=True)" if kept else ""
-                    raise ConfigError(
-                        f"{self._name}: {name!r} has no parameters to freeze{norms}.", hint="leave it out."
-                    )
+                    norms = " except those of batch norms (train_bn=True)" if kept else ""
+                    raise ConfigError(f"{self._name}: {name!r} has no parameters to freeze{norms}.", hint="remove it.")
                 for parameter in parameters:
                     found.setdefault(parameter, epoch)
         return found
@@ -133,9 +129,9 @@ class _Frozen(Preparer):
         given = spec.optimizer.values() if isinstance(spec.optimizer, Mapping) else (spec.optimizer,)
         if any(isinstance(one, Optimizer) for one in given) or any(map(needs_closure, optimizers.values())):
             raise SpecError(
-                f"{self._name}(lr=) and lr_factor= need parameter groups of their own, which an optimizer that is made"
-                " already, or has a closure (LBFGS), cannot be given.",
-                hint="optimizer=partial(torch.optim.AdamW, lr=1e-3); or make the groups yourself.",
+                f"{self._name}(lr=) and lr_factor= need separate parameter groups, which cannot be added to an"
+                f" optimizer instance or to one with a closure (LBFGS).",
+                hint="optimizer=partial(torch.optim.AdamW, lr=1e-3); or create the groups yourself.",
             )
         wanted = {id(one) for one, until in self._until(spec.model).items() if until == epoch}
         held = 0
@@ -146,9 +142,9 @@ class _Frozen(Preparer):
                 self._initial.append((name, index, float(group["lr"])))
         if held < len(wanted):
             raise SpecError(
-                f"{self._name} sets the learning rate of {len(wanted)} parameters, and the optimizers hold {held} of"
-                " them.",
-                hint="give the optimizer all of the model's parameters; frozen ones are skipped.",
+                f"{self._name} sets the learning rate of {len(wanted)} parameters, but the optimizers contain only"
+                f" {held} of them.",
+                hint="pass all of the model's parameters to the optimizer; frozen ones are skipped.",
             )
 
     def _rate(self, epoch: int, rate: float | Tensor) -> float | Tensor:
@@ -164,9 +160,9 @@ class _Frozen(Preparer):
             group = run.optimizers[name].param_groups[index]
             if float(group.get("initial_lr", rate)) != rate:
                 raise ConfigError(
-                    f"{self._name}: the learning rate {rate} has no effect, since a schedule of the optimizer {name!r}"
-                    f" begins with {float(group['initial_lr'])} for all groups.",
-                    hint="OneCycleLR and CyclicLR take one rate for each group.",
+                    f"{self._name}: the learning rate {rate} has no effect: the schedule of the optimizer {name!r}"
+                    f" starts at {float(group['initial_lr'])} for all groups.",
+                    hint="OneCycleLR and CyclicLR take one rate per group.",
                 )
         until = self._until(run.model)
         self._flags = [(one, one.requires_grad) for one in until]
@@ -252,11 +248,11 @@ class Freeze(_Frozen):
     ) -> None:
         if until_epoch is not None and not _is_epoch(until_epoch):
             raise ConfigError(
-                f"Freeze(until_epoch=) must be an epoch from 1 on, or None, got {until_epoch!r}.", hint="until_epoch=3"
+                f"Freeze(until_epoch=) must be an epoch >= 1, or None; got {until_epoch!r}.", hint="until_epoch=3"
             )
         if until_epoch is None and (lr is not None or lr_factor is not None):
             raise ConfigError(
-                "Freeze(lr=) and lr_factor= are of what an epoch unfreezes, and there is no until_epoch=.",
+                "Freeze(lr=) and lr_factor= require until_epoch=.",
                 hint='Freeze("backbone", until_epoch=3, lr_factor=0.1)',
             )
         names = _names_in("Freeze(modules=)", modules)
@@ -326,7 +322,7 @@ def _names_in(where: str, given: object) -> tuple[str, ...]:
     names = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Sequence) else ()
     if not names or not all(isinstance(name, str) and name for name in names):
         raise ConfigError(
-            f"{where} must be the name of a submodule or parameter, or several, got {given!r}.",
+            f"{where} must be one or several names of submodules or parameters; got {given!r}.",
             hint='"backbone.layer4", as in model.named_modules()',
         )
     return names
@@ -345,7 +341,8 @@ def _by_epoch(owner: _Frozen, argument: str, given: Rates, schedule: Mapping[flo
         good = isinstance(number, (int, float)) and not isinstance(number, bool) and 0 < number < math.inf
         if epoch not in schedule or not good:
             raise ConfigError(
-                f"{type(owner).__name__}({argument}=) must be a positive number, or one for epochs of the schedule"
+                f"{type(owner).__name__}({argument}=) must be a positive number, or a mapping from epochs of the"
+                f" schedule to numbers"
                 f" ({', '.join(map(str, schedule))}); got {given!r}.",
                 hint=f"{argument}=1e-4" if argument == "lr" else f"{argument}=0.1",
             )

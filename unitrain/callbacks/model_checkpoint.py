@@ -288,8 +288,8 @@ class ModelCheckpoint(EpochDecision):
         if self.monitor is not None and self.monitor not in run.state.metrics:
             return f"{self.monitor!r} was never measured"
         if self._waits:
-            return f"{self.monitor!r} was not measured any more after a file was due"
-        return f"its interval is longer than the fit of {run.state.batch} batches and {run.state.step} steps"
+            return f"{self.monitor!r} was not measured again after a save was due"
+        return f"its interval is longer than the run of {run.state.batch} batches and {run.state.step} steps"
 
     def written_paths(self) -> list[Path]:
         """Return the files that it has written and kept."""
@@ -308,8 +308,8 @@ class ModelCheckpoint(EpochDecision):
         here = [one for one in before if folder is not None and _same(one, folder)]
         if before and not here:
             warnings.warn(
-                f"ModelCheckpoint writes into {folder or 'a new folder'} from now on; what the run that is resumed"
-                f" wrote into {', '.join(sorted(map(str, before)))} stays there, and is not ranked.",
+                f"ModelCheckpoint writes into {folder or 'a new folder'} from now on; files of the resumed run in"
+                f" {', '.join(sorted(map(str, before)))} stay there and are not ranked.",
                 stacklevel=2,
             )
 

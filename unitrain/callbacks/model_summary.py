@@ -46,7 +46,7 @@ class ModelSummary(Callback):
         example = run.spec.example_input if self._example_input is None else self._example_input
         if example is not None and any(map(is_part, run.model.parameters())):
             raise SpecError(
-                "ModelSummary(example_input=) calls a copy of the model, and each process has a part of this one.",
+                "ModelSummary(example_input=) calls a copy of the model, but this model is sharded across processes.",
                 hint="print(unitrain.summarize(model, example_input=...)) before the fit.",
             )
         if run.rank:

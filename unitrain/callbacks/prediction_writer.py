@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from unitrain.run.context import RunContext
 
 Writer: TypeAlias = "Callable[[RunContext, Any, Any, int], object]"
-"""``writer(run, prediction, batch, index)``, which writes one batch's prediction itself."""
+"""``writer(run, prediction, batch, index)``, which writes the prediction of one batch."""
 
 _INTERVALS: Final = ("batch", "epoch")
 _CPU: Final = torch.device("cpu")
@@ -95,8 +95,9 @@ class PredictionWriter(Callback):
             )
         if own and write_interval != "batch":
             raise ConfigError(
-                "PredictionWriter(format=) with a function writes each batch; write_interval='epoch' has no effect.",
-                hint='write_interval="batch"; what trainer.predict returns is the whole.',
+                "PredictionWriter(format=) with a function writes every batch, so write_interval='epoch' has no"
+                " effect.",
+                hint='write_interval="batch"; trainer.predict returns all predictions.',
             )
         self.folder = user_path(folder)
         self.write_interval = write_interval
@@ -181,7 +182,7 @@ class PredictionWriter(Callback):
 
     def _occupied(self, path: Path) -> ConfigError:
         return ConfigError(
-            f"PredictionWriter: there is a {path} that this writer did not write.", hint="give another folder."
+            f"PredictionWriter: {path} already exists and was not written by this writer.", hint="use another folder."
         )
 
 
@@ -214,7 +215,9 @@ def _as_csv(predictions: list[Any], *, whole: bool) -> bytes:  # noqa: ARG001 - 
     tables = [_columns(one) for one in predictions]
     header = list(tables[0])
     if any(list(one) != header for one in tables):
-        raise SpecError("PredictionWriter(format='csv'): the batches' predictions differ in their columns.", hint=_HINT)
+        raise SpecError(
+            "PredictionWriter(format='csv'): the predictions of different batches have different columns.", hint=_HINT
+        )
     buffer = io.StringIO()
     rows = csv.writer(buffer, lineterminator="\n")
     rows.writerow(header)
@@ -224,8 +227,8 @@ def _as_csv(predictions: list[Any], *, whole: bool) -> bytes:  # noqa: ARG001 - 
 
 
 _FORMATS: Final = {"pt": _as_pt, "npy": _as_npy, "csv": _as_csv}
-"""``(predictions, whole) -> bytes``; ``whole`` says whether they are all of an epoch, or one batch."""
-_HINT: Final = 'format="pt" takes anything; predict_step(model, batch) may return another form.'
+"""``(predictions, whole) -> bytes``; ``whole`` is True for all predictions of an epoch, False for one batch."""
+_HINT: Final = 'use format="pt", which accepts anything, or return another structure from predict_step(model, batch).'
 
 
 def _array(value: Any, form: str) -> np.ndarray[Any, Any]:
@@ -244,7 +247,8 @@ def _joined(arrays: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
     except ValueError as error:
         raise SpecError(
-            f"PredictionWriter(format='npy'): the batches' predictions cannot be concatenated: {error}.", hint=_HINT
+            f"PredictionWriter(format='npy'): the predictions of different batches cannot be concatenated: {error}.",
+            hint=_HINT,
         ) from error
 
 
@@ -254,14 +258,14 @@ def _columns(value: Any) -> dict[str, list[Any]]:
         return dict(_of_table("", value, value))
     found = dict(itertools.chain(*(_of_table(str(name), one, value) for name, one in value.items())))
     if not found or len({len(column) for column in found.values()}) > 1:
-        raise SpecError(f"PredictionWriter(format='csv') needs a row a sample; got {describe(value)}.", hint=_HINT)
+        raise SpecError(f"PredictionWriter(format='csv') needs one row per sample; got {describe(value)}.", hint=_HINT)
     return found
 
 
 def _of_table(name: str, value: Any, whole: Any) -> Iterator[tuple[str, list[Any]]]:
     array = _array(value, "csv")
     if array.ndim not in (1, _TWO_DIMENSIONS):
-        raise SpecError(f"PredictionWriter(format='csv') needs a row a sample; got {describe(whole)}.", hint=_HINT)
+        raise SpecError(f"PredictionWriter(format='csv') needs one row per sample; got {describe(whole)}.", hint=_HINT)
     if array.ndim == 1:
         yield name or "0", array.tolist()
         return

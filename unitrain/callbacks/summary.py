@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WIDTH = 100
-"""Columns of a terminal that the table fits."""
+"""The maximum width of the table."""
 
 ALL = -1
 _MEGABYTE = 1e6
@@ -106,14 +106,14 @@ class Summary:
         printer.text(str(self))
 
     def _totals(self) -> Iterator[str]:
-        unknown = ", and lazy ones that are not counted" if self.lazy else ""
+        unknown = ", excluding uninitialized lazy layers" if self.lazy else ""
         yield f"{self.parameters:,} parameters: {self.trainable:,} trainable, {self.frozen:,} frozen{unknown}"
         kinds = (
             f"{self.parameter_bytes / _MEGABYTE:,.3f} MB parameters, {self.buffer_bytes / _MEGABYTE:,.3f} MB buffers"
         )
         yield f"{self.megabytes:,.3f} MB: {kinds}"
         if any(layer.shared for layer in self.layers):
-            yield "* shares parameters with a layer above, where they are counted"
+            yield "* shares parameters with a layer above, which counts them"
 
 
 def _cells(layer: LayerSummary) -> tuple[str, ...]:
@@ -284,7 +284,7 @@ def _called(model: nn.Module, example: Any, names: Mapping[str, str]) -> tuple[n
     except Exception as error:
         raise SpecError(
             f"the summary could not call a copy of {type(model).__name__} with example_input=: {error!r}",
-            hint="example_input= is what the model is called with in training; without it the sizes are left out.",
+            hint="example_input= must be what the model is called with in training; without it, sizes are omitted.",
         ) from error
     return copied, sizes
 

@@ -32,7 +32,7 @@ AverageFunction: TypeAlias = "Callable[[Tensor, Tensor, Tensor], Tensor]"
 
 _STRATEGIES: Final = ("cos", "linear")
 _TO_BE_RESUMED: Final = ("signal", "interrupt")
-"""Stops after which the run is expected to resume, so the model keeps its weights."""
+"""Stop reasons after which the run is expected to resume, so the model keeps its weights."""
 
 
 class StochasticWeightAveraging(Preparer):
@@ -93,12 +93,12 @@ class StochasticWeightAveraging(Preparer):
         rates = list(swa_lrs) if isinstance(swa_lrs, (list, tuple)) else [swa_lrs]
         whole = isinstance(annealing_epochs, int) and not isinstance(annealing_epochs, bool)
         checks = (
-            (bool(rates) and all(map(_is_rate, rates)), "swa_lrs", swa_lrs, "a positive number, or one a group"),
+            (bool(rates) and all(map(_is_rate, rates)), "swa_lrs", swa_lrs, "a positive number, or one per group"),
             (
                 _is_start(swa_epoch_start),
                 "swa_epoch_start",
                 swa_epoch_start,
-                "an integer from 1 or a float from 0 to 1",
+                "an integer >= 1 or a float from 0 to 1",
             ),
             (whole and annealing_epochs >= 0, "annealing_epochs", annealing_epochs, "an integer of at least 0"),
             (annealing_strategy in _STRATEGIES, "annealing_strategy", annealing_strategy, f"one of {_STRATEGIES}"),
@@ -133,25 +133,26 @@ class StochasticWeightAveraging(Preparer):
         self._require_alone(spec, config)
         if isinstance(config.plan, FSDP):
             raise UnsupportedFeatureError(
-                'StochasticWeightAveraging does not support strategy="fsdp": the model is in parts.',
+                'StochasticWeightAveraging does not support strategy="fsdp": the model is sharded.',
                 hint='strategy="ddp".',
             )
         if len(optimizers) != 1:
             raise SpecError(
-                f"StochasticWeightAveraging anneals the rate of one optimizer; there are {len(optimizers)}.",
-                hint="EMA averages the weights of any number.",
+                f"StochasticWeightAveraging anneals the learning rate of one optimizer; got {len(optimizers)}.",
+                hint="EMA supports any number of optimizers.",
             )
         if not spec.automatic_optimization and any(isinstance(one, _BatchNorm) for one in spec.model.modules()):
             raise SpecError(
-                "StochasticWeightAveraging recomputes the statistics of batch norms in a forward pass, and with manual"
-                " optimization only the training step itself has one.",
-                hint="nn.GroupNorm has no statistics; or automatic_optimization=True.",
+                "StochasticWeightAveraging recomputes batch-norm statistics in a forward pass, which is only known"
+                " to the training step in manual optimization.",
+                hint="use nn.GroupNorm, which has no statistics, or automatic_optimization=True.",
             )
         groups = len(next(iter(optimizers.values())).param_groups)
         if isinstance(self.swa_lrs, list) and len(self.swa_lrs) != groups:
             raise ConfigError(
-                f"StochasticWeightAveraging(swa_lrs=) has {len(self.swa_lrs)} rates, the optimizer {groups} groups.",
-                hint="give one for each group, or one number.",
+                f"StochasticWeightAveraging(swa_lrs=) has {len(self.swa_lrs)} rates, but the optimizer has {groups}"
+                f" groups.",
+                hint="pass one rate per group, or a single number.",
             )
         self._require_reachable(config)
 
@@ -160,8 +161,8 @@ class StochasticWeightAveraging(Preparer):
             if one is not self and isinstance(one, (EMA, StochasticWeightAveraging)):
                 other = "EMA" if isinstance(one, EMA) else "another StochasticWeightAveraging"
                 raise ConfigError(
-                    f"StochasticWeightAveraging and {other} would both replace the weights.",
-                    hint="give one of them.",
+                    f"StochasticWeightAveraging and {other} both replace the weights.",
+                    hint="use one of them.",
                 )
 
     def _require_reachable(self, config: TrainerConfig) -> None:
@@ -169,14 +170,14 @@ class StochasticWeightAveraging(Preparer):
             if isinstance(self.swa_epoch_start, float):
                 raise ConfigError(
                     f"StochasticWeightAveraging(swa_epoch_start={self.swa_epoch_start}) is a fraction of max_epochs,"
-                    " and the epochs are not limited.",
-                    hint="give the number of an epoch, or max_epochs=.",
+                    f" but max_epochs is not set.",
+                    hint="pass the number of an epoch, or set max_epochs=.",
                 )
         elif self._first_epoch(config) >= config.epochs > 1:  # one epoch is a trial, as with fast_dev_run
             raise ConfigError(
-                f"StochasticWeightAveraging(swa_epoch_start={self.swa_epoch_start}) begins in epoch"
-                f" {self._first_epoch(config)} (from 0), and max_epochs={config.epochs}: it would never act.",
-                hint=f"swa_epoch_start={config.epochs}, or less.",
+                f"StochasticWeightAveraging(swa_epoch_start={self.swa_epoch_start}) starts in epoch"
+                f" {self._first_epoch(config)} (counted from 0), beyond max_epochs={config.epochs}.",
+                hint=f"use swa_epoch_start={config.epochs} or less.",
             )
 
     def _first_epoch(self, config: TrainerConfig) -> int:
@@ -229,9 +230,9 @@ class StochasticWeightAveraging(Preparer):
             return {name: _wide(one) for name, one in weights.items()}
         if self.average.keys() != weights.keys():
             raise CheckpointError(
-                f"StochasticWeightAveraging holds the average of another model: it has {len(self.average)} parameters,"
-                f" the model has {len(weights)}, and their names are not all the same.",
-                hint="train with the model that the checkpoint is of.",
+                f"the StochasticWeightAveraging average belongs to another model: it has {len(self.average)}"
+                f" parameters, the model has {len(weights)}, and their names differ.",
+                hint="use the model that the checkpoint was written with.",
             )
         average = {name: self.average[name].to(one.device, copy=True) for name, one in weights.items()}
         current = [one.to(average[name].dtype) for name, one in weights.items()]
@@ -249,7 +250,7 @@ class StochasticWeightAveraging(Preparer):
             return
         if self.average is None:
             warnings.warn(
-                "StochasticWeightAveraging: training ended before an epoch was averaged, so the model keeps its"
+                "StochasticWeightAveraging: training ended before any epoch was averaged, so the model keeps its"
                 " weights.",
                 stacklevel=2,
             )
@@ -272,9 +273,10 @@ class StochasticWeightAveraging(Preparer):
             return False
         if midway or self.average is None:
             raise CheckpointError(
-                "StochasticWeightAveraging: the checkpoint was written within the last epoch, and the run has no steps"
-                " left, so that epoch would not enter the average.",
-                hint="resume an earlier checkpoint, or train on: a higher max_epochs= or max_steps=; no EarlyStopping.",
+                "StochasticWeightAveraging: the checkpoint was written within the last epoch, but no steps are left,"
+                " so that epoch would be missing from the average.",
+                hint="resume from an earlier checkpoint, or train longer: raise max_epochs= or max_steps=, or remove"
+                " EarlyStopping.",
             )
         return True
 

@@ -47,7 +47,7 @@ class TerminateOnNaN(Callback):
             self._found = True
             warnings.warn(
                 f"TerminateOnNaN: {what} after batch {run.state.batch - 1} of the run, in epoch {run.state.epoch}"
-                " (both from 0); training stops.",
+                " (both counted from 0); training stops.",
                 stacklevel=2,
             )
             run.hub.request_stop(NAN)

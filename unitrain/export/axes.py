@@ -60,12 +60,14 @@ class Axes:
     def _note(self, name: str, axis: int, word: str, size: int) -> None:
         if self.sizes.setdefault(word, size) != size:
             raise ExportError(
-                f"the axes named {word!r} are of one length, but in the example one has {self.sizes[word]}, and axis"
-                f" {axis} of {name!r} has {size}.",
-                hint=f'say what may have any length: dynamic_axes={{"{name}": {{{axis}: "other"}}, ...}}.',
+                f"the axes named {word!r} must have the same length, but in the example one has {self.sizes[word]}"
+                f" and axis {axis} of {name!r} has {size}.",
+                hint=f'name the dynamic axes: dynamic_axes={{"{name}": {{{axis}: "other"}}, ...}}.',
             )
         if size == 0:
-            raise ExportError(f"axis {axis} of {name!r} is empty in the example.", hint="give one with two rows.")
+            raise ExportError(
+                f"axis {axis} of {name!r} is empty in the example.", hint="pass an example with two rows."
+            )
         if axis == 0:
             self._lead.add(word)
 
@@ -138,7 +140,7 @@ def _varied(tensor: Tensor, generator: torch.Generator) -> Tensor:
 
 def _no_axes(given: Any) -> ExportError:
     return ExportError(
-        f"dynamic_axes= maps each input to its axes, and these to names as Python has them, got {given!r:.80}.",
+        f"dynamic_axes= must map each input to its axes, and these to Python identifiers; got {given!r:.80}.",
         hint='dynamic_axes={"input": {0: "batch", 1: "sequence"}}',
     )
 
@@ -148,7 +150,7 @@ def _check(asked: Any, inputs: Mapping[str, Tensor]) -> None:
         raise _no_axes(asked)
     for name, axes in asked.items():
         if name not in inputs:
-            raise ExportError(f"dynamic_axes= names no input {name!r}.", hint=did_you_mean(name, inputs))
+            raise ExportError(f"dynamic_axes= contains the unknown input {name!r}.", hint=did_you_mean(name, inputs))
         if not isinstance(axes, Mapping) or not all(_is_axis(one, to) for one, to in axes.items()):
             raise _no_axes(axes)
         beyond = [axis for axis in axes if not -inputs[name].ndim <= axis < inputs[name].ndim]
@@ -158,7 +160,7 @@ def _check(asked: Any, inputs: Mapping[str, Tensor]) -> None:
                 hint="axes are counted from 0.",
             )
         if len({axis % inputs[name].ndim for axis in axes}) < len(axes):
-            raise ExportError(f"dynamic_axes=: an axis of {name!r} is there twice: {axes!r:.80}.", hint="name it once.")
+            raise ExportError(f"dynamic_axes=: an axis of {name!r} is given twice: {axes!r:.80}.", hint="give it once.")
 
 
 def _is_axis(axis: Any, to: Any) -> bool:

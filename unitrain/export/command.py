@@ -23,39 +23,40 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _DESCRIPTION = """\
-Write the model of the checkpoint CKPT to OUT, for use without unitrain, and compare the file with the model: at a batch
-of one, of the example's size and of a larger one. If they differ by more than is allowed, there is no file.
+Export the model of the checkpoint CKPT to OUT, for use without unitrain, and compare the file with the model at batch
+size one, at the example's batch size and at a larger one. If they differ by more than the tolerance, no file is
+written.
 
-CKPT is a file of unitrain's, of any Lightning's, of Ignite's Checkpoint, bare weights or .safetensors. It is read
-without running anything that is in it.
+CKPT is a checkpoint of unitrain, Lightning (any version) or Ignite, a bare state_dict or a .safetensors file. Reading
+it runs no code from the file.
 """
 
 _EXAMPLES = """\
-a file for any runtime; the example is the one in TrainSpec(example_input=...):
+a file for any runtime, with the example from TrainSpec(example_input=...):
   unitrain export run.ckpt model.onnx --model train:make_spec
 
-say what one input looks like: its shape, the batch first, and its dtype if it is not float32:
+describe an input by its shape, batch first, and by its dtype if it is not float32:
   unitrain export run.ckpt model.onnx --model train:make_net --example 1,3,224,224
   unitrain export run.ckpt model.onnx --model train:make_net --example ids=2,128:int64 --example mask=2,128:bool
-or take a real one, from a module (a tensor, or what returns it); best where not any number will do:
+or load a real example from a module (a tensor, or a function that returns one):
   unitrain export run.ckpt model.onnx --model train:make_net --example train:one_batch
 
-a sequence of any length beside the batch, under names of your own:
+a dynamic sequence axis beside the batch, with custom names:
   unitrain export run.ckpt model.onnx --model train:make_spec \\
     --input-name ids --output-name logits --dynamic ids:0=batch --dynamic ids:1=sequence
 
-for a small device, by ExecuTorch, which has to know the largest batch; with int8 weights:
+for a small device with ExecuTorch, which needs the maximum batch size, with int8 weights:
   unitrain export run.ckpt model.pte --model train:make_spec --dynamic input:0=batch:64 --quantize int8
 
 the moving average, in half precision, for torch.export.load:
   unitrain export run.ckpt model.pt2 --model train:make_spec --weights ema --half
 
-the weights alone:
+only the weights:
   unitrain export run.ckpt model.safetensors --model train:make_net
 
-The suffix of OUT tells the format: .onnx, .pt2 (torch_export), .pt (torchscript, legacy), .safetensors, .pte
-(executorch); --format chooses where several have the same. The metadata in the file name the versions, the inputs and
-the SHA-256 of CKPT.
+The suffix of OUT selects the format: .onnx, .pt2 (torch_export), .pt (torchscript, legacy), .safetensors, .pte
+(executorch); --format chooses between formats with the same suffix. The file's metadata contains the versions, the
+inputs and the SHA-256 of CKPT.
 """
 
 _INPUT = re.compile(r"(?:(?P<name>\w+)=)?(?P<shape>\d+(?:,\d+)*)?(?::(?P<dtype>\w+))?")
@@ -68,27 +69,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = _DESCRIPTION, _EXAMPLES
     add = parser.add_argument
     add("ckpt", metavar="CKPT", type=Path, help="the checkpoint to read")
-    add("out", metavar="OUT", type=Path, help="the file to write, all or nothing")
-    add("--model", metavar="MODULE:NAME", required=True, help="the TrainSpec or module, or what makes it")
-    add("--format", choices=list(FORMATS), help="by default the suffix of OUT tells")
+    add("out", metavar="OUT", type=Path, help="the file to write, atomically")
+    add("--model", metavar="MODULE:NAME", required=True, help="the TrainSpec or module, or a function that returns it")
+    add("--format", choices=list(FORMATS), help="default: from the suffix of OUT")
     add(
         "--example",
         metavar="WHAT",
         action="append",
-        help="[NAME=]SHAPE[:DTYPE] of a tensor, by name for a model that takes a dict or keywords; or MODULE:NAME",
+        help="[NAME=]SHAPE[:DTYPE] of a tensor, named for a model that takes a dict or keywords; or MODULE:NAME",
     )
     add("--weights", choices=get_args(Weights), default="model", help="ema: the average of the EMA callback")
-    add("--part", metavar="WORD", help="what stands before the names of the model in CKPT, where several fit")
-    add("--input-name", metavar="NAME", action="append", help="of each input, in their order")
-    add("--output-name", metavar="NAME", action="append", help="of each output, in their order")
-    add("--dynamic", metavar="INPUT:AXIS=NAME[:MAX]", action="append", help="an axis that may have any length")
-    add("--static", action="store_true", help="no axis may have another length than in the example")
-    add("--opset", type=int, help="of ONNX; by default the one that fits torch")
+    add("--part", metavar="WORD", help="the prefix of the model's names in CKPT, if several match")
+    add("--input-name", metavar="NAME", action="append", help="a name for each input, in order")
+    add("--output-name", metavar="NAME", action="append", help="a name for each output, in order")
+    add("--dynamic", metavar="INPUT:AXIS=NAME[:MAX]", action="append", help="an axis of any length")
+    add("--static", action="store_true", help="fix all axes to the lengths of the example")
+    add("--opset", type=int, help="the ONNX opset; default: the one that matches torch")
     add("--half", action="store_true", help="float16 inside; inputs and outputs stay as they are")
     add("--quantize", metavar="KIND", help="int8")
-    add("--preprocess", metavar="MODULE:NAME", help="a module that is run before the model")
-    add("--postprocess", metavar="MODULE:NAME", help="a module that is run after it")
-    add("--tolerance", type=float, help="how far the file may be from the model, relative to the largest output")
+    add("--preprocess", metavar="MODULE:NAME", help="a module to run before the model")
+    add("--postprocess", metavar="MODULE:NAME", help="a module to run after it")
+    add("--tolerance", type=float, help="the allowed difference, relative to the largest output")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -148,8 +149,8 @@ def _example(given: list[str]) -> Any:
     names = [name for name, _ in made if name is not None]
     if len(made) < len(given) or len(set(names)) not in (0, len(given)):
         raise ConfigError(
-            f"--example {' '.join(given)} cannot be meant; each is [NAME=]SHAPE[:DTYPE], and all have names (of a dict"
-            " or of keywords) or none has.",
+            f"--example {' '.join(given)} is invalid; each must be [NAME=]SHAPE[:DTYPE], with names (of a dict or of"
+            f" keywords) for all or for none.",
             hint="--example ids=2,128:int64 --example mask=2,128:bool",
         )
     if names:
@@ -161,7 +162,7 @@ def _tensor(match: re.Match[str]) -> Tensor:
     """Return random numbers of a shape, of whole ones zeros: those are mostly numbers of rows in a table."""
     dtype = getattr(torch, match["dtype"] or "float32", None)
     if not isinstance(dtype, torch.dtype):
-        raise ConfigError(f"--example: torch has no dtype {match['dtype']!r}.", hint="--example ids=2,128:int64")
+        raise ConfigError(f"--example: unknown torch dtype {match['dtype']!r}.", hint="--example ids=2,128:int64")
     shape = [int(one) for one in match["shape"].split(",")]
     if not dtype.is_floating_point:
         return torch.ones(shape, dtype=dtype) if dtype == torch.bool else torch.zeros(shape, dtype=dtype)

@@ -32,21 +32,21 @@ class _Kind(NamedTuple):
 _KINDS = (
     _Kind(
         "GuardOnDataDependent",
-        "what the code does depends on the numbers in a tensor, and a graph does one thing",
-        "torch.where(condition, a, b) computes both and chooses; torch.cond keeps two branches.",
+        "the control flow depends on tensor values, which an exported graph cannot express",
+        "use torch.where(condition, a, b), which computes both, or torch.cond, which keeps both branches.",
     ),
     _Kind(
         "ConstraintViolation",
-        "an axis that may have any length is a constant in the code, or has bounds there",
-        "use x.shape[0] or -1 in the place of a number; or leave the axis out of dynamic_axes (dynamic_axes={}: none),"
-        " or give its bounds, torch.export.Dim(name, min=, max=).",
+        "the code fixes or bounds the size of a dynamic axis",
+        "use x.shape[0] or -1 instead of a number; or remove the axis from dynamic_axes (dynamic_axes={}: none), or"
+        " pass its bounds with torch.export.Dim(name, min=, max=).",
     ),
     _Kind(
         "No ONNX function found",
         "it uses an operator that ONNX does not have",
-        'compute it otherwise; format="torch_export" keeps every operator of torch.',
+        'use other operators, or format="torch_export", which supports every torch operator.',
     ),
-    _Kind("", "torch cannot follow it", "mend the line, or do that part outside of the model."),
+    _Kind("", "torch cannot trace it", "change the line, or move that part out of the model."),
 )
 _NODE = re.compile(r"translating node %(\w+)")
 _GUARDS = "torch.fx.experimental.symbolic_shapes"

@@ -46,8 +46,8 @@ def export_model(
     """
     if model is None:
         raise ExportError(
-            "this trainer knows no model: nothing has run yet, or an Ignite program, which does not say what its model"
-            " is.",
+            "this trainer has no model: nothing has run yet, or an Ignite program ran, which does not declare its"
+            " model.",
             hint="unitrain.export_module(model, path, example_input=...)",
         )
     model = unwrapped(model)

@@ -79,7 +79,9 @@ def export_module(
         with borrowed(model, halved) if request.half else nullcontext():
             chosen.write(request, part)
         differences = chosen.verify(request, part)
-        limit = chosen.tolerance(request) if request.tolerance is None else Tolerance(request.tolerance, "as asked for")
+        limit = (
+            chosen.tolerance(request) if request.tolerance is None else Tolerance(request.tolerance, "from tolerance=")
+        )
         size, seconds = part.stat().st_size, time.perf_counter() - began
         report = ExportReport(path, name, differences, limit, seconds, size, chosen.read_metadata(part))
         require_close(report)
@@ -98,14 +100,15 @@ def _asked(name: str, chosen: Format, options: Mapping[str, Any], default_exampl
     for key in asked:
         if key not in chosen.options:
             raise ExportError(
-                f"the format {name!r} takes no {key}=; it would have no effect.",
-                hint=f"it takes {', '.join(sorted(chosen.options)) or 'no options'}.",
+                f"the format {name!r} does not support {key}=.",
+                hint=f"supported: {', '.join(sorted(chosen.options)) or 'no options'}.",
             )
     _require_values(asked)
     if EXAMPLE in chosen.options and asked.setdefault(EXAMPLE, default_example) is None:
         raise ExportError(
-            f"the format {name!r} needs one input of the model to follow, and there is none.",
-            hint="example_input=a batch of inputs, as in training; or TrainSpec(example_input=...); on the command line"
+            f"the format {name!r} needs an example input to trace the model; none was given.",
+            hint="pass example_input=, a batch of inputs as in training, or TrainSpec(example_input=...); on the"
+            " command line"
             " --example SHAPE.",
         )
     return asked
@@ -123,11 +126,12 @@ def _require_values(asked: Mapping[str, Any]) -> None:
             hint="tolerance=1e-3",
         )
     if not isinstance(asked.get("half", False), bool):
-        raise ExportError(f"half= takes True or False, got {asked['half']!r:.80}.", hint="half=True")
+        raise ExportError(f"half= must be True or False; got {asked['half']!r:.80}.", hint="half=True")
     for name in _AROUND:
         if not isinstance(asked.get(name), nn.Module | None):
             raise ExportError(
-                f"{name}= takes a torch.nn.Module, got {asked[name]!r:.80}.", hint="do it in the forward of a module."
+                f"{name}= must be a torch.nn.Module; got {asked[name]!r:.80}.",
+                hint="wrap it in the forward of a module.",
             )
 
 
@@ -145,7 +149,7 @@ def _beside(path: Path) -> Iterator[Path]:
         ExportError: If it is a folder itself.
     """
     if path.is_dir():
-        raise ExportError(f"{path} cannot be written: it is a folder.", hint="give the path of a file.")
+        raise ExportError(f"{path} cannot be written: it is a directory.", hint="pass the path of a file.")
     with workspace(path) as folder:
         yield folder / f"model{path.suffix}"
 

@@ -40,14 +40,14 @@ class ModelProbe:
         self._example = to_device(asked[EXAMPLE], _CPU)
         found = names_of_inputs(asked.get("preprocess") or model, self._example)
         if not found:
-            raise ExportError("there is no tensor in example_input=.", hint="give a batch of inputs, as in training.")
+            raise ExportError("example_input= contains no tensor.", hint="pass a batch of inputs, as in training.")
         self._inputs = _named_as("input_names", asked, found)
         self._module = self._prepared(half=False)
         self._axes = Axes(self._inputs, tuple(tensors(self._example)), asked.get("dynamic_axes"))
         output = self._first()
         given = [name for name, _ in named(output, "output")]
         if not given:
-            raise ExportError(f"{type(model).__name__} returns no tensor.", hint="return one from forward.")
+            raise ExportError(f"{type(model).__name__} returns no tensor.", hint="return a tensor from forward.")
         _require_here(model, output)
         self._outputs = _named_as("output_names", asked, given)
 
@@ -88,8 +88,8 @@ class ModelProbe:
         except Exception as error:
             raise ExportError(
                 f"the model cannot be called with the example, {describe(self._example)}, on the CPU: {_told(error)}",
-                hint="example_input= is what the model is called with in training: of a batch (inputs, targets) the"
-                " inputs alone.",
+                hint="example_input= must be what the model is called with in training: for batches (inputs,"
+                " targets), only the inputs.",
             ) from error
 
     def _check(self, sizes: Mapping[str, int]) -> Check:
@@ -102,9 +102,9 @@ class ModelProbe:
         again = self._row(inputs)
         if any(apart(one, two) != (0.0, 0.0) for one, two in zip(outputs, again, strict=True)):
             raise ExportError(
-                f"{type(self._model).__name__} is random in eval mode too: it gives something else each time it is"
-                " called with the same input, so no file can be compared with it.",
-                hint="draw random numbers only where self.training, or take them as an input.",
+                f"{type(self._model).__name__} returns different outputs for the same input in eval mode, so no file"
+                f" can be compared with it.",
+                hint="draw random numbers only if self.training, or pass them as an input.",
             )
         return Check(dict(sizes), inputs, outputs)
 
@@ -127,9 +127,9 @@ class ModelProbe:
         except Exception as error:
             raise ExportError(
                 f"the model itself fails at {shown(sizes)}: {_told(error)}",
-                hint="axis 0 of the example is its batch, if dynamic_axes= does not say otherwise. If an axis is a"
-                " constant in the code, use x.shape[0] or -1, or leave the axis out of dynamic_axes"
-                " ({}: none); if it has bounds, give torch.export.Dim(name, min=, max=) there for a name.",
+                hint="axis 0 of the example is the batch unless dynamic_axes= is given. If the code fixes the size"
+                " of an axis, use x.shape[0] or -1, or remove the axis from dynamic_axes ({}: none); if the size is"
+                " bounded, use torch.export.Dim(name, min=, max=) instead of a name.",
             ) from error
 
     def _row(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -142,8 +142,8 @@ def _require_here(model: nn.Module, output: Any) -> None:
     away = [one.device for one in tensors(output) if one.device != _CPU]
     if away:
         raise ExportError(
-            f"{type(model).__name__} was called on the CPU, where exports are made, and returns tensors on {away[0]}.",
-            hint="leave devices out of forward; trainer and exporter move the model.",
+            f"{type(model).__name__} was called on the CPU for export, but returned tensors on {away[0]}.",
+            hint="do not set devices in forward; the trainer and the exporter move the model.",
         )
 
 
@@ -161,14 +161,14 @@ def _named_as(option: str, asked: Mapping[str, Any], found: Sequence[str]) -> li
     names = [given] if isinstance(given, str) else list(given)
     if len(names) != len(found):
         raise ExportError(
-            f"{option}= gives {len(names)} names ({', '.join(map(repr, names))}), and there are {len(found)} tensors:"
+            f"{option}= has {len(names)} names ({', '.join(map(repr, names))}), but there are {len(found)} tensors:"
             f" {', '.join(found)}.",
-            hint="one name for each.",
+            hint="pass one name per tensor.",
         )
     bad = [one for number, one in enumerate(names) if not str(one).isidentifier() or one in names[:number]]
     if bad:
         raise ExportError(
-            f"{option}= must be different names as Python has them, got {bad[0]!r}.",
+            f"{option}= must be different Python identifiers; got {bad[0]!r}.",
             hint=f"{option}={[f'tensor_{number}' for number in range(len(names))]}",
         )
     return names

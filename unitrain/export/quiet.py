@@ -17,7 +17,7 @@ _WARNINGS = (
     (UserWarning, r"The tensor attributes? (self\.[\w.]*_flat_weights\[\d+\](, )?)+ w(as|ere) assigned during export"),
     (UserWarning, r"# The axis name: .* will not be used"),  # two inputs have the same batch, which is as meant
 )
-"""Warnings of torch's own code about torch's own code."""
+"""Warnings that torch raises about its own code."""
 
 _LOGGERS = ("torch.onnx", "torch.export", "torch.fx.experimental.symbolic_shapes", "onnxscript", "onnx_ir")
 

@@ -11,25 +11,25 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 METADATA = "unitrain.json"
-"""Under this name the metadata, as JSON, is in each file."""
+"""The key under which each file stores its metadata as JSON."""
 
 EXAMPLE = "example_input"
 FOLLOWED_OPTIONS = frozenset(
     {EXAMPLE, "input_names", "output_names", "dynamic_axes", "preprocess", "postprocess", "tolerance"}
 )
-"""What every format takes that follows the model's code."""
+"""Options shared by all formats that trace the model."""
 
-_HERE = "leave it out: it is always one file, by torch.export, with the weights in it."
+_HERE = "remove it: the export is always one file, made by torch.export, with the weights inside."
 OTHER_NAMES = {
     "opset_version": "opset=",
-    "dynamic_shapes": 'dynamic_axes={"input": {0: "batch"}}, by the names of the inputs.',
+    "dynamic_shapes": 'dynamic_axes={"input": {0: "batch"}}, keyed by input name.',
     "args": "example_input=",
     "input_sample": "example_input=",
     "file_path": "the path is the first argument.",
-    "method": 'format="torchscript", which follows the model once by torch.export and traces it.',
+    "method": 'format="torchscript", which exports with torch.export and then traces.',
     **dict.fromkeys(("dynamo", "export_params", "external_data", "do_constant_folding"), _HERE),
 }
-"""How to write here what torch.onnx.export, to_onnx and to_torchscript call otherwise."""
+"""Our equivalents for arguments of torch.onnx.export, to_onnx and to_torchscript."""
 
 
 class ExportOptions(TypedDict, total=False):

@@ -100,7 +100,7 @@ def checksum(path: Path) -> str:
 
 def _check(weights: str) -> None:
     if weights not in get_args(Weights):
-        raise ExportError(f"weights={weights!r} is unknown.", hint=did_you_mean(weights, get_args(Weights)))
+        raise ExportError(f"unknown weights={weights!r}.", hint=did_you_mean(weights, get_args(Weights)))
 
 
 def _only(found: list[dict[str, Tensor]], where: str) -> dict[str, Tensor]:
@@ -108,8 +108,8 @@ def _only(found: list[dict[str, Tensor]], where: str) -> dict[str, Tensor]:
         return found[0]
     many = "no moving average" if not found else f"{len(found)} moving averages"
     raise ExportError(
-        f'weights="ema" asks for the average of the EMA callback, and {where} has {many}.',
-        hint="train with UnifiedTrainer(callbacks=[unitrain.EMA()])." if not found else "keep one of them.",
+        f'weights="ema" requires exactly one EMA callback, and {where} has {many}.',
+        hint="train with UnifiedTrainer(callbacks=[unitrain.EMA()])." if not found else "use one EMA callback.",
     )
 
 

@@ -36,7 +36,7 @@ def named(value: Any, name: str, *, top: bool = True) -> Iterator[tuple[str, Ten
     parts = _parts(value)
     if parts is None:
         raise ExportError(
-            f"{name!r} is {value!r:.60} ({type(value).__name__}); a file takes and gives tensors.",
+            f"{name!r} is {value!r:.60} ({type(value).__name__}); exported files only accept and return tensors.",
             hint=_way_out(value),
         )
     for key, one in parts:
@@ -46,10 +46,10 @@ def named(value: Any, name: str, *, top: bool = True) -> Iterator[tuple[str, Ten
 
 def _way_out(value: Any) -> str:
     if hasattr(value, "__array__"):
-        return "torch.as_tensor(...) makes a tensor of it."
+        return "convert it with torch.as_tensor(...)."
     if isinstance(value, DataLoader):
-        return "give the inputs of one batch: of (inputs, targets) next(iter(loader))[0]."
-    return "preprocess= can set it, and postprocess= can drop it: a module before or after the model."
+        return "pass the inputs of one batch: next(iter(loader))[0] for batches of (inputs, targets)."
+    return "add or remove it in a module before (preprocess=) or after (postprocess=) the model."
 
 
 def _parts(value: Any) -> list[tuple[Any, Any]] | None:

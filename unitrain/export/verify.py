@@ -36,7 +36,7 @@ class Tolerance:
         return f"{self.limit:g} ({self.why})"
 
 
-HALF = Tolerance(1e-2, "float16 keeps 11 bits, beside the model in float32")
+HALF = Tolerance(1e-2, "float16 has 11 significant bits; the model is in float32")
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,8 @@ class ExportReport:
 
 def shown(sizes: Mapping[str, int]) -> str:
     """Return sizes in words."""
-    return ", ".join(f"{name}={size}" for name, size in sizes.items()) or "the example's size, the only one it takes"
+    return ", ".join(f"{name}={size}" for name, size in sizes.items()) or "the example's size, the only one the file"
+    " accepts"
 
 
 def compared(program: Callable[..., Any], request: Request) -> tuple[Difference, ...]:
@@ -133,14 +134,14 @@ def _compared_at(
     except Exception as error:
         raise ExportError(
             f"the file cannot be run at {shown(check.sizes)}: {str(error).strip()[:500]}",
-            hint="an axis is a constant in the model's code; mend that, or leave the axis out of dynamic_axes.",
+            hint="the model's code fixes the size of an axis; change the code, or remove the axis from dynamic_axes.",
         ) from error
     row = tuple(given) if isinstance(given, (tuple, list)) else (given,)
     found, expected = [described(one) for one in row], [described(one) for one in check.outputs]
     if found != expected:
         raise ExportError(
-            f"at {shown(check.sizes)} the file gives {', '.join(found)}; the model gives {', '.join(expected)}.",
-            hint="mend what makes a constant of a size in the model's code.",
+            f"at {shown(check.sizes)} the file returns {', '.join(found)}; the model returns {', '.join(expected)}.",
+            hint="do not turn a size into a constant in the model's code.",
         )
     outputs = zip(request.output_names, row, check.outputs, scales, strict=True)
     return [
@@ -195,7 +196,7 @@ def require_close(report: ExportReport) -> None:
     if far:
         told = "\n".join(f"  {one}" for one in far)
         raise ExportError(
-            "the file does not compute what the model computes, so it was not kept; allowed is"
-            f" {report.tolerance}:\n{told}",
-            hint="if that is as near as the format can be for this model: tolerance=.",
+            "the outputs of the file differ from the model's, so the file was deleted; allowed:"
+            " {report.tolerance}:\n{told}",
+            hint="if this is the best precision of the format for this model, pass tolerance=.",
         )

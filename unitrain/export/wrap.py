@@ -76,14 +76,16 @@ def unwrapped(module: Any) -> nn.Module:
         ExportError: If it is no module, or no process has all of its weights.
     """
     if not isinstance(module, nn.Module):
-        raise ExportError(f"only a torch.nn.Module is exported, got {module!r:.80}.", hint="make an instance of it.")
+        raise ExportError(
+            f"only a torch.nn.Module can be exported; got {module!r:.80}.", hint="create an instance first."
+        )
     compiled, replicated = "_orig_mod", "module"  # as torch calls what is inside
     model: nn.Module = module
     while isinstance(model, nn.parallel.DistributedDataParallel) or hasattr(model, compiled):
         model = getattr(model, compiled if hasattr(model, compiled) else replicated)
     if any(is_part(one) for one in model.parameters()):
         raise ExportError(
-            "the model is in parts, of which each process holds its own (FSDP).",
+            "the model is sharded across processes (FSDP).",
             hint="trainer.save_checkpoint('run.ckpt'), then `unitrain export run.ckpt OUT --model module:make_spec`.",
         )
     return model
@@ -134,7 +136,9 @@ def borrowed(module: nn.Module, convert: Callable[[str, Tensor], Tensor]) -> Ite
 
 def _on_cpu(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     if tensor.is_meta:
-        raise ExportError(f"the weight {name!r} has no numbers: it is on the device 'meta'.", hint="load the weights.")
+        raise ExportError(
+            f"the weight {name!r} has no values: it is on the device 'meta'.", hint="load the weights first."
+        )
     return tensor.to("cpu", dtype)
 
 
@@ -147,8 +151,8 @@ def require_float32(module: nn.Module) -> None:
     for name, one in module.state_dict().items():
         if isinstance(one, Tensor) and one.is_floating_point() and one.dtype != torch.float32:
             raise ExportError(
-                f"half=True makes float16 of float32, and the weight {name!r} is {one.dtype}.",
-                hint="leave half out, or convert the model.",
+                f"half=True converts float32 to float16, but the weight {name!r} is {one.dtype}.",
+                hint="remove half=True, or convert the model first.",
             )
 
 

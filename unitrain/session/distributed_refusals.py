@@ -38,19 +38,19 @@ def require_together(
     """
     if closure:
         raise UnsupportedFeatureError(
-            "an optimizer with a closure (LBFGS) decides by its own process's loss how often to evaluate it, so several"
-            " processes would fall out of step.",
+            "an optimizer with a closure (LBFGS) evaluates it depending on the local loss, so several processes"
+            " would get out of sync.",
             hint="devices=1, or another optimizer.",
         )
     if any(isinstance(one, ModelCheckpoint) and one.save_on_exception for one in callbacks):
         raise UnsupportedFeatureError(
-            "ModelCheckpoint(save_on_exception=True) would need the state of a process that has just failed.",
-            hint="ModelCheckpoint(every_n_train_steps=...) keeps a checkpoint to go on from.",
+            "ModelCheckpoint(save_on_exception=True) would need the state of a failed process.",
+            hint="ModelCheckpoint(every_n_train_steps=...) keeps a checkpoint to resume from.",
         )
     if config.sync_batchnorm and device.type == "cpu":
         raise ConfigError(
-            "sync_batchnorm=True: torch's SyncBatchNorm works on GPUs only, and this run is on the CPU.",
-            hint="sync_batchnorm=False; nn.GroupNorm needs no other process.",
+            "sync_batchnorm=True: torch's SyncBatchNorm only works on GPUs, and this run is on the CPU.",
+            hint="sync_batchnorm=False; or nn.GroupNorm, which needs no communication.",
         )
 
 
@@ -66,18 +66,18 @@ def require_shardable(config: TrainerConfig, spec: TrainSpec) -> None:
     refused = {
         "automatic_optimization=False": (
             not spec.automatic_optimization,
-            "within a manual step, torch does not see where the forward pass ends and the parts can be let go",
+            "in a manual step, torch cannot tell when the forward pass ends and shards can be freed",
         ),
-        "an optimizer that is made already": (
+        "an optimizer instance": (
             any(isinstance(one, Optimizer) for one in given),
-            "it has the whole parameters, and those in parts are others: give a function that makes it",
+            "it refers to the unsharded parameters: pass a function that creates it",
         ),
-        "compile=True": (config.compile, "the model is compiled whole, and in parts its code is another"),
-        "sync_batchnorm=True": (config.sync_batchnorm, "torch's SyncBatchNorm is of whole parameters"),
+        "compile=True": (config.compile, "the model is compiled as a whole, but sharding changes its code"),
+        "sync_batchnorm=True": (config.sync_batchnorm, "torch's SyncBatchNorm needs unsharded parameters"),
     }
     for what, (asked, why) in refused.items():
         if asked:
-            raise UnsupportedFeatureError(f'{what} does not go together with strategy="fsdp": {why}.', hint=_INSTEAD)
+            raise UnsupportedFeatureError(f'{what} is not supported with strategy="fsdp": {why}.', hint=_INSTEAD)
 
 
 _INSTEAD = 'strategy="ddp".'

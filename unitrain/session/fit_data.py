@@ -77,8 +77,8 @@ class FitData:
         given = [self._loaders("train"), self._loaders("val"), self._data[1]]
         if not any(map(makes_loaders, given)):
             raise ConfigError(
-                f"reload_dataloaders_every_n_epochs={self._config.reload_dataloaders_every_n_epochs} has nothing to"
-                f" call: the training data is a {type(given[0]).__name__}.",
+                f"reload_dataloaders_every_n_epochs={self._config.reload_dataloaders_every_n_epochs} needs a"
+                f" function to call, but the training data is a {type(given[0]).__name__}.",
                 hint="fit(spec, lambda: DataLoader(...)), or a datamodule.",
             )
 
@@ -120,7 +120,7 @@ class FitData:
             raise DataError(
                 f"the validation loaders of epoch {epoch} are {', '.join(names[1]) or 'none'}; before, they were"
                 f" {', '.join(names[0]) or 'none'}.",
-                hint="return loaders under the same names each time.",
+                hint="return loaders with the same names every time.",
             )
         _draw_alike([job.train, *job.val], [train, *val])
         return replace(job, train=train, val=val, rng_at_load=rng)
@@ -141,7 +141,7 @@ def given_data(data: Any, stage: str) -> Any:
     """
     if data is None:
         raise DataError(
-            f"there is no {stage} data.", hint="give a DataLoader, or a DataSpec or datamodule that has one."
+            f"no {stage} data was given.", hint="pass a DataLoader, or a DataSpec or datamodule that has one."
         )
     return data
 

@@ -39,7 +39,7 @@ H = TypeVar("H", bound="Callable[[RunContext], object] | Callable[[], object]")
 
 
 _AS_DECORATOR = object()
-"""Stands for no handler at all; None is what ``on(event, report())`` gives by mistake."""
+"""Marks a missing handler; None would hide the mistake ``on(event, report())``."""
 
 
 class Watched:
@@ -104,12 +104,12 @@ class Watched:
         if spec is not None and not isinstance(spec, TrainSpec):
             raise SpecError(
                 f"explain() explains a TrainSpec; got a {type(spec).__name__}.",
-                hint=f"`unitrain migrate SCRIPT --check-backend {self.framework}` tells what a script may not use.",
+                hint=f"`unitrain migrate SCRIPT --check-backend {self.framework}` reports what a script cannot use.",
             )
         from unitrain.backends.explain import explain  # noqa: PLC0415 - only who asks for it pays for it
 
         explanation = explain(self._adapter, self.config, spec or self._spec, everything=all)
-        further = "" if all else "\nThe other options are at their defaults; explain(all=True) shows them."
+        further = "" if all else "\nAll other options have their defaults; explain(all=True) shows them."
         print(f"{explanation}{further}")  # noqa: T201 - that is what it is for
         return explanation
 
@@ -143,7 +143,7 @@ class Watched:
         from unitrain.export.sources import by_the_first  # noqa: PLC0415 - as above
 
         if self._world is not None and (self._busy or self._code.running):
-            raise ConfigError("export() cannot wait for processes that are in a run.", hint="export after fit().")
+            raise ConfigError("export() cannot run while other processes are in a run.", hint="export after fit().")
         own = () if self._spec is None else self._callbacks.of(self._spec.callbacks).own
         found = None if ckpt_path is None else find_checkpoint(ckpt_path, own, self._hub.last_checkpoint, self.config)
         work = partial(
@@ -220,7 +220,5 @@ class Watched:
     def _context(self, method: str) -> RunContext:
         context: RunContext | None = self._hub.context
         if context is None or (context.at_rest and method != "save_checkpoint"):
-            raise ConfigError(
-                f"trainer.{method}() acts on a running fit, and none is running.", hint="call it in a handler."
-            )
+            raise ConfigError(f"trainer.{method}() needs a running fit.", hint="call it from a handler.")
         return context

@@ -64,8 +64,8 @@ class Rescue:
 def warn_of_none() -> None:
     """Say why no ``exception.ckpt`` is written."""
     warnings.warn(
-        "exception.ckpt was not written: the error came after the weights had changed, or in the validation or at the"
-        " end of an epoch, and from there a run cannot go on to the same bits. Older checkpoints are as they were.",
+        "exception.ckpt was not written: the error came after the weights had changed, in validation or at the end"
+        " of an epoch, where a run cannot resume with identical results. Older checkpoints are unchanged.",
         stacklevel=2,
     )
 

@@ -73,7 +73,7 @@ def _require_named(template: Template, logged: set[str]) -> None:
         names = [field, *(field[: found.start()] for found in re.finditer(":", field))]  # with and without a format
         if not any(_same(name, one) for name in names for one in logged):
             raise ConfigError(
-                f"{template}: no value is called {field!r}, and nothing measures it.",
+                f"{template}: no metric named {field!r} is measured.",
                 hint=did_you_mean(field.rpartition(":")[0] or field, logged),
             )
 
@@ -81,11 +81,12 @@ def _require_named(template: Template, logged: set[str]) -> None:
 def _unvalidated(monitor: str, *, has_data: bool) -> ConfigError:
     if not has_data:
         return ConfigError(
-            f"monitor={monitor!r} is measured by validation, and there is no validation data.",
-            hint='fit(spec, train, val), or a monitor of training: "train/loss".',
+            f"monitor={monitor!r} is measured in validation, but no validation data was given.",
+            hint='fit(spec, train, val), or monitor a training metric: "train/loss".',
         )
     return ConfigError(
-        f"monitor={monitor!r} is measured by validation, and none runs: check_val_every_n_epoch is above max_epochs.",
+        f"monitor={monitor!r} is measured in validation, which never runs: check_val_every_n_epoch is greater than"
+        f" max_epochs.",
         hint="lower check_val_every_n_epoch.",
     )
 
@@ -104,12 +105,12 @@ def warn_of_idle(job: FitJob) -> None:
     ]
     for waited, fired in job.hub.misspelt():
         warnings.warn(
-            f"{waited!r} was never fired, so its handlers were not called; {fired!r} was fired, and has no handler."
+            f"{waited!r} was never fired, so its handlers never ran; {fired!r} was fired but has no handlers."
             f" Did you mean {str(fired)!r}?",
             stacklevel=3,
         )
     for report in filter(None, reports):
-        warnings.warn(f"{report}. Measured were: {', '.join(sorted(known)) or 'nothing'}.", stacklevel=3)
+        warnings.warn(f"{report}. Available: {', '.join(sorted(known)) or 'none'}.", stacklevel=3)
 
 
 def _why_idle(one: Callback, run: RunContext) -> str | None:
@@ -119,7 +120,7 @@ def _why_idle(one: Callback, run: RunContext) -> str | None:
         why = one.why_no_file(run)
         return None if why is None else f"{owner} wrote no file: {why}"
     if isinstance(one, EpochDecision) and isinstance(monitor, str) and monitor not in run.state.metrics:
-        return f"{owner} decided nothing: {monitor!r} was never measured"
+        return f"{owner} made no decision: {monitor!r} was never measured"
     return None
 
 

@@ -154,7 +154,7 @@ def _checked(adapter: Adapter, job: FitJob) -> FitJob:
     ready = replace(job, schedules=schedules)
     if any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
         if Feature.CHECKPOINTS not in adapter.features:
-            raise refuse(adapter, Feature.CHECKPOINTS, "the callback ModelCheckpoint", "leave it out.")
+            raise refuse(adapter, Feature.CHECKPOINTS, "the callback ModelCheckpoint", "remove it.")
         require_writable(ready)
     return ready
 
@@ -181,7 +181,7 @@ def _check_validation(adapter: Adapter, spec: TrainSpec, config: TrainerConfig, 
     _require_sanity_data(config, found.val)
     if found.val:
         if Feature.EVALUATION not in adapter.features:
-            raise refuse(adapter, Feature.EVALUATION, "validation data", "leave it out, or limit_val_batches=0.")
+            raise refuse(adapter, Feature.EVALUATION, "validation data", "remove it, or set limit_val_batches=0.")
         spec.require_evaluation()
         ValidationRule(config, found.train.length)
 
@@ -192,12 +192,12 @@ def _require_sanity_data(config: TrainerConfig, val: Sequence[DataSource]) -> No
     if not config.num_sanity_val_steps:
         return
     if not val:
-        raise ConfigError(f"{asked} has no effect: there is no validation data.", hint="num_sanity_val_steps=0")
+        raise ConfigError(f"{asked} has no effect without validation data.", hint="num_sanity_val_steps=0")
     once = next((source for source in val if isinstance(source.loader, Iterator)), None)
     if once is not None:
         raise ConfigError(
-            f"{asked} would use up the {once.label}, which can be iterated once only.",
-            hint="num_sanity_val_steps=0, or give something that can be iterated again.",
+            f"{asked} would consume the {once.label}, which can only be iterated once.",
+            hint="num_sanity_val_steps=0, or pass a re-iterable loader.",
         )
 
 
@@ -243,9 +243,7 @@ def check_native_names(config: TrainerConfig, adapter: Adapter) -> None:
     known = {*adapter_names(), adapter.name, *(strategy.name for strategy in STRATEGIES.values())}
     for name, options in (config.native or {}).items():
         if name not in known:
-            raise ConfigError(
-                f"native= names the framework {name!r}, which is unknown.", hint=did_you_mean(name, known)
-            )
+            raise ConfigError(f"native= contains the unknown framework {name!r}.", hint=did_you_mean(name, known))
         if name in STRATEGIES and name != config.plan.name:
             raise ConfigError(
                 f"native={{{name!r}: ...}} has no effect: strategy={config.plan.name!r}.", hint=f"strategy={name!r}"
@@ -269,9 +267,9 @@ def _place(spec: TrainSpec, device: torch.device) -> None:
     if isinstance(spec.loss, nn.Module):
         if any(parameter.requires_grad for parameter in spec.loss.parameters()):
             raise SpecError(
-                f"the loss {type(spec.loss).__name__} has parameters, which would never be trained: the optimizer gets"
-                " those of the model.",
-                hint="make it a part of the model and use it in a training_step, or set requires_grad=False.",
+                f"the loss {type(spec.loss).__name__} has parameters, which would never be trained: the optimizer"
+                f" only gets those of the model.",
+                hint="make it part of the model and use it in a training_step, or set requires_grad=False.",
             )
         spec.loss.to(device)
 
@@ -285,8 +283,8 @@ def _check_closures(adapter: Adapter, config: TrainerConfig, spec: TrainSpec, *,
         )
     if closure and config.precision == SCALED:
         raise ConfigError(
-            f"precision={SCALED!r} looks at the gradients before a step; an optimizer with a closure (LBFGS) makes"
-            " them within its step.",
+            f"precision={SCALED!r} checks the gradients before a step, but an optimizer with a closure (LBFGS)"
+            f" computes them inside its step.",
             hint='precision="bf16-mixed" needs no scaling.',
         )
     what = _accumulation(adapter, config, spec)
@@ -295,12 +293,12 @@ def _check_closures(adapter: Adapter, config: TrainerConfig, spec: TrainSpec, *,
     if not spec.automatic_optimization:
         raise ConfigError(
             f"{what} has no effect in manual optimization.",
-            hint="call run.step() in the training step when it is time.",
+            hint="call run.step() in the training step when needed.",
         )
     if closure:
         raise ConfigError(
-            f"{what}: an optimizer with a closure (LBFGS) clears the gradients by itself.",
-            hint="accumulate_grad_batches=1 and larger batches.",
+            f"{what}: an optimizer with a closure (LBFGS) clears the gradients itself.",
+            hint="use accumulate_grad_batches=1 and larger batches.",
         )
 
 
@@ -312,11 +310,11 @@ def _accumulation(adapter: Adapter, config: TrainerConfig, spec: TrainSpec) -> s
     if not schedules:
         return "" if number == 1 else f"accumulate_grad_batches={number}"
     if Feature.ACCUMULATION not in adapter.features:
-        raise refuse(adapter, Feature.ACCUMULATION, "GradientAccumulationSchedule", "leave it out.")
+        raise refuse(adapter, Feature.ACCUMULATION, "GradientAccumulationSchedule", "remove it.")
     if number != 1 or len(schedules) > 1:
         other = f"accumulate_grad_batches={number}" if number != 1 else "another one"
         raise ConfigError(
-            f"GradientAccumulationSchedule and {other} both say how many batches to accumulate.", hint="give one."
+            f"GradientAccumulationSchedule and {other} both set the number of batches to accumulate.", hint="give one."
         )
     return "GradientAccumulationSchedule"
 

@@ -127,8 +127,8 @@ def elsewhere(
 def unseen() -> ConfigError:
     """Return the error for a native object that is asked for where no run will use it."""
     return ConfigError(
-        "create_trainer() would build an object in this process, and the run is in others, which never see it.",
-        hint="give callbacks to UnifiedTrainer(callbacks=[...]), or start the script with torchrun.",
+        "create_trainer() would build an object in this process, but the run happens in other processes.",
+        hint="pass callbacks to UnifiedTrainer(callbacks=[...]), or start the script with torchrun.",
     )
 
 
@@ -143,7 +143,7 @@ class _Finished:
     def save_checkpoint(self, path: str | Path, *, sharded: bool = False) -> None:
         if sharded:
             raise ConfigError(
-                "the processes that had the parts are gone.",
+                "the processes that held the shards have exited.",
                 hint="run.save_checkpoint(path, sharded=True) in a handler.",
             )
         io.write(Path(path), self._content)

@@ -68,9 +68,9 @@ class Staged(Watched):
             raise busy()
         if self._next is not None:
             raise ConfigError(
-                f"create_trainer() built a {type(self._next.native).__name__} for a TrainSpec; a framework's own code"
-                " does not run on it.",
-                hint="give native callbacks and handlers to UnifiedTrainer(callbacks=[...]).",
+                f"create_trainer() built a {type(self._next.native).__name__} for a TrainSpec; native code cannot"
+                f" run on it.",
+                hint="pass native callbacks and handlers to UnifiedTrainer(callbacks=[...]).",
             )
         try:
             yield
@@ -123,9 +123,9 @@ class Staged(Watched):
         run, self._next = self._next, None
         if run is not None and native:
             raise ConfigError(
-                f"create_trainer() built the {type(run.native).__name__} before the spec brought native callbacks:"
+                f"create_trainer() built the {type(run.native).__name__} before the spec added native callbacks:"
                 f" {', '.join(type(callback).__name__ for callback in native)}.",
-                hint="give them to UnifiedTrainer(callbacks=[...]).",
+                hint="pass them to UnifiedTrainer(callbacks=[...]).",
             )
         return run or self._build(native, place)
 

@@ -92,9 +92,9 @@ def require_returned(code: Any, *, wanted: bool) -> None:
     """
     if not wanted:
         raise ConfigError(
-            f"return_predictions=False is for a TrainSpec; a {type(code).__name__}'s own framework collects its"
-            " predictions.",
-            hint="leave it out.",
+            f"return_predictions=False requires a TrainSpec; the predictions of a {type(code).__name__} are"
+            f" collected by its own framework.",
+            hint="remove it.",
         )
 
 

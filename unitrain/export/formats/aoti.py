@@ -37,9 +37,7 @@ class AOTInductor:
 
     def tolerance(self, request: Request) -> Tolerance:
         """Return how far it may be."""
-        return (
-            INT8 if request.quantize else Tolerance(1e-4, "float32 operators that are fused, and sum in another order")
-        )
+        return INT8 if request.quantize else Tolerance(1e-4, "fused float32 operators, which sum in another order")
 
     def write(self, request: Request, path: Path) -> None:
         """Write one file.
@@ -60,7 +58,7 @@ class AOTInductor:
             except Exception as error:
                 raise ExportError(
                     f"AOTInductor cannot compile {type(request.source).__name__}: {_told(error)}",
-                    hint='format="torch_export" needs no compiler, or write what it names with other operators.',
+                    hint='format="torch_export" needs no compiler; or use other operators.',
                 ) from error
 
     def verify(self, request: Request, path: Path) -> tuple[Difference, ...]:
@@ -111,8 +109,8 @@ def _require_compiler() -> None:
         get_cpp_compiler()
     except Exception as error:
         raise ExportError(
-            f'the format "aoti" needs a C++ compiler, and there is none: {_told(error)}',
-            hint="apt-get install g++, or name one in the environment variable CXX.",
+            f'the format "aoti" needs a C++ compiler, and none was found: {_told(error)}',
+            hint="apt-get install g++, or set the environment variable CXX.",
         ) from error
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from unitrain.export.verify import Difference
 
 _METHOD = "forward"
-_OTHERS = 'write what it names with other operators; format="onnx" and "torch_export" know more of them.'
+_OTHERS = 'use other operators; format="onnx" and "torch_export" support more.'
 _UNBOUNDED = 1 << 24
 _OPERATOR = re.compile(r"aten(?:::|\.)_?(\w+)")
 
@@ -40,7 +40,7 @@ class ExecuTorch:
 
     def tolerance(self, request: Request) -> Tolerance:
         """Return how far it may be."""
-        return INT8 if request.quantize else Tolerance(1e-4, "float32 in other kernels, which add in another order")
+        return INT8 if request.quantize else Tolerance(1e-4, "float32 with other kernels, which sum in another order")
 
     def write(self, request: Request, path: Path) -> None:
         """Write one file.
@@ -83,7 +83,7 @@ class ExecuTorch:
             method = _method(path, _METHOD)
         except RuntimeError as error:
             raise ExportError(
-                f"ExecuTorch's runtime does not take the file: {error}",
+                f"ExecuTorch's runtime cannot load the file: {error}",
                 hint=_OTHERS,
             ) from error
 
@@ -113,8 +113,8 @@ def largest(request: Request) -> dict[str, int]:
             }
             shown = ", ".join(f'"{one}": {mine}'.replace("'", "") for one, mine in axes.items() if mine)
             raise ExportError(
-                f"ExecuTorch lays its memory out for the largest input, and {name!r} has no largest size.",
-                hint=f"dynamic_axes={{{shown}}}; or dynamic_axes={{}} for the example's size alone;"
+                f"ExecuTorch plans memory for the largest input, and {name!r} has no maximum size.",
+                hint=f"dynamic_axes={{{shown}}}; or dynamic_axes={{}} for the example's size only;"
                 " on the command line --dynamic INPUT:AXIS=NAME:MAX, or --static.",
             )
     return {name: int(most) for name, most in found.items()}
@@ -195,8 +195,8 @@ def _require_room(lowered: Any, most: dict[str, int], request: Request) -> None:
         for axis, dim in axes.items():
             if planned[axis] < most[dim.__name__]:
                 raise ExportError(
-                    f"ExecuTorch takes at most {planned[axis]} along axis {axis} of {name!r}, and"
-                    f" {most[dim.__name__]} were asked for.",
+                    f"ExecuTorch supports at most {planned[axis]} along axis {axis} of {name!r}; requested:"
+                    f" {most[dim.__name__]}.",
                     hint=f'torch.export.Dim("{dim.__name__}", max={planned[axis]})',
                 )
 
@@ -212,7 +212,7 @@ def _require_operators(lowered: Any, request: Request, program: ExportedProgram)
     names = [f"{one.name}.{one.overload}".removesuffix(".") for one in plan.operators]
     missing = [one for one in names if one not in known]
     if missing:
-        raise _lacking(request, program, f"its runtime has no {', '.join(missing)}.")
+        raise _lacking(request, program, f"its runtime lacks {', '.join(missing)}.")
 
 
 def _lacking(request: Request, program: ExportedProgram, told: str) -> ExportError:
@@ -225,7 +225,7 @@ def _lacking(request: Request, program: ExportedProgram, told: str) -> ExportErr
             where = f"node {node.name} {_line(node)}\n"
             break
     name = type(request.source).__name__
-    return ExportError(f"ExecuTorch cannot take {name}.\n{where}{told}", hint=_OTHERS)
+    return ExportError(f"ExecuTorch does not support {name}.\n{where}{told}", hint=_OTHERS)
 
 
 def _line(node: Any) -> str:

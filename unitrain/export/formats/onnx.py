@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from unitrain.export.verify import Difference
 
 _LARGEST = 2**31 - 2**20
-"""Bytes of weights that fit into one file: protobuf's limit, less some room for the graph."""
+"""The maximum bytes of weights in one file: protobuf's limit, minus some room for the graph."""
 
 _ERRORS_ONLY = 3
 
@@ -41,7 +41,7 @@ class Onnx:
         """Return how far it may be: onnxruntime adds in another order, and in its own kernels."""
         if request.quantize:
             return INT8
-        return HALF if request.half else Tolerance(1e-4, "float32 in other kernels, which add in another order")
+        return HALF if request.half else Tolerance(1e-4, "float32 with other kernels, which sum in another order")
 
     def write(self, request: Request, path: Path) -> None:
         """Write one file.
@@ -95,8 +95,8 @@ class Onnx:
             session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise ExportError(
-                f"onnxruntime {onnxruntime.__version__} does not take the file: {str(error)[:500]}",
-                hint="a lower opset=, or a newer onnxruntime.",
+                f"onnxruntime {onnxruntime.__version__} cannot load the file: {str(error)[:500]}",
+                hint="use a lower opset=, or a newer onnxruntime.",
             ) from error
         names = [one.name for one in session.get_inputs()]
 
@@ -118,8 +118,9 @@ def _require_small(request: Request) -> None:
     size = sum(one.numel() * one.element_size() for one in weights)
     if size > _LARGEST:
         raise ExportError(
-            f"{type(request.source).__name__} has {size / 2**30:.1f} GiB of weights, and one ONNX file holds 2 GiB.",
-            hint='format="torch_export" has no such limit; half=True takes half of the room.',
+            f"{type(request.source).__name__} has {size / 2**30:.1f} GiB of weights, and an ONNX file is limited to"
+            f" 2 GiB.",
+            hint='format="torch_export" has no such limit; half=True halves the size.',
         )
 
 
@@ -128,8 +129,8 @@ def _require_known(opset: int | None) -> None:
     if opset is None or (isinstance(opset, int) and 0 < opset <= newest):
         return
     raise ExportError(
-        f"opset={opset!r}: the installed onnx {onnx.__version__} knows the numbers from 1 to {newest}.",
-        hint="leave it out for the one that fits the installed torch.",
+        f"opset={opset!r}: the installed onnx {onnx.__version__} supports opsets 1 to {newest}.",
+        hint="omit it to use the one that matches the installed torch.",
     )
 
 
@@ -138,9 +139,9 @@ def _require_opset(model: Any, asked: int | None) -> None:
     found = next(one.version for one in model.opset_import if not one.domain)
     if asked is not None and found != asked:
         raise ExportError(
-            f"opset {asked} was asked for, and torch {torch.__version__} writes {found} for this model: it could not be"
-            " converted.",
-            hint=f"opset={found} is the least that torch writes by itself.",
+            f"opset {asked} was requested, but torch {torch.__version__} writes {found} for this model, which could"
+            f" not be converted.",
+            hint=f"opset={found} is the lowest that torch writes itself.",
         )
 
 

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
     from unitrain.export.request import Request
 
-INT8 = Tolerance(
-    0.05, "weights and activations rounded to 8 bits: 1/255 each of their range, which adds up from layer to layer"
-)
+INT8 = Tolerance(0.05, "weights and activations rounded to 8 bits, 1/255 of their range; errors accumulate over layers")
 _KIND = "int8"
 _TORCHAO = "torchao"
 
@@ -53,9 +51,9 @@ class Quantized:
         """
         if not self.layers:
             raise ExportError(
-                f"quantize={request.quantize!r}: there is nothing in {type(request.source).__name__} that can be"
-                " quantized; these are linear layers (nn.Linear), in ONNX also convolutions and embeddings.",
-                hint="leave quantize= out.",
+                f"quantize={request.quantize!r}: {type(request.source).__name__} has no layers that can be"
+                f" quantized: linear layers (nn.Linear), in ONNX also convolutions and embeddings.",
+                hint="remove quantize=.",
             )
         facts = {"layers": list(self.layers), "bytes_before": self.before, "bytes_after": self.after}
         return {**request.metadata, "quantized": facts}
@@ -71,7 +69,8 @@ def require_int8(request: Request) -> None:
         raise ExportError(f"quantize= takes {_KIND!r}, got {request.quantize!r}.", hint=f"quantize={_KIND!r}")
     if request.half:
         raise ExportError(
-            'quantize="int8" and half=True are two precisions for the same weights.', hint="leave one of them out."
+            'quantize="int8" and half=True set two different precisions for the same weights.',
+            hint="remove one of them.",
         )
 
 
@@ -82,7 +81,7 @@ def require_torchao() -> None:
         ExportError: If torchao is not installed.
     """
     if find_spec(_TORCHAO) is None:
-        raise ExportError('quantize="int8" needs torchao in this format.', hint=install_hint("quantize"))
+        raise ExportError('quantize="int8" requires torchao in this format.', hint=install_hint("quantize"))
 
 
 def graph_of(request: Request) -> tuple[ExportedProgram, dict[str, Any]]:

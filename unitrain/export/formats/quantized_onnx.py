@@ -42,7 +42,7 @@ def shrink(path: Path) -> Quantized:
         except Exception as error:
             raise ExportError(
                 f"onnxruntime {onnxruntime.__version__} cannot quantize the model: {str(error).strip()[:500]}",
-                hint='format="torch_export" quantizes by torchao; or leave quantize= out.',
+                hint='format="torch_export" quantizes with torchao; or remove quantize=.',
             ) from error
     before = _sizes(model)
     after = _sizes(onnx.load(path))

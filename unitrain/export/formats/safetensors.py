@@ -41,7 +41,9 @@ class SafeTensors:
         try:
             content = weights.packed(request.source.state_dict(), {METADATA: json.dumps(request.metadata)})
         except CheckpointError as error:
-            raise ExportError(str(error).partition("\n")[0], hint='format="torch_export" keeps what runs.') from error
+            raise ExportError(
+                str(error).partition("\n")[0], hint='format="torch_export" also contains the code.'
+            ) from error
         path.write_bytes(content)
 
     def verify(self, request: Request, path: Path) -> tuple[Difference, ...]:
@@ -54,9 +56,9 @@ class SafeTensors:
         for name, own in request.source.state_dict().items():
             expected = halved(name, own) if request.half else own
             if name not in found or not _same(found.pop(name), expected):
-                raise ExportError(f"the weight {name!r} is not in the file as it is in the model; it was not kept.")
+                raise ExportError(f"the weight {name!r} differs between the file and the model; the file was deleted.")
         if found:
-            raise ExportError(f"the file has {', '.join(found)} too many; it was not kept.")
+            raise ExportError(f"the file contains {', '.join(found)}, which the model lacks; the file was deleted.")
         return ()
 
     def load(self, path: Path) -> Callable[..., Any]:
@@ -66,7 +68,8 @@ class SafeTensors:
             ExportError: Always.
         """
         raise ExportError(
-            f"{path} holds weights alone, nothing that runs.", hint="model.load_state_dict(unitrain.load_weights(path))"
+            f"{path} contains only weights, no runnable model.",
+            hint="model.load_state_dict(unitrain.load_weights(path))",
         )
 
     def read_metadata(self, path: Path) -> dict[str, Any]:

@@ -76,7 +76,7 @@ FORMATS = {
     "aoti": Entry("unitrain.export.formats.aoti", (".pt2",)),
     "executorch": Entry("unitrain.export.formats.executorch", (".pte",), needs=("executorch",), extra="executorch"),
 }
-"""By name; of several with the same suffix the first is meant where only the suffix is given."""
+"""Formats by name; a suffix that several share selects the first."""
 
 
 def name_of(path: Path, name: str | None = None) -> str:
@@ -94,13 +94,13 @@ def name_of(path: Path, name: str | None = None) -> str:
         if found is not None:
             return found
         known = ", ".join(f"{suffix} ({one})" for one, entry in FORMATS.items() for suffix in entry.suffixes)
-        raise ExportError(f"the suffix of {str(path)!r} tells no format; known are {known}.", hint='format="onnx"')
+        raise ExportError(f"unknown suffix in {str(path)!r}; supported: {known}.", hint='format="onnx"')
     if name not in FORMATS:
-        raise ExportError(f"there is no format {name!r}.", hint=did_you_mean(name, FORMATS))
+        raise ExportError(f"unknown format {name!r}.", hint=did_you_mean(name, FORMATS))
     if path.suffix not in FORMATS[name].suffixes:
         suffix = FORMATS[name].suffixes[0]
         raise ExportError(
-            f"a file of the format {name!r} ends in {' or '.join(FORMATS[name].suffixes)}, and {str(path)!r} does not.",
+            f"a {name!r} file must end in {' or '.join(FORMATS[name].suffixes)}; got {str(path)!r}.",
             hint=f"{str(path.with_suffix(suffix))!r}",
         )
     return name

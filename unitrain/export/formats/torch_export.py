@@ -29,7 +29,7 @@ class TorchExport:
         """Return how far it may be."""
         if request.quantize:
             return INT8
-        return HALF if request.half else Tolerance(1e-6, "the same operators of torch in float32")
+        return HALF if request.half else Tolerance(1e-6, "the same torch operators in float32")
 
     def write(self, request: Request, path: Path) -> None:
         """Write one file.

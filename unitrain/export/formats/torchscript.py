@@ -28,7 +28,7 @@ _LEGACY = (
 )
 _JIT: Any = torch.jit  # without annotations
 _DEPRECATED = ((DeprecationWarning, r"`torch\.jit\.\w+` is deprecated"), (_JIT.TracerWarning, ""))
-"""The user is told once, by unitrain; what a trace warns of, torch.export and the comparison have refused."""
+"""unitrain warns once itself; what a trace would warn about, torch.export and the comparison reject."""
 
 
 class TorchScript:
