@@ -219,7 +219,7 @@ def test_callbacks_that_need_the_loops_of_another_framework_are_refused(framewor
 def test_native_callbacks_of_the_spec_need_a_trainer_that_is_not_built_yet():
     trainer = make("lightning")
     trainer.create_trainer()
-    with pytest.raises(ConfigError, match=r"before the spec brought native callbacks: LightningHooks[\s\S]*Hint: "):
+    with pytest.raises(ConfigError, match=r"before the spec added native callbacks: LightningHooks[\s\S]*Hint: "):
         trainer.fit(spec(callbacks=[LightningHooks()]), loader())
 
 

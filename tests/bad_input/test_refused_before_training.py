@@ -308,9 +308,7 @@ def test_a_file_name_with_a_metric_that_nothing_measures(
     keeper = ModelCheckpoint(tmp_path, filename=f"{{epoch}}-{{{field}}}")
     trainer, spec = make_trainer(callbacks=[keeper]), make_spec()
     val = None if field == "val/loss" else make_batches()
-    with refused(
-        trainer, spec, ConfigError, f"no value is called {field!r}", "train/loss" if val is None else "val/loss"
-    ):
+    with refused(trainer, spec, ConfigError, f"no metric named {field!r}", "train/loss" if val is None else "val/loss"):
         trainer.fit(spec, make_batches(), val)
 
 
@@ -324,7 +322,7 @@ def test_a_file_name_with_a_metric_that_a_handler_logs_is_left_to_the_first_save
     assert list(tmp_path.glob("*.ckpt"))
     other = make_trainer(callbacks=[ModelCheckpoint(tmp_path, filename="{missing}")])
     other.on(Event.BATCH_END, lambda run: run.log("mine", 1.0))
-    with pytest.raises(ConfigError, match="no value is called 'missing'"):
+    with pytest.raises(ConfigError, match="no metric named 'missing'"):
         other.fit(make_spec(), make_batches())
 
 

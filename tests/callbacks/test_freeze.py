@@ -239,7 +239,7 @@ INVALID = {
     "epoch 0": (lambda: Freeze("a", until_epoch=0), "until_epoch"),
     "epoch True": (lambda: Freeze("a", until_epoch=True), "until_epoch"),
     "train_bn": (lambda: Freeze("a", train_bn=1), "train_bn"),
-    "rate of nothing": (lambda: Freeze("a", lr=0.1), "no until_epoch"),
+    "rate of nothing": (lambda: Freeze("a", lr=0.1), "require until_epoch"),
     "rate 0": (lambda: Freeze("a", 2, lr=0), "positive number"),
     "two rates": (lambda: Freeze("a", 2, lr=0.1, lr_factor=0.1), "both lr= and lr_factor="),
     "empty schedule": (lambda: Unfreeze({}), "must map epochs"),
@@ -264,7 +264,13 @@ LBFGS = partial(torch.optim.LBFGS, max_iter=2)
     ("callbacks", "spec", "options", "error", "words"),
     [
         ([lambda: Freeze("backbone.stam")], {}, {}, ConfigError, "did you mean 'backbone.stem'"),
-        ([lambda: Freeze("backbone.stem.2")], {}, {}, ConfigError, "no parameters to freeze but those of batch norms"),
+        (
+            [lambda: Freeze("backbone.stem.2")],
+            {},
+            {},
+            ConfigError,
+            "no parameters to freeze except those of batch norms",
+        ),
         ([lambda: Freeze("backbone.stem.3")], {}, {}, ConfigError, "no parameters to freeze"),
         ([lambda: Freeze("backbone"), lambda: Freeze("backbone.body", 2)], {}, {}, ConfigError, "by two callbacks"),
         (
@@ -272,7 +278,7 @@ LBFGS = partial(torch.optim.LBFGS, max_iter=2)
             {},
             {},
             ConfigError,
-            "no parameter to train in epoch 0",
+            "no trainable parameters in epoch 0",
         ),
         ([lambda: Freeze("head", 2, lr=0.1)], {"lr_scheduler": None, "optimizer": LBFGS}, {}, SpecError, "closure"),
         (

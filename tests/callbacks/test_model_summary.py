@@ -132,7 +132,7 @@ def test_lazy_layers_are_shown_and_stay_lazy():
     assert summary.lazy
     assert summary.parameters == 8
     assert "0     LazyLinear        lazy" in str(summary)
-    assert "and lazy ones that are not counted" in str(summary)
+    assert "excluding uninitialized lazy layers" in str(summary)
     called = summarize(model, example_input=torch.zeros(2, 4))
     assert not called.lazy
     assert called.parameters == 4 * 3 + 3 + 8

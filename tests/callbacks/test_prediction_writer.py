@@ -127,7 +127,7 @@ def test_a_file_of_another_is_never_replaced(framework, tmp_path, interval):
 def test_the_first_file_of_another_is_named(framework, tmp_path):
     for index in (7, 0, 4, 2, 9, 5):
         (tmp_path / f"batch-{index:05}.pt").write_text("mine")
-    with pytest.raises(ConfigError, match=r"batch-00000\.pt that this writer did not write"):
+    with pytest.raises(ConfigError, match=r"batch-00000\.pt already exists and was not written by this writer"):
         predict(framework, PredictionWriter(tmp_path))
 
 
@@ -135,7 +135,7 @@ def test_a_file_that_another_changed_or_made_meanwhile_stays(framework, tmp_path
     writer = PredictionWriter(tmp_path)
     predict(framework, writer)
     (tmp_path / "batch-00002.pt").write_text("changed by somebody")
-    with pytest.raises(ConfigError, match=r"batch-00002\.pt that this writer did not write"):
+    with pytest.raises(ConfigError, match=r"batch-00002\.pt already exists and was not written by this writer"):
         predict(framework, writer)
 
     def step(model, batch):

@@ -131,11 +131,11 @@ def test_what_waits_when_a_run_is_cut_is_written_by_the_run_that_resumes_it(writ
 
 
 NOTHING = {
-    "steps": ({"every_n_train_steps": 50}, "its interval is longer than the fit of 20 batches and 20 steps"),
-    "epochs": ({"every_n_epochs": 3}, "its interval is longer than the fit of 20 batches and 20 steps"),
+    "steps": ({"every_n_train_steps": 50}, "its interval is longer than the run of 20 batches and 20 steps"),
+    "epochs": ({"every_n_epochs": 3}, "its interval is longer than the run of 20 batches and 20 steps"),
     "a value that comes too early": (
         {"monitor": "val/loss", "every_n_train_steps": 20},
-        r"monitor='val/loss'\) wrote no file: 'val/loss' was not measured any more .* train/loss, val/loss",
+        r"monitor='val/loss'\) wrote no file: 'val/loss' was not measured again .* train/loss, val/loss",
     ),
 }
 

@@ -137,11 +137,11 @@ def test_going_on_with_last_keeps_what_an_uninterrupted_run_keeps(writer, reader
 @pytest.mark.parametrize(
     ("keeper", "why"),
     [
-        (lambda folder: ModelCheckpoint(folder, every_n_train_steps=100), "longer than the fit of 6 batches"),
+        (lambda folder: ModelCheckpoint(folder, every_n_train_steps=100), "longer than the run of 6 batches"),
         (lambda folder: ModelCheckpoint(folder, every_n_epochs=2), "wrote no file"),
         (
             lambda folder: ModelCheckpoint(folder, monitor="val/mine", every_n_train_steps=100),
-            r"monitor='val/mine'.*never measured.*Measured were: train/acc",
+            r"monitor='val/mine'.*never measured.*Available: train/acc",
         ),
         (lambda _: EarlyStopping("train/mine", strict=False), r"EarlyStopping.*'train/mine' was never measured"),
     ],

@@ -141,7 +141,7 @@ def test_trainer_shows_what_ran(make_trainer, make_spec, make_batches):
 
 @pytest.mark.parametrize("method", ["stop", "log"])
 def test_acting_on_no_run_is_refused(make_trainer, method):
-    with pytest.raises(UnitrainError, match=rf"trainer.{method}\(\) acts on a running fit[\s\S]*Hint:"):
+    with pytest.raises(UnitrainError, match=rf"trainer.{method}\(\) needs a running fit[\s\S]*Hint:"):
         getattr(make_trainer(), method)(*([] if method == "stop" else ["x", 1.0]))
 
 

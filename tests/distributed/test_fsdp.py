@@ -34,9 +34,9 @@ def session(section, folder, processes=2, timeout=280):
 
 
 REFUSED = {
-    'automatic_optimization=False does not go together with strategy="fsdp"': "a manual step hides the forward pass",
+    'automatic_optimization=False is not supported with strategy="fsdp"': "a manual step hides the forward pass",
     "an optimizer with a closure (LBFGS)": "each process would decide by its own loss",
-    'compile=True does not go together with strategy="fsdp"': "the model is compiled whole",
+    'compile=True is not supported with strategy="fsdp"': "the model is compiled as a whole",
     "shall train on all of it or on a part cannot be seen": "data without samplers: ShardedBatches or OwnBatches says which",
     "save_on_exception": "needs the state of a process that failed",
     'does not support strategy="fsdp": what is in parts is frozen whole': "Freeze and Unfreeze: of parameters one by one",
@@ -61,10 +61,10 @@ def test_parts_are_trained_as_by_hand_and_as_a_whole_model_is(tmp_path):
 
 
 EXPECTED = {
-    "manual": "automatic_optimization=False does not go together",
+    "manual": "automatic_optimization=False is not supported",
     "after a look at the rates": "Invalid learning rate",
-    "made already": "an optimizer that is made already",
-    "compile": "compile=True does not go together",
+    "made already": "an optimizer instance",
+    "compile": "compile=True is not supported",
     "batch norm": "sync_batchnorm=True",
     "closure": "an optimizer with a closure",
     "reference": "asks for sharded parameters (FSDP), which 'reference' does not support",

@@ -155,7 +155,7 @@ def test_other_hosts_cannot_be_reached_from_here():
 
 
 def test_an_object_that_no_run_would_use_is_not_built():
-    with pytest.raises(ConfigError, match="the run is in others"):
+    with pytest.raises(ConfigError, match="the run happens in other processes"):
         launching().create_trainer()
 
 
@@ -211,7 +211,7 @@ def test_durations_must_be_durations():
     ("changes", "spec_changes", "samples", "error", "words"),
     [
         ({}, {"optimizer": cases.OPTIMIZERS["lbfgs"]}, 22, UnsupportedFeatureError, "an optimizer with a closure"),
-        ({"sync_batchnorm": True}, {}, 22, ConfigError, "SyncBatchNorm works on GPUs only"),
+        ({"sync_batchnorm": True}, {}, 22, ConfigError, "SyncBatchNorm only works on GPUs"),
         ({}, {}, 1, Exception, "1 samples for 2 processes"),
         ({"native": {"ddp": {"bukket": 3}}}, {}, 22, ConfigError, "DistributedDataParallel refuses it"),
     ],

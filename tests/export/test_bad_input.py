@@ -110,11 +110,16 @@ REFUSED = {
         {"example_input": torch.randn(2, 3, 3)},
         ["node linalg_eig", "torch.linalg.eigvals(x)", "torch_export"],
     ),
-    "numpy": (ByNumpy, "x.pt2", {}, ["x.numpy()", "mend the line"]),
+    "numpy": (ByNumpy, "x.pt2", {}, ["x.numpy()", "change the line"]),
     "an output that is a number": (GivesANumber, "x.pt2", {}, ["'count' is 3 (int)", "postprocess="]),
     "no output": (GivesNothing, "x.pt2", {}, ["returns no tensor"]),
-    "random in eval mode": (Random, "x.pt2", {}, ["random in eval mode", "self.training"]),
-    "outputs elsewhere": (MovesAway, "x.pt2", {}, ["meta", "leave devices out of forward"]),
+    "random in eval mode": (
+        Random,
+        "x.pt2",
+        {},
+        ["returns different outputs for the same input in eval mode", "self.training"],
+    ),
+    "outputs elsewhere": (MovesAway, "x.pt2", {}, ["meta", "do not set devices in forward"]),
     "no numbers": (lambda: nn.Linear(4, 3, device="meta"), "x.pt2", {}, ["'weight'", "meta"]),
     "a sequence that is too long": (
         Positions,
@@ -128,31 +133,31 @@ REFUSED = {
     "an example that is no tensor": (linear, "x.onnx", {"example_input": "rows"}, ["'rows' (str)"]),
     "an empty example": (linear, "x.onnx", {"example_input": ROWS[:0]}, ["empty", "two rows"]),
     "opset 11": (linear, "x.onnx", {"opset": 11}, ["opset 11", "writes 18", "opset=18"]),
-    "opset 99": (linear, "x.onnx", {"opset": 99}, ["opset=99", "from 1 to"]),
+    "opset 99": (linear, "x.onnx", {"opset": 99}, ["opset=99", "supports opsets 1 to"]),
     "an opset that is no number": (linear, "x.onnx", {"opset": "17"}, ["opset='17'"]),
     "an opset that onnxruntime lacks": (linear, "x.onnx", {"opset": 27}, ["onnxruntime", "a lower opset="]),
-    "an opset elsewhere": (linear, "x.pt2", {"opset": 18}, ["'torch_export' takes no opset="]),
+    "an opset elsewhere": (linear, "x.pt2", {"opset": 18}, ["'torch_export' does not support opset="]),
     "more than one file holds": (Large, "x.onnx", {}, ["3.0 GiB", "torch_export"]),
     "an unknown option": (linear, "x.pt2", {"example": ROWS}, ["unknown argument 'example'", "example_input"]),
     "an unknown format": (linear, "x.pt2", {"format": "torchexport"}, ["torchexport", "torch_export"]),
     "a suffix of another format": (linear, "x.onnx", {"format": "torch_export"}, ["ends in .pt2", "x.pt2"]),
-    "an unknown suffix": (linear, "x.bin", {}, ["tells no format", ".onnx"]),
+    "an unknown suffix": (linear, "x.bin", {}, ["unknown suffix in", ".onnx"]),
     "an example for weights": (linear, "x.safetensors", {}, ["takes no example_input="]),
     "too many names": (linear, "x.pt2", {"input_names": ["a", "b"]}, ["2 names", "1 tensors: input"]),
     "no name": (linear, "x.pt2", {"output_names": ["a b"]}, ["'a b'"]),
     "an axis of no input": (linear, "x.pt2", {"dynamic_axes": {"x": {0: "batch"}}}, ["no input 'x'"]),
     "an axis that is not there": (linear, "x.pt2", {"dynamic_axes": {"input": {2: "b"}}}, ["no axis 2", "(2, 4)"]),
-    "axes in a list": (linear, "x.pt2", {"dynamic_axes": {"input": [0]}}, ["maps each input"]),
-    "a name that is none": (linear, "x.pt2", {"dynamic_axes": {"input": {0: "a b"}}}, ["as Python has them", "a b"]),
-    "an axis that is a flag": (linear, "x.pt2", {"dynamic_axes": {"input": {True: "b"}}}, ["maps each input"]),
+    "axes in a list": (linear, "x.pt2", {"dynamic_axes": {"input": [0]}}, ["must map each input"]),
+    "a name that is none": (linear, "x.pt2", {"dynamic_axes": {"input": {0: "a b"}}}, ["Python identifiers", "a b"]),
+    "an axis that is a flag": (linear, "x.pt2", {"dynamic_axes": {"input": {True: "b"}}}, ["must map each input"]),
     "an axis that is there twice": (linear, "x.pt2", {"dynamic_axes": {"input": {0: "a", -2: "b"}}}, ["twice"]),
-    "axes of no input": (linear, "x.pt2", {"dynamic_axes": ["input"]}, ["maps each input"]),
-    "a function before": (linear, "x.pt2", {"preprocess": lambda x: x}, ["preprocess= takes a torch.nn.Module"]),
-    "half of a word": (linear, "x.pt2", {"half": "yes"}, ["half= takes True or False, got 'yes'"]),
+    "axes of no input": (linear, "x.pt2", {"dynamic_axes": ["input"]}, ["must map each input"]),
+    "a function before": (linear, "x.pt2", {"preprocess": lambda x: x}, ["preprocess= must be a torch.nn.Module"]),
+    "half of a word": (linear, "x.pt2", {"half": "yes"}, ["half= must be True or False; got 'yes'"]),
     "an array": (linear, "x.pt2", {"example_input": ROWS.numpy()}, ["torch.as_tensor"]),
     "a loader": (linear, "x.pt2", {"example_input": DataLoader(ROWS)}, ["next(iter(loader))[0]"]),
-    "a batch with its targets": (linear, "x.pt2", {"example_input": (ROWS, ROWS)}, ["the inputs alone"]),
-    "one row without a batch": (linear, "x.pt2", {"example_input": ROWS[0]}, ["axis 0 of the example is its batch"]),
+    "a batch with its targets": (linear, "x.pt2", {"example_input": (ROWS, ROWS)}, ["only the inputs"]),
+    "one row without a batch": (linear, "x.pt2", {"example_input": ROWS[0]}, ["axis 0 of the example is the batch"]),
     "torch's name of an option": (linear, "x.onnx", {"opset_version": 18}, ["'opset_version'", "Hint: opset="]),
     "a class": (lambda: nn.Linear, "x.pt2", {}, ["make an instance"]),
     "half of float64": (
@@ -183,7 +188,7 @@ def test_it_is_refused_with_the_way_out_and_leaves_no_file(case, tmp_path):
 def test_a_static_batch_is_the_way_out_for_a_constant(tmp_path):
     report = export_module(ReshapesToTwo(), tmp_path / "x.pt2", example_input=ROWS, dynamic_axes={})
     assert report.sizes == [{}]
-    assert "the only one it takes" in str(report)
+    assert "the only one accepted" in str(report)
     assert report.metadata["inputs"] == [{"name": "input", "dtype": "float32", "shape": [2, 4]}]
 
 
@@ -209,7 +214,7 @@ def test_inputs_of_different_batches_are_refused(tmp_path):
             return a + b.sum(0)
 
     example = (torch.randn(2, 4), torch.randn(3, 4))
-    with pytest.raises(ExportError, match=r"named 'batch' are of one length.*\n?Hint: .*dynamic_axes"):
+    with pytest.raises(ExportError, match=r"named 'batch' must have the same length.*\n?Hint: .*dynamic_axes"):
         export_module(Adds(), tmp_path / "x.pt2", example_input=example)
     report = export_module(Adds(), tmp_path / "x.pt2", example_input=example, dynamic_axes={"a": {0: "batch"}})
     assert report.metadata["inputs"][1]["shape"] == [3, 4]
@@ -230,7 +235,7 @@ def test_onnx_that_is_not_installed_is_named_with_the_command(tmp_path, monkeypa
 
 
 def test_a_trainer_that_has_run_nothing_refuses(tmp_path):
-    with pytest.raises(ExportError, match=r"(?s)knows no model.*export_module"):
+    with pytest.raises(ExportError, match=r"(?s)this trainer has no model.*export_module"):
         UnifiedTrainer("reference").export(tmp_path / "x.pt2", example_input=ROWS)
 
 

@@ -156,7 +156,7 @@ def test_what_is_logged_belongs_to_the_loader_or_to_all(make_trainer, make_spec)
 def test_a_measured_name_cannot_be_logged(make_trainer, make_spec, name):
     trainer = make_trainer()
     trainer.on(Event.VAL_BATCH_END, lambda run: run.log(name, 1.0))
-    with pytest.raises(SpecError, match="is measured by the spec"):
+    with pytest.raises(SpecError, match="is a metric of the spec"):
         trainer.fit(make_spec(), CLEAN, {"clean": CLEAN, "noisy": NOISY})
 
 

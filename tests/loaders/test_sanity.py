@@ -138,7 +138,7 @@ def test_refused_where_it_cannot_act(make_trainer, make_spec, data):
     val, options, says = {
         "nothing": (None, {}, "no validation data"),
         "switched off": (BATCHES, {"limit_val_batches": 0}, "no validation data"),
-        "one-shot": (iter(BATCHES), {}, "once only"),
+        "one-shot": (iter(BATCHES), {}, "only be iterated once"),
     }[data]
     with pytest.raises(ConfigError, match=rf"num_sanity_val_steps=2[\s\S]*{says}[\s\S]*Hint"):
         make_trainer(num_sanity_val_steps=2, **options).fit(make_spec(), BATCHES, val)

@@ -110,8 +110,7 @@ class ExportReport:
 
 def shown(sizes: Mapping[str, int]) -> str:
     """Return sizes in words."""
-    return ", ".join(f"{name}={size}" for name, size in sizes.items()) or "the example's size, the only one the file"
-    " accepts"
+    return ", ".join(f"{name}={size}" for name, size in sizes.items()) or "the example's size, the only one accepted"
 
 
 def compared(program: Callable[..., Any], request: Request) -> tuple[Difference, ...]:
@@ -197,6 +196,6 @@ def require_close(report: ExportReport) -> None:
         told = "\n".join(f"  {one}" for one in far)
         raise ExportError(
             "the outputs of the file differ from the model's, so the file was deleted; allowed:"
-            " {report.tolerance}:\n{told}",
+            f" {report.tolerance}:\n{told}",
             hint="if this is the best precision of the format for this model, pass tolerance=.",
         )
