@@ -161,5 +161,5 @@ def test_what_depends_on_numbers_is_refused_with_its_line(tmp_path):
 @pytest.mark.parametrize("options", [{"half": True}, {"opset": 18}])
 def test_an_option_of_other_formats_is_refused(tmp_path, options):
     model, example = made("mlp")
-    with pytest.raises(ExportError, match=f"takes no {next(iter(options))}="):
+    with pytest.raises(ExportError, match=f"does not support {next(iter(options))}="):
         export_module(model, tmp_path / "net.pt2", format="aoti", example_input=example, **options)

@@ -142,7 +142,7 @@ REFUSED = {
     "an unknown format": (linear, "x.pt2", {"format": "torchexport"}, ["torchexport", "torch_export"]),
     "a suffix of another format": (linear, "x.onnx", {"format": "torch_export"}, ["ends in .pt2", "x.pt2"]),
     "an unknown suffix": (linear, "x.bin", {}, ["unknown suffix in", ".onnx"]),
-    "an example for weights": (linear, "x.safetensors", {}, ["takes no example_input="]),
+    "an example for weights": (linear, "x.safetensors", {}, ["does not support example_input="]),
     "too many names": (linear, "x.pt2", {"input_names": ["a", "b"]}, ["2 names", "1 tensors: input"]),
     "no name": (linear, "x.pt2", {"output_names": ["a b"]}, ["'a b'"]),
     "an axis of no input": (linear, "x.pt2", {"dynamic_axes": {"x": {0: "batch"}}}, ["no input 'x'"]),

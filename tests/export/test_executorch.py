@@ -159,7 +159,7 @@ def test_other_weights_in_the_file_are_noticed(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("options", [{"half": True}, {"opset": 18}])
 def test_an_option_of_other_formats_is_refused(tmp_path, options):
-    with pytest.raises(ExportError, match=f"takes no {next(iter(options))}="):
+    with pytest.raises(ExportError, match=f"does not support {next(iter(options))}="):
         exported(nn.Linear(4, 2), tmp_path / "net.pte", torch.randn(2, 4), **options)
 
 

@@ -69,7 +69,7 @@ def _options(adapter: Adapter, config: TrainerConfig) -> Iterator[Row]:
         given = _short(getattr(config, field.name))
         request = REQUESTS.get(field.name)
         if request is not None and request.feature not in adapter.features:
-            yield Row(field.name, given, "", f"refused, but for this value: {request.feature.value}")
+            yield Row(field.name, given, "", f"raises for other values: {request.feature.value}")
         else:
             yield Row(field.name, given, *adapter.options[field.name])
 

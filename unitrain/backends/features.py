@@ -39,7 +39,7 @@ def _several(config: TrainerConfig) -> bool:
 
 
 REQUESTS: dict[str, Request] = {
-    "devices": Request(Feature.DEVICES, _several, "devices=1, or [index] for a certain one."),
+    "devices": Request(Feature.DEVICES, _several, "devices=1, or [index] for a specific device."),
     "num_nodes": Request(Feature.DEVICES, _changed("num_nodes"), "num_nodes=1."),
     "strategy": Request(Feature.DEVICES, _changed("strategy"), 'strategy="auto".'),
     "sync_batchnorm": Request(Feature.DEVICES, _changed("sync_batchnorm"), "sync_batchnorm=False."),
@@ -60,7 +60,7 @@ REQUESTS: dict[str, Request] = {
 def refuse(adapter: Adapter, feature: Feature, what: str, instead: str) -> UnsupportedFeatureError:
     """Return the error for something that ``adapter`` does not support."""
     return UnsupportedFeatureError(
-        f"{what} asks for {feature.value}, which {adapter.name!r} does not support.", hint=instead
+        f"{what} needs {feature.value}, which {adapter.name!r} does not support.", hint=instead
     )
 
 
@@ -77,7 +77,7 @@ def require_config(adapter: Adapter, config: TrainerConfig) -> None:
         raise refuse(adapter, Feature.SHARDING, f"strategy={config.strategy!r}", 'strategy="ddp".')
     own = config.native.get(adapter.name) if isinstance(config.native, Mapping) else None
     if own and Feature.NATIVE_ARGUMENTS not in adapter.features:
-        raise refuse(adapter, Feature.NATIVE_ARGUMENTS, f"native={{{adapter.name!r}: ...}}", "leave it out.")
+        raise refuse(adapter, Feature.NATIVE_ARGUMENTS, f"native={{{adapter.name!r}: ...}}", "remove it.")
 
 
 def require_spec(adapter: Adapter, spec: TrainSpec, *, closure: bool) -> None:
@@ -94,7 +94,7 @@ def require_spec(adapter: Adapter, spec: TrainSpec, *, closure: bool) -> None:
     if not spec.automatic_optimization and Feature.MANUAL_OPTIMIZATION not in adapter.features:
         raise refuse(adapter, Feature.MANUAL_OPTIMIZATION, "automatic_optimization=False", "choose another framework.")
     if closure and Feature.CLOSURE_OPTIMIZERS not in adapter.features:
-        raise refuse(adapter, Feature.CLOSURE_OPTIMIZERS, "the optimizer", "choose one that needs no closure.")
+        raise refuse(adapter, Feature.CLOSURE_OPTIMIZERS, "the optimizer", "use an optimizer without a closure.")
 
 
 _METHODS = {
@@ -185,7 +185,7 @@ def _no_callback(adapter: Adapter, callback: object) -> UnitrainError:
             f"{name} of {_package(callback)} cannot be attached without further arguments.",
             hint="attach it to the object that trainer.create_trainer() returns.",
         )
-    hint = f"make an instance first: {name}(...)." if isinstance(callback, type) else _INSTEAD
+    hint = f"create an instance first: {name}(...)." if isinstance(callback, type) else _INSTEAD
     if callable(getattr(callback, "log_metrics", None)):
-        hint = f"a tracker goes into loggers=[{name}(...)]."
+        hint = f"pass trackers to loggers=[{name}(...)]."
     return SpecError(f"a callback must be a unitrain.Callback or a native one; got {callback!r}.", hint=hint)

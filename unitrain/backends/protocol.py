@@ -44,7 +44,7 @@ class Feature(StrEnum):
     CLIPPING = "gradient clipping"
     NATIVE_ARGUMENTS = "native arguments"
     NATIVE_CALLBACKS = "native callbacks"
-    AUTOMATIC_CALLBACKS = "native callbacks that insist on Lightning's automatic optimization"
+    AUTOMATIC_CALLBACKS = "native callbacks that require Lightning's automatic optimization"
     GPU = "one GPU"
     PRECISION = "precision other than 32-true"
     COMPILE = "torch.compile"
@@ -52,7 +52,7 @@ class Feature(StrEnum):
     SHARDING = "sharded parameters (FSDP)"
     CHECKPOINTS = "portable checkpoints"
     TRACKERS = "trackers"
-    NATIVE_CODE = "LightningModules and Ignite engines as they are"
+    NATIVE_CODE = "unchanged LightningModules and Ignite engines"
 
 
 ONE_DEVICE = frozenset(
@@ -71,7 +71,7 @@ ONE_DEVICE = frozenset(
         Feature.TRACKERS,
     }
 )
-"""What the shared parts give to every backend that lets them run its steps."""
+"""Features of every backend that uses the shared step."""
 
 
 class Stage(StrEnum):

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from unitrain.callbacks import Callback
 
 Framework: TypeAlias = "Literal['lightning', 'ignite', 'reference'] | str | Adapter"  # noqa: PYI051 - editors offer them
-"""A backend: the name of a registered one, or the adapter itself."""
+"""A registered backend's name, or an adapter."""
 
 GROUP = "unitrain.adapters"
-"""The entry-point group; a third party adds a backend by publishing a package with one."""
+"""The entry-point group with which third-party packages register backends."""
 
 TRACKERS = "unitrain.loggers"
-"""The entry-point group of those who make trackers of a framework's own loggers, by its top-level package.
+"""The entry-point group of functions that wrap a framework's loggers as trackers, by top-level package.
 
-Each takes an object and returns a tracker, or None if it cannot make one of it.
+Each takes an object and returns a tracker or None.
 """
 
 
@@ -35,7 +35,7 @@ CHECKPOINTS = "unitrain.checkpoints"
 """The entry-point group of codecs: who recognises, reads and writes a framework's own checkpoints."""
 
 BRIDGES = "unitrain.bridges"
-"""The entry-point group of what runs a framework's own code, by the framework's top-level package."""
+"""The entry-point group of runners of native code, by the framework's top-level package."""
 
 
 def adapter_names() -> tuple[str, ...]:
@@ -68,7 +68,7 @@ def find_adapter(framework: Framework) -> Adapter:
     entries = _entries(GROUP)
     if framework not in entries:
         raise ConfigError(
-            f"framework={framework!r} is unknown; there are {', '.join(map(repr, sorted(entries)))}.",
+            f"framework={framework!r} is unknown; available: {', '.join(map(repr, sorted(entries)))}.",
             hint=did_you_mean(framework, entries),
         )
     return cast("Adapter", _loaded(entries[framework])())

@@ -216,9 +216,9 @@ def own_part(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     own = content.get(KEY)
     if not isinstance(own, dict):
         raise CheckpointError(
-            f"{path} was not written by unitrain, so where its run stood is not in it.",
-            hint="`unitrain convert FILE NEW --to portable` makes one to go on with;"
-            " unitrain.load_weights(file) takes the weights alone.",
+            f"{path} was not written by unitrain, so it has no position to resume from.",
+            hint="`unitrain convert FILE NEW --to portable` converts it to one;"
+            " unitrain.load_weights(file) loads only the weights.",
         )
     if own["format"] > FORMAT:
         raise CheckpointError(
@@ -243,7 +243,7 @@ def _require_same_names(path: Path, job: FitJob, names: dict[str, Any]) -> None:
     for what, expected in given.items():
         if names[what] != expected:
             raise CheckpointError(
-                f"{path} has the {what} {names[what]}, and the spec has {expected}.", hint="resume with the same spec."
+                f"{path} has the {what} {names[what]}, but the spec has {expected}.", hint="resume with the same spec."
             )
 
 
@@ -274,9 +274,9 @@ def _like(path: Path, parameter: Tensor, name: str, value: Any) -> Any:
         return value
     if value.shape != parameter.shape:
         raise CheckpointError(
-            f"{path}: the optimizer keeps {name!r} of the shape {tuple(value.shape)} for a parameter of the shape"
-            f" {tuple(parameter.shape)}; how its parts belong to the processes is not known.",
-            hint='strategy="ddp" goes on with it.',
+            f"{path}: optimizer state {name!r} has shape {tuple(value.shape)}, not its parameter's"
+            f" {tuple(parameter.shape)}; it cannot be re-sharded.",
+            hint='resume with strategy="ddp".',
         )
     return part_like(parameter, value)
 
@@ -287,7 +287,7 @@ def _load_callbacks(path: Path, callbacks: Mapping[str, Callback], states: dict[
             callback.load_state_dict(copy.deepcopy(states[name]))
     left = [name for name, state in states.items() if state and name not in callbacks]
     if left:
-        warnings.warn(f"{path} holds states of callbacks that are not there now: {', '.join(left)}.", stacklevel=2)
+        warnings.warn(f"{path} contains state for callbacks not in this run: {', '.join(left)}.", stacklevel=2)
 
 
 def gradients(model: nn.Module, sharded: Sharded | None = None) -> dict[str, Tensor]:

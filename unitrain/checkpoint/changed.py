@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from unitrain.data.sources import DataSource
     from unitrain.run.progress import Progress
 
-_BOUNDARY = "an epoch's last checkpoint can be resumed with the new one."
+_BOUNDARY = "a checkpoint from the end of an epoch can be resumed with the new value."
 
 
 def fitted(path: Path, job: FitJob, own: dict[str, Any], progress: Progress) -> Progress:
@@ -39,8 +39,8 @@ def fitted(path: Path, job: FitJob, own: dict[str, Any], progress: Progress) -> 
     number = _accumulation(job, own, progress)
     if progress.gradients and job.spec.automatic_optimization and progress.accumulate[1] != number:
         raise CheckpointError(
-            f"{path} holds the gradients of a part of {progress.accumulate[1]} batches that are accumulated, and"
-            f" {number} are accumulated now.",
+            f"{path} was written while accumulating {progress.accumulate[1]} batches, and this run accumulates"
+            f" {number}.",
             hint=f"accumulate_grad_batches={progress.accumulate[1]}; {_BOUNDARY}",
         )
     _require_same_scale(path, job, progress)
@@ -58,8 +58,8 @@ def require_rest(path: Path, train: DataSource, progress: Progress) -> None:
         length = train.limit
     if progress.midway and length is not None and progress.in_epoch >= length:
         raise CheckpointError(
-            f"{path} was written after {progress.in_epoch} batches of an epoch, and an epoch has {length} now.",
-            hint=f"resume with the data that it was written with; {_BOUNDARY}",
+            f"{path} was written after {progress.in_epoch} batches of an epoch, and an epoch now has {length}.",
+            hint=f"resume with the original data; {_BOUNDARY}",
         )
 
 
@@ -78,7 +78,7 @@ def _require_same_scale(path: Path, job: FitJob, progress: Progress) -> None:
     scaled = job.config.precision == "16-mixed"
     if progress.gradients and (progress.scaler is not None) != scaled:
         raise CheckpointError(
-            f"{path} holds pending gradients that are {'not ' if scaled else ''}scaled as with precision='16-mixed',"
+            f"{path} contains pending gradients that are {'not ' if scaled else ''}scaled as with precision='16-mixed',"
             f" and this run has precision={job.config.precision!r}.",
             hint=f"resume with the same precision; {_BOUNDARY}",
         )
@@ -88,7 +88,7 @@ def _require_measured(path: Path, job: FitJob, progress: Progress) -> None:
     lacking = [] if progress.meter is None else [name for name in job.spec.metrics or {} if _lacks(progress, name)]
     if lacking:
         raise CheckpointError(
-            f"{path} was written within an epoch that had not measured the metric {', '.join(map(repr, lacking))}.",
+            f"{path} was written within an epoch that did not measure the metric {', '.join(map(repr, lacking))}.",
             hint=f"resume with the same metrics; {_BOUNDARY}",
         )
 
@@ -103,7 +103,7 @@ def _warn_of_other_length(path: Path, job: FitJob, own: dict[str, Any], progress
     known = same_team and job.reload is None and before is not None
     if progress.midway and known and now is not None and before != now > progress.in_epoch:
         warnings.warn(
-            f"{path} was written after {progress.in_epoch} of {before} batches of an epoch, and an epoch has {now} now;"
-            f" the first {progress.in_epoch} of these are left out.",
+            f"{path} was written after {progress.in_epoch} of {before} batches of an epoch, and an epoch now has"
+            f" {now}; the first {progress.in_epoch} are skipped.",
             stacklevel=2,
         )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from unitrain.backends.protocol import FitJob
 
 SIGNAL = "signal"
-"""The owner of what is written at a signal."""
+"""The owner of checkpoints written on a signal."""
 
 
 def own_again(job: FitJob, path: Path) -> None:

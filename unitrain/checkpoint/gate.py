@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Place: TypeAlias = tuple[Any, ...]
 
 NOTES = "kinds"
-"""Where the notes stand in unitrain's own part of a file."""
+"""The key of the notes in unitrain's own section of a file."""
 
 _DEEPEST = 100
 _AS_THEY_ARE = frozenset(
@@ -72,9 +72,7 @@ def admitted(content: Mapping[str, Any], lost: list[str] | None = None) -> dict[
         if KINDS[name].numeric:
             continue
         if lost is None:
-            raise refused(
-                place, f"a {name}", "this form of a file has no room for it: keep a number, a text or a list."
-            )
+            raise refused(place, f"a {name}", "this file format cannot store it: use a number, a string or a list.")
         lost.append(f"{worded(place)}: its kind, a {name} (it became plain)")
     return made
 
@@ -103,8 +101,8 @@ def restored(content: dict[str, Any]) -> dict[str, Any]:
         raise
     except Exception as error:
         raise CheckpointError(
-            f"the checkpoint is damaged: its notes of kinds do not fit what it holds: {error!r}.",
-            hint="take an older checkpoint.",
+            f"the checkpoint is damaged: its type notes do not match its contents: {error!r}.",
+            hint="use an older checkpoint.",
         ) from error
     return content
 
@@ -112,7 +110,7 @@ def restored(content: dict[str, Any]) -> dict[str, Any]:
 def _kind(place: Sequence[Any], name: str) -> Kind:
     if name not in KINDS:
         raise CheckpointError(
-            f"{worded(tuple(place))} is a {name}, which this unitrain does not know.",
+            f"{worded(tuple(place))} is a {name}, which this version of unitrain does not know.",
             hint=f"pip install --upgrade {DISTRIBUTION}",
         )
     return KINDS[name]
@@ -138,7 +136,7 @@ def worded(place: Place) -> str:
 
 def refused(place: Place, what: str, hint: str) -> CheckpointError:
     """Return the error for what is ``what``, at ``place``."""
-    return CheckpointError(f"{worded(place)} is {what}, which a safe file cannot carry.", hint=hint)
+    return CheckpointError(f"{worded(place)} is {what}, which a safe checkpoint cannot contain.", hint=hint)
 
 
 class Gate:
@@ -174,9 +172,9 @@ class Gate:
 
     def _within_it(self, value: Any, place: Place, copy: Callable[[Gate, Any, Place], Any]) -> Any:
         if id(value) in self._within:
-            raise refused(place, f"a {_name(value)} that holds itself", "keep what is in it once.")
+            raise refused(place, f"a {_name(value)} that contains itself", "store its contents once.")
         if len(place) > _DEEPEST:
-            raise refused(place[:3], f"nested more than {_DEEPEST} deep", "keep it flat: a list of what is in it.")
+            raise refused(place[:3], f"nested more than {_DEEPEST} deep", "flatten it to a list.")
         self._within.add(id(value))
         made = copy(self, value, place)
         self._within.discard(id(value))
@@ -197,8 +195,8 @@ class Gate:
             inner.notes.append([place, "none", None])
         if any(name != "numpy.number" for _, name, _ in inner.notes) or isinstance(key, Tensor):
             raise CheckpointError(
-                f"{worded(place)} has the key {_shown(key)}, a {_name(key)}, which a safe file cannot carry.",
-                hint="use numbers and texts as keys.",
+                f"{worded(place)} has the key {_shown(key)}, a {_name(key)}, which a safe checkpoint cannot contain.",
+                hint="use numbers and strings as keys.",
             )
         return made
 
@@ -247,10 +245,10 @@ _CONTAINERS: dict[type[Any], Callable[[Gate, Any, Place], Any]] = {
     Counter: lambda gate, value, place: Counter(_mapping(gate, value, place)),
     set: lambda gate, value, place: {gate.key(one, place) for one in value},
 }
-"""The containers that torch reads, and how each is copied."""
+"""Containers that torch reads, and how to copy each."""
 
 _LARGE: dict[type[Any], str] = {int: "int", bytes: "bytes"}
-"""What torch reads but for some values: long integers, and no bytes at all."""
+"""Types that torch reads except for some values: long integers, and bytes."""
 
 
 def _configuration(value: Any, place: Place) -> Any:
@@ -262,7 +260,7 @@ def _configuration(value: Any, place: Place) -> Any:
         return OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         reason = " ".join(str(error).split())
-        raise CheckpointError(f"{worded(place)} cannot be read: {reason}", hint="give the missing value.") from error
+        raise CheckpointError(f"{worded(place)} cannot be read: {reason}", hint="set the missing value.") from error
 
 
 def is_configuration(value: Any) -> bool:
@@ -289,7 +287,7 @@ _BASES: dict[type[Any], Callable[[Any, Place], Any]] = {
     Mapping: _mapped,
     object: _sequence,
 }
-"""What a subclass equals; the first that fits."""
+"""Plain equivalents of subclasses; the first match wins."""
 
 
 def _tensor(value: Tensor, place: Place) -> Tensor:
@@ -299,14 +297,14 @@ def _tensor(value: Tensor, place: Place) -> Tensor:
     if is_lazy(value):
         raise refused(
             place,
-            f"an {type(value).__name__} of a lazy layer, which has no values yet",
+            f"an {type(value).__name__} of an uninitialized lazy layer",
             "run one batch through the model first: model(example).",
         )
     if type(value) is nn.Parameter:
         return value if not value.__dict__ else _bare(value)
     own: Any = type(value).__torch_dispatch__
     if own is not Tensor.__torch_dispatch__ and not isinstance(value, nn.Parameter):
-        raise refused(place, f"a {_name(value)}", "turn it into a plain tensor in state_dict().")
+        raise refused(place, f"a {_name(value)}", "convert it to a plain tensor in state_dict().")
     return value.as_subclass(Tensor)
 
 
@@ -321,19 +319,19 @@ def _name(value: Any) -> str:
 
 
 _HINTS: dict[str, Callable[[Any], bool]] = {
-    "keep its name, and look the class up when the state is loaded.": lambda value: isinstance(value, type),
-    "make it with a factory that has a name, such as int or list.": lambda value: isinstance(value, defaultdict),
-    "keep its .name or its .value.": lambda value: isinstance(value, Enum),
-    "keep generator.get_state(), a tensor.": lambda value: isinstance(value, torch.Generator),
-    "keep its state_dict().": lambda value: hasattr(value, "state_dict"),
+    "store its name, and look up the class when loading.": lambda value: isinstance(value, type),
+    "use a named factory, such as int or list.": lambda value: isinstance(value, defaultdict),
+    "store its .name or .value.": lambda value: isinstance(value, Enum),
+    "store generator.get_state(), a tensor.": lambda value: isinstance(value, torch.Generator),
+    "store its state_dict().": lambda value: hasattr(value, "state_dict"),
     "keep dataclasses.asdict(value).": is_dataclass,
-    "keep its name, and look it up when the state is loaded.": callable,
+    "store its name, and look it up when loading.": callable,
 }
 
 
 def hint_for(value: Any) -> str:
     """Return how to keep ``value`` in a state."""
-    general = "keep tensors, numbers, texts, lists and dicts in the state."
+    general = "use tensors, numbers, strings, lists and dicts in the state."
     return next((hint for hint, fits in _HINTS.items() if fits(value)), general)
 
 

@@ -42,7 +42,7 @@ class _At(NamedTuple):
     def below(self, key: Any, container: Any) -> _At:
         """Return where what stands under ``key`` in ``container`` is."""
         if len(self.around) > _DEEPEST or any(container is one for one in self.around):
-            raise _refused(self, "holds itself, or is nested too deep", "keep what is in it once.")
+            raise _refused(self, "contains itself, or is nested too deeply", "store its contents once.")
         return _At((*self.place, key), (*self.around, container))
 
 
@@ -71,7 +71,7 @@ def plain_hparam(value: Any) -> Any:
 def _plain(value: Any, at: _At) -> Any:
     if isinstance(value, type):
         name = value.__name__
-        raise _refused(at, f"is the class {name}, which has no plain form", f'give its name: "{name}".')
+        raise _refused(at, f"is the class {name}, which has no plain form", f'store its name: "{name}".')
     for kind, convert in _FORMS.items():
         if isinstance(value, kind):
             return convert(value, at)
@@ -100,7 +100,7 @@ def _contained(value: Any, at: _At) -> Any:
         return OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
     except Exception as error:
         reason = " ".join(str(error).split())
-        raise _refused(at, f"cannot be read: {reason}", "give the missing value, or leave it out.") from error
+        raise _refused(at, f"cannot be read: {reason}", "set the missing value, or remove it.") from error
 
 
 def _mapping(value: Any, at: _At) -> dict[Any, Any]:
@@ -135,15 +135,15 @@ _FORMS: dict[Any, Callable[[Any, _At], Any]] = {
     (AbstractSet,): _ordered,
     (deque, Sequence): _listed,
 }
-"""What each kind becomes; the first that fits."""
+"""Conversions by kind; the first match wins."""
 
 
 def _hint(value: Any) -> str:
     if isinstance(value, nn.Module):
-        return f'give what it is made from: "{type(value).__name__}", and its arguments.'
+        return f'store what it is created from: "{type(value).__name__}", and its arguments.'
     if callable(value):
-        return f'give its name: "{getattr(value, "__name__", type(value).__name__)}".'
-    return "give numbers, texts, lists and dicts."
+        return f'store its name: "{getattr(value, "__name__", type(value).__name__)}".'
+    return "use numbers, strings, lists and dicts."
 
 
 def _refused(at: _At, what: str, hint: str) -> SpecError:

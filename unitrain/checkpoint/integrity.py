@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 SUFFIX = ".ckpt"
 _FOLDER = 0x10
-"""What marks a folder in a member's attributes; Python's zipfile looks at names only, torch's reader at both."""
+"""The directory bit in a member's attributes; Python's zipfile only checks names, torch's reader checks both."""
 
 _NEIGHBOURS = 20
-"""How many files beside a damaged one are looked at, the newest first."""
+"""How many other files are checked if one is damaged, newest first."""
 
 _KINDS = {
     stat.S_ISDIR: "a folder",
@@ -67,11 +67,11 @@ def require_file(path: Path) -> None:
     except (OSError, ValueError) as error:  # nothing there, links in a circle, a name that no file has
         why = "" if isinstance(error, FileNotFoundError) else f" ({error})"
         raise CheckpointError(
-            f"there is no checkpoint {path}{why}.{beside(path)}", hint="give the path of a file."
+            f"checkpoint {path} does not exist{why}.{beside(path)}", hint="pass the path of a file."
         ) from error
     if not stat.S_ISREG(mode):
         what = next((name for is_one, name in _KINDS.items() if is_one(mode)), "no file")
-        raise CheckpointError(f"{path} is {what}, and no checkpoint.", hint="give the path of a file.")
+        raise CheckpointError(f"{path} is {what}, not a checkpoint.", hint="pass the path of a file.")
     try:
         path.open("rb").close()
     except OSError as error:
@@ -82,10 +82,10 @@ def unreadable(path: Path, error: OSError) -> CheckpointError:
     """Return the error for a file that cannot be read, which says nothing about what is in it."""
     if isinstance(error, PermissionError):
         return CheckpointError(
-            f"the checkpoint {path} may not be read: permission denied.",
-            hint=f"chmod u+r {path}, or run as the user who wrote it.",
+            f"the checkpoint {path} cannot be read: permission denied.",
+            hint=f"chmod u+r {path}, or run as its owner.",
         )
-    return CheckpointError(f"the checkpoint {path} could not be read: {error}.", hint="check the disk, and try again.")
+    return CheckpointError(f"the checkpoint {path} could not be read: {error}.", hint="check the disk and try again.")
 
 
 def verify(path: Path) -> None:
@@ -116,9 +116,9 @@ def _what_is_wrong(path: Path) -> str | None:
                 f" {one.file_size}; torch stores members as they are, so nothing was unpacked"
             )
         if any(one.external_attr & _FOLDER or one.is_dir() for one in members):
-            return "one of its members is marked as a folder, which torch would read as whatever is in its memory"
+            return "a member is marked as a directory, for which torch would return uninitialized memory"
         if sum(one.file_size for one in members) > size:
-            return f"its members have more bytes than its {size}"
+            return f"its members are larger than the file's {size} bytes"
         if len({one.filename for one in members}) < len(members):
             return "two of its members have the same name"
         broken = archive.testzip()
@@ -127,7 +127,7 @@ def _what_is_wrong(path: Path) -> str | None:
 
 def damaged(path: Path, why: str) -> CheckpointError:
     """Return the error for a file that is not whole; it names the newest good checkpoint beside it."""
-    return CheckpointError(f"the checkpoint {path} is damaged: {why}.{beside(path)}", hint="take an older checkpoint.")
+    return CheckpointError(f"the checkpoint {path} is damaged: {why}.{beside(path)}", hint="use an older checkpoint.")
 
 
 def beside(path: Path) -> str:
@@ -135,7 +135,7 @@ def beside(path: Path) -> str:
     for other in _files_beside(path):
         try:
             if _what_is_wrong(other) is None:
-                return f" The newest good one beside it is {other}."
+                return f" The newest valid checkpoint beside it is {other}."
         except Exception:  # noqa: BLE001, S112 - whatever is wrong with a neighbour, it is not what was asked for
             continue
     return ""

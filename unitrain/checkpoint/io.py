@@ -42,8 +42,8 @@ def _require_readable(path: Path) -> None:
             torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         raise CheckpointError(
-            f"what was to be saved cannot be read back, so it was not written: {error}",
-            hint="keep tensors, numbers, texts, lists and dicts in the states.",
+            f"the checkpoint could not be read back, so it was not written: {error}",
+            hint="use tensors, numbers, strings, lists and dicts in states.",
         ) from error
 
 
@@ -67,8 +67,8 @@ def write_by(path: Path, save: Callable[[IO[bytes]], object], check: Callable[[P
 
 def _unwritable(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(
-        f"the checkpoint {path} could not be written: {error}. A file that was there before is untouched.",
-        hint="check the folder's permissions and the free space.",
+        f"the checkpoint {path} could not be written: {error}. An existing file is unchanged.",
+        hint="check the permissions of the folder and the free disk space.",
     )
 
 
@@ -84,7 +84,7 @@ def read(path: Path) -> dict[str, Any]:
     content = loaded(path)
     if not isinstance(content, dict):
         raise CheckpointError(
-            f"{path} is no checkpoint; it holds a {type(content).__name__}.", hint="give another file."
+            f"{path} is not a checkpoint; it contains a {type(content).__name__}.", hint="pass another file."
         )
     _refuse_instantiator(path, content)
     return content
@@ -101,8 +101,8 @@ def loaded(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise CheckpointError(
-            f"{path} holds more than tensors and plain values, and unitrain does not run code from a file: {error}",
-            hint="write it anew from a trusted program, with tensors and plain values only.",
+            f"{path} contains more than tensors and plain values, and unitrain does not run code from a file: {error}",
+            hint="rewrite it from a trusted program with only tensors and plain values.",
         ) from error
     except PermissionError as error:
         raise unreadable(path, error) from error
@@ -114,6 +114,6 @@ def _refuse_instantiator(path: Path, content: dict[str, Any]) -> None:
     hparams = content.get("hyper_parameters")
     if isinstance(hparams, dict) and "_instantiator" in hparams:
         raise CheckpointError(
-            f"{path} carries the hyper-parameter '_instantiator', which names code to import (CVE-2026-58659).",
+            f"{path} contains the hyper-parameter '_instantiator', which names code to import (CVE-2026-58659).",
             hint="remove it from the file's hyper_parameters, if you trust the rest.",
         )

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MOST_BITS = 2000
-"""Bits of an integer that torch's reader takes; it lacks the opcode for longer ones."""
+"""The longest integers, in bits, that torch's reader supports; it lacks the opcode for longer ones."""
 
 _FACTORIES: dict[str, type[Any]] = {one.__name__: one for one in (int, float, bool, str, list, dict, set, tuple)}
-"""What a defaultdict may make its values with: these are known by name to whoever reads the file."""
+"""Factories of defaultdicts that a file can refer to by name."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ KINDS: dict[str, Kind] = {
     "Namespace": Kind(lambda value: (vars(value), None), lambda value, _: argparse.Namespace(**value)),
     "SimpleNamespace": Kind(lambda value: (vars(value), None), lambda value, _: types.SimpleNamespace(**value)),
 }
-"""The kinds by the names that stand in files, which stay."""
+"""Kinds by their names in files, which must never change."""
 
 _NAMES: dict[type[Any], str] = {
     frozenset: "frozenset",
@@ -151,4 +151,4 @@ _NAMES: dict[type[Any], str] = {
     argparse.Namespace: "Namespace",
     types.SimpleNamespace: "SimpleNamespace",
 }
-"""Whose values are of which kind: exactly these classes, since a subclass may mean more."""
+"""Kinds by exact class; a subclass may add meaning."""

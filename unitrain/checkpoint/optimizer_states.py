@@ -37,10 +37,10 @@ def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
     try:
         optimizer.load_state_dict({**state, "state": through})
     except KeyError as error:
-        raise ValueError(f"it lacks {error}, so it is that of another optimizer.") from error
+        raise ValueError(f"it lacks {error}, so it belongs to another optimizer.") from error
     lacks = [name for name in needed if any(name not in group for group in optimizer.param_groups)]
     if lacks:  # torch takes the state of another class and fails at the first step
-        raise ValueError(f"it lacks {', '.join(map(repr, lacks))}, so it is that of another optimizer.")
+        raise ValueError(f"it lacks {', '.join(map(repr, lacks))}, so it belongs to another optimizer.")
     for index, values in around.items():
         if values:
             optimizer.state[parameters[index]].update(copy.deepcopy(values))

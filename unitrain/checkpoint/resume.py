@@ -63,8 +63,8 @@ def find_checkpoint(
     folders = {str(keeper.dirpath or Path(config.default_root_dir) / FOLDER) for keeper in keepers.values()}
     looked = f" It looked in {', '.join(sorted(folders))}." if folders else ""
     raise ConfigError(
-        f"ckpt_path={given!r}: this trainer has written no such checkpoint, and found none of an earlier run.{looked}",
-        hint="give its path; or a ModelCheckpoint with the folder of the earlier run.",
+        f"ckpt_path={given!r}: this trainer wrote no such checkpoint and found none of an earlier run.{looked}",
+        hint="pass its path, or a ModelCheckpoint with the folder of the earlier run.",
     )
 
 
@@ -96,16 +96,16 @@ def readable(job: FitJob, path: Path) -> Found:
     """
     if job.train.repeat:
         raise ConfigError(
-            "overfit_batches trains on the batches of the first epoch, which no checkpoint holds.",
-            hint="limit_train_batches takes as many batches, and can be resumed.",
+            "overfit_batches trains on the batches of the first epoch, which checkpoints do not contain.",
+            hint="limit_train_batches uses the same number of batches and can be resumed.",
         )
     found = read_for(path, job)
     epochs, done, midway = job.config.epochs, found.progress.epochs_done, found.progress.midway
     if epochs is not None and (done > epochs or (done == epochs and midway)):
         begun = " and has begun the next" if midway else ""
         raise ConfigError(
-            f"{path} has run {done} epochs already{begun}, and max_epochs={epochs}.",
-            hint=f"max_epochs={done + 1}, or more.",
+            f"{path} has already run {done} epochs{begun}, but max_epochs={epochs}.",
+            hint=f"use max_epochs={done + 1} or more.",
         )
     return found
 

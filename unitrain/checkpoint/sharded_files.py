@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 _INDEX, _TREE, _PREFIX = INDEX, TREE, "data-"
 _NOTE = "unitrain.in_parts"
-"""The key of what stands in the tree for a tensor in parts."""
+"""The key of the placeholder of a sharded tensor."""
 
 
 def write(folder: Path, content: dict[str, Any], team: Collectives) -> None:
@@ -70,10 +70,11 @@ def _refuse_foreign(folder: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise CheckpointError(f"{folder} cannot be written: {error}.", hint="give the path of a folder.") from error
+        raise CheckpointError(f"{folder} cannot be written: {error}.", hint="pass the path of a folder.") from error
     if strange is not None:
         raise CheckpointError(
-            f"{folder} holds other things than a checkpoint: {strange}.", hint="give a new folder; it is made."
+            f"{folder} contains other files than a checkpoint: {strange}.",
+            hint="pass a new folder; it will be created.",
         )
 
 
@@ -144,8 +145,8 @@ def read(folder: Path) -> dict[str, Any]:
         content: dict[str, Any] = _filled(tree, held, {})
     except (KeyError, IndexError, RuntimeError, TypeError) as error:
         raise CheckpointError(
-            f"the checkpoint {folder} is damaged: its parts do not fit together: {error}",
-            hint="take an older checkpoint.",
+            f"the checkpoint {folder} is damaged: its shards do not match: {error}",
+            hint="use an older checkpoint.",
         ) from error
     return restored(content)
 
@@ -159,8 +160,8 @@ def _index(folder: Path) -> dict[str, Any]:
         known = isinstance(name, str) and name.startswith(_PREFIX) and Path(name).name == name and ranks > 0
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
-            f"{folder} is no checkpoint, or was not written to the end: it has no good {_INDEX} ({error}).",
-            hint="give a folder that save_checkpoint(folder, sharded=True) wrote, or a file.",
+            f"{folder} is not a checkpoint, or is incomplete: it has no valid {_INDEX} ({error}).",
+            hint="pass a folder written by save_checkpoint(folder, sharded=True), or a file.",
         ) from error
     if number > FORMAT:
         raise CheckpointError(
@@ -168,7 +169,7 @@ def _index(folder: Path) -> dict[str, Any]:
             hint=f"pip install --upgrade {DISTRIBUTION}",
         )
     if not known:
-        raise CheckpointError(f"the checkpoint {folder} is damaged: {_INDEX} names {name!r} as its data.")
+        raise CheckpointError(f"the checkpoint {folder} is damaged: {_INDEX} refers to the data folder {name!r}.")
     return {"data": name, "ranks": ranks}
 
 
@@ -198,7 +199,7 @@ def _assembled(shape: list[int], pieces: list[dict[str, Any]]) -> Tensor:
             full[where] = piece["values"]
             missing[where] = False
     if missing.any():
-        raise KeyError("a part is missing")
+        raise KeyError("a shard is missing")
     return full
 
 
@@ -215,6 +216,6 @@ def consolidate(folder: str | Path, path: str | Path, *, overwrite: bool = False
     """
     target = user_file(path, "path", CheckpointError)
     refuse_existing(
-        target, CheckpointError, overwrite=overwrite, hint="overwrite=True replaces it; or give another path."
+        target, CheckpointError, overwrite=overwrite, hint="use overwrite=True to replace it, or pass another path."
     )
     io.write(target, read(user_file(folder, "folder", CheckpointError)))

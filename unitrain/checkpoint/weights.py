@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 
 SUFFIX = ".safetensors"
 _LENGTH = 8
-"""Bytes of the number that a file begins with."""
+"""The size of the length prefix of a file, in bytes."""
 
 
 def _safetensors() -> Any:
     try:
         import safetensors.torch  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
-        raise CheckpointError("a .safetensors file needs safetensors.", hint=install_hint("safetensors")) from error
+        raise CheckpointError(
+            ".safetensors files require the package safetensors.", hint=install_hint("safetensors")
+        ) from error
     return safetensors
 
 
@@ -47,8 +49,8 @@ def packed(weights: Mapping[str, Tensor], noted: Mapping[str, str] | None = None
     for name, value in weights.items():
         if not isinstance(value, Tensor):
             raise CheckpointError(
-                f"the state {name!r} is a {type(value).__name__}, and a safetensors file holds tensors only.",
-                hint='to="lightning" and to="ignite" keep it.',
+                f"the state {name!r} is a {type(value).__name__}, but a safetensors file can only contain tensors.",
+                hint='use to="lightning" or to="ignite".',
             )
         first = names.setdefault(_memory(name, value), name)
         if first == name:
@@ -94,6 +96,6 @@ def unpacked(path: Path) -> dict[str, Tensor]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
             noted = file.metadata() or {}
     except (library.SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"the file {path} is damaged: {error}.", hint="take another one.") from error
+        raise CheckpointError(f"the file {path} is damaged: {error}.", hint="use another file.") from error
     tied = {name: tensors[first] for name, first in noted.items() if first in tensors and name not in tensors}
     return {**tensors, **tied}

@@ -28,7 +28,7 @@ class Blocked(NamedTuple):
 
 _LIGHTNING = Blocked(frozenset({"2.6.2", "2.6.3"}), "GHSA-w37p-236h-pfx3, CVE-2026-44484")
 BLOCKED: dict[str, Blocked] = {"pytorch-lightning": _LIGHTNING, "lightning": _LIGHTNING}
-"""By the name of the distribution."""
+"""Keyed by distribution name."""
 
 MEND = "pip install --upgrade 'pytorch-lightning>=2.4,!=2.6.2,!=2.6.3' 'lightning>=2.4,!=2.6.2,!=2.6.3'"
 
@@ -72,8 +72,8 @@ def check_blocked() -> None:
     """
     for distribution, version, told in dangerous():
         raise VersionError(
-            f"{distribution} {version} is a malicious upload ({told}); unitrain does not import it.",
-            hint=f"take this machine's secrets for stolen and replace them, then {MEND}",
+            f"{distribution} {version} is a malicious upload ({told}); unitrain refuses to import it.",
+            hint=f"assume that secrets on this machine are stolen and replace them, then {MEND}",
         )
 
 
@@ -101,7 +101,7 @@ def warn_mismatch() -> None:
     found = mismatch()
     if found is not None:
         warnings.warn(
-            f"pytorch-lightning {found[0]} and lightning {found[1]} are installed side by side; they are two copies of"
-            f" one framework, and differ.\nHint: {aligned(found)}",
+            f"pytorch-lightning {found[0]} and lightning {found[1]} are both installed; they are different versions"
+            f" of the same framework.\nHint: {aligned(found)}",
             stacklevel=2,
         )

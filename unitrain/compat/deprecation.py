@@ -39,11 +39,12 @@ class Deprecation:
             ValueError: If the name would go before users could know.
         """
         if Version(self.remove) <= Version(self.since):
-            raise ValueError(f"{self.name}: what is deprecated in {self.since} cannot be removed in {self.remove}.")
+            raise ValueError(f"{self.name}: deprecated in {self.since}, so it cannot be removed in {self.remove}.")
 
     def __str__(self) -> str:
         """Return the text of the warning."""
-        return f"{self.name} is deprecated since unitrain {self.since}; {self.remove} removes it. Use {self.instead}."
+        told = f"{self.name} is deprecated since unitrain {self.since} and will be removed in {self.remove}."
+        return f"{told} Use {self.instead}."
 
 
 def deprecated(*, since: str, remove: str, instead: str) -> Callable[[Callable[P, T]], Callable[P, T]]:

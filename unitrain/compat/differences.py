@@ -36,7 +36,7 @@ class Difference:
             ValueError: If the function could be dropped before it is needed.
         """
         if Version(self.drop) < Version(self.since):
-            raise ValueError(f"{self.package}: what came at {self.since} cannot be dropped at {self.drop}.")
+            raise ValueError(f"{self.package}: added in {self.since}, so it cannot be dropped in {self.drop}.")
 
 
 def difference(package: str, *, since: str, drop: str, link: str) -> Callable[[F], F]:

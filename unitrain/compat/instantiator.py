@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 _KEY = "_instantiator"
 MENDED = "2.6.6"
-"""The first Lightning that does not import what a checkpoint names."""
+"""The first Lightning release that does not import names from a checkpoint."""
 
 _PICKLES = 4
-"""A file of torch before 1.6 begins with three small pickles; the fourth is the content."""
+"""A file from torch before 1.6 starts with three small pickles; the fourth is the content."""
 
 _OF_A_FOLDER = "meta.pt"
-"""Where a folder of Lightning's, with a file a process, has its hyper-parameters."""
+"""Where a sharded Lightning checkpoint stores its hyper-parameters."""
 
 
 @difference(
@@ -47,10 +47,10 @@ def refuse_instantiator(given: Any, release: str) -> None:
     path = Path(given) / _OF_A_FOLDER if Path(given).is_dir() else Path(given)
     if path.is_file() and any(text == _KEY for text in _texts(path)):
         raise CheckpointError(
-            f"{given} carries the hyper-parameter {_KEY!r}, which names code to import (CVE-2026-58659), and Lightning"
-            f" {release} imports it.",
+            f"{given} contains the hyper-parameter {_KEY!r}, which names code that Lightning {release} would import"
+            f" (CVE-2026-58659).",
             hint=f"pip install 'pytorch-lightning>={MENDED}'; or `unitrain convert SRC DST --to lightning`, which"
-            " leaves it out.",
+            f" removes it.",
         )
 
 

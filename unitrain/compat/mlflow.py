@@ -40,7 +40,7 @@ def refuse_file_store(uri: str | None, release: str | None = None) -> None:
         installed = Version(version("mlflow-skinny"))
     if installed >= _NO_FILES:
         raise ConfigError(
-            f"MLflow {installed} opens no store in plain files; got tracking_uri={str(uri)!r}.",
-            hint=f"tracking_uri='sqlite:///{Path(place.path).parent / 'mlflow.db'}'; `mlflow migrate-filestore` moves"
-            f" what is there; {_ALLOWED}=true opens it as it is.",
+            f"MLflow {installed} does not support file stores; got tracking_uri={str(uri)!r}.",
+            hint=f"tracking_uri='sqlite:///{Path(place.path).parent / 'mlflow.db'}'; `mlflow migrate-filestore`"
+            f" migrates existing data; {_ALLOWED}=true opens the file store.",
         )

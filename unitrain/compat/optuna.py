@@ -22,7 +22,7 @@ def _optuna() -> Any:
     try:
         import optuna  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
-        raise BackendNotInstalledError("a study needs optuna.", hint=install_hint("tune")) from error
+        raise BackendNotInstalledError("studies require optuna.", hint=install_hint("tune")) from error
     return optuna
 
 
@@ -48,7 +48,9 @@ def make_storage(url: str, *, prefix: str = _PREFIX) -> Any:
     scheme = text.partition("://")[0].partition("+")[0] if "://" in text else ""
     make = _STORAGES.get("journal" if not scheme and text.endswith(".log") else scheme)
     if make is None:
-        raise ConfigError(f"make_storage({url!r}) is unknown; accepted are {_ACCEPTED}.", hint='"journal:///study.log"')
+        raise ConfigError(
+            f"make_storage({url!r}): unknown storage; accepted: {_ACCEPTED}.", hint='"journal:///study.log"'
+        )
     if not prefix:
         raise ConfigError(
             "make_storage(prefix='') would share its keys with every other study on the server.", hint='prefix="mine"'
@@ -113,7 +115,9 @@ def suggest(trial: Any, name: str, low: float, high: float, *, log: bool = False
         ConfigError: If ``log`` and ``step`` are both given, or a bound is no number.
     """
     if log and step is not None:
-        raise ConfigError(f"suggest({name!r}): log=True has no step; got step={step!r}.", hint="give one of them.")
+        raise ConfigError(
+            f"suggest({name!r}): log=True does not allow a step; got step={step!r}.", hint="use one of them."
+        )
     given = [low, high, *([] if step is None else [step])]
     if any(isinstance(one, bool) or not isinstance(one, (int, float)) for one in given):
         raise ConfigError(f"suggest({name!r}) takes numbers; got {given!r}.", hint="suggest(trial, 'lr', 1e-5, 1e-1)")

@@ -48,7 +48,7 @@ OPTIONS: Mapping[str, str] = {
     **dict.fromkeys(("torch_compile", "jit_compile"), "compile=True"),
     **dict.fromkeys(("backend", "engine"), 'the first argument: UnifiedTrainer("ignite")'),
 }
-"""What stands for the arguments of other trainers: Keras's, Hugging Face's, fastai's, and what people guess."""
+"""Equivalents for arguments of Keras, Hugging Face and fastai, and for common guesses."""
 
 RUN_ARGUMENTS: Mapping[str, str] = {
     **dict.fromkeys(
@@ -71,14 +71,14 @@ RUN_ARGUMENTS: Mapping[str, str] = {
     **dict.fromkeys(
         ("loader", "dataloader", "data", "test_dataloaders", "test_loader", "test_dataloader"), "dataloaders=loader"
     ),
-    **dict.fromkeys(("datamodule", "dm"), "give it in the place of the data: fit(spec, datamodule)"),
+    **dict.fromkeys(("datamodule", "dm"), "pass it as the data: fit(spec, datamodule)"),
     **dict.fromkeys(("checkpoint", "resume", "resume_from_checkpoint", "checkpoint_path", "ckpt"), 'ckpt_path="last"'),
     **dict.fromkeys(("epochs", "max_epochs", "num_epochs", "n_epochs"), "UnifiedTrainer(framework, max_epochs=3)"),
     **dict.fromkeys(("callbacks", "callback"), "UnifiedTrainer(framework, callbacks=[...]), or TrainSpec(callbacks=)"),
     **dict.fromkeys(("batch_size", "shuffle"), _DATA),
     **dict.fromkeys(("model", "module"), "spec=TrainSpec(model=model, loss=..., optimizer=...)"),
 }
-"""What stands for the arguments that ``fit``, ``validate``, ``test`` and ``predict`` have elsewhere."""
+"""Equivalents for arguments of ``fit``, ``validate``, ``test`` and ``predict`` in other libraries."""
 
 EVENTS: Mapping[str, str] = {
     # Ignite's
@@ -127,7 +127,7 @@ EVENTS: Mapping[str, str] = {
     "EVALUATE": "VAL_END",
     "SAVE": "CHECKPOINT_SAVED",
 }
-"""Our event for the events and hooks of others, by their names."""
+"""Our events by the names of other libraries' events and hooks."""
 
 
 def options_for(given: Mapping[str, Any]) -> dict[str, str]:

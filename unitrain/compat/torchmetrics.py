@@ -42,18 +42,18 @@ NAMED: dict[str, str] = {
 REGRESSION = frozenset({"explained_variance", "mae", "mse", "pearson", "r2", "spearman"})
 CURVES = frozenset({"confusion_matrix", "precision_recall_curve", "roc"})
 AVERAGED = frozenset(NAMED) - REGRESSION - CURVES - {"cohen_kappa"}
-"""The classes by their short names; which are for regression, give more than numbers, or average over classes."""
+"""Classes by short name, and which are for regression, return more than numbers or average over classes."""
 
 _REMEMBERED = ("min_val", "max_val", "_num_vals_seen")
-"""Of MinMaxMetric and Running: what belongs to their state and is in no ``state_dict``."""
+"""State of MinMaxMetric and Running that their ``state_dict`` lacks."""
 
 _0_11 = "https://github.com/Lightning-AI/torchmetrics/releases/tag/v0.11.0"
 _TASK = re.compile(r"(binary|multiclass|multilabel)(?=[A-Za-z])", re.IGNORECASE)
 _TASKS = {"multiclass": ", num_classes=", "multilabel": ", num_labels=", "binary": ""}
 
 _OTHERS = {
-    "fbeta": 'metric("f1"); for another beta, give torchmetrics.FBetaScore(task=..., beta=...) itself.',
-    "fbetascore": 'metric("f1"); for another beta, give torchmetrics.FBetaScore(task=..., beta=...) itself.',
+    "fbeta": 'metric("f1"); for another beta, pass torchmetrics.FBetaScore(task=..., beta=...).',
+    "fbetascore": 'metric("f1"); for another beta, pass torchmetrics.FBetaScore(task=..., beta=...).',
     "iou": 'metric("jaccard")',
     "miou": 'metric("jaccard")',
     "pearsoncorrcoef": 'metric("pearson")',
@@ -65,20 +65,20 @@ _OTHERS = {
     "rootmeansquarederror": 'metric("mse", squared=False)',
     "rmse": 'metric("mse", squared=False)',
     "topkcategoricalaccuracy": 'metric("accuracy", num_classes=, top_k=)',
-    "hammingdistance": "give torchmetrics.HammingDistance(task=...) itself.",
+    "hammingdistance": "pass torchmetrics.HammingDistance(task=...).",
 }
-"""By the name in small letters, without what is between its words."""
+"""Keyed by lower-case name without separators."""
 
 _OPTIONS = {
-    "compute_on_step": "leave it out: a metric is computed at the end of an epoch.",
+    "compute_on_step": "remove it: metrics are computed at the end of an epoch.",
     "mdmc_average": "multidim_average=",
     "mdmc_reduce": "multidim_average=",
     "multiclass": 'task="binary" or task="multiclass"',
     "is_multilabel": "num_labels=, or task=",
-    "device": "leave it out: the metric goes where its batches are.",
-    "output_transform": "give the ignite.metrics object itself.",
+    "device": "remove it: the metric follows the device of its batches.",
+    "output_transform": "pass the ignite.metrics object itself.",
 }
-"""Options that torchmetrics and Ignite take no more, or that only Ignite takes."""
+"""Options that torchmetrics and Ignite removed, or that only Ignite has."""
 
 
 @difference(
@@ -123,7 +123,7 @@ def refuse_old_options(name: str, options: Iterable[str]) -> None:
     """
     for option in options:
         if option in _OPTIONS:
-            raise SpecError(f"metric({name!r}) takes no {option}= any more.", hint=_OPTIONS[option])
+            raise SpecError(f"metric({name!r}) no longer takes {option}=.", hint=_OPTIONS[option])
 
 
 def refuse_tracker(metric: Any) -> None:
@@ -134,8 +134,8 @@ def refuse_tracker(metric: Any) -> None:
     """
     if type(metric).__name__ == "MetricTracker":
         raise SpecError(
-            "a MetricTracker keeps the values of all epochs by itself.",
-            hint="give the metric within it; FitResult.history and trackers have the values of all epochs.",
+            "a MetricTracker stores the values of all epochs itself.",
+            hint="pass its inner metric; FitResult.history and trackers have the values of all epochs.",
         )
 
 

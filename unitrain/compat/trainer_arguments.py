@@ -30,12 +30,12 @@ class Now(NamedTuple):
     def hint(self) -> str:
         """How to write it today."""
         new = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
-        return self.by_hand or new or f"leave it out: {self.reason}."
+        return self.by_hand or new or f"remove it: {self.reason}."
 
 
 Upgrade: TypeAlias = Callable[[Any], Now]
 
-_DEFAULT = "that is what happens by default"
+_DEFAULT = "this is the default"
 
 
 def _to(name: str) -> Upgrade:
@@ -91,7 +91,7 @@ def _backend(value: Any) -> Now:
 
 
 def _refresh_rate(value: Any) -> Now:
-    return Now({"enable_progress_bar": False}) if value == 0 else Now(reason="it only changed what is shown")
+    return Now({"enable_progress_bar": False}) if value == 0 else Now(reason="it only changed the display")
 
 
 def _callback(example: str, default: tuple[Any, ...]) -> Upgrade:
@@ -124,9 +124,9 @@ def _native(name: str) -> Upgrade:
     return upgrade
 
 
-_SHOWN = _gone("it only changed what is shown")
+_SHOWN = _gone("it only changed the display")
 _SUMMARY = _gone("callbacks=[ModelSummary()] shows the layers")
-_CHOSEN = "choose it by hand: unitrain tries no batch sizes."
+_CHOSEN = "use BatchSizeFinder().run(framework, spec, loader)."
 _NO_DEVICE = "unitrain trains on CPUs, GPUs and MPS."
 
 OLD: dict[str, Upgrade] = {
@@ -145,8 +145,8 @@ OLD: dict[str, Upgrade] = {
     "weights_save_path": _gone_if(None, by_hand='callbacks=[ModelCheckpoint("checkpoints")]'),
     "resume_from_checkpoint": _resume,
     "use_amp": _switch(precision="16-mixed"),
-    "amp_backend": _gone_if("native", None, by_hand='precision="16-mixed": apex is gone.'),
-    "amp_level": _gone_if(None, by_hand='precision="16-mixed": apex is gone.'),
+    "amp_backend": _gone_if("native", None, by_hand='precision="16-mixed": apex support was removed.'),
+    "amp_level": _gone_if(None, by_hand='precision="16-mixed": apex support was removed.'),
     "max_nb_epochs": _to("max_epochs"),
     "min_nb_epochs": _to("min_epochs"),
     "nb_gpu_nodes": _to("num_nodes"),
@@ -159,12 +159,12 @@ OLD: dict[str, Upgrade] = {
     "row_log_interval": _to("log_every_n_steps"),
     "gradient_clip": _to("gradient_clip_val"),
     "default_save_path": _to("default_root_dir"),
-    "replace_sampler_ddp": _gone_if(True, by_hand="OwnBatches(loader) is shared out as it is."),
-    "log_save_interval": _gone("trackers flush by themselves"),
+    "replace_sampler_ddp": _gone_if(True, by_hand="OwnBatches(loader) is not sharded."),
+    "log_save_interval": _gone("trackers flush automatically"),
     "print_nan_grads": _gone("it only printed"),
-    "enable_pl_optimizer": _gone("it is always so"),
+    "enable_pl_optimizer": _gone("this is always the case"),
     "log_gpu_memory": _gone_if(None, by_hand="callbacks=[DeviceStats()]"),
-    "flush_logs_every_n_steps": _gone("trackers flush by themselves"),
+    "flush_logs_every_n_steps": _gone("trackers flush automatically"),
     "terminate_on_nan": lambda value: Now(by_hand="callbacks=[TerminateOnNaN()]") if value else Now(reason=_DEFAULT),
     "stochastic_weight_avg": _gone_if(False, None, by_hand="callbacks=[EMA(0.999)]"),
     "prepare_data_per_node": _gone_if(True, None, by_hand="datamodule.prepare_data_per_node"),
@@ -180,7 +180,7 @@ OLD: dict[str, Upgrade] = {
     "enable_model_summary": _SUMMARY,
     "plugins": _native("plugins"),
 }
-"""Arguments that UnifiedTrainer does not have: those of 0.x and 1.x, and some of today's that are others here."""
+"""Arguments that UnifiedTrainer lacks: those of 0.x and 1.x, and current ones with another name here."""
 
 
 @difference(

@@ -47,21 +47,21 @@ class Window(NamedTuple):
 
 
 _LIGHTNING = ">=2.4,!=2.6.2,!=2.6.3"
-_BEFORE_2_4 = "Lightning below 2.4 imports pkg_resources, which setuptools 82 has no more: pip install 'setuptools<82'."
+_BEFORE_2_4 = "Lightning below 2.4 imports pkg_resources, which setuptools 82 removed: pip install 'setuptools<82'."
 
 WINDOWS: dict[str, Window] = {
     "python": Window(">=3.11"),
     "torch": Window(">=2.4"),
-    "pytorch-lightning": Window(_LIGHTNING, ">=2.0,<2.4", "Lightning 1 has other loops and arguments."),
+    "pytorch-lightning": Window(_LIGHTNING, ">=2.0,<2.4", "Lightning 1 has different loops and arguments."),
     "lightning": Window(_LIGHTNING, outside=_BEFORE_2_4),
-    "pytorch-ignite": Window(">=0.5.2", ">=0.4.12,<0.5.2", "pytorch-ignite below 0.4.12 is made for torch 1."),
-    "torchmetrics": Window(">=1.0", ">=0.11.4,<1.0", "below 0.11 a metric has no task=."),
-    "optuna": Window(">=4.0", ">=3.1,<4.0", "below 3.1 there is no JournalStorage."),
+    "pytorch-ignite": Window(">=0.5.2", ">=0.4.12,<0.5.2", "pytorch-ignite below 0.4.12 requires torch 1."),
+    "torchmetrics": Window(">=1.0", ">=0.11.4,<1.0", "before 0.11 metrics have no task=."),
+    "optuna": Window(">=4.0", ">=3.1,<4.0", "before 3.1 there is no JournalStorage."),
     "mlflow": Window(">=2.14"),
     "packaging": Window(">=23"),
     "rich": Window(">=13"),
 }
-"""By the name of the distribution. What is older than both, or between them, is outside."""
+"""Support windows by distribution name; any other version is unsupported."""
 
 
 def standing(package: str, version: str) -> Standing:
@@ -84,6 +84,6 @@ def refuse_outside(package: str) -> None:
         return
     accepted = " or ".join(filter(None, (window.supported, window.best_effort)))
     raise VersionError(
-        f"{package} {found} is installed; accepted is {accepted}. {window.outside}".rstrip(),
+        f"{package} {found} is installed; supported: {accepted}. {window.outside}".rstrip(),
         hint=f"pip install --upgrade '{package}{window.supported}'",
     )

@@ -50,10 +50,10 @@ def _unpacking(batch: Any) -> str:
     source = next((key for key in (INPUT, *_OTHER_INPUTS) if key in keys), None)
     target = next((key for key in _OTHER_TARGETS if key in keys), None)
     if source is None or target is None:
-        return "give TrainSpec(training_step=, validation_step=) for any other structure."
+        return "pass TrainSpec(training_step=, validation_step=) for any other structure."
     pair = f'model(batch["{source}"]), batch["{target}"]'
     return (
-        f'rename the keys to "{INPUT}" and "{TARGET}", or give'
+        f'rename the keys to "{INPUT}" and "{TARGET}", or pass'
         f" TrainSpec(training_step=lambda model, batch: loss({pair}), validation_step=lambda model, batch: ({pair}))."
     )
 
@@ -108,9 +108,9 @@ class _Samples:
 def guessed(batch: Any, number: int, stage: str) -> str:
     """Return the warning that the samples of a batch are counted by a guess."""
     return (
-        f"the structure of a {stage} batch does not tell how many samples it has; {number} is taken."
-        f" The batch: {describe(batch)}. The means of the loss and of logged values weigh each batch by this number:"
-        " give TrainSpec(batch_size=), a number or a function of the batch."
+        f"the number of samples in a {stage} batch is ambiguous; using {number}. The batch: {describe(batch)}. Mean"
+        f" losses and logged values are weighted by this number: pass TrainSpec(batch_size=), a number or a function"
+        f" of the batch."
     )
 
 

@@ -113,8 +113,8 @@ class Batches:
             batch = next(iterator, _END)
             if batch is _END:
                 raise DataError(
-                    f"the {self._source.label} says it has {count} batches, but ended after {index}.",
-                    hint="mend its __len__, or remove it.",
+                    f"the {self._source.label} reported a length of {count} batches, but ended after {index}.",
+                    hint="fix or remove its __len__.",
                 )
             yield batch
 
@@ -131,9 +131,9 @@ class Batches:
             start.now.restore()
         if batch is _END and start is not None:
             raise DataError(
-                f"the checkpoint was written after {start.skip} batches of an epoch, and the {self._source.label} has"
-                " no more now.",
-                hint="resume with the data that it was written with, or from a checkpoint of an epoch's end.",
+                f"the checkpoint was written after {start.skip} batches of an epoch, but the {self._source.label}"
+                f" now has no more batches.",
+                hint="resume with the original data, or from a checkpoint written at the end of an epoch.",
             )
         if batch is _END and (self._source.required or one_shot) and limit != 0:
             raise empty(self._source.label, one_shot=one_shot)

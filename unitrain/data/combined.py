@@ -46,7 +46,7 @@ class CombinedLoader(Loader, Positioned):
     def __init__(self, loaders: Any, mode: Mode = "min_size") -> None:
         if mode not in get_args(Mode):
             raise DataError(
-                f"CombinedLoader has no mode {mode!r}.", hint=f"one of {', '.join(map(repr, get_args(Mode)))}."
+                f"CombinedLoader got an unknown mode {mode!r}.", hint=f"one of {', '.join(map(repr, get_args(Mode)))}."
             )
         if not isinstance(loaders, (Mapping, list, tuple)) or not loaders:
             raise DataError(

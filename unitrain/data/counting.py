@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 from unitrain.data.structure import kind_of, parts
 
 TARGETS = ("target", "targets", "label", "labels", "y")
-"""Names under which a mapping or an object holds what the model should give."""
+"""Keys and attributes that usually hold the target."""
 
 _DECLARED = ("batch_size", "num_graphs")
 _PAIR = 2

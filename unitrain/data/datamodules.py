@@ -67,7 +67,7 @@ def made(given: Any, epoch: int) -> Any:
     if fits(given, epoch):
         return given(epoch)
     raise DataError(
-        f"a function that makes loaders takes nothing, or the epoch; got {given!r}.",
+        f"a function that returns loaders takes no argument, or the epoch; got {given!r}.",
         hint="lambda: DataLoader(...), or lambda epoch: DataLoader(...)",
     )
 

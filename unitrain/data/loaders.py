@@ -72,11 +72,11 @@ def named_loaders(given: Any, stage: str) -> Mapping[str | None, Any]:
         for name in given:
             if not isinstance(name, str) or not name or "/" in name:
                 raise DataError(
-                    f"the name of a {stage} loader becomes a part of its metrics' names; got {name!r}.",
+                    f"the name of a {stage} loader must be a string that can be part of metric names; got {name!r}.",
                     hint='{"clean": loader, "noisy": loader}',
                 )
         if not given:
-            raise DataError(f"the {stage} data is a mapping without a loader.", hint='{"clean": loader}')
+            raise DataError(f"the {stage} data is an empty mapping.", hint='{"clean": loader}')
         return given
     if not holds_loaders(given, stage):
         return {None: given}
@@ -98,8 +98,8 @@ def holds_loaders(given: Any, stage: str) -> bool:
     if doubtful is None:
         return False
     raise DataError(
-        f"the {stage} data is a {type(given).__name__} with a {type(doubtful).__name__}; whether it lists loaders or"
-        " batches cannot be told.",
+        f"the {stage} data is a {type(given).__name__} with a {type(doubtful).__name__}, which could be a list of"
+        f" loaders or of batches.",
         hint='{"a": loader, "b": loader} for several loaders, DataLoader(batches, batch_size=None) for batches.',
     )
 
@@ -117,10 +117,10 @@ def _may_be_loader(one: Any) -> bool:
 
 _NOT_BATCHES: tuple[tuple[Callable[[Any], bool], str], ...] = (
     (lambda given: isinstance(given, Tensor), "DataLoader(TensorDataset(inputs, targets), batch_size=32)"),
-    (lambda given: isinstance(given, Mapping), "give one loader there; a batch itself may be a mapping."),
+    (lambda given: isinstance(given, Mapping), "pass one loader; its batches may be mappings."),
     (
         lambda given: isinstance(given, (list, tuple)) and any(isinstance(one, DataLoader) for one in given[:1]),
-        "give one loader there; torch.utils.data.ConcatDataset joins datasets.",
+        "pass one loader; torch.utils.data.ConcatDataset joins datasets.",
     ),
     (
         lambda given: isinstance(given, Dataset) and not isinstance(given, IterableDataset),
@@ -128,14 +128,14 @@ _NOT_BATCHES: tuple[tuple[Callable[[Any], bool], str], ...] = (
     ),
     (
         lambda given: callable(given) and not isinstance(given, (type, Iterable)),
-        "call it; or reload_dataloaders_every_n_epochs=1, and fit() calls it in each epoch.",
+        "call it, or set reload_dataloaders_every_n_epochs=1 so that fit() calls it every epoch.",
     ),
     (
         lambda given: isinstance(given, (str, bytes)) or not isinstance(given, Iterable),
         "DataLoader(dataset, batch_size=32), or a list of batches.",
     ),
 )
-"""What looks like data and does not yield batches, and what to give instead."""
+"""Objects that look like data but do not yield batches, with hints."""
 
 
 def check_loader(loader: Any, stage: str, name: str | None = None) -> None:

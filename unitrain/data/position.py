@@ -90,9 +90,9 @@ def copied_state(holder: Any) -> Any:
     except Exception as error:
         place, part, reason = _uncopied(state, f"{type(holder).__name__}.state_dict()", error)
         raise DataError(
-            f"{place} is a {type(part).__name__}, which cannot be copied, so the position of the data cannot be kept:"
+            f"{place} is a {type(part).__name__}, which cannot be copied, so the data position cannot be saved:"
             f" {reason}",
-            hint="return plain values from state_dict(), as dict(...), numbers, texts and tensors.",
+            hint="return plain values from state_dict(): dicts, numbers, strings and tensors.",
         ) from error
 
 

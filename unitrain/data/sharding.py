@@ -168,7 +168,7 @@ def shard(loader: Any, stage: str, team: Collectives, seed: int) -> Any:
     if isinstance(loader.sampler, DistributedSampler):
         return _checked(loader, stage, team)
     if type(loader.batch_sampler) is not BatchSampler:
-        raise _ambiguous(stage, f"a DataLoader with a {type(loader.batch_sampler).__name__} of its own")
+        raise _ambiguous(stage, f"a DataLoader with a custom {type(loader.batch_sampler).__name__}")
     if len(loader.sampler) < team.size:  # type: ignore[arg-type]
         raise DataError(
             f"the {stage} data has {len(loader.sampler)} samples for {team.size} processes.",  # type: ignore[arg-type]
@@ -211,15 +211,17 @@ def _checked(loader: DataLoader[Any], stage: str, team: Collectives) -> DataLoad
     sampler: Any = loader.sampler
     if (sampler.num_replicas, sampler.rank) != (team.size, team.rank):
         raise DataError(
-            f"the {stage} loader's DistributedSampler is for rank {sampler.rank} of {sampler.num_replicas}; this is"
-            f" rank {team.rank} of {team.size}.",
-            hint="leave the sampler out; unitrain shares the data out.",
+            f"the {stage} loader's DistributedSampler is for rank {sampler.rank} of {sampler.num_replicas}; this"
+            f" process is rank {team.rank} of {team.size}.",
+            hint="remove the sampler; unitrain shards the data.",
         )
     return loader
 
 
 def _ambiguous(stage: str, what: str) -> DataError:
     return DataError(
-        f"the {stage} data is {what}; whether each process shall train on all of it or on a part cannot be seen.",
-        hint="ShardedBatches(loader) deals its batches out, OwnBatches(loader) yields this process's part already.",
+        f"the {stage} data is {what}; unitrain cannot tell whether every process should read all of it or only its"
+        f" share.",
+        hint="use ShardedBatches(loader) to distribute its batches, or OwnBatches(loader) if it already yields only"
+        " this process's share.",
     )

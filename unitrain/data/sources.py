@@ -27,7 +27,7 @@ class DataModuleLike(Protocol):
 
 
 MoveBatch: TypeAlias = "Callable[[Any], Any] | None"
-"""Brings a batch to its device; None if there is nothing to do."""
+"""Moves a batch to its device; None for a no-op."""
 
 
 @named_arguments(DataError)
@@ -57,10 +57,10 @@ class DataSpec:
 
 
 TrainData: TypeAlias = "Iterable[Any] | DataSpec | DataModuleLike | Callable[[], Any] | Callable[[int], Any]"
-"""Batches to train on: a loader, a DataSpec, a datamodule, or a function that makes the loader anew (of the epoch)."""
+"""Training data: a loader, a DataSpec, a datamodule, or a function that returns a new loader (given the epoch)."""
 
 EvalData: TypeAlias = "TrainData | Mapping[str, Iterable[Any]]"
-"""Batches to evaluate on: as for training, or several loaders by name."""
+"""Evaluation data: as for training, or several loaders by name."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class DataSource:
             raise ConfigError(
                 f"limit_{self.stage}_batches={self.limit} of {size} batches is less than one batch"
                 f"{'' if self.name is None else f' of the loader {self.name!r}'}.",
-                hint=f"raise it to at least {1 / size:.3g}, or give a number of batches.",
+                hint=f"raise it to at least {1 / size:.3g}, or use a number of batches.",
             )
         return count
 
@@ -147,8 +147,8 @@ class DataSource:
             return len(self.loader)  # type: ignore[arg-type]
         except (TypeError, NotImplementedError) as error:
             raise ConfigError(
-                f"limit_{self.stage}_batches={self.limit} is a fraction, and the loader has no length.",
-                hint="give a number of batches.",
+                f"limit_{self.stage}_batches={self.limit} is a fraction, but the loader has no length.",
+                hint="use a number of batches.",
             ) from error
 
 
@@ -156,8 +156,8 @@ def empty(label: str, *, one_shot: bool = False) -> DataError:
     """Return the error for a loader without a batch."""
     if one_shot:
         return DataError(
-            f"the {label} is an iterator and has no batch left for this epoch.",
-            hint="give something that can be iterated once an epoch: a DataLoader, a list, an object with __iter__.",
+            f"the {label} is an exhausted iterator.",
+            hint="pass something that can be iterated every epoch: a DataLoader, a list, an object with __iter__.",
         )
     return DataError(f"the {label} is empty.", hint="check the dataset's length, batch_size, drop_last and the limits.")
 
@@ -183,7 +183,7 @@ def make_source(
     repeat = stage == "train" and bool(config.overfit_batches)
     source = DataSource(loader, stage, limit, place, repeat, name=name)
     if limit == 0:
-        raise ConfigError(f"limit_{stage}_batches={limit!r} leaves no batch to run on.", hint="1.0 is all of them.")
+        raise ConfigError(f"limit_{stage}_batches={limit!r} leaves no batches.", hint="1.0 means all.")
     if source.length == 0:
         raise empty(source.label)
     return source

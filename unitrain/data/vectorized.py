@@ -61,8 +61,8 @@ def vectorized(loader: DataLoader[T]) -> DataLoader[T]:
             raise DataError(f"vectorized() takes a DataLoader over tensors; got {what(loader)}.", hint=hint)
     for reason in _unfit(loader.dataset):
         raise DataError(
-            f"vectorized() gathers rows of tensors; the dataset {reason}.",
-            hint="use the loader as it is, or compute once: TensorDataset(inputs, targets).",
+            f"vectorized() needs a dataset of plain tensors; this one {reason}.",
+            hint="use the loader unchanged, or precompute: TensorDataset(inputs, targets).",
         )
     changed = copy.copy(loader)  # made anew, it would lose batch_size and sampler, by which processes share data out
     vars(changed).update(dataset=Gathered(loader.dataset), collate_fn=_only, _iterator=None)
@@ -77,8 +77,8 @@ _REFUSED: tuple[tuple[Callable[[Any], bool], Callable[[Any], str], str], ...] = 
     ),
     (
         lambda given: type(given) is not DataLoader,
-        lambda given: f"a {type(given).__name__}, which may read in a way of its own",
-        "give a DataLoader itself, or use the loader as it is.",
+        lambda given: f"a {type(given).__name__}, which may read differently",
+        "pass a plain DataLoader, or use the loader unchanged.",
     ),
     (
         lambda given: isinstance(given.dataset, Gathered),
@@ -88,20 +88,20 @@ _REFUSED: tuple[tuple[Callable[[Any], bool], Callable[[Any], str], str], ...] = 
     (
         lambda given: isinstance(given.dataset, IterableDataset),
         lambda given: f"one over a {type(given.dataset).__name__}, an IterableDataset, which has no rows to index",
-        "use the loader as it is, or yield whole batches with batch_size=None.",
+        "use the loader unchanged, or yield whole batches with batch_size=None.",
     ),
     (
         lambda given: given.batch_sampler is None,
         lambda _: "one with batch_size=None, which makes no batches",
-        "set batch_size, or use the loader as it is.",
+        "set batch_size, or use the loader unchanged.",
     ),
     (
         lambda given: given.collate_fn is not default_collate,
         lambda given: f"one with collate_fn={getattr(given.collate_fn, '__qualname__', given.collate_fn)}",
-        "leave collate_fn out, or use the loader as it is.",
+        "remove collate_fn, or use the loader unchanged.",
     ),
 )
-"""Loaders whose batches are not plain rows: the test, what was given, and the mend."""
+"""Unsupported loaders: a test, a description and a hint."""
 
 
 def _unfit(dataset: Any) -> Iterator[str]:
@@ -117,15 +117,15 @@ def _unfit(dataset: Any) -> Iterator[str]:
         for part in dataset.datasets.values() if isinstance(dataset.datasets, dict) else dataset.datasets:
             yield from _unfit(part)
     else:
-        yield f"is or has a {type(dataset).__name__}, which may compute its samples"
+        yield f"is or contains a {type(dataset).__name__}, which may compute its samples"
 
 
 _NO_ROWS: tuple[tuple[Callable[[Tensor], bool], str], ...] = (
-    (lambda tensor: type(tensor) is not Tensor, "is of a class of its own"),
+    (lambda tensor: type(tensor) is not Tensor, "has a custom class"),
     (lambda tensor: tensor.layout is not torch.strided or tensor.is_nested, "is sparse or nested"),
-    (lambda tensor: tensor.requires_grad, "requires a gradient, which would be added up in another order"),
+    (lambda tensor: tensor.requires_grad, "requires grad, which would be summed in another order"),
 )
-"""Tensors that are not plain rows."""
+"""Unsupported tensors: a test and a description."""
 
 
 def _only(items: list[Any]) -> Any:

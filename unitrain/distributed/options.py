@@ -86,11 +86,11 @@ class FSDP(Strategy):
         given = self.wrap if isinstance(self.wrap, (list, tuple, set, frozenset)) else (self.wrap,)
         if not all(isinstance(one, type) and issubclass(one, nn.Module) for one in given):
             raise ConfigError(
-                f"FSDP(wrap=) must be classes of modules, got {self.wrap!r}.",
+                f"FSDP(wrap=) must be module classes; got {self.wrap!r}.",
                 hint="FSDP(wrap=(nn.TransformerEncoderLayer,))",
             )
         object.__setattr__(self, "wrap", tuple(given))
 
 
 STRATEGIES: dict[str, Strategy] = {"auto": DDP(), "ddp": DDP(), "fsdp": FSDP()}
-"""What the names stand for; ``"auto"`` is one process if there is one device."""
+"""Strategies by name; ``"auto"`` is a single process on a single device."""

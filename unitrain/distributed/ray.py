@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from unitrain.distributed.launch.job_files import Job
 
 _SAID_OTHERWISE = {"devices": "num_workers", "num_nodes": "num_workers", "accelerator": "use_gpu"}
-"""The trainer's options that a cluster answers, and which argument asks it."""
+"""Trainer options that the Ray cluster decides, and the arguments to use instead."""
 
 
 class RayTrainer(UnifiedTrainer):
@@ -99,23 +99,24 @@ def _installed() -> Any:
 def _refuse(num_workers: Any, scaling: Mapping[str, Any] | None, run_config: Any, options: Mapping[str, Any]) -> None:
     """Refuse what a cluster cannot be asked for in this way."""
     if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 1:
-        raise ConfigError(f"num_workers must be a whole number above 0; got {num_workers!r}.", hint="num_workers=2")
+        raise ConfigError(f"num_workers must be an integer of at least 1; got {num_workers!r}.", hint="num_workers=2")
     for name in _SAID_OTHERWISE.keys() & options.keys():
         raise ConfigError(
-            f"RayTrainer({name}={options[name]!r}): Ray says where its workers are.", hint=f"{_SAID_OTHERWISE[name]}="
+            f"RayTrainer({name}={options[name]!r}): Ray decides where its workers run.",
+            hint=f"{_SAID_OTHERWISE[name]}=",
         )
     for name in {"num_workers", "use_gpu"} & (scaling or {}).keys():
         raise ConfigError(f"scaling={{{name!r}: ...}} is an argument of RayTrainer itself.", hint=f"{name}=")
     failures = getattr(run_config, "failure_config", None)
     if getattr(failures, "max_failures", 0):
         raise ConfigError(
-            f"run_config asks for {failures!r}; a worker that is started anew would train from the beginning.",
-            hint="call fit(ckpt_path=...) with the newest checkpoint that a ModelCheckpoint kept.",
+            f"run_config sets {failures!r}, but a restarted worker would train from the beginning.",
+            hint="call fit(ckpt_path=...) with the latest checkpoint of a ModelCheckpoint.",
         )
     world = world_here()
     if world is not None and world.size > 1:
         raise ConfigError(
-            f"RayTrainer starts its workers from one process; {world.launcher} started {world.size}.",
+            f"RayTrainer must run in a single process, but {world.launcher} started {world.size}.",
             hint="start this script with python, or use UnifiedTrainer.",
         )
 
@@ -145,9 +146,9 @@ class _Cluster:
             asked = each * self.scale["num_workers"]
             if asked > there.get(name, 0) and not self.autoscaling:
                 raise ConfigError(
-                    f"num_workers={self.scale['num_workers']} need {asked:g} {name}; the Ray cluster has"
+                    f"num_workers={self.scale['num_workers']} need {asked:g} {name}, but the Ray cluster has"
                     f" {there.get(name, 0):g}.",
-                    hint="fewer workers, a larger cluster, or autoscaling=True to wait until it has grown.",
+                    hint="use fewer workers, a larger cluster, or autoscaling=True to wait for it to grow.",
                 )
         return config
 
@@ -195,7 +196,7 @@ def _on_cluster(cluster: _Cluster, count: int, order: Job) -> Iterator[Path]:
                 raise failure.raised()
             if error is not None:
                 raise DistributedError(
-                    f"Ray could not run {count} worker(s): {error}", hint="Ray's log has the details."
+                    f"Ray could not run {count} worker(s): {error}", hint="see Ray's log for details."
                 ) from error
             yield folder
     finally:
@@ -205,7 +206,7 @@ def _on_cluster(cluster: _Cluster, count: int, order: Job) -> Iterator[Path]:
 def _errand(cluster: _Cluster, order: Job) -> dict[str, Any]:
     """Return what each worker is told; what is large is there once a machine."""
     ray = _installed()
-    hint = "build what cannot be sent (an open file, a lock, a connection) within what uses it."
+    hint = "create objects that cannot be pickled (open files, locks, connections) where they are used."
     threads = max(1, int(cluster.resources().get("CPU", 1)))
     data = job_files.serialize(replace(order, threads=threads), ray.cloudpickle.dumps, hint)
     given = order.arguments.get("ckpt_path")
@@ -300,7 +301,7 @@ def _worker(errand: Mapping[str, Any]) -> None:
 
 
 _SENDING = 600
-"""Seconds that a worker waits for what it sends to be taken."""
+"""Seconds that a worker waits for its message to be received."""
 
 
 def _order(errand: Mapping[str, Any], hosts: int, folder: Path) -> Job:

@@ -73,7 +73,7 @@ _PORT = 29500
 """torchrun's own default."""
 
 _NO_STEP = 0xFFFFFFF0
-"""From here on, SLURM's step numbers mean what is no step: the script of sbatch, the shell of salloc, and the like."""
+"""SLURM step numbers from here on are not steps: the sbatch script, the salloc shell, and so on."""
 
 
 def _slurm(environment: Environment) -> World | None:
@@ -93,8 +93,8 @@ def _slurm(environment: Environment) -> World | None:
         return None
     if rank >= size:
         raise DistributedError(
-            f"SLURM_PROCID={rank} is no task of a step of {size}.",
-            hint="start all with one srun, or with torchrun on each host.",
+            f"SLURM_PROCID={rank} is outside a step of {size} tasks.",
+            hint="start all processes with one srun, or with torchrun on each host.",
         )
     even = max(1, size // _number(environment, nodes, _number(environment, "SLURM_NNODES", 1)))
     job = _number(environment, "SLURM_HET_JOB_ID", _number(environment, "SLURM_JOB_ID", 0))
@@ -134,7 +134,7 @@ def first_host(hosts: str) -> str:
     """Return the first name in SLURM's list of hosts, as ``"node[03-05,9],other"`` or ``"rack[1-2]node[1-4]"``."""
     found = re.match(r"(?:[^,\[\]]|\[[^\[\]]+\])+", hosts)
     if found is None:
-        raise DistributedError(f"SLURM_JOB_NODELIST={hosts!r} names no host.", hint="set MASTER_ADDR.")
+        raise DistributedError(f"SLURM_JOB_NODELIST={hosts!r} contains no host.", hint="set MASTER_ADDR.")
     return re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", found.group())
 
 
@@ -146,6 +146,6 @@ def _number(environment: Environment, name: str, default: int | None = None) -> 
         return int(text or "")
     except ValueError as error:
         raise DistributedError(
-            f"the environment variable {name} should be a number; it is {text!r}.",
+            f"the environment variable {name} must be a number; got {text!r}.",
             hint="start the processes with torchrun, which sets it.",
         ) from error

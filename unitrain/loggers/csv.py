@@ -182,7 +182,7 @@ class CSVLogger(Shown):
                 self._close()  # the next row tries anew
             raise
         if written < len(data):
-            raise OSError(errno.ENOSPC, "only a part of the row was written", str(self.path))
+            raise OSError(errno.ENOSPC, "the row was only partly written", str(self.path))
         self._end += written
 
     def _opened(self) -> FileIO:

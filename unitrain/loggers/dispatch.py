@@ -125,15 +125,15 @@ class Tracking(Callback):
         figure = drawn(name, table)
         if figure is None:
             shapes = ", ".join(f"{one}: {tuple(tensor.shape)}" for one, tensor in table.by_name(metric).items())
-            self._give_up(metric, f"its shape is not one that is drawn ({shapes})", "run.log_figure(name, figure)")
+            self._give_up(metric, f"its shape cannot be drawn ({shapes})", "run.log_figure(name, figure)")
         else:
             self.log_figure(name, figure)
 
     def _give_up(self, metric: str, why: str, hint: str) -> None:
         self._undrawn.add(metric)
         warnings.warn(
-            f"the trackers get no figure of the metric {metric!r}: {why}; run.state.tensors and FitResult.tensors have"
-            f" its values.\nHint: {hint}",
+            f"no figure of the metric {metric!r} is sent to trackers: {why}; its values are in run.state.tensors and"
+            f" FitResult.tensors.\nHint: {hint}",
             stacklevel=2,
         )
 

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 _MOST_PANELS = 16
 _MOST_CELLS = 20
-"""Rows of a matrix whose cells are written out."""
+"""The maximum number of rows of a matrix with labelled cells."""
 _MATRIX, _MATRICES = 2, 3
 _AXES = {"fpr": ("tpr", "false positive rate", "true positive rate"), "recall": ("precision", "recall", "precision")}
-"""What stands at the axes of a curve, by the part that is its x."""
+"""Axis labels of a curve, by its x part."""
 
 
 def can_draw() -> bool:

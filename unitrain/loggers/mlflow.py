@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _AT_ONCE = 100
-"""Parameters in one request, MLflow's limit."""
+"""MLflow's limit of parameters per request."""
 
 _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-"""MLflow would try for minutes while training waits; unitrain keeps the rows and tries again by itself."""
+"""MLflow would retry for minutes while training waits; unitrain keeps the rows and retries itself."""
 
 _STATUS = {"success": "FINISHED", "finished": "FINISHED"}
 
@@ -148,7 +148,7 @@ class MLflowLogger(Shown):
             gone = True
         if gone:
             warnings.warn(
-                f"MLflow has no run {self.run_id}, which the checkpoint names; a new one begins.", stacklevel=2
+                f"the checkpoint's MLflow run {self.run_id} does not exist; starting a new one.", stacklevel=2
             )
             return None
         self._client.update_run(self.run_id, status="RUNNING")

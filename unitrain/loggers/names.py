@@ -9,7 +9,7 @@ import zlib
 from unitrain.loggers.outlet import tell
 
 MLFLOW = {"@": "_at_", "%": "_percent", "+": "_plus", "=": "_"}
-"""What stands for a character that MLflow takes in no name; for every other one it is ``_``."""
+"""Replacements for characters that MLflow does not allow in names; all others become ``_``."""
 
 _TAKEN = re.compile(r"[\w\-. /]")
 _LONGEST = 250
@@ -32,7 +32,7 @@ class MLflowNames:
             made = _taken(name)
             if made != name:
                 made = made if made not in self._known.values() else _marked(made, name)
-                tell(f"MLflow takes no name such as {name!r}; the value is stored as {made!r}.")
+                tell(f"MLflow does not allow the name {name!r}; the value is stored as {made!r}.")
             self._known[name] = made
         return self._known[name]
 

@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from unitrain.utilities.profiling import Clock
 
 _KEPT = 100_000
-"""Rows that wait for a tracker that fails; the oldest are dropped, and counted."""
+"""The maximum number of rows queued for a failing tracker; the oldest are dropped and counted."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
-"""Seconds between two attempts; each failure doubles them."""
+"""Seconds between retries; doubled after each failure."""
 
 _LOSSES = {"log_metrics": "rows", "log_figure": "figures", "log_hyperparams": "sets of hyper-parameters"}
-"""What is counted if a tracker does not take it to the end."""
+"""Labels for reporting lost values."""
 
 _NAMED = ("log_metrics", "log_hyperparams")
-"""The methods whose first argument holds values by name, of which one can be left out."""
+"""Methods whose first argument is a mapping from which a single value can be dropped."""
 
 _REFUSING = frozenset({400, 409, 413, 422})
-"""The HTTP statuses of a request that no later attempt mends."""
+"""HTTP status codes that are not worth a retry."""
 
 
 class Outlet:
@@ -84,7 +84,7 @@ class Outlet:
             return True
         if method not in self._without:
             self._without.add(method)
-            tell(f"the tracker {self._name} has no {method}(), so it gets none.")
+            tell(f"the tracker {self._name} has no {method}(), so none are sent.")
         return False
 
     def send(self, method: str, *arguments: Any) -> None:
@@ -146,7 +146,7 @@ class Outlet:
         self._lost[method] += 1
         if not self._warned:
             self._warned = True
-            tell(f"the tracker {self._name} refused {_LOSSES[method]}: {error!r}. Training goes on; others are sent.")
+            tell(f"the tracker {self._name} refused {_LOSSES[method]}: {error!r}. Training continues; others are sent.")
         return True
 
     def _sift(self, method: str, error: Exception, values: Mapping[str, Any], *rest: Any) -> bool:
@@ -190,8 +190,8 @@ class Outlet:
         if (method, name) not in self._told:
             self._told.add((method, name))
             tell(
-                f"the tracker {self._name} refused the value {name!r}: {error!r}. Training goes on, and everything else"
-                " is sent."
+                f"the tracker {self._name} refused the value {name!r}: {error!r}. Training continues, and everything"
+                f" else is sent."
             )
 
     def _call(self, method: str, *arguments: Any) -> Exception | None:
@@ -209,10 +209,7 @@ class Outlet:
     def _warn(self, error: Exception) -> None:
         if not self._warned:
             self._warned = True
-            tell(
-                f"the tracker {self._name} failed: {error!r}. Training goes on; what it did not take is kept and sent"
-                " again."
-            )
+            tell(f"the tracker {self._name} failed: {error!r}. Training continues; unsent rows are kept and retried.")
 
     def close(self, status: str) -> None:
         """Send what waits, and end the tracker's run."""
@@ -227,7 +224,7 @@ class Outlet:
             if hasattr(self._logger, method) and (error := self._call(method, *arguments)) is not None:
                 self._wait(error)
         if lost:
-            tell(f"the tracker {self._name} failed to the end: {lost} were lost.")
+            tell(f"the tracker {self._name} never recovered: {lost} were lost.")
         self._waiting.clear()
         self._lost.clear()
         self._open = self._warned = self._hopeless = False

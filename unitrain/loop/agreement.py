@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from unitrain.spec import TrainSpec
 
 _OWN = frozenset({"devices", "callbacks", "loggers", "default_root_dir", "enable_progress_bar", "native", "profiler"})
-"""Options that each process may have its own of, or that are compared by their effect."""
+"""Options that may differ between processes, or that are compared by their effect."""
 
 _SHOWN = 4
-"""Differences that a message names."""
+"""The maximum number of differences in a message."""
 
 Facts = dict[str, str]
 
@@ -112,17 +112,16 @@ def _require_same(own: Facts, team: Collectives) -> None:
     if differing:
         more = len(differing) - _SHOWN
         raise ConfigError(
-            f"the processes would not train the same: {'; '.join(differing[:_SHOWN])}"
+            f"the processes have different settings: {'; '.join(differing[:_SHOWN])}"
             f"{f'; and {more} more' if more > 0 else ''}.",
-            hint="make the spec and the trainer on each rank from the same arguments; what is drawn at random has to be"
-            " drawn from the same seed.",
+            hint="create the spec and the trainer with the same arguments and the same random seed on each rank.",
         )
 
 
 def _require_same_length(own: int | None, team: Collectives) -> None:
     lengths = team.all_gather_object(own)
     if len(set(lengths)) > 1:
-        raise _uneven({rank: "no known number of" if one is None else str(one) for rank, one in enumerate(lengths)})
+        raise _uneven({rank: "an unknown number of" if one is None else str(one) for rank, one in enumerate(lengths)})
 
 
 def require_same_end(team: Collectives, done: int, *, last: bool) -> None:
@@ -144,6 +143,6 @@ def require_same_end(team: Collectives, done: int, *, last: bool) -> None:
 def _uneven(lengths: dict[int, str]) -> DataError:
     said = ", ".join(f"rank {rank} has {length}" for rank, length in lengths.items())
     return DataError(
-        f"the processes have different numbers of training batches in an epoch: {said}; the rest would wait.",
-        hint="OwnBatches must yield as many on each rank: drop the surplus, or use ShardedBatches.",
+        f"the processes have different numbers of training batches in an epoch: {said}, which would deadlock.",
+        hint="OwnBatches must yield the same number on each rank: drop the surplus, or use ShardedBatches.",
     )

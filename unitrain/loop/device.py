@@ -36,8 +36,8 @@ def choose_device(config: TrainerConfig, local_rank: int = 0) -> torch.device:
         kind = next(name for name, there in available.items() if there)
     if not available[kind]:
         raise ConfigError(
-            f"accelerator={config.accelerator!r} was asked for; torch {torch.__version__} sees no {kind} device here.",
-            hint='accelerator="auto" takes what there is, accelerator="cpu" the processor.',
+            f"accelerator={config.accelerator!r} was requested, but torch {torch.__version__} finds no {kind} device.",
+            hint='use accelerator="auto" or accelerator="cpu".',
         )
     index = config.devices[local_rank] if isinstance(config.devices, list) else local_rank
     if kind != "cuda":
@@ -45,7 +45,7 @@ def choose_device(config: TrainerConfig, local_rank: int = 0) -> torch.device:
             raise ConfigError(f"devices={config.devices!r}: there is only one {kind} device.", hint="devices=1")
         return torch.device(kind)
     if index >= torch.cuda.device_count():
-        raise ConfigError(f"devices={config.devices!r}: there are {torch.cuda.device_count()} GPUs, counted from 0.")
+        raise ConfigError(f"devices={config.devices!r}: there are {torch.cuda.device_count()} GPUs, numbered from 0.")
     return torch.device(kind, index)
 
 
@@ -74,14 +74,14 @@ def compiled(model: nn.Module, config: TrainerConfig) -> Iterator[None]:
     is then eager without a word; so that a run depends on nothing before it, all of that is dropped first.
 
     Raises:
-        ConfigError: If the model is compiled already.
+        ConfigError: If the model is already compiled.
     """
     if not config.compile:
         yield
         return
     modules = [model, *model.children()]
     if hasattr(model, "_orig_mod") or any("_compiled_call_impl" in vars(module) for module in modules):
-        raise ConfigError("compile=True: the model is compiled already.", hint="leave compile=True out.")
+        raise ConfigError("compile=True: the model is already compiled.", hint="remove compile=True.")
     torch.compiler.reset()
     try:
         for module in modules:

@@ -325,5 +325,5 @@ def which_optimizer(name: str | None, optimizers: Mapping[str, Optimizer]) -> st
     if name is None:
         raise SpecError(f"run.step() must name one of the optimizers {', '.join(map(repr, optimizers))}.")
     if name not in optimizers:
-        raise SpecError(f"run.step({name!r}): there is no such optimizer.", hint=did_you_mean(name, optimizers))
+        raise SpecError(f"run.step({name!r}): no such optimizer.", hint=did_you_mean(name, optimizers))
     return name

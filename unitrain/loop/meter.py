@@ -159,8 +159,8 @@ class StageMeter:
         (updated,) = team.all_reduce_max([self._updated])
         if self._metrics and not updated and loss is not None:
             warnings.warn(
-                f"the metrics {', '.join(self._metrics)} are not measured in {self.prefix!r}: its step returns no"
-                ' "output" and "target".',
+                f"the metrics {', '.join(self._metrics)} are not computed for {self.prefix!r}: its step does"
+                ' not return "output" and "target".',
                 stacklevel=2,
             )
         yield LOSS, loss

@@ -24,13 +24,13 @@ def explain_misfit(error: Exception, inputs: Any, output: Any) -> None:
     """
     if output is NotImplemented and isinstance(inputs, Mapping):
         error.add_note(
-            f"unitrain: the model was called with the input as it is, {describe(inputs)}."
+            f"unitrain: the model was called with the whole input, {describe(inputs)}."
             f"\nHint: to unpack it, {_STEPS}: training_step=lambda model, batch: model(**batch).loss"
         )
     elif isinstance(output, (Mapping, tuple, list)) or is_dataclass(output):
         error.add_note(
-            f"unitrain: the loss was called with what the model returned, {describe(output)}, and the target."
-            f"\nHint: {_STEPS}, which return the loss of the part that you mean:"
+            f"unitrain: the loss was called with the model output, {describe(output)}, and the target."
+            f"\nHint: {_STEPS}, which return the loss of the relevant part:"
             ' training_step=lambda model, batch: loss(model(batch[0])["out"], batch[1])'
         )
 
@@ -53,7 +53,7 @@ def explain_metric(error: Exception, name: str, metric: Any, pair: tuple[Any, An
     for task, wrong, hint in _WRONG:
         if _is(task, metric) and all(isinstance(one, Tensor) for one in pair) and wrong(*pair):
             own = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise SpecError(f"{shown}, which it cannot take: {own}", hint=hint(*pair)) from error
+            raise SpecError(f"{shown}, which it does not support: {own}", hint=hint(*pair)) from error
     error.add_note(f"unitrain: {shown}")
 
 
@@ -74,8 +74,8 @@ def check_metric(name: str, metric: Any, pair: tuple[Any, Any]) -> None:
     classes = (output, target) if output.ndim == target.ndim else (target,)
     if any(one.is_floating_point() and bool((one != one.round()).any()) for one in classes):
         raise SpecError(
-            f"the metric {name!r} was given the output {describe(output)} and the target {describe(target)};"
-            " as classes, they must be whole numbers.",
+            f"the metric {name!r} was given the output {describe(output)} and the target {describe(target)}; class"
+            f" labels must be integers.",
             hint=_NOT_CLASSES,
         )
 
@@ -91,12 +91,12 @@ def _more_classes(output: Tensor, target: Tensor) -> bool:
 
 
 _WHOLE = (
-    "the target must be whole numbers; for a loss that takes others:"
+    "the target must be integers; if the loss needs floats:"
     ' torchmetrics.wrappers.LambdaInputTransformer(metric("f1"), transform_target=lambda target: target.long())'
 )
 _NOT_CLASSES = (
-    "num_classes= is for scores (B, C) and classes (B,); leave it out for one score a sample, as with"
-    " BCEWithLogitsLoss, or give num_labels= for several labels a sample."
+    "num_classes= is for scores (B, C) and classes (B,); omit it for one score per sample, as with"
+    " BCEWithLogitsLoss, or pass num_labels= for several labels per sample."
 )
 _WRONG: tuple[tuple[str, Callable[[Tensor, Tensor], bool], Callable[[Tensor, Tensor], str]], ...] = (
     ("Binary", _more_classes, lambda output, _: f'metric("accuracy", num_classes={output.shape[1]})'),
@@ -104,15 +104,15 @@ _WRONG: tuple[tuple[str, Callable[[Tensor, Tensor], bool], Callable[[Tensor, Ten
     (
         "Binary",
         lambda output, target: output.shape != target.shape,
-        lambda output, _: f"give both the same shape, {tuple(output.shape)}: validation_step returns (output, target).",
+        lambda output, _: f"give both the shape {tuple(output.shape)}: return (output, target) from validation_step.",
     ),
     (
         "Multiclass",
         lambda output, target: target.is_floating_point() or output.ndim != target.ndim + 1,
         lambda *_: (
-            "num_classes= is for scores (B, C) and classes (B,); leave it out for one score a sample,"
-            " or give num_labels= for several labels a sample. " + _WHOLE
+            "num_classes= is for scores (B, C) and classes (B,); omit it for one score per sample, or pass"
+            " num_labels= for several labels per sample. " + _WHOLE
         ),
     ),
 )
-"""The task, when its metric cannot take an output and a target, and the hint."""
+"""By task: when its metric does not support an output and a target, and the hint."""

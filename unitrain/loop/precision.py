@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from unitrain.data.sources import DataSource
 
 Context: TypeAlias = "Callable[[], AbstractContextManager[Any]] | None"
-"""Makes what surrounds a forward pass; None if there is nothing to do."""
+"""Returns the context of a forward pass; None for a no-op."""
 
 _TRUE: dict[str | int, torch.dtype] = {"64-true": torch.float64, "16-true": torch.float16, "bf16-true": torch.bfloat16}
 _CAST = {torch.float64: methodcaller("double"), torch.float16: methodcaller("half")}
 _CAST[torch.bfloat16] = methodcaller("bfloat16")
 _MIXED: dict[str | int, torch.dtype] = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 SCALED = "16-mixed"
-"""The precision whose loss is scaled; in float16 small gradients would vanish."""
+"""The precision that scales the loss, because small float16 gradients would underflow."""
 
 
 def convert_model(model: nn.Module, precision: str | int) -> None:

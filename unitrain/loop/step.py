@@ -339,9 +339,11 @@ def check_loss(loss: Any, *, trained: bool) -> None:
         SpecError: If it is not one number, or has no gradient though it is to be trained on.
     """
     if not isinstance(loss, Tensor) or loss.numel() != 1:
-        raise SpecError(f"the loss must be one number, got {describe(loss)}.", hint="reduce it, as by .mean().")
+        raise SpecError(
+            f"the loss must be a single number, got {describe(loss)}.", hint="reduce it, for example with .mean()."
+        )
     if trained and not loss.requires_grad:
         raise SpecError(
-            "the loss has no gradient: it does not depend on any parameter that requires one.",
+            "the loss does not require grad: no trainable parameter contributed to it.",
             hint="check for .detach(), torch.no_grad() and requires_grad=False in the model and the step.",
         )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from unitrain.migrate.source import Source
 
 UNKNOWN: Any = object()
-"""The value of an expression that is no literal."""
+"""The value of an expression that is not a literal."""
 
 
 @dataclass(frozen=True)

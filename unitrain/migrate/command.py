@@ -20,26 +20,25 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 examples:
-  unitrain migrate train.py                        show what would change, as a patch; write nothing
+  unitrain migrate train.py                        show the changes as a patch; write nothing
   unitrain migrate train.py --write                rewrite it; the original is kept as train.py.orig
   unitrain migrate src/ --to ignite --write        all scripts and notebooks of a folder, to run on Ignite
-  unitrain migrate src/ --report report.md         write what was found as a table (or .json)
-  unitrain migrate train.py --check-backend ignite tell what Ignite would refuse; write nothing
-  unitrain migrate --list-rules                    name the rules; --disable RULE switches one off
+  unitrain migrate src/ --report report.md         write the findings as a table (or .json)
+  unitrain migrate train.py --check-backend ignite report what Ignite does not support; write nothing
+  unitrain migrate --list-rules                    list the rules; --disable RULE turns one off
 
-A LightningModule, a process function and their handlers stay as they are: unitrain runs them on either backend. Only
-the script around them changes, so that the backend is one word: UnifiedTrainer(framework="lightning"). Names that newer
-releases of the frameworks renamed or removed are brought up to date on the way.
+A LightningModule, a process function and their handlers stay unchanged: unitrain runs them on either backend. Only the
+surrounding script is rewritten, so that one argument selects the backend: UnifiedTrainer(framework="lightning"). Names
+that newer framework releases renamed or removed are updated, too.
 
-What cannot be decided from the source is reported as `file:line RULE person: reason -> mend`, and a file with such an
-item is left as it is. Whether an Engine trains or evaluates can be said by a comment at the end of the line that
-makes it:
+What cannot be decided from the source is reported as `file:line RULE person: reason -> fix`, and a file with such an
+item is not changed. A comment at the end of the line that creates an Engine can tell whether it trains or evaluates:
   trainer = Engine(step)  # unitrain: trainer
 
 exit status:
   0  nothing to do        1  changes pending or made
-  2  items left for a person (or arguments that make no sense)
-  3  a file that does not parse or cannot be read, or the extra `migrate` is not installed
+  2  items to fix by hand (or invalid arguments)
+  3  a file that cannot be parsed or read, or the extra `migrate` is not installed
 """
 
 
@@ -47,22 +46,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     backends = adapter_names()
     parser.epilog = EPILOG
-    parser.add_argument("paths", nargs="*", type=user_path, metavar="PATH", help="a script, a notebook or a folder")
+    parser.add_argument("paths", nargs="*", type=user_path, metavar="PATH", help="a script, a notebook or a directory")
     parser.add_argument(
         "--to",
         default=UNITRAIN,
         choices=(UNITRAIN, *backends),
-        help="the backend that the script is to name; unitrain (the default) keeps its own framework",
+        help="the backend to select in the script; unitrain (the default) keeps its own framework",
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--diff", action="store_true", help="show the changes as a patch and write nothing (the default)")
-    how.add_argument("--write", action="store_true", help="write the changes; each original is kept as NAME.py.orig")
-    parser.add_argument("--report", type=user_path, metavar="FILE", help="write the entries to FILE.json or FILE.md")
-    parser.add_argument("--disable", action="append", default=[], metavar="RULE", help="switch a rule off; repeatable")
+    how.add_argument("--write", action="store_true", help="write the changes; originals are kept as NAME.py.orig")
+    parser.add_argument("--report", type=user_path, metavar="FILE", help="write the findings to FILE.json or FILE.md")
+    parser.add_argument("--disable", action="append", default=[], metavar="RULE", help="turn a rule off; repeatable")
     parser.add_argument(
-        "--check-backend", choices=backends, help="tell what this backend would refuse; nothing is rewritten"
+        "--check-backend", choices=backends, help="report what this backend does not support; nothing is rewritten"
     )
-    parser.add_argument("--list-rules", action="store_true", help="list the rules and end")
+    parser.add_argument("--list-rules", action="store_true", help="list the rules and exit")
     parser.set_defaults(fail=parser.error)
 
 
@@ -100,7 +99,7 @@ def _check(arguments: argparse.Namespace, known: Sequence[Rule]) -> None:
     unknown = [one for one in arguments.disable if one not in names]
     target = arguments.report
     checks = (
-        (not arguments.paths, "give a script, a notebook or a folder."),
+        (not arguments.paths, "give a script, a notebook or a directory."),
         (bool(unknown), f"--disable got an unknown rule: {did_you_mean(''.join(unknown[:1]), names)}"),
         (
             target is not None and target.suffix not in report.FORMATS,
@@ -108,9 +107,9 @@ def _check(arguments: argparse.Namespace, known: Sequence[Rule]) -> None:
         ),
         (
             target is not None and not target.parent.is_dir(),
-            f"--report: there is no folder {target.parent if target else ''}.",
+            f"--report: no such directory: {target.parent if target else ''}.",
         ),
-        (arguments.write and arguments.check_backend is not None, "--check-backend writes nothing; leave out --write."),
+        (arguments.write and arguments.check_backend is not None, "--check-backend writes nothing; remove --write."),
     )
     for refused, message in checks:
         if refused:

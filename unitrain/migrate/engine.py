@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from unitrain.migrate.findings import Edit, Family, Fixer
 
 ROUNDS = 50
-"""More rounds than any file needs; a fixer that undoes another one would go on for ever."""
+"""A limit on rounds, in case two fixers undo each other's changes."""
 
 PARSE = "parse-error"
 ENTANGLED = "entangled"
@@ -72,8 +72,8 @@ def migrate_text(text: str, families: Sequence[Family], goal: Goal, disabled: Co
         source = Source(text)
     except (cst.ParserSyntaxError, RecursionError) as error:
         line = getattr(error, "raw_line", 1)
-        reason = getattr(error, "message", "it is nested too deeply").partition("\n")[0]
-        finding = Finding(PARSE, 0, f"this is no Python: {reason}", "mend it first", severity=Severity.ERROR)
+        reason = getattr(error, "message", "the code is nested too deeply").partition("\n")[0]
+        finding = Finding(PARSE, 0, f"this is not valid Python: {reason}", "fix it first", severity=Severity.ERROR)
         return Outcome(text, [Told(line, finding)])
     present = [one for one in families if any(source.imports(package) for package in one.packages)]
     work = _Work(source, goal, disabled)
@@ -122,7 +122,7 @@ class _Work:
                 self._tell(one for one in found if not one.edits)
                 return
             self._write(chosen)
-        raise AssertionError(f"the fixers did not come to an end: {[one.rule for one in self._found(ready)]}")
+        raise AssertionError(f"the fixers did not converge: {[one.rule for one in self._found(ready)]}")
 
     def look(self, fixers: Iterable[Fixer]) -> None:
         """Tell what fixers find, and write nothing."""
@@ -133,7 +133,7 @@ class _Work:
         told = sorted(set(self.told), key=lambda one: (one.line, one.finding.rule, one.finding.start))
         broken = _broken(before, self.source.text)
         if broken:
-            told.append(Told(1, person(ENTANGLED, 0, f"what would be written is no Python: {broken}", "by hand")))
+            told.append(Told(1, person(ENTANGLED, 0, f"the rewritten code is not valid Python: {broken}", "by hand")))
         if any(one.finding.severity is Severity.PERSON for one in told):
             return Outcome(before, [one for one in told if not one.finding.edits])
         return Outcome(self.source.text, told)

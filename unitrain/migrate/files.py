@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SCRIPT, NOTEBOOK = ".py", ".ipynb"
 CONFIGS = (".yaml", ".yml")
 KEPT = ".orig"
-"""What the name of an original ends with."""
+"""The suffix of a backup of the original."""
 
 _NOT_OURS = {"__pycache__", "node_modules", "site-packages", "build", "dist", "venv", "env"}
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from unitrain.migrate.source import Source
 
 UNITRAIN = "unitrain"
-"""The goal that keeps a script's own framework as the word that chooses the backend."""
+"""The target that keeps the script's own framework as the backend."""
 
 
 class Severity(StrEnum):

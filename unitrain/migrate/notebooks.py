@@ -11,7 +11,7 @@ _CELL = re.compile(r"^# unitrain: cell (\d+)$", re.MULTILINE)
 _HIDDEN = "pass  # unitrain: kept "
 _MAGIC = re.compile(r"^(\s*)(%{1,2}[A-Za-z]|![^=]|\?|[\w.]+\?{1,2}\s*$|[\w, ]+=\s*[%!]).*$")
 _PYTHON_MAGICS = {"%%time", "%%timeit", "%%capture", "%%prun"}
-"""Cell magics under which Python stands; under any other one it is another language."""
+"""Cell magics whose content is Python."""
 
 
 class Place(NamedTuple):
@@ -42,7 +42,7 @@ class Notebook:
                 if cell["cell_type"] == "code"
             }
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"this is no notebook of format 4: {error}") from error
+            raise ValueError(f"this is not a notebook of format 4: {error}") from error
         self._python = {number: source for number, source in self._sources.items() if _is_python(source)}
 
     @property

@@ -32,9 +32,9 @@ def _named(source: Source, call: cst.Call, goal: Goal) -> Iterator[Finding]:
     word = next((one for one in given if one.keyword == "framework"), given[0] if given else None)
     start = source.start(call)
     if word is None or word.star or (not word.keyword and word.index):
-        yield person(RULE.name, start, "the backend cannot be seen", f'framework="{goal.to}"')
+        yield person(RULE.name, start, "the backend is unknown", f'framework="{goal.to}"')
     elif word.value is UNKNOWN:
-        yield person(RULE.name, start, f"the backend is what {word.text} says", f'framework="{goal.to}"')
+        yield person(RULE.name, start, f"the backend is the value of {word.text}", f'framework="{goal.to}"')
     elif word.value != goal.to:
         edit = Edit(source.start(word.node.value), source.end(word.node.value), f'"{goal.to}"')
         yield Finding(RULE.name, start, f"it runs on {word.value}", f'framework="{goal.to}"', (edit,))

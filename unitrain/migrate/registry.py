@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from unitrain.migrate.findings import Family
 
 GROUP = "unitrain.fixers"
-"""The entry-point group; a third party adds fixers by publishing a package with one."""
+"""The entry-point group with which third-party packages register fixers."""
 
 OWN_RULES = (
-    Rule("parse-error", "a file that does not parse, or cannot be read"),
-    Rule("no-framework", "a file that was named, and imports no framework"),
-    Rule("entangled", "two changes in one place"),
+    Rule("parse-error", "a file that cannot be parsed or read"),
+    Rule("no-framework", "a file that imports no framework"),
+    Rule("entangled", "two changes at the same place"),
 )
-"""What the engine tells by itself."""
+"""The rules of the engine itself."""
 
 
 def families() -> list[Family]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NOTHING, CHANGES, PERSON, BROKEN = range(4)
-"""The exit statuses: nothing to do, changes pending or made, items left for a person, a file that does not parse."""
+"""The exit statuses: nothing to do, changes pending or made, manual items left, a file that does not parse."""
 
 FORMATS = (".json", ".md")
 _ROOT = "/"
@@ -79,9 +79,9 @@ def summary(files: Sequence[FileReport], *, written: bool) -> str:
     done = "rewritten" if written else "to rewrite"
     parts = [
         f"{changed} {'file' if changed == 1 else 'files'} {done}",
-        f"{counts[PERSON]} left for a person" if counts[PERSON] else "",
-        f"{counts[BROKEN]} not readable" if counts[BROKEN] else "",
-        f"{counts[NOTHING]} with nothing to do",
+        f"{counts[PERSON]} to fix by hand" if counts[PERSON] else "",
+        f"{counts[BROKEN]} unreadable" if counts[BROKEN] else "",
+        f"{counts[NOTHING]} unchanged",
     ]
     return ", ".join(part for part in parts if part) + "."
 
@@ -106,7 +106,7 @@ def _write_json(path: Path, files: Sequence[FileReport]) -> None:
 
 
 def _write_markdown(path: Path, files: Sequence[FileReport]) -> None:
-    lines = ["# What `unitrain migrate` found", "", "| place | rule | severity | reason | mend |"]
+    lines = ["# Findings of `unitrain migrate`", "", "| place | rule | severity | reason | fix |"]
     lines.append("| --- | --- | --- | --- | --- |")
     for entry in (entry for one in files for entry in one.entries):
         cell = "" if entry.cell is None else f"cell {entry.cell}:"

@@ -88,11 +88,11 @@ def _entries(file: str, outcome: Outcome, notebook: Notebook | None) -> list[Ent
 
 
 def _broken(file: str, reason: str) -> Entry:
-    return Entry(file, 1, PARSE, Severity.ERROR, reason, "mend it first")
+    return Entry(file, 1, PARSE, Severity.ERROR, reason, "fix it first")
 
 
 def _unframed(file: str) -> Entry:
-    reason, mend = "it imports no framework that can be migrated", "name the script that makes the trainer"
+    reason, mend = "it imports no framework that can be migrated", "pass the script that creates the trainer"
     return Entry(file, 1, "no-framework", Severity.NOTE, reason, mend)
 
 
@@ -110,7 +110,7 @@ def _targets(file: str, text: str, families: Sequence[Family]) -> list[Entry]:
     made = []
     for number, line in enumerate(text.splitlines(), 1):
         if re.match(rf"\s*(- )?_target_:\s*['\"]?({names})(\.\w+)*\.Trainer\b", line):
-            reason = "a config makes the Trainer, so what runs it cannot be seen"
-            mend = "_target_: unitrain.UnifiedTrainer, with framework: and native: for what it does not take"
+            reason = "a config creates the Trainer, so the code that runs it is unknown"
+            mend = "_target_: unitrain.UnifiedTrainer, with framework: and with native: for other arguments"
             made.append(Entry(file, number, CONFIG_RULE, Severity.PERSON, reason, mend))
     return made

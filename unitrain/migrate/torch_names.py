@@ -20,7 +20,7 @@ _OLD_NAMES = {f"{_OLD}.{prefix}{name}" for name in _NAMES for prefix in ("", "au
 
 
 _AUTOCAST = ("enabled", "dtype", "cache_enabled")
-"""The parameters of the old autocast, in their order."""
+"""The parameters of the old autocast, in order."""
 
 
 def find(source: Source, goal: Goal) -> Iterator[Finding]:
@@ -40,7 +40,7 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
         edits.append(Edit(source.start(one.module), source.end(one.module), "torch.amp"))
     reason = "torch.cuda.amp is deprecated since torch 2.4"
     start = source.start(calls[0])
-    yield Finding(RULE.name, start, reason, 'torch.amp, with "cuda"', tuple(edits), severity=Severity.NOTE)
+    yield Finding(RULE.name, start, reason, 'torch.ampwith "cuda"', tuple(edits), severity=Severity.NOTE)
 
 
 def _call(source: Source, call: cst.Call) -> list[Edit]:

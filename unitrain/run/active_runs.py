@@ -44,9 +44,9 @@ def registered(*, fenced: bool) -> Iterator[None]:
         within = any(one.fenced for one in _RUNS if one.thread is run.thread)
     if others:
         warnings.warn(
-            f"the thread {run.thread.name!r} starts a run while one goes on in the thread {others[0]!r} of this"
-            " process. Both draw from the same random generators of torch, NumPy and Python, so neither gives the"
-            " numbers that it gives alone.\nHint: run them one after the other, or in a process each.",
+            f"the thread {run.thread.name!r} started a run while another is active in the thread {others[0]!r}. Both"
+            f" use the global random generators of torch, NumPy and Python, so results differ from separate"
+            f" runs.\nHint: run them one after the other, or in separate processes.",
             stacklevel=2,
         )
     with _LOCK:

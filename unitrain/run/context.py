@@ -194,7 +194,7 @@ class RunContext(ABC):
 
     def write_saves(self) -> None:
         """Write the checkpoints that were asked for; called where a run can go on from."""
-        raise ConfigError("a checkpoint is of a fit, and this is an evaluation.", hint="save it from a fit.")
+        raise ConfigError("checkpoints can only be saved during a fit.", hint="call it in a fit.")
 
     def forward_epoch(self) -> None:
         """Run the training step's forward pass on each batch of an epoch of the training data, without gradients.
@@ -205,7 +205,7 @@ class RunContext(ABC):
         Raises:
             ConfigError: In an evaluation.
         """
-        raise ConfigError("there is no training data in an evaluation.", hint="call it in a fit.")
+        raise ConfigError("an evaluation has no training data.", hint="call it in a fit.")
 
     def stop(self) -> None:
         """Ask for the end: the running batch is finished, validation and EPOCH_END follow, then the run ends."""
@@ -244,7 +244,7 @@ class RunContext(ABC):
         parts = name.split("/") if isinstance(name, str) else [""]
         if any(part in ("", ".", "..") or "\\" in part for part in parts):
             raise SpecError(
-                f"the name of a figure becomes that of a file; got {name!r}.",
+                f"the name of a figure must be usable as a file name; got {name!r}.",
                 hint='run.log_figure("val/confusion", figure)',
             )
         if isinstance(figure, type) or not callable(getattr(figure, "savefig", None)):

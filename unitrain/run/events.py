@@ -152,7 +152,7 @@ class CustomEvent(_Filtered, str):
             )
         if name in tuple(Event):
             raise SpecError(
-                f"CustomEvent({name!r}): Event.{name.upper()} has that name, and the run fires it by itself.",
+                f"CustomEvent({name!r}): Event.{name.upper()}, a built-in event, has that name.",
                 hint="choose another name.",
             )
         event: Self = cls._declared.setdefault(name, super().__new__(cls, name))
@@ -193,7 +193,7 @@ def _proper(name: object) -> str:
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name) if isinstance(name, str) else ""
     proper = re.sub(r"\W+", "_", words).strip("_").lower()
     if proper in tuple(Event):
-        return f"Event.{proper.upper()}, which the run fires by itself."
+        return f"Event.{proper.upper()}, a built-in event."
     good = proper.isidentifier() and not iskeyword(proper)
     return f'CustomEvent("{proper if good else "drifted"}")'
 
@@ -208,12 +208,12 @@ def require_custom(event: object) -> CustomEvent:
         return event
     if isinstance(event, Event):
         raise SpecError(
-            f"fire() got Event.{event.name}, which the run fires by itself.", hint='fire(CustomEvent("drifted"))'
+            f"fire() got the built-in Event.{event.name}; it takes a CustomEvent.", hint='fire(CustomEvent("drifted"))'
         )
     near = did_you_mean(str(event), CustomEvent.declared())
     raise SpecError(
         f"fire() takes a CustomEvent; got {event!r}.",
-        hint=f'MINE = CustomEvent("mine"); of those that are made, {near}',
+        hint=f'MINE = CustomEvent("mine"); of the existing ones, {near}',
     )
 
 
@@ -255,27 +255,27 @@ class Triggers(tuple[Trigger, ...]):
 
 
 WHEN: Mapping[Event, str] = {
-    Event.FIT_START: "A fit begins.",
-    Event.EPOCH_START: "An epoch begins; not in an epoch that a resumed run finishes.",
-    Event.BATCH_START: "A training batch is read and on the device; the model was not called yet.",
-    Event.BACKWARD_END: "The gradients of a batch are there, not clipped yet.",
+    Event.FIT_START: "A fit starts.",
+    Event.EPOCH_START: "An epoch starts; not fired for an epoch that a resumed run finishes.",
+    Event.BATCH_START: "A training batch is on the device; the model has not been called.",
+    Event.BACKWARD_END: "The gradients of a batch are computed, not yet clipped.",
     Event.OPTIMIZER_STEP: "An optimizer has stepped.",
-    Event.BATCH_END: "A training batch is done, its step and its metrics included.",
-    Event.VAL_START: "A validation begins.",
+    Event.BATCH_END: "A training batch is done, including its step and metrics.",
+    Event.VAL_START: "A validation starts.",
     Event.VAL_BATCH_START: "A validation batch is on the device.",
     Event.VAL_BATCH_END: "A validation batch is done.",
-    Event.VAL_END: "A validation is over, and its metrics are known.",
-    Event.EPOCH_END: "An epoch is over, its validation too; EarlyStopping and ModelCheckpoint decide after it.",
+    Event.VAL_END: "A validation has ended, and its metrics are available.",
+    Event.EPOCH_END: "An epoch has ended, including its validation; EarlyStopping and ModelCheckpoint decide after it.",
     Event.CHECKPOINT_SAVED: "A checkpoint was written.",
-    Event.EXCEPTION: "The run ends with an error, which is `run.exception`; it is raised afterwards.",
-    Event.FIT_END: "A fit ends without an error.",
+    Event.EXCEPTION: "The run fails; the error is in `run.exception` and is raised afterwards.",
+    Event.FIT_END: "A fit ends without error.",
     Event.TEST_START: "`test()` begins.",
     Event.TEST_BATCH_START: "A test batch is on the device.",
     Event.TEST_BATCH_END: "A test batch is done.",
-    Event.TEST_END: "`test()` is over, and its metrics are known.",
+    Event.TEST_END: "`test()` has ended, and its metrics are available.",
     Event.PREDICT_START: "`predict()` begins.",
     Event.PREDICT_BATCH_START: "A batch to predict is on the device.",
-    Event.PREDICT_BATCH_END: "A batch is predicted.",
-    Event.PREDICT_END: "`predict()` is over.",
+    Event.PREDICT_BATCH_END: "A batch has been predicted.",
+    Event.PREDICT_END: "`predict()` has ended.",
 }
-"""When each event comes, for the documentation."""
+"""When each event fires, for the documentation."""

@@ -87,7 +87,7 @@ def _counts(name: str, value: int | Sequence[int], least: int = 1) -> tuple[int,
     values = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
     if not values or any(not isinstance(n, int) or isinstance(n, bool) or n < least for n in values):
         raise SpecError(
-            f"{name} must be an integer of at least {least}, got {value!r}.", hint="occurrences count from 1."
+            f"{name} must be an integer of at least {least}, got {value!r}.", hint="occurrences are counted from 1."
         )
     return values
 

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 Handler: TypeAlias = "Callable[[Any], object] | Callable[[], object]"
-"""Takes the ``RunContext``, or nothing. ``unitrain.run.context`` stands above the hub, which only hands it on."""
+"""Takes the ``RunContext``, or nothing. It is typed Any because ``unitrain.run.context`` imports the hub."""
 
 
 class InParts(NamedTuple):
@@ -140,7 +140,7 @@ _RESTARTS: dict[Event, tuple[Event, Event]] = {
     Event.TEST_START: (Event.TEST_BATCH_START, Event.TEST_BATCH_END),
     Event.PREDICT_START: (Event.PREDICT_BATCH_START, Event.PREDICT_BATCH_END),
 }
-"""Evaluation batches are counted within one evaluation, as Ignite's evaluators count them."""
+"""Evaluation batches are counted within one evaluation, as in Ignite's evaluators."""
 
 
 class EventHub:
@@ -373,7 +373,8 @@ def _bind(handler: Handler) -> Callable[[Any], object]:
     if fits(handler, None):
         return handler  # type: ignore[return-value]
     raise SpecError(
-        f"the event handler {handler!r} must take the run, or nothing; its signature is {inspect.signature(handler)}.",
+        f"the event handler {handler!r} must take the run context or nothing; its signature is"
+        f" {inspect.signature(handler)}.",
         hint="bind further arguments with functools.partial.",
     )
 

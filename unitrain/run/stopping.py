@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 MAX_STEPS, MAX_TIME, MAX_EPOCHS, EARLY_STOPPING = "max_steps", "max_time", "max_epochs", "early_stopping"
 NAN, USER, SIGNAL, INTERRUPT = "nan", "user", "signal", "interrupt"
-"""Handlers ask as the user; INTERRUPT is Ctrl-C, which a result calls the user's too."""
+"""Handlers stop a run as the user; INTERRUPT is Ctrl-C, which results also report as the user."""
 
 REASONS = {
-    MAX_EPOCHS: "All epochs were run, or the data of an endless run ended.",
+    MAX_EPOCHS: "All epochs were run, or the data of an unlimited run ended.",
     MAX_STEPS: "`max_steps` optimizer steps were made.",
     MAX_TIME: "`max_time`, or the time of a `Timer`, was up.",
     EARLY_STOPPING: "`EarlyStopping`, or the same callback of Lightning or Ignite, saw no improvement.",
@@ -29,10 +29,10 @@ REASONS = {
     USER: "`run.stop()`, `trainer.stop()`, a callback of a framework or the first Ctrl-C.",
     SIGNAL: "SIGTERM; `interrupted.ckpt` was written.",
 }
-"""What `FitResult.stopped_by` may be, and what each means."""
+"""The values of `FitResult.stopped_by` and their meaning."""
 
 HARD = frozenset({MAX_STEPS, SIGNAL, INTERRUPT})
-"""The reasons that no minimum holds up."""
+"""Reasons that override min_epochs and min_steps."""
 
 _REASONS = (None, MAX_EPOCHS, EARLY_STOPPING, MAX_TIME, USER, NAN, MAX_STEPS, INTERRUPT, SIGNAL)
 """Of several reasons on several processes, the last one in this order holds on all."""
@@ -143,14 +143,14 @@ def _interval(config: TrainerConfig, length: int | None) -> int | None:
             return None
         if length is None:
             raise ConfigError(
-                f"val_check_interval={interval} is a fraction of the epoch, and the training data has no length.",
-                hint="give a number of batches.",
+                f"val_check_interval={interval} is a fraction of the epoch, but the training data has no length.",
+                hint="use a number of batches.",
             )
         return max(1, int(length * interval))
     if length is not None and interval > length and config.check_val_every_n_epoch is not None:
         raise ConfigError(
             f"val_check_interval={interval} is more than the {length} training batches of an epoch,"
             " so validation would never run.",
-            hint="lower it, or count over all epochs with check_val_every_n_epoch=None.",
+            hint="lower it, or count across epochs with check_val_every_n_epoch=None.",
         )
     return interval

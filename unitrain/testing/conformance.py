@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 DRAWING = ["noisy", "drawing-validation", "busy-callback", "shared-generator", "stream", "several-validations"]
-"""Cases whose validation draws random numbers."""
+"""Cases with random numbers in validation."""
 
 TABLES = {
     "matrix": cases.matrix(),
@@ -94,7 +94,7 @@ class AdapterConformance:
         cls.refusals = {}
         given = getattr(cls, "framework", None)
         if given is None:
-            raise TypeError(f'{cls.__name__} must say what it tests: framework = "mine", or an Adapter.')
+            raise TypeError(f'{cls.__name__} must set the backend to test: framework = "mine", or an Adapter.')
         missing = [] if isinstance(given, str) else [part for part in _PARTS if not hasattr(given, part)]
         if missing:
             raise TypeError(f"{cls.__name__}.framework lacks {', '.join(missing)}; subclass Adapter.")

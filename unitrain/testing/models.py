@@ -8,7 +8,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 SAMPLES, BATCH = 22, 4
-"""The last batch has two samples, so that an unweighted mean shows."""
+"""The last batch has two samples, so that an unweighted mean is noticed."""
 
 CLASSES = 5
 _WIDTH = 8

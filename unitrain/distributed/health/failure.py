@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 EXIT = 70
-"""The status of a process that the watchdog ended."""
+"""The exit status of a process that the watchdog terminated."""
 
 _OWN: dict[str, type[UnitrainError]] = {
     name: one for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, UnitrainError)

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
 
 INTERVAL = 1.0
-"""Seconds between two signs of life."""
+"""Seconds between two heartbeats."""
 
 _DELIVERY = 3.0
-"""Seconds that a failing process waits until its note is written."""
+"""Seconds that a failing process waits for its report to be written."""
 
 _FAREWELL = 30.0
-"""Seconds that the last call may take; without a store it fails at once."""
+"""Timeout of the last call in seconds; without a store it fails at once."""
 
 _GONE = "gone after run "
 

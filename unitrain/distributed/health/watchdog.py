@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
 
 _LOOK = 0.25
-"""Seconds between two looks at what is known of the others."""
+"""Seconds between two checks of the other processes."""
 
 _NOTICE = 8.0
-"""Seconds that a process has to notice by itself that another has failed, before it is ended."""
+"""Seconds that a process has to notice another's failure before it is terminated."""
 
 _HASTE = 1.0
-"""The same after a silence, which has lasted long enough already."""
+"""The same after missing heartbeats, which have already taken long enough."""
 
 _CLEARING = 60.0
-"""The same for a process that has noticed, and is calling handlers and closing files."""
+"""The same for a process that has noticed and is running handlers and closing files."""
 
 _SHORT_SILENCE = 3.0
-"""Seconds without a sign of life after which the silent one is who broke off an exchange."""
+"""Seconds without a heartbeat after which a silent process is blamed for a broken exchange."""
 
 _SEARCH = 8.0
-"""Seconds that a process searches for the reason why another broke off."""
+"""Seconds to look for the reason of another process's failure."""
 
 
 class Watchdog:
@@ -132,9 +132,9 @@ class Watchdog:
             return None
         others = ", ".join(str(rank) for rank in range(self._size) if rank != self._rank)
         return DistributedError(
-            f"rank {self._rank} has waited longer for an exchange with rank {others} than DDP(timeout=...) allows, and"
-            " all give signs of life: another process is busy with something else, or has left out an exchange.",
-            hint="let all do the same in the same order, or raise DDP(timeout=...) if one works that long by itself.",
+            f"rank {self._rank} has waited longer for an exchange with rank {others} than DDP(timeout=...) allows,"
+            f" although all processes are alive: another process is busy, or skipped an exchange.",
+            hint="make all processes do the same in the same order, or raise DDP(timeout=...) if one needs that long.",
         )
 
     def _judge(self) -> None:
@@ -191,28 +191,29 @@ def _lost_others(error: BaseException) -> bool:
 
 def _silence(rank: int) -> DistributedError:
     return DistributedError(
-        f"rank {rank} gave no sign of life: it was killed or stopped, or its host or network is gone.",
-        hint="look into its log and its host's; DDP(watchdog=...) says how long to wait for a sign.",
+        f"rank {rank} sent no heartbeat: it was killed or stopped, or its host or network is down.",
+        hint="check its log and its host's; DDP(watchdog=...) sets how long to wait for a heartbeat.",
     )
 
 
 def _left(rank: int, own: int) -> DistributedError:
     return DistributedError(
-        f"rank {rank} has ended without taking part in the run that rank {own} is in.",
-        hint="each process must make the same calls of fit, validate, test and predict, in the same order.",
+        f"rank {rank} exited before joining the run on rank {own}.",
+        hint="each process must call fit, validate, test and predict in the same order.",
     )
 
 
 def _orphaned(rank: int) -> DistributedError:
     return DistributedError(
-        f"the launcher of rank {rank} is gone; nobody would end this process.", hint="look into the launcher's log."
+        f"the launcher of rank {rank} is gone, so this process would never be stopped.",
+        hint="check the launcher's log.",
     )
 
 
 def _unreachable(rank: int, host: int | None) -> DistributedError:
     where = "the launcher of the first host" if host is None else f"rank {host}"
     return DistributedError(
-        f"rank {rank} has lost {where}, which keeps what the processes tell each other: it or its host was killed or"
-        f" stopped, or the network of either is gone.",
-        hint="look into its log and its host's; DDP(watchdog=...) says how long to wait for a sign.",
+        f"rank {rank} lost the connection to {where}, which holds the shared store: it or its host was killed or"
+        f" stopped, or the network is down.",
+        hint="check its log and its host's; DDP(watchdog=...) sets how long to wait for a heartbeat.",
     )

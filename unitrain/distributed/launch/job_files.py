@@ -52,16 +52,17 @@ def send(folder: Path, order: Job) -> None:
         SpecError: That names what cannot be sent.
     """
     hint = (
-        "define functions and classes at the top of a module (no lambda, no inner function), or start the script with"
-        " torchrun, which sends nothing."
+        "define functions and classes at module level (no lambdas, no inner functions), or start the script with"
+        " torchrun, which needs no pickling."
     )
     data = serialize(order, pickle.dumps, hint)
     if b"__main__" in data and not hasattr(sys.modules["__main__"], "__file__"):
         names = [name for name, part in _parts(order) if b"__main__" in pickle.dumps(part)]
         raise SpecError(
-            "several processes are started, and each imports what it needs; what a notebook or a prompt defines cannot"
-            f" be imported: {', '.join(names)}.",
-            hint="put the model, functions and callbacks into a file, as model.py, and import them; or devices=1.",
+            "started processes import what they need, but names defined in a notebook or at a prompt cannot be"
+            f" imported: {', '.join(names)}.",
+            hint="move the model, functions and callbacks to a file, such as model.py, and import them; or use"
+            " devices=1.",
         )
     (folder / _ORDER).write_bytes(data)
 
@@ -82,8 +83,7 @@ def serialize(order: Job, dumps: Callable[[Any], bytes], hint: str) -> bytes:
     except Exception as error:
         names = [name for name, part in _parts(order) if not _travels(part, dumps)]
         raise SpecError(
-            f"several processes are started, and what they need must be picklable; this is not: {', '.join(names)}"
-            f" ({error}).",
+            f"objects for started processes must be picklable; these are not: {', '.join(names)} ({error}).",
             hint=hint,
         ) from error
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from unitrain.distributed.world import World
 
 _BACKENDS = {"cuda": "cpu:gloo,cuda:nccl"}
-"""gloo for what stands on the processor: notes, counters and decisions; nccl for what stands on GPUs."""
+"""gloo for CPU tensors (reports, counters and decisions), nccl for GPU tensors."""
 
 
 def world_of(config: TrainerConfig) -> World | None:
@@ -109,8 +109,8 @@ def _join(world: World, device: torch.device, strategy: Strategy) -> Watchdog:
     limits = strategy.timeout, strategy.watchdog
     if _joined.limits not in (None, limits):
         raise ConfigError(
-            f"a process joins the others once: its (timeout, watchdog) are {_joined.limits}; now given are {limits}.",
-            hint="give all trainers of a script the same DDP(timeout=..., watchdog=...).",
+            f"the process group already exists with (timeout, watchdog) {_joined.limits}; got {limits}.",
+            hint="pass all trainers of a script the same DDP(timeout=..., watchdog=...).",
         )
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -122,8 +122,9 @@ def _join(world: World, device: torch.device, strategy: Strategy) -> Watchdog:
                 _meet(world, _BACKENDS.get(device.type, "gloo"), strategy.timeout)
         except (RuntimeError, ValueError) as error:
             raise DistributedError(
-                f"rank {world.rank} of {world.size} could not meet the others at {world.address}:{world.port}: {error}",
-                hint="is the port free and the host reachable? MASTER_ADDR and MASTER_PORT say where to meet.",
+                f"rank {world.rank} of {world.size} could not join the process group at"
+                f" {world.address}:{world.port}: {error}",
+                hint="is the port free and the host reachable? MASTER_ADDR and MASTER_PORT set the address.",
             ) from error
     if _joined.watch is None:
         _joined.watch, _joined.limits = _watch(world, strategy), limits
@@ -134,7 +135,7 @@ def _join(world: World, device: torch.device, strategy: Strategy) -> Watchdog:
 
 
 _GROUPS = "unitrain/groups"
-"""Where a store counts the groups that have met in it."""
+"""The store key that counts the process groups."""
 
 
 def _meet(world: World, backend: str, timeout: timedelta) -> None:
@@ -152,8 +153,8 @@ def _meet(world: World, backend: str, timeout: timedelta) -> None:
 
 
 _FORKS_WELL = (3, 12)
-"""Since this release of Python a fork waits until no other thread is at the list of threads; before, the child may find
-that list locked for ever (it never leaves ``os.fork``), and a loader waits for such a worker until DDP's time limit."""
+"""The first Python release where ``os.fork`` waits for the thread-list lock; before, a child may inherit it locked and
+hang, and a loader waits for such a worker until DDP's timeout."""
 
 _SETTLING = 0.01
 """Seconds."""
@@ -168,15 +169,15 @@ def _settle() -> None:
 
 
 _MARGIN = 10.0
-"""Seconds that torch has to say by itself that nobody came."""
+"""Seconds of grace for torch's own timeout."""
 
 
 @contextmanager
 def _meeting(world: World, strategy: Strategy) -> Iterator[None]:
     """End this process if the others have not come in time: some of torch's steps on the way wait for ever."""
     late = DistributedError(
-        f"rank {world.rank} of {world.size} waited in vain for the others at {world.address}:{world.port}.",
-        hint="look into their logs; DDP(timeout=...) says how long to wait.",
+        f"rank {world.rank} of {world.size} timed out waiting for the other processes at {world.address}:{world.port}.",
+        hint="check their logs; DDP(timeout=...) sets how long to wait.",
     )
     timer = threading.Timer(strategy.timeout.total_seconds() + _MARGIN, end_process, (late,))
     timer.daemon = True
@@ -198,7 +199,7 @@ def _watch(world: World, strategy: Strategy) -> Watchdog:
 
 
 _PARTING = 20
-"""Seconds that a process whose run has failed has for its last exchanges."""
+"""Timeout in seconds for the last exchanges of a failed process."""
 
 
 def _leave() -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from unitrain.distributed.world import World
 
 Member = Callable[[str], None]
-"""What each process runs, told the folder of its order: a function at the top of a module."""
+"""The function that each process runs with the folder of its job; a module-level function."""
 
 
 def starts(config: TrainerConfig, world: World | None) -> int:
@@ -45,7 +45,7 @@ def starts(config: TrainerConfig, world: World | None) -> int:
     count = wanted(config)
     if config.num_nodes > 1:
         raise ConfigError(
-            f"num_nodes={config.num_nodes}: a process cannot start others on other hosts.",
+            f"num_nodes={config.num_nodes}: processes cannot be started on other hosts.",
             hint=f"on each host: torchrun --nnodes={config.num_nodes} --nproc-per-node={count}"
             " --rdzv-backend=c10d --rdzv-endpoint=FIRST_HOST:29400 script.py",
         )
@@ -79,7 +79,7 @@ def launched(count: int, order: Job, member: Member) -> Iterator[Path]:
 
 
 _FOLDER = "UNITRAIN_FOLDER"
-"""Tells the processes where to leave word of what keeps them from starting."""
+"""Environment variable with the path where processes report start-up errors."""
 
 
 def _unguarded() -> NoReturn:
@@ -89,8 +89,8 @@ def _unguarded() -> NoReturn:
         ConfigError: If it was started by others, who are not told.
     """
     error = ConfigError(
-        "several processes are started, and each imports this script, which would start them again.",
-        hint='put what the script does under: if __name__ == "__main__":',
+        "each started process imports this script, which would start further processes.",
+        hint='guard the code of the script with: if __name__ == "__main__":',
     )
     if _FOLDER in os.environ:
         job_files.report(Path(os.environ[_FOLDER]), Failure.of(0, error))
@@ -130,7 +130,7 @@ def _run(count: int, folder: Path, member: Member) -> None:
 
 
 _LAST_WORDS = 10.0
-"""Seconds that processes have to end by themselves once one of them has said why it cannot go on."""
+"""Seconds that processes have to exit by themselves after one has reported a failure."""
 
 
 @contextmanager
@@ -154,7 +154,7 @@ def _ending_late(folder: Path) -> Iterator[None]:
 
 
 _GLANCE = 0.5
-"""Seconds between two looks for failures."""
+"""Seconds between two checks for failures."""
 
 
 def _end_the_rest(folder: Path) -> None:
@@ -168,10 +168,11 @@ def _why(failure: Failure | None, error: Any) -> UnitrainError:
     """Return the error that says which process failed, and how."""
     if failure is None:
         rank, process = error.get_first_failure()
-        ended = f"was ended by {process.signal_name()}" if process.exitcode < 0 else f"ended with {process.exitcode}"
+        ended = f"was killed ({process.signal_name()})" if process.exitcode < 0 else "exited with status"
+        f" {process.exitcode}"
         return DistributedError(
-            f"rank {rank} {ended} without a word; the others were stopped.",
-            hint="SIGKILL often means that the host had no memory left.",
+            f"rank {rank} {ended} without an error message; the others were stopped.",
+            hint="SIGKILL often means that the host ran out of memory.",
         )
     return failure.raised()
 
@@ -207,7 +208,7 @@ def _handing_signals_on() -> Iterator[list[int]]:
 
 
 _IMPATIENT = 3
-"""The Ctrl-C that ends processes that do not hear it."""
+"""The Ctrl-C that kills processes that ignore it."""
 
 
 def _as_before(handler: Any, number: int, frame: FrameType | None) -> None:
@@ -242,4 +243,4 @@ def membership(name: str) -> Iterator[tuple[Path, Job]]:
 
 
 _INTERRUPTED = 130
-"""The status of a process that Ctrl-C has ended, as shells have it."""
+"""The exit status after Ctrl-C, as in shells."""

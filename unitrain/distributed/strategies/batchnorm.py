@@ -25,7 +25,7 @@ def synchronized(model: nn.Module) -> Iterator[None]:
     """
     if isinstance(model, _BatchNorm):
         raise SpecError(
-            "sync_batchnorm=True: the model itself is a batch norm.", hint="give nn.Sequential(model) as the model."
+            "sync_batchnorm=True: the model itself is a batch norm.", hint="pass nn.Sequential(model) as the model."
         )
     places = [
         (parent, name, child)

@@ -52,7 +52,7 @@ class Replica:
             self._parallel = DistributedDataParallel(_Step(model, forward), **options)
         except TypeError as error:
             raise ConfigError(
-                f"native={{'ddp': {dict(options)!r}}}: torch's DistributedDataParallel refuses it: {error}.",
+                f"native={{'ddp': {dict(options)!r}}}: torch's DistributedDataParallel raised: {error}.",
                 hint='native={"ddp": {"find_unused_parameters": True}}',
             ) from error
 

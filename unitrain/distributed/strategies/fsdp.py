@@ -47,7 +47,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     if reshard is not None and not isinstance(reshard, bool):
         raise ConfigError(
             f"native={{'fsdp': {{'reshard_after_forward': {reshard!r}}}}}: accepted are None, True and False.",
-            hint="None keeps what the root itself holds until the backward pass, and nothing else.",
+            hint="None keeps only the root's own parameters until the backward pass.",
         )
 
 
@@ -104,7 +104,7 @@ class Sharded:
             self._originals.note_additions()
             self._originals.put_back({})
             raise ConfigError(
-                f"native={{'fsdp': {dict(options)!r}}}: torch's fully_shard refuses it: {error}",
+                f"native={{'fsdp': {dict(options)!r}}}: torch's fully_shard raised: {error}",
                 hint='native={"fsdp": {"reshard_after_forward": False}}',
             ) from error
         self._units: list[Any] = [self._root, *chosen]
@@ -127,8 +127,8 @@ class Sharded:
         except RuntimeError as error:
             if "mixed torch.Tensor and DTensor" in str(error):
                 error.add_note(
-                    "unitrain: a part of the model that is sharded by itself was used without being called."
-                    " FSDP(wrap=(SomeClass,)) says which parts those are; wrap=() leaves all in one piece."
+                    "unitrain: a separately sharded submodule was used without being called. Choose the sharded"
+                    " classes with FSDP(wrap=(SomeClass,)), or shard only the whole model with wrap=()."
                 )
             raise
 
@@ -259,7 +259,7 @@ def in_parts(
     try:
         yield sharded
     except BaseException as error:
-        error.add_note("unitrain: the model was left in parts, of which each process has its own.")
+        error.add_note("unitrain: the model was left sharded across the processes.")
         raise
     sharded.dissolve(callbacks)
 
@@ -268,9 +268,8 @@ def _require_shardable(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if parameter.dim() == 0:
             raise UnsupportedFeatureError(
-                f'strategy="fsdp": the parameter {name!r} is a single number without a dimension, of which no process'
-                " can have a part.",
-                hint="nn.Parameter(torch.zeros(1)) has one.",
+                f'strategy="fsdp": the parameter {name!r} is a scalar, which cannot be sharded.',
+                hint="use nn.Parameter(torch.zeros(1)), which has a dimension.",
             )
 
 

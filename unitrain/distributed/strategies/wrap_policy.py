@@ -33,9 +33,9 @@ def units(model: nn.Module, wrap: tuple[type[nn.Module], ...] | None) -> list[nn
         chosen = [module for module in reversed(inner) if isinstance(module, wrap)]
         if wrap and not chosen:
             raise ConfigError(
-                f"FSDP(wrap=({', '.join(one.__name__ for one in wrap)},)): nothing in {type(model).__name__} is of such"
-                " a class.",
-                hint=f"there are {', '.join(sorted({type(module).__name__ for module in inner}))}.",
+                f"FSDP(wrap=({', '.join(one.__name__ for one in wrap)},)): {type(model).__name__} contains no such"
+                f" module.",
+                hint=f"it contains {', '.join(sorted({type(module).__name__ for module in inner}))}.",
             )
     return [module for module in chosen if any(True for _ in module.parameters()) and not _shares(module, model)]
 
