@@ -197,7 +197,7 @@ def test_ema_handler_averages_as_on_ignite():
     assert equal(averages[2], averages[0])
 
 
-@pytest.mark.filterwarnings("ignore:.*holds states of callbacks that are not there now")
+@pytest.mark.filterwarnings("ignore:.*contains state for callbacks not in this run")
 @pytest.mark.parametrize("step", [2, 6, 9])
 @pytest.mark.parametrize("framework", ELSEWHERE)
 def test_a_run_that_goes_on(tmp_path, framework, step):

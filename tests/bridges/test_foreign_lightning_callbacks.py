@@ -210,7 +210,7 @@ def test_timer_and_lambda(limit):
     assert found[2] == found[0]
 
 
-@pytest.mark.filterwarnings("ignore:.*holds states of callbacks that are not there now")
+@pytest.mark.filterwarnings("ignore:.*contains state for callbacks not in this run")
 @pytest.mark.parametrize("step", [2, 6, 9])
 @pytest.mark.parametrize("framework", ELSEWHERE)
 def test_a_run_that_goes_on(tmp_path, framework, step):
@@ -228,7 +228,7 @@ def test_a_run_that_goes_on(tmp_path, framework, step):
     assert logs[1].kept == own["kept"] + len(logs[1].calls)
 
 
-@pytest.mark.filterwarnings("ignore:.*holds states of callbacks that are not there now")
+@pytest.mark.filterwarnings("ignore:.*contains state for callbacks not in this run")
 def test_early_stopping_goes_on_with_its_patience(tmp_path):
     ends = []
     for framework in ELSEWHERE:
@@ -328,7 +328,7 @@ def test_what_a_run_has_not_is_named(framework, name):
         heard(framework, act)
 
 
-@pytest.mark.filterwarnings("ignore:.*holds states of callbacks that are not there now")
+@pytest.mark.filterwarnings("ignore:.*contains state for callbacks not in this run")
 def test_what_the_trainer_and_the_module_say(tmp_path):
     def act(trainer, module, hook):
         if hook == "on_train_epoch_end" and trainer.current_epoch == 0:

@@ -282,7 +282,7 @@ TRAIN_ON = {
 
 @each_backend
 @pytest.mark.parametrize("name", TRAIN_ON)
-@pytest.mark.filterwarnings("ignore:.*callbacks that are not there now")
+@pytest.mark.filterwarnings("ignore:.*callbacks not in this run")
 def test_a_run_that_was_stopped_early_trains_on_where_what_stopped_it_differs(framework, name, tmp_path):
     others, options, stopped_by, epochs = TRAIN_ON[name]
     fit(framework, ModelCheckpoint(tmp_path, save_last=True), stops_early(), max_epochs=6)
@@ -317,7 +317,7 @@ def test_without_its_request_a_run_that_was_stopped_early_trains_on(monkeypatch,
 @each_backend
 def test_a_file_beyond_the_end_is_refused(framework, tmp_path):
     fit(framework, ModelCheckpoint(tmp_path, save_last=True))
-    with pytest.raises(ConfigError, match=r"(?s)has run 2 epochs already, and max_epochs=1.*max_epochs=3, or more"):
+    with pytest.raises(ConfigError, match=r"(?s)has already run 2 epochs, but max_epochs=1.*max_epochs=3 or more"):
         fit(framework, ModelCheckpoint(tmp_path), ckpt_path=tmp_path / "last.ckpt", max_epochs=1)
 
 

@@ -190,7 +190,7 @@ class Unsized:
 def test_another_length_of_the_epoch_is_told(framework, tmp_path):
     path = tmp_path / "x.ckpt"
     fit("reference", at=MIDDLE, path=path)
-    with pytest.warns(UserWarning, match=r"after 2 of 5 batches of an epoch, and an epoch has 3 now; the first 2 of"):
+    with pytest.warns(UserWarning, match=r"after 2 of 5 batches of an epoch, and an epoch now has 3; the first 2 are"):
         _, result = fit(framework, None, DataLoader(TensorDataset(*data()), 7), ckpt_path=path)
     assert result.step == 7 + 1 + 3
 
@@ -200,7 +200,7 @@ def test_a_metric_that_is_new_within_an_epoch_is_refused(framework, tmp_path):
     middle, end = tmp_path / "middle.ckpt", tmp_path / "end.ckpt"
     fit("reference", at=MIDDLE, path=middle)
     fit("reference", at=BATCHES, path=end)
-    with pytest.raises(CheckpointError, match="had not measured the metric 'mae'"):
+    with pytest.raises(CheckpointError, match="did not measure the metric 'mae'"):
         fit(framework, spec(metrics={"mae": metric("mae")}), ckpt_path=middle)
     _, result = fit(framework, spec(metrics={"mae": metric("mae")}), ckpt_path=end)
     assert "train/mae" in result.metrics

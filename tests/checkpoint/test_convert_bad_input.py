@@ -158,7 +158,7 @@ def test_bad_arguments_are_refused(tmp_path):
 
 def test_a_folder_that_is_none_of_ours(tmp_path):
     (tmp_path / "folder").mkdir()
-    with pytest.raises(CheckpointError, match=r"is no checkpoint, or was not written to the end"):
+    with pytest.raises(CheckpointError, match=r"is not a checkpoint, or is incomplete"):
         convert_checkpoint(tmp_path / "folder", tmp_path / "out", "portable")
 
 

@@ -112,7 +112,7 @@ def test_a_newer_format_is_refused(saved):
 
 
 def test_another_model_is_refused_with_what_differs(saved):
-    with pytest.raises(CheckpointError, match=r"another model than Sequential[\s\S]*Hint: "):
+    with pytest.raises(CheckpointError, match=r"does not match Sequential[\s\S]*Hint: "):
         go_on(saved, spec("cnn"))
 
 

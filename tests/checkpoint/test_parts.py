@@ -46,7 +46,7 @@ def test_parts_of_several_ranks_are_put_together_where_they_belong(folder):
     (folder / "index.json").write_text(json.dumps({**index, "ranks": 3}))
     assert not differences(parts.read(folder), CONTENT)
     io.write(data(folder) / "rank-1.ckpt", {"0": {"at": [1, 0], "values": whole[:1]}})
-    with pytest.raises(CheckpointError, match="do not fit together"):
+    with pytest.raises(CheckpointError, match="do not match"):
         parts.read(folder)
 
 
@@ -84,7 +84,7 @@ def test_an_index_that_cannot_be_meant_is_refused(folder, text):
 
 def test_a_folder_that_is_none_is_refused(tmp_path):
     trainer = UnifiedTrainer("ignite", max_epochs=1, enable_progress_bar=False)
-    with pytest.raises(CheckpointError, match="is no checkpoint, or was not written to the end"):
+    with pytest.raises(CheckpointError, match="is not a checkpoint, or is incomplete"):
         trainer.fit(spec(), loader(), ckpt_path=tmp_path)
 
 

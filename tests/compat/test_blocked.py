@@ -165,7 +165,7 @@ def test_a_mismatch_warns_once_when_lightning_is_first_used(front):
     code = "import unitrain\nfor _ in range(3): unitrain.UnifiedTrainer('lightning')"
     done = python("-c", code, front=[front])
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("are installed side by side") == 1
+    assert done.stderr.count("are both installed") == 1
     assert "are installed" not in python("-c", code).stderr
 
 

@@ -204,6 +204,6 @@ def test_a_release_below_the_window_is_refused_before_anything_of_it_is_imported
     framework = {"pytorch-lightning": "lightning", "pytorch-ignite": "ignite"}[distribution]
     done = python("-c", f"import unitrain; unitrain.UnifiedTrainer({framework!r})", front=[tmp_path])
     assert done.returncode == 1
-    assert f"VersionError: {distribution} {release} is installed; accepted is >=" in done.stderr
+    assert f"VersionError: {distribution} {release} is installed; supported: >=" in done.stderr
     assert f"Hint: pip install --upgrade '{distribution}>=" in done.stderr
     assert not ran(tmp_path)

@@ -26,7 +26,7 @@ TRAINER = [
     ({"accelerator": "ddp"}, "strategy='ddp'"),
     ({"accelerator": "ddp_cpu"}, "accelerator='cpu', strategy='ddp'"),
     ({"strategy": "dp"}, 'strategy="ddp", with a batch size for one device: dp was removed in 2.0.'),
-    ({"progress_bar_refresh_rate": 20}, "leave it out: it only changed what is shown."),
+    ({"progress_bar_refresh_rate": 20}, "remove it: it only changed the display."),
     ({"progress_bar_refresh_rate": 0}, "enable_progress_bar=False"),
     ({"checkpoint_callback": True}, 'callbacks=[ModelCheckpoint("checkpoints")]'),
     ({"logger": True}, 'loggers=[CSVLogger("runs")]'),
@@ -81,7 +81,7 @@ def test_a_mere_slip_is_told_as_before():
     [
         ("F1", 'metric("f1")'),
         ("F1Score", 'metric("f1")'),
-        ("Fbeta", 'metric("f1"); for another beta, give torchmetrics.FBetaScore(task=..., beta=...) itself.'),
+        ("Fbeta", 'metric("f1"); for another beta, pass torchmetrics.FBetaScore(task=..., beta=...).'),
         ("MulticlassAccuracy", 'metric("accuracy", num_classes=)'),
         ("MultilabelF1Score", 'metric("f1", num_labels=)'),
         ("BinaryRecall", 'metric("recall")'),
@@ -115,7 +115,7 @@ def test_what_the_hints_name_is_there():
     ],
 )
 def test_an_old_option_of_a_metric_is_refused_by_name(option, hint):
-    with pytest.raises(SpecError, match=rf"metric\('accuracy'\) takes no {option}= any more[\s\S]*{hint}"):
+    with pytest.raises(SpecError, match=rf"metric\('accuracy'\) no longer takes {option}= any more[\s\S]*{hint}"):
         metric("accuracy", **{option: False})
 
 
@@ -124,7 +124,7 @@ def test_an_old_option_of_a_metric_is_refused_by_name(option, hint):
 
 @pytest.mark.parametrize("uri", ["file:///tmp/mlruns", "file:mlruns", "./mlruns", "/tmp/mlruns"])
 def test_a_store_in_plain_files_is_refused_with_the_database(uri):
-    with pytest.raises(ConfigError, match=r"opens no store in plain files[\s\S]*sqlite:///.*mlflow\.db"):
+    with pytest.raises(ConfigError, match=r"does not support file stores[\s\S]*sqlite:///.*mlflow\.db"):
         MLflowLogger(tracking_uri=uri)
 
 

@@ -72,7 +72,7 @@ def test_postgresql_speaks_by_the_driver_of_the_extra(scheme):
 
 @pytest.mark.parametrize("url", ["mongodb://host/db", "study.db", "", "file:///study.db"])
 def test_another_address_is_refused_with_those_there_are(url):
-    with pytest.raises(ConfigError, match=re.escape(f"make_storage({url!r}) is unknown; accepted are redis://")):
+    with pytest.raises(ConfigError, match=re.escape(f"make_storage({url!r}): unknown storage; accepted: redis://")):
         make_storage(url)
 
 
@@ -115,7 +115,7 @@ def test_a_suggestion_is_an_int_between_ints_and_else_a_float():
 @pytest.mark.parametrize(
     ("given", "options", "said"),
     [
-        ((0.1, 1), {"log": True, "step": 0.1}, "log=True has no step"),
+        ((0.1, 1), {"log": True, "step": 0.1}, "log=True does not allow a step"),
         (("a", 1), {}, "takes numbers"),
         ((False, 1), {}, "takes numbers"),
     ],

@@ -184,7 +184,7 @@ def test_a_config_without_a_counterpart_is_refused_by_name(given, said):
 
 @pytest.mark.filterwarnings("default::UserWarning")
 def test_what_is_left_out_of_a_config_is_told():
-    with pytest.warns(UserWarning, match=r"left out weights_summary='top' \(it only changed what is shown\)"):
+    with pytest.warns(UserWarning, match=r"left out weights_summary='top' \(it only changed the display\)"):
         assert upgrade({"weights_summary": "top", "max_epochs": 2}, "1.x") == {"max_epochs": 2}
 
 

@@ -80,5 +80,5 @@ def test_the_model_is_compiled_during_the_run_alone(framework):
 @pytest.mark.parametrize("by", [torch.compile, lambda model: (model.compile(), model)[1]])
 def test_a_model_that_is_compiled_already_is_refused(framework, by):
     trainer = UnifiedTrainer(framework, enable_progress_bar=False, compile=True)
-    with pytest.raises(ConfigError, match="compiled already"):
+    with pytest.raises(ConfigError, match="already compiled"):
         trainer.fit(replace(spec(), model=by(Seen())), loader())

@@ -91,7 +91,7 @@ def test_what_only_trains_refuses_the_rest(asked, feature):
 
 
 def test_a_suite_without_a_framework_says_so_at_once():
-    with pytest.raises(TypeError, match="TestNothing must say what it tests"):
+    with pytest.raises(TypeError, match="TestNothing must set the backend to test"):
         type("TestNothing", (AdapterConformance,), {})
 
 

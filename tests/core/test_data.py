@@ -242,7 +242,7 @@ def test_fraction_of_a_known_length_is_rounded_down(make_batches, limit, count):
 
 
 def test_fraction_of_no_length_is_refused(make_trainer, make_spec, make_batches):
-    with pytest.raises(ConfigError, match=r"limit_train_batches=0.5[\s\S]*Hint: give a number"):
+    with pytest.raises(ConfigError, match=r"limit_train_batches=0.5[\s\S]*Hint: use a number"):
         make_trainer(limit_train_batches=0.5).fit(make_spec(), Unsized(make_batches()))
 
 

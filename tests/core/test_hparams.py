@@ -86,7 +86,7 @@ REFUSED = {
     "class": (nn.ReLU, r"hparams\['it'\] is the class ReLU[\s\S]*Hint: .*\"ReLU\""),
     "function": (len, r"hparams\['it'\] is a builtin_function_or_method[\s\S]*Hint: .*\"len\""),
     "lambda": ({"deep": [lambda: 0]}, r"hparams\['it'\]\['deep'\]\[0\] is a function"),
-    "recursive": (holding_itself(), "holds itself"),
+    "recursive": (holding_itself(), "contains itself"),
     "object": (object(), r"hparams\['it'\] is a object"),
 }
 
@@ -107,7 +107,7 @@ def test_the_rest_is_refused_before_training(framework, name):
 
 def test_a_missing_value_of_omegaconf_is_refused_by_name():
     conf = pytest.importorskip("omegaconf").OmegaConf.create({"a": {"b": "???"}})
-    with pytest.raises(SpecError, match=r"cannot be read: .*a\.b[\s\S]*Hint: give the missing value"):
+    with pytest.raises(SpecError, match=r"cannot be read: .*a\.b[\s\S]*Hint: set the missing value"):
         plain_hparams(conf)
 
 

@@ -270,7 +270,7 @@ def test_what_can_be_drawn(table, panels):
 def test_what_cannot_be_drawn_is_said():
     tracker = Taking()
     own = lambda: type("Odd", (MulticlassRecall,), {"compute": lambda self: torch.ones(2, 3, 4, 5)})(3)  # noqa: E731
-    with pytest.warns(UserWarning, match=r"its shape is not one that is drawn \(odd: \(2, 3, 4, 5\)\)"):
+    with pytest.warns(UserWarning, match=r"its shape cannot be drawn \(odd: \(2, 3, 4, 5\)\)"):
         fitted("reference", fixed(odd=own()), loggers=[tracker])
 
 

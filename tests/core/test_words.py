@@ -274,6 +274,6 @@ except Exception as error:
 def test_several_processes_from_a_prompt_are_refused_before_any_starts(framework, tmp_path):
     command = [sys.executable, "-c", PROMPT.format(framework=framework)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
-    assert done.stdout.startswith("SpecError several processes are started"), done.stderr
+    assert done.stdout.startswith("SpecError started processes import"), done.stderr
     assert "cannot be imported" in done.stdout
-    assert "Hint: put the model, functions and callbacks into a file" in done.stdout
+    assert "Hint: move the model, functions and callbacks to a file" in done.stdout

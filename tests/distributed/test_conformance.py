@@ -8,7 +8,7 @@ from unitrain.testing import cases
 from unitrain.testing.conformance import ALL
 
 REFUSED = {
-    "shall train on all of it or on a part cannot be seen": "data without samplers: ShardedBatches or OwnBatches says which",
+    "every process should read all of it or only its share": "data without samplers: ShardedBatches or OwnBatches says which",
     "an optimizer with a closure (LBFGS)": "each process would decide by its own loss",
     "save_on_exception": "needs the state of a process that failed",
     "val_check_interval=4 is more than the 3": "an epoch of two processes has half as many batches",

@@ -37,7 +37,7 @@ REFUSED = {
     'automatic_optimization=False is not supported with strategy="fsdp"': "a manual step hides the forward pass",
     "an optimizer with a closure (LBFGS)": "each process would decide by its own loss",
     'compile=True is not supported with strategy="fsdp"': "the model is compiled as a whole",
-    "shall train on all of it or on a part cannot be seen": "data without samplers: ShardedBatches or OwnBatches says which",
+    "every process should read all of it or only its share": "data without samplers: ShardedBatches or OwnBatches says which",
     "save_on_exception": "needs the state of a process that failed",
     'does not support strategy="fsdp": what is in parts is frozen whole': "Freeze and Unfreeze: of parameters one by one",
     'StochasticWeightAveraging does not support strategy="fsdp"': "the model is in parts",
@@ -72,7 +72,7 @@ EXPECTED = {
     "bad option": "accepted are None, True and False",
     "refused by torch": "Invalid shard_placement_fn result",
     "options of another": "native={'ddp': ...} has no effect: strategy='fsdp'",
-    "wrap": "FSDP(wrap=(LSTM,)): nothing in Sequential",
+    "wrap": "FSDP(wrap=(LSTM,)): Sequential contains no such module",
     "scalar": "'temperature' is a single number",
 }
 

@@ -177,7 +177,7 @@ def test_a_port_that_is_taken_is_told_of():
             env={**os.environ, **place}, capture_output=True, text=True, timeout=100, check=False,
         )  # fmt: skip
     assert ended.returncode == 1
-    assert f"rank 0 of 2 could not meet the others at 127.0.0.1:{place['MASTER_PORT']}" in ended.stderr
+    assert f"rank 0 of 2 could not join the process group at 127.0.0.1:{place['MASTER_PORT']}" in ended.stderr
     assert "is the port free" in ended.stderr
 
 
@@ -213,7 +213,7 @@ def test_durations_must_be_durations():
         ({}, {"optimizer": cases.OPTIMIZERS["lbfgs"]}, 22, UnsupportedFeatureError, "an optimizer with a closure"),
         ({"sync_batchnorm": True}, {}, 22, ConfigError, "SyncBatchNorm only works on GPUs"),
         ({}, {}, 1, Exception, "1 samples for 2 processes"),
-        ({"native": {"ddp": {"bukket": 3}}}, {}, 22, ConfigError, "DistributedDataParallel refuses it"),
+        ({"native": {"ddp": {"bukket": 3}}}, {}, 22, ConfigError, "DistributedDataParallel raised"),
     ],
 )
 def test_a_refusal_in_the_processes_is_raised_here_as_it_is(changes, spec_changes, samples, error, words):

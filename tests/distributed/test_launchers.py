@@ -173,11 +173,11 @@ def test_what_slurm_says(changes, expected):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"SLURM_PROCID": "x"}, "SLURM_PROCID should be a number; it is 'x'"),
-        ({"SLURM_LOCALID": None}, "SLURM_LOCALID should be a number; it is None"),
-        ({"SLURM_NTASKS": "many"}, "SLURM_NTASKS should be a number; it is 'many'"),
-        ({"SLURM_JOB_NODELIST": ","}, r"(?s)SLURM_JOB_NODELIST=',' names no host.*set MASTER_ADDR"),
-        ({"SLURM_PROCID": "4"}, "SLURM_PROCID=4 is no task of a step of 4"),
+        ({"SLURM_PROCID": "x"}, "SLURM_PROCID must be a number; got 'x'"),
+        ({"SLURM_LOCALID": None}, "SLURM_LOCALID must be a number; got None"),
+        ({"SLURM_NTASKS": "many"}, "SLURM_NTASKS must be a number; got 'many'"),
+        ({"SLURM_JOB_NODELIST": ","}, r"(?s)SLURM_JOB_NODELIST=',' contains no host.*set MASTER_ADDR"),
+        ({"SLURM_PROCID": "4"}, "SLURM_PROCID=4 is outside a step of 4 tasks"),
     ],
 )
 def test_what_slurm_cannot_mean_is_refused(changes, message):

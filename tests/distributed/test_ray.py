@@ -138,7 +138,7 @@ def test_an_error_is_told_with_its_rank_and_its_traceback(ray, tmp_path):
 def test_a_worker_that_is_killed_ends_the_run(ray, tmp_path):
     trainer = on_cluster("ignite", tmp_path)
     trainer.on(Event.BATCH_END(once=2), die)
-    with pytest.raises(DistributedError, match=r"rank 1 gave no sign of life|could not run 2 worker"):
+    with pytest.raises(DistributedError, match=r"rank 1 sent no heartbeat|could not run 2 worker"):
         fitted(trainer)
 
 
@@ -163,9 +163,9 @@ def test_ctrl_c_ends_the_workers_and_is_raised(ray, tmp_path):
 @pytest.mark.slow
 def test_what_a_cluster_cannot_do_is_refused_before_anything_runs(ray, tmp_path):
     trainer = RayTrainer("ignite", num_workers=3, max_epochs=1, enable_progress_bar=False)
-    with pytest.raises(ConfigError, match=r"num_workers=3 need 3 CPU; the Ray cluster has 2"):
+    with pytest.raises(ConfigError, match=r"num_workers=3 need 3 CPU, but the Ray cluster has 2"):
         fitted(trainer)
-    with pytest.raises(ConfigError, match=r"need 1 GPU; the Ray cluster has 0"):
+    with pytest.raises(ConfigError, match=r"need 1 GPU, but the Ray cluster has 0"):
         fitted(RayTrainer("ignite", use_gpu=True, max_epochs=1))
     with pytest.raises(ConfigError, match="ScalingConfig refuses"):
         fitted(RayTrainer("ignite", scaling={"wrong": 1}, max_epochs=1))
@@ -177,7 +177,7 @@ def test_what_a_cluster_cannot_do_is_refused_before_anything_runs(ray, tmp_path)
             pass
 
     sender.on(Event.FIT_END, hold)
-    with pytest.raises(SpecError, match=r"(?s)must be picklable.*hold.*Hint: build what cannot be sent"):
+    with pytest.raises(SpecError, match=r"(?s)must be picklable.*hold.*Hint: create objects that cannot be pickled"):
         fitted(sender)
 
 
@@ -221,7 +221,7 @@ def test_without_ray_the_extra_is_named(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_workers": 0}, r"num_workers must be a whole number above 0; got 0"),
+        ({"num_workers": 0}, r"num_workers must be an integer of at least 1; got 0"),
         ({"num_workers": True}, r"num_workers must be"),
         ({"devices": 2}, r"(?s)RayTrainer\(devices=2\).*Hint: num_workers="),
         ({"num_nodes": 2}, r"(?s)RayTrainer\(num_nodes=2\).*Hint: num_workers="),
@@ -242,5 +242,5 @@ def test_arguments_are_refused_with_the_way_out(options, message):
 def test_workers_are_started_from_one_process(monkeypatch):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match=r"starts its workers from one process; .* started 2"):
+    with pytest.raises(ConfigError, match=r"must run in a single process, but .* started 2"):
         RayTrainer("ignite", num_workers=2)

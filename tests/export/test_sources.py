@@ -67,7 +67,7 @@ def test_an_average_that_is_not_there_is_refused(runs, tmp_path):
             trainer.export(tmp_path / "x.pt2", weights="ema", **options)
     with pytest.raises(ExportError, match="did you mean 'ema'"):
         trainer.export(tmp_path / "x.pt2", weights="em")
-    with pytest.raises(ConfigError, match="has written no such checkpoint"):
+    with pytest.raises(ConfigError, match="wrote no such checkpoint"):
         trainer.export(tmp_path / "x.pt2", ckpt_path="best")
 
 

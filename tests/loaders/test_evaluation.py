@@ -190,12 +190,12 @@ REFUSED = {
     "a slash in a name": ({"a/b": CLEAN}, "'a/b'"),
     "an empty name": ({"": CLEAN}, "''"),
     "a number for a name": ({0: CLEAN}, "got 0"),
-    "no loader": ({}, "without a loader"),
+    "no loader": ({}, "is an empty mapping"),
     "a tensor among loaders": ({"a": CLEAN, "b": torch.zeros(3)}, "'b' must be a DataLoader"),
     "a batch as a mapping": ({"input": torch.zeros(3), "target": torch.zeros(3)}, "'input' must be a DataLoader"),
     "an empty one": ({"a": CLEAN, "b": []}, "'b' is empty"),
-    "loaders and batches": ([ordered(1.0), CLEAN[0]], "cannot be told"),
-    "what may be loaders": ([Odd(), Odd()], "with a Odd; whether it lists loaders or batches cannot be told"),
+    "loaders and batches": ([ordered(1.0), CLEAN[0]], "which could be a list"),
+    "what may be loaders": ([Odd(), Odd()], "with a Odd, which could be a list of loaders or of batches"),
     "a mapping in a mapping": ({"a": {"b": CLEAN}}, "'a' must be a DataLoader"),
 }
 

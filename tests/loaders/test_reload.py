@@ -168,7 +168,7 @@ def test_a_resumed_run_asks_for_the_epoch_that_made_the_loader(make_trainer, mak
 REFUSED = {
     "a loader": (BATCHES, None, ConfigError, "needs a function to call, but the training data is a list"),
     "loaders in a DataSpec": (DataSpec(train=BATCHES), None, ConfigError, "needs a function to call"),
-    "a function of two": (lambda epoch, more: BATCHES, None, DataError, "takes nothing, or the epoch"),
+    "a function of two": (lambda epoch, more: BATCHES, None, DataError, "takes no argument, or the epoch"),
     "a class": (DataLoader, None, ConfigError, "needs a function to call"),
     "no loader": (lambda: None, None, DataError, "no train data"),
     "what is no loader": (lambda: torch.ones(3), None, DataError, "got a Tensor"),

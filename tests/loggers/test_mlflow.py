@@ -255,7 +255,7 @@ def test_run_of_the_checkpoint_is_left_alone_where_it_is_not_meant(server, tmp_p
     assert server.get("runs/get", run_id=run_id)["run"]["info"]["status"] == "RUNNING"
     MlflowClient(server.uri).delete_run(run_id)
     again = MLflowLogger("again", tracking_uri=server.uri)
-    with pytest.warns(UserWarning, match=f"MLflow has no run {run_id}"):
+    with pytest.warns(UserWarning, match=f"MLflow run {run_id} does not exist"):
         go_on("reference", path, again)
     assert again.run_id != run_id
     assert server.history(again.run_id, "val/loss")[-1][0] == 12
@@ -286,7 +286,7 @@ def test_names_that_mlflow_does_not_take_are_stored_under_those_of_the_table(fra
             run.log("acc@5", 0.5)
 
     logger = MLflowLogger(tracking_uri=server.uri)
-    with pytest.warns(UserWarning, match="MLflow takes no name such as '(k@5|train/acc@5)'"):
+    with pytest.warns(UserWarning, match="MLflow does not allow the name '(k@5|train/acc@5)'"):
         fit(framework, logger, spec=spec)
     run = server.get("runs/get", run_id=logger.run_id)["run"]["data"]
     assert {"train/acc_at_5", "train/loss", "epoch"} <= {one["key"] for one in run["metrics"]}

@@ -53,7 +53,7 @@ def python(*arguments):
 def test_only_the_mixed_cell_is_warned_of_two_releases_of_lightning():
     assert (mismatch() is not None) == (cells.CELL == "mixed")
     done = python("-c", "import unitrain; print(unitrain.UnifiedTrainer('lightning'))")
-    assert ("are installed side by side" in done.stderr) == (cells.CELL == "mixed")
+    assert ("are both installed" in done.stderr) == (cells.CELL == "mixed")
     assert done.returncode == (not cells.has("lightning"))
 
 

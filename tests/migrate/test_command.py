@@ -113,7 +113,7 @@ def test_a_folder_and_its_reports(tmp_path, migrate):
     assert changed == {"ignite.py.orig", "lightning.py.orig"}
     assert 'framework="ignite"' in (source / "pkg" / "lightning.py").read_text()
     assert 'framework="ignite"' in (source / "pkg" / "ignite.py").read_text()
-    assert "2 files rewritten, 2 left for a person, 1 not readable" in done.stdout
+    assert "2 files rewritten, 2 to fix by hand, 1 unreadable" in done.stdout
     table = migrate("src", "--report", "out.md", cwd=tmp_path)
     assert table.returncode == 3
     lines = (tmp_path / "out.md").read_text().splitlines()
@@ -145,7 +145,7 @@ def test_a_config_beside_a_script_that_reads_configs(tmp_path, migrate):
         ((), "give a script"),
         (("a.py", "--disable", "lightning-trainr"), "did you mean 'lightning-trainer'"),
         (("a.py", "--report", "out.txt"), "FILE.json or FILE.md"),
-        (("a.py", "--report", "no/out.md"), "there is no folder"),
+        (("a.py", "--report", "no/out.md"), "no such directory"),
         (("a.py", "--write", "--diff"), "not allowed with"),
         (("a.py", "--write", "--check-backend", "ignite"), "writes nothing"),
         (("a.py", "--to", "keras"), "invalid choice"),
