@@ -267,7 +267,7 @@ REFUSED = {
     "one loader": (lambda: CombinedLoader(shuffled(3)), "got DataLoader"),
     "a tensor": (lambda: CombinedLoader({"a": torch.ones(3)}), "'a' must be a DataLoader"),
     "a batch to train on": (lambda: {"input": torch.ones(3), "target": torch.ones(3)}, "'input' must be a DataLoader"),
-    "loaders and batches": (lambda: [shuffled(3), (torch.ones(3), torch.ones(3))], "cannot be told"),
+    "loaders and batches": (lambda: [shuffled(3), (torch.ones(3), torch.ones(3))], "which could be a list"),
 }
 
 
