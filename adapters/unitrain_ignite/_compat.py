@@ -71,8 +71,9 @@ def refuse_mlflow() -> None:
     """
     if release() < Version("0.5.2"):
         raise VersionError(
-            f"the MLflowLogger of pytorch-ignite {release()} does not work with today's MLflow; accepted is >=0.5.2.",
-            hint="unitrain.loggers.MLflowLogger, or pip install 'pytorch-ignite>=0.5.2'.",
+            f"the MLflowLogger of pytorch-ignite {release()} does not work with the installed MLflow; required:"
+            f" >=0.5.2.",
+            hint="use unitrain.loggers.MLflowLogger, or pip install 'pytorch-ignite>=0.5.2'.",
         )
 
 

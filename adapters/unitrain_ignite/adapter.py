@@ -60,8 +60,8 @@ class IgniteAdapter:
         given = config.native.get(self.name, {}) if config.native else {}
         if given:
             raise ConfigError(
-                f"native={{'ignite': ...}} got {', '.join(map(repr, given))}; ignite.engine.Engine takes only"
-                " process_function, and that is unitrain's own step.",
+                f"native={{'ignite': ...}} got {', '.join(map(repr, given))}; ignite.engine.Engine only takes"
+                f" process_function, which is unitrain's own step.",
                 hint="attach handlers to the object that trainer.create_trainer() returns.",
             )
         return IgniteRun(callbacks)
@@ -102,7 +102,7 @@ class IgniteRun(BackendRun):
         attached = bound(self._engine)
         if attached:
             raise ConfigError(
-                f"an Engine cannot be copied with its handlers ({', '.join(attached)}): they are bound to this one.",
+                f"an Engine cannot be copied with its handlers ({', '.join(attached)}), which are bound to it.",
                 hint="copy the trainer before create_trainer(), and attach them to the engine of the copy.",
             )
         return vars(self)
@@ -133,7 +133,8 @@ class IgniteRun(BackendRun):
     def _refuse_swallowed_errors(self) -> None:
         if heard(self._engine, Events.EXCEPTION_RAISED):
             raise ConfigError(
-                "the engine has a handler of Events.EXCEPTION_RAISED, which swallows errors, and training goes on.",
+                "the engine has a handler of Events.EXCEPTION_RAISED, which swallows errors and lets training"
+                " continue.",
                 hint="handle unitrain's Event.EXCEPTION; the error is raised after it.",
             )
 

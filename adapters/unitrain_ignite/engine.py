@@ -56,6 +56,6 @@ def _refuse_pause() -> None:
         UnsupportedFeatureError: Always, with the way out.
     """
     raise UnsupportedFeatureError(
-        "engine.interrupt() pauses an engine for a later run(); unitrain runs one from its start to its end.",
-        hint="engine.terminate() ends a fit after the batch; fit(..., ckpt_path=) goes on from a checkpoint.",
+        "engine.interrupt() pauses an engine for a later run(), which unitrain does not support.",
+        hint="use engine.terminate() to stop after the batch, and fit(..., ckpt_path=) to resume from a checkpoint.",
     )

@@ -37,15 +37,15 @@ EVENTS: Final[dict[Event, str]] = {
     Event.PREDICT_BATCH_END: PROCESS,
     Event.PREDICT_END: "COMPLETED",
 }
-"""An upper-case name is a member of ``ignite.engine.Events``, a lower-case one part of ``Engine`` itself."""
+"""Upper-case names are members of ``ignite.engine.Events``, lower-case names are methods of ``Engine``."""
 
 UNMAPPED: Final[dict[str, str]] = {
     "ITERATION_STARTED": "Ignite has counted the iteration by then; BATCH_START fires in the process function",
-    "GET_BATCH_STARTED": "reading data is not an event of a run; unitrain's loader wrapper owns it",
-    "GET_BATCH_COMPLETED": "reading data is not an event of a run; unitrain's loader wrapper owns it",
+    "GET_BATCH_STARTED": "data loading is not a run event; unitrain's loader wrapper handles it",
+    "GET_BATCH_COMPLETED": "data loading is not a run event; unitrain's loader wrapper handles it",
     "DATALOADER_STOP_ITERATION": "fires between epochs here, since each epoch is one pass of the loader wrapper",
     "EXCEPTION_RAISED": "a handler there swallows the error; unitrain fires EXCEPTION around Engine.run and re-raises",
     "TERMINATE": "skips EPOCH_COMPLETED; unitrain stops by ending the epoch first",
-    "TERMINATE_SINGLE_EPOCH": "unitrain's own means of ending an epoch early",
-    "INTERRUPT": "refused: it pauses an engine for a later run(), and a fit is one run",
+    "TERMINATE_SINGLE_EPOCH": "used by unitrain to end an epoch early",
+    "INTERRUPT": "raises: it pauses an engine for a later run(), but a fit is one run",
 }

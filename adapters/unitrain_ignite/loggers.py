@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 UNTAGGED = "run"
-"""The tag of names without a slash, where a logger takes none without a tag."""
+"""The tag of names without a slash, for loggers that require a tag."""
 
 
 def tracker(given: Any) -> IgniteTracker | None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from unitrain.backends.protocol import EpochBatches, EvaluationProgram, Program
 
 _NO_BATCH = object()
-"""What comes after the last batch of an epoch that no verdict has ended."""
+"""Marks the end of an epoch's data."""
 
 
 class _UntilEnded:
@@ -54,7 +54,7 @@ class TrainingLoop:
         """
         program = self._program
         if program is None:
-            raise ConfigError("this engine was made by create_trainer(); run it through trainer.fit(spec, loader).")
+            raise ConfigError("this engine was created by create_trainer(); run it with trainer.fit(spec, loader).")
         if batch is _NO_BATCH:
             self._verdict = Verdict.END_EPOCH
             return None

@@ -65,4 +65,4 @@ OPTIONS: Final[dict[str, Translation]] = {
     "profiler": Translation(shared="unitrain.utilities.profiling: the same parts on both backends"),
     "native": Translation("Engine(process_function) takes nothing else; use create_trainer()"),
 }
-"""What is not here belongs to a feature that the adapter does not declare: anything but the default raises."""
+"""Options that are not listed belong to features that the adapter does not declare: non-default values raise."""

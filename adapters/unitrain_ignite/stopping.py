@@ -50,4 +50,4 @@ _STOPPERS: tuple[tuple[type[Any], Callable[[Any, Engine], bool], str], ...] = (
     (EarlyStopping, lambda handler, _: bool(handler.counter >= handler.patience), EARLY_STOPPING),
     (TimeLimit, lambda handler, _: time.time() - handler.start_time > handler.limit_sec, MAX_TIME),
 )
-"""Ignite's handlers that call ``engine.terminate()``: whether one did, and the reason."""
+"""Ignite handlers that call ``engine.terminate()``: whether one did, and the reason."""

@@ -30,7 +30,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 REQUIRES = ("pytorch-lightning>=2.4,!=2.6.2,!=2.6.3",)
 ROOTS: Final = {"pytorch_lightning": "pytorch-lightning", "lightning.pytorch": "lightning"}
-"""The two packages, and the distribution of each: two copies of one framework, each with its classes."""
+"""The two packages and their distributions: copies of one framework, each with its own classes."""
 
 
 def until(release: str) -> Callable[[F], F]:
@@ -134,7 +134,7 @@ def place_before_2_1(root: str, place: str) -> str:
         return place
     if place == "plugins:HalfPrecision":
         raise VersionError(
-            f"precision='bf16-true' and '16-true' are there since {ROOTS[root]} 2.1; installed is {release(root)}.",
+            f"precision='bf16-true' and '16-true' require {ROOTS[root]} 2.1; installed: {release(root)}.",
             hint=f"pip install --upgrade '{ROOTS[root]}>=2.4', or precision='bf16-mixed'.",
         )
     return _BEFORE_2_1.get(place, place)
@@ -212,5 +212,5 @@ def refuse_rich_bar(callback: object, root: str) -> None:
     if bar and release(root) < Version("2.5.3") and rich >= Version("14.1"):
         raise VersionError(
             f"the RichProgressBar of {ROOTS[root]} {release(root)} does not work with rich {rich}.",
-            hint="enable_progress_bar=True for unitrain's own bar, or pip install 'rich<14.1'.",
+            hint="use enable_progress_bar=True for unitrain's own bar, or pip install 'rich<14.1'.",
         )

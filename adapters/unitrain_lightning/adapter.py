@@ -93,10 +93,10 @@ class LightningAdapter:
 _INSIST_ON_AUTOMATIC = {
     "StochasticWeightAveraging": "the callback EMA, or average the weights at Event.EPOCH_END.",
     "GradientAccumulationScheduler": "the callback GradientAccumulationSchedule.",
-    "LearningRateFinder": "plain Lightning for the search, then give lr=.",
-    "BatchSizeFinder": "plain Lightning for the search, then give batch_size=.",
+    "LearningRateFinder": "plain Lightning for the search, then pass lr=.",
+    "BatchSizeFinder": "plain Lightning for the search, then pass batch_size=.",
 }
-"""Native callbacks that work only under automatic optimization, some of them without saying so; and the way out."""
+"""Native callbacks that only work in automatic optimization, some of them silently, with alternatives."""
 
 
 def _flat(given: Iterable[Any]) -> Iterator[Any]:
@@ -123,7 +123,7 @@ def _check_native(lightning: Namespace, given: Mapping[str, Any]) -> None:
     for name in given:
         if name in OWNED:
             raise ConfigError(
-                f"native={{'lightning': {{{name!r}: ...}}}} is an argument that unitrain owns: {OWNED[name]}.",
+                f"native={{'lightning': {{{name!r}: ...}}}} is set by unitrain: {OWNED[name]}.",
                 hint=f"accepted are {', '.join(sorted(accepted))}.",
             )
         if name not in accepted:
@@ -145,8 +145,8 @@ def _plugins(lightning: Namespace, config: TrainerConfig, device: torch.device, 
         return [*plugins, precision_plugin(lightning, config.precision, device)]
     if config.precision != "32-true" or any(getattr(plugin, "scaler", None) is not None for plugin in own):
         raise ConfigError(
-            f"native={{'lightning': {{'plugins': ...}}}} brings {type(own[0]).__name__}; unitrain's step enters"
-            f" the precision and scales the loss by itself, as precision={config.precision!r} says.",
+            f"native={{'lightning': {{'plugins': ...}}}} contains {type(own[0]).__name__}, but unitrain's step"
+            f" handles precision and loss scaling itself (precision={config.precision!r}).",
             hint='UnifiedTrainer(precision="16-mixed"), without the plugin.',
         )
     return plugins

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from unitrain_lightning.namespace import Namespace
 
 LENGTH: Final = 100
-"""Batches of a run, so that Lightning gets to see the training now and then."""
+"""The maximum batches per Lightning step, so that Lightning regains control from time to time."""
 
 _WITHIN_STEP = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
-"""They are called in a run too; but what such a hook logs, Lightning sends on only between batches."""
+"""These hooks are called within grouped steps too, but Lightning only forwards what they log between batches."""
 
 TRAINING = ("on_train_batch_start", "on_train_batch_end", *_WITHIN_STEP)
 VALIDATION = ("on_validation_batch_start", "on_validation_batch_end")

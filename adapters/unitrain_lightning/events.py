@@ -36,12 +36,12 @@ EVENTS: Final[dict[Event, str]] = {
     Event.PREDICT_BATCH_END: "predict_step",
     Event.PREDICT_END: "on_predict_epoch_end",
 }
-"""Names of hooks of a LightningModule; ``fit`` is the Trainer's method."""
+"""Hook names of a LightningModule; ``fit`` is the method of the Trainer."""
 
 _WITHIN = "BATCH_START and BATCH_END fire within the step, one call cheaper"
 _BEFORE_DATA = "runs before the run has a state; FIT_START is on_train_start"
 _PASSED = "called for native callbacks by Lightning itself; the event fires from the shared step"
-_EPOCH = "the same moment as the stage's start or end"
+_EPOCH = "at the same time as the stage's start or end"
 _MODE = "Lightning puts the module into eval mode and back"
 _FILE = "unitrain writes its own portable checkpoint and fires CHECKPOINT_SAVED"
 
@@ -50,8 +50,8 @@ UNMAPPED: Final[dict[str, str]] = {
     "teardown": "runs after the run is over; FIT_END is on_train_end",
     "on_fit_start": _BEFORE_DATA,
     "on_fit_end": "runs during teardown; FIT_END is on_train_end",
-    "on_sanity_check_start": "switched off: it would draw random numbers before training",
-    "on_sanity_check_end": "switched off: it would draw random numbers before training",
+    "on_sanity_check_start": "disabled: it would draw random numbers before training",
+    "on_sanity_check_end": "disabled: it would draw random numbers before training",
     "on_train_batch_start": _WITHIN,
     "on_train_batch_end": "ends the batch behind the native callbacks; BATCH_END fires within the step",
     "on_validation_batch_start": _WITHIN,
@@ -61,17 +61,17 @@ UNMAPPED: Final[dict[str, str]] = {
     "on_predict_batch_start": _WITHIN,
     "on_predict_batch_end": _WITHIN,
     "on_validation_epoch_start": _EPOCH,
-    "on_validation_end": "comes after the callbacks' on_validation_end, which want the metrics already",
+    "on_validation_end": "called after the callbacks' on_validation_end, which need the metrics",
     "on_test_epoch_start": _EPOCH,
-    "on_test_end": "comes after the callbacks' on_test_end, which want the metrics already",
+    "on_test_end": "called after the callbacks' on_test_end, which need the metrics",
     "on_predict_epoch_start": _EPOCH,
     "on_predict_end": _EPOCH,
-    "on_exception": "does not run for errors of Lightning's own set-up; unitrain fires EXCEPTION around Trainer.fit",
+    "on_exception": "not called for errors in Lightning's own setup; unitrain fires EXCEPTION around Trainer.fit",
     "on_before_backward": _PASSED,
     "on_after_backward": _PASSED,
     "on_before_optimizer_step": _PASSED,
     "on_before_zero_grad": _PASSED,
-    "on_validation_model_zero_grad": "switched off: it would clear gradients that are being accumulated",
+    "on_validation_model_zero_grad": "disabled: it would clear gradients during accumulation",
     "on_validation_model_eval": _MODE,
     "on_validation_model_train": _MODE,
     "on_test_model_eval": _MODE,

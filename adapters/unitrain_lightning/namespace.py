@@ -33,7 +33,7 @@ _PLACES: dict[str, str] = {
     "migrate_checkpoint": "utilities.migration:migrate_checkpoint",
     "rank_zero_only": "utilities.rank_zero:rank_zero_only",
 }
-"""Each part and where it is: ``module:attribute``; ``fabric`` is the Fabric that belongs to the same root."""
+"""Where each part is: ``module:attribute``; ``fabric`` is the Fabric package of the same root."""
 
 
 class Namespace:
@@ -112,8 +112,8 @@ def namespace_of(things: Iterable[object], loggers: Iterable[object] = ()) -> Na
     if len(found) > 1:
         (one, names), (other, others) = found.items()
         raise ConfigError(
-            f"{', '.join(names)} of {one} and {', '.join(others)} of {other}: the two packages have other classes under"
-            " the same names, and a Trainer takes those of one.",
+            f"{', '.join(names)} of {one} and {', '.join(others)} of {other}: the two packages have different"
+            f" classes under the same names, and a Trainer only accepts those of one.",
             hint=f"import all of them from {one}, or all from {other}.",
         )
     return namespace(next(iter(found or _by_root(loggers)), None) or default_root())

@@ -53,7 +53,7 @@ OPTIONS: Final[dict[str, Translation]] = {
     "limit_predict_batches": Translation(shared=_DATA),
     "num_sanity_val_steps": Translation(shared=_SANITY),
     "reload_dataloaders_every_n_epochs": Translation(shared=_RELOAD),
-    "fast_dev_run": Translation(shared="unitrain.config: stands for the limits and one epoch; callbacks stay on"),
+    "fast_dev_run": Translation(shared="unitrain.config: sets the limits and one epoch; callbacks stay on"),
     "overfit_batches": Translation(shared=_DATA),
     "deterministic": Translation(shared=_SWITCH),
     "benchmark": Translation(shared=_SWITCH),
@@ -67,9 +67,9 @@ OPTIONS: Final[dict[str, Translation]] = {
     "profiler": Translation(shared=_PROFILE),
     "native": Translation("Trainer(**native)"),
 }
-"""What is not here belongs to a feature that the adapter does not declare: anything but the default raises."""
+"""Options that are not listed belong to features that the adapter does not declare: non-default values raise."""
 
-_SAME_NAME = "give it to UnifiedTrainer itself"
+_SAME_NAME = "pass it to UnifiedTrainer"
 
 OWNED: Final[dict[str, str]] = {
     **dict.fromkeys(TrainerConfig.__dataclass_fields__.keys() - {"profiler"}, _SAME_NAME),
@@ -78,6 +78,6 @@ OWNED: Final[dict[str, str]] = {
     "enable_model_summary": "it follows from the callbacks",
     "use_distributed_sampler": "unitrain's loader wrapper owns the samplers",
     "inference_mode": "evaluation runs under torch.no_grad on both backends",
-    "barebones": "it switches off hooks that unitrain stands on",
+    "barebones": "it disables hooks that unitrain relies on",
 }
-"""Arguments of the Trainer that ``native=`` may not set, with the reason."""
+"""Trainer arguments that ``native=`` must not set, with the reason."""

@@ -41,7 +41,7 @@ RENAMES: Final = {
     "on_keyboard_interrupt": "on_exception",
 }
 BY_HAND: Final = frozenset({"on_init_start", "on_init_end", "on_keyboard_interrupt", "on_pretrain_routine_end"})
-"""Hooks whose new ones are called at other times."""
+"""Hooks whose replacements are called at other times."""
 
 PARAMETERS: Final = {
     "on_train_epoch_end": 0,
@@ -53,7 +53,7 @@ PARAMETERS: Final = {
     "on_before_optimizer_step": 1,
     "on_before_zero_grad": 1,
 }
-"""How many parameters a hook gets besides ``self``, and ``trainer`` and ``pl_module`` in a callback."""
+"""The number of parameters of a hook, without ``self`` and, in a callback, ``trainer`` and ``pl_module``."""
 
 GONE: Final = ("optimizer_idx", "on_tpu", "using_native_amp", "using_lbfgs")
-"""Parameters of ``optimizer_step`` and its kind that 2.0 does not hand over."""
+"""Parameters of ``optimizer_step`` and similar hooks that 2.0 no longer passes."""

@@ -285,7 +285,7 @@ REFUSED = {
     "processes": ({"native": {"devices": 2}}, UnsupportedFeatureError, "devices=2"),
     "compile": ({"compile": True}, UnsupportedFeatureError, "configure_model"),
     "finder": ({"callbacks": [Finder()]}, UnsupportedFeatureError, "the callback Finder"),
-    "twice": ({"max_steps": 3, "native": {"max_steps": 4}}, ConfigError, "max_steps: given as an option and"),
+    "twice": ({"max_steps": 3, "native": {"max_steps": 4}}, ConfigError, "max_steps: given both as an option and"),
     "unknown": ({"native": {"max_epoch": 4}}, TypeError, "unexpected keyword argument 'max_epoch'"),
     "the other package's": ({"callbacks": [lp.callbacks.Timer()]}, ConfigError, "Timer"),
     "unitrain's callback": ({"callbacks": [Callback()]}, ConfigError, "would not be called"),
@@ -343,7 +343,7 @@ def test_data_of_a_spec_is_refused():
 
 
 def test_something_else_of_lightning_is_refused():
-    with pytest.raises(SpecError, match="Trainer is no LightningModule"):
+    with pytest.raises(SpecError, match="Trainer is not a LightningModule"):
         unified("ignite").fit(pl.Trainer(logger=False, enable_checkpointing=False), shuffled())
 
 
@@ -404,7 +404,7 @@ def test_what_is_not_there_is_named(seen):
     assert not hasattr(seen, "signal_connector")
     with pytest.raises(AttributeError, match=r"no attribute 'current_epochs'.*\n.*'current_epoch'"):
         _ = seen.current_epochs
-    with pytest.raises(UnsupportedFeatureError, match="'lightning' only; this runs on 'ignite'"):
+    with pytest.raises(UnsupportedFeatureError, match="'lightning', not on 'ignite'"):
         _ = seen._fit_impl
     seen.anything = 3
     assert seen.anything == 3
@@ -427,7 +427,7 @@ def test_redirected_everywhere_and_put_back():
         assert Trainer is pl.Trainer is not real[0]
         assert lightning.Trainer is lp.Trainer is not real[1]
         assert isinstance(pl.Trainer(logger=False, enable_checkpointing=False), pl.Trainer)
-        with pytest.raises(UnsupportedFeatureError, match="a real Trainer runs on 'lightning' only"):
+        with pytest.raises(UnsupportedFeatureError, match="a real Trainer only runs on 'lightning'"):
             real[0](logger=False)
         with pytest.raises(UnsupportedFeatureError, match="LightningCLI"):
             pl.cli.LightningCLI(pl.LightningModule)

@@ -81,7 +81,7 @@ def test_half_precision_is_refused_before_2_1(told):
     assert precision_plugin(namespace(ROOT), "bf16-true", CPU).precision == "bf16-true"
     told("2.0.9")
     with pytest.raises(
-        VersionError, match=r"since pytorch-lightning 2\.1; installed is 2\.0\.9[\s\S]*Hint: pip install"
+        VersionError, match=r"require pytorch-lightning 2\.1; installed: 2\.0\.9[\s\S]*Hint: pip install"
     ):
         _compat.place_before_2_1(ROOT, "plugins:HalfPrecision")
 
@@ -176,9 +176,7 @@ def test_refuse_elsewhere_what_is_older_than_what_is_followed():
     parts = Parts(ROOT)
     versions.refuse_elsewhere(parts, "ignite")
     parts.version = "2.3.3"
-    with pytest.raises(
-        VersionError, match=r"'ignite' as on Lightning 2\.4 or newer; installed is 2\.3\.3\.\nHint: pip"
-    ):
+    with pytest.raises(VersionError, match=r"'ignite' as on Lightning 2\.4 or newer; installed: 2\.3\.3\.\nHint: pip"):
         versions.refuse_elsewhere(parts, "ignite")
 
 
@@ -186,7 +184,7 @@ def test_refuse_resuming_where_the_first_batches_are_read_twice():
     parts = Parts(ROOT)
     versions.refuse_resuming(parts, "ignite")
     parts.version = "2.4.0"
-    with pytest.raises(UnsupportedFeatureError, match=r"since Lightning 2\.5\.6; installed is 2\.4\.0"):
+    with pytest.raises(UnsupportedFeatureError, match=r"in Lightning 2\.5\.6 or newer; installed: 2\.4\.0"):
         versions.refuse_resuming(parts, "ignite")
 
 

@@ -264,7 +264,7 @@ def test_factory_of_something_else_is_refused_before_training(framework, make_sp
 def test_program_of_ignite_refuses_it(framework, make_batches):
     from ignite.engine import Engine
 
-    with pytest.raises(ConfigError, match=r"profiler='simple' cannot act on an Ignite program"):
+    with pytest.raises(ConfigError, match=r"profiler='simple' does not apply to an Ignite program"):
         UnifiedTrainer(framework, profiler="simple").fit(Engine(lambda engine, batch: None), make_batches())
 
 

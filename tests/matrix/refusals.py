@@ -23,7 +23,7 @@ class Refusal(NamedTuple):
 
 
 _HALF = Refusal(
-    VersionError, r"since pytorch-lightning 2\.1; installed is 2\.0", "16-true and bf16-true: Lightning 2.1"
+    VersionError, r"require pytorch-lightning 2\.1; installed: 2\.0", "16-true and bf16-true: Lightning 2.1"
 )
 _MODULE = Refusal(VersionError, r"as on Lightning 2\.4 or newer", "a LightningModule on another backend: Lightning 2.4")
 _BAR = Refusal(

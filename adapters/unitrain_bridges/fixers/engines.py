@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 PACKAGES = ("ignite",)
 HOME = "ignite"
-PROCESSES = Rule("check-processes", "several processes of Ignite's own")
-INTERRUPT = Rule("check-interrupt", "an Engine that is interrupted, to be resumed later")
+PROCESSES = Rule("check-processes", "several processes started by Ignite")
+INTERRUPT = Rule("check-interrupt", "an Engine that is interrupted and resumed later")
 
 _SPAWNING = {"ignite.distributed.Parallel", "ignite.distributed.spawn", "ignite.distributed.launcher.Parallel"}
 
@@ -29,7 +29,7 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
         return
     for call in source.all(cst.Call):
         if source.name(call.func) in _SPAWNING and _has_backend(source, call):
-            reason = f"an Ignite program runs in one process on {goal.check!r}"
+            reason = f"{goal.check!r} runs an Ignite program in a single process"
             yield person(PROCESSES.name, source.start(call), reason, "run it without a backend, or framework='ignite'")
     for node in engine_attributes(source):
         if node.attr.value == "interrupt":

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 __all__ = ("FIXER", "PACKAGES")
 
 HOME = "lightning"
-ARGUMENT = Rule("check-trainer-argument", "an argument of the Trainer that acts on Lightning only")
-ATTRIBUTE = Rule("check-trainer-attribute", "an attribute of the Trainer that exists on Lightning only")
+ARGUMENT = Rule("check-trainer-argument", "a Trainer argument that only works on Lightning")
+ATTRIBUTE = Rule("check-trainer-attribute", "a Trainer attribute that only exists on Lightning")
 CALLBACK = Rule("check-callback", "a callback that runs the Trainer's own loops")
-CLI = Rule("check-cli", "LightningCLI runs on Lightning only")
+CLI = Rule("check-cli", "LightningCLI only runs on Lightning")
 
 _ANYWHERE = f"framework={HOME!r}"
 
@@ -51,7 +51,7 @@ def _argument(source: Source, goal: Goal, given: Argument) -> Iterator[Finding]:
     elif given.keyword == "strategy" and given.value not in (*STRATEGIES, UNKNOWN):
         yield _refused(start, goal, f"Trainer(strategy={given.text})", f'strategy="auto", or {_ANYWHERE}')
     elif given.keyword == "strategy" and given.value is UNKNOWN:
-        mend = f'strategy="auto", or {_ANYWHERE}; only {", ".join(STRATEGIES)} act everywhere'
+        mend = f'strategy="auto", or {_ANYWHERE}; only {", ".join(STRATEGIES)} work everywhere'
         yield _refused(start, goal, f"Trainer(strategy={given.text})", mend)
     elif given.keyword == "devices" and _several(given.value):
         yield _refused(start, goal, f"Trainer(devices={given.text})", f"devices=1, or {_ANYWHERE}")
@@ -68,12 +68,12 @@ def _mapping(source: Source, goal: Goal, given: Argument) -> Iterator[Finding]:
     """Find what a ``**mapping`` may bring."""
     start, known = source.start(given.node), keywords.names(source, given)
     if known is None:
-        reason = "what it holds cannot be seen, so whether the backend takes it is told when it runs"
+        reason = "its contents are unknown, so support is only checked at run time"
         yield person(ARGUMENT.name, start, f"Trainer({given.star}{given.text}): {reason}", "write the arguments out")
         return
     for name in [*ARGUMENTS, "strategy"]:
         if name in known:
-            yield _refused(start, goal, f"Trainer({name}=...)", ARGUMENTS.get(name, f"leave it out, or {_ANYWHERE}"))
+            yield _refused(start, goal, f"Trainer({name}=...)", ARGUMENTS.get(name, f"remove it, or {_ANYWHERE}"))
 
 
 def _several(value: object) -> bool:
@@ -86,16 +86,16 @@ def _several(value: object) -> bool:
 
 
 def _refused(start: int, goal: Goal, what: str, mend: str) -> Finding:
-    return person(ARGUMENT.name, start, f"{what} acts on {HOME!r} only, and is refused on {goal.check!r}", mend)
+    return person(ARGUMENT.name, start, f"{what} only works on {HOME!r}, not on {goal.check!r}", mend)
 
 
 def _called(source: Source, goal: Goal, call: cst.Call) -> Iterator[Finding]:
     name, start = short(source.name(call.func)), source.start(call)
     last = name.rpartition(".")[2]
     if name.startswith("callbacks.") and last in CALLBACKS:
-        yield person(CALLBACK.name, start, f"{last} is refused on {goal.check!r}", CALLBACKS[last])
+        yield person(CALLBACK.name, start, f"{last} is not supported on {goal.check!r}", CALLBACKS[last])
     elif name in CLI_NAMES:
-        reason = f"LightningCLI makes the Trainer itself, and is refused on {goal.check!r}"
+        reason = f"LightningCLI creates the Trainer itself, which is not supported on {goal.check!r}"
         yield person(CLI.name, start, reason, f"UnifiedTrainer(...) from parsed arguments, or {_ANYWHERE}")
 
 
@@ -104,8 +104,8 @@ def _attribute(source: Source, goal: Goal, node: cst.Attribute) -> Iterator[Find
     written = isinstance(source.parent(node), cst.AssignTarget)
     if name in TRAINER or name.startswith("__") or written:
         return
-    reason = f"trainer.{name} exists on {HOME!r} only, and is refused on {goal.check!r}"
-    mend = ELSEWHERE.get(name) or f"{_ANYWHERE}, or ask for what every backend has"
+    reason = f"trainer.{name} only exists on {HOME!r}, not on {goal.check!r}"
+    mend = ELSEWHERE.get(name) or f"{_ANYWHERE}, or use attributes that every backend has"
     yield person(ATTRIBUTE.name, source.start(node), reason, mend)
 
 

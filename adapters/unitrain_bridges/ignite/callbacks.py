@@ -23,10 +23,10 @@ REFUSED = {
     "BasicTimeProfiler": "torch.profiler.profile() around trainer.fit(...).",
     "HandlersTimeProfiler": "torch.profiler.profile() around trainer.fit(...).",
 }
-"""Handlers that measure Ignite's own loop, which does not run elsewhere; and the way out."""
+"""Handlers that measure Ignite's own loop, with alternatives."""
 
 _OWNED = ("epoch", "iteration", "max_epochs", "epoch_length", "batch")
-"""What a handler may change in a real engine's state to another end of the run, or to another batch."""
+"""State attributes that change a real engine's run when a handler sets them."""
 
 
 class ShadowEngine(Engine):
@@ -54,8 +54,8 @@ class ShadowEngine(Engine):
 
     def _absent(self, method: str) -> UnsupportedFeatureError:
         return UnsupportedFeatureError(
-            f"a handler called engine.{method}(), and the engine only follows a run on {self._framework!r}.",
-            hint="engine.terminate() ends the run; the others need framework='ignite'.",
+            f"a handler called engine.{method}(), but this engine only mirrors a run on {self._framework!r}.",
+            hint="use engine.terminate() to stop the run; the others require framework='ignite'.",
         )
 
 
@@ -89,8 +89,8 @@ class IgniteHandler(EpochDecision):
         self.native.attach(engine)
         if heard(engine, Events.EXCEPTION_RAISED):
             raise ConfigError(
-                f"the handler {type(self.native).__name__} handles Events.EXCEPTION_RAISED, which swallows errors, and"
-                " training goes on.",
+                f"the handler {type(self.native).__name__} handles Events.EXCEPTION_RAISED, which swallows errors"
+                f" and lets training continue.",
                 hint="handle unitrain's Event.EXCEPTION; the error is raised after it.",
             )
         self._within = self._over = self._exhausted = self._ended = False
@@ -202,9 +202,9 @@ class IgniteHandler(EpochDecision):
 
     def _changed(self, name: str) -> UnsupportedFeatureError:
         return UnsupportedFeatureError(
-            f"the handler {type(self.native).__name__} set engine.state.{name}, which changes nothing where the engine"
-            f" only follows a run on {self._framework!r}.",
-            hint="engine.terminate() ends the run; the rest needs framework='ignite'.",
+            f"the handler {type(self.native).__name__} set engine.state.{name}, which has no effect: the engine only"
+            f" mirrors a run on {self._framework!r}.",
+            hint="use engine.terminate() to stop the run; the rest requires framework='ignite'.",
         )
 
 

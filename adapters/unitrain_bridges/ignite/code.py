@@ -24,13 +24,13 @@ def refuse_own_loops(engine: Engine, framework: str, methods: tuple[str, ...]) -
         own = [name for name in methods if name in vars(cls)]
         if own and issubclass(cls, Engine) and cls is not Engine:
             raise UnsupportedFeatureError(
-                f"{cls.__name__} overrides {own[0]} of Ignite's Engine, which {framework!r} does not run.",
+                f"{cls.__name__} overrides {own[0]} of Ignite's Engine, which {framework!r} does not call.",
                 hint=_MENDS.get(own[0], _MEND),
             )
 
 
-_MEND = 'UnifiedTrainer("ignite"), or handlers in place of the override.'
-_MENDS = {"run": f"`unitrain run SCRIPT --framework NAME` calls it, as the script does; else {_MEND}"}
+_MEND = 'UnifiedTrainer("ignite"), or use handlers instead of the override.'
+_MENDS = {"run": f"`unitrain run SCRIPT --framework NAME` calls it as the script does; otherwise {_MEND}"}
 
 LOOPS = (
     "_internal_run",
@@ -55,11 +55,11 @@ def program_of(code: Any) -> IgniteProgram:
     if program.engine is not None and not isinstance(program.engine, Engine):
         raise SpecError(
             f"an Ignite program is an ignite.engine.Engine; got a {type(program.engine).__name__}.",
-            hint="from_step(process_function) makes one of a function.",
+            hint="from_step(process_function) creates an engine from a function.",
         )
     if program.max_iters is not None and not takes_max_iters():
         raise UnsupportedFeatureError(
-            f"max_iters={program.max_iters}: the installed Ignite does not know it.", hint="pytorch-ignite>=0.5.5"
+            f"max_iters={program.max_iters}: the installed Ignite does not support it.", hint="pytorch-ignite>=0.5.5"
         )
     return program
 
@@ -73,7 +73,7 @@ def evaluator_of(code: Any, stage: str) -> IgniteProgram:
     method = {"val": "validate"}.get(stage, stage)
     if code is None:
         raise SpecError(
-            f"{method}() of an Ignite program needs its evaluator: the engine that ran last trains.",
+            f"{method}() of an Ignite program needs its evaluator; the last engine was a trainer.",
             hint=f"trainer.{method}(evaluator, loader)",
         )
     program = program_of(code)
@@ -82,8 +82,8 @@ def evaluator_of(code: Any, stage: str) -> IgniteProgram:
         program = replace(program, engine=Engine(function), process_function=None)
     if trains(program.engine):
         raise SpecError(
-            f"the engine given to {method}() trains: its step steps an optimizer or calls backward.",
-            hint=f"trainer.fit(engine, loader); for {method}() an engine that only evaluates.",
+            f"the engine given to {method}() is a trainer: its step calls an optimizer or backward.",
+            hint=f"trainer.fit(engine, loader); pass an evaluator to {method}().",
         )
     return program
 
@@ -96,11 +96,11 @@ def refuse_for_engines(val: Any, ckpt_path: Any) -> None:
     """
     if val is not None:
         raise ConfigError(
-            "val_dataloaders= cannot act on an Ignite program: it validates in its own handlers.",
+            "val_dataloaders= does not apply to an Ignite program, which validates in its own handlers.",
             hint="@engine.on(Events.EPOCH_COMPLETED) and evaluator.run(val_loader) in it.",
         )
     if ckpt_path is not None:
         raise ConfigError(
-            f"ckpt_path={str(ckpt_path)!r} cannot act on an Ignite program: it knows by itself what it saved.",
+            f"ckpt_path={str(ckpt_path)!r} does not apply to an Ignite program, which loads its own checkpoints.",
             hint='Checkpoint.load_objects({"model": model, "trainer": engine}, torch.load(path)) before fit().',
         )

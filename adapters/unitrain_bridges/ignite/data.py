@@ -51,11 +51,11 @@ def limited(loader: Any, config: TrainerConfig, epoch_length: int | None) -> Any
         return loader
     if epoch_length is not None:
         raise ConfigError(
-            f"epoch_length={epoch_length} and limit_train_batches={limit!r} both say how long an epoch is.",
-            hint="give one of them: epoch_length goes on with the data, limit_train_batches starts it anew.",
+            f"epoch_length={epoch_length} and limit_train_batches={limit!r} both set the length of an epoch.",
+            hint="use one of them: epoch_length continues with the data, limit_train_batches restarts it.",
         )
     check_loader(loader, "train")
     count = limit if isinstance(limit, int) else DataSource(loader, "train", limit).length
     if not count:
-        raise ConfigError(f"limit_train_batches={limit!r} leaves no batch to run on.", hint="1.0 is all of them.")
+        raise ConfigError(f"limit_train_batches={limit!r} leaves no batches.", hint="1.0 means all.")
     return Limited(loader, count)

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from unitrain.interop.ignite_programs import IgniteProgram
 
 DEPTH = 8
-"""How far the search follows references: handler, wrapper, method, object, its attributes, a mapping in them."""
+"""The search depth: handler, wrapper, method, object, its attributes, a mapping among them."""
 
 WIDTH = 256
-"""How many items of a collection are looked at; a buffer of past batches is no place for a model."""
+"""The maximum number of collection items searched; large buffers do not hold models."""
 
 _LIBRARIES = ("torch", "ignite", "pytorch_lightning", "lightning", "numpy")
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), type, Tensor, ModuleType)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from unitrain_ignite._compat import Engine
 
 NO_BATCH = object()
-"""What the loop gets for each iteration of an engine that runs without data: Lightning skips a step with None."""
+"""A placeholder batch for engines without data; Lightning would skip a step with None."""
 
 
 class Pending:
@@ -56,8 +56,8 @@ class Pending:
         if self.running:
             raise ValueError("generator already executing")
         raise UnsupportedFeatureError(
-            f"this engine's run was interrupted on {self._framework!r}; Ignite cannot go on with it.",
-            hint=f'go on with UnifiedTrainer("{self._framework}").fit(engine, loader).',
+            f"this engine's run was interrupted on {self._framework!r}; Ignite cannot resume it.",
+            hint=f'resume with UnifiedTrainer("{self._framework}").fit(engine, loader).',
         )
 
 
@@ -223,6 +223,6 @@ def _refuse_elsewhere(left: Any, framework: str) -> None:
         raise ValueError("generator already executing")
     if pauses is left:
         raise UnsupportedFeatureError(
-            f"this engine's run was interrupted in Ignite itself; {framework!r} cannot go on with it.",
-            hint="engine.run(loader) goes on, or engine.load_state_dict(engine.state_dict()) on another engine.",
+            f"this engine's run was interrupted in Ignite itself; {framework!r} cannot resume it.",
+            hint="resume with engine.run(loader), or load engine.state_dict() into another engine.",
         )

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from unitrain.config import TrainerConfig
 
 HOME = "ignite"
-_STEP = "the step is the program's own"
+_STEP = "the program defines its own step"
 
 REFUSED: dict[str, str] = {
-    "min_epochs": "call engine.terminate() only after that many epochs.",
+    "min_epochs": "only call engine.terminate() after that many epochs.",
     "max_steps": "from_engine(engine, max_iters=...) counts iterations.",
-    "min_steps": "call engine.terminate() only after that many steps.",
+    "min_steps": "only call engine.terminate() after that many steps.",
     "max_time": "attach ignite.handlers.TimeLimit to the engine.",
     "num_nodes": "an Ignite program runs in one process here; num_nodes=1.",
     "strategy": 'an Ignite program runs in one process here; strategy="auto".',
     "sync_batchnorm": "convert the model by torch.nn.SyncBatchNorm.convert_sync_batchnorm.",
     "compile": f"{_STEP}: model = torch.compile(model) before it.",
-    "precision": f"{_STEP}: with torch.autocast(...): in it.",
+    "precision": f"{_STEP}: with torch.autocast(...): inside it.",
     "accumulate_grad_batches": f"{_STEP}: call optimizer.step() each n-th iteration.",
     "gradient_clip_val": f"{_STEP}: torch.nn.utils.clip_grad_norm_ before optimizer.step().",
     "val_check_interval": "run the evaluator in a handler: Events.ITERATION_COMPLETED(every=n).",
@@ -46,7 +46,7 @@ REFUSED: dict[str, str] = {
     "profiler": "attach ignite.handlers.BasicTimeProfiler to the engine, for a run on Ignite.",
     "log_every_n_steps": "give every=n to the event of the logger's handler.",
 }
-"""What belongs to unitrain's own loop, and what to do instead; the defaults pass."""
+"""Options of unitrain's own loop, with alternatives; defaults are accepted."""
 
 
 def check(adapter: Adapter, config: TrainerConfig) -> None:
@@ -62,15 +62,15 @@ def check(adapter: Adapter, config: TrainerConfig) -> None:
     """
     for name, instead in REFUSED.items():
         if config.changed(name):
-            raise ConfigError(f"{name}={getattr(config, name)!r} cannot act on an Ignite program.", hint=instead)
+            raise ConfigError(f"{name}={getattr(config, name)!r} does not apply to an Ignite program.", hint=instead)
     if config.devices not in (1, "auto") and not (isinstance(config.devices, list) and len(config.devices) == 1):
         raise UnsupportedFeatureError(
             f"devices={config.devices!r}: an Ignite program runs on one device here.",
-            hint="devices=1, or describe the training by a TrainSpec.",
+            hint="devices=1, or describe the training with a TrainSpec.",
         )
     if adapter.name == HOME and config.native and config.native.get(HOME):
         raise ConfigError(
-            f"native={{{HOME!r}: ...}} cannot act: the engine is the program's own.", hint="leave it out."
+            f"native={{{HOME!r}: ...}} has no effect: the program creates its own engine.", hint="remove it."
         )
 
 
@@ -124,8 +124,8 @@ def device_of(modules: Mapping[str, nn.Module], config: TrainerConfig) -> torch.
     if (wanted.type, wanted.index or 0) == (found.type, found.index or 0):
         return found
     raise ConfigError(
-        f"accelerator={config.accelerator!r}, devices={config.devices!r} mean {wanted}; the program's modules are on"
-        f" {found}, and it moves them by itself.",
+        f"accelerator={config.accelerator!r}, devices={config.devices!r} select {wanted}, but the program's modules"
+        f" are on {found}, and it moves them itself.",
         hint=f'model.to("{wanted}") in the program, or accelerator="auto".',
     )
 

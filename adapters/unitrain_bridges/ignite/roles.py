@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 DEPTH = 6
 CHAIN = 3
-"""How long a chain of attributes is followed."""
+"""The maximum depth of attribute lookups."""
 
 BACKWARD = frozenset({"backward", "manual_backward"})
-"""What a function that trains calls, if it has no optimizer at hand."""
+"""Calls that mark a training function without an optimizer."""
 
 
 def trains(engine: Engine) -> bool:

@@ -80,8 +80,8 @@ class IgniteSession:
         epochs = epochs_of(self._config)
         if epochs is not None and program.max_iters is not None:
             raise ConfigError(
-                f"max_epochs={epochs} and max_iters={program.max_iters} both say how long to train.",
-                hint="give one of them.",
+                f"max_epochs={epochs} and max_iters={program.max_iters} both set how long to train.",
+                hint="use one of them.",
             )
         return self.train(program, Wanted(loader, epochs, program.max_iters, length))
 
@@ -140,7 +140,7 @@ class IgniteSession:
         """
         if not self._found.modules:
             raise CheckpointError(
-                "no module was found in the program, so a checkpoint would not hold what it trained.",
+                "no module was found in the program, so a checkpoint would not contain its weights.",
                 hint="from_engine(engine, modules=[...], optimizers=[...])",
             )
         named = {**_called("model", self._found.modules), **_called("optimizer", self._found.optimizers)}
@@ -229,8 +229,8 @@ def _not_within_itself(engine: Engine, framework: str) -> Iterator[None]:
 
     def refuse() -> None:
         raise UnsupportedFeatureError(
-            f"engine.run() within a run of the same engine would run on Ignite, not on {framework!r}.",
-            hint="make another engine for what runs within a handler.",
+            f"engine.run() within a run of the same engine would run on Ignite instead of {framework!r}.",
+            hint="use another engine for a run inside a handler.",
         )
 
     engine._internal_run_legacy = refuse  # type: ignore[assignment, method-assign]  # noqa: SLF001 - what run() calls

@@ -49,4 +49,4 @@ def refuse_callbacks(callbacks: Iterable[Any], framework: str) -> None:
 
 
 def _refused(what: str, framework: str, mend: str) -> UnsupportedFeatureError:
-    return UnsupportedFeatureError(f"{what} acts on 'lightning' only; this runs on {framework!r}.", hint=mend)
+    return UnsupportedFeatureError(f"{what} only works on 'lightning', not on {framework!r}.", hint=mend)

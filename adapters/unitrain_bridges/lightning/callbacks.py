@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from unitrain.run.context import RunContext
 
 TAKEN = ("Callback", "EarlyStopping", "LambdaCallback", "Timer")
-"""Lightning's own callbacks that need no more than a run of unitrain has."""
+"""Lightning's own callbacks that unitrain supports."""
 
 INSTEAD = {
     "BackboneFinetuning": 'the callback unitrain.Freeze("backbone", until_epoch=10, lr_factor=0.1).',
     "BaseFinetuning": "the callback unitrain.Freeze or unitrain.Unfreeze.",
     "BasePredictionWriter": "the callback unitrain.PredictionWriter, or handle Event.PREDICT_BATCH_END.",
-    "BatchSizeFinder": "unitrain.BatchSizeFinder, or plain Lightning for the search; then give batch_size=.",
+    "BatchSizeFinder": "unitrain.BatchSizeFinder, or plain Lightning for the search; then pass batch_size=.",
     "Checkpoint": "the callback unitrain.ModelCheckpoint.",
     "DeviceStatsMonitor": "the callback unitrain.DeviceStats.",
     "GradientAccumulationScheduler": "the callback unitrain.GradientAccumulationSchedule.",
-    "LearningRateFinder": "unitrain.LRFinder, or plain Lightning for the search; then give lr=.",
+    "LearningRateFinder": "unitrain.LRFinder, or plain Lightning for the search; then pass lr=.",
     "LearningRateMonitor": "the callback unitrain.LRMonitor.",
     "ModelCheckpoint": "the callback unitrain.ModelCheckpoint.",
     "OnExceptionCheckpoint": "the callback unitrain.ModelCheckpoint(save_on_exception=True).",
@@ -34,16 +34,16 @@ INSTEAD = {
     "StochasticWeightAveraging": "the callback unitrain.StochasticWeightAveraging.",
     "WeightAveraging": "the callback unitrain.EMA or unitrain.StochasticWeightAveraging.",
 }
-"""Callbacks that need Lightning's own loops, files or results, and the way out."""
+"""Callbacks that need Lightning's own loops, files or results, with alternatives."""
 
 ABSENT = {
     "on_before_zero_grad": "handle Event.BATCH_START.",
     "on_before_backward": "on_after_backward, or handle Event.BACKWARD_END.",
     "on_predict_batch_end": "trainer.predict() returns the predictions, and unitrain.PredictionWriter writes them.",
-    "on_save_checkpoint": "state_dict(), which a checkpoint keeps.",
-    "on_load_checkpoint": "load_state_dict(), which gets what a checkpoint kept.",
+    "on_save_checkpoint": "state_dict(), which is saved in checkpoints.",
+    "on_load_checkpoint": "load_state_dict(), which receives the saved state.",
 }
-"""Hooks of which no backend but Lightning knows the moment, or what they are given; and the way out."""
+"""Hooks that only Lightning can call, with alternatives."""
 
 
 def refuse_named(callback: Any, framework: str) -> None:
@@ -179,8 +179,8 @@ class LightningCallback(EpochDecision):
     def _watch_steps(self, run: RunContext) -> None:
         if run.scaler is not None or any(map(needs_closure, run.optimizers.values())):
             raise UnsupportedFeatureError(
-                f"{type(self.native).__name__}.on_before_optimizer_step: with a scaled loss or a closure (LBFGS) the"
-                f" moment is known on 'lightning' only; this runs on {self._framework!r}.",
+                f"{type(self.native).__name__}.on_before_optimizer_step: with a scaled loss or a closure (LBFGS),"
+                f" this hook only works on 'lightning', not on {self._framework!r}.",
                 hint="on_after_backward, or handle Event.BACKWARD_END.",
             )
 

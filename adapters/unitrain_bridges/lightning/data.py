@@ -57,7 +57,7 @@ def fetcher_for(trainer: ModuleTrainer, stage: Any) -> Any:
     fetcher = trainer.parts.select_data_fetcher(trainer, stage)
     if isinstance(fetcher, trainer.parts.DataLoaderIterDataFetcher):
         raise UnsupportedFeatureError(
-            f"a step with the argument dataloader_iter runs on lightning only; this is {trainer.framework!r}.",
-            hint="take (batch, batch_idx), or framework='lightning'.",
+            f"a step with the argument dataloader_iter only runs on lightning, not on {trainer.framework!r}.",
+            hint="use (batch, batch_idx), or framework='lightning'.",
         )
     return fetcher

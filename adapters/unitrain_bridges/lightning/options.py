@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 HOME = "lightning"
 _OWN = ("compile", "seed", "native", "loggers", "callbacks", "devices")
-"""What has no argument of its name: the seed is sown before each run, the others are looked at one by one."""
+"""Options without a Trainer argument of the same name; the seed is set before each run, the others are handled
+separately."""
 
 
 def arguments(config: TrainerConfig, parts: Parts, callbacks: list[Any]) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def arguments(config: TrainerConfig, parts: Parts, callbacks: list[Any]) -> dict
     twice = sorted((found.keys() - {"devices"}) & own.keys())
     if twice:
         raise ConfigError(
-            f"{', '.join(twice)}: given as an option and in native={{{HOME!r}: ...}} too.", hint="give it once."
+            f"{', '.join(twice)}: given both as an option and in native={{{HOME!r}: ...}}.", hint="use one of them."
         )
     return {**found, **own}
 
@@ -51,12 +52,12 @@ def arguments(config: TrainerConfig, parts: Parts, callbacks: list[Any]) -> dict
 def _refuse(config: TrainerConfig) -> None:
     if config.compile:
         raise UnsupportedFeatureError(
-            "compile=True compiles the model of a TrainSpec; a LightningModule's steps call its parts by themselves.",
+            "compile=True compiles the model of a TrainSpec; a LightningModule's steps call its submodules directly.",
             hint="torch.compile() a submodule in configure_model() or __init__().",
         )
     if config.profiler is not None and not isinstance(config.profiler, str):
         raise UnsupportedFeatureError(
-            "profiler= takes one of torch's for a TrainSpec; a LightningModule's Trainer has its own kind.",
+            "profiler= takes a torch profiler for a TrainSpec; a LightningModule needs a Lightning profiler.",
             hint='native={"lightning": {"profiler": PyTorchProfiler(...)}}, for a run on Lightning.',
         )
     if isinstance(config.strategy, Strategy):

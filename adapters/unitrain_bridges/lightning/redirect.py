@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from unitrain.backends.protocol import Adapter, Run
 
 _OWN = ("unitrain", "unitrain_lightning", "unitrain_bridges")
-"""Packages that keep the real class under a name of their own."""
+"""Packages that store the real class under their own name."""
 
 
 @contextmanager
@@ -67,8 +67,10 @@ def _replace(stack: ExitStack, root: str, adapter: Adapter) -> None:
         for attribute in [one for one, value in list(getattr(module, "__dict__", {}).items()) if value is original]:
             stack.callback(setattr, module, attribute, original)
             setattr(module, attribute, made)
-    _refuse(stack, original, adapter.name, "a real Trainer", "make Trainer(...) by the name that Lightning exports.")
-    _refuse(stack, parts.LightningCLI, adapter.name, "LightningCLI", "make the module and Trainer(...) in the script.")
+    _refuse(stack, original, adapter.name, "a real Trainer", "create Trainer(...) by its public Lightning name.")
+    _refuse(
+        stack, parts.LightningCLI, adapter.name, "LightningCLI", "create the module and Trainer(...) in the script."
+    )
 
 
 def _refuse(stack: ExitStack, cls: Any, framework: str, what: str, hint: str) -> None:
@@ -77,7 +79,7 @@ def _refuse(stack: ExitStack, cls: Any, framework: str, what: str, hint: str) ->
 
     @wraps(original)
     def refused(*_: Any, **__: Any) -> None:
-        raise UnsupportedFeatureError(f"{what} runs on 'lightning' only; this is to run on {framework!r}.", hint=hint)
+        raise UnsupportedFeatureError(f"{what} only runs on 'lightning', not on {framework!r}.", hint=hint)
 
     stack.callback(setattr, cls, "__init__", original)
     cls.__init__ = refused

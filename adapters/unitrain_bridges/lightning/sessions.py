@@ -99,7 +99,7 @@ class LightningSession:
             return self.bridged
         parts = parts_of(code)
         if not isinstance(code, parts.LightningModule):
-            raise SpecError(f"a {type(code).__name__} is no LightningModule.", hint="give the module.")
+            raise SpecError(f"a {type(code).__name__} is not a LightningModule.", hint="pass the module.")
         if self._parts is None or self._parts.root != parts.root:
             self._parts, self.bridged = parts, self._made(parts)
         return self.bridged
@@ -137,7 +137,7 @@ class LightningSession:
         for one in rest:
             if self._adapter.name == HOME or not self._adapter.accepts_callback(one):
                 raise ConfigError(
-                    f"the callback {type(one).__name__} is neither one of {parts.root} nor of {self._adapter.name!r}.",
-                    hint=f"a LightningModule takes {parts.root}.Callback, from the package the module comes from.",
+                    f"the callback {type(one).__name__} belongs neither to {parts.root} nor to {self._adapter.name!r}.",
+                    hint=f"a LightningModule needs {parts.root}.Callback, from the same package as the module.",
                 )
         return rest, own

@@ -102,7 +102,7 @@ TRAINER = frozenset(
         "print",
     }
 )
-"""The attributes of a Trainer that exist on every backend."""
+"""Trainer attributes that exist on every backend."""
 
 LOOPS = {
     "fit_loop": frozenset(
@@ -141,10 +141,10 @@ LOOPS = {
     ),
     "val_loop": frozenset({"batch_progress", "max_batches", "num_dataloaders", "skip", "verbose", "inference_mode"}),
 }
-"""The attributes of its loops that exist on every backend; what runs them (``run``, ``advance``) is the backend's."""
+"""Loop attributes that exist on every backend; the backend itself runs them (``run``, ``advance``)."""
 
 ELSEWHERE: dict[str, str] = {}
-"""Public attributes of a Trainer that exist on Lightning only, and what to do in their place; "" if nothing can be."""
+"""Public Trainer attributes that only exist on Lightning, with alternatives; "" if there is none."""
 
 ARGUMENTS = {
     "profiler": "torch.profiler.profile() around trainer.fit(...).",
@@ -153,13 +153,13 @@ ARGUMENTS = {
     "model_registry": "upload the file that ModelCheckpoint wrote.",
     "num_nodes": "num_nodes=1, or framework='lightning'.",
 }
-"""Arguments of Trainer(...) that act on Lightning only, if they are given; and what to do in their place."""
+"""Trainer arguments that only work on Lightning, with alternatives."""
 
 STRATEGIES = ("auto", "single_device")
-"""The values of ``strategy=`` that act on every backend, as text."""
+"""Values of ``strategy=`` that work on every backend."""
 
 CALLBACKS = {
-    "BatchSizeFinder": "plain Lightning for the search, then give the batch size.",
-    "LearningRateFinder": "plain Lightning for the search, then give the learning rate.",
+    "BatchSizeFinder": "plain Lightning for the search, then pass the batch size.",
+    "LearningRateFinder": "plain Lightning for the search, then pass the learning rate.",
 }
-"""Native callbacks that run the Trainer's own loops by themselves; and what to do in their place."""
+"""Native callbacks that run the Trainer's loops themselves, with alternatives."""

@@ -35,7 +35,7 @@ class NoSuchAttributeError(UnsupportedFeatureError, AttributeError):
 
 def _from(path: str) -> Any:
     """Return a property that reads what is at ``path``, and says what is there."""
-    return property(attrgetter(path), doc=f"As on the Trainer; it is ``{path}``.")
+    return property(attrgetter(path), doc=f"Equivalent to the Trainer attribute; reads ``{path}``.")
 
 
 def _stage(name: str) -> Any:
@@ -50,7 +50,7 @@ def _stage(name: str) -> Any:
         elif get(self):
             self.state.stage = None
 
-    return property(get, put, doc="Whether this is what runs now.")
+    return property(get, put, doc="Whether this stage is running.")
 
 
 def _kept(kind: str) -> Any:
@@ -74,7 +74,7 @@ def _loader(*loops: str) -> Any:
         found = (attrgetter(loop)(self)._combined_loader for loop in loops)
         return next((one.iterables for one in found if one is not None), None)
 
-    return property(get, doc="The loaders that are used, as they were given.")
+    return property(get, doc="The loaders in use, as given.")
 
 
 _ANOMALY = (
@@ -126,8 +126,8 @@ class StandInTrainer(Stages):
         self._accelerator_connector = parts.AcceleratorConnector(**{name: given[name] for name in names + more})
         if not isinstance(self.strategy, parts.SingleDeviceStrategy):
             raise UnsupportedFeatureError(
-                f"devices={given['devices']!r} and strategy={given['strategy']!r} mean {type(self.strategy).__name__};"
-                f" a LightningModule runs on one device on {self.framework!r}.",
+                f"devices={given['devices']!r} and strategy={given['strategy']!r} select"
+                f" {type(self.strategy).__name__}, but {self.framework!r} runs a LightningModule on one device.",
                 hint="devices=1, or framework='lightning'.",
             )
         self.logging = self._logger_connector = logging_of(self)
@@ -193,12 +193,12 @@ class StandInTrainer(Stages):
     local_rank = _from("strategy.local_rank")
     world_size = _from("strategy.world_size")
     received_sigterm = _from("_signal_connector.received_sigterm")
-    node_rank = property(lambda self: 0, doc="0: there is one host.")  # noqa: ARG005
-    num_nodes = property(lambda self: 1, doc="1: there is one host.")  # noqa: ARG005
-    num_devices = property(lambda self: 1, doc="1: there is one device.")  # noqa: ARG005
-    device_ids = property(lambda self: [self.strategy.root_device.index or 0], doc="The device, by number.")
-    distributed_sampler_kwargs = property(lambda self: None, doc="None: there is one process.")  # noqa: ARG005
-    scaler = property(lambda self: getattr(self.precision_plugin, "scaler", None), doc="What scales the loss, or None.")
+    node_rank = property(lambda self: 0, doc="Always 0: a single host.")  # noqa: ARG005
+    num_nodes = property(lambda self: 1, doc="Always 1: a single host.")  # noqa: ARG005
+    num_devices = property(lambda self: 1, doc="Always 1: a single device.")  # noqa: ARG005
+    device_ids = property(lambda self: [self.strategy.root_device.index or 0], doc="The device index.")
+    distributed_sampler_kwargs = property(lambda self: None, doc="Always None: a single process.")  # noqa: ARG005
+    scaler = property(lambda self: getattr(self.precision_plugin, "scaler", None), doc="The gradient scaler, or None.")
 
     @property
     def optimizers(self) -> list[Any]:
@@ -368,8 +368,6 @@ class StandInTrainer(Stages):
 
 def _missing(trainer: type, name: str, framework: str | None) -> NoSuchAttributeError:
     if name in ELSEWHERE or hasattr(trainer, name):
-        hint = ELSEWHERE.get(name) or "framework='lightning', or ask for what every backend has."
-        return NoSuchAttributeError(
-            f"trainer.{name} exists on 'lightning' only; this runs on {framework!r}.", hint=hint
-        )
+        hint = ELSEWHERE.get(name) or "framework='lightning', or use attributes that every backend has."
+        return NoSuchAttributeError(f"trainer.{name} only exists on 'lightning', not on {framework!r}.", hint=hint)
     return NoSuchAttributeError(f"a Trainer has no attribute {name!r}.", hint=did_you_mean(name, TRAINER))

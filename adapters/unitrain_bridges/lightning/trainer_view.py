@@ -33,7 +33,7 @@ _OF_CONFIG = (
     "precision",
     "val_check_interval",
 )
-"""What a Trainer has from its arguments, under unitrain's names."""
+"""Trainer attributes that come from arguments, and unitrain's options for them."""
 
 _FIXED = {"sanity_checking": False, "datamodule": None, "interrupted": False}
 
@@ -205,7 +205,7 @@ class TrainerView:
         """
         if weights_only:
             raise UnsupportedFeatureError(
-                "trainer.save_checkpoint(weights_only=True) has no counterpart in a run of unitrain.",
+                "trainer.save_checkpoint(weights_only=True) has no equivalent in unitrain.",
                 hint="torch.save(pl_module.model.state_dict(), path)",
             )
         self.run.save_checkpoint(filepath)
@@ -216,7 +216,7 @@ class TrainerView:
 
 
 _REASONS = (("EarlyStopping", EARLY_STOPPING), ("Timer", MAX_TIME))
-"""Lightning's callbacks that set ``trainer.should_stop``, and the reason they stand for."""
+"""Lightning callbacks that set ``trainer.should_stop``, and the stop reason of each."""
 
 _OF_RUN: dict[str, Callable[[RunContext], Any]] = {
     "default_root_dir": lambda run: os.fspath(run.config.default_root_dir),
@@ -228,4 +228,4 @@ _OF_RUN: dict[str, Callable[[RunContext], Any]] = {
     "optimizers": lambda run: list(run.optimizers.values()),
     "world_size": lambda run: run.world_size,
 }
-"""What a Trainer has of the run itself."""
+"""Trainer attributes of the run itself."""

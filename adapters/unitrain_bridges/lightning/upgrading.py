@@ -25,14 +25,14 @@ Hooks: TypeAlias = dict[str, Any]
 
 _BASE = "LightningModule"
 _INDEX_AT = {"optimizer_step": 3, "lr_scheduler_step": 1, "configure_gradient_clipping": 1}
-"""Where these hooks got ``optimizer_idx``, counted without ``self``."""
+"""The position of ``optimizer_idx`` in these hooks, without ``self``."""
 
 _STEP_ENDS = ("training_step", "validation_step", "test_step")
 _EVERY_STAGE = {"on_epoch_start": "on_{}_epoch_start", "on_epoch_end": "on_{}_epoch_end"}
 _STAGES = ("train", "validation", "test")
 _MANUAL = "self.automatic_optimization = False, and step each optimizer of self.optimizers() by hand."
 _REFUSED = {
-    **dict.fromkeys(BY_HAND & RENAMES.keys(), "its successor is called at another time: write it anew."),
+    **dict.fromkeys(BY_HAND & RENAMES.keys(), "its successor is called at another time: rewrite it."),
     "tbptt_split_batch": "split the batch in training_step, with manual optimization.",
     "get_progress_bar_dict": "ProgressBar.get_metrics of a callback.",
 }
@@ -88,12 +88,12 @@ def _class(cls: type) -> type:
 def _refuse(cls: type) -> None:
     for name, mend in _REFUSED.items():
         if hasattr(cls, name):
-            raise ConfigError(f"{cls.__name__}.{name} has no counterpart in Lightning 2.x.", hint=mend)
+            raise ConfigError(f"{cls.__name__}.{name} has no equivalent in Lightning 2.x.", hint=mend)
     for name in ("training_step", "training_step_end", "backward"):
         given = _names(getattr(cls, name, None))
         if "optimizer_idx" in given:
             raise ConfigError(
-                f"{cls.__name__}.{name} takes optimizer_idx, and 2.x calls no step for each optimizer.", hint=_MANUAL
+                f"{cls.__name__}.{name} takes optimizer_idx, but 2.x does not call a step per optimizer.", hint=_MANUAL
             )
 
 
@@ -257,7 +257,7 @@ class _Hidden:
     """Stands for a hook that 2.x refuses to see."""
 
     def __get__(self, instance: Any, owner: type) -> Any:
-        raise AttributeError(f"{owner.__name__} has no such hook any more")
+        raise AttributeError(f"{owner.__name__} no longer has this hook")
 
 
 def _with_epoch_ends(cls: type, hooks: Hooks) -> Hooks:

@@ -32,7 +32,7 @@ def refuse_resuming(parts: Parts, framework: str) -> None:
     """
     if Version(parts.version) < _RESUMING:
         raise UnsupportedFeatureError(
-            f"fit(ckpt_path=...) means on {framework!r} what it means since Lightning {_RESUMING}; installed is"
+            f"fit(ckpt_path=...) behaves on {framework!r} as in Lightning {_RESUMING} or newer; installed:"
             f" {parts.version}.",
             hint=f"pip install 'pytorch-lightning>={_RESUMING}', or framework='lightning'.",
         )
@@ -47,6 +47,6 @@ def refuse_elsewhere(parts: Parts, framework: str) -> None:
     """
     if Version(parts.version) < _KNOWN:
         raise VersionError(
-            f"a LightningModule runs on {framework!r} as on Lightning {_KNOWN} or newer; installed is {parts.version}.",
+            f"a LightningModule runs on {framework!r} as on Lightning {_KNOWN} or newer; installed: {parts.version}.",
             hint=f"pip install 'pytorch-lightning>={_KNOWN}', or framework='lightning'.",
         )

@@ -35,7 +35,7 @@ class _Old(NamedTuple):
 
 _DROPPED = {
     ("ModelCheckpoint", "save_interval"): _Old(
-        "0.4", (1, None), "give every=n to the event: add_event_handler(Events.EPOCH_COMPLETED(every=n), ...)"
+        "0.4", (1, None), "pass every=n to the event: add_event_handler(Events.EPOCH_COMPLETED(every=n), ...)"
     ),
     ("ModelCheckpoint", "save_as_state_dict"): _Old(
         "0.4", (True,), "a module is saved as its state_dict; torch.save(model, path) in a handler writes the whole"
@@ -88,7 +88,7 @@ def _by_position(source: Source, call: cst.Call) -> Iterator[Finding]:
     if len(given) > len(("dirname", "filename_prefix")) and not any(one.keyword or one.star for one in given[:3]):
         third = given[2]
         if third.value is None or isinstance(third.value, int):
-            mend = "give what follows by name: score_function=, n_saved=; and every=n to the event"
+            mend = "pass the other arguments by name: score_function=, n_saved=; and every=n to the event"
             yield person(KEYWORDS.name, source.start(third.node), "the third argument is no longer save_interval", mend)
 
 

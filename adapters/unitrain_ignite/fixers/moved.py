@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 CONTRIB = Rule(
     "ignite-contrib", "ignite.contrib.handlers and ignite.contrib.metrics moved to ignite.handlers and .metrics"
 )
-GONE = Rule("ignite-gone", "names that Ignite removed are told of")
+GONE = Rule("ignite-gone", "names that Ignite removed are reported")
 
 UTILS = Rule("ignite-utils", "ignite._utils became ignite.utils")
 
@@ -24,7 +24,7 @@ _PRIVATE = "ignite._utils"
 _PUBLIC = frozenset({"convert_tensor", "apply_to_tensor", "apply_to_type", "to_onehot"})
 _CONTRIB = "ignite.contrib."
 _MOVED = ("handlers", "metrics")
-"""What of ``ignite.contrib`` has moved; ``ignite.contrib.engines`` is still there."""
+"""The parts of ``ignite.contrib`` that moved; ``ignite.contrib.engines`` did not."""
 
 _GONE = {
     "handlers.custom_events.CustomPeriodicEvent": "Events.ITERATION_COMPLETED(every=n)",
@@ -38,7 +38,7 @@ _NEVER = {
     "ignite.metrics.BinaryAccuracy": "Accuracy()",
     "ignite.metrics.CategoricalAccuracy": "Accuracy()",
     "ignite.metrics.EpochMetricWarning": "leave it out",
-    "ignite._utils.to_variable": "leave it out: tensors are variables",
+    "ignite._utils.to_variable": "remove it: tensors are variables",
 }
 
 
@@ -74,7 +74,7 @@ def _from(source: Source, node: cst.ImportFrom) -> Iterator[Finding]:
 def _from_contrib(source: Source, node: cst.ImportFrom, names: list[str]) -> Iterator[Finding]:
     """Find ``from ignite.contrib import handlers``."""
     assert node.module is not None  # noqa: S101 - for the type checker
-    reason = "ignite.contrib goes in 0.6"
+    reason = "ignite.contrib will be removed in 0.6"
     if names and set(names) <= set(_MOVED):
         edit = Edit(source.start(node.module), source.end(node.module), "ignite")
         yield Finding(CONTRIB.name, source.start(node), reason, "from ignite import ...", (edit,))
@@ -87,7 +87,7 @@ def _module(source: Source, node: cst.BaseExpression, names: list[str] | None = 
     full = source.code(node)
     if full == _PRIVATE and names and set(names) <= _PUBLIC:
         edit = Edit(source.start(node), source.end(node), "ignite.utils")
-        yield Finding(UTILS.name, source.start(node), f"{_PRIVATE} went in 0.3", edit.text, (edit,), needed=True)
+        yield Finding(UTILS.name, source.start(node), f"{_PRIVATE} was removed in 0.3", edit.text, (edit,), needed=True)
     inner = full.removeprefix(_CONTRIB)
     if inner == full or inner.partition(".")[0] not in _MOVED:
         return
@@ -99,7 +99,7 @@ def _module(source: Source, node: cst.BaseExpression, names: list[str] | None = 
     if inner == "handlers.base_logger" and "global_step_from_engine" in (names or ()):
         new = "ignite.handlers"
     edit = Edit(start, source.end(node), new)
-    yield Finding(CONTRIB.name, start, "ignite.contrib goes in 0.6", new, (edit,))
+    yield Finding(CONTRIB.name, start, "ignite.contrib will be removed in 0.6", new, (edit,))
 
 
 def _written(source: Source, node: cst.Attribute) -> Iterator[Finding]:
@@ -110,7 +110,7 @@ def _written(source: Source, node: cst.Attribute) -> Iterator[Finding]:
     if source.around(node, cst.ImportFrom) is not None:
         return
     edit = Edit(source.start(node), source.end(node), f"ignite.{written.removeprefix(_CONTRIB)}")
-    yield Finding(CONTRIB.name, source.start(node), "ignite.contrib goes in 0.6", edit.text, (edit,))
+    yield Finding(CONTRIB.name, source.start(node), "ignite.contrib will be removed in 0.6", edit.text, (edit,))
 
 
 FIXER = Fixer((CONTRIB, UTILS, GONE), find)

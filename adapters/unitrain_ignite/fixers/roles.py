@@ -35,11 +35,11 @@ _STEPS = {
     **{f"supervised_training_step{kind}": Role.TRAINER for kind in ("", "_amp", "_apex", "_tpu")},
     **{f"supervised_evaluation_step{kind}": Role.EVALUATOR for kind in ("", "_amp")},
 }
-"""Functions of Ignite that make a process function."""
+"""Ignite functions that create a process function."""
 
 _ENGINES = {"Engine", "DeterministicEngine"}
 NAMES = frozenset({*_FACTORIES, *_ENGINES})
-"""What makes an Engine."""
+"""Calls that create an Engine."""
 
 _COMMENT = re.compile(r"#\s*unitrain:\s*(trainer|evaluator)\b")
 _STEPPED = re.compile(r"(opt|scaler)", re.IGNORECASE)

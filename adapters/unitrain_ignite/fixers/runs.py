@@ -22,12 +22,12 @@ FRAMEWORK = "ignite"
 RUN = Rule(
     "ignite-run", 'trainer.run(...) becomes UnifiedTrainer(framework="ignite", ...).fit(from_engine(trainer), ...)'
 )
-ROLE = Rule("ignite-role", "an Engine whose role cannot be told from the source: a comment says it")
+ROLE = Rule("ignite-role", "an Engine whose role is unclear from the source and needs a comment")
 SEED = Rule("ignite-seed", "run(seed=) was removed: torch.manual_seed before the run")
 
 _PARAMETERS = ("data", "max_epochs", "max_iters", "epoch_length")
 _ENGINE_RUN = {"data", "max_epochs", "max_iters", "epoch_length", "seed"}
-_SAY = "say it at the end of the line: # unitrain: trainer, or # unitrain: evaluator"
+_SAY = "add a comment at the end of the line: # unitrain: trainer, or # unitrain: evaluator"
 _BY_HAND = 'UnifiedTrainer(framework="{}", max_epochs=...).fit(from_engine(engine), data) by hand'
 _MEANT = frozenset({"max_epochs", "max_iters", "epoch_length"})
 
@@ -70,7 +70,7 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
         if role is Role.TRAINER:
             yield _run(source, goal, call)
         elif role is Role.UNKNOWN:
-            reason = "whether this Engine trains or evaluates cannot be told from the source"
+            reason = "the source does not show whether this Engine trains or evaluates"
             yield person(ROLE.name, source.start(call), reason, _SAY)
 
 
@@ -205,7 +205,7 @@ class _Followed:
 def _run(source: Source, goal: Goal, call: cst.Call) -> Finding:
     start = source.start(call)
     assert isinstance(call.func, cst.Attribute)  # noqa: S101 - for the type checker
-    reason = "an Engine's run is Ignite's alone"
+    reason = "Engine.run only exists in Ignite"
     given, refused = _named(source, call)
     if refused:
         return person(RUN.name, start, refused, _BY_HAND.format(goal.word(FRAMEWORK)))
@@ -235,7 +235,7 @@ def _named(source: Source, call: cst.Call) -> tuple[dict[str, Argument], str]:
         # by position only the first two are what they were in every release
         name = one.keyword or (_PARAMETERS[one.index] if one.index <= 1 else "")
         if one.star or not name or name not in _PARAMETERS:
-            return {}, "the arguments of this run cannot be seen" if one.star else f"run takes no {one.text} here"
+            return {}, "the arguments of this run are unknown" if one.star else f"run takes no {one.text} here"
         found[name] = one
     return found, ""
 
@@ -265,7 +265,7 @@ _UNORDERED = (
     cst.Yield,
     cst.NamedExpr,
 )
-"""Where an expression may run later, or not at all."""
+"""Expressions that may run later or not at all."""
 
 
 def _line(source: Source, call: cst.Call) -> cst.SimpleStatementLine | None:

@@ -42,7 +42,7 @@ _OPTIONS = {
     "deterministic": 'action="store_true"',
     "fast_dev_run": 'action="store_true"',
 }
-"""The options that are written out, and how; the defaults are Lightning's."""
+"""The generated options, with Lightning's defaults."""
 
 _OLD_DEVICES, _REPLACED = {"gpus", "tpu_cores", "num_processes", "ipus"}, {"accelerator", "devices"}
 _FOREIGN = {
@@ -125,10 +125,10 @@ def _refusal(source: Source, own: set[str], offered: set[str]) -> str:
     """Return why the options cannot be written out; empty if they can."""
     parses = any(source.code(call.func).endswith((".parse_args", ".parse_known_args")) for call in source.all(cst.Call))
     if not parses:
-        return "what is parsed cannot be seen"
+        return "the parsed arguments are unknown"
     read = {one.attr.value for one in source.all(cst.Attribute) if source.code(one.value) in _namespaces(source)}
     missing = sorted((read & _KNOWN) - offered - own)
-    return f"{', '.join(missing)} is read from what was parsed" if missing else ""
+    return f"{', '.join(missing)} is read from the parsed arguments" if missing else ""
 
 
 def _namespaces(source: Source) -> set[str]:
@@ -163,7 +163,7 @@ def _added(source: Source, call: cst.Call, own: set[str]) -> Finding | None:
     indent = source.indent(source.start(around))
     edit = Edit(source.start(around), source.end(around), f"\n{indent}".join(lines))
     reason = "Trainer.add_argparse_args was removed in 2.0"
-    mend = "its most used options; add others beside them, and give --accelerator gpu --devices N in place of --gpus N"
+    mend = "the most common options; add others as needed, and pass --accelerator gpu --devices N instead of --gpus N"
     return Finding(RULE.name, source.start(call), reason, mend, (edit,), needed=True)
 
 

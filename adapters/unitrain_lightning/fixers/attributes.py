@@ -45,7 +45,7 @@ _RENAMED = {
     "run_evaluation": "",
     "logged_metrics_dict": "",
 }
-"""Attributes of the Trainer; an empty name means that a person has to choose."""
+"""Trainer attributes; an empty replacement must be chosen by hand."""
 
 _MODULE_GONE = {
     "datamodule": "self.trainer.datamodule",
@@ -123,7 +123,7 @@ def _attribute(source: Source, node: cst.Attribute) -> Iterator[Finding]:
         edit = Edit(source.start(node.attr), source.end(call), "lightning_module")
         yield Finding(ATTRIBUTES.name, start, reason, "trainer.lightning_module", (edit,), needed=True)
     else:
-        yield person(ATTRIBUTES.name, start, reason, "by hand: the upgrade guide of Lightning 2.0 names what to use")
+        yield person(ATTRIBUTES.name, start, reason, "by hand, following the Lightning 2.0 upgrade guide")
 
 
 FIXER = Fixer((ATTRIBUTES,), find)

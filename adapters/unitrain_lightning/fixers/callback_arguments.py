@@ -16,17 +16,15 @@ if TYPE_CHECKING:
 
     from unitrain.migrate.source import Source
 
-RULE = Rule(
-    "lightning-callback-arguments", "filepath=, period=, prefix= and mode='auto' of callbacks are brought up to date"
-)
+RULE = Rule("lightning-callback-arguments", "filepath=, period=, prefix= and mode='auto' of callbacks are updated")
 
 _CHECKPOINT = {"callbacks.ModelCheckpoint", "callbacks.model_checkpoint.ModelCheckpoint"}
 _STOPPING = {"callbacks.EarlyStopping", "callbacks.early_stopping.EarlyStopping"}
 _FILENAME = '"{epoch}"'
-_BY_HAND = "dirpath= for the folder, and filename= for the name in it"
+_BY_HAND = "dirpath= for the directory and filename= for the name in it"
 
 Upgrade: TypeAlias = Callable[["Source", cst.Call, Argument], "tuple[str, ...] | None"]
-"""What an argument becomes: nothing, other arguments, or None if only a person can tell."""
+"""What an argument becomes: nothing, other arguments, or None if it must be fixed by hand."""
 
 
 def _to(name: str) -> Upgrade:
@@ -106,8 +104,8 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
                 yield from _finding(source, call, given, upgrade(source, call, given), (reason, by_hand))
     for call in calls(source, _STOPPING):
         if not call.args:
-            reason = "EarlyStopping() watches nothing by default since 1.5"
-            yield person(RULE.name, source.start(call), reason, 'monitor="val_loss", or whatever is logged')
+            reason = "EarlyStopping() monitors nothing by default since 1.5"
+            yield person(RULE.name, source.start(call), reason, 'monitor="val_loss", or another logged metric')
 
 
 def _finding(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from unitrain.migrate.source import Source
 
-RULE = Rule("lightning-hydra", "hydra.utils.instantiate(cfg.trainer) makes the Trainer from a config, by hand")
+RULE = Rule("lightning-hydra", "hydra.utils.instantiate(cfg.trainer) creates the Trainer from a config; to fix by hand")
 _INSTANTIATE = {"hydra.utils.instantiate", "hydra.utils.call"}
 
 
@@ -28,7 +28,7 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
         variable = held_by(source, call)
         words = source.code(call.args[0]) + (" " if variable is None else f" {variable.name}")
         if re.search("trainer", words, re.IGNORECASE):
-            reason = "a config makes the Trainer, so what it takes cannot be seen"
+            reason = "a config creates the Trainer, so its arguments are unknown"
             mend = "in the config: _target_: unitrain.UnifiedTrainer, framework: lightning, and native: for the rest"
             yield person(RULE.name, source.start(call), reason, mend)
 

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
     from unitrain.migrate.source import Source
 
-RULE = Rule("lightning-epoch-end", "training_epoch_end(self, outputs) and its kind become on_train_epoch_end(self)")
-LOGGED = Rule("lightning-returned-log", "values returned under 'log' are not logged since 1.0; told, and left as it is")
+RULE = Rule(
+    "lightning-epoch-end", "training_epoch_end(self, outputs) and similar hooks become on_train_epoch_end(self)"
+)
+LOGGED = Rule("lightning-returned-log", "values returned under 'log' are not logged since 1.0; reported only")
 _HOOKS = {**EPOCH_ENDS, **EPOCH_ENDS_OF_0}
 _BY_HAND = "keep the outputs on self by hand: https://lightning.ai/docs/pytorch/stable/upgrade/from_1_9.html"
 
@@ -77,11 +79,11 @@ def _refusal(source: Source, owner: cst.ClassDef, function: cst.FunctionDef, sta
     reasons = (
         (len(parameters(function)) != 2, "its parameters are not (self, outputs)"),  # noqa: PLR2004 - self and outputs
         (method(owner, f"on_{stage.hook}_epoch_end") is not None, f"there is an on_{stage.hook}_epoch_end already"),
-        ("dataloader_idx" in names, "with several loaders its outputs were a list for each"),
-        ("optimizer_idx" in names, "with several optimizers its outputs were a list for each"),
-        (bool(super_calls), "it calls that of its base"),
-        (bool(inherited), "a base class has the hooks that would be added"),
-        (isinstance(function.body, cst.SimpleStatementSuite), "its body stands on its own line"),
+        ("dataloader_idx" in names, "with several loaders, its outputs were a list per loader"),
+        ("optimizer_idx" in names, "with several optimizers, its outputs were a list per optimizer"),
+        (bool(super_calls), "it calls the base class method"),
+        (bool(inherited), "a base class already has the new hooks"),
+        (isinstance(function.body, cst.SimpleStatementSuite), "its body is on the same line"),
     )
     return next((reason for refused, reason in reasons if refused), "")
 
@@ -201,7 +203,7 @@ def _returned(source: Source, owner: cst.ClassDef) -> Iterator[Finding]:
         keys = {_key(element) for element in one.value.elements}
         old = sorted(keys & {"log", "progress_bar"})
         if old:
-            reason = f"{function.name.value} returns {old[0]!r}, which Lightning does not look at since 1.0"
+            reason = f"{function.name.value} returns {old[0]!r}, which Lightning ignores since 1.0"
             yield Finding(LOGGED.name, source.start(one), reason, "self.log_dict(...)", severity=Severity.NOTE)
 
 

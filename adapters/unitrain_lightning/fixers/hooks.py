@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from unitrain.migrate.source import Source
 
 RENAMED = Rule("lightning-hooks", "on_epoch_end, on_batch_end and other removed hooks become the on_train_... ones")
-PARAMETERS = Rule("lightning-hook-parameters", "parameters that hooks do not get any more are dropped")
+PARAMETERS = Rule("lightning-hook-parameters", "parameters that hooks no longer receive are dropped")
 OPTIMIZER_STEP = Rule(
     "lightning-optimizer-step", "optimizer_step gets (epoch, batch_idx, optimizer, optimizer_closure)"
 )
-OPTIMIZER_IDX = Rule("lightning-optimizer-idx", "optimizer_idx was removed: manual optimization, by hand")
+OPTIMIZER_IDX = Rule("lightning-optimizer-idx", "optimizer_idx was removed; to fix by hand with manual optimization")
 DECORATOR = Rule("lightning-data-loader", "@pl.data_loader goes")
 
 RENAMED_HOOKS = frozenset(RENAMES)
@@ -39,7 +39,7 @@ _MORE = {
     "on_batch_end": ("outputs", "batch", "batch_idx"),
 }
 _STEP_PARAMETERS = 5
-"""Of optimizer_step today: self, epoch, batch_idx, optimizer, optimizer_closure."""
+"""The current parameters of optimizer_step: self, epoch, batch_idx, optimizer, optimizer_closure."""
 
 
 def find(source: Source, goal: Goal) -> Iterator[Finding]:
@@ -94,7 +94,7 @@ def _parameters(source: Source, function: cst.FunctionDef, *, callback: bool) ->
         return
     own = 1 + 2 * callback + kept
     for one in [one for one in given[own:] if one.default is None]:
-        reason = f"{name} does not get {one.name.value} any more"
+        reason = f"{name} no longer receives {one.name.value}"
         used = uses_of(source, function, one.name.value)
         if used and one.name.value == "dataloader_idx":
             place = end_of(source, one)
@@ -111,7 +111,7 @@ def _parameters(source: Source, function: cst.FunctionDef, *, callback: bool) ->
 def _optimizer_idx(source: Source, function: cst.FunctionDef) -> Iterator[Finding]:
     given = {one.name.value: one for one in parameters(function)}
     if function.name.value in ("training_step", "training_step_end") and "optimizer_idx" in given:
-        reason = "training_step is not called once for each optimizer since 2.0"
+        reason = "training_step is no longer called once per optimizer since 2.0"
         mend = "self.automatic_optimization = False, and step each optimizer of self.optimizers() by hand"
         yield person(OPTIMIZER_IDX.name, source.start(given["optimizer_idx"]), reason, mend)
 
@@ -125,13 +125,13 @@ def _optimizer_step(source: Source, function: cst.FunctionDef) -> Iterator[Findi
     ]
     if function.name.value != "optimizer_step" or not gone:
         return
-    start, reason = source.start(function.name), f"optimizer_step does not get {gone[0][1].name.value} any more"
+    start, reason = source.start(function.name), f"optimizer_step no longer receives {gone[0][1].name.value}"
     names = {one.name.value for _, one in gone}
     handed_on = _handed_on(source, function, names)
     inside = {source.start(one) for arguments in handed_on for one in arguments}
     for name in sorted(names):
         if any(source.start(source.parent(one)) not in inside for one in uses_of(source, function, name)):
-            yield person(OPTIMIZER_STEP.name, start, f"{reason}, and its value is used", f"write it without {name}")
+            yield person(OPTIMIZER_STEP.name, start, f"{reason}, and its value is used", f"rewrite it without {name}")
             return
     edits = [_cut(source, given, index) for index, _ in gone]
     edits += [edit for arguments in handed_on for edit in _cut_arguments(source, arguments)]

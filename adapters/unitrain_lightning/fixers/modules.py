@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from unitrain.migrate.source import Source
 
 HPARAMS = Rule("lightning-hparams", "self.hparams = hparams becomes self.save_hyperparameters(hparams)")
-LOG = Rule("lightning-log", "arguments that self.log does not take any more are dropped")
+LOG = Rule("lightning-log", "arguments that self.log no longer takes are dropped")
 
 _LOG_GONE = {"tbptt_reduce_fx", "tbptt_pad_token"}
 
@@ -48,7 +48,7 @@ def _logged(source: Source, owner: cst.ClassDef) -> Iterator[Finding]:
         if source.code(call.func) not in ("self.log", "self.log_dict"):
             continue
         for given in arguments(source, call):
-            reason = f"self.log does not take {given.keyword}= any more"
+            reason = f"self.log no longer takes {given.keyword}="
             if given.keyword in _LOG_GONE or (given.keyword == "sync_dist_op" and given.value in (None, "mean")):
                 edits = (dropped(source, call, given),)
                 yield Finding(LOG.name, source.start(given.node), reason, "left out", edits, needed=True)

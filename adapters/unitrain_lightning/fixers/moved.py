@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
     from unitrain.migrate.source import Source
 
-MOVED = Rule("lightning-moved", "names that moved are imported from where they are")
-GONE = Rule("lightning-gone", "names that were removed are told of")
+MOVED = Rule("lightning-moved", "names that moved are imported from their new place")
+GONE = Rule("lightning-gone", "names that were removed are reported")
 METRICS = Rule("lightning-metrics", "pytorch_lightning.metrics became torchmetrics")
-CLI = Rule("lightning-cli", "LightningCLI makes its own Trainer, on Lightning only")
+CLI = Rule("lightning-cli", "LightningCLI creates its own Trainer and only runs on Lightning")
 
 _MOVED = {
     "core.lightning.LightningModule": "LightningModule",
@@ -73,7 +73,7 @@ _EXACT = {
     "ExplainedVariance": "ExplainedVariance",
     "MetricCollection": "MetricCollection",
 }
-"""Metrics that torchmetrics computes from the same arguments to the same values."""
+"""Metrics with the same arguments and values in torchmetrics."""
 
 CLI_NAMES = {"utilities.cli.LightningCLI", "cli.LightningCLI"}
 
@@ -113,8 +113,8 @@ def _told(start: int, full: str) -> Iterator[Finding]:
     elif name == "metrics":
         yield person(METRICS.name, start, "pytorch_lightning.metrics became torchmetrics", "import torchmetrics")
     elif name in CLI_NAMES:
-        reason = "LightningCLI makes the Trainer itself, and runs on Lightning only"
-        yield person(CLI.name, start, reason, "run it as it is, or make UnifiedTrainer(...) from parsed arguments")
+        reason = "LightningCLI creates the Trainer itself and only runs on Lightning"
+        yield person(CLI.name, start, reason, "run it unchanged, or create UnifiedTrainer(...) from parsed arguments")
 
 
 def _new_home(full: str) -> str:

@@ -86,9 +86,9 @@ def find_run(source: Source, call: cst.Call, name: str) -> Iterator[Finding]:
     edits, told = _arguments(source, call, method, given)
     if method.returns_list and not is_statement(source, call):
         edits += _one_dict(source, call)
-        told.append("its value is one dict")
+        told.append("it returns one dict")
     if edits:
-        reason = f"UnifiedTrainer.{name} takes and returns other things"
+        reason = f"UnifiedTrainer.{name} has different arguments and results"
         yield Finding(RUN.name, start, reason, ", ".join(told), tuple(edits), needed=True)
 
 
@@ -99,7 +99,7 @@ def _refusal(name: str, method: Method, given: list[Argument]) -> str:
     unknown = [one.keyword for one in given if one.keyword and not _known(method, one)]
     reasons = (
         # by position the first arguments are the same, so what *loaders holds need not be seen
-        (any(one.star == "**" or (one.star and name != "fit") for one in given), "its arguments cannot be seen"),
+        (any(one.star == "**" or (one.star and name != "fit") for one in given), "its arguments are unknown"),
         (len([one for one in given if not one.keyword]) > len(method.parameters), "it has too many arguments"),
         (bool(unknown), f"there is no {', '.join(unknown)}= in unitrain"),
         (bool(twice), f"it has both loaders and a datamodule for {name}"),

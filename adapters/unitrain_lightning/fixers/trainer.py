@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 FRAMEWORK = "lightning"
 RULE = Rule("lightning-trainer", 'pl.Trainer(...) becomes UnifiedTrainer(framework="lightning", ...)')
-ATTRIBUTE = Rule("lightning-attribute", "what is read off the Trainer is read off trainer.foreign_trainer")
-ESCAPES = Rule("lightning-escapes", "a Trainer that goes where it cannot be followed, by hand")
+ATTRIBUTE = Rule("lightning-attribute", "attributes of the Trainer are read from trainer.foreign_trainer")
+ESCAPES = Rule("lightning-escapes", "a Trainer that is passed on; to fix by hand")
 
 _OURS = frozenset(TrainerConfig.__dataclass_fields__)
 _TOGETHER = {"gradient_clip_algorithm", "check_val_every_n_epoch"}
-"""Arguments that mean something only together with another one."""
+"""Arguments that are only valid together with another one."""
 
 _NEW = "UnifiedTrainer"
 _ASKING = ("isinstance(", "issubclass(")
@@ -40,7 +40,7 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
     """Find the Trainers of a file, and all that is done with them."""
     made = list(calls(source, TRAINER))
     for owner in bases_of_trainer(source):
-        yield person(ESCAPES.name, source.start(owner), "a class extends the Trainer", _BY_HAND)
+        yield person(ESCAPES.name, source.start(owner), "a class subclasses the Trainer", _BY_HAND)
     for one in source.starred(PACKAGES):
         if any(source.code(call.func) == "Trainer" for call in source.all(cst.Call)):
             yield person(ESCAPES.name, source.start(one), "a Trainer that may be one of *", "import it by its name")
@@ -69,7 +69,7 @@ def _elsewhere(source: Source, gone: list[int]) -> Iterator[Finding]:
         named = isinstance(around, cst.Attribute)
         asked = isinstance(around, cst.Arg) and source.code(source.parent(around)).startswith(_ASKING)
         if not (typed or named or asked):
-            yield person(ESCAPES.name, source.start(node), "the Trainer is named, and not called", _BY_HAND)
+            yield person(ESCAPES.name, source.start(node), "the Trainer is referenced but not called", _BY_HAND)
 
 
 # --- the call ---------------------------------------------------------------------------------------------------------
@@ -104,16 +104,16 @@ def _construction(source: Source, goal: Goal, call: cst.Call, followed: Followed
     pieces += mappings
     edits = [Edit(source.start(call.func), source.end(call.func), _NEW), layout.edit(pieces), *imports]
     edits += [Edit(source.start(one), source.end(one), _NEW) for one in followed.annotations]
-    reason = "the Trainer runs on one framework only"
+    reason = "the Trainer only runs on one framework"
     return Finding(RULE.name, start, reason, f'{_NEW}(framework="{word}")', tuple(edits), (_NEW,), needed=True)
 
 
 def _refusal(source: Source, given: list[Argument]) -> str:
     """Return why the arguments cannot be rewritten; empty if they can."""
     if any(one.star and keywords.names(source, one) is None for one in given):
-        return "its **kwargs cannot be seen, so what UnifiedTrainer takes cannot be told from the rest"
+        return "its **kwargs are unknown, so they cannot be split into options and native arguments"
     if any(not one.keyword and not one.star for one in given):
-        return "its arguments have no names, and Lightning changed their order"
+        return "its arguments are positional, and Lightning changed their order"
     return ""
 
 
@@ -214,8 +214,8 @@ class Followed:
             yield self._bridged(node, name)
         for variable, known in self._made.values():
             for other in others(self.source, variable, known):
-                reason = f"{variable.name} may also hold something else than a Trainer"
-                yield person(ESCAPES.name, self.source.start(other), reason, "give it a name of its own")
+                reason = f"{variable.name} may also hold something other than a Trainer"
+                yield person(ESCAPES.name, self.source.start(other), reason, "use a separate name")
 
     def _use(self, node: cst.CSTNode) -> None:
         if id(node) in self._read:
@@ -231,11 +231,12 @@ class Followed:
         elif isinstance(around, cst.Assign) and held_by(self.source, node) is not None:
             self.value(node)
         elif not isinstance(around, _HARMLESS):
-            self._escapes(node, "a Trainer goes where it cannot be followed")
+            self._escapes(node, "a Trainer is passed to unknown code")
 
     def _escapes(self, node: cst.CSTNode, reason: str) -> None:
         mend = (
-            "look at what uses it: UnifiedTrainer has fit, validate, test, predict, save_checkpoint and foreign_trainer"
+            "check the code that uses it: UnifiedTrainer has fit, validate, test, predict, save_checkpoint and"
+            " foreign_trainer"
         )
         self._found.append(person(ESCAPES.name, self.source.start(node), reason, mend))
 
@@ -252,14 +253,14 @@ class Followed:
             self._seen.append((node, name))
         elif around.args[0].keyword is not None:
             edit = Edit(self.source.start(around.args[0]), self.source.end(around.args[0].keyword), "path")
-            reason = "UnifiedTrainer.save_checkpoint takes other names"
+            reason = "UnifiedTrainer.save_checkpoint has different parameter names"
             yield Finding(RUN.name, self.source.start(node), reason, "path=", (edit,), needed=True)
 
     def _bridged(self, node: cst.CSTNode, name: str) -> Finding:
         """Return what becomes of an attribute of the Trainer that its first run makes, and that is not there before."""
         start = self.source.start(node)
         if self._before_any_run(node):
-            mend = f"give it to the constructor, or use trainer.foreign_trainer.{name} after the run"
+            mend = f"pass it to the constructor, or use trainer.foreign_trainer.{name} after the run"
             return person(ATTRIBUTE.name, start, f"trainer.{name} is used before anything ran", mend)
         place = self.source.end(node)
         reason = f"{name} belongs to the Trainer as the module sees it"
@@ -279,14 +280,14 @@ class Followed:
         """Follow a Trainer into a function of the file."""
         call = self.source.parent(given)
         if not isinstance(call, cst.Call) or not isinstance(call.func, cst.Name) or given.star:
-            self._escapes(node, "a Trainer is given to what cannot be followed")
+            self._escapes(node, "a Trainer is passed to unknown code")
             return
         if call.func.value in _SHOWING:
             return
         functions = self.source.functions(call.func.value)
         parameter = _parameter(functions[0], call, given) if len(functions) == 1 else None
         if parameter is None:
-            self._escapes(node, f"a Trainer is given to {call.func.value}")
+            self._escapes(node, f"a Trainer is passed to {call.func.value}")
             return
         scope = self.source.scope(functions[0].body.body[0])
         for use in uses(self.source, Holder(parameter.name.value, scope=scope)):
@@ -299,7 +300,7 @@ class Followed:
         name = function.name.value
         made = [one for one in self.source.all(cst.Call) if isinstance(one.func, cst.Name) and one.func.value == name]
         if not made or len(self.source.functions(name)) != 1:
-            self._escapes(node, f"a Trainer is returned by {name}, and who calls it cannot be seen")
+            self._escapes(node, f"a Trainer is returned by {name}, whose callers are unknown")
         for call in made:
             self.value(call)
 

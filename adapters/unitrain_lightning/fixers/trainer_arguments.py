@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 DEVICES = Rule("lightning-devices", "gpus=, tpu_cores= and num_processes= become accelerator= and devices=")
 STRATEGY = Rule("lightning-strategy", 'accelerator="ddp" and distributed_backend= become strategy=')
-DISPLAY = Rule("lightning-display", "arguments that only show become enable_progress_bar= and enable_model_summary=")
-CHECKPOINTING = Rule("lightning-checkpointing", "checkpoint_callback= and early_stop_callback= find their place")
+DISPLAY = Rule("lightning-display", "display arguments become enable_progress_bar= and enable_model_summary=")
+CHECKPOINTING = Rule("lightning-checkpointing", "checkpoint_callback= and early_stop_callback= move to callbacks=")
 PRECISION = Rule("lightning-precision", 'precision=16, use_amp= and amp_backend= become precision="16-mixed"')
-OLD = Rule("lightning-old-arguments", "max_nb_epochs= and other names of the first releases are brought up to date")
-REMOVED = Rule("lightning-removed-arguments", "arguments that 2.0 removed go, or become what replaced them")
-TUNER = Rule("lightning-tuner", "auto_lr_find= and auto_scale_batch_size= became the Tuner, by hand")
+OLD = Rule("lightning-old-arguments", "max_nb_epochs= and other names of the first releases are updated")
+REMOVED = Rule("lightning-removed-arguments", "arguments that 2.0 removed are deleted or replaced")
+TUNER = Rule("lightning-tuner", "auto_lr_find= and auto_scale_batch_size= became the Tuner; to fix by hand")
 
 
 class Change(NamedTuple):
@@ -141,7 +141,7 @@ def _strategy(given: Argument) -> Change | None:
 
 
 def _refresh_rate(given: Argument) -> Change:
-    reason = "it was removed in 2.0, and only changes what is shown"
+    reason = "it was removed in 2.0 and only changed the display"
     return Change(reason, ("enable_progress_bar=False",)) if given.value == 0 else Change(reason)
 
 
@@ -170,11 +170,11 @@ _PRECISIONS = {16: "16-mixed", 32: "32-true", 64: "64-true", "16": "16-mixed", "
 
 def _precision(given: Argument) -> Change | None:
     known = _PRECISIONS.get(given.value) if isinstance(given.value, (int, str)) else None
-    return None if known is None else Change("precisions have full names since 2.0", (f'precision="{known}"',))
+    return None if known is None else Change("precision names changed in 2.0", (f'precision="{known}"',))
 
 
 _AMP = "it was removed in 2.0"
-_SAME = "that was what it did by default"
+_SAME = "this was the default"
 _ROWS: dict[str, tuple[Rule, Upgrade]] = {
     "gpus": (DEVICES, _gpus),
     "tpu_cores": (DEVICES, _on("tpu")),
@@ -185,7 +185,7 @@ _ROWS: dict[str, tuple[Rule, Upgrade]] = {
     "distributed_backend": (STRATEGY, _backend),
     "strategy": (STRATEGY, _strategy),
     "progress_bar_refresh_rate": (DISPLAY, _refresh_rate),
-    "process_position": (DISPLAY, _gone("it only changes what is shown")),
+    "process_position": (DISPLAY, _gone("it only changes the display")),
     "show_progress_bar": (DISPLAY, _to("enable_progress_bar")),
     "weights_summary": (DISPLAY, _summary),
     "checkpoint_callback": (CHECKPOINTING, _checkpoint),
@@ -199,7 +199,7 @@ _ROWS: dict[str, tuple[Rule, Upgrade]] = {
         PRECISION,
         _values(_AMP, 'precision="16-mixed"', **{"True": ('precision="16-mixed"',), "False": ()}),
     ),
-    "amp_backend": (PRECISION, _gone_if("native", None, reason=_AMP, by_hand="apex is gone; leave it out")),
+    "amp_backend": (PRECISION, _gone_if("native", None, reason=_AMP, by_hand="apex support was removed; remove it")),
     "amp_level": (PRECISION, _gone_if(None, reason=_AMP, by_hand='precision="16-mixed" instead of apex')),
     **{
         old: (OLD, _to(new))
@@ -219,9 +219,9 @@ _ROWS: dict[str, tuple[Rule, Upgrade]] = {
             "replace_sampler_ddp": "use_distributed_sampler",
         }.items()
     },
-    "log_save_interval": (OLD, _gone("loggers flush by themselves")),
+    "log_save_interval": (OLD, _gone("loggers flush automatically")),
     "print_nan_grads": (OLD, _gone("it was removed in 1.0, and only printed")),
-    "enable_pl_optimizer": (OLD, _gone("it is always so")),
+    "enable_pl_optimizer": (OLD, _gone("this is always the case")),
     "log_gpu_memory": (REMOVED, _gone("it was removed in 1.7; DeviceStatsMonitor logs it")),
     "flush_logs_every_n_steps": (REMOVED, _gone("it was removed in 1.7; CSVLogger takes it")),
     "terminate_on_nan": (
@@ -269,7 +269,7 @@ _ROWS: dict[str, tuple[Rule, Upgrade]] = {
 
 
 OLD_NAMES = frozenset(_ROWS) - {"accelerator", "strategy", "precision"}
-"""Names that the Trainer does not take any more."""
+"""Arguments that the Trainer no longer takes."""
 
 
 def find(source: Source, goal: Goal) -> Iterator[Finding]:
@@ -301,7 +301,7 @@ def _finding(source: Source, call: cst.Call, given: Argument, rule: Rule, change
     change = change._replace(new=tuple(one for one in change.new if one not in written))
     taken = [one for one in change.new if _is_given(source, call, given, one)]
     if change.by_hand or taken:
-        return person(rule.name, start, reason, change.by_hand or f"{taken[0]}, which is given too")
+        return person(rule.name, start, reason, change.by_hand or f"{taken[0]}, which is also given")
     new = list(change.new)
     edits: list[Edit] = []
     if change.callbacks:
