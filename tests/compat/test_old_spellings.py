@@ -109,7 +109,7 @@ def test_what_the_hints_name_is_there():
 @pytest.mark.parametrize(
     ("option", "hint"),
     [
-        ("compute_on_step", "leave it out"),
+        ("compute_on_step", "remove it"),
         ("mdmc_average", "multidim_average="),
         ("output_transform", "ignite.metrics"),
     ],

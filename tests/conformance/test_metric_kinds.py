@@ -212,7 +212,7 @@ MISFITS = {
     "no num_classes": (lambda: metric("accuracy"), (3, Y), 'metric("accuracy", num_classes=3)'),
     "in a collection": (lambda: tm.MetricCollection([metric("f1")]), (3, Y), "num_classes=3"),
     "one column": (lambda: metric("f1"), (1, Y % 2 + 0.0), "(4, 1)"),
-    "one column of two classes": (lambda: metric("f1", num_classes=2), (1, Y[:, None] % 2 + 0.0), "leave it out"),
+    "one column of two classes": (lambda: metric("f1", num_classes=2), (1, Y[:, None] % 2 + 0.0), "omit it"),
     "targets not whole": (lambda: metric("f1"), (3, torch.full((SIZE, 3), 0.5)), "target.long()"),
     "classes not whole": (lambda: metric("f1", num_classes=3), (3, Y + 0.5), "classes (B,)"),
 }

@@ -99,7 +99,7 @@ def _check(arguments: argparse.Namespace, known: Sequence[Rule]) -> None:
     unknown = [one for one in arguments.disable if one not in names]
     target = arguments.report
     checks = (
-        (not arguments.paths, "give a script, a notebook or a directory."),
+        (not arguments.paths, "pass a script, a notebook or a directory."),
         (bool(unknown), f"--disable got an unknown rule: {did_you_mean(''.join(unknown[:1]), names)}"),
         (
             target is not None and target.suffix not in report.FORMATS,

@@ -37,7 +37,7 @@ _NEVER = {
     "ignite.metrics.F1Score": "Fbeta(beta=1)",
     "ignite.metrics.BinaryAccuracy": "Accuracy()",
     "ignite.metrics.CategoricalAccuracy": "Accuracy()",
-    "ignite.metrics.EpochMetricWarning": "leave it out",
+    "ignite.metrics.EpochMetricWarning": "remove it",
     "ignite._utils.to_variable": "remove it: tensors are variables",
 }
 
