@@ -49,7 +49,7 @@ SPECS = {
     "foreign optimizer": (
         {"optimizer": SGD(nn.Linear(1, 1).parameters(), lr=0.1)},
         SpecError,
-        "holds none of the model's",
+        "contains none of the model's",
     ),
     "nan": ({"optimizer": partial(SGD, lr=float("nan"))}, SpecError, "learning rate", "got nan"),
     "inf": ({"optimizer": partial(SGD, lr=float("inf"))}, SpecError, "learning rate", "got inf"),
@@ -322,7 +322,7 @@ def test_a_file_name_with_a_metric_that_a_handler_logs_is_left_to_the_first_save
     assert list(tmp_path.glob("*.ckpt"))
     other = make_trainer(callbacks=[ModelCheckpoint(tmp_path, filename="{missing}")])
     other.on(Event.BATCH_END, lambda run: run.log("mine", 1.0))
-    with pytest.raises(ConfigError, match="no metric named 'missing'"):
+    with pytest.raises(ConfigError, match="no value is named 'missing'"):
         other.fit(make_spec(), make_batches())
 
 

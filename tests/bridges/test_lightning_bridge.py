@@ -288,7 +288,7 @@ REFUSED = {
     "twice": ({"max_steps": 3, "native": {"max_steps": 4}}, ConfigError, "max_steps: given both as an option and"),
     "unknown": ({"native": {"max_epoch": 4}}, TypeError, "unexpected keyword argument 'max_epoch'"),
     "the other package's": ({"callbacks": [lp.callbacks.Timer()]}, ConfigError, "Timer"),
-    "unitrain's callback": ({"callbacks": [Callback()]}, ConfigError, "would not be called"),
+    "unitrain's callback": ({"callbacks": [Callback()]}, ConfigError, "would never be called"),
 }
 
 

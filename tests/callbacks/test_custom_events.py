@@ -185,7 +185,7 @@ def test_handler_of_own_event_is_refused_where_it_would_never_be_called(framewor
 
     trainer = UnifiedTrainer(framework, enable_progress_bar=False)
     trainer.on(MINE, print)
-    with pytest.raises((ConfigError, UnsupportedFeatureError), match="would not be called"):
+    with pytest.raises((ConfigError, UnsupportedFeatureError), match="would never be called"):
         trainer.fit(Engine(lambda engine, batch: None), data())
 
 

@@ -458,7 +458,7 @@ def test_the_first_file_of_a_run_is_read_back(framework, tmp_path, monkeypatch):
 def test_a_file_that_cannot_be_read_back_ends_the_run_and_is_not_there(framework, tmp_path, monkeypatch):
     monkeypatch.setattr(io, "admitted", lambda content, lost=None: {**content, "odd": Path("x")})
     trainer = UnifiedTrainer(framework, max_epochs=3, enable_progress_bar=False, callbacks=[ModelCheckpoint(tmp_path)])
-    with pytest.raises(CheckpointError, match="cannot be read back, so it was not written"):
+    with pytest.raises(CheckpointError, match="could not be read back, so it was not written"):
         trainer.fit(spec(), loader())
     assert not list(tmp_path.iterdir())
 
@@ -556,7 +556,7 @@ def test_any_states_in_a_run_come_back_or_are_refused(framework, values, tmp_pat
 
 def test_without_the_gate_the_check_of_the_written_file_refuses(tmp_path, monkeypatch):
     monkeypatch.setattr(io, "admitted", lambda content, lost=None: dict(content))
-    with pytest.raises(CheckpointError, match=r"cannot be read back, so it was not written[\s\S]*Hint: "):
+    with pytest.raises(CheckpointError, match=r"could not be read back, so it was not written[\s\S]*Hint: "):
         io.write(tmp_path / "a.ckpt", {KEY: {"x": np.float64(1.0)}})
     assert not list(tmp_path.iterdir())
 

@@ -81,13 +81,13 @@ def make_socket(path):
 
 
 ODD = {
-    "dangling link": (lambda path: path.symlink_to("gone"), "there is no checkpoint"),
-    "link loop": (lambda path: path.symlink_to(path.name), "there is no checkpoint"),
+    "dangling link": (lambda path: path.symlink_to("gone"), "does not exist"),
+    "link loop": (lambda path: path.symlink_to(path.name), "does not exist"),
     "pipe": (os.mkfifo, "is a named pipe"),
-    "folder": (Path.mkdir, "no good index.json"),
+    "folder": (Path.mkdir, "no valid index.json"),
     "socket": (make_socket, "is a socket"),
     "device": (lambda path: path.symlink_to("/dev/zero"), "is a device"),
-    "nothing": (lambda path: None, "there is no checkpoint"),
+    "nothing": (lambda path: None, "does not exist"),
     "empty": (Path.touch, "damaged"),
 }
 
@@ -149,7 +149,7 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(loaded_by, suffix, tm
         return real(self, *args, **kwargs)
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(CheckpointError, match=r"may not be read: permission denied[\s\S]*Hint: chmod") as caught:
+    with pytest.raises(CheckpointError, match=r"cannot be read: permission denied[\s\S]*Hint: chmod") as caught:
         QUICK[loaded_by](path)
     assert "damaged" not in str(caught.value)
 
@@ -280,7 +280,7 @@ def test_a_member_that_is_marked_as_a_folder_is_refused(small):
     path.write_bytes(broken)
     torch.load(path, weights_only=True)  # this is what is not to be relied on
     for read in QUICK.values():
-        with pytest.raises(CheckpointError, match="marked as a folder"):
+        with pytest.raises(CheckpointError, match="marked as a directory"):
             read(path)
     path.write_bytes(content)
 

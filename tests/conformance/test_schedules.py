@@ -338,7 +338,7 @@ def plateau_of_ignite(optimizer):
 
 
 REFUSED = {
-    "two warm-ups": ([LRSchedule(warmup_steps=2), LRSchedule(warmup_steps=3)], "2 schedules .* have warmup_steps"),
+    "two warm-ups": ([LRSchedule(warmup_steps=2), LRSchedule(warmup_steps=3)], "2 schedules .* set warmup_steps"),
     "no scheduler": (lambda optimizer: "x", "must return a torch scheduler or an Ignite parameter scheduler"),
     "history": (
         lambda optimizer: ignite_schedulers.LinearCyclicalScheduler(optimizer, "lr", 0.2, 0.01, 6, save_history=True),

@@ -166,4 +166,4 @@ def test_the_keys_of_a_batch_are_in_the_steps_of_the_hint(framework, source, tar
 def test_a_batch_without_such_keys_is_answered_in_general(batch):
     with pytest.raises(DataError) as caught:
         UnifiedTrainer("reference", max_epochs=1, enable_progress_bar=False).fit(make_spec(batch_size=1), [batch])
-    assert caught.value.hint == "give TrainSpec(training_step=, validation_step=) for any other structure."
+    assert caught.value.hint == "pass TrainSpec(training_step=, validation_step=) for any other structure."

@@ -88,7 +88,7 @@ def test_a_run_beside_that_of_another_thread_warns_with_the_cause(framework):
     thread.start()
     try:
         assert entered.wait(20)
-        with pytest.warns(UserWarning, match=r"one goes on in the thread 'the other'[\s\S]*Hint: .*process"):
+        with pytest.warns(UserWarning, match=r"another is active in the thread 'the other'[\s\S]*Hint: .*process"):
             fit(framework)
     finally:
         done.set()

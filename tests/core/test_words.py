@@ -129,7 +129,7 @@ CALLS = {
         "val_dataloader": "val_dataloaders=",
         "train_loader": "train_dataloaders=",
     },
-    "validate": {"dataloader": "dataloaders=", "loader": "dataloaders=", "datamodule": "in the place of the data"},
+    "validate": {"dataloader": "dataloaders=", "loader": "dataloaders=", "datamodule": "as the data"},
     "test": {"test_loader": "dataloaders=", "checkpoint": "ckpt_path="},
     "predict": {"data": "dataloaders=", "ckpt": "ckpt_path="},
 }

@@ -145,7 +145,7 @@ REFUSED = {
     "an example for weights": (linear, "x.safetensors", {}, ["does not support example_input="]),
     "too many names": (linear, "x.pt2", {"input_names": ["a", "b"]}, ["2 names", "1 tensors: input"]),
     "no name": (linear, "x.pt2", {"output_names": ["a b"]}, ["'a b'"]),
-    "an axis of no input": (linear, "x.pt2", {"dynamic_axes": {"x": {0: "batch"}}}, ["no input 'x'"]),
+    "an axis of no input": (linear, "x.pt2", {"dynamic_axes": {"x": {0: "batch"}}}, ["unknown input 'x'"]),
     "an axis that is not there": (linear, "x.pt2", {"dynamic_axes": {"input": {2: "b"}}}, ["no axis 2", "(2, 4)"]),
     "axes in a list": (linear, "x.pt2", {"dynamic_axes": {"input": [0]}}, ["must map each input"]),
     "a name that is none": (linear, "x.pt2", {"dynamic_axes": {"input": {0: "a b"}}}, ["Python identifiers", "a b"]),

@@ -142,7 +142,7 @@ def test_a_config_beside_a_script_that_reads_configs(tmp_path, migrate):
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        ((), "give a script"),
+        ((), "pass a script"),
         (("a.py", "--disable", "lightning-trainr"), "did you mean 'lightning-trainer'"),
         (("a.py", "--report", "out.txt"), "FILE.json or FILE.md"),
         (("a.py", "--report", "no/out.md"), "no such directory"),
