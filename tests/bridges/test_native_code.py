@@ -99,7 +99,7 @@ CODE = {
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_what_would_not_be_called_is_refused(framework, name):
     code = CODE[name]
-    with pytest.raises(ConfigError, match="Own would not be called"):
+    with pytest.raises(ConfigError, match="Own would never be called"):
         make(framework, callbacks=[Own()]).fit(code(), loader())
     trainer = make(framework)
 

@@ -97,7 +97,7 @@ def test_a_script_that_only_evaluates_counts(framework, script, capsys):
     ],
 )
 def test_a_script_of_which_nothing_ran_there_is_told_so(text, said, script, capsys):
-    if "computed" in said:
+    if "computations" in said:
         text = text.replace(", max_epochs=int(sys.argv[2]) if len(sys.argv) > 2 else 1)", "]")
     assert cli.main(["run", script(text), "--framework", "reference"]) == 4
     assert said in capsys.readouterr().err
@@ -115,7 +115,7 @@ def test_the_end_that_a_script_chooses_is_its_own(script):
     ("given", "said"),
     [
         (["nowhere.py", "--framework", "ignite"], "no such file"),
-        ([".", "--framework", "ignite"], "it is a folder"),
+        ([".", "--framework", "ignite"], "it is a directory"),
         (["notes.txt", "--framework", "ignite"], "it is not a Python file"),
         (["train.py", "--framework", "ignit"], "did you mean"),
     ],

@@ -88,7 +88,11 @@ def test_names_that_clash_or_cannot_be_are_refused(name):
 
 @pytest.mark.parametrize(
     ("fired", "says"),
-    [("mien", "did you mean 'mine'"), ("mine", "did you mean 'mine'"), (Event.BATCH_END, "a built-in event")],
+    [
+        ("mien", "did you mean 'mine'"),
+        ("mine", "did you mean 'mine'"),
+        (Event.BATCH_END, "the built-in Event.BATCH_END"),
+    ],
 )
 def test_only_events_that_were_made_can_be_fired(framework, make_spec, data, fired, says):
     trainer = UnifiedTrainer(framework, max_epochs=1, enable_progress_bar=False)

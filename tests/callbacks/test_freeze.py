@@ -233,9 +233,9 @@ def test_compiled(framework):
 
 
 INVALID = {
-    "empty name": (lambda: Freeze(""), "name of a submodule"),
-    "no names": (lambda: Freeze([]), "name of a submodule"),
-    "number": (lambda: Freeze(3), "name of a submodule"),
+    "empty name": (lambda: Freeze(""), "names of submodules"),
+    "no names": (lambda: Freeze([]), "names of submodules"),
+    "number": (lambda: Freeze(3), "names of submodules"),
     "epoch 0": (lambda: Freeze("a", until_epoch=0), "until_epoch"),
     "epoch True": (lambda: Freeze("a", until_epoch=True), "until_epoch"),
     "train_bn": (lambda: Freeze("a", train_bn=1), "train_bn"),

@@ -119,7 +119,7 @@ def test_a_file_of_another_is_never_replaced(framework, tmp_path, interval):
     name = "predictions.pt" if interval == "epoch" else "batch-00007.pt"
     (tmp_path / name).write_text("mine")
     (tmp_path / "notes.txt").write_text("mine too")
-    with pytest.raises(ConfigError, match="did not write"):
+    with pytest.raises(ConfigError, match="was not written by this writer"):
         predict(framework, PredictionWriter(tmp_path, interval))
     assert files(tmp_path) == {name: b"mine", "notes.txt": b"mine too"}
 
@@ -143,7 +143,7 @@ def test_a_file_that_another_changed_or_made_meanwhile_stays(framework, tmp_path
         (tmp_path / "new" / "batch-00000.pt").write_text("mine")
         return batch[0]
 
-    with pytest.raises(ConfigError, match="did not write"):
+    with pytest.raises(ConfigError, match="was not written by this writer"):
         predict(framework, PredictionWriter(tmp_path / "new"), make_spec(predict_step=step))
     assert (tmp_path / "new" / "batch-00000.pt").read_text() == "mine"
 
@@ -230,5 +230,5 @@ def test_only_rank_0_looks_for_the_file_of_an_epoch(tmp_path):
     (tmp_path / "predictions.pt").write_bytes(b"of the prediction before, by rank 0")
     writer = PredictionWriter(tmp_path, write_interval="epoch")
     writer.on_predict_start(SimpleNamespace(rank=1, world_size=2))
-    with pytest.raises(ConfigError, match="did not write"):
+    with pytest.raises(ConfigError, match="was not written by this writer"):
         writer.on_predict_start(SimpleNamespace(rank=0, world_size=2))

@@ -251,7 +251,7 @@ def manual(run, batch):
         ({}, {}, {"callbacks": [EMA()]}, ConfigError, "both replace the weights"),
         ({}, {}, {"callbacks": [make_swa()]}, ConfigError, "both replace the weights"),
         ({}, {"strategy": "fsdp"}, {}, UnsupportedFeatureError, "fsdp"),
-        ({}, {}, {"automatic_optimization": False, "training_step": manual}, SpecError, "batch norms"),
+        ({}, {}, {"automatic_optimization": False, "training_step": manual}, SpecError, "batch-norm statistics"),
         (
             {},
             {},

@@ -109,7 +109,7 @@ def test_a_planted_mismatch_is_a_warning_which_strict_fails_for(front, here):
     status, report = here()
     assert (status, report["status"]) == (0, "warning")
     told = {finding["message"]: finding["mend"] for finding in report["findings"]}
-    mend = told["pytorch-lightning 2.6.6 and lightning 2.4.0 are two different copies of the framework."]
+    mend = told["pytorch-lightning 2.6.6 and lightning 2.4.0 are different copies of Lightning."]
     assert mend == "pip install 'pytorch-lightning==2.6.6' 'lightning==2.6.6'"
     assert any("CVE-2026-58659" in message for message in told)  # 2.4.0 is below 2.6.6
     assert here("--strict")[0] == 1

@@ -34,7 +34,7 @@ BACKENDS = ("lightning", "ignite", "reference")
     [
         (lambda: {"callbacks": LRMonitor()}, ConfigError, "put it in a list: [LRMonitor(...)]"),
         (lambda: {"callbacks": EarlyStopping}, ConfigError, "put it in a list: [EarlyStopping(...)]"),
-        (lambda: {"callbacks": [EarlyStopping]}, SpecError, "make an instance first: EarlyStopping(...)."),
+        (lambda: {"callbacks": [EarlyStopping]}, SpecError, "create an instance first: EarlyStopping(...)."),
         (lambda: {"callbacks": [CSVLogger("runs")]}, SpecError, "pass trackers to loggers=[CSVLogger(...)]."),
         (lambda: {"loggers": CSVLogger("runs")}, ConfigError, "put it in a list: [CSVLogger(...)]"),
         (lambda: {"loggers": "tensorboard"}, ConfigError, 'loggers=[CSVLogger("runs")]'),

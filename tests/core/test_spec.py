@@ -182,14 +182,14 @@ CANNOT_BE_FITTED = {
     "no parameters": ({"model": nn.Flatten()}, "has no parameters"),
     "several, automatic": ({"optimizer": {"a": SGD, "b": SGD}}, "'a', 'b') need manual optimization"),
     "one in a mapping, automatic": ({"optimizer": {"a": SGD}}, "need manual optimization"),
-    "manual without a step": ({"automatic_optimization": False}, "there is none"),
+    "manual without a step": ({"automatic_optimization": False}, "none is given"),
     "schedule without its option": ({"lr_scheduler": StepLR}, "could not be created"),
     "schedule of nothing": ({"lr_scheduler": lambda optimizer: None}, "must return a torch scheduler"),
     "schedule of another optimizer": ({"lr_scheduler": {"gen": StepLR}}, "contains the unknown optimizer 'gen'"),
     "plateau without a monitor": ({"lr_scheduler": ReduceLROnPlateau}, "needs a metric to monitor"),
     "plateau each step": (
         {"lr_scheduler": LRSchedule(ReduceLROnPlateau, "step", monitor="train/loss")},
-        "once an epoch",
+        "once per epoch",
     ),
     "monitor of no plateau": (
         {"lr_scheduler": LRSchedule(partial(StepLR, step_size=1), monitor="train/loss")},

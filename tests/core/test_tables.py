@@ -280,11 +280,11 @@ def test_what_cannot_be_drawn_is_said():
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: metric("f1", class_names=["a"]), "at least two texts that differ"),
+        (lambda: metric("f1", class_names=["a"]), "at least two different strings"),
         (lambda: metric("f1", class_names=["a", "a"]), r"different strings without a slash; got \['a', 'a'\]"),
         (lambda: metric("f1", class_names=["a", "b/c"]), "without a slash"),
-        (lambda: metric("f1", class_names="ab"), "at least two texts"),
-        (lambda: metric("f1", class_names=["a", "b"], num_classes=3), "2 names, and MulticlassF1Score has 3 classes"),
+        (lambda: metric("f1", class_names="ab"), "at least two different strings"),
+        (lambda: metric("f1", class_names=["a", "b"], num_classes=3), "2 names, but MulticlassF1Score has 3 classes"),
         (lambda: metric("f1", class_names=["a", "b"], average="macro"), r"average='macro'\) returns a single number"),
         (lambda: metric("mse", class_names=["a", "b"]), r"metric\('mse', class_names=\) has no effect"),
         (lambda: metric("cohen_kappa", class_names=["a", "b"]), "the metric is a single number"),

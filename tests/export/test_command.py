@@ -107,7 +107,7 @@ def test_a_static_file_takes_the_examples_size_only(run, capsys):
 
 
 REFUSED = {
-    "no example": (["x.pt2", "--model", "my_models:make_net"], ["there is none"]),
+    "no example": (["x.pt2", "--model", "my_models:make_net"], ["none was given"]),
     "an example that is none": (["x.pt2", "--model", "my_models:make_net", "--example", "a,b"], ["--example 'a,b'"]),
     "names for some": (
         ["x.pt2", "--model", "my_models:make_net", "--example", "a=2,5", "--example", "2,5"],

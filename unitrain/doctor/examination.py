@@ -94,8 +94,7 @@ def _of_lightning() -> Iterator[Finding]:
         yield Finding(Level.FAILURE, name, message, mend)
     different = blocked.mismatch()
     if different is not None and not malicious:
-        message = f"pytorch-lightning {different[0]} and lightning {different[1]} are two different copies of the"
-        " framework."
+        message = f"pytorch-lightning {different[0]} and lightning {different[1]} are different copies of Lightning."
         yield Finding(Level.WARNING, "lightning", message, blocked.aligned(different))
     for name in blocked.BLOCKED:
         release = blocked.parsed(_version(name) or "")

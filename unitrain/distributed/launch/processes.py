@@ -168,8 +168,8 @@ def _why(failure: Failure | None, error: Any) -> UnitrainError:
     """Return the error that says which process failed, and how."""
     if failure is None:
         rank, process = error.get_first_failure()
-        ended = f"was killed ({process.signal_name()})" if process.exitcode < 0 else "exited with status"
-        f" {process.exitcode}"
+        killed = process.exitcode < 0
+        ended = f"was killed ({process.signal_name()})" if killed else f"exited with status {process.exitcode}"
         return DistributedError(
             f"rank {rank} {ended} without an error message; the others were stopped.",
             hint="SIGKILL often means that the host ran out of memory.",
