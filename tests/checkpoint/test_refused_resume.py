@@ -164,14 +164,14 @@ def refused(framework, files, name):
     return same(before, state(what))
 
 
-@pytest.mark.filterwarnings("ignore:.*holds states of callbacks that are not there")
+@pytest.mark.filterwarnings("ignore:.*contains state for callbacks not in")
 @pytest.mark.parametrize("framework", BACKENDS)
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_refused_resume_changes_nothing(framework, name, files):
     assert refused(framework, files, name)
 
 
-@pytest.mark.filterwarnings("ignore:.*holds states of callbacks that are not there")
+@pytest.mark.filterwarnings("ignore:.*contains state for callbacks not in")
 def test_weights_that_come_too_early_would_be_seen(files, monkeypatch):
     """A negative control: as it was."""
     weights = {name: torch.zeros_like(one) for name, one in nn.Linear(4, 1).state_dict().items()}
@@ -180,13 +180,13 @@ def test_weights_that_come_too_early_would_be_seen(files, monkeypatch):
     assert not refused("ignite", files, "no batch left")
 
 
-@pytest.mark.filterwarnings("ignore:.*holds states of callbacks that are not there")
+@pytest.mark.filterwarnings("ignore:.*contains state for callbacks not in")
 def test_an_optimizer_that_is_not_put_back_would_be_seen(files, monkeypatch):
     monkeypatch.setattr(capture, "vars", lambda _: {}, raising=False)
     assert not refused("reference", files, "another optimizer")
 
 
-@pytest.mark.filterwarnings("ignore:.*holds states of callbacks that are not there")
+@pytest.mark.filterwarnings("ignore:.*contains state for callbacks not in")
 @pytest.mark.parametrize("framework", BACKENDS)
 def test_the_trainer_takes_the_right_data_after_a_refusal(framework, files):
     what = spec()

@@ -145,7 +145,7 @@ def test_it_is_free_however_a_fit_ends(framework):
     stopped = trainer(framework, callbacks=[shared])
     stopped.on(Event.BATCH_END, lambda run: run.stop())
     stopped.fit(spec(), BATCHES)
-    with pytest.raises(ConfigError, match="is no path"):
+    with pytest.raises(ConfigError, match="is not a path"):
         trainer(framework, callbacks=[shared]).fit(spec(), BATCHES, ckpt_path="")
     trainer(framework, callbacks=[shared]).fit(spec(), BATCHES)
     assert not active_runs._USED

@@ -64,7 +64,7 @@ def test_a_rescue_of_two_processes_is_refused_before_either_trains(framework, tm
     """Rank 1 would fail in its second epoch: neither comes so far, and nothing is written that could not be read."""
     ended = torchrun("ended.py", tmp_path, framework)
     assert ended.returncode != 0
-    assert "ModelCheckpoint(save_on_exception=True) would need the state of a process" in ended.stderr
+    assert "ModelCheckpoint(save_on_exception=True) would need the state of a failed process" in ended.stderr
     assert "ModelCheckpoint(every_n_train_steps=...)" in ended.stderr
     assert "ZeroDivisionError" not in ended.stderr
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["started-0", "started-1"]

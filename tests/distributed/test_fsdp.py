@@ -39,7 +39,7 @@ REFUSED = {
     'compile=True is not supported with strategy="fsdp"': "the model is compiled as a whole",
     "every process should read all of it or only its share": "data without samplers: ShardedBatches or OwnBatches says which",
     "save_on_exception": "needs the state of a process that failed",
-    'does not support strategy="fsdp": what is in parts is frozen whole': "Freeze and Unfreeze: of parameters one by one",
+    'does not support strategy="fsdp": a sharded parameter can only be frozen as a whole': "Freeze and Unfreeze: of parameters one by one",
     'StochasticWeightAveraging does not support strategy="fsdp"': "the model is in parts",
     "val_check_interval=4 is more than the 3": "an epoch of two processes has half as many batches",
 }

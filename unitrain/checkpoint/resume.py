@@ -102,7 +102,7 @@ def readable(job: FitJob, path: Path) -> Found:
     found = read_for(path, job)
     epochs, done, midway = job.config.epochs, found.progress.epochs_done, found.progress.midway
     if epochs is not None and (done > epochs or (done == epochs and midway)):
-        begun = " and has begun the next" if midway else ""
+        begun = " and started the next" if midway else ""
         raise ConfigError(
             f"{path} has already run {done} epochs{begun}, but max_epochs={epochs}.",
             hint=f"use max_epochs={done + 1} or more.",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from unitrain.migrate.source import Source
 
-RULE = Rule("unitrain-framework", "UnifiedTrainer(framework=...) names the backend that --to asks for")
+RULE = Rule("unitrain-framework", "UnifiedTrainer(framework=...) selects the backend given by --to")
 
 
 def find(source: Source, goal: Goal) -> Iterator[Finding]:

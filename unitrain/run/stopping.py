@@ -35,7 +35,7 @@ HARD = frozenset({MAX_STEPS, SIGNAL, INTERRUPT})
 """Reasons that override min_epochs and min_steps."""
 
 _REASONS = (None, MAX_EPOCHS, EARLY_STOPPING, MAX_TIME, USER, NAN, MAX_STEPS, INTERRUPT, SIGNAL)
-"""Of several reasons on several processes, the last one in this order holds on all."""
+"""If processes have different reasons, the last one in this order wins."""
 
 
 class StopRule:
