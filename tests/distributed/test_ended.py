@@ -30,13 +30,13 @@ def files(folder):
 
 def runs(folder, task):
     """Let torchrun do a task, and return what each rank got."""
-    ended = torchrun("ended.py", folder, task)
+    ended = torchrun("ended.py", folder, task, timeout=550)
     assert ended.returncode == 0, ended.stderr
     return [torch.load(folder / f"{task}-{rank}.pt", weights_only=False) for rank in range(2)]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_run_of_two_that_has_ended_gives_its_result_again_and_touches_no_file(tmp_path):
     wrote = runs(tmp_path, "write")
     for end, (epoch, step, reason) in ENDED.items():
