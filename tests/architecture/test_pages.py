@@ -34,7 +34,7 @@ optimizer = torch.optim.SGD(model.parameters(), 0.1)
 """
 
 
-SNIPPETS = "## Snippets people still copy"  # run by tests/compat/test_snippets.py
+SNIPPETS = "## Outdated snippets"  # run by tests/compat/test_snippets.py
 
 
 def blocks(page: str) -> list[str]:

@@ -22,7 +22,7 @@ import unitrain
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 PAGE = (Path(__file__).parents[2] / "MIGRATION.md").read_text()
-SECTION = PAGE.partition("## Snippets people still copy\n")[2].partition("\n## ")[0]
+SECTION = PAGE.partition("## Outdated snippets\n")[2].partition("\n## ")[0]
 PAIRS = {
     text.partition("\n")[0]: re.findall(r"```python\n(.*?)```", text, re.DOTALL) for text in SECTION.split("\n### ")[1:]
 }
@@ -37,11 +37,11 @@ class Today(NamedTuple):
 
 
 TODAY = {
-    "Half precision by a number": Today(
+    "Half precision as a number": Today(
         says=(r"`precision=16` is supported for historical reasons", r"AMP with fp16 is not supported on CPU"),
         shows=lambda found: found["trainer"].precision == "bf16-mixed",
     ),
-    "F1 by the number of classes": Today(TypeError, ("missing 1 required positional argument: 'task'",)),
+    "F1 with a number of classes": Today(TypeError, ("missing 1 required positional argument: 'task'",)),
     "F1 of Ignite": Today(ImportError, ("cannot import name 'F1'",)),
     "Ignite's contrib loggers": Today(says=("has been moved to",)),
     "A learning rate from optuna": Today(says=("suggest_loguniform has been deprecated",) * 2),
@@ -54,7 +54,7 @@ TODAY = {
         shows=lambda found: found["output"].dtype is torch.float32,
     ),
     "A number of GPUs": Today(TypeError, ("unexpected keyword argument 'gpus'",)),
-    "Strategies of old": Today(ValueError, ("invalid strategy name",)),
+    "Removed strategies": Today(ValueError, ("invalid strategy name",)),
 }
 
 
