@@ -1,4 +1,4 @@
-"""One training spec, two real engines: PyTorch-Lightning and PyTorch-Ignite with the same bits.
+"""One training spec, two real engines: PyTorch-Lightning and PyTorch-Ignite with bit-identical results.
 
 Names are resolved when they are first used, so ``import unitrain`` imports no framework and no torchmetrics.
 """

@@ -81,13 +81,13 @@ class TrainerConfig:
         num_nodes: How many hosts.
         strategy: How several devices work together: ``"ddp"`` (``"auto"`` too), ``"fsdp"``, or a ``DDP`` or
             ``FSDP`` with its time limits.
-        precision: ``"32-true"`` (the model as it is), ``"64-true"``, ``"bf16-true"``, ``"16-true"`` (it is converted
+        precision: ``"32-true"`` (the model as given), ``"64-true"``, ``"bf16-true"``, ``"16-true"`` (it is converted
             and stays so), ``"bf16-mixed"`` or ``"16-mixed"`` (the loss is scaled, on a CPU too); or an old spelling.
         accumulate_grad_batches: Batches per optimizer step, by position within the epoch; the last batch always steps.
         gradient_clip_val: The largest norm or value of the gradients; None or 0 clips nothing.
         gradient_clip_algorithm: ``"norm"`` or ``"value"``.
         val_check_interval: Validate each n batches (int), or at a fraction of the epoch (float).
-        check_val_every_n_epoch: Validate in each n-th epoch; None counts val_check_interval over all epochs.
+        check_val_every_n_epoch: Validate in every n-th epoch; None counts val_check_interval over all epochs.
         limit_train_batches: Batches of an epoch (int) or their fraction (float); so the other three.
         limit_val_batches: 0 switches validation off.
         limit_test_batches: As limit_train_batches.
@@ -95,29 +95,29 @@ class TrainerConfig:
         num_sanity_val_steps: Batches of each validation loader to validate on before training starts, so that a mistake
             shows at once; -1 is all. No handler sees it and no random number is used up. Skipped on resume. None is 0
             for a TrainSpec; a LightningModule has Lightning's own default.
-        reload_dataloaders_every_n_epochs: Make the loaders anew in each n-th epoch, by the hooks of a datamodule or by
+        reload_dataloaders_every_n_epochs: Recreate the loaders in every n-th epoch, by the hooks of a datamodule or by
             functions given as loaders: ``fit(spec, lambda: DataLoader(...))``, or ``lambda epoch: ...``; 0 is never.
         fast_dev_run: Run n batches (True: one) of everything, one epoch, to see whether it works.
         overfit_batches: Train and validate on that many batches; the training batches are the same in every epoch.
         sync_batchnorm: Compute batch norm over all processes.
         compile: Run the model through torch.compile; it stays the object it is, and eager again after the run.
         deterministic: Deterministic algorithms only; ``"warn"`` to be told where there are none.
-        benchmark: cuDNN's autotuner; None leaves it as it is.
+        benchmark: cuDNN's autotuner; None leaves it unchanged.
         detect_anomaly: Stop at the first NaN in a backward pass.
         seed: Seeds Python, NumPy and torch when a run starts.
         callbacks: unitrain's Callbacks or native ones, besides those of the spec.
         loggers: Trackers. An empty list means none: with a LightningModule it switches Lightning's default logger off.
         log_every_n_steps: Optimizer steps between two rows of a tracker.
-        enable_progress_bar: A bar on a terminal, a line an epoch elsewhere.
+        enable_progress_bar: A bar on a terminal, one line per epoch elsewhere.
         default_root_dir: Where files go.
         profiler: ``"simple"`` measures the parts of a run, alike on every backend; it is shown at the end and kept in
             ``FitResult.profile`` and ``trainer.profile``. A ``torch.profiler.profile``, or a function that makes one
             for each run, is started and stopped with the run and stepped after each batch.
-        native: ``{"lightning": {...}}``: arguments for the real constructor, as they are; ``{"ddp": {...}}``: for
+        native: ``{"lightning": {...}}``: arguments for the real constructor, unchanged; ``{"ddp": {...}}``: for
             torch's DistributedDataParallel.
 
     Raises:
-        ConfigError: If a value cannot be meant.
+        ConfigError: If a value is invalid.
 
     Example:
         >>> UnifiedTrainer("reference", max_epochs=3, precision="bf16-mixed").config.max_epochs

@@ -13,7 +13,7 @@
     ├── ExportError
     └── DistributedError
 
-Each message says what was given and what is accepted; its last line is ``Hint:`` and the mend.
+Each message says what was given and what is accepted; its last line is ``Hint:`` and a hint.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ T = TypeVar("T")
 
 
 class UnitrainError(Exception):
-    """The root of all errors that unitrain raises by itself.
+    """The root of all errors that unitrain raises itself.
 
     Args:
         message: What was given and what is accepted.
-        hint: The command or the argument that mends it.
+        hint: The command or the argument that fixes it.
     """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:

@@ -37,7 +37,7 @@ class LRSchedule:
             Ignite: ``partial(CosineAnnealingScheduler, param_name="momentum", ...)``. None with ``warmup_steps`` keeps
             the rate constant behind the warm-up.
         interval: ``"epoch"``: after an epoch's last batch. ``"step"``: after an optimizer step.
-        frequency: Each n-th epoch or optimizer step.
+        frequency: Every n-th epoch or optimizer step.
         monitor: The metric that ReduceLROnPlateau watches, as ``"val/loss"``; it is stepped in the epochs that
             measured it, after the handlers of EPOCH_END.
         warmup_steps: The optimizer steps of a linear warm-up; 0 has none.
@@ -136,7 +136,7 @@ class TrainSpec:
             that its tensors share; a warning says once if it can only be guessed.
 
     Raises:
-        SpecError: If a value cannot be meant.
+        SpecError: If a value is invalid.
 
     Example:
         >>> def training_step(model, batch):
@@ -165,7 +165,7 @@ class TrainSpec:
     batch_size: int | Callable[[Any], int] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant and freeze the containers."""
+        """Reject invalid values and freeze the containers."""
         if not isinstance(self.model, nn.Module):
             hint = "create an instance first." if isinstance(self.model, type) else "model=MyModule()"
             raise SpecError(f"TrainSpec(model=) must be a torch.nn.Module, got {self.model!r}.", hint=hint)

@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 
 @with_options(TrainerConfig)
 class UnifiedTrainer(Staged):
-    """Trains one spec on a real Lightning ``Trainer`` or a real Ignite ``Engine``, with the same bits.
+    """Trains one spec on a real Lightning ``Trainer`` or a real Ignite ``Engine``, with bit-identical results.
 
     A trainer can be pickled and copied, also after a run: the copy has the options, the handlers, the callbacks and the
     counters, and is given a spec again; what has run (the native object, the optimizers) stays behind. A native object
@@ -79,7 +79,7 @@ class UnifiedTrainer(Staged):
         **options: The fields of ``TrainerConfig``, as below; the names are Lightning's.
 
     Raises:
-        ConfigError: If an option is unknown or cannot be meant.
+        ConfigError: If an option is unknown or invalid.
         BackendNotInstalledError: If the framework is not installed.
         UnsupportedFeatureError: If the framework does not support what was asked.
 
@@ -141,7 +141,7 @@ class UnifiedTrainer(Staged):
         """Train.
 
         Args:
-            spec: What to train: a TrainSpec, or a framework's own code as it is: a LightningModule, an Ignite engine
+            spec: What to train: a TrainSpec, or unchanged native code: a LightningModule, an Ignite engine
                 or what ``from_engine`` and ``from_step`` return.
             train_dataloaders: A DataLoader or another iterable of batches, a DataSpec, or a LightningDataModule.
                 Several loaders yield a batch of each, as ``CombinedLoader(loaders, "max_size_cycle")`` does.
@@ -149,7 +149,7 @@ class UnifiedTrainer(Staged):
                 "noisy": b}`` or ``[a, b]``, are measured each under its name: ``val/clean/loss``, ``val/0/loss``.
             ckpt_path: A checkpoint to resume: a path; ``"last"``, the newest that this trainer, or an earlier run with
                 the folder of its ModelCheckpoint, has written; or ``"best"``, the best of that run.
-            **unknown: Refused, with the name that is meant.
+            **unknown: Always raises; the error suggests the intended name.
 
         Returns:
             What was reached. The last checkpoint of a run that has ended (by its epochs or steps, or by EarlyStopping
@@ -241,7 +241,7 @@ class UnifiedTrainer(Staged):
             dataloaders: As in ``fit``; by default, the validation data of the last fit of the same spec.
             ckpt_path: A checkpoint whose weights to take: its path, ``"best"`` or ``"last"``, as in ``fit``. The model
                 keeps them.
-            **unknown: Refused, with the name that is meant.
+            **unknown: Always raises; the error suggests the intended name.
             verbose: Whether to print them as a table; None prints what the framework prints whose code it is: a table
                 for a LightningModule, else nothing.
         """
@@ -263,7 +263,7 @@ class UnifiedTrainer(Staged):
             dataloaders: As in ``fit``; by default, the test data of the DataSpec or datamodule of the last fit.
             ckpt_path: As in ``validate``: a path, ``"best"`` or ``"last"``.
             verbose: As in ``validate``.
-            **unknown: Refused, with the name that is meant.
+            **unknown: Always raises; the error suggests the intended name.
         """
         refuse_unknown(unknown, _EVALUATE, "test()", ConfigError, RUN_ARGUMENTS)
         return self._evaluate(spec, dataloaders, Stage.TEST, ckpt_path, verbose)
@@ -277,14 +277,14 @@ class UnifiedTrainer(Staged):
         return_predictions: bool = True,
         **unknown: Never,
     ) -> Any:
-        """Return the predictions, one item a batch, on the CPU.
+        """Return the predictions, one item per batch, on the CPU.
 
         Args:
             spec: As in ``fit``; by default, what ran last.
             dataloaders: As in ``fit``; by default, the data to predict of the DataSpec or datamodule of the last fit.
             ckpt_path: As in ``validate``: a path, ``"best"`` or ``"last"``.
             return_predictions: False keeps none in memory and returns None, for a PredictionWriter.
-            **unknown: Refused, with the name that is meant.
+            **unknown: Always raises; the error suggests the intended name.
 
         Returns:
             A list; of several loaders of a TrainSpec, a dict of lists by the loader's name.
@@ -324,7 +324,7 @@ class UnifiedTrainer(Staged):
 
         Args:
             path: The file. One that is there already is replaced once the new one is complete.
-            sharded: Make ``path`` a folder, into which each process writes what it holds by itself.
+            sharded: Make ``path`` a folder, into which each process writes what it holds itself.
         """
         if self._last is not None and self._last is self._code.session:
             self._code.save_checkpoint(path, sharded=sharded)

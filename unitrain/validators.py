@@ -44,7 +44,7 @@ class Invalid(Exception):  # noqa: N818 - never seen outside: TrainerConfig make
 
     Args:
         accepted: What is.
-        hint: How to mend it, if there is more to say than the default.
+        hint: How to fix it, if there is more to say than the default.
     """
 
     def __init__(self, accepted: str, hint: str | None = None) -> None:

@@ -50,7 +50,7 @@ class IgniteAdapter:
         config: TrainerConfig,
         device: torch.device,  # noqa: ARG002
         callbacks: Sequence[Any],
-        team: Collectives = SINGLE_PROCESS,  # noqa: ARG002 - Ignite finds torch's process group by itself
+        team: Collectives = SINGLE_PROCESS,  # noqa: ARG002 - Ignite finds torch's process group itself
     ) -> IgniteRun:
         """Make the engine and attach the native handlers.
 
@@ -124,7 +124,8 @@ class IgniteRun(BackendRun):
         """Train on the engine.
 
         Raises:
-            ConfigError: If the engine has a handler of EXCEPTION_RAISED: it would swallow errors, and training go on.
+            ConfigError: If the engine has a handler of EXCEPTION_RAISED: it would swallow errors, and training
+                continue.
         """
         self._refuse_swallowed_errors()
         self._trained = True

@@ -167,7 +167,7 @@ def _schedule_names(optimizers: list[str]) -> list[str]:
 def _trainer(source: Path, stand: TrainingPosition) -> dict[str, Any]:
     """Return the state of the Ignite engine: the iteration, or the epoch where the epochs differ in length.
 
-    Without a number of epochs Ignite would begin anew; where none is known, it goes on for one.
+    Without a number of epochs Ignite would start over; where none is known, it continues for one.
     """
     length = stand.epoch_length or (None if stand.midway else stand.in_epoch)
     if not length:

@@ -48,7 +48,8 @@ class IgniteTracker:
     """Hands each row to one of Ignite's loggers, by the output handler of its own that is attached to an engine.
 
     No engine runs: a private one for each tag holds the row as its metrics, and is told that an iteration is complete.
-    As with Ignite, who made the logger closes it: MLflow's and W&B's run goes on until then, or until the process ends.
+    As with Ignite, who made the logger closes it: MLflow's and W&B's run continues until then, or until the process
+    ends.
 
     Attributes:
         logger: Ignite's.

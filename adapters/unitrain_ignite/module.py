@@ -50,7 +50,7 @@ class TrainingLoop:
         """Train on a batch, and return what the step gave.
 
         Raises:
-            ConfigError: If the engine runs by itself.
+            ConfigError: If the engine runs itself.
         """
         program = self._program
         if program is None:

@@ -185,7 +185,7 @@ def keep_modes(shell: Any, root: str) -> None:
 
 @until("2.4.0")
 def fetches_by_itself(root: str) -> bool:
-    """Return whether a step may fetch its batches by itself: tried from 2.4 on; in 2.0 it gets nothing but a batch."""
+    """Return whether a step may fetch its batches itself: tried from 2.4 on; in 2.0 it gets nothing but a batch."""
     return release(root) >= Version("2.4")
 
 

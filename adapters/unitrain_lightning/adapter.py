@@ -75,7 +75,7 @@ class LightningAdapter:
         _check_callbacks(self, lightning, callbacks)
         plugins = _plugins(lightning, config, device, given.pop("plugins", None))
         if team.world is None and not any(isinstance(one, lightning.ClusterEnvironment) for one in plugins):
-            plugins.append(lightning.LightningEnvironment())  # else Lightning reads SLURM's variables anew
+            plugins.append(lightning.LightningEnvironment())  # else Lightning reads SLURM's variables again
         with quietly(), remembered(lightning.root):
             placed = _placed(lightning, config, device, team)
             profiler = lightning.made(NullProfiler)()
@@ -162,7 +162,7 @@ def _arguments(lightning: Namespace, config: TrainerConfig, callbacks: Sequence[
     return {
         "max_epochs": UNLIMITED if epochs is None else epochs,
         "check_val_every_n_epoch": config.check_val_every_n_epoch,
-        # Lightning sets the switch of torch anew around each run
+        # Lightning sets the switch of torch again around each run
         "detect_anomaly": config.detect_anomaly or torch.is_anomaly_enabled(),
         "min_epochs": config.min_epochs,
         "min_steps": config.min_steps,

@@ -1,7 +1,7 @@
 """Many batches in one call of a step, where nothing of Lightning's listens between them.
 
 Lightning's loop spends some 80 microseconds between two batches on hooks that usually nobody overrides. A step that
-takes ``dataloader_iter`` may fetch by itself; so a run of batches costs that once. What is between them, apart from
+takes ``dataloader_iter`` may fetch itself; so a run of batches costs that once. What is between them, apart from
 hooks, is kept: Lightning's own counters say the same at each batch, and a stop or a validation ends the run.
 """
 
@@ -30,7 +30,7 @@ TEST = ("on_test_batch_start", "on_test_batch_end")
 
 
 def overrides(lightning: Namespace, callback: Any, hook: str) -> bool:
-    """Return whether a native callback has a hook of its own, by its class or, as a LambdaCallback, by itself."""
+    """Return whether a native callback has a hook of its own, by its class or, as a LambdaCallback, itself."""
     return getattr(getattr(callback, hook), "__func__", None) is not getattr(lightning.Callback, hook)
 
 

@@ -99,7 +99,7 @@ class LightningCodec(CheckpointCodec):
         )
 
     def write(self, run: ForeignCheckpoint, target: Path, template: TrainSpec | nn.Module | None) -> list[str]:
-        """Write what a plain ``Trainer`` goes on with: the portable layout is Lightning's already."""
+        """Write what a plain ``Trainer`` continues with: the portable layout is Lightning's already."""
         written = {key: value for key, value in run.content.items() if key != KEY}
         if isinstance(template, nn.Module):  # by the names in a LightningModule; else behind PREFIX
             written["state_dict"] = weights_of(run.content)

@@ -25,7 +25,7 @@ _Place = tuple[str, int, int, int]
 def remembered(root: str) -> Iterator[None]:
     """Let the Trainers made within take the entry points from the last reading, as long as no folder of them changed.
 
-    It is left as it is in a release that asks in another way, where somebody replaced what it asks, or where a
+    It is left unchanged in a release that asks in another way, where somebody replaced what it asks, or where a
     finder other than Python's own knows packages: no change of those would be seen.
     """
     registry = part(root, "fabric.utilities.registry:")

@@ -78,7 +78,7 @@ class Shell(OnLightning):
         """Keep the gradients, which Lightning drops before a run and before a validation: they may be accumulating."""
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:  # noqa: ARG002
-        """Return the batch, which is on the device: Lightning would build it anew by its constructor."""
+        """Return the batch, which is on the device: Lightning would build it again by its constructor."""
         return batch
 
     def publish(self, metrics: Mapping[str, float]) -> None:
@@ -245,7 +245,7 @@ class FitShell(Shell):
 
 
 class EvalShell(Shell):
-    """The shell of an evaluation or a prediction by itself.
+    """The shell of an evaluation or a prediction alone.
 
     Args:
         evaluation: What to drive.

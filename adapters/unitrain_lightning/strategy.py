@@ -107,7 +107,7 @@ class TeamStrategy(OnLightning):
         super().__init__(cluster_environment=environment, timeout=timeout)
 
     def setup_distributed(self) -> None:
-        """Take up the process group that is there; Lightning would also seed anew."""
+        """Take up the process group that is there; Lightning would also reseed."""
         self.set_world_ranks()
         self._process_group_backend = dist.get_backend()
         self.lightning.rank_zero_only.rank = self.global_rank

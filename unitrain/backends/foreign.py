@@ -40,7 +40,7 @@ class ForeignTrainer(Protocol):
         """Validate or test; without ``code``, that of the last run. None prints what the code's framework would."""
 
     def predict(self, code: Any, data: Any, ckpt_path: Any) -> list[Any]:
-        """Return the predictions, one item a batch; without ``code``, with that of the last run."""
+        """Return the predictions, one item per batch; without ``code``, with that of the last run."""
 
     def save_checkpoint(self, path: str | Path) -> None:
         """Write a checkpoint in the form of the code's own framework."""
@@ -79,14 +79,14 @@ class Bridge(Protocol):
             adapter: The backend that is to run, another than its own.
 
         Returns:
-            The callback; None if ``native`` is none, or cannot be one by itself.
+            The callback; None if ``native`` is none, or cannot be one alone.
 
         Raises:
             UnsupportedFeatureError: If it works in its own framework's loops only.
         """
 
     def redirected(self, framework: str) -> AbstractContextManager[None]:
-        """Let scripts of this framework that are run meanwhile, as they are, train on ``framework``."""
+        """Let scripts of this framework that are run meanwhile, unchanged, train on ``framework``."""
 
 
 @dataclass(frozen=True)

@@ -110,9 +110,10 @@ class FitJob:
         callbacks: unitrain's callbacks by the name under which a checkpoint keeps their state.
         team: The processes that train together.
         sharded: The model, if each process has a part of it.
-        reload: Returns the job with loaders that are made anew for an epoch; None if they are kept.
-        rng_at_load: The global generators before the loaders were made, if they are to be made anew.
-        resume: Where an earlier run stood, if this one goes on with it; model, optimizers, schedules, hub and callbacks
+        reload: Returns the job with loaders that are recreated for an epoch; None if they are kept.
+        rng_at_load: The global generators before the loaders were made, if they are to be recreated.
+        resume: Where an earlier run stood, if this one continues with it; model, optimizers, schedules, hub and
+            callbacks
             have been brought there already.
     """
 
@@ -159,7 +160,7 @@ class Verdict(Enum):
         VALIDATE: Run the program's ``validation``, then ask ``batch_done`` again.
         END_EPOCH: That was the epoch's last batch.
         END_FIT: The run is to stop: end the epoch, if one is running, and then the fit.
-        COMPLETE: All epochs were run. A framework that counts epochs ends by itself; any other loop ends here.
+        COMPLETE: All epochs were run. A framework that counts epochs ends itself; any other loop ends here.
     """
 
     NEXT = auto()
@@ -170,7 +171,7 @@ class Verdict(Enum):
 
 
 class EpochBatches(Protocol):
-    """What a loop iterates once an epoch; nothing is read or drawn before the first batch is asked for.
+    """What a loop iterates once per epoch; nothing is read or drawn before the first batch is asked for.
 
     Attributes:
         sized: Whether each epoch has ``length`` batches; if not, a verdict ends it.
@@ -191,7 +192,7 @@ class EvaluationProgram(Protocol):
 
     Attributes:
         stage: Which one it is.
-        model: What to put into eval mode, with gradients off; None if the program sees to both by itself.
+        model: What to put into eval mode, with gradients off; None if the program sees to both itself.
         batches: Those of all its loaders.
         metrics: What was measured by its end, by full name.
     """
@@ -236,7 +237,7 @@ class Program(Protocol):
         program.end()
 
     Attributes:
-        foreign: Whether it is another framework's, which sees to devices, modes and gradients by itself: a backend
+        foreign: Whether it is another framework's, which sees to devices, modes and gradients itself: a backend
             leaves its modules alone.
         model: What it trains, as far as it is known; a backend's own checkpoints hold it.
         optimizers: What it trains with, as far as they are known, by name.
@@ -308,7 +309,7 @@ class Run(Protocol):
     """One real backend object, ready to work.
 
     ``unitrain.loop.backend.BackendRun`` has all of it but the loop of a program. Two of the methods are loops, and run
-    what they are given. Two take a job and make a program of it, or train by themselves, as the oracle does.
+    what they are given. Two take a job and make a program of it, or train themselves, as the oracle does.
     """
 
     @property

@@ -98,7 +98,7 @@ def _checked(given: Any) -> Adapter:
 
 
 def find_trackers(given: Any) -> Any:
-    """Return ``given`` with a tracker in the place of each object that a framework's own package knows."""
+    """Return ``given`` with a tracker instead of each object that a framework's own package knows."""
     if not isinstance(given, (list, tuple)):
         return given
     makers = _entries(TRACKERS)
@@ -117,7 +117,7 @@ def _tracker(makers: dict[str, EntryPoint], given: Any) -> Any:
 
 
 def find_bridge(code: Any) -> Bridge | None:
-    """Return what runs ``code`` as it is, or None if no registered framework is its own.
+    """Return what runs ``code`` unchanged, or None if no registered framework is its own.
 
     Raises:
         BackendNotInstalledError: If the code's framework is not installed.

@@ -127,7 +127,7 @@ class Callback(Shown):
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what ``state_dict`` returned."""
+        """Restore the state returned by ``state_dict``."""
 
 
 class EpochDecision(Callback):

@@ -69,7 +69,7 @@ def measured(run: RunContext, monitor: str, *, strict: bool = True) -> float | N
     Args:
         run: The run.
         monitor: The metric's full name.
-        strict: Whether to raise if no one logs it.
+        strict: Whether to raise if it is never logged.
 
     Raises:
         ConfigError: If it was never logged, and no validation is awaited that might.

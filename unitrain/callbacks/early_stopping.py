@@ -48,12 +48,12 @@ class EarlyStopping(EpochDecision):
         patience: Measurements without an improvement that are one too many; 0 and 1 both stop at the first.
         min_delta: What an improvement must be above.
         check_finite: Stop at NaN or infinity. If not, NaN is no improvement.
-        strict: Refuse a metric that no one logs; if not, wait for it.
+        strict: Refuse a metric that is never logged; if not, wait for it.
         stopping_threshold: Stop as soon as the metric is better than this.
         divergence_threshold: Stop as soon as the metric is worse than this.
 
     Raises:
-        ConfigError: If a value cannot be meant.
+        ConfigError: If a value is invalid.
 
     Example:
         >>> stop = EarlyStopping("train/loss", patience=2, min_delta=10.0)
@@ -138,7 +138,7 @@ class EarlyStopping(EpochDecision):
         return {**kept, "arguments": self._arguments()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what ``state_dict`` returned."""
+        """Restore the state returned by ``state_dict``."""
         self.best = state["best"]
         self.wait = state["wait"]
         holds = state.get("arguments", self._arguments()) == self._arguments()

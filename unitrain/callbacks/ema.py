@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class EMA(Callback):
     """Keeps an exponential moving average of the weights, and evaluates and predicts with it.
 
-    After each n-th optimizer step ``average = decay * average + (1 - decay) * weight``, starting from the weights with
-    which training starts. The average takes the place of the weights from VAL_START to VAL_END (and for test and
+    After every n-th optimizer step ``average = decay * average + (1 - decay) * weight``, starting from the weights with
+    which training starts. The average replaces the weights from VAL_START to VAL_END (and for test and
     prediction), and exactly the weights come back; training never sees the average. Parameters are averaged, in
     float32 at least; buffers, as batch norm's statistics, are the model's own. With manual optimization a training
     step counts once, and its end is when the average follows.
@@ -36,7 +36,7 @@ class EMA(Callback):
         every_n_steps: After how many optimizer steps the average follows.
 
     Raises:
-        ConfigError: If a value cannot be meant.
+        ConfigError: If a value is invalid.
 
     Example:
         >>> trainer = UnifiedTrainer("reference", max_epochs=1, enable_progress_bar=False, callbacks=[EMA(decay=0.99)])
@@ -102,7 +102,7 @@ class EMA(Callback):
     # --- evaluating ---------------------------------------------------------------------------------------------------
 
     def on_val_start(self, run: RunContext) -> None:
-        """Put the average in the place of the weights."""
+        """Replace the weights with the average."""
         if self.average is not None:
             self._weights = {name: parameter.detach().clone() for name, parameter in _averaged(run.model)}
             self.copy_to(run.model)

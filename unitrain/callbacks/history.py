@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class History(Callback):
-    """Writes one row an epoch; it becomes ``FitResult.history``.
+    """Writes one row per epoch; it becomes ``FitResult.history``.
 
     Attributes:
         rows: ``epoch``, ``step`` and what the epoch measured.
@@ -29,5 +29,5 @@ class History(Callback):
         return {"rows": [dict(row) for row in self.rows]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what ``state_dict`` returned."""
+        """Restore the state returned by ``state_dict``."""
         self.rows = state["rows"]

@@ -59,13 +59,13 @@ class ModelCheckpoint(EpochDecision):
         mode: Whether ``"min"`` or ``"max"`` of it is better.
         save_top_k: How many to keep; 0 keeps none, -1 all.
         save_last: Keep the newest as ``last.ckpt`` too.
-        every_n_epochs: Decide after each n-th epoch.
-        every_n_train_steps: Write after each n-th optimizer step, instead of at epochs; with a monitor, at the next
+        every_n_epochs: Decide after every n-th epoch.
+        every_n_train_steps: Write after every n-th optimizer step, instead of at epochs; with a monitor, at the next
             validation that measures it.
         train_time_interval: Write when so much time has passed, instead of at epochs; looked at after each batch.
         save_on_exception: If the fit fails, write ``exception.ckpt``: the state after the last batch that was done, if
-            the error left it as it was; else a warning says so. The state is looked at after each batch for it.
-        sharded: Write folders, each process what it holds by itself, instead of files.
+            the error left it unchanged; else a warning says so. The state is looked at after each batch for it.
+        sharded: Write folders, each process what it holds itself, instead of files.
 
     Raises:
         ConfigError: If a value is invalid.
@@ -179,7 +179,7 @@ class ModelCheckpoint(EpochDecision):
         by_epochs = self._every_n_train_steps is None and self._seconds is None
         due = by_epochs and (run.state.epoch + 1) % (self._every_n_epochs or 1) == 0
         if self.monitor is not None and (due or self._waits):
-            due = measured(run, self.monitor) is not None and due  # raises if nobody logs it
+            due = measured(run, self.monitor) is not None and due  # raises if it is never logged
         if due:
             self._write(run)
         else:
@@ -223,7 +223,7 @@ class ModelCheckpoint(EpochDecision):
         pending.insert(pending.index(last) if ranked and last in pending else len(pending), wanted)
 
     def take(self, wanted: Wanted, run: RunContext) -> Path | None:
-        """Return where to write, on rank 0: the name that was wanted, or its next version that nobody has."""
+        """Return where to write, on rank 0: the name that was wanted, or its next version that is not taken."""
         path = self.folder(run.config, run.hub.files) / wanted.name
         if not wanted.ranked:
             self._last = self.last_model_path = run.hub.files.take(path, wanted.owner, self._last)
@@ -296,7 +296,7 @@ class ModelCheckpoint(EpochDecision):
         return [path for path, _ in self.best_k_models] + ([] if self._last is None else [self._last])
 
     def continue_in(self, files: Ledger, owner: str, moved: Callable[[Path], Path]) -> None:
-        """Own the files of the run that is resumed, if they are where this run writes; else begin anew, and say so.
+        """Own the files of the run that is resumed, if they are where this run writes; else start over, and say so.
 
         Args:
             files: What it has written.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class ModelSummary(Callback):
     """Prints the layers of the model, their parameters and sizes before training, on rank 0.
 
-    It is what ``summarize()`` returns: the same text on every backend, and the model stays as it is.
+    It is what ``summarize()`` returns: the same text on every backend, and the model is unchanged.
 
     Attributes:
         summary: What was printed; None before a fit.

@@ -50,7 +50,7 @@ class PredictionWriter(Callback):
         folder: Where to write; it is made.
         write_interval: ``"batch"`` or ``"epoch"``.
         format: ``"pt"`` (``torch.save``; an epoch is a list of the batches), ``"npy"`` (an array; an epoch is
-            concatenated), ``"csv"`` (a row a sample, from a tensor of shape ``(B,)`` or ``(B, C)`` or a mapping of
+            concatenated), ``"csv"`` (one row per sample, from a tensor of shape ``(B,)`` or ``(B, C)`` or a mapping of
             such), or ``writer(run, prediction, batch, index)``, called with each batch and its index in its loader.
 
     Raises:

@@ -16,7 +16,7 @@ _REFRESH_SECONDS = 0.1
 
 
 class ProgressBar(Callback):
-    """Shows where training is: a bar an epoch on a terminal, one line an epoch elsewhere, on stderr.
+    """Shows where training is: one bar per epoch on a terminal, one line per epoch elsewhere, on stderr.
 
     The loss is read from the device at most ten times a second, so that the device need not wait for each step.
 

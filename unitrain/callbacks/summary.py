@@ -154,7 +154,7 @@ def _shortened(text: str, width: int) -> str:
 def summarize(model: nn.Module | TrainSpec, depth: int = 1, example_input: Any = None) -> Summary:
     """Return the layers of a model, their parameters and sizes.
 
-    The model, its modes and the random numbers stay as they are.
+    The model, its modes and the random numbers are unchanged.
 
     Args:
         model: A module, or the TrainSpec that has one.

@@ -40,8 +40,8 @@ class StochasticWeightAveraging(Preparer):
 
     From the epoch ``swa_epoch_start`` on, torch's SWALR replaces the spec's learning-rate schedules: each group's rate
     moves from where it stands to ``swa_lrs`` and stays there. At the end of each of these epochs the weights enter the
-    average, in float32 at least. When training ends, the average takes the place of the weights, and if the model has
-    batch norms in training mode, their statistics are computed anew in one forward pass over the training data, which
+    average, in float32 at least. When training ends, the average replaces the weights, and if the model has
+    batch norms in training mode, their statistics are recomputed in one forward pass over the training data, which
     leaves the random number generators and the data's position as they were. This is the loop that torch's
     ``swa_utils`` documents; Lightning's callback, which has the same arguments, averages at the *start* of each epoch,
     so the last epoch never enters its average.
@@ -245,7 +245,7 @@ class StochasticWeightAveraging(Preparer):
             return {name: self.avg_fn(one, weight, number).detach() for (name, one), weight in given}
 
     def on_fit_end(self, run: RunContext) -> None:
-        """Put the average in the place of the weights."""
+        """Replace the weights with the average."""
         if run.hub.stop_reason in _TO_BE_RESUMED:
             return
         if self.average is None:

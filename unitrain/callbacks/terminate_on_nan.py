@@ -23,7 +23,7 @@ class TerminateOnNaN(Callback):
     """Stops after the batch whose loss is NaN or infinite, or after which a weight is, with a warning that names it.
 
     It stops, as Ignite's ``TerminateOnNan`` does, where Lightning's ``detect_nan_parameters`` raises: what was reached
-    is kept, and ``FitResult.stopped_by`` is ``"nan"``. It looks after each batch, so the device is waited for once a
+    is kept, and ``FitResult.stopped_by`` is ``"nan"``. It looks after each batch, so the device is waited for once per
     batch.
 
     Example:

@@ -21,7 +21,7 @@ MAX_TIME = "max_time"
 class Timer(Callback):
     """Stops after the batch in which the time is up, as ``max_time`` does.
 
-    A run that is resumed goes on with the time that it had used; ``max_time`` starts anew with each process.
+    A run that is resumed continues with the time that it had used; ``max_time`` restarts with each process.
 
     Args:
         duration: ``"DD:HH:MM:SS"``, a timedelta or its keywords.

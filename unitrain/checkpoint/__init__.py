@@ -1,1 +1,1 @@
-"""The portable checkpoint: one file that every backend resumes to the same bits, and that plain Lightning reads."""
+"""The portable checkpoint: one file that every backend resumes exactly and plain Lightning reads."""

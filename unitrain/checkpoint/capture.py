@@ -118,7 +118,7 @@ class Found:
         path: Where it was read.
         content: All of it.
         own: What only unitrain knows of it.
-        progress: Where the run goes on.
+        progress: Where the run resumes.
     """
 
     path: Path
@@ -128,7 +128,7 @@ class Found:
 
 
 def read_for(path: Path, job: FitJob) -> Found:
-    """Read the checkpoint at ``path`` for ``job``, which stays as it is.
+    """Read the checkpoint at ``path`` for ``job``, which is unchanged.
 
     Raises:
         CheckpointError: If the file is damaged, from a newer format, of another model or not unitrain's.
@@ -297,7 +297,7 @@ def gradients(model: nn.Module, sharded: Sharded | None = None) -> dict[str, Ten
 
 
 def position(source: DataSource, progress: Progress) -> Position:
-    """Return where the loader of an interrupted epoch goes on."""
+    """Return where the loader of an interrupted epoch continues."""
     generators = source.generators
 
     def snapshot(state: dict[str, Any]) -> RngSnapshot:

@@ -26,7 +26,7 @@ def fitted(path: Path, job: FitJob, own: dict[str, Any], progress: Progress) -> 
         path: The checkpoint, for messages.
         job: The fit that resumes it.
         own: What only unitrain knows of the checkpoint.
-        progress: Where this process goes on.
+        progress: Where this process resumes.
 
     Raises:
         CheckpointError: If the pending gradients, or what the running epoch has measured, do not fit ``job``.

@@ -52,7 +52,7 @@ def own_again(job: FitJob, path: Path) -> None:
 
 
 def _folder_then(path: Path, written: Iterable[Path], default: Path | None) -> Path | None:
-    """Return what the folder of the checkpoint at ``path`` was called when it was written; None if nobody knows."""
+    """Return what the folder of the checkpoint at ``path`` was called when it was written; None if unknown."""
     same = [one.parent for one in written if one.name == path.name]
     named = [one for one in (*(one.parent for one in written), default) if one is not None]
     here = os.path.abspath(path.parent)  # noqa: PTH100 - a link in the way stays one

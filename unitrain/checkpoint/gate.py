@@ -253,7 +253,7 @@ _LARGE: dict[type[Any], str] = {int: "int", bytes: "bytes"}
 
 def _configuration(value: Any, place: Place) -> Any:
     """Return a configuration of OmegaConf as dicts and lists, with its references resolved."""
-    from omegaconf import OmegaConf  # noqa: PLC0415 - its object is at hand
+    from omegaconf import OmegaConf  # noqa: PLC0415 - only needed for its objects
     from omegaconf.errors import OmegaConfBaseException  # noqa: PLC0415
 
     try:

@@ -91,10 +91,10 @@ def _other(value: Any, at: _At) -> Any:
 
 
 def _contained(value: Any, at: _At) -> Any:
-    """Return what is in a configuration of OmegaConf; anything else as it is."""
+    """Return what is in a configuration of OmegaConf; anything else unchanged."""
     if not is_configuration(value):
         return value
-    from omegaconf import OmegaConf  # noqa: PLC0415 - its object is at hand
+    from omegaconf import OmegaConf  # noqa: PLC0415 - only needed for its objects
 
     try:
         return OmegaConf.to_container(value, resolve=True, throw_on_missing=True)

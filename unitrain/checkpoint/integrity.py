@@ -33,7 +33,7 @@ _KINDS = {
 
 @contextmanager
 def torchs_classes_alone() -> Iterator[None]:
-    """Read with the classes that torch allows by itself, and with none that other libraries have allowed meanwhile.
+    """Read with the classes that torch itself allows, and with none that other libraries have allowed meanwhile.
 
     A file must not mean something else because a library was imported, and nobody else decides what runs.
     """

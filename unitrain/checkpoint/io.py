@@ -29,7 +29,7 @@ def write(path: Path, content: dict[str, Any], lost: list[str] | None = None, *,
 
     Raises:
         CheckpointError: If the folder cannot be written, the disk is full, or the content cannot be read back; an older
-            file stays as it was.
+            file is unchanged.
     """
     plain = admitted(content, lost)
     write_by(path, lambda file: torch.save(plain, file), _require_readable if check else None)

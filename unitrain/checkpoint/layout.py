@@ -32,7 +32,7 @@ class Counts:
         batches: Training batches done in the run.
         batches_in_epoch: Of those, in the running epoch.
         steps: Optimizer steps, summed over the optimizers.
-        midway: Whether the epoch is to go on.
+        midway: Whether the run resumes within an epoch.
         validated: Whether a validation has run.
     """
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
     """Bring ``optimizer`` to ``state``, as ``state_dict`` returned it.
 
-    torch makes everything that can be iterated anew, as ``type(value)(generator)``: of a text that makes
+    torch makes everything that can be iterated again, as ``type(value)(generator)``: of a text that makes
     ``"<generator object ...>"``, of an array an error. Such values go around it.
 
     Raises:

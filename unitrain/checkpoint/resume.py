@@ -88,7 +88,7 @@ _BY_ROLE: dict[Any, Callable[[str, Sequence[Path]], Path | None]] = {"last": _ne
 
 
 def readable(job: FitJob, path: Path) -> Found:
-    """Read the checkpoint at ``path``, if it fits ``job``, and leave ``job`` as it is.
+    """Read the checkpoint at ``path``, if it fits ``job``, and leave ``job`` unchanged.
 
     Raises:
         CheckpointError: If the file cannot be used.
@@ -177,7 +177,7 @@ class Ended:
 
 
 def _with_its_loaders(job: FitJob, progress: Progress) -> FitJob:
-    """Return ``job`` with the loaders of the epoch that goes on, where they are made anew in some epochs."""
+    """Return ``job`` with the loaders of the epoch that continues, where they are recreated in some epochs."""
     every, epoch = job.config.reload_dataloaders_every_n_epochs, progress.epochs_done
     if job.reload is None or not (progress.midway or epoch % every):
         return job  # the next epoch makes its own

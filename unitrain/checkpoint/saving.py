@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def write_all(hub: EventHub, take: Callable[[], dict[str, Any]], team: Collectives) -> None:
-    """Write what ``take`` returns to every path that was asked for, and tell everybody of each.
+    """Write what ``take`` returns to every path that was asked for, and announce each.
 
-    The first file of a run is read back before it gets its name, so that a run cannot go on for days and leave files
+    The first file of a run is read back before it gets its name, so that a run cannot continue for days and leave files
     that nobody reads.
     """
     asked, hub.pending_checkpoints = hub.pending_checkpoints, []

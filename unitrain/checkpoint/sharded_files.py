@@ -174,7 +174,7 @@ def _index(folder: Path) -> dict[str, Any]:
 
 
 def _filled(value: Any, held: list[dict[str, Any]], made: dict[str, Tensor]) -> Any:
-    """Return ``value`` with whole tensors in the place of the notes."""
+    """Return ``value`` with whole tensors instead of the notes."""
     if isinstance(value, dict) and _NOTE in value:
         key = value[_NOTE]
         if key not in made:

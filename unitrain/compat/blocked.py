@@ -48,7 +48,7 @@ def parsed(version: str) -> Version | None:
 
 
 def advisory(distribution: str, version: str) -> str | None:
-    """Return who says that a release is malicious, or None if nobody does."""
+    """Return who says that a release is malicious, or None if unknown."""
     known, release = BLOCKED.get(distribution), parsed(version)
     if known is None or release is None or release.base_version not in known.releases:
         return None
@@ -65,7 +65,7 @@ def dangerous() -> Iterator[tuple[str, str, str]]:
 
 
 def check_blocked() -> None:
-    """Refuse to go on to an import of Lightning while a malicious release of it is on the path.
+    """Raise before an import of Lightning if a malicious release of it is on the path.
 
     Raises:
         VersionError: If one is, under either name, also behind a good one: a ``.pth`` file of its could run.

@@ -16,7 +16,7 @@ def state_of(metric: Any) -> dict[str, Any]:
 
 
 def load_state(metric: Any, state: Mapping[str, Any]) -> None:
-    """Take up what ``state_of`` returned, now or before it looked into a MetricsLambda."""
+    """Restore the state returned by ``state_of``, now or before it looked into a MetricsLambda."""
     within = _within(metric)
     if not within or "args" in state:
         metric.load_state_dict(state)

@@ -21,7 +21,7 @@ _2_6 = "https://github.com/pytorch/pytorch/releases/tag/v2.6.0"
 def code_finder() -> Callable[[str], list[str]] | None:
     """Return what lists the names of code in a file that ``weights_only`` does not allow; None before torch 2.6.
 
-    Without it nothing can be let in, and only what torch allows by itself is read.
+    Without it nothing can be let in, and only what torch itself allows is read.
     """
     return getattr(torch.serialization, "get_unsafe_globals_in_checkpoint", None)
 

@@ -136,7 +136,7 @@ def checked_size(number: Any, batch: Any) -> int:
 def to_device(value: Any, device: torch.device) -> Any:
     """Return a copy of a batch on ``device``; containers keep their type and their state.
 
-    What has a ``to()`` of its own, as a PackedSequence or a graph, is moved by it. The batch itself stays as it is.
+    What has a ``to()`` of its own, as a PackedSequence or a graph, is moved by it. The batch itself is unchanged.
     """
 
     def change(leaf: Any) -> Any:

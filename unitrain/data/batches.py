@@ -1,6 +1,6 @@
 """From a source to batches that are the same on every backend.
 
-``Batches`` is what a backend's loop iterates, once an epoch. It limits, moves to the device, tells the last batch and
+``Batches`` is what a backend's loop iterates, once per epoch. It limits, moves to the device, tells the last batch and
 refuses what is empty. Its iterator is lazy: backends call ``iter()`` at different times, but nothing is drawn from a
 random number generator, and no worker starts, before the first batch is asked for.
 """
@@ -36,7 +36,7 @@ class Batches:
     Args:
         source: Where the batches come from.
         epoch: Returns the running epoch, for samplers with ``set_epoch``.
-        start: Where to go on in the first epoch; None is its beginning.
+        start: Where to resume in the first epoch; None is its beginning.
         changes: Whether other data may come in a later epoch, by ``read_from``.
     """
 
@@ -71,7 +71,7 @@ class Batches:
         self.length = self._trusted = source.length
 
     def state(self, *, midway: bool) -> Any:
-        """Return the state of what keeps the position by itself, behind the batches that were handed out, or None."""
+        """Return the state of what tracks the position itself, behind the batches that were handed out, or None."""
         if midway and self._trusted is None:
             return self._state_before_ahead
         return kept_state(self._source.loader, midway=midway)

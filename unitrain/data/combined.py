@@ -19,12 +19,12 @@ class CombinedLoader(Loader, Positioned):
     """Combines loaders as Lightning's class of that name does, on every backend.
 
     A batch has the form of ``loaders`` with a batch in each loader's place; with ``"sequential"`` it is one loader's
-    batch. A fit that is resumed within an epoch goes on where each loader was.
+    batch. A fit that is resumed within an epoch continues where each loader was.
 
     Args:
         loaders: A mapping of names to loaders, or a list of loaders; mappings may be nested.
         mode: ``"min_size"`` ends with the shortest loader, ``"max_size_cycle"`` with the longest and starts the others
-            anew, ``"max_size"`` ends with the longest and gives None for the others, ``"sequential"`` reads one loader
+            again, ``"max_size"`` ends with the longest and gives None for the others, ``"sequential"`` reads one loader
             after the other.
 
     Attributes:
@@ -311,7 +311,7 @@ def combined(given: Any) -> Any:
 
 
 def separated(given: Any) -> Any:
-    """Return what is evaluated on: loaders one after the other are several loaders, each measured by itself."""
+    """Return what is evaluated on: loaders one after the other are several loaders, each measured separately."""
     if _is_lightnings(given):
         given = _of_lightning(given)
     return given.loaders if isinstance(given, CombinedLoader) and given.mode == "sequential" else given

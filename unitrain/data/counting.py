@@ -36,7 +36,7 @@ def counted(batch: Any) -> Count:
     The first of these that gives one number decides:
 
     1. The batch itself: ``batch_size`` (as of a TensorDict) or ``num_graphs``, the sequences of a PackedSequence.
-    2. The target: the second of a pair, or what is called as in ``TARGETS``. It has a row a sample; a list of
+    2. The target: the second of a pair, or what is called as in ``TARGETS``. It has one row per sample; a list of
        tensors of different lengths, of numbers or of mappings has an item a sample.
     3. All leading dimensions, where they agree.
 
@@ -90,7 +90,7 @@ def _rows(value: Any) -> list[int] | None:
 
 
 def _of_list(items: list[Any] | tuple[Any, ...]) -> list[int]:
-    """Return the possible counts of a list within a batch: of samples, or of things with a row a sample."""
+    """Return the possible counts of a list within a batch: of samples, or of things with one row per sample."""
     each = [_possible(item) for item in items]
     if not any(each):
         return [len(items)] if items else []

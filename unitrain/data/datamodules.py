@@ -30,7 +30,7 @@ def is_datamodule(data: Any) -> bool:
 
 @contextmanager
 def opened(data: Any, stages: tuple[str, ...]) -> Iterator[Callable[[str], Any]]:
-    """Open ``data`` and yield what returns the loader of a stage (None if there is none), made anew at each call.
+    """Open ``data`` and yield what returns the loader of a stage (None if there is none), recreated at each call.
 
     Args:
         data: A DataSpec or a datamodule (which is prepared, set up and torn down), else the loader of the first stage.
@@ -55,7 +55,7 @@ def makes_loaders(given: Any) -> bool:
 
 
 def made(given: Any, epoch: int) -> Any:
-    """Return the loaders for ``epoch``: what a function of it, or of nothing, returns; else ``given`` as it is.
+    """Return the loaders for ``epoch``: what a function of it, or of nothing, returns; else ``given`` unchanged.
 
     Raises:
         DataError: If the function takes other arguments.

@@ -87,7 +87,7 @@ def holds_loaders(given: Any, stage: str) -> bool:
     """Return whether ``given`` is a list of loaders; a list of batches is a loader itself.
 
     Raises:
-        DataError: If that cannot be told.
+        DataError: If that cannot be determined.
     """
     if not isinstance(given, (list, tuple)) or not given:
         return False

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Position:
-    """Where to go on in an epoch that was begun in another run.
+    """Where to resume in an epoch that was begun in another run.
 
     Attributes:
         skip: Batches that were done.
         at_iter: The global generators when the loader's iterator was made.
         before_ahead: The generators before the batch that was read ahead, if one was.
         now: The generators when the checkpoint was written.
-        loader: The state of what keeps the data's position by itself, if anything does.
+        loader: The state of what keeps the data's position itself, if anything does.
         at_first: The generators before the first batch was read, if others have drawn since ``at_iter``.
     """
 
@@ -41,7 +41,7 @@ class Position:
 
 
 class Positioned(ABC):
-    """A loader that says by itself what keeps its position."""
+    """A loader that says itself what keeps its position."""
 
     @abstractmethod
     def keeper(self, *, midway: bool) -> Any:
@@ -53,7 +53,7 @@ def keeper(loader: Any, *, midway: bool) -> Any:
 
     That is a loader with ``state_dict`` and ``load_state_dict`` (torchdata's StatefulDataLoader), or the
     IterableDataset of a DataLoader that reads in this process; of its copies in workers nothing is known here.
-    Between epochs a DataLoader begins anew, so only its dataset's state counts.
+    Between epochs a DataLoader starts over, so only its dataset's state counts.
 
     Args:
         loader: What the user gave.

@@ -200,7 +200,7 @@ def _plainly_shuffled(sampler: Any) -> bool:
 
 
 def _with_sampler(loader: DataLoader[Any], sampler: Sampler[int]) -> DataLoader[Any]:
-    """Return ``loader`` with another sampler; DataLoader refuses to be changed, and a subclass to be made anew."""
+    """Return ``loader`` with another sampler; DataLoader refuses to be changed, and a subclass to be recreated."""
     changed = copy.copy(loader)
     vars(changed)["sampler"] = sampler
     vars(changed)["batch_sampler"] = BatchSampler(sampler, loader.batch_size or 1, loader.drop_last)

@@ -1,6 +1,6 @@
 """What a batch is made of: its parts, and a copy of it with its tensors replaced.
 
-A container is copied as it is, and then its tensors are replaced in the copy. No constructor runs, so nothing that one
+A container is copied unchanged, and then its tensors are replaced in the copy. No constructor runs, so nothing that one
 computes is computed again; attributes, default factories and the like stay. The original is never changed.
 """
 

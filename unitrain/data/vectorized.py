@@ -42,7 +42,7 @@ def vectorized(loader: DataLoader[T]) -> DataLoader[T]:
     """Return a DataLoader with the batches of ``loader``, each gathered from the dataset's tensors at once.
 
     The samples, their order, the random draws and each bit are those of ``loader``, whose sampler, generator, workers
-    and other settings it shares. So a run may go on with one from a checkpoint that was written with the other.
+    and other settings it shares. So a run may continue with one from a checkpoint that was written with the other.
 
     Args:
         loader: Reads tensors: a TensorDataset, a tensor, or a Subset (as of random_split) or StackDataset of such.
@@ -64,7 +64,7 @@ def vectorized(loader: DataLoader[T]) -> DataLoader[T]:
             f"vectorized() needs a dataset of plain tensors; this one {reason}.",
             hint="use the loader unchanged, or precompute: TensorDataset(inputs, targets).",
         )
-    changed = copy.copy(loader)  # made anew, it would lose batch_size and sampler, by which processes share data out
+    changed = copy.copy(loader)  # recreated, it would lose batch_size and sampler, by which processes share data out
     vars(changed).update(dataset=Gathered(loader.dataset), collate_fn=_only, _iterator=None)
     return changed
 

@@ -62,13 +62,13 @@ class FSDP(Strategy):
     ``UnifiedTrainer(native={"fsdp": {"reshard_after_forward": False}})`` hands arguments to it.
 
     Attributes:
-        wrap: The classes of the modules that are gathered and freed by themselves, as
+        wrap: The classes of the modules that are gathered and freed separately, as
             ``(nn.TransformerEncoderLayer,)``; they must be used by calling them. By default they are the model's direct
-            children, and in the place of a ModuleList, ModuleDict or Sequential what is in it. The rest is gathered
+            children, and instead of a ModuleList, ModuleDict or Sequential what is in it. The rest is gathered
             for a whole step.
 
     Raises:
-        ConfigError: If a value cannot be meant.
+        ConfigError: If a value is invalid.
 
     Example:
         >>> FSDP().name

@@ -53,7 +53,7 @@ class RayTrainer(UnifiedTrainer):
 
     Raises:
         BackendNotInstalledError: If Ray is not installed.
-        ConfigError: If an option is unknown, cannot be meant, or is for the cluster to say.
+        ConfigError: If an option is unknown, is invalid, or is for the cluster to say.
 
     Example:
         ``RayTrainer("ignite", num_workers=2, max_epochs=3).fit(spec, train_loader, val_loader)``
@@ -178,7 +178,7 @@ def _on_cluster(cluster: _Cluster, count: int, order: Job) -> Iterator[Path]:
     Raises:
         SpecError: If the order cannot be sent.
         ConfigError: If the cluster has too little for it.
-        DistributedError: If a worker failed, with its rank and its traceback; an error of unitrain as it is.
+        DistributedError: If a worker failed, with its rank and its traceback; an error of unitrain unchanged.
         KeyboardInterrupt: At Ctrl-C, when the workers have been ended.
     """
     ray = _installed()
@@ -244,7 +244,7 @@ def _run(cluster: _Cluster, scaling: Any, errand: dict[str, Any]) -> Exception |
 
 @contextmanager
 def _handlers_put_back() -> Iterator[None]:
-    """Ray answers Ctrl-C in its own way, and would go on doing so after the run."""
+    """Ray answers Ctrl-C in its own way, and would continue doing so after the run."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

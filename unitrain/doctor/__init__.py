@@ -1,1 +1,1 @@
-"""``unitrain doctor``: what is installed, how it is supported, and what mends the rest."""
+"""``unitrain doctor``: what is installed, how it is supported, and how to fix the rest."""

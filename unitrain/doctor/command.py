@@ -61,7 +61,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Tell the command line what this command takes."""
+    """Add the arguments of this command."""
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     parser.add_argument("--json", action="store_true", help="print a JSON object for other programs")
     parser.add_argument("--strict", action="store_true", help="fail on warnings too")

@@ -89,7 +89,7 @@ class Finding:
         level: "warning" or "failure".
         about: The package, or what else it is about.
         message: What is wrong.
-        mend: The command or the argument that mends it.
+        mend: The command or the argument that fixes it.
     """
 
     level: Level

@@ -139,7 +139,7 @@ def _example(given: list[str]) -> Any:
     """Return the example that ``--example`` means: one tensor, several, or several by name.
 
     Raises:
-        ConfigError: If it cannot be meant.
+        ConfigError: If it is invalid.
     """
     shapes = [_INPUT.fullmatch(one) for one in given]
     if len(given) == 1 and (shapes[0] is None or shapes[0]["shape"] is None):
@@ -173,7 +173,7 @@ def _axes(given: list[str] | None, *, static: bool) -> dict[str, dict[int, Any]]
     """Return ``dynamic_axes=``.
 
     Raises:
-        ConfigError: If a text cannot be meant.
+        ConfigError: If a text is invalid.
     """
     if static and given:
         raise ConfigError("--static and --dynamic contradict each other.", hint="leave one of them out.")

@@ -38,7 +38,7 @@ def export_model(
         format: Its format, or None for what the suffix tells.
         options: Those of ``export_module``.
         callbacks: Those of the run.
-        ckpt_path: Where to take the weights from, or None for the model as it is.
+        ckpt_path: Where to take the weights from, or None for the model unchanged.
         weights: ``"model"`` or ``"ema"``.
 
     Raises:

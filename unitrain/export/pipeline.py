@@ -41,13 +41,13 @@ def export_module(
     default_example: Any = None,
     **options: Unpack[ExportOptions],
 ) -> ExportReport:
-    """Write ``module`` to ``path`` in eval mode, and compare the file with it; the module stays as it is.
+    """Write ``module`` to ``path`` in eval mode, and compare the file with it; the module is unchanged.
 
     Args:
         module: The module.
         path: The file; one that was there stays if this fails.
         format: One of ``FORMATS``; by default the suffix of ``path`` tells.
-        weights: What takes the place of the module's own, by name.
+        weights: What replaces the module's own, by name.
         source: Where the weights are from, for the metadata.
         default_example: The example where none is given; formats that need none pass it over.
         **options: What is asked of the export; see ``ExportOptions``.

@@ -43,7 +43,7 @@ class ExportOptions(TypedDict, total=False):
         dynamic_axes: By input, which axes may have any length: ``{"input": {0: "batch", 1: "sequence"}}``; for a name
             there may be a ``torch.export.Dim`` with bounds. By default axis 0 of each input; ``{}``: none.
         opset: Which set of operators.
-        half: float16 inside; what comes in and goes out stays as it is.
+        half: float16 inside; what comes in and goes out is unchanged.
         quantize: ``"int8"``.
         preprocess: A module that is run before the model; the example is then what it takes.
         postprocess: A module that is run after the model.

@@ -1,4 +1,4 @@
-"""A module as it is exported: in eval mode, on the CPU, with flat inputs and outputs; and put back afterwards."""
+"""A module as it is exported: in eval mode, on the CPU, with flat inputs and outputs; and restored afterwards."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def at_rest(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
 
     Args:
         module: Is afterwards as it was: the modes of its parts, its parameters and buffers, by identity.
-        weights: What takes the place of its own, by name.
+        weights: What replaces its own, by name.
     """
     modes = ModuleModes(module)
     compiled = [one for one in module.modules() if vars(one).get("_compiled_call_impl") is not None]
@@ -113,7 +113,7 @@ def at_rest(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
 
 @contextmanager
 def borrowed(module: nn.Module, convert: Callable[[str, Tensor], Tensor]) -> Iterator[None]:
-    """Lend ``module`` with other tensors in the place of its parameters and buffers, and put the same objects back.
+    """Lend ``module`` with other tensors instead of its parameters and buffers, and put the same objects back.
 
     Args:
         module: The module.

@@ -1,4 +1,4 @@
-"""``unitrain run SCRIPT --framework NAME [-- ARGUMENTS]``: run a script of one framework, as it is, on another."""
+"""``unitrain run SCRIPT --framework NAME [-- ARGUMENTS]``: run a script of one framework, unchanged, on another."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ exit status:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Tell the command line what this command takes."""
+    """Add the arguments of this command."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.usage = "unitrain run [-h] --framework NAME SCRIPT [ARGUMENTS]"
     parser.add_argument("script", metavar="SCRIPT", help="a Python file, as `python SCRIPT` would run it")
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         UnitrainError: If there is no such script or no such framework, or a release is installed that is malicious.
     """
     script = _found(arguments.script)
-    check_blocked()  # the script would import it by itself
+    check_blocked()  # the script would import it itself
     adapter = find_adapter(arguments.framework)
     if Feature.NATIVE_CODE not in adapter.features:
         raise refuse(adapter, Feature.NATIVE_CODE, "a script of another framework", "another framework")

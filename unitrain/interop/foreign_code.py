@@ -1,4 +1,4 @@
-"""A framework's own code, run as it is: refused where it cannot act, then handed to the bridge that runs it."""
+"""A framework's own code, run unchanged: refused where it cannot act, then handed to the bridge that runs it."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class ForeignCode:
         return found
 
     def predict(self, code: Any, data: Any, ckpt_path: Any) -> list[Any]:
-        """Return the predictions, one item a batch; without code, of what ran last."""
+        """Return the predictions, one item per batch; without code, of what ran last."""
         with self._running(code) as session:
             return session.predict(code, data, ckpt_path)
 
@@ -139,7 +139,7 @@ class ForeignCode:
         """Write a checkpoint in the form of the code's own framework.
 
         Raises:
-            ConfigError: If it is to be a folder with a file a process.
+            ConfigError: If it is to be a folder with one file per process.
         """
         assert self.session is not None  # noqa: S101 - for the type checker
         if sharded:

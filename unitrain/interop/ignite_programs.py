@@ -75,7 +75,7 @@ def from_engine(
 
     Args:
         engine: An ``ignite.engine.Engine`` that trains.
-        epoch_length: Iterations of an epoch, as for ``Engine.run``; the next epoch goes on with the data.
+        epoch_length: Iterations of an epoch, as for ``Engine.run``; the next epoch continues with the data.
         max_iters: Iterations to run, as for ``Engine.run``, in place of ``max_epochs``.
         modules: What it trains; found in the process function and the handlers by default.
         optimizers: What it trains with; found in the same way.
@@ -110,7 +110,7 @@ def from_step(
     """Return an Ignite process function as a program for ``UnifiedTrainer.fit``.
 
     Args:
-        process_function: ``(engine, batch) -> output``; it steps its optimizers by itself.
+        process_function: ``(engine, batch) -> output``; it steps its optimizers itself.
         epoch_length: As in ``from_engine``.
         max_iters: As in ``from_engine``.
         modules: As in ``from_engine``.

@@ -29,8 +29,8 @@ class CSVLogger(Shown):
 
     A row is ``step, epoch`` and the values, their names sorted; a new name rewrites the file. There are no times in it,
     so the same spec, config and seed give the same bytes on every backend. A new run never overwrites an old one: it
-    goes to ``<name>-2`` and so on. A resumed run goes on in its own, after the rows that its checkpoint knows.
-    An evaluation after a fit of the same trainer adds its row to the fit's file; by itself it is a new run.
+    goes to ``<name>-2`` and so on. A resumed run continues in its own, after the rows that its checkpoint knows.
+    An evaluation after a fit of the same trainer adds its row to the fit's file; alone it is a new run.
 
     Attributes:
         folder: Where the files of the run are.
@@ -77,7 +77,7 @@ class CSVLogger(Shown):
         return self._folder
 
     def begin(self, rows: int) -> None:
-        """Start a run, or go on after ``rows`` rows."""
+        """Start a run, or continue after ``rows`` rows."""
         self._close()
         self._keep = rows
         self._here = Path.cwd()  # a later os.chdir must not split the run's files
@@ -125,7 +125,7 @@ class CSVLogger(Shown):
         """Do nothing: each row is written at once."""
 
     def finalize(self, status: str) -> None:  # noqa: ARG002 - as trackers have it
-        """Let go of the file."""
+        """Close the file."""
         self._close()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -133,7 +133,7 @@ class CSVLogger(Shown):
         return vars(self) | {"_file": None}
 
     def __del__(self) -> None:
-        """Let go of the file, if nobody said that the run is over."""
+        """Close the file, if nobody said that the run is over."""
         self._close()
 
     def _close(self) -> None:
@@ -142,7 +142,7 @@ class CSVLogger(Shown):
             file.close()
 
     def _take_up(self) -> None:
-        """Read the header of a file to go on with, and cut the rows that the checkpoint does not know."""
+        """Read the header of a file to continue with, and cut the rows that the checkpoint does not know."""
         if not self._keep or not self.path.exists():
             return
         header, *rows = self._read()
@@ -154,7 +154,7 @@ class CSVLogger(Shown):
             return list(csv.reader(file))
 
     def _rewrite(self, columns: list[str], row: dict[str, Any]) -> None:
-        """Write the file anew, with more columns and one more row."""
+        """Write the file again, with more columns and one more row."""
         header, *rows = self._read()[: 1 + self._rows()] if self._end else [self._columns]
         old = [dict(zip(header, one, strict=True)) for one in rows]
         self._replace([columns, *[[_text(one.get(name, "")) for name in columns] for one in (*old, row)]])
@@ -179,7 +179,7 @@ class CSVLogger(Shown):
             written = file.write(data)
         except OSError:
             with suppress(OSError):
-                self._close()  # the next row tries anew
+                self._close()  # the next row tries again
             raise
         if written < len(data):
             raise OSError(errno.ENOSPC, "the row was only partly written", str(self.path))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Tracking(Callback):
-    """Logs each n-th optimizer step's batch, each epoch's values and the result of an evaluation to all trackers.
+    """Logs every n-th optimizer step's batch, each epoch's values and the result of an evaluation to all trackers.
 
     A row's step is the number of optimizer steps made, and ``epoch`` (from 0) stands beside the values. A step's row
     holds the batch that made the step: its loss and what it logged; the device is waited for only then.
@@ -47,11 +47,11 @@ class Tracking(Callback):
 
     @contextmanager
     def open(self, hub: EventHub, hparams: Mapping[str, Any] | None) -> Iterator[None]:
-        """Keep the trackers' runs open. An evaluation goes on with the run of the fit before.
+        """Keep the trackers' runs open. An evaluation continues with the run of the fit before.
 
         Args:
             hub: Where the run is.
-            hparams: The spec's, told once a run; None of a prediction, which by itself is no run to be tracked.
+            hparams: The spec's, told once per run; None of a prediction, which alone is no run to be tracked.
 
         Raises:
             ConfigError: If a tracker is in the middle of another run, and would begin this one within it.
@@ -112,7 +112,7 @@ class Tracking(Callback):
             outlet.send("log_hyperparams", dict(params))
 
     def log_table(self, name: str, table: Table) -> None:
-        """Send a figure of a matrix or of curves; warn once if it cannot be drawn, and go on without."""
+        """Send a figure of a matrix or of curves; warn once if it cannot be drawn, and continue without."""
         takers = [outlet for outlet in self._outlets.values() if outlet.takes("log_figure")]
         metric = name.rpartition("/")[2]
         if not takers or metric in self._undrawn:

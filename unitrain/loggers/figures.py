@@ -12,7 +12,7 @@ def file_name(name: str, step: int) -> str:
 
 
 def frozen(figure: Any) -> Any:
-    """Return a figure that goes on showing what this one shows now."""
+    """Return a figure that continues showing what this one shows now."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - who has a figure has matplotlib
     from matplotlib.image import imread  # noqa: PLC0415
 

@@ -64,9 +64,9 @@ def run_folder(
     Args:
         save_dir: Where it is.
         name: What it is called.
-        resumed: Whether to go on in the folder of the run that is resumed.
+        resumed: Whether to continue in the folder of the run that is resumed.
         before: That folder, as its checkpoint names it. Without one, as of an old release, it is the last that there
-            is. If it is in another ``save_dir``, that run's files stay as they are, and a new folder is made.
+            is. If it is in another ``save_dir``, that run's files are unchanged, and a new folder is made.
         copied: Tells whether another folder of that name is a copy of it.
     """
     if resumed and before is None:

@@ -36,7 +36,8 @@ class MLflowLogger(Shown):
         experiment: The name of the experiment; it is made if there is none.
         tracking_uri: The server, as ``"http://127.0.0.1:5000"``, or a store; by default MLflow's own choice.
         run_name: The name of the run.
-        run_id: A run to go on with. Without it a fit that is resumed goes on with the run that its checkpoint names, in
+        run_id: A run to continue with. Without it a fit that is resumed continues with the run that its checkpoint
+            names, in
             a new process too, if it has the same experiment and tracking_uri. What the part that was broken off had
             logged beyond the checkpoint is then there twice.
 
@@ -78,7 +79,7 @@ class MLflowLogger(Shown):
         return {**vars(self), "_client": None}
 
     def begin(self, rows: int) -> None:
-        """Start a run, or go on with the last one."""
+        """Start a run, or continue with the last one."""
         if rows == 0:
             self.run_id, self._unseen = self._run_id, False
 

@@ -63,7 +63,7 @@ class Outlet:
         self._open, self._clock = True, clock
 
     def begin(self, rows: int, state: Any) -> None:
-        """Begin a run; or go on after ``rows`` rows, with what ``run_state`` returned in the earlier part."""
+        """Begin a run; or continue after ``rows`` rows, with what ``run_state`` returned in the earlier part."""
         if state:
             self.send("load_run_state", dict(state))
         self.send("begin", rows)
@@ -74,7 +74,7 @@ class Outlet:
             return {}
         try:
             return dict(self._logger.run_state())
-        except Exception as error:  # noqa: BLE001 - whatever a tracker does, training goes on
+        except Exception as error:  # noqa: BLE001 - whatever a tracker does, training continues
             self._warn(error)
             return {}
 
@@ -100,7 +100,7 @@ class Outlet:
             self._keep(*arguments)
 
     def _keep(self, name: str, figure: Any, step: int) -> None:
-        """Let what waits be a picture: the figure may be drawn anew before it is taken."""
+        """Let what waits be a picture: the figure may be redrawn before it is taken."""
         self._waiting.pop()
         try:
             self._waiting.append(("log_figure", (name, frozen(figure), step)))
@@ -166,7 +166,7 @@ class Outlet:
         return self._drop(method, error)
 
     def _alone(self, method: str, error: Exception, values: Mapping[str, Any], *rest: Any, whole: bool) -> bool:
-        """Send values by themselves after the rest of their row; a single one is known to be refused."""
+        """Send values themselves after the rest of their row; a single one is known to be refused."""
         single = len(values) == 1 and not whole
         errors = {name: error if single else self._call(method, {name: one}, *rest) for name, one in values.items()}
         passing = next((one for one in errors.values() if one is not None and self._passes(one)), None)
@@ -202,7 +202,7 @@ class Outlet:
                 if self._clock is not None:
                     call = self._clock.timed(f"tracker {self._name}", call)
                 call(*arguments)
-        except Exception as error:  # noqa: BLE001 - whatever a tracker does, training goes on
+        except Exception as error:  # noqa: BLE001 - whatever a tracker does, training continues
             return error
         return None
 
@@ -252,7 +252,7 @@ def _plain(name: Any) -> bool:
 
 @contextmanager
 def _warnings_are_none() -> Iterator[None]:
-    """Show a warning of a tracker where it would be raised: it is no failure, and training goes on."""
+    """Show a warning of a tracker where it would be raised: it is no failure, and training continues."""
     if not any(action == "error" for action, *_ in warnings.filters):
         yield
         return

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class TensorBoardLogger(Shown):
     """Writes event files into ``<save_dir>/<name>``, to be shown by ``tensorboard --logdir <save_dir>``.
 
-    A new run goes to ``<name>-2`` and so on; a resumed one goes on in its own, and what the part that was
+    A new run goes to ``<name>-2`` and so on; a resumed one continues in its own, and what the part that was
     broken off had logged beyond is no longer shown.
 
     Args:
@@ -46,7 +46,7 @@ class TensorBoardLogger(Shown):
         self.begin(0)
 
     def begin(self, rows: int) -> None:
-        """Start a run, or go on with the last one."""
+        """Start a run, or continue with the last one."""
         self._resumed = rows > 0
         self._here = Path.cwd()  # a later os.chdir must not split the run's files
         self._writer: Any = None

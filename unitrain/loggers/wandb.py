@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class WandbLogger:
     """Sends a run to Weights & Biases, or with ``mode="offline"`` into a folder, for ``wandb sync``.
 
-    A fit that is resumed goes on with the run that its checkpoint names, in a new process too, with ``resume="allow"``,
+    A fit that is resumed continues with the run that its checkpoint names, in a new process too, with
+    ``resume="allow"``,
     if the project and the entity are the same; so does an evaluation that follows a fit. Offline each part is a folder
     of its own with the same run id. W&B takes no step twice: it drops what the broken-off part has logged already.
 
@@ -66,7 +67,7 @@ class WandbLogger:
         return f"WandbLogger({', '.join([shown(self._options['project']), *more])})"
 
     def begin(self, rows: int) -> None:
-        """Start a run, or go on with the last one."""
+        """Start a run, or continue with the last one."""
         self._ended = False
         if rows == 0:
             self._id = None
@@ -111,7 +112,7 @@ class WandbLogger:
         self.run.config.update(params, allow_val_change=True)
 
     def save(self) -> None:
-        """Do nothing: W&B writes by itself."""
+        """Do nothing: W&B writes itself."""
 
     def finalize(self, status: str) -> None:
         """End the run."""

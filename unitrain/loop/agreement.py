@@ -125,7 +125,7 @@ def _require_same_length(own: int | None, team: Collectives) -> None:
 
 
 def require_same_end(team: Collectives, done: int, *, last: bool) -> None:
-    """Compare whether the batch at hand is the last one of the epoch, where no loader says how many there are.
+    """Compare whether the current batch is the last one of the epoch, where no loader says how many there are.
 
     Args:
         team: Who trains.

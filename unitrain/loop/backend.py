@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class BackendRun(Run):
     """A run without a loop: a backend adds ``run(program)``, and ``native`` if it has a native object.
 
-    Whatever else its framework does by itself, it does by overriding the rest: the primitives of a step, the
+    Whatever else its framework does itself, it does by overriding the rest: the primitives of a step, the
     surroundings of a forward pass, the loop of an evaluation.
     """
 
@@ -61,7 +61,7 @@ class BackendRun(Run):
 
 @contextmanager
 def evaluating(evaluation: EvaluationProgram) -> Iterator[None]:
-    """Put the model into eval mode and switch gradients off, unless the program sees to both by itself."""
+    """Put the model into eval mode and switch gradients off, unless the program sees to both itself."""
     if evaluation.model is None:
         yield
         return

@@ -70,8 +70,8 @@ def compiled(model: nn.Module, config: TrainerConfig) -> Iterator[None]:
     """Compile the calls of ``model``, and of its direct parts, for a run, if ``compile=True``.
 
     The model stays the same object with the same names, so a file holds no ``_orig_mod.``. The parts are for manual
-    steps that call them by themselves. torch keeps what it compiled, for at most eight models with the same code, and
-    is then eager without a word; so that a run depends on nothing before it, all of that is dropped first.
+    steps that call them themselves. torch keeps what it compiled, for at most eight models with the same code, and
+    is then eager silently; so that a run depends on nothing before it, all of that is dropped first.
 
     Raises:
         ConfigError: If the model is already compiled.
@@ -95,7 +95,7 @@ def compiled(model: nn.Module, config: TrainerConfig) -> Iterator[None]:
 def _compiled_call(module: nn.Module) -> Callable[..., Any]:
     """Return what ``module.compile()`` makes, but for torch's own modules too: it does nothing for a Sequential.
 
-    torch does not compile code that stands in torch.nn by itself, only what is called from elsewhere, as from here.
+    torch does not compile code that stands in torch.nn itself, only what is called from elsewhere, as from here.
     """
 
     def call(*args: Any, **kwargs: Any) -> Any:

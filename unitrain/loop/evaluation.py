@@ -159,7 +159,7 @@ class Evaluation:
         return {meter.prefix: meter.memory() for meter in self._meters}
 
     def remember(self, kept: Mapping[str, dict[str, Any]]) -> None:
-        """Take up what ``memory`` returned."""
+        """Restore the state returned by ``memory``."""
         for meter in self._meters:
             meter.remember(kept.get(meter.prefix, {}))
 
@@ -207,7 +207,7 @@ class Evaluation:
 
 
 class EvaluationRun(MeteredRun):
-    """An evaluation by itself.
+    """An evaluation alone.
 
     Attributes:
         evaluation: What the backend's loop drives.

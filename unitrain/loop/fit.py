@@ -106,7 +106,7 @@ class FitProgram(MeteredRun):
         return self._after_epoch()
 
     def epoch_start(self) -> None:
-        """Begin an epoch, or go on with the one that a checkpoint was written in."""
+        """Begin an epoch, or continue with the one that a checkpoint was written in."""
         if self._midway and self._resume is not None:
             self._midway = False
             self._train_meter.reset(self._device)
@@ -123,7 +123,7 @@ class FitProgram(MeteredRun):
         self.hub.fire(Event.EPOCH_START)
 
     def _reload(self) -> None:
-        """Make the loaders anew, if it is the epoch for it; those of the first epoch are there."""
+        """Recreate the loaders, if it is the epoch for it; those of the first epoch are there."""
         epoch, job = self._epochs_done, self._job
         if job.reload is None or not epoch or epoch % job.config.reload_dataloaders_every_n_epochs:
             return
@@ -220,7 +220,7 @@ class FitProgram(MeteredRun):
         return self._cut or capture(self._job, self._progress(midway=not (self.last or self.at_rest)))
 
     def _safe_point(self, *, begun: bool = True) -> None:
-        """Tell who wants to save after an error that the run could go on from here."""
+        """Tell who wants to save after an error that the run could continue from here."""
         if self.hub.on_safe_point is not None and (begun or not without_values(self.spec.model)):
             self.hub.on_safe_point(self._content() if begun else capture(self._job, self._progress(midway=False)))
 
@@ -256,7 +256,7 @@ class FitProgram(MeteredRun):
 
     def epoch_end(self) -> Verdict:
         """End an epoch: publish what was measured, call the handlers, step the schedulers that wait for a metric."""
-        if not self.last:  # cut short by a stop: a checkpoint goes on after the last batch, not after the epoch
+        if not self.last:  # cut short by a stop: a checkpoint continues after the last batch, not after the epoch
             if self.hub.pending_checkpoints:  # first what was due by then: who resumes must know these files
                 self.write_saves()
             self._cut = capture(self._job, self._progress(midway=True))

@@ -135,7 +135,7 @@ class StageMeter:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what ``state_dict`` returned."""
+        """Restore the state returned by ``state_dict``."""
         self.loss.load_state_dict(state["loss"])
         self._updated = state["updated"]
         for name, mean in state["logged"].items():
@@ -149,7 +149,7 @@ class StageMeter:
         return {name: kept for name, measured in self._metrics.items() if (kept := measured.memory())}
 
     def remember(self, kept: Mapping[str, Any]) -> None:
-        """Take up what ``memory`` returned."""
+        """Restore the state returned by ``memory``."""
         for name in self._metrics.keys() & kept.keys():
             self._metrics[name].remember(kept[name])
 

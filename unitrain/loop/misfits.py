@@ -58,7 +58,7 @@ def explain_metric(error: Exception, name: str, metric: Any, pair: tuple[Any, An
 
 
 def check_metric(name: str, metric: Any, pair: tuple[Any, Any]) -> None:
-    """Refuse what a metric of torchmetrics would count as other classes without a word: numbers cut to whole ones.
+    """Refuse what a metric of torchmetrics would count as other classes silently: numbers cut to whole ones.
 
     Args:
         name: The metric's name in the spec.

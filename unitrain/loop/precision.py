@@ -40,7 +40,7 @@ SCALED = "16-mixed"
 def convert_model(model: nn.Module, precision: str | int) -> None:
     """Put the floating parameters and buffers of ``model`` into the dtype of a ``true`` precision, where they stay.
 
-    ``"32-true"`` and the mixed precisions leave a model as it is.
+    ``"32-true"`` and the mixed precisions leave a model unchanged.
     """
     dtype = _TRUE.get(precision)
     if dtype is not None:
@@ -109,7 +109,7 @@ class LossScaling:
         device: Where the losses are.
 
     Raises:
-        ConfigError: If torch cannot scale there; it would go on without.
+        ConfigError: If torch cannot scale there; it would continue without.
     """
 
     def __init__(self, device: str) -> None:

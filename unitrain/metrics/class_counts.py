@@ -1,4 +1,4 @@
-"""Metrics of torchmetrics that only count classes, fed once an epoch instead of once a batch.
+"""Metrics of torchmetrics that only count classes, fed once per epoch instead of once per batch.
 
 An update costs torchmetrics 60 microseconds and a wait for the device, for it looks at the labels; a whole step of a
 small model costs twice as much. A count does not depend on how its samples are parted into batches: the sums are
@@ -149,7 +149,7 @@ def _function_of(metric: Any) -> Callable[..., Any] | None:
 
 
 def _gathers(team: Collectives) -> bool:
-    """Return whether a metric's value is one over several processes; torchmetrics looks for torch's group by itself."""
+    """Return whether a metric's value is one over several processes; torchmetrics looks for torch's group itself."""
     return team.size > 1 or (distributed.is_available() and distributed.is_initialized())
 
 

@@ -50,7 +50,7 @@ def metric(name: str, *, class_names: Sequence[str] | None = None, **options: An
         name: One of ``accuracy``, ``f1``, ``precision``, ``recall``, ``auroc``, ``mse``, ``mae``, ``r2`` and more. The
             values of ``confusion_matrix``, ``roc`` and ``precision_recall_curve`` are tensors: ``FitResult.tensors``
             has them, and trackers get figures.
-        class_names: Measure each class by itself, under its name: ``val/f1_cat``; see ``per_class``.
+        class_names: Measure each class separately, under its name: ``val/f1_cat``; see ``per_class``.
         **options: Passed to the torchmetrics class.
 
     Raises:
@@ -142,7 +142,7 @@ class Mean:
         return {"total": torch.tensor(total) if isinstance(total, float) else total, "weight": self._weight}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what ``state_dict`` returned."""
+        """Restore the state returned by ``state_dict``."""
         total = state["total"]
         host = isinstance(total, Tensor) and total.is_cpu
         self._total, self._weight = total.item() if host else total, state["weight"]
@@ -181,18 +181,18 @@ class StageMetric(Protocol):
         return {}
 
     def remember(self, kept: Mapping[str, Any]) -> None:  # noqa: ARG002 - most keep nothing
-        """Take up what ``memory`` returned."""
+        """Restore the state returned by ``memory``."""
         return None  # noqa: RET501 - else it would be abstract
 
     def state_dict(self) -> dict[str, Any]:
         """Return what it has measured, for a checkpoint."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what ``state_dict`` returned."""
+        """Restore the state returned by ``state_dict``."""
 
 
 class _OfLibrary(StageMetric):
-    """What torchmetrics and Ignite share: the metric counts samples by itself, and keeps a state."""
+    """What torchmetrics and Ignite share: the metric counts samples itself, and keeps a state."""
 
     def __init__(self, metric: Any) -> None:
         self._metric = self.given = metric
@@ -200,7 +200,7 @@ class _OfLibrary(StageMetric):
     def reset(self, device: torch.device) -> None:  # noqa: ARG002 - an Ignite metric is made for its device
         self._metric.reset()
 
-    def update(self, output: Any, target: Any, weight: int) -> None:  # noqa: ARG002 - it counts samples by itself
+    def update(self, output: Any, target: Any, weight: int) -> None:  # noqa: ARG002 - it counts samples itself
         self._metric.update(output, target)
 
     def compute(self, team: Collectives) -> Any:  # noqa: ARG002 - both libraries gather over torch's process group themselves
@@ -245,7 +245,7 @@ class _Counting(_Torchmetric):
     def _clear(self) -> None:
         self._counts.reset()
 
-    def update(self, output: Any, target: Any, weight: int) -> None:  # noqa: ARG002 - it counts samples by itself
+    def update(self, output: Any, target: Any, weight: int) -> None:  # noqa: ARG002 - it counts samples itself
         self._counts.add(output, target)
 
     def compute(self, team: Collectives) -> Any:
@@ -271,7 +271,7 @@ class _IgniteMetric(_OfLibrary):
         for handler in self._engine.starting:
             handler(self._engine)
 
-    def update(self, output: Any, target: Any, weight: int) -> None:  # noqa: ARG002 - it counts samples by itself
+    def update(self, output: Any, target: Any, weight: int) -> None:  # noqa: ARG002 - it counts samples itself
         engine = self._engine
         engine.state.output = (output, target)
         for handler in engine.each:
@@ -342,7 +342,7 @@ def stage_metric(name: str, given: MetricLike) -> StageMetric:
 
 
 def full_name(prefix: str, name: str) -> str:
-    """Return ``prefix/name``; a name that has a slash stays as it is.
+    """Return ``prefix/name``; a name that has a slash is unchanged.
 
     Raises:
         SpecError: If the name is empty or not text.
@@ -353,7 +353,7 @@ def full_name(prefix: str, name: str) -> str:
 
 
 def reserved(prefix: str, metrics: Iterable[str]) -> frozenset[str]:
-    """Return the full names that a stage measures by itself, so that nothing else may be logged under them."""
+    """Return the full names that a stage measures itself, so that nothing else may be logged under them."""
     return frozenset(full_name(prefix, name) for name in (LOSS, *metrics))
 
 

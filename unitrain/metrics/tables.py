@@ -97,5 +97,5 @@ def _class_names(name: str, count: int, shape: Shape) -> list[str]:
 
 
 def _kept(tensor: Tensor) -> Tensor:
-    """Return a copy on the CPU: a metric goes on counting in what it returned."""
+    """Return a copy on the CPU, because a metric keeps updating what it returned."""
     return tensor.detach().to("cpu", copy=True)

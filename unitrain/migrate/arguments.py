@@ -146,7 +146,7 @@ class Layout:
         return tuple(re.findall(r"#[^\r\n]*", self.after[index]))
 
     def moved(self, index: int) -> Piece:
-        """Return an argument as one that is written anew, with its comments."""
+        """Return an argument as one that is rewritten, with its comments."""
         return replace(self.pieces[index], index=None, comments=self.comments(index))
 
     def edit(self, pieces: Sequence[Piece]) -> Edit:

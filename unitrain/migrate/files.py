@@ -85,7 +85,7 @@ def read(path: Path) -> Text:
 
 
 def write(path: Path, after: Text) -> Path:
-    """Put a text in the place of a file, all or nothing, and keep the original beside it.
+    """Replace a file with a text atomically, and keep the original beside it.
 
     Args:
         path: The file.

@@ -46,7 +46,7 @@ class Finding:
         rule: The name of the rule.
         start: Where, in bytes.
         reason: Why it is found.
-        mend: What it becomes, or what a person is to do.
+        mend: What it becomes, or what to do by hand.
         edits: What is to be written; all of them or none.
         imports: Names of unitrain, or ``module:name``, that the new text uses.
         severity: How much it weighs; by default a change.
@@ -64,7 +64,7 @@ class Finding:
 
 
 def person(rule: str, start: int, reason: str, mend: str) -> Finding:
-    """Return a finding that only a person can mend."""
+    """Return a finding that must be fixed by hand."""
     return Finding(rule, start, reason, mend, severity=Severity.PERSON)
 
 
@@ -103,7 +103,7 @@ class Family:
     """The fixers of one framework.
 
     Attributes:
-        framework: The backend that runs the framework's code as it is.
+        framework: The backend that runs the framework's code unchanged.
         packages: Its top-level packages; a file in which none of these words stands is not read further.
         upgrades: Fixers for what newer releases renamed or removed; run until nothing changes.
         conversions: Fixers that put unitrain around the script; all of a file's, or none.

@@ -150,7 +150,7 @@ class Source:
                 yield self.code(one.module)
 
     def starred(self, packages: Collection[str]) -> Iterator[cst.ImportFrom]:
-        """Yield ``from ... import *`` of some packages, whose names cannot be told from others."""
+        """Yield ``from ... import *`` of some packages, whose names cannot be told apart."""
         for one in self.all(cst.ImportFrom):
             named = one.module is not None and not one.relative and isinstance(one.names, cst.ImportStar)
             if named and self.code(one.module).partition(".")[0] in packages:  # type: ignore[arg-type]

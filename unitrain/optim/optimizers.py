@@ -191,7 +191,7 @@ class Schedule:
             awaiting_validation: Whether there will be a validation and none has run yet.
 
         Raises:
-            ConfigError: If no one logs the metric.
+            ConfigError: If the metric is never logged.
         """
         monitor = self.rule.monitor
         if self.paused or not self.plateau or monitor is None or (epoch + 1) % self.rule.frequency:
@@ -210,7 +210,7 @@ class Schedule:
 
 
 def unknown_monitor(monitor: str, logged: Iterable[str]) -> ConfigError:
-    """Return the error for a monitored name that no one logs."""
+    """Return the error for a monitored name that is never logged."""
     names = ", ".join(sorted(logged)) or "nothing"
     return ConfigError(
         f"no metric named {monitor!r} is logged; available: {names}.", hint=did_you_mean(monitor, logged)
@@ -288,7 +288,7 @@ def _schedule(name: str, optimizers: Mapping[str, Optimizer], given: Any) -> Sch
 
 
 def _constant(optimizer: Optimizer) -> LRScheduler:
-    """Return the scheduler of a warm-up by itself, which leaves the rate as it is."""
+    """Return the scheduler of a warm-up alone, which leaves the rate unchanged."""
     return ConstantLR(optimizer, factor=1.0, total_iters=0)
 
 

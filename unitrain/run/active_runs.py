@@ -36,7 +36,7 @@ def registered(*, fenced: bool) -> Iterator[None]:
             a framework it does what it does on that framework.
 
     Warns:
-        UserWarning: If a run of another thread goes on, with the cause and the way out.
+        UserWarning: If a run of another thread continues, with the cause and the way out.
     """
     run = _Run(threading.current_thread(), fenced)
     with _LOCK:
@@ -64,7 +64,7 @@ def used_alone(objects: Iterable[object]) -> Iterator[None]:
     """Keep objects that follow a run from another run, of whatever thread, until this one has ended.
 
     Raises:
-        ConfigError: If a run that goes on uses one of them.
+        ConfigError: If a run that continues uses one of them.
     """
     mine = list(objects)
     with _LOCK:

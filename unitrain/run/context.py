@@ -180,12 +180,13 @@ class RunContext(ABC):
     def save_checkpoint(self, path: str | Path, *, sharded: bool = False) -> None:
         """Write a portable checkpoint once the running batch and its validation are done.
 
-        After an epoch's last batch it is written at the epoch's very end. What is written goes on to the same bits, so
+        After an epoch's last batch it is written at the epoch's very end. What is written resumes with identical
+        results, so
         it cannot be written in the middle of a batch.
 
         Args:
             path: The file. One that is there already is replaced once the new one is complete.
-            sharded: Make ``path`` a folder, into which each process writes what it holds by itself.
+            sharded: Make ``path`` a folder, into which each process writes what it holds itself.
         """
         path = user_path(path).absolute()  # it may be written after an os.chdir
         self.hub.pending_checkpoints.append(InParts(path) if sharded else path)
@@ -193,7 +194,7 @@ class RunContext(ABC):
             self.write_saves()
 
     def write_saves(self) -> None:
-        """Write the checkpoints that were asked for; called where a run can go on from."""
+        """Write the checkpoints that were asked for; called where a run can be resumed from."""
         raise ConfigError("checkpoints can only be saved during a fit.", hint="call it in a fit.")
 
     def forward_epoch(self) -> None:
@@ -226,7 +227,7 @@ class RunContext(ABC):
 
     @abstractmethod
     def log(self, name: str, value: Tensor | float) -> None:
-        """Log a value as ``<stage>/<name>``; a name with a slash stays as it is.
+        """Log a value as ``<stage>/<name>``; a name with a slash is unchanged.
 
         Within a batch it goes into the epoch's mean, weighted by batch size. Elsewhere it is the value at once.
         """
@@ -236,7 +237,7 @@ class RunContext(ABC):
 
         Args:
             name: Its full name; slashes make folders, as in ``"val/confusion"``.
-            figure: A ``matplotlib.figure.Figure``; it may be drawn anew or closed afterwards.
+            figure: A ``matplotlib.figure.Figure``; it may be redrawn or closed afterwards.
 
         Raises:
             SpecError: If it is no figure, or the name cannot be that of a file.

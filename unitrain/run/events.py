@@ -41,7 +41,7 @@ class _Filtered:
         """Return this event restricted to some of its occurrences.
 
         Args:
-            every: Each n-th occurrence. May be joined with ``before`` and ``after``.
+            every: Every n-th occurrence. May be joined with ``before`` and ``after``.
             once: The n-th occurrence only, or those of a list.
             before: Occurrences whose count is below this one.
             after: Occurrences whose count is above this one.
@@ -78,7 +78,7 @@ class Event(_Filtered, StrEnum, metaclass=_Named):
     """A moment of a run. Call one to filter it, join two with ``|``.
 
     Counting starts from 1, as in Ignite: ``Event.EPOCH_END(once=3)`` is the epoch whose index is 2. The events of
-    training count over the whole run; those of evaluation batches start anew with each evaluation.
+    training count over the whole run; those of evaluation batches restart with each evaluation.
 
     Example:
         >>> trainer = UnifiedTrainer("reference", max_epochs=4, enable_progress_bar=False)

@@ -68,7 +68,7 @@ class Wanted:
 
 
 class Keeper(Protocol):
-    """Who asks for checkpoints that it keeps, replaces and removes by itself."""
+    """A callback that requests checkpoints and manages the files itself."""
 
     def take(self, wanted: Wanted, run: Any) -> Path | None:
         """Return where to write, on rank 0; None if it is not wanted any more."""
@@ -160,7 +160,7 @@ class EventHub:
         last_checkpoint: The newest checkpoint that was written.
         files: What the run has written.
         keepers: The callbacks that ask for checkpoints, by the name under which a checkpoint keeps them.
-        on_safe_point: Told the content of a checkpoint wherever a run can go on from, if anybody wants it.
+        on_safe_point: Told the content of a checkpoint wherever a run can be resumed from, if anybody wants it.
         clock: Measures the parts of the run, if they are to be measured; set around the run, and kept by ``begin``.
         profile: What the last run that was measured took.
         relay: Told each event that a user fires, after its handlers; for a backend's own handlers.
@@ -326,7 +326,7 @@ class EventHub:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what ``state_dict`` returned."""
+        """Restore the state returned by ``state_dict``."""
         self.state = RunState(state["epoch"], state["step"], state["batch"], metrics=dict(state["metrics"]))
         self.state.tensors = dict(state.get("tensors", {}))
         self.epoch_metrics = dict(state["epoch_metrics"])

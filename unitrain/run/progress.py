@@ -1,4 +1,4 @@
-"""Where each process of a run is, and where each goes on if there is another number of them."""
+"""Where each process of a run is, and where each resumes if there is another number of them."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class Progress:
     Attributes:
         epochs_done: Whole epochs behind.
         in_epoch: Batches done in the running epoch, or in the one that just ended.
-        midway: Whether the epoch is to go on.
+        midway: Whether the run resumes within an epoch.
         meter: What training has measured in the running epoch.
         rng: The global generators now.
         rng_at_iter: The generators when the running epoch's iterator was made.
         rng_before_ahead: The generators before the batch that was read ahead, if one was.
         gradients: Pending gradients by parameter name: within an accumulation window, and in manual optimization.
         scaler: The gradient scaler's state, where there is one.
-        rng_at_load: The global generators before the loaders were made, where they are made anew in some epochs.
+        rng_at_load: The global generators before the loaders were made, where they are recreated in some epochs.
         remembered: What metrics keep over epochs, as the extremes of a MinMaxMetric, by stage and by metric.
-        loader: The state of the loader or dataset that keeps its position by itself, if it does.
+        loader: The state of the loader or dataset that tracks its own position, if it does.
         accumulate: The option ``accumulate_grad_batches``, and what a handler has made of it.
     """
 
@@ -53,15 +53,15 @@ class Progress:
 
 
 def shared_out(states: Sequence[dict[str, Any]], team: Collectives) -> Progress:
-    """Return where this process goes on.
+    """Return where this process resumes.
 
-    With as many processes as before, each goes on exactly where it was. With another number, the model, the optimizers
+    With as many processes as before, each resumes exactly where it was. With another number, the model, the optimizers
     and the pending gradients are the same; the order of the samples too, of which as many are left out as the whole
     rounds that were done; each process draws other random numbers, and measures the rest of a running epoch only.
 
     Args:
         states: The fields of Progress of each process that wrote the checkpoint.
-        team: The processes that go on.
+        team: The processes that continue.
     """
     found = [Progress(**state) for state in states]
     if len(found) == team.size:

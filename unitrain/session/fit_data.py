@@ -1,4 +1,4 @@
-"""The data of a fit: opened, shared out among processes, and made anew in some epochs if that is asked for."""
+"""The data of a fit: opened, shared out among processes, and recreated in some epochs if that is asked for."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class FitData:
     Attributes:
         train: This process's part of the training data.
         val: Its part of the validation data, one source a loader; empty if there is none.
-        rng_at_load: The global generators before the loaders were made, if they are to be made anew.
-        reload: Makes a job's loaders anew for an epoch; None if they are kept.
+        rng_at_load: The global generators before the loaders were made, if they are to be recreated.
+        reload: Recreates a job's loaders for an epoch; None if they are kept.
 
     Args:
         config: How to train.
@@ -43,7 +43,7 @@ class FitData:
         loaders: Returns the loaders of a stage, of the training data as given.
 
     Raises:
-        UnitrainError: If nothing can be trained on, or made anew.
+        UnitrainError: If nothing can be trained on, or recreated.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class FitData:
         self._closing.close()
 
     def _require_makers(self) -> None:
-        """Refuse to make anew what nothing can make."""
+        """Refuse to recreate what nothing can make."""
         if self.reload is None or is_datamodule(self._data[0]):
             return
         given = [self._loaders("train"), self._loaders("val"), self._data[1]]
@@ -108,7 +108,7 @@ class FitData:
             self._closing.callback(source.workers.close, source.loader)
 
     def _reload(self, job: FitJob, epoch: int) -> FitJob:
-        """Return ``job`` with loaders made anew for ``epoch``; to make those for validation leaves no trace."""
+        """Return ``job`` with loaders recreated for ``epoch``; to make those for validation leaves no trace."""
         self._closing.close()
         rng = RngSnapshot().state_dict()
         train = self._train(self._made("train", epoch))

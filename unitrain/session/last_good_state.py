@@ -40,7 +40,7 @@ class Rescue:
             hook.remove()
 
     def keep(self, content: dict[str, Any]) -> None:
-        """Take note of a state that a run can go on from."""
+        """Take note of a state that a run can be resumed from."""
         state = dict(content["state_dict"])
         for name, _ in self._model.named_buffers():
             if f"{PREFIX}{name}" in state:

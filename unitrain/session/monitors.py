@@ -1,4 +1,4 @@
-"""Refuses, before a fit, to watch a metric that nobody will log; warns, after it, of one that nobody has logged."""
+"""Rejects monitors of metrics that will never be logged, and warns after a fit if one never was."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def require_monitors(
 
 
 def _require_named(template: Template, logged: set[str]) -> None:
-    """Refuse a file name with a metric that nobody measures.
+    """Refuse a file name with a metric that is never measured.
 
     Raises:
         ConfigError: With the nearest name.

@@ -44,7 +44,7 @@ _CHECKPOINT = "result.ckpt"
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """The processes in which a trainer does its work, anew for each run.
+    """The processes in which a trainer does its work, new for each run.
 
     Attributes:
         count: How many.

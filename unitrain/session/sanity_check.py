@@ -21,7 +21,7 @@ def validate_first(adapter: Adapter, job: FitJob) -> None:
     """Validate on the first batches of each loader, as ``num_sanity_val_steps`` says, and leave no trace of it.
 
     It runs on a backend object and an event hub of its own: no handler, callback or tracker sees it, and counters,
-    metrics and random numbers are as before. Only what the user's own code keeps by itself may change.
+    metrics and random numbers are as before. Only what the user's own code keeps itself may change.
 
     Args:
         adapter: Who trains.

@@ -32,7 +32,7 @@ _LINE = "unitrain: Ctrl-C: stopping after this batch; press it again to abort.\n
 
 @contextmanager
 def guarded(job: FitJob) -> Iterator[None]:
-    """Handle signals and save after errors while ``job`` runs; everything is put back afterwards.
+    """Handle signals and save after errors while ``job`` runs; everything is restored afterwards.
 
     Raises:
         KeyboardInterrupt: At the second Ctrl-C.

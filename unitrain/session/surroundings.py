@@ -75,7 +75,7 @@ def by_loader(job: EvalJob, own: list[Any], names: list[str | None]) -> Any:
 
     Args:
         job: What was predicted.
-        own: The predictions of this process, one item a batch.
+        own: The predictions of this process, one item per batch.
         names: The loader that each batch is of.
     """
     loaders = [source.name for source in job.data]
@@ -154,7 +154,7 @@ def _timed(source: DataSource, clock: Clock) -> DataSource:
 
 
 def announce(hub: EventHub, error: BaseException) -> None:
-    """Tell the handlers of EXCEPTION; one that fails itself leaves a note at the error."""
+    """Notify the handlers of EXCEPTION; one that fails itself leaves a note at the error."""
     if hub.context is None:
         return
     hub.context.exception = error

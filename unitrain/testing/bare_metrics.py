@@ -171,7 +171,7 @@ def _sum(values: list[Any]) -> tuple[Tensor, int]:
     """Return Σ(value·n), in float32 in the order of the batches, and Σn."""
     total = torch.zeros((), device=values[0][0].device)
     for value, size, *before in values:
-        total = total + (value if before else value * size)  # a sum of an earlier run is added as it is
+        total = total + (value if before else value * size)  # a sum of an earlier run is added unchanged
     return total, sum(size for _, size, *_ in values)
 
 

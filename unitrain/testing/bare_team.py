@@ -56,7 +56,7 @@ def stop_of_all(own: str | None) -> str | None:
 
 
 def all_or_none_end(last: bool, done: int) -> None:
-    """Refuse to go on if some have had their last batch, and others have not."""
+    """Refuse to continue if some have had their last batch, and others have not."""
     ends = everybodys(last)
     if any(ends) and not all(ends):
         raise DataError(f"after {done} batches the data has ended on the ranks {[i for i, e in enumerate(ends) if e]}.")

@@ -40,7 +40,7 @@ def side_by_side(mode: Mode) -> CombinedLoader:
 
 
 def streams() -> CombinedLoader:
-    """Return a loader without a length beside one that is started anew again and again."""
+    """Return a loader without a length beside one that is restarted again and again."""
     return CombinedLoader({"stream": cases.DATA["stream"](), "short": loader(samples=10)}, "max_size_cycle")
 
 

@@ -136,7 +136,7 @@ def _poison(run: RunContext) -> None:
 
 
 def _grow(run: RunContext) -> None:
-    """Let the scale grow after every other step; by itself it would take 2000."""
+    """Let the scale grow after every other step; alone it would take 2000."""
     assert run.scaler is not None
     run.scaler.set_growth_interval(2)
 

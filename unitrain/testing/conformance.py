@@ -116,7 +116,7 @@ class AdapterConformance:
     @pytest.mark.filterwarnings("ignore:TerminateOnNaN")
     @pytest.mark.parametrize("name", ALL)
     def test_training_equals_the_bare_loop(self, name: str) -> None:
-        """Each case ends with the same bits, and did the same on the way."""
+        """Each case ends with bit-identical results, and did the same on the way."""
         if self._refuses(name, needs(ALL[name]), lambda: record(self.framework, ALL[name])):
             return
         expected = reference(name)
@@ -171,7 +171,7 @@ class AdapterConformance:
         assert attempt() == (expected, tape)
 
     def test_prediction_of_several_loaders_equals_the_bare_loop(self) -> None:
-        """Predictions are lists by the loader's name, one item a batch."""
+        """Predictions are lists by the loader's name, one item per batch."""
         case = Case(name="", spec=cases.spec, train=cases_loaders.several)
         if self._refuses("predict-several", [Feature.PREDICTION], partial(_predicted, self.framework, case)):
             return
@@ -186,7 +186,7 @@ class AdapterConformance:
 
     @pytest.mark.parametrize("name", ["noisy", "stream", "dicts", "list"])
     def test_prediction_equals_the_bare_loop(self, name: str) -> None:
-        """Predictions are equal, one item a batch."""
+        """Predictions are equal, one item per batch."""
         if self._refuses(f"predict-{name}", [Feature.PREDICTION], partial(_predicted, self.framework, ALL[name])):
             return
         expected, got = _predicted("reference", ALL[name]), _predicted(self.framework, ALL[name])

@@ -150,7 +150,7 @@ class _Bare(RunContext):
         return nullcontext() if self.hub.clock is None else self.hub.clock.measure(part)
 
     def settle(self) -> None:
-        """Do what all processes do if any of them asks for it: nothing, in an evaluation by itself."""
+        """Do what all processes do if any of them asks for it: nothing, in an evaluation alone."""
 
     def backward(self, loss: Tensor) -> None:  # noqa: ARG002 - refused as a whole
         raise SpecError("run.backward() belongs to manual optimization.")
@@ -297,7 +297,7 @@ class _Training(_Bare):
             self.write_saves()
 
     def begin_epoch(self) -> None:
-        """Begin an epoch, or go on with the one in which an earlier run was interrupted."""
+        """Begin an epoch, or continue with the one in which an earlier run was interrupted."""
         for metric in self.metrics.values():
             metric.reset()
         self.begun = True
@@ -313,7 +313,7 @@ class _Training(_Bare):
 
     def end_epoch(self) -> None:
         """Publish, announce, decide and save."""
-        if not self.last:  # cut short: a checkpoint goes on after the last batch that was done
+        if not self.last:  # cut short: a checkpoint continues after the last batch that was done
             if self.hub.pending_checkpoints:
                 self.write_saves()
             self.cut = capture(self.job, self.progress(midway=True))

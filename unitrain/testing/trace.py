@@ -27,7 +27,7 @@ _ENDS = (Event.VAL_END, Event.EPOCH_END, Event.FIT_END)
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One thing to train, made anew for each run.
+    """One thing to train, recreated for each run.
 
     Attributes:
         name: For the test's identity.

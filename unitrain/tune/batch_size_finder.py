@@ -223,7 +223,7 @@ _HINT: Final = "pass a function make_loader(batch_size) that returns a loader."
 
 
 def _resized(loader: DataLoader[Any], size: int) -> DataLoader[Any]:
-    """Return ``loader`` with another batch size; a subclass cannot be made anew."""
+    """Return ``loader`` with another batch size; a subclass cannot be recreated."""
     changed = copy.copy(loader)
     vars(changed)["_iterator"] = None
     vars(changed)["batch_size"] = size

@@ -44,7 +44,7 @@ class LRFinder(Shown):
         early_stop_threshold: Ends the search when the loss is above so many times the best; None never does.
 
     Raises:
-        ConfigError: If a value cannot be meant.
+        ConfigError: If a value is invalid.
 
     Example:
         >>> finder = LRFinder(min_lr=1e-5, max_lr=1.0, num_training=50)

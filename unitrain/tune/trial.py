@@ -1,4 +1,4 @@
-"""What the searches before a fit share: a trainer of their own, and a world that stays as it was."""
+"""What the searches before a fit share: a trainer of their own, and a world that is unchanged."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def bare_copy(spec: TrainSpec) -> TrainSpec:
 
 @contextmanager
 def untouched(data: Any) -> Iterator[None]:
-    """Put random number generators, and the position that ``data`` keeps by itself, back to where they were."""
+    """Put random number generators, and the position that ``data`` keeps itself, back to where they were."""
     generators = [] if is_datamodule(data) else DataSource(data, "train", 1.0).generators
     holder = keeper(data, midway=False)
     position = None if holder is None else copied_state(holder)

@@ -15,7 +15,7 @@ _GAP, _LEAST = "  ", 8
 
 
 def in_columns(rows: Sequence[Sequence[str]], width: int = WIDTH) -> list[str]:
-    """Return rows as lines of at most ``width`` characters; a cell that is too long goes on in further lines.
+    """Return rows as lines of at most ``width`` characters; a cell that is too long continues in further lines.
 
     Args:
         rows: Of the same number of cells.

@@ -40,7 +40,7 @@ _SHOWN = 80
 
 def user_path(given: str | Path) -> Path:
     """Return a path that a user gave, with ``~`` as the home folder."""
-    return Path(os.path.expanduser(given))  # noqa: PTH111 - an unknown user's stays as it is, as in a shell
+    return Path(os.path.expanduser(given))  # noqa: PTH111 - an unknown user's is unchanged, as in a shell
 
 
 def user_file(given: str | Path, option: str, kind: type[UnitrainError]) -> Path:
@@ -68,7 +68,7 @@ def failing_as(kind: type[UnitrainError], path: Path) -> Iterator[None]:
 
 @contextmanager
 def written(path: Path, *, new: bool = False, check: Callable[[Path], object] | None = None) -> Iterator[IO[bytes]]:
-    """Yield an open file that takes the place of ``path`` when the block has ended well: all or nothing.
+    """Yield an open file that replaces ``path`` when the block has ended well: all or nothing.
 
     It gets the permissions that the umask gives to new files.
 
@@ -157,7 +157,7 @@ def sweep(folder: Path) -> None:
 
 
 def new_folder(parent: Path, name: str) -> Path:
-    """Make and return the first of ``name``, ``name-2`` and so on that nobody has; two processes never get the same."""
+    """Create and return the first free one of ``name``, ``name-2`` and so on; two processes never get the same."""
     parent.mkdir(parents=True, exist_ok=True)
     for number in count(1):
         folder = parent / (name if number == 1 else f"{name}-{number}")

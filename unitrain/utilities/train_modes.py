@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class ModuleModes:
-    """The train or eval mode of each part of a model, to be put back after an evaluation.
+    """The train or eval mode of each part of a model, to be restored after an evaluation.
 
     Args:
         model: The model to put into eval mode.

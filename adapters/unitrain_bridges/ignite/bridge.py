@@ -1,4 +1,4 @@
-"""The bridge for Ignite programs, and scripts that are run as they are on another backend."""
+"""The bridge for Ignite programs, and scripts that are run unchanged on another backend."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class IgniteBridge:
         return IgniteSession(adapter, config)
 
     def callback(self, native: Any, adapter: Adapter) -> Callback | None:
-        """Return an Ignite handler as a callback; None if it cannot be attached by itself.
+        """Return an Ignite handler as a callback; None if it cannot be attached alone.
 
         Raises:
             UnsupportedFeatureError: If it works in Ignite's own loop only.
@@ -52,9 +52,10 @@ class IgniteBridge:
 
     @contextmanager
     def redirected(self, framework: str) -> Iterator[None]:
-        """Let each engine that trains run on ``framework``, where a script calls ``engine.run`` by itself.
+        """Let each engine that trains run on ``framework``, where a script calls ``engine.run`` itself.
 
-        An engine that only evaluates runs as it is; one that trains in a handler of another one gets a loop of its own.
+        An engine that only evaluates runs unchanged; one that trains in a handler of another one gets a loop of its
+        own.
         """
         adapter = find_adapter(framework)
         if adapter.name == self.home:

@@ -83,7 +83,7 @@ class IgniteHandler(EpochDecision):
         """Attach the handler to a new engine, as each run on Ignite has one.
 
         Raises:
-            ConfigError: If it handles EXCEPTION_RAISED: on Ignite that swallows errors, and training goes on.
+            ConfigError: If it handles EXCEPTION_RAISED: on Ignite that swallows errors, and training continues.
         """
         self._engine = engine = ShadowEngine(self._framework)
         self.native.attach(engine)
@@ -106,7 +106,7 @@ class IgniteHandler(EpochDecision):
             self.native.load_state_dict(state)
 
     def on_fit_start(self, run: RunContext) -> None:
-        """Begin, where an earlier run stood if this one goes on with it."""
+        """Begin, where an earlier run stood if this one continues with it."""
         state, hub = self._engine.state, run.hub
         state.epoch, state.iteration = hub.occurred(Event.EPOCH_END), hub.state.batch
         state.max_epochs = sys.maxsize if run.config.epochs is None else run.config.epochs
@@ -129,7 +129,7 @@ class IgniteHandler(EpochDecision):
 
     def on_batch_start(self, run: RunContext) -> None:
         """Fetch a batch and begin an iteration."""
-        if not self._within:  # the epoch goes on with an earlier run's, so unitrain has announced it there
+        if not self._within:  # the epoch continues with an earlier run's, so unitrain has announced it there
             self._by_hand = True
             self.on_epoch_start(run)
         if self._over:
@@ -184,7 +184,7 @@ class IgniteHandler(EpochDecision):
             engine._fire_event(Events.COMPLETED)
 
     def _fire(self, run: RunContext, event: Events, **further: Any) -> bool:
-        """Fire an event, do what its handlers asked for, and return whether the engine goes on.
+        """Fire an event, do what its handlers asked for, and return whether the engine continues.
 
         Raises:
             UnsupportedFeatureError: If one changed what would change the run of a real engine.

@@ -92,7 +92,7 @@ def refuse_for_engines(val: Any, ckpt_path: Any) -> None:
     """Refuse what only means something where unitrain validates and saves.
 
     Raises:
-        ConfigError: With the mend.
+        ConfigError: With a hint.
     """
     if val is not None:
         raise ConfigError(

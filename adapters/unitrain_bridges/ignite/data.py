@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class Limited:
-    """The first batches of a loader, which is started anew in each epoch.
+    """The first batches of a loader, which is restarted in each epoch.
 
-    ``epoch_length`` differs: with it, the next epoch goes on with the data.
+    ``epoch_length`` differs: with it, the next epoch continues with the data.
 
     Args:
         loader: The user's loader.

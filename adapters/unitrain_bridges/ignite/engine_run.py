@@ -33,7 +33,7 @@ class Pause(Enum):
         STEP: A batch is there, and is to be trained on.
         EPOCH_END: No further batch is in the epoch.
         END: The run is over but for COMPLETED.
-        INTERRUPTED: ``engine.interrupt()`` was called; a later run goes on from here.
+        INTERRUPTED: ``engine.interrupt()`` was called; a later run continues from here.
     """
 
     EPOCH = auto()
@@ -53,7 +53,7 @@ class _EpochTerminated(Exception):  # noqa: N818 - as above
 
 
 class _Stopped(Exception):  # noqa: N818 - as above
-    """Carries a StopIteration of the user's: Ignite has one generator less, so its handlers see it as it is."""
+    """Carries a StopIteration of the user's: Ignite has one generator less, so its handlers see it unchanged."""
 
     def __init__(self, error: StopIteration) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class EngineRun:
                 taken += self._timed(Events.COMPLETED)
                 engine.state.times[Events.COMPLETED.name] = taken
             engine.logger.info(f"Engine run finished. Time taken: {_clock(taken)}")  # noqa: G004 - Ignite's own line
-        except GeneratorExit:  # an interrupted run that nobody goes on with
+        except GeneratorExit:  # an interrupted run that nobody continues with
             raise
         except BaseException as raised:  # noqa: BLE001 - as Ignite: a handler of EXCEPTION_RAISED decides
             error = raised.error if isinstance(raised, _Stopped) else raised
@@ -128,7 +128,7 @@ class EngineRun:
         """Yield the pauses of an epoch, and return the time it took."""
         engine = self._engine
         begun = time.time()
-        self._counter = engine._init_iter or 0  # noqa: SLF001 - it goes on in the middle of an epoch
+        self._counter = engine._init_iter or 0  # noqa: SLF001 - it continues in the middle of an epoch
         engine._init_iter = None  # noqa: SLF001
         try:
             # in this very function: where a step's StopIteration is still one

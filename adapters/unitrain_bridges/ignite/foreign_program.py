@@ -65,7 +65,7 @@ class EngineProgram:
     """An engine's run as a ``Program``.
 
     Attributes:
-        foreign: True: it sees to devices, modes and gradients by itself.
+        foreign: True: it sees to devices, modes and gradients itself.
         model: What it trains.
         optimizers: What it trains with, by name.
         batches: Those of the running epoch.
@@ -111,7 +111,7 @@ class EngineProgram:
         engine._internal_run_generator = self._run  # type: ignore[assignment]  # noqa: SLF001
 
     def start(self) -> Verdict:
-        """Begin the run, or go on with an interrupted one."""
+        """Begin the run, or continue with an interrupted one."""
         self._advance()
         return self._after_epoch()
 
@@ -119,7 +119,7 @@ class EngineProgram:
         return Verdict.END_FIT if self._at in (None, Pause.END, Pause.INTERRUPTED) else Verdict.NEXT
 
     def epoch_start(self) -> None:
-        """Begin an epoch, if one does not go on."""
+        """Begin an epoch, if one does not continue."""
         if self._at is Pause.EPOCH:
             self._advance()
 
@@ -144,7 +144,7 @@ class EngineProgram:
         return Verdict.END_EPOCH if self.last else Verdict.NEXT
 
     def epoch_end(self) -> Verdict:
-        """End the epoch; if the backend ends it by itself, the run too."""
+        """End the epoch; if the backend ends it itself, the run too."""
         if self._at in (Pause.FETCH, Pause.STEP):
             self._terminate()
         if self._at is Pause.EPOCH_END:
@@ -152,7 +152,7 @@ class EngineProgram:
         return self._after_epoch()
 
     def end(self) -> None:
-        """End the run; if the backend ends it by itself, as a handler that terminates it."""
+        """End the run; if the backend ends it itself, as a handler that terminates it."""
         if self._at is Pause.EPOCH:
             self._terminate()
         if self._at is Pause.END:
@@ -162,7 +162,7 @@ class EngineProgram:
         """Do nothing: what ended the run is in the engine's own state."""
 
     def fail(self, error: BaseException) -> None:
-        """Tell the engine's handlers of an error of the backend, unless the engine has raised it.
+        """Notify the engine's handlers of an error of the backend, unless the engine has raised it.
 
         Raises:
             BaseException: The error, unless it ends the run and a handler of EXCEPTION_RAISED takes it.
@@ -170,7 +170,7 @@ class EngineProgram:
         if self._run.over:
             raise error
         self._advance(error)
-        if not self._run.over:  # a handler took the error, and the run would go on; the backend's loop cannot
+        if not self._run.over:  # a handler took the error, and the run would continue; the backend's loop cannot
             self._run.pauses.close()
             self._close(broken=True)
             raise error
@@ -180,7 +180,7 @@ class EngineProgram:
         self._advance(Terminated())
 
     def _advance(self, thrown: BaseException | None = None) -> None:
-        """Let the run go on to its next pause, under its own mode of gradients: a backend may have set another."""
+        """Let the run continue to its next pause, under its own mode of gradients: a backend may have set another."""
         if self._run.over:
             self._close(broken=False)
             return
@@ -214,7 +214,7 @@ def _refuse_elsewhere(left: Any, framework: str) -> None:
 
     Raises:
         ValueError: As Ignite does, if the engine runs.
-        UnsupportedFeatureError: If only Ignite can go on with it.
+        UnsupportedFeatureError: If only Ignite can continue with it.
     """
     pauses = left.pauses if isinstance(left, Pending) else left
     if not isgenerator(pauses) or pauses.gi_frame is None:

@@ -57,7 +57,7 @@ def check(adapter: Adapter, config: TrainerConfig) -> None:
         config: The arguments as they were given.
 
     Raises:
-        ConfigError: With the argument, why it cannot act, and the mend.
+        ConfigError: With the argument, why it cannot act, and a hint.
         UnsupportedFeatureError: If several devices are asked for.
     """
     for name, instead in REFUSED.items():
@@ -112,7 +112,7 @@ def device_of(modules: Mapping[str, nn.Module], config: TrainerConfig) -> torch.
     """Return where the program runs: where its modules are.
 
     Raises:
-        ConfigError: If another device was asked for; a program moves its modules by itself.
+        ConfigError: If another device was asked for; a program moves its modules itself.
     """
     places = [parameter.device for module in modules.values() for parameter in module.parameters()]
     found = next((place for place in places if place.type != "meta"), None)

@@ -114,7 +114,7 @@ class IgniteSession:
         return found
 
     def predict(self, code: Any, data: Any, ckpt_path: Any) -> list[Any]:
-        """Run an evaluator's engine, and return the outputs of its step, one item a batch.
+        """Run an evaluator's engine, and return the outputs of its step, one item per batch.
 
         Raises:
             SpecError: If there is no engine, or if it trains.
@@ -211,7 +211,7 @@ class IgniteSession:
 
 @contextmanager
 def _failures_told(program: EngineProgram) -> Iterator[None]:
-    """Tell the engine's handlers of an error of the backend, and leave the switch of gradients as the run did."""
+    """Notify the engine's handlers of an error of the backend, and leave the switch of gradients as the run did."""
     try:
         yield
     except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt too, as in Ignite

@@ -37,10 +37,10 @@ def check_arguments(parts: Parts, given: Mapping[str, Any], framework: str) -> d
 
 
 def refuse_callbacks(callbacks: Iterable[Any], framework: str) -> None:
-    """Refuse callbacks that run the Trainer's loops by themselves.
+    """Refuse callbacks that run the Trainer's loops themselves.
 
     Raises:
-        UnsupportedFeatureError: With the callback and the mend.
+        UnsupportedFeatureError: With the callback and a hint.
     """
     for callback in callbacks:
         for cls in type(callback).__mro__:

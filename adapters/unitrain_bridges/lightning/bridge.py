@@ -42,5 +42,5 @@ class LightningBridge:
         return LightningCallback(native, adapter.name)
 
     def redirected(self, framework: str) -> AbstractContextManager[None]:
-        """Let scripts that are run meanwhile, as they are, train on ``framework``."""
+        """Let scripts that are run meanwhile, unchanged, train on ``framework``."""
         return redirected(framework)

@@ -141,7 +141,7 @@ class LightningCallback(EpochDecision):
         self._trainer: Any = None
 
     def reset_state(self) -> None:
-        """Begin anew."""
+        """Start over."""
         self._within = False
 
     def state_dict(self) -> dict[str, Any]:
@@ -197,7 +197,7 @@ class LightningCallback(EpochDecision):
 
     def on_batch_start(self, run: RunContext) -> None:
         """Begin a batch."""
-        if not self._within:  # the epoch goes on with an earlier run's, so unitrain has announced it there
+        if not self._within:  # the epoch continues with an earlier run's, so unitrain has announced it there
             self.on_epoch_start(run)
             self._skipped = run.state.batch % (run.epoch_length or 1)
         self._trainer.is_last_batch = self._skipped + self._index + 1 == run.epoch_length
@@ -232,7 +232,7 @@ class LightningCallback(EpochDecision):
         self._close()
 
     def on_exception(self, run: RunContext) -> None:
-        """Tell of an error; Lightning does not tear down after it either."""
+        """Report an error; Lightning does not tear down after it either."""
         if self._trainer is not None:
             self._call("on_exception", run.exception)
         self._forget()

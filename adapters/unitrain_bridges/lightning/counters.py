@@ -29,7 +29,7 @@ class Counters:
 
     @property
     def restarting(self) -> bool:
-        """Whether this goes on where a checkpoint was written."""
+        """Whether this continues where a checkpoint was written."""
         return self._restarting
 
     @restarting.setter

@@ -34,7 +34,7 @@ class EpochLoop(Counters):
         max_steps: Optimizer steps to make; -1 is without limit.
 
     Raises:
-        MisconfigurationException: If ``max_steps`` cannot be meant.
+        MisconfigurationException: If ``max_steps`` is invalid.
     """
 
     def __init__(self, trainer: ModuleTrainer, min_steps: int | None, max_steps: int) -> None:
@@ -112,7 +112,7 @@ class EpochLoop(Counters):
     # --- one epoch ----------------------------------------------------------------------------------------------------
 
     def reset(self) -> None:
-        """Begin an epoch, or go on with the one of a checkpoint."""
+        """Begin an epoch, or continue with the one of a checkpoint."""
         after_batch = self.restarted_on_train_batch_end
         if self.restarting and not self._should_accumulate() and self._restart_stage != _ON_LAST:
             self._batches_that_stepped += 1

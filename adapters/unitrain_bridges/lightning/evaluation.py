@@ -118,7 +118,7 @@ class EvaluationLoop(Counters):
         """Yield what is fetched, until nothing is left; each iteration is over when the next one is asked for."""
         while True:
             try:
-                fetched = next(self._data_fetcher)  # iter() would begin anew, and draw again
+                fetched = next(self._data_fetcher)  # iter() would start over, and draw again
             except StopIteration:
                 self.iteration_done()
                 return
@@ -156,7 +156,7 @@ class EvaluationLoop(Counters):
         return bool(every and self.trainer.current_epoch - self._last_val_dl_reload_epoch >= every)
 
     def reset(self) -> None:
-        """Begin an evaluation, or go on with the one of a checkpoint."""
+        """Begin an evaluation, or continue with the one of a checkpoint."""
         trainer, parts = self.trainer, self.trainer.parts
         self._has_run = False
         self._logged_outputs = []

@@ -50,7 +50,7 @@ class FitLoop(Counters):
         arguments: The Trainer's arguments.
 
     Raises:
-        MisconfigurationException: If a limit cannot be meant.
+        MisconfigurationException: If a limit is invalid.
     """
 
     def __init__(self, trainer: ModuleTrainer, arguments: dict[str, Any]) -> None:
@@ -74,7 +74,7 @@ class FitLoop(Counters):
     # --- where it is --------------------------------------------------------------------------------------------------
 
     def _restarts(self, given: bool) -> bool:
-        """Return whether this goes on within an epoch; not if that of the checkpoint was complete."""
+        """Return whether this continues within an epoch; not if that of the checkpoint was complete."""
         current = self.epoch_progress.current
         unfinished = current.ready != current.processed or current.started != current.processed
         return (given and unfinished) or self.max_steps != -1
@@ -204,7 +204,7 @@ class FitLoop(Counters):
             raise trainer.parts.MisconfigurationException(_NO_LENGTH)
 
     def start(self) -> None:
-        """Begin, or go on where the checkpoint that was read was written."""
+        """Begin, or continue where the checkpoint that was read was written."""
         trainer, hooks = self.trainer, self.trainer.hooks
         torch.set_grad_enabled(True)
         self._find_restart_stage()

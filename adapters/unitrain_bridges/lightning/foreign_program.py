@@ -23,7 +23,7 @@ class ModuleProgram:
     """A module's fit as a ``Program``; what the calls mean is in the trainer's ``fit_loop``.
 
     Attributes:
-        foreign: True: it sees to devices, modes and gradients by itself.
+        foreign: True: it sees to devices, modes and gradients itself.
         model: The module.
         optimizers: The trainer's, by number.
         batches: What is fetched for the running epoch.

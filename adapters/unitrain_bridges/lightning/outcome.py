@@ -22,9 +22,9 @@ def recorder(parts: Parts) -> Any:
 
 
 class _Recording:
-    """Keeps a row an epoch.
+    """Keeps one row per epoch.
 
-    An epoch's values are complete when the next one begins, or the fit ends. A value that was not measured anew is
+    An epoch's values are complete when the next one begins, or the fit ends. A value that was not measured again is
     the same object as before, and belongs to an earlier row.
 
     Attributes:
@@ -38,7 +38,7 @@ class _Recording:
         self._open: tuple[int, int] | None = None
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002 - Lightning's signature
-        """Begin anew."""
+        """Start over."""
         self.rows, self._seen, self._open = [], {}, None
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002

@@ -57,7 +57,7 @@ class PredictionLoop(Counters):
 
     @property
     def predictions(self) -> list[Any]:
-        """What was predicted: one item a batch, in a list a loader if there are several."""
+        """What was predicted: one item per batch, in one list per loader if there are several."""
         return self._predictions[0] if self._predictions and self.num_dataloaders == 1 else self._predictions
 
     def run(self) -> list[Any] | None:
@@ -108,7 +108,7 @@ class PredictionLoop(Counters):
     def _batches(self) -> Iterator[Any]:
         while True:
             try:
-                fetched = next(self._data_fetcher)  # iter() would begin anew, and draw again
+                fetched = next(self._data_fetcher)  # iter() would start over, and draw again
             except StopIteration:
                 return
             yield fetched

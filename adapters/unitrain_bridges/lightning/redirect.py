@@ -1,4 +1,4 @@
-"""Lets a script that makes a Trainer by itself train on another backend, unchanged."""
+"""Lets a script that makes a Trainer itself train on another backend, unchanged."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ def logging_of(trainer: Any) -> Any:
     """Return Lightning's own book-keeping of logged values, asked for the step by the bridge's counters.
 
     It is a plain object that needs no Trainer, but that it tells training from evaluation by the classes of Lightning's
-    loops; here the counters say so by themselves.
+    loops; here the counters say so themselves.
     """
     base = trainer.parts.LoggerConnector
     return type("Logging", (base,), {"should_update_logs": property(_should_update_logs)})(trainer)

@@ -29,7 +29,7 @@ def _check_data(*given: Any) -> None:
     """Refuse data that only a TrainSpec's run reads.
 
     Raises:
-        DataError: With the mend.
+        DataError: With a hint.
     """
     if any(isinstance(one, DataSpec) for one in given):
         raise DataError(
@@ -81,7 +81,7 @@ class LightningSession:
         return {name: value for one in found or [] for name, value in floats(one).items()}
 
     def predict(self, code: Any, data: Any, ckpt_path: Any) -> list[Any]:
-        """Return the predictions, one item a batch, in a list a loader if there are several."""
+        """Return the predictions, one item per batch, in one list per loader if there are several."""
         _check_data(data)
         return list(self._trainer_for(code, ckpt_path).predict(code, data, ckpt_path=ckpt_path) or [])
 

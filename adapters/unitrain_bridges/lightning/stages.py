@@ -123,7 +123,7 @@ class Stages:
         ckpt_path: Any = None,
         weights_only: bool | None = None,
     ) -> Any:
-        """Return the predictions, one item a batch, in a list a loader if there are several."""
+        """Return the predictions, one item per batch, in one list per loader if there are several."""
         given = _Given(model, dataloaders, datamodule, ckpt_path, weights_only)
         _begin(self, model, "PREDICTING", "PREDICTING", "predict")
         self.predict_loop.return_predictions = return_predictions is None or return_predictions
@@ -169,7 +169,7 @@ def _begin(trainer: StagedTrainer, model: Any, function: str, stage: str, name: 
 
 
 def _guarded(trainer: StagedTrainer, work: Any) -> Any:
-    """Do ``work``; tell callbacks, loggers and the strategy of an error, and raise what Lightning raises."""
+    """Do ``work``; notify callbacks, loggers and the strategy of an error, and raise what Lightning raises."""
     return trainer.parts.call._call_and_handle_interrupt(trainer, work)
 
 

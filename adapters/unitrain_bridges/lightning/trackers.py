@@ -36,7 +36,7 @@ class _Tracking:
 
     @property
     def version(self) -> int:
-        """0: a tracker numbers its runs by itself."""
+        """0: a tracker numbers its runs itself."""
         return 0
 
     def _tell(self, method: str, *arguments: Any) -> None:

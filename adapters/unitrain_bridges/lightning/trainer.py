@@ -99,7 +99,7 @@ class StandInTrainer(Stages):
     Raises:
         VersionError: If Lightning is too old to be followed elsewhere.
         UnsupportedFeatureError: If an argument acts on Lightning only.
-        MisconfigurationException: Lightning's own, if an argument cannot be meant.
+        MisconfigurationException: Lightning's own, if an argument is invalid.
     """
 
     def __init__(

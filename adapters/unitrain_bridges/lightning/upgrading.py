@@ -42,7 +42,7 @@ def upgraded(code: Any) -> Any:
     """Return a module's class as one of 2.x, or the module itself, which is of such a class from then on.
 
     Raises:
-        ConfigError: If it needs what 2.x has no counterpart of; the module is left as it was.
+        ConfigError: If it needs what 2.x has no counterpart of; the module is left unchanged.
     """
     if isinstance(code, type):
         return _class(code)
@@ -51,7 +51,7 @@ def upgraded(code: Any) -> Any:
 
 
 def unchanged(code: Any) -> Any:
-    """Return a module of 2.x as it is.
+    """Return a module of 2.x unchanged.
 
     Raises:
         ConfigError: If it has hooks that 2.0 removed.
@@ -67,7 +67,7 @@ def unchanged(code: Any) -> Any:
     "pytorch-lightning", since="2.0", drop="2.0", link="https://lightning.ai/docs/pytorch/stable/upgrade/from_1_9.html"
 )
 def _calls_old_hooks(base: type) -> bool:
-    """Return whether the installed Lightning calls the hooks of 1.x by itself."""
+    """Return whether the installed Lightning calls the hooks of 1.x itself."""
     return any(hasattr(base, name) for name in EPOCH_ENDS)
 
 

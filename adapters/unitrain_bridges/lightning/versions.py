@@ -25,7 +25,7 @@ def steps_schedules_when_cut(parts: Parts) -> bool:
 
 @until("2.5.6")
 def refuse_resuming(parts: Parts, framework: str) -> None:
-    """Refuse to go on from a checkpoint as older releases do: they read the first batches of an epoch twice.
+    """Refuse to continue from a checkpoint as older releases do: they read the first batches of an epoch twice.
 
     Raises:
         UnsupportedFeatureError: If the release is older than the one whose meaning is known here.

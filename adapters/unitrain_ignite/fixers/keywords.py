@@ -83,7 +83,7 @@ def _renamed(source: Source, given: Argument) -> Finding:
 
 
 def _by_position(source: Source, call: cst.Call) -> Iterator[Finding]:
-    """Find a number in the place of ``save_interval``, where the score function is now."""
+    """Find a number in the position of ``save_interval``, where the score function is now."""
     given = arguments(source, call)
     if len(given) > len(("dirname", "filename_prefix")) and not any(one.keyword or one.star for one in given[:3]):
         third = given[2]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from unitrain.distributed.health.watchdog import Watchdog
 
 _PARTING = 5.0
-"""Seconds after a failure in which a process exits by itself with its error; SIGTERM would cut it off."""
+"""Seconds after a failure in which a process exits itself with its error; SIGTERM would cut it off."""
 
 
 def mind_sigterm(watch: Watchdog) -> None:

@@ -41,7 +41,7 @@ _SEARCH = 8.0
 class Watchdog:
     """Tells the others that this process is alive, and looks after them.
 
-    A process whose neighbour has failed or fallen silent is given time to notice by itself, as its exchanges break
+    A process whose neighbour has failed or fallen silent is given time to notice itself, as its exchanges break
     off; one that hangs on is ended with a line that says why, since nothing else reaches a thread that waits in C++.
 
     Args:
@@ -50,7 +50,7 @@ class Watchdog:
         size: How many there are.
         patience: How long one may be silent.
         host: The rank of the process in which the store is; None if a launcher keeps it.
-        launched: Whether the parent of this process is a launcher, without which it must not go on.
+        launched: Whether the parent of this process is a launcher, without which it must not continue.
 
     Attributes:
         within: Whether a run is running.
@@ -147,7 +147,7 @@ class Watchdog:
                 end_process(found[0])
 
     def _trouble(self) -> tuple[DistributedError, float] | None:
-        """Return what is wrong with those whom this process may be waiting for, and how long it may go on."""
+        """Return what is wrong with those whom this process may be waiting for, and how long it may continue."""
         if not self.within:
             return None
         failure = self._heartbeat.failure

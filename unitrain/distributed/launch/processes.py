@@ -35,7 +35,7 @@ Member = Callable[[str], None]
 
 
 def starts(config: TrainerConfig, world: World | None) -> int:
-    """Return how many processes this one is to start; 0 if it is to run by itself.
+    """Return how many processes this one is to start; 0 if it is to run itself.
 
     Raises:
         ConfigError: If other hosts are needed, on which nothing can be started from here, or more GPUs than there are.
@@ -63,7 +63,7 @@ def launched(count: int, order: Job, member: Member) -> Iterator[Path]:
 
     Raises:
         SpecError: If the order cannot be sent.
-        DistributedError: If a process failed, with its rank and its traceback; an error of unitrain as it is.
+        DistributedError: If a process failed, with its rank and its traceback; an error of unitrain unchanged.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself asks
         _unguarded()
@@ -130,7 +130,7 @@ def _run(count: int, folder: Path, member: Member) -> None:
 
 
 _LAST_WORDS = 10.0
-"""Seconds that processes have to exit by themselves after one has reported a failure."""
+"""Seconds that processes have to exit themselves after one has reported a failure."""
 
 
 @contextmanager

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def synchronized(model: nn.Module) -> Iterator[None]:
-    """Put torch's SyncBatchNorm in the place of each batch norm of ``model``, and put the model's own back at the end.
+    """Replace each batch norm of ``model`` with torch's SyncBatchNorm, and restore the originals at the end.
 
     Both have the same parameters and buffers, so optimizers and checkpoints notice nothing.
 

@@ -24,7 +24,7 @@ def ddp_options(config: TrainerConfig, size: int, *, unused: bool = False) -> di
     """Return the arguments of DistributedDataParallel for ``size`` processes.
 
     Of three numbers and more the sum depends on the order, which follows from a gradient's place in torch's buckets.
-    torch lays them out anew after a run's first backward pass, so the first step of a resumed run would
+    torch lays them out again after a run's first backward pass, so the first step of a resumed run would
     add in another order than the same step of the run before. Where it looks for unused parameters, it does not.
     It looks for them too if a callback leaves some ``unused``.
     """

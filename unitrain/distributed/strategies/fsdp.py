@@ -38,7 +38,7 @@ def check_options(options: Mapping[str, Any]) -> None:
         options: Of ``native={"fsdp": ...}``.
 
     Raises:
-        ConfigError: If a name is unknown, or a value cannot be meant.
+        ConfigError: If a name is unknown, or a value is invalid.
         UnsupportedFeatureError: If this torch has no ``fully_shard``.
     """
     accepted = set(inspect.signature(fully_shard()).parameters) - {"module"}
@@ -65,14 +65,14 @@ class Sharded:
     """The model of a fit, in parts.
 
     The root is not the model but what calls it: a step, loss included, runs within. So a step may use parts of the
-    model as it likes, but for those that are sharded by themselves, which must be called.
+    model as it likes, but for those that are sharded separately, which must be called.
 
     Attributes:
         optimizers: Those of the fit, once they are there.
 
     Args:
         model: What to shard; rank 0's weights count.
-        plan: Says what is sharded by itself.
+        plan: Says what is sharded separately.
         options: For ``fully_shard``.
         device: Where the parameters are.
         team: Who shares them.
@@ -210,7 +210,7 @@ def _own_output(_: nn.Module, __: Any, output: Any) -> Any:
     """Return ``output`` with copies of tensors that are views of others.
 
     What is done in place to a view, as by ``nn.ReLU(inplace=True)`` after a Linear of three dimensions, would put
-    another tensor in the place of the one on which torch waits for the backward pass.
+    another tensor instead of the one on which torch waits for the backward pass.
     """
     if isinstance(output, torch.Tensor):
         return output.clone() if output.requires_grad and output._base is not None else output  # noqa: SLF001 - as torch
@@ -280,7 +280,7 @@ def _mesh(device: torch.device, team: Collectives) -> Any:
 
 
 def _give_whole(optimizer: Optimizer, replaced: Mapping[Any, nn.Parameter]) -> None:
-    """Put whole parameters and their states in the place of those in parts."""
+    """Replace sharded parameters and their states with whole ones."""
     states = {replaced.get(part, part): whole(state) for part, state in optimizer.state.items()}
     optimizer.state.clear()
     optimizer.state.update(states)

@@ -1,4 +1,4 @@
-"""Which parts of a model are sharded by themselves."""
+"""Which parts of a model are sharded separately."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 
 
 def units(model: nn.Module, wrap: tuple[type[nn.Module], ...] | None) -> list[nn.Module]:
-    """Return the modules that are gathered and freed by themselves, inner ones before outer ones.
+    """Return the modules that are gathered and freed separately, inner ones before outer ones.
 
     Args:
         model: The model.
-        wrap: The classes of these modules. By default they are the model's direct children, and in the place of a
+        wrap: The classes of these modules. By default they are the model's direct children, and instead of a
             ModuleList, ModuleDict or Sequential what is in it. What has no parameters, or shares one with the rest of
             the model, is left to the root.
 

@@ -101,9 +101,9 @@ def graph_of(request: Request) -> tuple[ExportedProgram, dict[str, Any]]:
 
 @contextmanager
 def int8_linears(module: nn.Module) -> Iterator[Quantized]:
-    """Lend ``module`` with int8 twins in the place of its linear layers.
+    """Lend ``module`` with int8 twins instead of its linear layers.
 
-    A weight that something else uses too (a tied embedding) stays there as it is. Attention keeps its own weights: it
+    A weight that something else uses too (a tied embedding) stays there unchanged. Attention keeps its own weights: it
     reads them past the layer.
     """
     places = [

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class TorchExport:
-    """Writes what torch.export follows, as it is."""
+    """Writes what torch.export follows, unchanged."""
 
     options = FOLLOWED_OPTIONS | {"half", "quantize"}
 
