@@ -87,9 +87,13 @@ def choice(*accepted: Any) -> Validator:
     return check
 
 
+_OTHERS = frozenset({"tpu", "hpu", "xpu", "npu", "ipu"})
+"""Accelerators that there are elsewhere; none is a misspelt "gpu"."""
+
+
 def _near(value: Any, accepted: Iterable[Any]) -> str | None:
     """Return a hint that names the one of ``accepted`` that a misspelt ``value`` is like, if one is."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or value in _OTHERS:
         return None
     near = nearest(value.lower(), [one for one in accepted if isinstance(one, str)])
     return None if near is None else f"did you mean {near!r}?"

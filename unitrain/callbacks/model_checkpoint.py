@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 import warnings
 from dataclasses import replace
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from unitrain.utilities.ledger import Ledger
 
 _LAST = f"last{SUFFIX}"
+_METRIC = re.compile(r"(train|val|test)/[\w/]+")
 
 
 class ModelCheckpoint(EpochDecision):
@@ -93,6 +95,11 @@ class ModelCheckpoint(EpochDecision):
         sharded: bool = False,
     ) -> None:
         require_monitor("ModelCheckpoint", "none" if monitor is None else monitor, mode)
+        if isinstance(dirpath, str) and _METRIC.fullmatch(dirpath):
+            raise ConfigError(
+                f"ModelCheckpoint({dirpath!r}) would make a folder of this name; it is that of a metric.",
+                hint=f"ModelCheckpoint(monitor={dirpath!r}); for the folder, ModelCheckpoint(Path({dirpath!r})).",
+            )
         _require_count("save_top_k", save_top_k, -1)
         given = {"every_n_epochs": every_n_epochs, "every_n_train_steps": every_n_train_steps}
         for name, value in given.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -74,13 +73,17 @@ def load_weights_of(path: Path, model: nn.Module, weights: dict[str, Tensor]) ->
     require_same_weights(path, model, weights)
     there = model.state_dict()
     own_code = any(name.endswith(_EXTRA_STATE) for name in there)  # which may refuse what it is given
-    before = copy.deepcopy(there) if own_code else None
+    before = {name: _kept(value) for name, value in there.items()} if own_code else None
     try:
         model.load_state_dict({name: part_like(there[name], value) for name, value in weights.items()})
     except Exception as error:
         if before is not None:
             _put_back(model, before)
         raise CheckpointError(f"{path} does not fit {type(model).__name__}: {error}", hint=_SAME_MODEL) from error
+
+
+def _kept(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
 
 
 def _put_back(model: nn.Module, before: dict[str, Any]) -> None:

@@ -262,6 +262,15 @@ def _named_schedules(spec: TrainSpec, optimizers: Mapping[str, Optimizer]) -> li
     return [(next(iter(optimizers)), one) for one in several]
 
 
+def _how_to_make(factory: Any) -> str:
+    """Return how to give the arguments that a scheduler's class lacks; by default, an example."""
+    taken = inspect.signature(factory).parameters.values() if isinstance(factory, type) else ()
+    lacking = [one.name for one in taken if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD][1:]
+    if not lacking:
+        return "LRSchedule(partial(torch.optim.lr_scheduler.StepLR, step_size=2))"
+    return f"LRSchedule(partial({factory.__name__}, {', '.join(f'{one}=...' for one in lacking)}))"
+
+
 def _schedule(name: str, optimizers: Mapping[str, Optimizer], given: Any) -> Schedule:
     if name not in optimizers:
         raise SpecError(f"lr_scheduler contains the unknown optimizer {name!r}.", hint=did_you_mean(name, optimizers))
@@ -274,7 +283,7 @@ def _schedule(name: str, optimizers: Mapping[str, Optimizer], given: Any) -> Sch
     except (TypeError, ValueError) as error:
         raise SpecError(
             f"the scheduler of the optimizer {name!r} could not be created: {error}",
-            hint="LRSchedule(partial(torch.optim.lr_scheduler.StepLR, step_size=2))",
+            hint=_how_to_make(factory),
         ) from error
     if not isinstance(scheduler, LRScheduler):
         raise SpecError(

@@ -13,7 +13,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from unitrain.data.sources import DataSpec
 from unitrain.errors import ConfigError, DataError
-from unitrain.tune.trial import bare_copy, trial_trainer, untouched
+from unitrain.tune.trial import bare_copy, require_spec, trial_trainer, untouched
 from unitrain.utilities.rng import preserved_rng
 from unitrain.utilities.signature import Shown
 
@@ -140,6 +140,7 @@ class BatchSizeFinder(Shown):
             DataError: If the data cannot be batched otherwise.
             UnsupportedFeatureError: If the trainer would run in several processes.
         """
+        require_spec("BatchSizeFinder", spec)
         make = _maker(train_dataloaders)
         options = {"max_epochs": 1, "max_steps": -1, "limit_train_batches": self.steps_per_trial}
         new_trainer = partial(trial_trainer, "BatchSizeFinder", trainer, **options)

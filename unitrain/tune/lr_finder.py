@@ -12,7 +12,7 @@ from unitrain.data.combined import combined
 from unitrain.data.datamodules import made
 from unitrain.data.sources import DataSpec
 from unitrain.errors import ConfigError, UnitrainError, install_hint
-from unitrain.tune.trial import bare_copy, trial_trainer, untouched
+from unitrain.tune.trial import bare_copy, require_spec, trial_trainer, untouched
 from unitrain.utilities.files import save_figure
 from unitrain.utilities.signature import Shown
 
@@ -91,6 +91,7 @@ class LRFinder(Shown):
         Returns:
             This object, with its ``results``.
         """
+        require_spec("LRFinder", spec)
         search = _Search(self)
         runner = trial_trainer("LRFinder", trainer, max_steps=self.num_training, callbacks=(search,))
         given = train_dataloaders.train if isinstance(train_dataloaders, DataSpec) else train_dataloaders
@@ -108,8 +109,9 @@ class LRFinder(Shown):
             skip_end: Steps to leave out at the end.
 
         Raises:
-            ConfigError: If too few steps are left to tell.
+            ConfigError: If nothing was searched yet, or too few steps are left to tell.
         """
+        self._require_results("suggestion")
         rows = self.results[skip_begin : len(self.results) - skip_end]
         if len(rows) < _FEWEST:
             raise ConfigError(
@@ -119,12 +121,21 @@ class LRFinder(Shown):
         slope = torch.gradient(torch.tensor([loss for _, loss in rows], dtype=torch.float64))[0]
         return rows[int(slope.argmin())][0]
 
+    def _require_results(self, method: str) -> None:
+        if not self.results:
+            raise ConfigError(
+                f"LRFinder.{method}() tells of a search, and none was made yet.",
+                hint=f'LRFinder().run("lightning", spec, loader).{method}(...)',
+            )
+
     def plot(self, path: str | Path) -> None:
         """Write the curve, with the suggestion where there is one, as a picture; the ending chooses the format.
 
         Raises:
+            ConfigError: If nothing was searched yet.
             UnitrainError: If matplotlib is not installed, or the file cannot be written.
         """
+        self._require_results("plot")
         try:
             from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
         except ModuleNotFoundError as error:

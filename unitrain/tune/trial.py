@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
@@ -13,15 +12,16 @@ from unitrain.data.position import copied_state, keeper
 from unitrain.data.sources import DataSource
 from unitrain.distributed.launch.process_group import wanted
 from unitrain.distributed.world import world_here
-from unitrain.errors import UnsupportedFeatureError
+from unitrain.errors import SpecError, UnsupportedFeatureError
+from unitrain.spec import TrainSpec
 from unitrain.trainer import UnifiedTrainer
+from unitrain.utilities.copies import copied
 from unitrain.utilities.rng import preserved_rng
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from unitrain.backends.protocol import Adapter
-    from unitrain.spec import TrainSpec
 
 _OWN_LIMITS = {
     "max_epochs": -1,
@@ -57,9 +57,24 @@ def trial_trainer(owner: str, trainer: UnifiedTrainer | str | Adapter, **limits:
     return UnifiedTrainer(framework, **{**options, **_OWN_LIMITS, **limits})  # type: ignore[arg-type]
 
 
+def require_spec(owner: str, spec: Any) -> None:
+    """Refuse what is no spec, as where two arguments have changed places.
+
+    Raises:
+        SpecError: If it is none.
+    """
+    if not isinstance(spec, TrainSpec):
+        raise SpecError(
+            f"{owner}.run takes a trainer, a TrainSpec and the data, in this order; the second is a"
+            f" {type(spec).__name__}.",
+            hint=f'{owner}().run("lightning", spec, loader)',
+        )
+
+
 def bare_copy(spec: TrainSpec) -> TrainSpec:
     """Return ``spec`` with copies of its model and optimizer, and without schedules, metrics and callbacks."""
-    model, optimizer = copy.deepcopy((spec.model, spec.optimizer))
+    what = f"the model {type(spec.model).__name__}, or its optimizer,"
+    model, optimizer = copied(what, (spec.model, spec.optimizer), "a search trains a copy: give it a __deepcopy__.")
     return replace(spec, model=model, optimizer=optimizer, lr_scheduler=None, metrics=None, callbacks=())
 
 
