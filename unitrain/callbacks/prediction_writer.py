@@ -18,11 +18,13 @@ from unitrain.data.batch import describe, to_device
 from unitrain.data.structure import Mapped
 from unitrain.errors import ConfigError, SpecError, UnitrainError
 from unitrain.utilities.files import failing_as, user_path, written
+from unitrain.utilities.ledger import Ledger
 
 if TYPE_CHECKING:
     import numpy as np
 
     from unitrain.run.context import RunContext
+    from unitrain.utilities.ledger import Notes
 
 Writer: TypeAlias = "Callable[[RunContext, Any, Any, int], object]"
 """``writer(run, prediction, batch, index)``, which writes the prediction of one batch."""
@@ -30,6 +32,7 @@ Writer: TypeAlias = "Callable[[RunContext, Any, Any, int], object]"
 _INTERVALS: Final = ("batch", "epoch")
 _CPU: Final = torch.device("cpu")
 _TWO_DIMENSIONS: Final = 2
+_OWNER: Final = "PredictionWriter"
 
 
 class PredictionWriter(Callback):
@@ -103,7 +106,8 @@ class PredictionWriter(Callback):
         self.write_interval = write_interval
         self.format = format
         self.paths: list[Path] = []
-        self._marks: dict[Path, tuple[int, ...]] = {}
+        self._root = self.folder
+        self._files = Ledger()
         self._counts: dict[str | None, int] = {}
         self._kept: dict[str | None, list[Any]] = {}
 
@@ -112,11 +116,12 @@ class PredictionWriter(Callback):
     def on_predict_start(self, run: RunContext) -> None:
         """Refuse a folder in which other files have the names to come."""
         self.paths, self._counts, self._kept = [], {}, {}
+        self._root = Path.cwd() / self.folder  # a later os.chdir must not split its files
         if callable(self.format) or (self.write_interval == "epoch" and run.rank):
             return  # it writes none of its own
         pattern = re.compile(self._pattern(run))
-        for path in sorted(self.folder.rglob("*")) if self.folder.is_dir() else ():
-            if pattern.fullmatch(path.name) and not self._is_own(path):
+        for path in sorted(self._root.rglob("*")) if self._root.is_dir() else ():
+            if pattern.fullmatch(path.name) and not self._files.owns(path, _OWNER):
                 raise self._occupied(path)
 
     def on_predict_batch_end(self, run: RunContext) -> None:
@@ -141,17 +146,15 @@ class PredictionWriter(Callback):
             loaders = dict.fromkeys(itertools.chain(*parts))
             for loader in loaders if run.rank == 0 else ():
                 self._write(loader, "predictions", [one for part in parts for one in part.get(loader, [])], whole=True)
-        parts_written = run.team.all_gather_object((self.paths, self._marks))  # each knows the files of all
-        written_now = {path for paths, _ in parts_written for path in paths}
-        for path in self._marks.keys() - written_now if run.rank == 0 else ():
-            if self._is_own(path):
-                path.unlink()
-        marks = {path: mark for paths, own in parts_written for path, mark in own.items() if path in {*paths}}
-        self._marks = marks
+        notes: list[Notes] = run.team.all_gather_object(self._files.notes(self.paths))
+        now = {path: note for own in notes for path, note in own.items()}
+        for path in self._files.written_by(_OWNER) - now.keys() if run.rank == 0 else ():
+            self._files.remove(Path(path), _OWNER)
+        self._files = Ledger(now)  # each knows the files of all
 
     def known(self) -> dict[str, Any]:
         """Return what another process needs to know these files as this writer's."""
-        return {"paths": self.paths, "_marks": self._marks}
+        return {"paths": self.paths, "_files": self._files}
 
     # --- files --------------------------------------------------------------------------------------------------------
 
@@ -163,33 +166,23 @@ class PredictionWriter(Callback):
     def _write(self, loader: str | None, name: str, predictions: list[Any], *, whole: bool) -> None:
         assert isinstance(self.format, str)  # noqa: S101 - for the type checker
         content = _FORMATS[self.format](predictions, whole=whole)
-        folder = self.folder if loader is None else self.folder / loader
+        folder = self._root if loader is None else self._root / loader
         path = folder / f"{name}.{self.format}"
         with failing_as(UnitrainError, path):
             try:
-                with written(path, new=not self._is_own(path)) as file:
+                with written(path, new=not self._files.owns(path, _OWNER)) as file:
                     file.write(content)
             except FileExistsError as error:
                 if not path.exists():
                     raise  # a file stands where a folder should be
                 raise self._occupied(path) from error
         self.paths.append(path)
-        self._marks[path] = _mark(path)
-
-    def _is_own(self, path: Path) -> bool:
-        """Return whether the file that is there now is the one that was written."""
-        return path in self._marks and path.exists() and _mark(path) == self._marks[path]
+        self._files.wrote(path, _OWNER)
 
     def _occupied(self, path: Path) -> ConfigError:
         return ConfigError(
             f"PredictionWriter: {path} already exists and was not written by this writer.", hint="use another folder."
         )
-
-
-def _mark(path: Path) -> tuple[int, ...]:
-    """Return what changes when a file is replaced or written."""
-    found = path.stat()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 # --- formats ----------------------------------------------------------------------------------------------------------

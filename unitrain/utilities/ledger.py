@@ -10,12 +10,15 @@ import uuid
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
 from unitrain.errors import CheckpointError
 from unitrain.utilities import files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 FOLDER = "checkpoints"
 """The folder for checkpoints below ``default_root_dir``; the next run uses ``checkpoints-2``."""
@@ -25,6 +28,10 @@ INDEX, TREE = "index.json", "tree.ckpt"
 
 DATA = re.compile(r"data-[0-9a-f]{32}")
 """The data folders of a sharded checkpoint."""
+
+
+Notes: TypeAlias = dict[str, tuple[str, tuple[int, ...] | None]]
+"""By the absolute path of a file: who wrote it, and what changes when it is replaced; None if that is not known yet."""
 
 
 class Ledger:
@@ -38,14 +45,17 @@ class Ledger:
         folder: Where its checkpoints go by default, once one was written.
         rescue: What was written at a signal.
         resumed_at: The batches that the run had done when it was resumed.
+
+    Args:
+        written: What is written already, as ``notes`` returns it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, written: Notes | None = None) -> None:
         self.run = uuid.uuid4().hex
         self._here = Path.cwd()
         self.folder: Path | None = None
         self.rescue: Path | None = None
-        self._written: dict[str, tuple[str, tuple[int, ...] | None]] = {}
+        self._written = dict(written or {})
         self._claims: dict[str, files.Claim] = {}
         self._lineage: set[str | None] = {self.run}
         self.resumed_at = 0
@@ -87,6 +97,14 @@ class Ledger:
         claim = self._claims.pop(_key(path), None)
         if claim is not None:
             claim.release()
+
+    def notes(self, paths: Iterable[Path]) -> Notes:
+        """Return what is known of some files that are written, for the ledger of another process."""
+        return {_key(path): self._written[_key(path)] for path in paths}
+
+    def written_by(self, owner: str) -> set[str]:
+        """Return the files that ``owner`` has written."""
+        return {path for path, (by, _) in self._written.items() if by == owner}
 
     def release(self) -> None:
         """Let go of the names that were taken and not written."""
