@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
@@ -16,6 +15,7 @@ from unitrain.export.pipeline import export_module
 from unitrain.export.sources import Weights, from_checkpoint
 from unitrain.export.wrap import unwrapped
 from unitrain.spec import TrainSpec
+from unitrain.utilities.files import user_path
 
 if TYPE_CHECKING:
     import argparse
@@ -68,8 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.description, parser.epilog = _DESCRIPTION, _EXAMPLES
     add = parser.add_argument
-    add("ckpt", metavar="CKPT", type=Path, help="the checkpoint to read")
-    add("out", metavar="OUT", type=Path, help="the file to write, atomically")
+    add("ckpt", metavar="CKPT", type=user_path, help="the checkpoint to read")
+    add("out", metavar="OUT", type=user_path, help="the file to write, atomically")
     add("--model", metavar="MODULE:NAME", required=True, help="the TrainSpec or module, or a function that returns it")
     add("--format", choices=list(FORMATS), help="default: from the suffix of OUT")
     add(

@@ -17,6 +17,7 @@ from unitrain.data.datamodules import is_datamodule
 from unitrain.data.sources import DataSpec
 from unitrain.errors import ConfigError, SpecError
 from unitrain.run.active_runs import registered
+from unitrain.utilities.files import user_path
 from unitrain.utilities.rng import seed_everything
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class ForeignCode:
         assert self.session is not None  # noqa: S101 - for the type checker
         if sharded:
             raise ConfigError("save_checkpoint(sharded=True) requires a TrainSpec.", hint="remove sharded=.")
-        self.session.save_checkpoint(path)
+        self.session.save_checkpoint(user_path(path))
 
 
 def busy() -> ConfigError:

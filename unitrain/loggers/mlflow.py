@@ -13,6 +13,7 @@ from unitrain.errors import BackendNotInstalledError, install_hint
 from unitrain.loggers.figures import file_name
 from unitrain.loggers.logger import Library, flat
 from unitrain.loggers.names import MLflowNames
+from unitrain.utilities.files import user_path
 from unitrain.utilities.signature import Shown
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ _AT_ONCE = 100
 
 _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 """MLflow would retry for minutes while training waits; unitrain keeps the rows and retries itself."""
+
+_SQLITE = "sqlite:///"
 
 _STATUS = {"success": "FINISHED", "finished": "FINISHED"}
 
@@ -67,6 +70,7 @@ class MLflowLogger(Shown):
         self._mlflow: Any = Library("mlflow")
         self._experiment = experiment
         self._tracking_uri = tracking_uri
+        self._address = _absolute(tracking_uri)
         self._run_name = run_name
         self._run_id = run_id
         self._client: Any = None
@@ -80,6 +84,8 @@ class MLflowLogger(Shown):
 
     def begin(self, rows: int) -> None:
         """Start a run, or continue with the last one."""
+        if self._client is None:
+            self._address = _absolute(self._tracking_uri)
         if rows == 0:
             self.run_id, self._unseen = self._run_id, False
 
@@ -130,7 +136,7 @@ class MLflowLogger(Shown):
     def _open(self) -> Any:
         """Return a client, after a run was made if there is none."""
         if self._client is None:
-            self._client = self._mlflow.MlflowClient(tracking_uri=self._tracking_uri)
+            self._client = self._mlflow.MlflowClient(tracking_uri=self._address)
         if self._unseen:
             self.run_id, self._unseen = self._taken_up(), False
         if self.run_id is None:
@@ -154,6 +160,14 @@ class MLflowLogger(Shown):
             return None
         self._client.update_run(self.run_id, status="RUNNING")
         return self.run_id
+
+
+def _absolute(uri: str | None) -> str | None:
+    """Return the address of a store; that of a SQLite file as it is now, whatever ``os.chdir`` comes later."""
+    path = (uri or "").removeprefix(_SQLITE)
+    if path in (uri or "", "", ":memory:"):
+        return uri
+    return f"{_SQLITE}{user_path(path).absolute()}"
 
 
 @contextmanager

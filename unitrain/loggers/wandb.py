@@ -54,6 +54,7 @@ class WandbLogger:
             ) from error
         self._wandb: Any = Library("wandb")
         self._options = {"project": project, "name": name, "dir": str(user_path(save_dir)), "mode": mode, **options}
+        self._here = Path.cwd()
         self._run: Any = None
         self._id: str | None = None
         self._ended = False
@@ -69,6 +70,7 @@ class WandbLogger:
     def begin(self, rows: int) -> None:
         """Start a run, or continue with the last one."""
         self._ended = False
+        self._here = Path.cwd()  # a later os.chdir must not split the run's files
         if rows == 0:
             self._id = None
 
@@ -88,12 +90,13 @@ class WandbLogger:
     def run(self) -> Any:
         """The real run, for artifacts and tables of one's own; it is made when it is first used."""
         if self._run is None:
-            Path(self._options["dir"]).mkdir(parents=True, exist_ok=True)
+            folder = self._here / self._options["dir"]
+            folder.mkdir(parents=True, exist_ok=True)
             again = {} if self._id is None else {"id": self._id, "resume": "allow"}
             while int(time.time()) == self._began:  # a folder is named after the second in which its run began
                 time.sleep(0.01)
             self._began = int(time.time())
-            self._run = self._wandb.init(**{**self._options, **again})
+            self._run = self._wandb.init(**{**self._options, "dir": str(folder), **again})
             self._id = self._run.id
             # an evaluation's row must not be dropped since its step was the fit's last
             self._first_step = self._run.starting_step if self._ended else 0

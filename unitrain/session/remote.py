@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -22,11 +21,13 @@ from unitrain.loop.precision import convert_model
 from unitrain.optim.optimizers import build_optimizers
 from unitrain.run.active_runs import used_alone
 from unitrain.session.surroundings import with_state
+from unitrain.utilities.files import user_path
 from unitrain.utilities.rng import seed_everything
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from torch import Tensor
     from torch.optim import Optimizer
@@ -146,7 +147,7 @@ class _Finished:
                 "the processes that held the shards have exited.",
                 hint="run.save_checkpoint(path, sharded=True) in a handler.",
             )
-        io.write(Path(path), self._content)
+        io.write(user_path(path), self._content)
 
 
 @dataclass(frozen=True)
