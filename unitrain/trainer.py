@@ -232,9 +232,9 @@ class UnifiedTrainer(Staged):
         verbose: bool | None = None,
         **unknown: Never,
     ) -> dict[str, float]:
-        """Return the validation metrics, as ``val/...``; trackers get a row at the step of the fit before.
+        """Return the validation metrics, as ``val/...``; matrices and curves are in ``trainer.state.tensors``.
 
-        After a fit, ``validate(ckpt_path="best")`` is enough.
+        After a fit, ``validate(ckpt_path="best")`` is enough. Trackers get a row at the step of the fit.
 
         Args:
             spec: As in ``fit``; by default, what ran last.
@@ -256,7 +256,7 @@ class UnifiedTrainer(Staged):
         verbose: bool | None = None,
         **unknown: Never,
     ) -> dict[str, float]:
-        """Return the test metrics, as ``test/...``.
+        """Return the test metrics, as ``test/...``; matrices and curves are in ``trainer.state.tensors``.
 
         Args:
             spec: As in ``fit``; by default, what ran last.

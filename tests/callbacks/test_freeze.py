@@ -211,6 +211,7 @@ def test_manual_optimization(framework):
     assert not differences(dict(expected.model.state_dict()), dict(trainer.model.state_dict()))
 
 
+@pytest.mark.filterwarnings("ignore:Freeze was to unfreeze in epoch 9")
 @pytest.mark.parametrize("swa_first", [True, False])
 def test_it_goes_with_averages(framework, swa_first):
     """The statistics of a frozen batch norm stay what they were, whichever callback comes first."""

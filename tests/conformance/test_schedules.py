@@ -88,6 +88,7 @@ def expected(name):
     return [(rate(step) * factor if factor < 1 else rate(step),) for step, factor in enumerate(factors)]
 
 
+@pytest.mark.filterwarnings("ignore:.*never reached the full learning rate")
 @on_each_backend
 @pytest.mark.parametrize("name", BY_HAND)
 def test_each_step_of_a_warm_up_has_the_rate_computed_by_hand(framework, name):
@@ -254,6 +255,7 @@ RESUMED = {name: LRSchedule(factory, interval="step") for name, (factory, _) in 
 RESUMED |= {name: schedule for name, (schedule, _) in BY_HAND.items() if name != "of one step"}
 
 
+@pytest.mark.filterwarnings("ignore:.*never reached the full learning rate")
 @pytest.mark.parametrize("name", RESUMED)
 @pytest.mark.parametrize(
     ("writer", "reader"), [("lightning", "ignite"), ("ignite", "reference"), ("reference", "lightning")]
@@ -311,6 +313,7 @@ def test_a_callback_of_lightning_keeps_its_state_on_its_own_framework_too(writer
     assert resumed.seen == STEPS
 
 
+@pytest.mark.filterwarnings("ignore:.*never reached the full learning rate")
 @on_each_backend
 def test_an_optimizer_of_a_run_stopped_in_its_warm_up_starts_the_next_at_its_own_rate(framework):
     what = spec(LRSchedule(warmup_steps=50))
@@ -360,6 +363,7 @@ def test_what_cannot_work_is_refused_before_training(framework, name):
     assert torch.equal(what.model.weight, before)
 
 
+@pytest.mark.filterwarnings("ignore:.*never reached the full learning rate")
 def test_plain_torch_reads_the_optimizer_of_a_checkpoint_written_in_a_warm_up(tmp_path):
     what = spec(LRSchedule(warmup_steps=50))
     keep = ModelCheckpoint(tmp_path, save_last=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from unitrain.distributed.collectives import SINGLE_PROCESS
+from unitrain.errors import SpecError
 from unitrain.loop.misfits import check_metric, explain_metric
 from unitrain.metrics.class_names import shape_of
 from unitrain.metrics.metric import (
@@ -156,7 +157,14 @@ class StageMeter:
     def _computed(self) -> Iterator[tuple[str, Any]]:
         team = self._team
         loss = self.loss.compute(team)
-        (updated,) = team.all_reduce_max([self._updated])
+        means = [self.loss, *self._logged.values(), *(one.mean for one in self._measured if one.mean is not None)]
+        weigh = {mean.weighs for mean in means} - {None}
+        updated, counted, weighed = team.all_reduce_max([self._updated, bool(weigh), True in weigh])
+        if counted and not weighed:
+            raise SpecError(
+                f"each batch of {self.prefix!r} has 0 samples by its count, so that nothing weighs in the means.",
+                hint="let TrainSpec(batch_size=) return the number of samples; leave it out to have them counted.",
+            )
         if self._metrics and not updated and loss is not None:
             warnings.warn(
                 f"the metrics {', '.join(self._metrics)} are not computed for {self.prefix!r}: its step does"

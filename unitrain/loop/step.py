@@ -18,7 +18,7 @@ from unitrain.distributed.strategies.fsdp import ShardedStep
 from unitrain.errors import SpecError
 from unitrain.loop.misfits import explain_misfit
 from unitrain.loop.precision import outside, within
-from unitrain.metrics.metric import LOSS
+from unitrain.metrics.metric import LOSS, is_number
 from unitrain.optim.optimizers import all_parameters, needs_closure
 from unitrain.run.hub import Event
 from unitrain.utilities.profiling import BACKWARD, OPTIMIZER, STEP
@@ -287,7 +287,7 @@ class EvalStep:
         if isinstance(result, Mapping):
             self._read(dict(result), weight)
         elif isinstance(result, Tensor):
-            self._meter.loss.add(result, weight)
+            self._add_loss(result, weight)
         elif isinstance(result, tuple) and len(result) == _PAIR:
             self._measure(result[0], result[1], weight)
         elif result is not None:
@@ -300,7 +300,7 @@ class EvalStep:
     def _read(self, values: dict[str, Any], weight: int) -> None:
         loss = values.pop(LOSS, None)
         if loss is not None:
-            self._meter.loss.add(loss, weight)
+            self._add_loss(loss, weight)
         if loss is None and _OUTPUT in values and _TARGET in values:
             self._measure(values.pop(_OUTPUT), values.pop(_TARGET), weight)
         measure_values(self._meter, values, weight)
@@ -310,8 +310,13 @@ class EvalStep:
 
     def _take(self, loss: Tensor | None, output: Any, target: Any, weight: int) -> None:
         if loss is not None:
-            self._meter.loss.add(loss, weight)
+            self._add_loss(loss, weight)
         self._meter.add_output(output, target, weight)
+
+    def _add_loss(self, loss: Any, weight: int) -> None:
+        if not is_number(loss):
+            raise _not_a_number(loss)
+        self._meter.loss.add(loss, weight)
 
 
 def predict(spec: TrainSpec, batch: Any) -> Any:
@@ -338,12 +343,19 @@ def check_loss(loss: Any, *, trained: bool) -> None:
     Raises:
         SpecError: If it is not one number, or has no gradient though it is to be trained on.
     """
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        raise SpecError(
-            f"the loss must be a single number, got {describe(loss)}.", hint="reduce it, for example with .mean()."
-        )
+    if not isinstance(loss, Tensor) or not is_number(loss):
+        raise _not_a_number(loss)
     if trained and not loss.requires_grad:
         raise SpecError(
             "the loss does not require grad: no trainable parameter contributed to it.",
             hint="check for .detach(), torch.no_grad() and requires_grad=False in the model and the step.",
         )
+
+
+def _not_a_number(loss: Any) -> SpecError:
+    hint = (
+        "take its .abs() or .real."
+        if isinstance(loss, Tensor) and loss.is_complex()
+        else "reduce it, for example with .mean()."
+    )
+    return SpecError(f"the loss must be a single number, got {describe(loss)}.", hint=hint)

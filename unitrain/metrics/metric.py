@@ -147,6 +147,11 @@ class Mean:
         host = isinstance(total, Tensor) and total.is_cpu
         self._total, self._weight = total.item() if host else total, state["weight"]
 
+    @property
+    def weighs(self) -> bool | None:
+        """Whether any value counts; None if there is none. One that is not finite shows in the mean by itself."""
+        return None if self._total is None else bool(self._weight) or float(self._total) != 0.0
+
     def compute(self, team: Collectives = SINGLE_PROCESS) -> float | None:
         """Return the mean over what all processes added, or None if nothing was.
 
@@ -169,6 +174,9 @@ class StageMetric(Protocol):
 
     given: Any
     """The library object, or the function."""
+
+    mean: Mean | None = None
+    """What weighs its batches by their samples, if anything does."""
 
     def update(self, output: Any, target: Any, weight: int) -> None:
         """Take one batch."""
@@ -289,23 +297,23 @@ class _Function(StageMetric):
     def __init__(self, name: str, function: Callable[[Any, Any], Tensor | float]) -> None:
         self._name = name
         self._function = self.given = function
-        self._mean = Mean()
+        self.mean: Mean = Mean()
 
     def reset(self, device: torch.device) -> None:  # noqa: ARG002 - the mean follows its values
-        self._mean.reset()
+        self.mean.reset()
 
     def update(self, output: Any, target: Any, weight: int) -> None:
         with torch.no_grad():
-            self._mean.add(as_number(self._name, self._function(output, target)), weight)
+            self.mean.add(as_number(self._name, self._function(output, target)), weight)
 
     def compute(self, team: Collectives) -> float | None:
-        return self._mean.compute(team)
+        return self.mean.compute(team)
 
     def state_dict(self) -> dict[str, Any]:
-        return self._mean.state_dict()
+        return self.mean.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._mean.load_state_dict(state)
+        self.mean.load_state_dict(state)
 
 
 def _torchmetric(metric: Any) -> _Torchmetric:
@@ -313,10 +321,7 @@ def _torchmetric(metric: Any) -> _Torchmetric:
     return _Counting(metric) if counts_classes(metric) else _Torchmetric(metric)
 
 
-_LIBRARIES: dict[str, Callable[[Any], _OfLibrary]] = {
-    "torchmetrics": _torchmetric,
-    "ignite": _IgniteMetric,
-}
+_LIBRARIES: dict[str, Callable[[Any], _OfLibrary]] = {"torchmetrics": _torchmetric, "ignite": _IgniteMetric}
 
 
 def stage_metric(name: str, given: MetricLike) -> StageMetric:
@@ -342,11 +347,7 @@ def stage_metric(name: str, given: MetricLike) -> StageMetric:
 
 
 def full_name(prefix: str, name: str) -> str:
-    """Return ``prefix/name``; a name that has a slash is unchanged.
-
-    Raises:
-        SpecError: If the name is empty or not text.
-    """
+    """Return ``prefix/name``; a name that has a slash is unchanged, and an empty one raises a SpecError."""
     if not isinstance(name, str) or not name:
         raise SpecError(f"the name of a logged value must be a string; got {name!r}.", hint='run.log("name", value)')
     return name if "/" in name else f"{prefix}/{name}"
@@ -364,21 +365,21 @@ def clash(name: str) -> SpecError:
     )
 
 
-def as_number(name: str, value: Any) -> Any:
-    """Return ``value`` if it is one number.
+def is_number(value: Any) -> bool:
+    """Return whether ``value`` is one real number."""
+    if isinstance(value, Tensor):
+        return value.numel() == 1 and not value.is_complex()
+    return isinstance(value, Real)
 
-    Raises:
-        SpecError: If it is not.
-    """
-    if isinstance(value, Tensor) and value.numel() == 1:
-        return value.reshape(()) if value.ndim else value
-    if isinstance(value, Real):
-        return float(value)
-    shown = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-    raise SpecError(
-        f"the logged value {name!r} must be a single number, got {shown}.",
-        hint="reduce it first, for example with .mean().",
-    )
+
+def as_number(name: str, value: Any) -> Any:
+    """Return ``value`` if it is one real number, else raise a SpecError."""
+    tensor = isinstance(value, Tensor)
+    if is_number(value):
+        return float(value) if not tensor else value.reshape(()) if value.ndim else value
+    shown = f"a tensor of shape {tuple(value.shape)} and {value.dtype}" if tensor else repr(value)
+    hint = "reduce it first, for example with .mean(); of a complex number, take .abs() or .real."
+    raise SpecError(f"the logged value {name!r} must be a single number, got {shown}.", hint=hint)
 
 
 def as_float32(value: Tensor | float) -> float:

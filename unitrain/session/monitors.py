@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from unitrain.callbacks import EpochDecision, ModelCheckpoint
 from unitrain.errors import ConfigError, did_you_mean
 from unitrain.metrics.class_names import logged_names
 from unitrain.metrics.metric import LOSS
 from unitrain.optim.optimizers import unknown_monitor
-from unitrain.run.stopping import INTERRUPT, SIGNAL
+from unitrain.run.stopping import INTERRUPT, MAX_EPOCHS, MAX_STEPS, SIGNAL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from unitrain.backends.protocol import FitJob
     from unitrain.callbacks import Callback
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from unitrain.config import TrainerConfig
     from unitrain.run.context import RunContext
     from unitrain.spec import LRSchedule, TrainSpec
+
+
+@runtime_checkable
+class _Unfreezes(Protocol):
+    """A Freeze or Unfreeze; only those who use one pay for the import."""
+
+    def epochs_after(self, epoch: int) -> list[int]: ...
 
 
 def require_monitors(
@@ -92,7 +99,7 @@ def _unvalidated(monitor: str, *, has_data: bool) -> ConfigError:
 
 
 def warn_of_idle(job: FitJob) -> None:
-    """Warn of each callback, schedule and misspelt event that waited in vain in the whole fit, on rank 0."""
+    """Warn of each callback, schedule and misspelt event that the whole fit gave too little to act on; on rank 0."""
     run = job.hub.context
     if run is None or run.rank or not run.state.batch or job.hub.stop_reason in (SIGNAL, INTERRUPT):
         return
@@ -111,6 +118,26 @@ def warn_of_idle(job: FitJob) -> None:
         )
     for report in filter(None, reports):
         warnings.warn(f"{report}. Available: {', '.join(sorted(known)) or 'none'}.", stacklevel=3)
+    for report in _cut_short(job, run) if job.hub.stop_reason in (None, MAX_EPOCHS, MAX_STEPS) else ():
+        warnings.warn(report, stacklevel=3)
+
+
+def _cut_short(job: FitJob, run: RunContext) -> Iterator[str]:
+    """Yield what was planned for after the last epoch or step; the options rule it out, no early stop."""
+    for one in job.callbacks.values():
+        late = one.epochs_after(run.state.epoch) if isinstance(one, _Unfreezes) else []
+        if late:
+            epochs = "epoch" if len(late) == 1 else "epochs"
+            yield (
+                f"{type(one).__name__} was to unfreeze in {epochs} {', '.join(map(str, late))}, and the last epoch of"
+                f" the fit is {run.state.epoch} (the first is 0): what is named there was never trained."
+            )
+    for schedule in job.schedules:
+        if not schedule.paused and schedule.steps < schedule.rule.warmup_steps:
+            yield (
+                f"LRSchedule(warmup_steps={schedule.rule.warmup_steps}) never reached the full learning rate: the fit"
+                f" made {schedule.steps} steps of the optimizer {schedule.optimizer_name!r}."
+            )
 
 
 def _why_idle(one: Callback, run: RunContext) -> str | None:

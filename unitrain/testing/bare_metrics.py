@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from importlib import import_module
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -51,10 +52,17 @@ def _feed_one(metric: Any, output: Any, target: Any, size: int | None) -> None:
         metric.update(output, target)
         return
     with torch.no_grad():
-        value = torch.as_tensor(metric.function(output, target)).float()
-    if value.numel() != 1:
-        raise SpecError(f"a function as a metric must return one number; it returned {value.numel()}.")
-    metric.values.append((value.reshape(()), size))
+        value = one_number("what a function returns as a metric", metric.function(output, target))
+    metric.values.append((value, size))
+
+
+def one_number(what: str, value: Any) -> Tensor:
+    """Return ``value`` in float32, if it is one real number."""
+    number = isinstance(value, (Tensor, Real))
+    tensor = torch.as_tensor(value).detach() if number else torch.empty(0)
+    if tensor.numel() != 1 or tensor.is_complex():
+        raise SpecError(f"{what} must be a single number; got {value!r}.")
+    return tensor.float().reshape(())
 
 
 class _OnAnEngine:
@@ -220,6 +228,8 @@ def results(
     fed = {name for name in averages if name.startswith("fed ")}
     if size > 1:
         totals, fed = sums_of_all(totals), {name for names in everybodys(fed) for name in names}
+    if totals and all(weight == 0 and total == 0 for total, weight in totals.values()):
+        raise SpecError(f"each batch of {prefix!r} has 0 samples by its count.")
     found = {name: total / weight for name, (total, weight) in totals.items() if not name.startswith("fed ")}
     for name, metric in metrics.items():
         if f"fed {name}" in fed:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -30,7 +31,7 @@ from unitrain.run.hub import Event
 from unitrain.run.progress import Progress
 from unitrain.testing.bare_batch import cast, size_of
 from unitrain.testing.bare_data import batches, own_position, pair
-from unitrain.testing.bare_metrics import copied, feed, from_sums, over_epochs, put_back, results, sums
+from unitrain.testing.bare_metrics import copied, feed, from_sums, one_number, over_epochs, put_back, results, sums
 from unitrain.testing.bare_team import (
     all_or_none_end,
     average_gradients,
@@ -43,7 +44,7 @@ from unitrain.utilities.lazy_layers import without_values
 from unitrain.utilities.rng import RngSnapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from torch.optim import Optimizer
@@ -134,12 +135,12 @@ class _Bare(RunContext):
 
     def log(self, name: str, value: Tensor | float) -> None:
         full = self.name_of(self.prefix, name)
+        number = one_number(f"the logged value {name!r}", value)
         if self.size is None:
             self.hub.publish({full: float(value)})
         else:
-            value = torch.as_tensor(value).detach().float().reshape(())
-            self.measured.setdefault(name, []).append((value, self.size))
-            self.logged[full] = value
+            self.measured.setdefault(name, []).append((number, self.size))
+            self.logged[full] = number
 
     def batch_values(self) -> dict[str, float]:
         loss = {} if self.state.loss is None else {"train/loss": self.state.loss.float()}
@@ -433,8 +434,6 @@ class _Training(_Bare):
                 with self.precision():
                     found = _training_loss(self.spec, self.replica, batch)
                 loss = self.measure(*found)
-            if loss.numel() != 1 or not loss.requires_grad:
-                raise SpecError(f"the loss must be one number with a gradient; got {loss!r}.")
             self.differentiate(loss if accumulate == 1 else loss / accumulate)
         if stepping:
             self.clip_and_step(next(iter(self.optimizers)))
@@ -597,7 +596,9 @@ class _Training(_Bare):
         """Remember the loss and the logged values, feed the metrics, and return the loss."""
         losses = self.measured.pop("loss", [])
         self.measured = {"loss": losses, **self.measured}  # it comes first, also after what a manual step has logged
-        losses.append((loss.detach().float(), self.size or 0))
+        losses.append((one_number("the loss", loss), self.size or 0))
+        if self.spec.automatic_optimization and not loss.requires_grad:
+            raise SpecError(f"the loss must be a single number with a gradient; got {loss!r}.")
         for name, value in values.items():
             self.log(name, value)
         if pair is not None:
@@ -643,7 +644,7 @@ def _training_loss(spec: Any, model: Any, batch: Any) -> tuple[Tensor, dict[str,
 def _step_result(result: Any) -> tuple[Tensor, dict[str, Any], Any]:
     if isinstance(result, Tensor):
         return result, {}, None
-    values = dict(result) if isinstance(result, dict) else {}
+    values = dict(result) if isinstance(result, Mapping) else {}
     loss = values.pop("loss", None)
     if not isinstance(loss, Tensor):
         raise SpecError(f"training_step must return the loss, or a mapping with it; it returned {result!r}.")
@@ -665,25 +666,30 @@ def _default_evaluation(spec: Any, run: _Bare, batch: Any) -> dict[str, Any]:
     return values
 
 
-def _evaluation(spec: Any, run: _Bare, batch: Any, metrics: Any) -> None:
-    if spec.validation_step is None:
-        values: Any = _default_evaluation(spec, run, batch)
-    else:
-        with run.precision():
-            values = spec.validation_step(spec.model, batch)
+def _custom_evaluation(spec: Any, run: _Bare, batch: Any) -> dict[str, Any]:
+    with run.precision():
+        values = spec.validation_step(spec.model, batch)
     if isinstance(values, Tensor):
         values = {"loss": values}
-    if isinstance(values, tuple):
+    if isinstance(values, tuple) and len(values) == 2:  # noqa: PLR2004 - the output and the target
         values = {"output": values[0], "target": values[1]}
-    values = dict(values or {})
+    if values is not None and not isinstance(values, Mapping):
+        raise SpecError(f"validation_step must return (output, target), values by name or the loss; got {values!r}.")
+    return dict(values or {})
+
+
+def _evaluation(spec: Any, run: _Bare, batch: Any, metrics: Any) -> None:
+    given = _default_evaluation if spec.validation_step is None else _custom_evaluation
+    values = given(spec, run, batch)
+    loss = values.pop("loss", None)
     if "output" in values and "target" in values:
         output, target = values.pop("output"), values.pop("target")
-        if spec.loss is not None and "loss" not in values:
+        if spec.loss is not None and loss is None:
             with run.precision():
-                values["loss"] = spec.loss(output, target)
+                loss = spec.loss(output, target)
         feed(run, metrics, output, target)
-    if "loss" in values:
-        run.measured.setdefault("loss", []).append((values.pop("loss").detach().float(), run.size or 0))
+    if loss is not None:
+        run.measured.setdefault("loss", []).append((one_number("the loss", loss), run.size or 0))
     for name, value in values.items():
         run.log(name, value)
 
@@ -693,4 +699,4 @@ def _prediction(spec: Any, batch: Any) -> Any:
         return spec.predict_step(spec.model, batch)
     if isinstance(batch, (tuple, list)) and len(batch) in (1, 2):
         return spec.model(batch[0])
-    return spec.model(batch["input"] if isinstance(batch, dict) and "input" in batch else batch)
+    return spec.model(batch["input"] if isinstance(batch, Mapping) and "input" in batch else batch)
