@@ -314,7 +314,9 @@ class EvalStep:
         self._meter.add_output(output, target, weight)
 
     def _add_loss(self, loss: Any, weight: int) -> None:
-        if not is_number(loss):
+        # A tensor is looked at here, not in is_number: a call a batch costs.
+        real = loss.numel() == 1 and not loss.is_complex() if isinstance(loss, Tensor) else is_number(loss)
+        if not real:
             raise _not_a_number(loss)
         self._meter.loss.add(loss, weight)
 
