@@ -72,7 +72,7 @@ class _Frozen(Preparer):
 
     def epochs_after(self, epoch: int) -> list[int]:
         """Return the epochs after ``epoch`` (from 0) that were to unfreeze something."""
-        return [int(one) for one in self._schedule if epoch < one < _NEVER]
+        return [int(one) for one in self._frozen if epoch < one < _NEVER]
 
     # --- before training ----------------------------------------------------------------------------------------------
 
