@@ -7,7 +7,6 @@ in double and its ``Average`` is unweighted).
 
 from __future__ import annotations
 
-import copy
 import math
 from array import array
 from collections.abc import Callable, Mapping
@@ -26,6 +25,7 @@ from unitrain.distributed.collectives import SINGLE_PROCESS
 from unitrain.errors import SpecError, did_you_mean
 from unitrain.metrics.class_counts import ClassCounts, counts_classes
 from unitrain.metrics.class_names import checked_names, per_class, unwrapped
+from unitrain.utilities.copies import copied
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -336,13 +336,15 @@ def stage_metric(name: str, given: MetricLike) -> StageMetric:
         for cls in type(given).__mro__:
             wrap = _LIBRARIES.get(cls.__module__.partition(".")[0])
             if wrap is not None:
-                return wrap(copy.deepcopy(given))
+                return wrap(copied(f"the metric {name!r}", given, "give it a __deepcopy__; each stage has a copy."))
     if callable(given) and not isinstance(given, type):
         return _Function(name, given)
+    own = isinstance(given, type)
+    got = f"the class {given.__name__} itself" if own else f"{given!r}, a {type(given).__name__}"
     raise SpecError(
         f"the metric {name!r} must be a torchmetrics or ignite.metrics object, a name, or function(output, target);"
-        f" got {given!r}, a {type(given).__name__}.",
-        hint='metrics={"acc": metric("accuracy", num_classes=10)}',
+        f" got {got}.",
+        hint='metrics={"acc": %s}' % (f"{given.__name__}(...)" if own else 'metric("accuracy", num_classes=10)'),
     )
 
 

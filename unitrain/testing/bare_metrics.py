@@ -16,6 +16,7 @@ from unitrain.metrics.class_names import PerClass, Shape
 from unitrain.metrics.metric import metric as named_metric
 from unitrain.metrics.tables import Table
 from unitrain.testing.bare_team import everybodys, sums_of_all
+from unitrain.utilities.copies import copied as deep_copy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -136,9 +137,9 @@ def copied(metric: Any) -> Any:
     if isinstance(metric, str):
         metric = named_metric(metric)
     if _is_ignite(metric):
-        return _OnAnEngine(copy.deepcopy(metric))
+        return _OnAnEngine(deep_copy("a metric", metric, "give it a __deepcopy__."))
     if hasattr(metric, "update"):
-        metric = copy.deepcopy(metric)
+        metric = deep_copy("a metric", metric, "give it a __deepcopy__.")
         metric.reset()
         for one in metric.modules():
             if hasattr(type(one), "persistent"):
