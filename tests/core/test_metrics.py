@@ -249,7 +249,7 @@ def test_values_of_two_metrics_with_one_name_are_refused():
 )
 def test_logged_value_that_is_not_one_number_is_refused(value):
     meter = StageMeter("train", {})
-    with pytest.raises(SpecError, match=r"'x' must be one number[\s\S]*Hint:"):
+    with pytest.raises(SpecError, match=r"'x' must be a single number[\s\S]*Hint:"):
         meter.log("x", value, 1)
 
 

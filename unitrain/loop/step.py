@@ -355,9 +355,6 @@ def check_loss(loss: Any, *, trained: bool) -> None:
 
 
 def _not_a_number(loss: Any) -> SpecError:
-    hint = (
-        "take its .abs() or .real."
-        if isinstance(loss, Tensor) and loss.is_complex()
-        else "reduce it, for example with .mean()."
-    )
+    is_complex = isinstance(loss, Tensor) and loss.is_complex()
+    hint = "take its .abs() or .real." if is_complex else "reduce it, for example with .mean()."
     return SpecError(f"the loss must be a single number, got {describe(loss)}.", hint=hint)
