@@ -13,7 +13,7 @@ help:
 	@echo "make matrix      the smoke tier with each set of releases; CELLS=\"newest oldest\" runs some of them"
 	@echo "make bench       the time of a step beside the loop by hand and each framework's idiom, on an idle machine"
 	@echo "make lint        ruff, format, mypy, import-linter, typos"
-	@echo "make format      mend what ruff can mend"
+	@echo "make format      fix what ruff can fix"
 	@echo "make docs        write the generated tables of MIGRATION.md and docs/"
 	@echo "make build       build the sdist and the wheel, and look into them"
 	@echo "make venv        only make .venv"

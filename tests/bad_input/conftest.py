@@ -61,7 +61,7 @@ def make_trainer(framework):
 def refused():
     """Return a context that wants ``error`` to be raised before training: no batch event, no weight changed.
 
-    The message must hold each of ``says`` and, for the mend, a hint. What only the first batch can tell has ``begun``
+    The message must hold each of ``says`` and, for the fix, a hint. What only the first batch can tell has ``begun``
     with the events given, or, if that is None, with any but those of an optimizer's step and a batch's end.
     """
 

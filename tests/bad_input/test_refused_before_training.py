@@ -1,4 +1,4 @@
-"""Bad input is refused before training starts: what was given, what is accepted, and the mend."""
+"""Bad input is refused before training starts: what was given, what is accepted, and the fix."""
 
 from __future__ import annotations
 
@@ -338,10 +338,10 @@ FOREIGN = {
 @pytest.mark.parametrize("place", ["trainer", "spec"])
 @pytest.mark.parametrize("case", FOREIGN)
 def test_native_callback_that_needs_another_framework(make_spec, make_batches, refused, case, place):
-    framework, callback, mend = FOREIGN[case]
+    framework, callback, fix = FOREIGN[case]
     options = {"callbacks": [callback]} if place == "trainer" else {}
     spec = make_spec(callbacks=[] if place == "trainer" else [callback])
-    with refused(None, spec, UnsupportedFeatureError, type(callback).__name__, repr(framework), mend):
+    with refused(None, spec, UnsupportedFeatureError, type(callback).__name__, repr(framework), fix):
         UnifiedTrainer(framework, enable_progress_bar=False, **options).fit(spec, make_batches())
 
 

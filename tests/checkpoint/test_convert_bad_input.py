@@ -1,4 +1,4 @@
-"""What cannot be converted is refused with its place and a mend, and nothing half-written is left."""
+"""What cannot be converted is refused with its place and a fix, and nothing half-written is left."""
 
 from __future__ import annotations
 

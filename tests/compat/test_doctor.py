@@ -96,7 +96,7 @@ def test_a_planted_bad_version_is_told_and_never_imported(front):
     (finding,) = report["findings"]
     assert (finding["level"], finding["about"]) == ("failure", name)
     assert "GHSA-w37p-236h-pfx3, CVE-2026-44484" in finding["message"]
-    assert "pip install" in finding["mend"]
+    assert "pip install" in finding["fix"]
     text = doctor(front=[front])
     assert text.returncode == 1
     assert f"failure: {name} {version} is a malicious upload" in text.stdout
@@ -108,9 +108,9 @@ def test_a_planted_mismatch_is_a_warning_which_strict_fails_for(front, here):
     plant(front, "lightning", "2.4.0", package=False)
     status, report = here()
     assert (status, report["status"]) == (0, "warning")
-    told = {finding["message"]: finding["mend"] for finding in report["findings"]}
-    mend = told["pytorch-lightning 2.6.6 and lightning 2.4.0 are different copies of Lightning."]
-    assert mend == "pip install 'pytorch-lightning==2.6.6' 'lightning==2.6.6'"
+    told = {finding["message"]: finding["fix"] for finding in report["findings"]}
+    fix = told["pytorch-lightning 2.6.6 and lightning 2.4.0 are different copies of Lightning."]
+    assert fix == "pip install 'pytorch-lightning==2.6.6' 'lightning==2.6.6'"
     assert any("CVE-2026-58659" in message for message in told)  # 2.4.0 is below 2.6.6
     assert here("--strict")[0] == 1
 
@@ -167,8 +167,8 @@ def test_neither_framework_installed_is_a_warning_with_both_commands(tmp_path):
     }
     assert one(report, "backends", "ignite")["told"] == "not installed: pip install 'pytorch-unitrain[ignite]'"
     (finding,) = report["findings"]
-    assert "[lightning]" in finding["mend"]
-    assert "[ignite]" in finding["mend"]
+    assert "[lightning]" in finding["fix"]
+    assert "[ignite]" in finding["fix"]
     assert one(report, "packages", "pytorch-lightning")["version"] is None
     text = doctor("--strict", **place)
     assert text.returncode == 1

@@ -49,7 +49,7 @@ def test_each_difference_is_tested_here():
 @pytest.mark.parametrize(("release", "there"), [("2.3.3", True), ("2.4", False)])
 def test_importing_an_old_release_finds_pkg_resources(told, release, there):
     told(release)
-    assert importlib.util.find_spec("pkg_resources") is None  # else there is nothing to mend
+    assert importlib.util.find_spec("pkg_resources") is None  # else there is nothing to fix
     with _compat.importing(ROOT):
         assert ("pkg_resources" in sys.modules) is there
         if there:

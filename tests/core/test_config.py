@@ -165,7 +165,7 @@ def test_wrong_value_is_refused_with_what_is_accepted(name, value):
 
 @pytest.mark.parametrize(("name", "value"), [(name, values[0]) for name, values in WRONG.items()], ids=list(WRONG))
 def test_refusal_ends_with_the_mend(name, value):
-    """``unitrain.errors``: the last line of each message is ``Hint:`` and the mend."""
+    """``unitrain.errors``: the last line of each message is ``Hint:`` and the fix."""
     with pytest.raises(ConfigError) as caught:
         TrainerConfig(**{name: value})
     assert str(caught.value).splitlines()[-1].startswith("Hint: ")

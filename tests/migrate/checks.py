@@ -46,6 +46,6 @@ def check_person(before, rule, line=None, to="unitrain"):
     items = [one for one in outcome.told if one.finding.severity is Severity.PERSON]
     assert rule in {one.finding.rule for one in items}, told(outcome)
     assert line is None or (line, rule) in {(one.line, one.finding.rule) for one in items}, told(outcome)
-    assert all(one.finding.reason and one.finding.mend for one in items)
+    assert all(one.finding.reason and one.finding.fix for one in items)
     assert not [one for one in outcome.told if one.finding.edits]
     return outcome

@@ -105,7 +105,7 @@ def test_a_folder_and_its_reports(tmp_path, migrate):
     }
     for one in report["files"]:
         for entry in one["entries"]:
-            assert {"file", "line", "rule", "severity", "reason", "mend", "cell"} == set(entry)
+            assert {"file", "line", "rule", "severity", "reason", "fix", "cell"} == set(entry)
             assert (
                 f"{entry['file']}:{entry['line']} {entry['rule']} {entry['severity']}: {entry['reason']}" in done.stdout
             )

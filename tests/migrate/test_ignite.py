@@ -170,7 +170,7 @@ def test_what_does_not_train_is_left(text):
 )
 def test_unclear_roles_are_left_for_a_person(text):
     outcome = check_person(ENGINES.format(text), "ignite-role")
-    assert "# unitrain: trainer" in outcome.told[0].finding.mend
+    assert "# unitrain: trainer" in outcome.told[0].finding.fix
 
 
 def test_seed():

@@ -30,7 +30,7 @@ _LIGHTNING = Blocked(frozenset({"2.6.2", "2.6.3"}), "GHSA-w37p-236h-pfx3, CVE-20
 BLOCKED: dict[str, Blocked] = {"pytorch-lightning": _LIGHTNING, "lightning": _LIGHTNING}
 """Keyed by distribution name."""
 
-MEND = "pip install --upgrade 'pytorch-lightning>=2.4,!=2.6.2,!=2.6.3' 'lightning>=2.4,!=2.6.2,!=2.6.3'"
+UPGRADE = "pip install --upgrade 'pytorch-lightning>=2.4,!=2.6.2,!=2.6.3' 'lightning>=2.4,!=2.6.2,!=2.6.3'"
 
 
 def installed(distribution: str) -> list[str]:
@@ -73,7 +73,7 @@ def check_blocked() -> None:
     for distribution, version, told in dangerous():
         raise VersionError(
             f"{distribution} {version} is a malicious upload ({told}); unitrain refuses to import it.",
-            hint=f"assume that secrets on this machine are stolen and replace them, then {MEND}",
+            hint=f"assume that secrets on this machine are stolen and replace them, then {UPGRADE}",
         )
 
 

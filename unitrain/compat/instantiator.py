@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _KEY = "_instantiator"
-MENDED = "2.6.6"
+FIXED_IN = "2.6.6"
 """The first Lightning release that does not import names from a checkpoint."""
 
 _PICKLES = 4
@@ -28,8 +28,8 @@ _OF_A_FOLDER = "meta.pt"
 
 @difference(
     "pytorch-lightning",
-    since=MENDED,
-    drop=MENDED,
+    since=FIXED_IN,
+    drop=FIXED_IN,
     link="https://nvd.nist.gov/vuln/detail/CVE-2026-58659",
 )
 def refuse_instantiator(given: Any, release: str) -> None:
@@ -42,14 +42,14 @@ def refuse_instantiator(given: Any, release: str) -> None:
     Raises:
         CheckpointError: With the ways out.
     """
-    if Version(release) >= Version(MENDED) or not isinstance(given, (str, Path)):
+    if Version(release) >= Version(FIXED_IN) or not isinstance(given, (str, Path)):
         return
     path = Path(given) / _OF_A_FOLDER if Path(given).is_dir() else Path(given)
     if path.is_file() and any(text == _KEY for text in _texts(path)):
         raise CheckpointError(
             f"{given} contains the hyper-parameter {_KEY!r}, which names code that Lightning {release} would import"
             f" (CVE-2026-58659).",
-            hint=f"pip install 'pytorch-lightning>={MENDED}'; or `unitrain convert SRC DST --to lightning`, which"
+            hint=f"pip install 'pytorch-lightning>={FIXED_IN}'; or `unitrain convert SRC DST --to lightning`, which"
             f" removes it.",
         )
 

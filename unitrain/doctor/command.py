@@ -52,7 +52,7 @@ exit status:
   backends      name, ready, distribution, version, told
   accelerators  kind, available, told
   extras        name, installed, missing, command
-  findings      level ("warning" or "failure"), about, message, mend
+  findings      level ("warning" or "failure"), about, message, fix
 
 examples:
   unitrain doctor
@@ -90,7 +90,7 @@ def _show(report: Report) -> None:
     for one in report.findings:
         head = Text(f"{one.level}: {one.about} ", style=_STYLES[one.level])
         console.print(head + Text(one.message, style="default"), soft_wrap=True)
-        console.print(Text(f"  Hint: {one.mend}"), soft_wrap=True)
+        console.print(Text(f"  Hint: {one.fix}"), soft_wrap=True)
     if not report.findings:
         console.print(Text("no problems found.", style="green"))
 

@@ -12,7 +12,7 @@ from packaging.version import Version
 
 from unitrain._version import __version__
 from unitrain.compat import blocked
-from unitrain.compat.instantiator import MENDED
+from unitrain.compat.instantiator import FIXED_IN
 from unitrain.compat.windows import WINDOWS, Standing, standing
 from unitrain.doctor.findings import Accelerator, Backend, Extra, Finding, Level, Package, Report
 from unitrain.errors import DISTRIBUTION, install_hint
@@ -90,20 +90,20 @@ def _of_lightning() -> Iterator[Finding]:
     malicious = list(blocked.dangerous())
     for name, version, told in malicious:
         message = f"{version} is a malicious upload ({told}). doctor did not import it."
-        mend = f"assume that secrets on this machine are stolen and replace them, then {blocked.MEND}"
-        yield Finding(Level.FAILURE, name, message, mend)
+        fix = f"assume that secrets on this machine are stolen and replace them, then {blocked.UPGRADE}"
+        yield Finding(Level.FAILURE, name, message, fix)
     different = blocked.mismatch()
     if different is not None and not malicious:
         message = f"pytorch-lightning {different[0]} and lightning {different[1]} are different copies of Lightning."
         yield Finding(Level.WARNING, "lightning", message, blocked.aligned(different))
     for name in blocked.BLOCKED:
         release = blocked.parsed(_version(name) or "")
-        if release is not None and release < Version(MENDED) and not malicious:
+        if release is not None and release < Version(FIXED_IN) and not malicious:
             message = (
                 f"{release} imports code named by the '_instantiator' hyper-parameter of a checkpoint"
                 f" (CVE-2026-58659): load_from_checkpoint can run arbitrary code. unitrain never passes it such a file."
             )
-            yield Finding(Level.WARNING, name, message, f"pip install --upgrade '{name}>={MENDED}'")
+            yield Finding(Level.WARNING, name, message, f"pip install --upgrade '{name}>={FIXED_IN}'")
 
 
 def _of_backends(backends: list[Backend]) -> Iterator[Finding]:
@@ -112,10 +112,8 @@ def _of_backends(backends: list[Backend]) -> Iterator[Finding]:
         message = "is not installed as a package, so none of its backends is registered."
         yield Finding(Level.FAILURE, DISTRIBUTION, message, f"pip install '{DISTRIBUTION}'")
     elif not any(one.ready for one in own):
-        mend = f"{install_hint('lightning')} or {install_hint('ignite')}"
-        yield Finding(
-            Level.WARNING, "backends", 'no framework is available; only "reference", the bare loop, is.', mend
-        )
+        fix = f"{install_hint('lightning')} or {install_hint('ignite')}"
+        yield Finding(Level.WARNING, "backends", 'no framework is available; only "reference", the bare loop, is.', fix)
 
 
 def _of_devices(accelerators: list[Accelerator]) -> Iterator[Finding]:

@@ -89,13 +89,13 @@ class Finding:
         level: "warning" or "failure".
         about: The package, or what else it is about.
         message: What is wrong.
-        mend: The command or the argument that fixes it.
+        fix: The command or the argument that fixes it.
     """
 
     level: Level
     about: str
     message: str
-    mend: str
+    fix: str
 
 
 @dataclass(frozen=True)

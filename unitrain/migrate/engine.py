@@ -145,7 +145,7 @@ class _Work:
                 if one.rule not in self.disabled:
                     found.append(self._named(one))
                 elif one.needed:
-                    found.append(person(one.rule, one.start, f"the rule is disabled, and {one.reason}", one.mend))
+                    found.append(person(one.rule, one.start, f"the rule is disabled, and {one.reason}", one.fix))
         return found
 
     def _named(self, finding: Finding) -> Finding:
@@ -154,7 +154,7 @@ class _Work:
         if not taken:
             return finding
         reason = f"the file uses the name {taken[0]!r} for something else"
-        return person(finding.rule, finding.start, reason, f"rename it, then: {finding.mend}")
+        return person(finding.rule, finding.start, reason, f"rename it, then: {finding.fix}")
 
     def _tell(self, findings: Iterable[Finding]) -> None:
         for one in findings:
@@ -201,4 +201,4 @@ def _compatible(found: Iterable[Finding]) -> tuple[list[Finding], list[Finding]]
 
 def _entangled(finding: Finding) -> Finding:
     reason = f"{finding.reason}, but another change is in the same place"
-    return replace(finding, edits=(), severity=Severity.PERSON, reason=reason, mend=f"by hand: {finding.mend}")
+    return replace(finding, edits=(), severity=Severity.PERSON, reason=reason, fix=f"by hand: {finding.fix}")

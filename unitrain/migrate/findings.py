@@ -46,7 +46,7 @@ class Finding:
         rule: The name of the rule.
         start: Where, in bytes.
         reason: Why it is found.
-        mend: What it becomes, or what to do by hand.
+        fix: What it becomes, or what to do by hand.
         edits: What is to be written; all of them or none.
         imports: Names of unitrain, or ``module:name``, that the new text uses.
         severity: How much it weighs; by default a change.
@@ -56,16 +56,16 @@ class Finding:
     rule: str
     start: int
     reason: str
-    mend: str
+    fix: str
     edits: tuple[Edit, ...] = ()
     imports: tuple[str, ...] = ()
     severity: Severity = Severity.CHANGE
     needed: bool = False
 
 
-def person(rule: str, start: int, reason: str, mend: str) -> Finding:
+def person(rule: str, start: int, reason: str, fix: str) -> Finding:
     """Return a finding that must be fixed by hand."""
-    return Finding(rule, start, reason, mend, severity=Severity.PERSON)
+    return Finding(rule, start, reason, fix, severity=Severity.PERSON)
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Entry:
         rule: The name of the rule.
         severity: How much it weighs.
         reason: Why.
-        mend: What it becomes, or what to do.
+        fix: What it becomes, or what to do.
         cell: The number of a notebook's cell, from 1; None in a script.
     """
 
@@ -141,13 +141,13 @@ class Entry:
     rule: str
     severity: Severity
     reason: str
-    mend: str
+    fix: str
     cell: int | None = None
 
     def __str__(self) -> str:
-        """Return ``file:line RULE severity reason mend``."""
+        """Return ``file:line RULE severity reason fix``."""
         place = self.file if self.cell is None else f"{self.file}:cell {self.cell}"
-        return f"{place}:{self.line} {self.rule} {self.severity}: {self.reason} -> {self.mend}"
+        return f"{place}:{self.line} {self.rule} {self.severity}: {self.reason} -> {self.fix}"
 
     def row(self) -> dict[str, Any]:
         """Return the fields, for a report in JSON."""

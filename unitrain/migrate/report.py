@@ -110,7 +110,7 @@ def _write_markdown(path: Path, files: Sequence[FileReport]) -> None:
     lines.append("| --- | --- | --- | --- | --- |")
     for entry in (entry for one in files for entry in one.entries):
         cell = "" if entry.cell is None else f"cell {entry.cell}:"
-        shown = (f"{entry.file}:{cell}{entry.line}", entry.rule, entry.severity.value, entry.reason, entry.mend)
+        shown = (f"{entry.file}:{cell}{entry.line}", entry.rule, entry.severity.value, entry.reason, entry.fix)
         lines.append("| " + " | ".join(_escaped(one) for one in shown) + " |")
     _write(path, "\n".join(lines) + "\n")
 

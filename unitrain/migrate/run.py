@@ -83,7 +83,7 @@ def _entries(file: str, outcome: Outcome, notebook: Notebook | None) -> list[Ent
     for line, finding in outcome.told:
         place = None if notebook is None else notebook.place(line)
         cell, line_there = (None, line) if place is None else place
-        made.append(Entry(file, line_there, finding.rule, finding.severity, finding.reason, finding.mend, cell))
+        made.append(Entry(file, line_there, finding.rule, finding.severity, finding.reason, finding.fix, cell))
     return made
 
 
@@ -92,8 +92,8 @@ def _broken(file: str, reason: str) -> Entry:
 
 
 def _unframed(file: str) -> Entry:
-    reason, mend = "it imports no framework that can be migrated", "pass the script that creates the trainer"
-    return Entry(file, 1, "no-framework", Severity.NOTE, reason, mend)
+    reason, fix = "it imports no framework that can be migrated", "pass the script that creates the trainer"
+    return Entry(file, 1, "no-framework", Severity.NOTE, reason, fix)
 
 
 def _write(path: Path, one: FileReport) -> None:
@@ -111,6 +111,6 @@ def _targets(file: str, text: str, families: Sequence[Family]) -> list[Entry]:
     for number, line in enumerate(text.splitlines(), 1):
         if re.match(rf"\s*(- )?_target_:\s*['\"]?({names})(\.\w+)*\.Trainer\b", line):
             reason = "a config creates the Trainer, so the code that runs it is unknown"
-            mend = "_target_: unitrain.UnifiedTrainer, with framework: and with native: for other arguments"
-            made.append(Entry(file, number, CONFIG_RULE, Severity.PERSON, reason, mend))
+            fix = "_target_: unitrain.UnifiedTrainer, with framework: and with native: for other arguments"
+            made.append(Entry(file, number, CONFIG_RULE, Severity.PERSON, reason, fix))
     return made

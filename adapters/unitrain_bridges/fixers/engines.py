@@ -34,8 +34,8 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
     for node in engine_attributes(source):
         if node.attr.value == "interrupt":
             reason = f"an interrupted run can only be resumed on {goal.check!r} itself"
-            mend = f'resume with UnifiedTrainer("{goal.check}").fit(from_engine(engine), loader)'
-            yield person(INTERRUPT.name, source.start(node), reason, mend)
+            fix = f'resume with UnifiedTrainer("{goal.check}").fit(from_engine(engine), loader)'
+            yield person(INTERRUPT.name, source.start(node), reason, fix)
 
 
 def _has_backend(source: Source, call: cst.Call) -> bool:

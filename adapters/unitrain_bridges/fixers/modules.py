@@ -51,8 +51,8 @@ def _argument(source: Source, goal: Goal, given: Argument) -> Iterator[Finding]:
     elif given.keyword == "strategy" and given.value not in (*STRATEGIES, UNKNOWN):
         yield _refused(start, goal, f"Trainer(strategy={given.text})", f'strategy="auto", or {_ANYWHERE}')
     elif given.keyword == "strategy" and given.value is UNKNOWN:
-        mend = f'strategy="auto", or {_ANYWHERE}; only {", ".join(STRATEGIES)} work everywhere'
-        yield _refused(start, goal, f"Trainer(strategy={given.text})", mend)
+        fix = f'strategy="auto", or {_ANYWHERE}; only {", ".join(STRATEGIES)} work everywhere'
+        yield _refused(start, goal, f"Trainer(strategy={given.text})", fix)
     elif given.keyword == "devices" and _several(given.value):
         yield _refused(start, goal, f"Trainer(devices={given.text})", f"devices=1, or {_ANYWHERE}")
     elif given.star:
@@ -85,8 +85,8 @@ def _several(value: object) -> bool:
     return str(value) == "-1" or (str(value).isdigit() and int(str(value)) > 1)
 
 
-def _refused(start: int, goal: Goal, what: str, mend: str) -> Finding:
-    return person(ARGUMENT.name, start, f"{what} only works on {HOME!r}, not on {goal.check!r}", mend)
+def _refused(start: int, goal: Goal, what: str, fix: str) -> Finding:
+    return person(ARGUMENT.name, start, f"{what} only works on {HOME!r}, not on {goal.check!r}", fix)
 
 
 def _called(source: Source, goal: Goal, call: cst.Call) -> Iterator[Finding]:
@@ -105,8 +105,8 @@ def _attribute(source: Source, goal: Goal, node: cst.Attribute) -> Iterator[Find
     if name in TRAINER or name.startswith("__") or written:
         return
     reason = f"trainer.{name} only exists on {HOME!r}, not on {goal.check!r}"
-    mend = ELSEWHERE.get(name) or f"{_ANYWHERE}, or use attributes that every backend has"
-    yield person(ATTRIBUTE.name, source.start(node), reason, mend)
+    fix = ELSEWHERE.get(name) or f"{_ANYWHERE}, or use attributes that every backend has"
+    yield person(ATTRIBUTE.name, source.start(node), reason, fix)
 
 
 FIXER = Fixer((ARGUMENT, ATTRIBUTE, CALLBACK, CLI), find)

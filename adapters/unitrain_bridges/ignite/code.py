@@ -25,12 +25,12 @@ def refuse_own_loops(engine: Engine, framework: str, methods: tuple[str, ...]) -
         if own and issubclass(cls, Engine) and cls is not Engine:
             raise UnsupportedFeatureError(
                 f"{cls.__name__} overrides {own[0]} of Ignite's Engine, which {framework!r} does not call.",
-                hint=_MENDS.get(own[0], _MEND),
+                hint=_HINTS.get(own[0], _HINT),
             )
 
 
-_MEND = 'UnifiedTrainer("ignite"), or use handlers instead of the override.'
-_MENDS = {"run": f"`unitrain run SCRIPT --framework NAME` calls it as the script does; otherwise {_MEND}"}
+_HINT = 'UnifiedTrainer("ignite"), or use handlers instead of the override.'
+_HINTS = {"run": f"`unitrain run SCRIPT --framework NAME` calls it as the script does; otherwise {_HINT}"}
 
 LOOPS = (
     "_internal_run",

@@ -27,9 +27,9 @@ def check_arguments(parts: Parts, given: Mapping[str, Any], framework: str) -> d
         if name not in defaults:
             raise TypeError(f"Trainer.__init__() got an unexpected keyword argument {name!r}")
     given = {**vars(parts.parse_env_variables(parts.Trainer)), **given}
-    for name, mend in ARGUMENTS.items():
+    for name, fix in ARGUMENTS.items():
         if given.get(name) and given[name] != defaults.get(name):
-            raise _refused(f"Trainer({name}={given[name]!r})", framework, mend)
+            raise _refused(f"Trainer({name}={given[name]!r})", framework, fix)
     strategy = given.get("strategy", "auto")
     if strategy not in STRATEGIES and not isinstance(strategy, parts.SingleDeviceStrategy):
         raise _refused(f"Trainer(strategy={strategy!r})", framework, 'strategy="auto", or framework="lightning".')
@@ -48,5 +48,5 @@ def refuse_callbacks(callbacks: Iterable[Any], framework: str) -> None:
                 raise _refused(f"the callback {type(callback).__name__}", framework, CALLBACKS[cls.__name__])
 
 
-def _refused(what: str, framework: str, mend: str) -> UnsupportedFeatureError:
-    return UnsupportedFeatureError(f"{what} only works on 'lightning', not on {framework!r}.", hint=mend)
+def _refused(what: str, framework: str, fix: str) -> UnsupportedFeatureError:
+    return UnsupportedFeatureError(f"{what} only works on 'lightning', not on {framework!r}.", hint=fix)

@@ -86,9 +86,9 @@ def _class(cls: type) -> type:
 
 
 def _refuse(cls: type) -> None:
-    for name, mend in _REFUSED.items():
+    for name, fix in _REFUSED.items():
         if hasattr(cls, name):
-            raise ConfigError(f"{cls.__name__}.{name} has no equivalent in Lightning 2.x.", hint=mend)
+            raise ConfigError(f"{cls.__name__}.{name} has no equivalent in Lightning 2.x.", hint=fix)
     for name in ("training_step", "training_step_end", "backward"):
         given = _names(getattr(cls, name, None))
         if "optimizer_idx" in given:

@@ -25,12 +25,12 @@ class _Old(NamedTuple):
     Attributes:
         since: What removed it.
         same: Values that mean what there is without it.
-        mend: What to do about another value.
+        fix: What to do about another value.
     """
 
     since: str
     same: tuple[object, ...]
-    mend: str
+    fix: str
 
 
 _DROPPED = {
@@ -70,7 +70,7 @@ def _made(source: Source, call: cst.Call) -> str:
 def _drop(source: Source, call: cst.Call, given: Argument, old: _Old) -> Finding:
     start, reason = source.start(given.node), f"{given.keyword}= was removed in {old.since}"
     if not any(given.value is one for one in old.same):
-        return person(KEYWORDS.name, start, reason, old.mend)
+        return person(KEYWORDS.name, start, reason, old.fix)
     return Finding(KEYWORDS.name, start, reason, "left out", (dropped(source, call, given),), needed=True)
 
 
@@ -88,8 +88,8 @@ def _by_position(source: Source, call: cst.Call) -> Iterator[Finding]:
     if len(given) > len(("dirname", "filename_prefix")) and not any(one.keyword or one.star for one in given[:3]):
         third = given[2]
         if third.value is None or isinstance(third.value, int):
-            mend = "pass the other arguments by name: score_function=, n_saved=; and every=n to the event"
-            yield person(KEYWORDS.name, source.start(third.node), "the third argument is no longer save_interval", mend)
+            fix = "pass the other arguments by name: score_function=, n_saved=; and every=n to the event"
+            yield person(KEYWORDS.name, source.start(third.node), "the third argument is no longer save_interval", fix)
 
 
 FIXER = Fixer((KEYWORDS,), find)

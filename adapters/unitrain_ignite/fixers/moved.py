@@ -61,9 +61,9 @@ def _from(source: Source, node: cst.ImportFrom) -> Iterator[Finding]:
     module = source.code(node.module)
     names = [] if isinstance(node.names, cst.ImportStar) else [one.evaluated_name for one in node.names]
     for name in names:
-        mend = _NEVER.get(f"{module}.{name}") or _GONE.get(f"{module}.{name}".removeprefix(_CONTRIB))
-        if mend:
-            yield person(GONE.name, source.start(node), f"{module}.{name} is not in Ignite", mend)
+        fix = _NEVER.get(f"{module}.{name}") or _GONE.get(f"{module}.{name}".removeprefix(_CONTRIB))
+        if fix:
+            yield person(GONE.name, source.start(node), f"{module}.{name} is not in Ignite", fix)
             return
     if module == _CONTRIB[:-1]:
         yield from _from_contrib(source, node, names)

@@ -212,10 +212,10 @@ def _run(source: Source, goal: Goal, call: cst.Call) -> Finding:
     engine = source.code(call.func.value)
     fit = _fit(source, goal, call, given, engine)
     names = ("UnifiedTrainer", "from_engine")
-    mend = f'UnifiedTrainer(framework="{goal.word(FRAMEWORK)}").fit(from_engine({engine}))'
+    fix = f'UnifiedTrainer(framework="{goal.word(FRAMEWORK)}").fit(from_engine({engine}))'
     if is_statement(source, call) or is_handler(source, call):
         edits: tuple[Edit, ...] = (Edit(start, source.end(call), fit),)
-        return Finding(RUN.name, start, reason, mend, edits, names, needed=True)
+        return Finding(RUN.name, start, reason, fix, edits, names, needed=True)
     line = _line(source, call)
     if line is None or not isinstance(call.func.value, (cst.Name, cst.Attribute)):
         by_hand = _BY_HAND.format(goal.word(FRAMEWORK))
@@ -225,7 +225,7 @@ def _run(source: Source, goal: Goal, call: cst.Call) -> Finding:
         Edit(place, place, f"{fit}\n{source.indent(place)}"),
         Edit(start, source.end(call), f"{engine}.state"),
     )
-    return Finding(RUN.name, start, reason, f"{mend}, then {engine}.state", edits, names, needed=True)
+    return Finding(RUN.name, start, reason, f"{fix}, then {engine}.state", edits, names, needed=True)
 
 
 def _named(source: Source, call: cst.Call) -> tuple[dict[str, Argument], str]:

@@ -163,8 +163,8 @@ def _added(source: Source, call: cst.Call, own: set[str]) -> Finding | None:
     indent = source.indent(source.start(around))
     edit = Edit(source.start(around), source.end(around), f"\n{indent}".join(lines))
     reason = "Trainer.add_argparse_args was removed in 2.0"
-    mend = "the most common options; add others as needed, and pass --accelerator gpu --devices N instead of --gpus N"
-    return Finding(RULE.name, source.start(call), reason, mend, (edit,), needed=True)
+    fix = "the most common options; add others as needed, and pass --accelerator gpu --devices N instead of --gpus N"
+    return Finding(RULE.name, source.start(call), reason, fix, (edit,), needed=True)
 
 
 def _constructed(source: Source, call: cst.Call, offered: list[str]) -> Finding | None:

@@ -29,8 +29,8 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
         words = source.code(call.args[0]) + (" " if variable is None else f" {variable.name}")
         if re.search("trainer", words, re.IGNORECASE):
             reason = "a config creates the Trainer, so its arguments are unknown"
-            mend = "in the config: _target_: unitrain.UnifiedTrainer, framework: lightning, and native: for the rest"
-            yield person(RULE.name, source.start(call), reason, mend)
+            fix = "in the config: _target_: unitrain.UnifiedTrainer, framework: lightning, and native: for the rest"
+            yield person(RULE.name, source.start(call), reason, fix)
 
 
 FIXER = Fixer((RULE,), find)

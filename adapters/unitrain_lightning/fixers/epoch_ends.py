@@ -64,8 +64,8 @@ def _finding(source: Source, owner: cst.ClassDef, function: cst.FunctionDef) -> 
         *_signature(source, function),
         *_prologue(source, owner, function, stage),
     ]
-    mend = f"on_{stage.hook}_epoch_end(self), with the outputs in self.{stage.outputs}"
-    return Finding(RULE.name, start, reason, mend, tuple(edits), needed=True)
+    fix = f"on_{stage.hook}_epoch_end(self), with the outputs in self.{stage.outputs}"
+    return Finding(RULE.name, start, reason, fix, tuple(edits), needed=True)
 
 
 def _refusal(source: Source, owner: cst.ClassDef, function: cst.FunctionDef, stage: EpochEnd) -> str:

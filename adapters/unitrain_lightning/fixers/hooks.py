@@ -112,8 +112,8 @@ def _optimizer_idx(source: Source, function: cst.FunctionDef) -> Iterator[Findin
     given = {one.name.value: one for one in parameters(function)}
     if function.name.value in ("training_step", "training_step_end") and "optimizer_idx" in given:
         reason = "training_step is no longer called once per optimizer since 2.0"
-        mend = "self.automatic_optimization = False, and step each optimizer of self.optimizers() by hand"
-        yield person(OPTIMIZER_IDX.name, source.start(given["optimizer_idx"]), reason, mend)
+        fix = "self.automatic_optimization = False, and step each optimizer of self.optimizers() by hand"
+        yield person(OPTIMIZER_IDX.name, source.start(given["optimizer_idx"]), reason, fix)
 
 
 def _optimizer_step(source: Source, function: cst.FunctionDef) -> Iterator[Finding]:
@@ -135,8 +135,8 @@ def _optimizer_step(source: Source, function: cst.FunctionDef) -> Iterator[Findi
             return
     edits = [_cut(source, given, index) for index, _ in gone]
     edits += [edit for arguments in handed_on for edit in _cut_arguments(source, arguments)]
-    mend = "(self, epoch, batch_idx, optimizer, optimizer_closure)"
-    yield Finding(OPTIMIZER_STEP.name, start, reason, mend, tuple(edits), needed=True)
+    fix = "(self, epoch, batch_idx, optimizer, optimizer_closure)"
+    yield Finding(OPTIMIZER_STEP.name, start, reason, fix, tuple(edits), needed=True)
 
 
 def _handed_on(source: Source, function: cst.FunctionDef, names: set[str]) -> list[list[cst.Arg]]:

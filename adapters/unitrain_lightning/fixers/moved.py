@@ -51,7 +51,7 @@ _MOVED = {
 _RESULTS = dict.fromkeys(("TrainResult", "EvalResult"), "return the loss, and self.log(...) the rest")
 _GONE = {
     **_RESULTS,
-    **{f"core.step_result.{one}": mend for one, mend in _RESULTS.items()},
+    **{f"core.step_result.{one}": fix for one, fix in _RESULTS.items()},
     "callbacks.GPUStatsMonitor": "callbacks.DeviceStatsMonitor()",
     "callbacks.XLAStatsMonitor": "callbacks.DeviceStatsMonitor()",
     "loggers.TestTubeLogger": "loggers.TensorBoardLogger(save_dir, name=...)",

@@ -234,11 +234,11 @@ class Followed:
             self._escapes(node, "a Trainer is passed to unknown code")
 
     def _escapes(self, node: cst.CSTNode, reason: str) -> None:
-        mend = (
+        fix = (
             "check the code that uses it: UnifiedTrainer has fit, validate, test, predict, save_checkpoint and"
             " foreign_trainer"
         )
-        self._found.append(person(ESCAPES.name, self.source.start(node), reason, mend))
+        self._found.append(person(ESCAPES.name, self.source.start(node), reason, fix))
 
     def _attribute(self, node: cst.CSTNode, attribute: cst.Attribute) -> Iterator[Finding]:
         name, around = attribute.attr.value, self.source.parent(attribute)
@@ -260,8 +260,8 @@ class Followed:
         """Return what becomes of an attribute of the Trainer that its first run makes, and that is not there before."""
         start = self.source.start(node)
         if self._before_any_run(node):
-            mend = f"pass it to the constructor, or use trainer.foreign_trainer.{name} after the run"
-            return person(ATTRIBUTE.name, start, f"trainer.{name} is used before anything ran", mend)
+            fix = f"pass it to the constructor, or use trainer.foreign_trainer.{name} after the run"
+            return person(ATTRIBUTE.name, start, f"trainer.{name} is used before anything ran", fix)
         place = self.source.end(node)
         reason = f"{name} belongs to the Trainer as the module sees it"
         edits = (Edit(place, place, ".foreign_trainer"),)

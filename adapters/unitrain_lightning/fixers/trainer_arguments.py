@@ -312,8 +312,8 @@ def _finding(source: Source, call: cst.Call, given: Argument, rule: Rule, change
         new += [] if more else [f"callbacks=[{', '.join(change.callbacks)}]"]
     whole = Edit(start, source.end(given.node), ", ".join(new))
     edits.append(whole if new else dropped(source, call, given))
-    mend = ", ".join(new) or ("added to callbacks=" if change.callbacks else "left out")
-    return Finding(rule.name, start, reason, mend, tuple(edits), needed=rule is not PRECISION)
+    fix = ", ".join(new) or ("added to callbacks=" if change.callbacks else "left out")
+    return Finding(rule.name, start, reason, fix, tuple(edits), needed=rule is not PRECISION)
 
 
 def _is_given(source: Source, call: cst.Call, given: Argument, new: str) -> bool:

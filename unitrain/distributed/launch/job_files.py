@@ -73,7 +73,7 @@ def serialize(order: Job, dumps: Callable[[Any], bytes], hint: str) -> bytes:
     Args:
         order: What to pack.
         dumps: Packs it.
-        hint: What mends it, if ``dumps`` refuses.
+        hint: How to fix it, if ``dumps`` refuses.
 
     Raises:
         SpecError: That names what cannot be sent.
