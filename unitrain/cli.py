@@ -1,4 +1,4 @@
-"""The command line: ``unitrain COMMAND ...``. Each command is a module that is imported when it is asked for."""
+"""The command line, ``unitrain COMMAND ...``; each command's module is imported on demand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""UnifiedTrainer: checks, and hands over to a backend."""
+"""UnifiedTrainer: validates its input and delegates to a backend."""
 
 from __future__ import annotations
 

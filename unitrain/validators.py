@@ -1,4 +1,4 @@
-"""The rules of the trainer's arguments: each takes a value and returns what it means, or raises Invalid."""
+"""Validators of trainer arguments: each returns the parsed value or raises Invalid."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""One framework's own code on another's engine; the only package that knows both frameworks."""
+"""Runs native code of one framework on the other's engine; the only package that knows both."""

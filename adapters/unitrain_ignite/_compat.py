@@ -1,4 +1,4 @@
-"""The one place that imports Ignite and knows its versions."""
+"""The only module that imports Ignite and handles its versions."""
 
 from __future__ import annotations
 

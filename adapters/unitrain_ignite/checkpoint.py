@@ -1,4 +1,4 @@
-"""Ignite's checkpoints, ``{name: state_dict}``: what a part is, its content tells. Nothing here needs Ignite."""
+"""Ignite's checkpoints, ``{name: state_dict}``: parts are recognised by content. Does not need Ignite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an engine runs: as Ignite's own, spending nothing on what nobody listens to.
+"""An Ignite engine without the cost of events that have no handlers.
 
 Of an iteration that costs Ignite 10 microseconds, half go into the log lines of four events, which are formatted
 whether or not they are shown, and into a generator that is made after each of them so that the run may pause there.

@@ -1,4 +1,4 @@
-"""Which of Ignite's events drives each of ours.
+"""The Ignite event that drives each unitrain event.
 
 Training batches are run by the process function and evaluation batches by the evaluator's, so the events within a step
 have no Ignite event of their own: they fire from the shared step.

@@ -1,4 +1,4 @@
-"""Makes a tracker of a logger of ``ignite.handlers``, for any backend."""
+"""Wraps loggers of ``ignite.handlers`` as trackers for any backend."""
 
 from __future__ import annotations
 

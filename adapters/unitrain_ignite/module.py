@@ -1,4 +1,4 @@
-"""What an engine runs: a program, driven by its handlers, and the engine that evaluates."""
+"""The training and evaluation engines that drive a program."""
 
 from __future__ import annotations
 

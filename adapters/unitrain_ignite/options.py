@@ -1,4 +1,4 @@
-"""What each of the trainer's arguments becomes on Ignite."""
+"""Maps trainer options to Ignite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of Ignite's own handlers ended a run, as a reason that a FitResult gives."""
+"""Maps Ignite handlers that stopped a run to FitResult's stop reasons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one place that imports Lightning and knows its versions and its two names."""
+"""The only module that imports Lightning and handles its versions and its two packages."""
 
 from __future__ import annotations
 

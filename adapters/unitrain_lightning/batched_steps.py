@@ -1,4 +1,4 @@
-"""Many batches in one call of a step, where nothing of Lightning's listens between them.
+"""Several batches in one Lightning step, if no Lightning callback listens between them.
 
 Lightning's loop spends some 80 microseconds between two batches on hooks that usually nobody overrides. A step that
 takes ``dataloader_iter`` may fetch itself; so a run of batches costs that once. What is between them, apart from

@@ -1,4 +1,4 @@
-"""What installed packages offer to Lightning, read once for each state of the environment.
+"""Caches the entry points that Lightning reads, per environment state.
 
 Each Trainer asks for the entry points of all packages, and Python opens a file of every one: some milliseconds.
 """

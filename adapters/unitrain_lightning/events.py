@@ -1,4 +1,4 @@
-"""Which of Lightning's hooks drives each of ours.
+"""The Lightning hook that drives each unitrain event.
 
 The shell module (``module.py``) overrides these hooks. Batches are run by its steps, so the events within a step have
 no hook of their own: they fire from the shared step.

@@ -1,4 +1,4 @@
-"""The LightningModules by which a Trainer's loops drive a program."""
+"""The LightningModules that let a Trainer's loops drive a program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lightning's classes by name, from the one of its two packages that a run is of, and unitrain's own made on them."""
+"""Lightning's classes by name, from the package in use, and unitrain's subclasses of them."""
 
 from __future__ import annotations
 

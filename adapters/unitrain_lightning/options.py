@@ -1,4 +1,4 @@
-"""What each of the trainer's arguments becomes on Lightning."""
+"""Maps trainer options to Lightning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lightning's precision plugins, with unitrain's say on when the precision holds.
+"""Lightning precision plugins controlled by unitrain.
 
 Lightning's own surround the whole training step; there the backward pass, the metrics and all handlers would run in the
 precision too. Here ``unitrain.loop.step`` enters ``forward_context`` itself. The classes keep Lightning's names, which

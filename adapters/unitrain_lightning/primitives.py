@@ -1,4 +1,4 @@
-"""What Lightning contributes to a step: its strategy and precision plugin, under manual optimization."""
+"""The primitives of a step on Lightning: its strategy and precision plugin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A profiler that measures nothing, at the price of nothing."""
+"""A no-op profiler without overhead."""
 
 from __future__ import annotations
 

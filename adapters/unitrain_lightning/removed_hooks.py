@@ -1,4 +1,4 @@
-"""Hooks of a LightningModule that 2.0 removed or calls otherwise: for the codemod, and for upgraded modules."""
+"""LightningModule hooks that 2.0 removed or changed, for the codemod and upgraded modules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of Lightning's own callbacks ended a run, as a reason that a FitResult gives."""
+"""Maps Lightning callbacks that stopped a run to FitResult's stop reasons."""
 
 from __future__ import annotations
 

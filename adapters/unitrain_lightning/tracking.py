@@ -1,4 +1,4 @@
-"""What shows unitrain to Lightning's own parts: the trackers to native callbacks, the Trainer to a datamodule."""
+"""Exposes trackers to native callbacks, and the Trainer to datamodules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What everything became on a backend: the same tables that translate, shown to a person."""
+"""``explain()``: how options map to a backend, from the translation tables."""
 
 from __future__ import annotations
 

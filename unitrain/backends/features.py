@@ -1,4 +1,4 @@
-"""What a run asks of a backend, as features; what the backend does not declare is refused here, by name."""
+"""The features that a run needs; raises for those a backend does not declare."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs a framework's own code on any backend: the protocols of a bridge, and what its programs share."""
+"""The protocols of bridges, which run native code on any backend."""
 
 from __future__ import annotations
 

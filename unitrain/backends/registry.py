@@ -1,4 +1,4 @@
-"""Finds a backend by its name, and loads it only when it is asked for."""
+"""Finds backends by name and loads them on demand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Callbacks: several handlers and a state in one object. One callback a file.
+"""Callbacks: several handlers and their state in one object; one callback per file.
 
 What no run needs unless it is asked for is imported when it is first used.
 """

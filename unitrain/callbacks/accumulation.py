@@ -1,4 +1,4 @@
-"""Changes the number of batches per optimizer step from epoch to epoch."""
+"""Changes gradient accumulation between epochs."""
 
 from __future__ import annotations
 

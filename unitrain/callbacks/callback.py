@@ -1,4 +1,4 @@
-"""The base of callbacks, and how one listens to a run."""
+"""The callback base class and its subscription to events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The decisions on a metric that stopping and saving share: is it better, and was it measured at all?
+"""Metric comparisons shared by early stopping and checkpointing.
 
 Lightning and Ignite disagree in thousands of cases at exactly ``min_delta``, since the one compares in float32 and the
 other in double. Here it is float32, as in Lightning's ``EarlyStopping``, on every backend.

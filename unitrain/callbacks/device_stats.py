@@ -1,4 +1,4 @@
-"""Logs how much memory a run takes, and how busy the machine is."""
+"""Logs memory usage and system load."""
 
 from __future__ import annotations
 

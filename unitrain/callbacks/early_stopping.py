@@ -1,4 +1,4 @@
-"""Stops a run whose metric no longer improves."""
+"""Stops a run when a metric no longer improves."""
 
 from __future__ import annotations
 

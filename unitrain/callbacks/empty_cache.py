@@ -1,4 +1,4 @@
-"""Gives memory back to the device."""
+"""Frees cached device memory."""
 
 from __future__ import annotations
 

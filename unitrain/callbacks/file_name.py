@@ -1,4 +1,4 @@
-"""The names of checkpoints: templates with counters and metrics, made safe for a file system."""
+"""Checkpoint file names: templates with counters and metrics, sanitized for file systems."""
 
 from __future__ import annotations
 

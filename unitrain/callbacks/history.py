@@ -1,4 +1,4 @@
-"""Keeps what each epoch measured."""
+"""Keeps the metrics of each epoch."""
 
 from __future__ import annotations
 

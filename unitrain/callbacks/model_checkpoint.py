@@ -1,4 +1,4 @@
-"""Keeps checkpoints: the best by a metric, the last, or one every so often."""
+"""Saves checkpoints: the best by a metric, the last, or at intervals."""
 
 from __future__ import annotations
 

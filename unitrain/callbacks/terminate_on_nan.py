@@ -1,4 +1,4 @@
-"""Stops a run that has gone wrong beyond repair."""
+"""Stops a run on non-finite losses or weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stops a run after a time."""
+"""Stops a run after a given time."""
 
 from __future__ import annotations
 

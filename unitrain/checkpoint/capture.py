@@ -1,4 +1,4 @@
-"""What is in a checkpoint, how it is taken from a run and how it is put back."""
+"""Captures the state of a run in a checkpoint, and restores it."""
 
 from __future__ import annotations
 

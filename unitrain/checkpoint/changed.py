@@ -1,4 +1,4 @@
-"""What may change between a checkpoint and the run that resumes it, and what may not: within an epoch or a window."""
+"""What may change between a checkpoint and the resuming run, mid-epoch or mid-accumulation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files of the run that is resumed are still its own: those in the folder that it writes into, even renamed."""
+"""Decides which files a resumed run still owns: those in its folder, even a renamed one."""
 
 from __future__ import annotations
 

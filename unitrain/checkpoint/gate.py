@@ -1,4 +1,4 @@
-"""The gate through which everything goes into a checkpoint: what is written can be read.
+"""Validates everything that goes into a checkpoint, so that it can be read back.
 
 ``torch.load(weights_only=True)`` reads tensors and a few plain kinds. A value is one of these, or is packed as one of
 ``KINDS``, or equals a plain value (a subclass of dict, say) and is written as that; anything else is refused with the

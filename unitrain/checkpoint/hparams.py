@@ -1,4 +1,4 @@
-"""Hyper-parameters in a plain form, the same for the checkpoint and for every tracker.
+"""Hyper-parameters in one plain form for checkpoints and trackers.
 
 They are there to be read, and no run resumes from them. So a path becomes its text here, where a state would have to
 come back as it was.

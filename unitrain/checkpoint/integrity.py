@@ -1,4 +1,4 @@
-"""Whether a file is there, may be read and is whole: asked of every file before torch reads it."""
+"""Checks that a file exists, is readable and is intact before torch reads it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes and reads checkpoint files: all or nothing, verified, and never running code that is in them."""
+"""Writes checkpoint files atomically, and reads them verified and without running code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a checkpoint keeps beside tensors and plain values: packed into plain values, and unpacked to an equal value.
+"""Packs values other than tensors and plain types into plain ones, and unpacks them to equal values.
 
 ``torch.load(weights_only=True)`` reads few kinds. Those of ``KINDS`` are written as a plain value in their place, which
 any program can read, and a note of the place and the kind, by which unitrain's own readers restore them.

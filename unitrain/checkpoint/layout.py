@@ -1,4 +1,4 @@
-"""Lightning's layout of a checkpoint, written from unitrain's counters, so that a plain Trainer can take it up.
+"""Lightning's checkpoint layout, so that a plain Trainer can resume.
 
 The whole tree of loops is written: without it Lightning loads the file without an error and trains to another result.
 """

@@ -1,4 +1,4 @@
-"""The weights in a checkpoint, and how a model gets them: all of them or none."""
+"""Loads the weights of a checkpoint into a model: all or none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Puts a state into an optimizer, with all that torch's ``load_state_dict`` would break."""
+"""Loads optimizer states, including what torch's ``load_state_dict`` breaks."""
 
 from __future__ import annotations
 

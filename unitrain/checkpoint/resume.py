@@ -1,4 +1,4 @@
-"""Resuming a run: which file, and whether there is anything left to do."""
+"""Resuming a run: finds the file and checks whether anything is left to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes the checkpoints that were asked for, under the names that rank 0 finds for them."""
+"""Writes requested checkpoints, under names chosen by rank 0."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A checkpoint as a folder, into which each process writes what it holds: no process needs room for the whole.
+"""Sharded checkpoints: a folder into which each process writes its shards.
 
 ``index.json`` names the folder with the data, which holds ``tree.ckpt``, the portable content with a note for each
 tensor in parts, and a file of each rank with its parts. The index is written last and replaced in one piece, so a kill

@@ -1,4 +1,4 @@
-"""What releases of other packages mean differently: which are dangerous, which are supported, and how to fix the rest.
+"""Differences between releases of other packages: dangerous and supported ones, and shims.
 
 Each difference is one function under ``@difference``, in the module that is named after the package (Lightning's and
 Ignite's are in ``_compat.py`` of their adapters). ``upgrade`` brings up to date what

@@ -1,4 +1,4 @@
-"""Releases that are known to be malicious: they are told from the installed metadata, and never imported."""
+"""Known malicious releases, detected from package metadata and never imported."""
 
 from __future__ import annotations
 

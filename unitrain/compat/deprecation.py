@@ -1,4 +1,4 @@
-"""Marks a public name that goes: it warns with the name to use, and says from which release on it is gone."""
+"""Marks deprecated public names: they warn with the replacement and the release that removes them."""
 
 from __future__ import annotations
 

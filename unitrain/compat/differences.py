@@ -1,4 +1,4 @@
-"""Marks a function that exists because releases of another package differ, and says until when it is needed."""
+"""Marks shims for differences between releases, with the release that makes them obsolete."""
 
 from __future__ import annotations
 

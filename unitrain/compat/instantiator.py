@@ -1,4 +1,4 @@
-"""Files that name code which Lightning below 2.6.6 imports (CVE-2026-58659), found without running what is in them."""
+"""Detects files that make Lightning before 2.6.6 import code (CVE-2026-58659), without running them."""
 
 from __future__ import annotations
 

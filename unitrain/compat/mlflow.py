@@ -1,4 +1,4 @@
-"""What MLflow's releases mean differently."""
+"""Differences between MLflow releases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Optuna's releases mean differently: where studies are kept, and how a number is suggested."""
+"""Differences between Optuna releases: storages and suggestions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How others call things, and what to write here: for names that are near none of ours."""
+"""Names of other libraries and their equivalents here, for hints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pkg_resources``, which older packages import and setuptools 82 has no more."""
+"""``pkg_resources``, which older packages import and setuptools 82 removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What torch's releases mean differently, from 2.4 on."""
+"""Differences between torch releases since 2.4."""
 
 from __future__ import annotations
 

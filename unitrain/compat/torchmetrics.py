@@ -1,4 +1,4 @@
-"""Names that torchmetrics and Ignite had, or have, for what ``metric()`` knows by a short one."""
+"""Old and current torchmetrics and Ignite names for the short names of ``metric()``."""
 
 from __future__ import annotations
 

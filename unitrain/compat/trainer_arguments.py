@@ -1,4 +1,4 @@
-"""Arguments that Lightning's Trainer renamed or removed, and what UnifiedTrainer takes in their place.
+"""Arguments that Lightning's Trainer renamed or removed, and UnifiedTrainer's equivalents.
 
 The one table for the refusal of an old spelling, which names the new one, and for ``upgrade()`` of a config. The
 codemod knows the same names (``unitrain_lightning.fixers.trainer_arguments``); a test compares the two.

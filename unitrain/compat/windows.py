@@ -1,4 +1,4 @@
-"""Which releases of which package are supported: the one table, for ``unitrain doctor`` and for whoever else asks."""
+"""Which releases of which package are supported: one table for ``unitrain doctor`` and all other checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a batch is made of: its size, its parts, its device, and how to show it to a person."""
+"""Batches: size, parts, device and description."""
 
 from __future__ import annotations
 

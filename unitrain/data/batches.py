@@ -1,4 +1,4 @@
-"""From a source to batches that are the same on every backend.
+"""Turns a data source into batches that are identical on every backend.
 
 ``Batches`` is what a backend's loop iterates, once per epoch. It limits, moves to the device, tells the last batch and
 refuses what is empty. Its iterator is lazy: backends call ``iter()`` at different times, but nothing is drawn from a

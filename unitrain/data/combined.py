@@ -1,4 +1,4 @@
-"""Several loaders to train on at once: their batches side by side, or one loader after the other."""
+"""Combines several training loaders in parallel or in sequence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many samples a batch has, as far as its structure tells."""
+"""Counts the samples of a batch from its structure."""
 
 from __future__ import annotations
 

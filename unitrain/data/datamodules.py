@@ -1,4 +1,4 @@
-"""Opens what brings the loaders of several stages: a DataSpec, a LightningDataModule or an object in its shape."""
+"""Opens sources of several loaders: a DataSpec, a LightningDataModule or a similar object."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is a loader, how many batches it has, and which loaders an evaluation runs over."""
+"""Loader validation, lengths, and the loaders of an evaluation."""
 
 from __future__ import annotations
 

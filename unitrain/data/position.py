@@ -1,4 +1,4 @@
-"""Going on in the middle of an epoch: the loader is brought to where it was, and so are the random numbers."""
+"""Mid-epoch resume: restores the position of the loader and the random state."""
 
 from __future__ import annotations
 

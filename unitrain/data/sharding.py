@@ -1,4 +1,4 @@
-"""Which part of the data each process reads.
+"""Shards data across processes.
 
 Training is what torch's ``DistributedSampler`` does: one order for all, drawn from one seed and the epoch, of which
 each process takes every n-th sample; samples are repeated where the number does not divide. An evaluation repeats

@@ -1,4 +1,4 @@
-"""What the user gives as data, and the form in which every adapter takes it: one source a loader."""
+"""User data, and the data sources that adapters receive: one per loader."""
 
 from __future__ import annotations
 

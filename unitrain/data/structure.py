@@ -1,4 +1,4 @@
-"""What a batch is made of: its parts, and a copy of it with its tensors replaced.
+"""The structure of a batch: its parts, and copies with replaced tensors.
 
 A container is copied unchanged, and then its tensors are replaced in the copy. No constructor runs, so nothing that one
 computes is computed again; attributes, default factories and the like stay. The original is never changed.

@@ -1,4 +1,4 @@
-"""Whole batches of tensors by one index a tensor: what a DataLoader reads sample by sample, read at once."""
+"""Fetches whole batches with one index operation per tensor instead of sample by sample."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker processes of loaders: a run leaves none behind, however it ends."""
+"""Shuts down loader workers, however a run ends."""
 
 from __future__ import annotations
 

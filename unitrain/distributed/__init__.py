@@ -1,1 +1,1 @@
-"""Several processes that train one model: who they are, what they agree on, who starts them, and how they end."""
+"""Multi-process training: ranks, collectives, launching and failure handling."""

@@ -1,4 +1,4 @@
-"""What the processes of a run do together. A run in one process is a team of one, for which all of it is nothing."""
+"""Collective operations; no-ops in a single process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How several processes work together, as ``UnifiedTrainer(strategy=)`` takes it."""
+"""The strategies that ``UnifiedTrainer(strategy=)`` accepts."""
 
 from __future__ import annotations
 

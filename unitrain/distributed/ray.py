@@ -1,4 +1,4 @@
-"""Trains on the workers of a Ray cluster, by Ray Train: what is sent there, what each does, and what comes back."""
+"""Trains on a Ray cluster through Ray Train."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where this process stands among those that train together, read from the environment that its launcher left."""
+"""The rank and world size of this process, read from the launcher's environment."""
 
 from __future__ import annotations
 

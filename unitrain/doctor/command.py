@@ -1,4 +1,4 @@
-"""``unitrain doctor``: tells what is installed, and whether it works together."""
+"""``unitrain doctor``: checks what is installed and whether it is compatible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The look itself. Versions are read from the metadata: no framework is imported, since one may be malicious."""
+"""Checks the installation from package metadata, without importing a framework, which may be malicious."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a look at this installation brings up; ``Report.as_dict`` is the form that other programs read."""
+"""The report of ``unitrain doctor``; ``Report.as_dict`` is its machine-readable form."""
 
 from __future__ import annotations
 

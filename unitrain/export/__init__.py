@@ -1,1 +1,1 @@
-"""A trained model in a file that runs without unitrain, compared with the model before it is called done."""
+"""Exports a trained model to a file that runs without unitrain, and verifies it against the model."""

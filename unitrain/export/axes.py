@@ -1,4 +1,4 @@
-"""Which axes of the inputs may have any length, and inputs of other lengths made from the example."""
+"""Dynamic axes, and inputs of other sizes derived from the example."""
 
 from __future__ import annotations
 

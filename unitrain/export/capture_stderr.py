@@ -1,4 +1,4 @@
-"""What packages say of themselves, past Python straight to standard error too, kept for the error message."""
+"""Captures output of libraries, including direct writes to stderr, for error messages."""
 
 from __future__ import annotations
 

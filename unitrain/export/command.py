@@ -1,4 +1,4 @@
-"""``unitrain export``: the model of a checkpoint in a file that runs without unitrain."""
+"""``unitrain export``: exports the model of a checkpoint."""
 
 from __future__ import annotations
 

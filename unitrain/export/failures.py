@@ -1,4 +1,4 @@
-"""What torch says when it cannot follow a model, in words of the user's code: the line and the way out."""
+"""Translates torch.export failures into errors that name the user's line and an alternative."""
 
 from __future__ import annotations
 

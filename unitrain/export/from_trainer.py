@@ -1,4 +1,4 @@
-"""The export of what a trainer has run."""
+"""Exports the model of a trainer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a module to a file: prepared, written, compared with the module, and only then put in its place."""
+"""The export pipeline: prepare, write, verify, then move the file into place."""
 
 from __future__ import annotations
 

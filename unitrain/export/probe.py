@@ -1,4 +1,4 @@
-"""The model called with the example: what it takes and gives, by name and at several sizes."""
+"""Runs the model on the example: named inputs and outputs at several sizes."""
 
 from __future__ import annotations
 

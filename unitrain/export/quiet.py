@@ -1,4 +1,4 @@
-"""Silence while torch exports: what it says of its own internals is not for the user, unless the export fails."""
+"""Silences torch's internal output during an export, unless the export fails."""
 
 from __future__ import annotations
 

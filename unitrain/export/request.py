@@ -1,4 +1,4 @@
-"""What is to be written, in the form that every format takes."""
+"""The export request that every format receives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the weights of an export are from: the model unchanged, a checkpoint of any form, a moving average."""
+"""The source of exported weights: the current model, a checkpoint or a moving average."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model takes and returns, as a flat row of named tensors: a file has no dicts and no dataclasses."""
+"""Flattens a model's inputs and outputs into named tensors, because files have no dicts or dataclasses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file beside the model: what each gives for the same inputs, and how far apart that is."""
+"""Verifies an exported file against the model: outputs for the same inputs and their differences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A module as it is exported: in eval mode, on the CPU, with flat inputs and outputs; and restored afterwards."""
+"""Prepares a module for export (eval mode, CPU, flat inputs and outputs) and restores it afterwards."""
 
 from __future__ import annotations
 

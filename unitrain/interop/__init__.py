@@ -1,4 +1,4 @@
-"""A framework's own code and callbacks, run unchanged; `unitrain run`.
+"""Unchanged native code and callbacks, and `unitrain run`.
 
 `from_engine` and `from_step` are public through `unitrain`; the rest is private. Start reading in `foreign_code.py`.
 """

@@ -1,4 +1,4 @@
-"""``unitrain run SCRIPT --framework NAME [-- ARGUMENTS]``: run a script of one framework, unchanged, on another."""
+"""``unitrain run SCRIPT --framework NAME [-- ARGUMENTS]``: run an unchanged script on another framework."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The callbacks of a run: unitrain's, the backend's own, and those of another framework as callbacks of unitrain."""
+"""The callbacks of a run: unitrain's, the backend's own, and wrapped ones of another framework."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A framework's own code, run unchanged: refused where it cannot act, then handed to the bridge that runs it."""
+"""Runs unchanged native code through the bridge of its framework."""
 
 from __future__ import annotations
 

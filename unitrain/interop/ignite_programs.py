@@ -1,4 +1,4 @@
-"""Ignite's programs, as ``UnifiedTrainer.fit`` takes them: a process function, or an engine with its handlers."""
+"""Ignite programs for ``UnifiedTrainer.fit``: a process function, or an engine with its handlers."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Trackers: where the values of a run go. One tracker a file; any object in the shape of Lightning's Logger is one."""
+"""Trackers, one per file; any object with the interface of Lightning's Logger is one."""

@@ -1,4 +1,4 @@
-"""Sends the values of a run to its trackers: the same rows on every backend, and no tracker can stop training."""
+"""Sends the same rows to all trackers on every backend; a failing tracker never stops training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of what a metric gives that is not one number: a matrix, one a class, or curves."""
+"""Figures of metrics that are not scalars: matrices, values per class and curves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the trackers share about figures."""
+"""Figure helpers shared by trackers."""
 
 from __future__ import annotations
 

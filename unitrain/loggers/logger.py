@@ -1,4 +1,4 @@
-"""What a tracker is."""
+"""The tracker protocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names as a tracker's library takes them."""
+"""Sanitizes names for tracker libraries."""
 
 from __future__ import annotations
 

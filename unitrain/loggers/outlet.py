@@ -1,4 +1,4 @@
-"""One tracker, and what it has not taken yet: an outage keeps rows back, a refusal costs one value."""
+"""The queue of one tracker: rows wait during an outage, and a rejected value is dropped."""
 
 from __future__ import annotations
 

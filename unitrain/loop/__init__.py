@@ -1,4 +1,4 @@
-"""The meaning of training: one step, one evaluation and one fit, written once for every backend.
+"""The training logic shared by all backends: steps, evaluation and fit.
 
 Called by the backends' loops only. Start reading in `fit.py`, then `step.py`.
 """

@@ -1,4 +1,4 @@
-"""What must be the same on all processes, compared before training starts: where it differs, a run would hang."""
+"""Compares settings across processes before training, because mismatches would hang."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every backend's run inherits: all but its loop."""
+"""The base class of a backend's run: everything except its loop."""
 
 from __future__ import annotations
 

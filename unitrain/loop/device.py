@@ -1,4 +1,4 @@
-"""The device of a run, and the switches of torch that hold while it runs."""
+"""The device of a run, and torch's global switches during it."""
 
 from __future__ import annotations
 

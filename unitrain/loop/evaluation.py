@@ -1,4 +1,4 @@
-"""A validation, test or prediction, written once: what a backend's evaluation loop calls, and in which order."""
+"""Validation, test and prediction, shared by all backends."""
 
 from __future__ import annotations
 

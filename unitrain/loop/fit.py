@@ -1,4 +1,4 @@
-"""The meaning of a run, written once: what the loops of Lightning and Ignite call, and in which order.
+"""The fit program, shared by all backends.
 
 A backend owns the loop. It drives ``FitProgram`` as ``unitrain.backends.protocol.Program`` says, and ``Evaluation`` at
 the start and end of an evaluation and with each of its batches.

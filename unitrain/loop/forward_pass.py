@@ -1,4 +1,4 @@
-"""A forward pass over the training data that trains nothing and leaves no trace but the model's own buffers."""
+"""A forward pass over the training data that only updates the model's buffers."""
 
 from __future__ import annotations
 

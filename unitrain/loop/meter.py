@@ -1,4 +1,4 @@
-"""What one stage measures in an epoch."""
+"""The metrics of one stage in an epoch."""
 
 from __future__ import annotations
 

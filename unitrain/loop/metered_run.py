@@ -1,4 +1,4 @@
-"""What training and evaluation have in common: a context for handlers whose logged values go to a meter."""
+"""Shared by training and evaluation: the run context that logs to a meter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said where a model, a loss or a metric does not fit a batch."""
+"""Error notes for models, losses and metrics that do not match a batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a precision means, in torch's terms: the model's dtype, what surrounds a forward pass, how the loss is scaled.
+"""Precision in torch's terms: model dtype, autocast and loss scaling.
 
 The ``true`` precisions hold the model, its input and what is made within the forward pass in one dtype; the ``mixed``
 ones autocast the forward pass; ``16-mixed`` also scales the loss. All do what they say on every device, or torch says

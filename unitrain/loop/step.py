@@ -1,4 +1,4 @@
-"""One step, written once.
+"""The training and evaluation steps, shared by all backends.
 
 The order *clear → forward → backward → clip → step → schedule*, accumulation and measuring included, is unitrain's
 meaning. A backend contributes ``Primitives``; on Lightning they are Lightning's own, on Ignite they are torch's.

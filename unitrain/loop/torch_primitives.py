@@ -1,4 +1,4 @@
-"""What a backend contributes to a step where its framework has no part in it: plain torch."""
+"""The primitives of a step in plain torch."""
 
 from __future__ import annotations
 

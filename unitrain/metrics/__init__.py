@@ -1,4 +1,4 @@
-"""What is measured: means, the wrappers of torchmetrics and Ignite metrics, values by class.
+"""Metrics: means, wrappers of torchmetrics and Ignite metrics, values per class.
 
 `metric` and `per_class` are public through `unitrain`; the rest is private. Start reading in `metric.py`.
 """

@@ -1,4 +1,4 @@
-"""Names for the classes of a metric whose value is a vector or a matrix."""
+"""Class names of metrics with vector or matrix values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run measures: one weighted mean, and torchmetrics, Ignite metrics and plain functions behind one protocol.
+"""One metric protocol for weighted means, torchmetrics, Ignite metrics and plain functions.
 
 The means are float32 sums on the device of the values, the batch size their weight, read once at the end of a stage:
 neither backend's own averaging gives that (Lightning's ``self.log`` costs a millisecond a step, Ignite's ``Loss`` sums

@@ -1,4 +1,4 @@
-"""What a metric gives that is not one number: vectors become numbers by class, matrices and curves stay tensors."""
+"""Metric values that are not scalars: vectors become one value per class, matrices and curves stay tensors."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Rewrites scripts: the engine of the codemod. What a framework's names become is in each adapter's ``fixers``."""
+"""The codemod engine; each adapter's ``fixers`` define the rules for its framework."""

@@ -1,4 +1,4 @@
-"""The arguments of a call: read, renamed, dropped, and put in another order with their comments."""
+"""Reads, renames, drops and reorders the arguments of a call with their comments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs the fixers over one text until nothing changes, and says what they did."""
+"""Runs the fixers over a source text until nothing changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds the files to migrate, reads them as they are encoded, and writes them all or nothing."""
+"""Finds the files to migrate, decodes them, and writes them atomically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a fixer finds in a file, and what of it is told to the user."""
+"""Findings of fixers, and their reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scripts that are unitrain's already: the word that chooses the backend, and names that moved."""
+"""Scripts that already use unitrain: the backend argument and moved names."""
 
 from __future__ import annotations
 

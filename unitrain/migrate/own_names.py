@@ -1,4 +1,4 @@
-"""Names of unitrain's own that moved or were renamed."""
+"""unitrain names that were moved or renamed."""
 
 from __future__ import annotations
 

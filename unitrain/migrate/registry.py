@@ -1,4 +1,4 @@
-"""Finds the fixers of the adapters, which are there whether their framework is installed or not."""
+"""Finds the adapters' fixers, which work without their framework."""
 
 from __future__ import annotations
 

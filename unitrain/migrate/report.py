@@ -1,4 +1,4 @@
-"""What a migration did, as a patch, as text, as JSON and as a table."""
+"""Migration reports: patch, text, JSON and table."""
 
 from __future__ import annotations
 

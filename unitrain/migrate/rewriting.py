@@ -1,4 +1,4 @@
-"""Puts edits into a text, and knows from which line of the original each new line comes."""
+"""Applies edits to a text and maps new lines to original ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Migrates files: reads each, runs the fixers, and writes what became of it."""
+"""Migrates files: reads each, runs the fixers, and writes the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A parsed file, and what a fixer may ask of it: places, names, scopes and parents."""
+"""A parsed file with positions, names, scopes and parents for fixers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What torch renamed and scripts of both frameworks use."""
+"""Torch names that were renamed and that scripts of both frameworks use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which names of a file hold what a call returned, and where they are used."""
+"""Tracks the variables that hold the result of a call, and their uses."""
 
 from __future__ import annotations
 

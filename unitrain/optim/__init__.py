@@ -1,4 +1,4 @@
-"""Optimizers, learning-rate schedules, warm-up and parameter schedules: what is built, and when a rate changes.
+"""Optimizers, learning-rate schedules, warm-up and parameter schedules.
 
 Private; a user gives `LRSchedule`. Start reading in `optimizers.py`.
 """

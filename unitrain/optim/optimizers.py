@@ -1,4 +1,4 @@
-"""From the spec to real optimizers and schedulers, and when a learning rate changes."""
+"""Builds optimizers and schedulers from the spec, and steps the schedules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schedulers that are functions of the step, as Ignite's parameter schedulers, in the form of torch's."""
+"""Adapts Ignite's parameter schedulers to torch's scheduler interface."""
 
 from __future__ import annotations
 

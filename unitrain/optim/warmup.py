@@ -1,4 +1,4 @@
-"""Warm-up: the learning rates of an optimizer's first steps, scaled up linearly."""
+"""Linear warm-up of learning rates."""
 
 from __future__ import annotations
 

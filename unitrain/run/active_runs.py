@@ -1,4 +1,4 @@
-"""Which runs this process is in the middle of: all draw from the same global random generators.
+"""Tracks the active runs of this process, which share the global random generators.
 
 And which objects they use: what keeps a state of its run cannot follow two at once.
 """

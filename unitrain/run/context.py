@@ -1,4 +1,4 @@
-"""What a handler gets as ``run``: the common view of a running backend."""
+"""The run context that handlers receive."""
 
 from __future__ import annotations
 

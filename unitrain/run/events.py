@@ -1,4 +1,4 @@
-"""The vocabulary of a run: ``Event`` names what happens, a ``Trigger`` says at which occurrence to react."""
+"""Events, and triggers that filter their occurrences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which occurrences of an event count."""
+"""Event filters."""
 
 from __future__ import annotations
 

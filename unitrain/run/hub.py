@@ -1,4 +1,4 @@
-"""The vocabulary of a run and its one clock.
+"""The event hub: calls handlers and counts.
 
 ``unitrain.run.events`` names what happens; ``RunState`` holds the counters, and ``EventHub`` keeps them and calls the
 handlers. No adapter copies a backend's counters: Ignite counts an iteration before it starts, Lightning sums steps over

@@ -1,4 +1,4 @@
-"""Where each process of a run is, and where each resumes if there is another number of them."""
+"""The progress of each process, and how to resume with another number of processes."""
 
 from __future__ import annotations
 

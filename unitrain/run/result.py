@@ -1,4 +1,4 @@
-"""What a training run leaves."""
+"""The result of a fit."""
 
 from __future__ import annotations
 

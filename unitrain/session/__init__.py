@@ -1,4 +1,4 @@
-"""What surrounds one run: checks, devices, signals, progress, searching checkpoints, processes, the last good state.
+"""Everything around a run: checks, devices, signals, progress, checkpoint lookup, processes, the last good state.
 
 Private; `UnifiedTrainer` is its only caller. Start reading in `prepare.py`, where every refusal happens.
 """

@@ -1,4 +1,4 @@
-"""What cannot be done on several processes, refused on all of them before anything runs."""
+"""Rejects what does not work on several processes, on all of them, before training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data of a fit: opened, shared out among processes, and recreated in some epochs if that is asked for."""
+"""The data of a fit: opened, sharded across processes, and reloaded if requested."""
 
 from __future__ import annotations
 

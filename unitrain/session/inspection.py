@@ -1,4 +1,4 @@
-"""What can be seen of a trainer, and said to its running fit."""
+"""Inspection of a trainer, and control of its running fit."""
 
 from __future__ import annotations
 

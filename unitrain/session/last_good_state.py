@@ -1,4 +1,4 @@
-"""The state after the last batch that was done, kept for the case that the next one fails."""
+"""Keeps the state after the last completed batch, in case the next one fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what a user gives to a job that a backend can run: everything is checked here, before anything runs."""
+"""Validates user input and builds the job that a backend runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run in other processes: what the trainer sends there, what each of them does, and what the trainer takes back."""
+"""A run in other processes: the job, the work of each process, and the results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sanity validation: a few validation batches before training starts, so that a mistake in it shows at once."""
+"""Sanity validation: a few validation batches before training, to fail early."""
 
 from __future__ import annotations
 

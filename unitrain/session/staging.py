@@ -1,4 +1,4 @@
-"""What a trainer sets up around each run: the device, the backend, who listens, switches and seeds."""
+"""Sets up each run: device, backend, listeners, torch switches and seeds."""
 
 from __future__ import annotations
 

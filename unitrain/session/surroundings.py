@@ -1,4 +1,4 @@
-"""What is around a run of a trainer: who listens, what is shown, how an error is announced, what is left at the end."""
+"""The context of a run: listeners, display, error handling and clean-up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds the largest batch size that fits into memory: trains a copy of the model while the size grows."""
+"""Finds the largest batch size that fits into memory by training a copy of the model."""
 
 from __future__ import annotations
 

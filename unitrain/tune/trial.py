@@ -1,4 +1,4 @@
-"""What the searches before a fit share: a trainer of their own, and a world that is unchanged."""
+"""Shared by the searches: a separate trainer, without side effects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every room uses and what knows none of them: files and who owns them, random states, text in columns.
+"""Shared utilities: files and their ownership, random states, text in columns.
 
 Private. Start reading in `files.py`, which every written file goes through.
 """

@@ -1,4 +1,4 @@
-"""Copies of what a user gave."""
+"""Copies of user objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are written all or nothing, and names that two writers cannot both take.
+"""Atomic file writes, and file names that two writers cannot both claim.
 
 What is being written has the name ``.<file>.<host>-<process>-<token>.part`` and is locked as long as its writer lives.
 So whoever writes into the folder next can tell what a killed process left, and removes it; what a living process, or

@@ -1,4 +1,4 @@
-"""Lazy layers (``torch.nn.LazyLinear``), whose parameters get their shape, and their values, in the first batch."""
+"""Lazy layers (``torch.nn.LazyLinear``), whose parameters are initialized by the first batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run has written: its files, and the names that it has taken. Nothing else does it overwrite or remove."""
+"""Tracks the files and names that a run owns; it never overwrites or removes others."""
 
 from __future__ import annotations
 

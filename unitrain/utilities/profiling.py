@@ -1,4 +1,4 @@
-"""Where the time of a run goes: the same parts, counted alike, on every backend."""
+"""A time profile of a run, with the same parts on every backend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The global random number generators: seed them, and keep them as they were around an evaluation.
+"""Seeds the global random number generators, and preserves their state around evaluations.
 
 Training draws from them in the order in which a hand-written loop would (data first, then the step). Evaluation is
 fenced off: whatever its loader, its model or its handlers draw leaves no trace, so that switching validation on or

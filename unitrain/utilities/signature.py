@@ -1,4 +1,4 @@
-"""Shows which options a class takes by ``**options``, in ``help()`` and in an editor, and what an object was given."""
+"""Signatures of classes with ``**options`` for ``help()`` and editors, and reprs with the given arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which parts of a model are in train mode."""
+"""Saves and restores train and eval modes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bridge for Ignite programs, and scripts that are run unchanged on another backend."""
+"""The bridge for Ignite programs and unchanged scripts."""
 
 from __future__ import annotations
 

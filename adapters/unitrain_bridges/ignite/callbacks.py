@@ -1,4 +1,4 @@
-"""Ignite's handlers on another backend: a shadow engine follows the run, and fires what a real one would."""
+"""Runs Ignite handlers on another backend: a shadow engine mirrors the run and fires its events."""
 
 # ruff: noqa: SLF001 - events are fired as a real engine fires them
 

@@ -1,4 +1,4 @@
-"""What may be given as an Ignite program, and what is refused before it runs."""
+"""Validates Ignite programs before they run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A loader that ends each epoch after some of its batches."""
+"""A loader with a limited number of batches per epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the functions of an Ignite program refer to: its modules, optimizers and other engines."""
+"""Discovers the modules, optimizers and engines that an Ignite program's functions refer to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An Ignite engine's run, cut where a backend's own loop iterates.
+"""An Ignite engine's run as a generator that pauses at each iteration.
 
 It is ``Engine._internal_run_as_gen`` (0.5.5) once more, with a pause wherever the backend's loop has its turn: the
 order of events, of draws and of what is written into the state is the same. What an engine may override (its setup of

@@ -1,4 +1,4 @@
-"""An Ignite engine's run as a program that another backend's loop drives."""
+"""An Ignite engine's run as a program for another backend's loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the trainer's arguments mean for an Ignite program; what would not act is refused before it runs."""
+"""Maps trainer options to Ignite programs, and rejects those that do not apply."""
 
 from __future__ import annotations
 

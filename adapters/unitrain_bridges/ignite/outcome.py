@@ -1,4 +1,4 @@
-"""What a run of an Ignite program leaves: counted steps, a row for each epoch, why it ended."""
+"""The result of an Ignite program: steps, one row per epoch, the stop reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``Engine.run`` does before its loop: a new state, or the one that an earlier run left."""
+"""The preparation in ``Engine.run``: a new state, or that of an earlier run."""
 
 from __future__ import annotations
 

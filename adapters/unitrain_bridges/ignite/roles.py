@@ -1,4 +1,4 @@
-"""Does an engine train? Told from what its functions call, before it runs."""
+"""Decides whether an engine trains from the calls in its functions."""
 
 from __future__ import annotations
 

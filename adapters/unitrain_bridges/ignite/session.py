@@ -1,4 +1,4 @@
-"""Runs Ignite programs for a trainer: at home as they are, elsewhere in the backend's loop."""
+"""Runs Ignite programs: natively on Ignite, elsewhere in the backend's loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is refused of a Trainer's arguments where another backend runs."""
+"""Rejects Trainer arguments that another backend does not support."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lightning's callbacks in the run of a TrainSpec on another backend: their hooks are called from unitrain's events."""
+"""Runs Lightning callbacks on another backend: unitrain's events call their hooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The counters of a run as a tree, in the form in which Lightning's checkpoints keep them."""
+"""The progress counters of a run, in the layout of Lightning's checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what an author gave as data to loaders with limits, as Lightning reads it."""
+"""Builds limited loaders from user data as Lightning does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One epoch of training on a Lightning module: what one batch is, and what follows it."""
+"""One training epoch of a Lightning module."""
 
 # ruff: noqa: SLF001 - what a Trainer keeps has Lightning's private names
 

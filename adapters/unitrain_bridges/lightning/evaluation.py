@@ -1,4 +1,4 @@
-"""Validation and test of a Lightning module: what one evaluation is, and what is done with each batch."""
+"""Validation and test of a Lightning module."""
 
 # ruff: noqa: SLF001 - what a Trainer keeps has Lightning's private names
 

@@ -1,4 +1,4 @@
-"""The training of a Lightning module: its epochs, when it ends, and what is done around an epoch."""
+"""The fit loop of a Lightning module."""
 
 # ruff: noqa: SLF001 - what a Trainer keeps has Lightning's private names
 

@@ -1,4 +1,4 @@
-"""A Lightning module's fit as a program that another backend's loop drives."""
+"""A Lightning module's fit as a program for another backend's loop."""
 
 # ruff: noqa: SLF001 - what a Trainer keeps has Lightning's private names
 

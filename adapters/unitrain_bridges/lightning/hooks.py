@@ -1,4 +1,4 @@
-"""Calls the hooks of a module, its callbacks and its datamodule, as Lightning does: with ``self.log`` knowing which."""
+"""Calls the hooks of a module, its callbacks and its datamodule as Lightning does, and tells ``self.log`` which."""
 
 # ruff: noqa: SLF001 - what a Trainer keeps has Lightning's private names
 

@@ -1,4 +1,4 @@
-"""The parts of Lightning that a bridge uses, from the one of its two packages that the author's module comes from."""
+"""The Lightning classes that a bridge uses, from the package of the user's module."""
 
 from __future__ import annotations
 

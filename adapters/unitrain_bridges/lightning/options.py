@@ -1,4 +1,4 @@
-"""From UnifiedTrainer's options to a Trainer's arguments: what was changed goes over under its own name."""
+"""Maps UnifiedTrainer's options to Trainer arguments."""
 
 from __future__ import annotations
 

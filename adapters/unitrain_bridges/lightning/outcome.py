@@ -1,4 +1,4 @@
-"""What a fit of a LightningModule leaves, read from a Trainer or from what stands for one."""
+"""The result of a LightningModule's fit, read from a Trainer or its stand-in."""
 
 # ruff: noqa: SLF001 - what a Trainer keeps has Lightning's private names
 

@@ -1,4 +1,4 @@
-"""Lets a script that makes a Trainer itself train on another backend, unchanged."""
+"""Redirects Trainers created by a script to another backend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``self.log`` collects, and when the loggers, the callbacks and the progress bar get it."""
+"""Collects ``self.log`` values and forwards them to loggers, callbacks and the progress bar."""
 
 from __future__ import annotations
 

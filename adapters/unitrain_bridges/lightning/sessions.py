@@ -1,4 +1,4 @@
-"""What runs a LightningModule for a UnifiedTrainer: a real Trainer at home, elsewhere what stands for one."""
+"""Runs a LightningModule for a UnifiedTrainer: on a real Trainer, or on a stand-in elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The four things that a Trainer does, from the author's call to what the backend's loop runs, and back."""
+"""The four entry points of a Trainer: fit, validate, test and predict."""
 
 # ruff: noqa: SLF001 - what a Trainer keeps has Lightning's private names
 

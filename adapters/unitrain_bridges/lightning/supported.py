@@ -1,4 +1,4 @@
-"""What ``self.trainer`` has on every backend; plain data, for the run and for the static check alike."""
+"""The ``self.trainer`` attributes of every backend, as data for the run and the static check."""
 
 TRAINER = frozenset(
     {

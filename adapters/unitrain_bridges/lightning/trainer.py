@@ -1,4 +1,4 @@
-"""What a module, its callbacks and its loggers see as the Trainer where another backend's loop runs."""
+"""The stand-in Trainer that a module, its callbacks and loggers see on another backend."""
 
 # ruff: noqa: SLF001 - what a Trainer keeps has Lightning's private names
 

@@ -1,4 +1,4 @@
-"""What the loops of a LightningModule need of the Trainer that they belong to."""
+"""The Trainer protocol that a LightningModule's loops need."""
 
 from __future__ import annotations
 

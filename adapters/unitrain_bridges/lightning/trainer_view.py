@@ -1,4 +1,4 @@
-"""What a Lightning callback sees as its Trainer and its module where a TrainSpec runs on another backend."""
+"""The Trainer and module views that Lightning callbacks see when a TrainSpec runs on another backend."""
 
 from __future__ import annotations
 

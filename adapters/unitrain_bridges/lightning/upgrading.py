@@ -1,4 +1,4 @@
-"""A LightningModule that was written for 1.x, as one of 2.x: the hooks that 2.0 removed are called as 1.x called them.
+"""Upgrades LightningModules of 1.x to 2.x: removed hooks are called as in 1.x.
 
 The class gets a child with today's hooks, which call the author's own. Between the author's class and LightningModule
 stands another one, which takes what the author's hooks hand to ``super()`` and leaves out what 2.x does not know.

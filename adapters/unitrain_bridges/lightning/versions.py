@@ -1,4 +1,4 @@
-"""What Lightning's releases mean differently."""
+"""Differences between Lightning releases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the end of one process becomes the end of all: heartbeats, the watchdog, SIGTERM, failure reports.
+"""Failure handling across processes: heartbeats, the watchdog, SIGTERM, failure reports.
 
 Private. Start reading in `watchdog.py`.
 """

@@ -1,4 +1,4 @@
-"""What ended a run, as one process tells it to the others, and the last words of a process that cannot continue."""
+"""Failure reports that processes exchange."""
 
 from __future__ import annotations
 

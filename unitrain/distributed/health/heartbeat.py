@@ -1,4 +1,4 @@
-"""The notes that processes leave for each other: signs of life, and the first failure of each run."""
+"""Heartbeats and failure reports in the shared store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SIGTERM in a run of several processes: a launcher sends it to all that are left as soon as one has failed."""
+"""Handles SIGTERM, which launchers send to the remaining processes after a failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sees to it that the end of one process is the end of all, soon, and that each says whose fault it was."""
+"""The watchdog: stops all processes soon after one fails, with the responsible rank."""
 
 from __future__ import annotations
 

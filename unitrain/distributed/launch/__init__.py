@@ -1,4 +1,4 @@
-"""Who starts the processes of a run, and how a job and its result travel.
+"""Starts the processes of a run, and transfers jobs and results.
 
 Private. Start reading in `processes.py`.
 """

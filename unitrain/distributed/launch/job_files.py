@@ -1,4 +1,4 @@
-"""What one process sends to those that it starts, and what they send back."""
+"""The job and result files exchanged with started processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Joins the process group of a run, once a process, and tells why it broke."""
+"""Joins the process group, once per process, and explains failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts the processes of a run by torch's elastic agent, the engine of ``torchrun``, and brings their work back."""
+"""Starts the processes of a run with torch's elastic agent, as ``torchrun`` does, and collects results."""
 
 from __future__ import annotations
 

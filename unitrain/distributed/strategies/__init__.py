@@ -1,4 +1,4 @@
-"""How one model is trained by several processes: DDP, FSDP, and what they need of a model.
+"""Distributed strategies: DDP and FSDP.
 
 Private; a user gives `DDP` or `FSDP`. Start reading in `ddp.py`.
 """

@@ -1,4 +1,4 @@
-"""Batch norms that see the batches of all processes, for the time of a fit."""
+"""Synchronized batch norms during a fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One model on several processes: the forward pass that torch's DistributedDataParallel watches."""
+"""The DDP strategy, with torch's DistributedDataParallel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors of which each process holds a part (torch's DTensor), told from others without importing what makes them."""
+"""Detects torch's DTensors without importing torch.distributed.tensor."""
 
 from __future__ import annotations
 

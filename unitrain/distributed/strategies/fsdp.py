@@ -1,4 +1,4 @@
-"""One model of which each process keeps a part while a fit lasts, by torch's ``fully_shard``.
+"""The FSDP strategy, with torch's ``fully_shard``.
 
 Before the optimizers are made, the parameters become DTensors; after the fit they are the user's own whole parameters
 again, and the model is as if it had never been sharded.

@@ -1,4 +1,4 @@
-"""What a model was before ``fully_shard``, which torch itself cannot undo."""
+"""Undoes ``fully_shard``, which torch itself cannot."""
 
 from __future__ import annotations
 

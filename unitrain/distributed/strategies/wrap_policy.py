@@ -1,4 +1,4 @@
-"""Which parts of a model are sharded separately."""
+"""The wrap policy: which submodules are sharded separately."""
 
 from __future__ import annotations
 

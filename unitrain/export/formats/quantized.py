@@ -1,4 +1,4 @@
-"""``quantize="int8"`` by torchao: linear layers with 8-bit weights, whose inputs are rounded to 8 bits as they come."""
+"""``quantize="int8"`` by torchao: linear layers with 8-bit weights and dynamically quantized inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``quantize="int8"`` in an ONNX file, by onnxruntime: 8-bit weights, and inputs that are rounded as they come."""
+"""``quantize="int8"`` in an ONNX file, by onnxruntime: 8-bit weights and dynamically quantized inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The formats there are, each in a module that is imported when it is asked for."""
+"""The table of formats; each format's module is imported on demand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The format ``torchscript``: what torch deprecates, for programs that read nothing else yet."""
+"""The format ``torchscript``: deprecated by torch, for programs that read nothing else."""
 
 from __future__ import annotations
 
