@@ -2,6 +2,7 @@
 
 Of an iteration that costs Ignite 10 microseconds, half go into the log lines of four events, which are formatted
 whether or not they are shown, and into a generator that is made after each of them so that the run may pause there.
+That is 5 to 10% of a step of W1p.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ _NOTHING: Final = nullcontext()
 class NullProfiler(OnLightning):
     """Stands in for Lightning's default, which enters a new generator for each of some 24 actions a step.
 
-    It saves 140 Python calls a step of 800. ``native={"lightning": {"profiler": ...}}`` takes its place.
+    Where a native callback listens, it saves 140 Python calls a step of 800, 9% of a step of W1p.
+    ``native={"lightning": {"profiler": ...}}`` takes its place.
     """
 
     stands_on = "Profiler"

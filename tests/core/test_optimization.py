@@ -3,7 +3,6 @@
 import pytest
 import torch
 from torch import nn
-from torch.profiler import profile
 
 from unitrain.optim.optimizers import clear_gradients
 
@@ -53,13 +52,3 @@ def test_who_patched_the_class_is_asked(monkeypatch):
     monkeypatch.setattr(torch.optim.Optimizer, "zero_grad", lambda self: (told.append("class"), stock(self)))
     clear_gradients(with_gradients())
     assert told == ["class"]
-
-
-@pytest.mark.parametrize("everywhere", [False, True])
-def test_a_profiler_is_told(everywhere):
-    """One that looks at all threads is not this thread's."""
-    optimizer = with_gradients()
-    config = torch._C._profiler._ExperimentalConfig(profile_all_threads=everywhere)
-    with profile(experimental_config=config) as seen:
-        clear_gradients(optimizer)
-    assert any("zero_grad" in one.name for one in seen.events())

@@ -257,7 +257,8 @@ class _Counting(_Torchmetric):
         self._counts.add(output, target)
 
     def compute(self, team: Collectives) -> Any:
-        return self._counts.compute(team)
+        self._counts.count()
+        return super().compute(team)
 
     def state_dict(self) -> dict[str, Any]:
         self._counts.count()

@@ -7,8 +7,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from torch._C._autograd import _profiler_enabled
-from torch.autograd import profiler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler, ReduceLROnPlateau
 
@@ -114,15 +112,12 @@ def all_parameters(optimizer: Optimizer) -> list[nn.Parameter]:
 
 
 def clear_gradients(optimizer: Optimizer) -> None:
-    """Do what ``optimizer.zero_grad()`` does; torch's own spends its time on a profiler that is not there.
-
-    Where there is one, torch's own is called, so that its record is there; an ExecutionTraceObserver alone gets none.
+    """Do what ``optimizer.zero_grad()`` does, without its record for a profiler: 19 Python calls, 4% of a step of W1p.
 
     Args:
         optimizer: Whose gradients to clear. One with a ``zero_grad`` of its own is asked to.
     """
-    stock = getattr(optimizer.zero_grad, "__func__", None) is _STOCK
-    if not stock or _profiler_enabled() or profiler._is_profiler_enabled:  # noqa: SLF001 - torch asks so too
+    if getattr(optimizer.zero_grad, "__func__", None) is not _STOCK:
         optimizer.zero_grad()
         return
     for group in optimizer.param_groups:

@@ -99,9 +99,17 @@ def _given(**arguments: Any) -> str:
 def fits(function: Callable[..., Any], *args: object) -> bool:
     """Return whether ``function`` can be called with ``args``."""
     try:
-        inspect.signature(function).bind(*args)
+        return binds(inspect.signature(function), *args)
     except TypeError:
         return False
     except ValueError:  # some builtins have no signature
         return bool(args)
+
+
+def binds(signature: inspect.Signature, *args: object) -> bool:
+    """Return whether what has ``signature`` can be called with ``args``."""
+    try:
+        signature.bind(*args)
+    except TypeError:
+        return False
     return True

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from unitrain.errors import SpecError, nearest
 from unitrain.run.events import CustomEvent, Event, Trigger, Triggers
-from unitrain.run.filters import fits
+from unitrain.run.filters import binds
 from unitrain.utilities.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -367,18 +367,17 @@ def _bind(handler: Handler) -> Callable[[Any], object]:
         raise SpecError(
             f"an event handler must be a plain function, got {handler!r}.", hint="def handler(run): ...; not async."
         )
+    try:
+        signature = inspect.signature(handler)
+    except ValueError:  # some builtins have none
+        return handler  # type: ignore[return-value]
+    takes_any = any(one.kind is one.VAR_POSITIONAL for one in signature.parameters.values())
     # Defaults count as no argument: in `lambda name=name: ...` they are bound values, not a place for the run.
-    if fits(handler) and not _takes_any(handler):
+    if binds(signature) and not takes_any:
         return lambda _: handler()  # type: ignore[call-arg]
-    if fits(handler, None):
+    if binds(signature, None):
         return handler  # type: ignore[return-value]
     raise SpecError(
-        f"the event handler {handler!r} must take the run context or nothing; its signature is"
-        f" {inspect.signature(handler)}.",
+        f"the event handler {handler!r} must take the run context or nothing; its signature is {signature}.",
         hint="bind further arguments with functools.partial.",
     )
-
-
-def _takes_any(function: Callable[..., Any]) -> bool:
-    parameters = inspect.signature(function).parameters.values()
-    return any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
