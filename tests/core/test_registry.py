@@ -26,5 +26,5 @@ def test_a_backend_that_is_installed_meanwhile_is_found(tmp_path, monkeypatch):
 
 def test_what_is_known_is_not_looked_for_again(monkeypatch):
     find_adapter("reference")
-    monkeypatch.setattr("unitrain.backends.registry.entry_points", lambda **_: pytest.fail("looked for again"))
+    monkeypatch.setattr("unitrain.utilities.plugins.entry_points", lambda **_: pytest.fail("looked for again"))
     find_adapter("reference")

@@ -9,6 +9,7 @@ from unitrain.backends.protocol import Feature, Stage
 from unitrain.callbacks import Callback
 from unitrain.distributed.options import FSDP
 from unitrain.errors import SpecError, UnitrainError, UnsupportedFeatureError
+from unitrain.utilities.plugins import BRIDGES, entries, packages_of
 
 if TYPE_CHECKING:
     from unitrain.backends.protocol import Adapter
@@ -120,9 +121,6 @@ def require_stage(adapter: Adapter, stage: Stage | None) -> None:
         raise refuse(adapter, feature, method, instead)
 
 
-_FRAMEWORKS = ("ignite", "lightning", "pytorch_lightning")
-
-
 class Sorted(NamedTuple):
     """Callbacks by whom they belong to.
 
@@ -156,7 +154,7 @@ def sorted_callbacks(
             found.own.append(callback)
         elif Feature.NATIVE_CALLBACKS in adapter.features and adapter.accepts_callback(callback):
             found.native.append(callback)
-        elif _package(callback) not in adapter.packages and (_package(callback) in _FRAMEWORKS or takes(callback)):
+        elif _package(callback) not in adapter.packages and (_package(callback) in entries(BRIDGES) or takes(callback)):
             found.foreign.append(callback)
         else:
             raise _no_callback(adapter, callback)
@@ -174,8 +172,8 @@ _INSTEAD = "subclass unitrain.Callback, or use trainer.on(event, handler)."
 
 def _package(callback: object) -> str:
     """Return the framework that one of the object's classes comes from, or the object's own package."""
-    packages = [cls.__module__.partition(".")[0] for cls in type(callback).__mro__]
-    return next((package for package in packages if package in _FRAMEWORKS), packages[0])
+    packages, known = packages_of(type(callback)), entries(BRIDGES)
+    return next((package for package in packages if package in known), packages[0])
 
 
 def _no_callback(adapter: Adapter, callback: object) -> UnitrainError:

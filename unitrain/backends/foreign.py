@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -58,7 +59,7 @@ class Bridge(Protocol):
     """
 
     home: ClassVar[str]
-    upgrades: ClassVar[Mapping[str, Callable[[Any], Any]]]
+    upgrades: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
 
     def open(self, adapter: Adapter, config: TrainerConfig) -> ForeignTrainer:
         """Return what runs such code on ``adapter``.
@@ -87,6 +88,8 @@ class Bridge(Protocol):
 
     def redirected(self, framework: str) -> AbstractContextManager[None]:
         """Let scripts of this framework that are run meanwhile, unchanged, train on ``framework``."""
+        del framework
+        return nullcontext()
 
 
 @dataclass(frozen=True)

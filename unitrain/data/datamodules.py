@@ -10,6 +10,7 @@ from unitrain.data.batch import to_device
 from unitrain.data.sources import DataSpec
 from unitrain.errors import DataError
 from unitrain.run.filters import fits
+from unitrain.utilities.plugins import BRIDGES, entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,11 +78,11 @@ def _datamodule_loader(datamodule: Any, hook: str) -> Any:
 
 
 def _overridden(datamodule: Any, hook: str) -> bool:
-    """Return whether the user wrote ``hook``; Lightning's own is a placeholder that raises or does nothing."""
+    """Return whether the user wrote ``hook``; a framework's own is a placeholder that raises or does nothing."""
     if hook in vars(datamodule):  # LightningDataModule.from_datasets puts them on the object
         return True
     function = getattr(type(datamodule), hook, None)
-    return function is not None and function.__module__.partition(".")[0] not in ("pytorch_lightning", "lightning")
+    return function is not None and function.__module__.partition(".")[0] not in entries(BRIDGES)
 
 
 def placement(device: torch.device, data: Any, index: int = 0) -> MoveBatch:

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MISSING = "missing"
-_FRAMEWORKS = {"lightning": ("pytorch-lightning", "lightning"), "ignite": ("pytorch-ignite",)}
-"""unitrain's own backends need one of these."""
-
 _ALL = "all"
 
 
@@ -49,7 +46,7 @@ def _package(name: str) -> Package:
 
 def _backend(name: str, registrar: object) -> Backend:
     distribution, version = getattr(registrar, "name", "?"), getattr(registrar, "version", "?")
-    needed = _FRAMEWORKS.get(name, ()) if distribution == DISTRIBUTION else ()
+    needed = _frameworks(name) if distribution == DISTRIBUTION else []
     found = [_package(one) for one in needed]
     there = [one for one in found if one.version is not None]
     refused = [one for one in there if one.standing in (Standing.DANGEROUS, Standing.OUTSIDE)]
@@ -61,6 +58,13 @@ def _backend(name: str, registrar: object) -> Backend:
             else "from another distribution; not imported by doctor"
         )
     return Backend(name, not refused and bool(there or not needed), distribution, version, told)
+
+
+def _frameworks(backend: str) -> list[str]:
+    """Return the distributions that a backend of unitrain's own needs one of: those of the extras with its name."""
+    extras = [name for name in _extra_names() if name == backend or name.startswith(f"{backend}-")]
+    found = [one.name for extra in extras for one in _requirements() if one.marker and _belongs(one, extra)]
+    return list(dict.fromkeys(found))
 
 
 # --- findings ---------------------------------------------------------------------------------------------------------
@@ -107,12 +111,12 @@ def _of_lightning() -> Iterator[Finding]:
 
 
 def _of_backends(backends: list[Backend]) -> Iterator[Finding]:
-    own = [one for one in backends if one.name in _FRAMEWORKS]
+    own = [one for one in backends if one.distribution == DISTRIBUTION and _frameworks(one.name)]
     if not own:
         message = "is not installed as a package, so none of its backends is registered."
         yield Finding(Level.FAILURE, DISTRIBUTION, message, f"pip install '{DISTRIBUTION}'")
     elif not any(one.ready for one in own):
-        fix = f"{install_hint('lightning')} or {install_hint('ignite')}"
+        fix = " or ".join(install_hint(one.name) for one in own)
         yield Finding(Level.WARNING, "backends", 'no framework is available; only "reference", the bare loop, is.', fix)
 
 
@@ -148,11 +152,15 @@ def _requirements() -> list[Requirement]:
 
 def _extras() -> list[Extra]:
     """Return the optional parts, as the metadata name them."""
+    return [_extra(name) for name in _extra_names()]
+
+
+def _extra_names() -> list[str]:
     try:
         names = metadata(DISTRIBUTION).get_all("Provides-Extra") or []
     except PackageNotFoundError:
         return []
-    return [_extra(name) for name in sorted(names) if name != _ALL]
+    return sorted(name for name in names if name != _ALL)
 
 
 def _extra(name: str) -> Extra:

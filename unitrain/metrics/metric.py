@@ -13,19 +13,19 @@ from collections.abc import Callable, Mapping
 from ctypes import c_float
 from functools import reduce
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 import torch
 from torch import Tensor
 
 from unitrain.compat import torchmetrics as library
-from unitrain.compat.ignite import EngineOfAMetric, load_state, state_of
 from unitrain.compat.torchmetrics import new_name, refuse_old_options, torchmetrics
 from unitrain.distributed.collectives import SINGLE_PROCESS
 from unitrain.errors import SpecError, did_you_mean
 from unitrain.metrics.class_counts import ClassCounts, counts_classes
 from unitrain.metrics.class_names import checked_names, per_class, unwrapped
 from unitrain.utilities.copies import copied
+from unitrain.utilities.plugins import METRICS, entries, loaded, packages_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -199,29 +199,41 @@ class StageMetric(Protocol):
         """Restore the state returned by ``state_dict``."""
 
 
-class _OfLibrary(StageMetric):
-    """What torchmetrics and Ignite share: the metric counts samples itself, and keeps a state."""
+class LibraryMetric(StageMetric):
+    """What the metrics of libraries share: one counts samples itself, and keeps a state.
+
+    A package teaches unitrain its metrics by an entry point in the group ``unitrain.metrics`` that names a subclass.
+    Override what is not called as here.
+
+    Args:
+        metric: A copy of the user's, for one stage.
+    """
 
     def __init__(self, metric: Any) -> None:
         self._metric = self.given = metric
 
     def reset(self, device: torch.device) -> None:  # noqa: ARG002 - an Ignite metric is made for its device
+        """Begin an epoch."""
         self._metric.reset()
 
     def update(self, output: Any, target: Any, weight: int) -> None:  # noqa: ARG002 - it counts samples itself
+        """Measure a batch."""
         self._metric.update(output, target)
 
     def compute(self, team: Collectives) -> Any:  # noqa: ARG002 - both libraries gather over torch's process group themselves
+        """Return what was measured."""
         return self._metric.compute()
 
     def state_dict(self) -> dict[str, Any]:
+        """Return what it has measured, for a checkpoint."""
         return dict(self._metric.state_dict())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what ``state_dict`` returned."""
         self._metric.load_state_dict(state)
 
 
-class _Torchmetric(_OfLibrary):
+class _Torchmetric(LibraryMetric):
     def __init__(self, metric: Any) -> None:
         super().__init__(metric)
         library.make_persistent(metric)
@@ -268,32 +280,6 @@ class _Counting(_Torchmetric):
         self._counts.load_state_dict(state)
 
 
-class _IgniteMetric(_OfLibrary):
-    """An Ignite metric attached as to Ignite's engine, so that ``output_transform`` and the like keep their meaning."""
-
-    def __init__(self, metric: Any) -> None:
-        super().__init__(metric)
-        self._engine = EngineOfAMetric()
-        metric.attach(self._engine, "value")
-
-    def reset(self, device: torch.device) -> None:  # noqa: ARG002 - an Ignite metric is made for its device
-        for handler in self._engine.starting:
-            handler(self._engine)
-
-    def update(self, output: Any, target: Any, weight: int) -> None:  # noqa: ARG002 - it counts samples itself
-        engine = self._engine
-        engine.state.output = (output, target)
-        for handler in engine.each:
-            handler(engine)
-        engine.state.output = None
-
-    def state_dict(self) -> dict[str, Any]:
-        return state_of(self._metric)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        load_state(self._metric, state)
-
-
 class _Function(StageMetric):
     def __init__(self, name: str, function: Callable[[Any, Any], Tensor | float]) -> None:
         self._name = name
@@ -322,7 +308,17 @@ def _torchmetric(metric: Any) -> _Torchmetric:
     return _Counting(metric) if counts_classes(metric) else _Torchmetric(metric)
 
 
-_LIBRARIES: dict[str, Callable[[Any], _OfLibrary]] = {"torchmetrics": _torchmetric, "ignite": _IgniteMetric}
+def library_of(given: Any) -> Callable[[Any], StageMetric] | None:
+    """Return what makes a StageMetric of ``given``, by the package of its class; None if no library has such metrics.
+
+    No library is imported here, and an Ignite metric answers any ``hasattr`` with yes.
+    """
+    packages = packages_of(type(given))
+    if "torchmetrics" in packages:
+        return _torchmetric
+    known = entries(METRICS)
+    name = next((one for one in packages if one in known), None)
+    return None if name is None else cast("Callable[[Any], StageMetric]", loaded(known[name]))
 
 
 def stage_metric(name: str, given: MetricLike) -> StageMetric:
@@ -332,12 +328,9 @@ def stage_metric(name: str, given: MetricLike) -> StageMetric:
         SpecError: If it is none of the accepted kinds.
     """
     given = metric(given) if isinstance(given, str) else unwrapped(given)
-    # By the package of its class: neither library is imported here, and an Ignite metric answers any hasattr with yes.
-    if not isinstance(given, type):
-        for cls in type(given).__mro__:
-            wrap = _LIBRARIES.get(cls.__module__.partition(".")[0])
-            if wrap is not None:
-                return wrap(copied(f"the metric {name!r}", given, "give it a __deepcopy__; each stage has a copy."))
+    wrap = None if isinstance(given, type) else library_of(given)
+    if wrap is not None:
+        return wrap(copied(f"the metric {name!r}", given, "give it a __deepcopy__; each stage has a copy."))
     if callable(given) and not isinstance(given, type):
         return _Function(name, given)
     own = isinstance(given, type)
@@ -345,7 +338,8 @@ def stage_metric(name: str, given: MetricLike) -> StageMetric:
     raise SpecError(
         f"the metric {name!r} must be a torchmetrics or ignite.metrics object, a name, or function(output, target);"
         f" got {got}.",
-        hint='metrics={"acc": %s}' % (f"{given.__name__}(...)" if own else 'metric("accuracy", num_classes=10)'),
+        hint='metrics={"acc": %s}; a package adds its own kind with an entry point in %r.'
+        % (f"{given.__name__}(...)" if own else 'metric("accuracy", num_classes=10)', METRICS),
     )
 
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
+from unitrain.distributed.collectives import SINGLE_PROCESS
 from unitrain.errors import SpecError
 from unitrain.loop.misfits import check_metric, explain_metric
 from unitrain.metrics.class_names import PerClass, Shape
+from unitrain.metrics.metric import library_of
 from unitrain.metrics.metric import metric as named_metric
 from unitrain.metrics.tables import Table
 from unitrain.testing.bare_team import everybodys, sums_of_all
@@ -31,6 +33,10 @@ class Measuring(Protocol):
 
 def _is_ignite(metric: Any) -> bool:
     return any(cls.__module__.startswith("ignite") for cls in type(metric).__mro__)
+
+
+def _is_torchmetrics(metric: Any) -> bool:
+    return any(cls.__module__.startswith("torchmetrics") for cls in type(metric).__mro__)
 
 
 def feed(run: Measuring, metrics: Mapping[str, Any], output: Any, target: Any) -> None:
@@ -128,6 +134,24 @@ class _Averaged:
         self.values = [(state["total"], state["weight"], "before")] if state["weight"] else []
 
 
+class _OfALibrary:
+    """A metric of a library that a package has taught unitrain, by that package's own reading of it."""
+
+    def __init__(self, made: Any) -> None:
+        self.made = made
+        self.state_dict, self.load_state_dict = made.state_dict, made.load_state_dict
+        self.reset()
+
+    def reset(self) -> None:
+        self.made.reset(torch.device("cpu"))
+
+    def update(self, output: Any, target: Any) -> None:
+        self.made.update(output, target, 1)
+
+    def compute(self) -> Any:
+        return self.made.compute(SINGLE_PROCESS)
+
+
 def copied(metric: Any) -> Any:
     """Return a fresh metric like the one given."""
     if isinstance(metric, PerClass):
@@ -138,6 +162,9 @@ def copied(metric: Any) -> Any:
         metric = named_metric(metric)
     if _is_ignite(metric):
         return _OnAnEngine(deep_copy("a metric", metric, "give it a __deepcopy__."))
+    taught = None if _is_torchmetrics(metric) else library_of(metric)
+    if taught is not None:
+        return _OfALibrary(taught(deep_copy("a metric", metric, "give it a __deepcopy__.")))
     if hasattr(metric, "update"):
         metric = deep_copy("a metric", metric, "give it a __deepcopy__.")
         metric.reset()

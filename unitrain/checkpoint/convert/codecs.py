@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from unitrain.backends.registry import CHECKPOINTS, checkpoint_codecs
+from unitrain.backends.registry import checkpoint_codecs
 from unitrain.checkpoint.convert import safe_reading
 from unitrain.checkpoint.convert.foreign_checkpoint import well_formed
 from unitrain.checkpoint.convert.own_forms import PORTABLE, WEIGHTS
 from unitrain.errors import CheckpointError
+from unitrain.utilities.plugins import CHECKPOINTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,22 +1,56 @@
-"""What Ignite's metrics expect of an engine."""
+"""Ignite's metrics in a run of a TrainSpec, on any backend. Nothing here needs Ignite."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from unitrain.metrics.metric import LibraryMetric
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    import torch
 
-def state_of(metric: Any) -> dict[str, Any]:
+
+class IgniteMetric(LibraryMetric):
+    """An Ignite metric attached as to Ignite's engine, so that ``output_transform`` and the like keep their meaning."""
+
+    def __init__(self, metric: Any) -> None:
+        super().__init__(metric)
+        self._engine = _Engine()
+        metric.attach(self._engine, "value")
+
+    def reset(self, device: torch.device) -> None:  # noqa: ARG002 - an Ignite metric is made for its device
+        """Begin an epoch."""
+        for handler in self._engine.starting:
+            handler(self._engine)
+
+    def update(self, output: Any, target: Any, weight: int) -> None:  # noqa: ARG002 - it counts samples itself
+        """Measure a batch."""
+        engine = self._engine
+        engine.state.output = (output, target)
+        for handler in engine.each:
+            handler(engine)
+        engine.state.output = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what it has measured, for a checkpoint."""
+        return _state_of(self._metric)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what ``state_dict`` returned."""
+        _load_state(self._metric, state)
+
+
+def _state_of(metric: Any) -> dict[str, Any]:
     """Return the state of an Ignite metric; of a MetricsLambda, which may hold anything, that of the metrics in it."""
     within = _within(metric)
     return {str(number): one.state_dict() for number, one in enumerate(within)} if within else dict(metric.state_dict())
 
 
-def load_state(metric: Any, state: Mapping[str, Any]) -> None:
-    """Restore the state returned by ``state_of``, now or before it looked into a MetricsLambda."""
+def _load_state(metric: Any, state: Mapping[str, Any]) -> None:
+    """Restore the state returned by ``_state_of``, now or before it looked into a MetricsLambda."""
     within = _within(metric)
     if not within or "args" in state:
         metric.load_state_dict(state)
@@ -36,7 +70,7 @@ def _within(metric: Any) -> list[Any]:
     return found
 
 
-class EngineOfAMetric:
+class _Engine:
     """What an Ignite metric takes for an engine: it keeps what is called at the start, and after each batch.
 
     What puts the value where an engine has it is left out; whoever owns the metric calls ``compute``.
