@@ -15,7 +15,7 @@ from unitrain.checkpoint.convert.foreign_checkpoint import (
     is_scaler,
 )
 from unitrain.checkpoint.convert.safe_reading import made_plain
-from unitrain.checkpoint.layout import KEY, LIGHTNING_VERSION, PREFIX, VERSION, loops
+from unitrain.checkpoint.layout import KEY, LAYOUT_VERSION, PREFIX, VERSION, loops
 from unitrain.checkpoint.model_weights import weights_of
 from unitrain.errors import CheckpointError, install_hint
 from unitrain.utilities.rng import preserved_rng
@@ -113,7 +113,7 @@ class LightningCodec(CheckpointCodec):
         """Write what ``load_from_checkpoint`` takes."""
         before = "" if isinstance(template, nn.Module) else PREFIX
         state = {f"{before}{name}": value for name, value in weights.items()}
-        io.write(target, {"state_dict": state, VERSION: LIGHTNING_VERSION, "epoch": 0, "global_step": 0}, lost)
+        io.write(target, {"state_dict": state, VERSION: LAYOUT_VERSION, "epoch": 0, "global_step": 0}, lost)
 
 
 def _hparams(content: dict[str, Any], lost: list[str]) -> dict[str, Any]:

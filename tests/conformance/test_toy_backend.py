@@ -15,7 +15,7 @@ from unitrain.testing.models import loader
 from unitrain.trainer import UnifiedTrainer
 
 PAGE = Path(__file__).parents[2] / "docs" / "backends.md"
-BACKEND, SUITE = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+BACKEND, SUITE, _ = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 toy: dict = {}
 exec(BACKEND, toy)  # the page is the program
 exec(SUITE, toy)

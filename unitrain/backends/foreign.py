@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from unitrain.backends.protocol import Stage
+from unitrain.errors import UnsupportedFeatureError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -69,8 +70,13 @@ class Bridge(Protocol):
             config: The trainer's arguments, as they were given.
 
         Raises:
-            UnitrainError: If an argument cannot act there.
+            UnitrainError: If an argument cannot act there, or such code runs on its own framework only.
         """
+        del config
+        raise UnsupportedFeatureError(
+            f"code of {self.home!r} does not run on {adapter.name!r}.",
+            hint="TrainSpec(model=model, loss=..., optimizer=...)",
+        )
 
     def callback(self, native: Any, adapter: Adapter) -> Callback | None:
         """Return one of this framework's callbacks or handlers as a callback of unitrain, which every backend calls.

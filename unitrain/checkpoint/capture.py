@@ -18,7 +18,7 @@ from unitrain.checkpoint import sharded_files as parts
 from unitrain.checkpoint.changed import fitted
 from unitrain.checkpoint.gate import admitted, restored
 from unitrain.checkpoint.hparams import plain_hparams
-from unitrain.checkpoint.layout import KEY, LIGHTNING_VERSION, PREFIX, VERSION, Counts, loops
+from unitrain.checkpoint.layout import KEY, LAYOUT_VERSION, PREFIX, VERSION, Counts, loops
 from unitrain.checkpoint.model_weights import require_same_weights, weights_of
 from unitrain.checkpoint.optimizer_states import load_optimizer
 from unitrain.data.position import Position, keeper
@@ -67,7 +67,7 @@ def capture(job: FitJob, progress: Progress) -> dict[str, Any]:
     content = {
         "epoch": counts.epoch,
         "global_step": counts.steps,
-        VERSION: LIGHTNING_VERSION,
+        VERSION: LAYOUT_VERSION,
         "state_dict": {f"{PREFIX}{name}": value for name, value in _weights(job.spec.model).items()},
         "loops": loops(counts),
         "callbacks": {},

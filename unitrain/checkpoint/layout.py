@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-LIGHTNING_VERSION = "2.6.6"
+LAYOUT_VERSION = "2.6.6"
 """The layout's version; Lightning migrates what is older."""
 
 VERSION = "pytorch-lightning_version"

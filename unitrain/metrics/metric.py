@@ -334,12 +334,12 @@ def stage_metric(name: str, given: MetricLike) -> StageMetric:
     if callable(given) and not isinstance(given, type):
         return _Function(name, given)
     own = isinstance(given, type)
+    example = f"{given.__name__}(...)" if own else 'metric("accuracy", num_classes=10)'
     got = f"the class {given.__name__} itself" if own else f"{given!r}, a {type(given).__name__}"
     raise SpecError(
         f"the metric {name!r} must be a torchmetrics or ignite.metrics object, a name, or function(output, target);"
         f" got {got}.",
-        hint='metrics={"acc": %s}; a package adds its own kind with an entry point in %r.'
-        % (f"{given.__name__}(...)" if own else 'metric("accuracy", num_classes=10)', METRICS),
+        hint=f'metrics={{"acc": {example}}}; a package adds its own kind with an entry point in {METRICS!r}.',
     )
 
 

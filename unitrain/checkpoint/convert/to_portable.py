@@ -21,7 +21,7 @@ from unitrain.checkpoint.convert.match_optimizers import BY_POSITION, by_name, n
 from unitrain.checkpoint.convert.match_weights import chosen, matched, without_model
 from unitrain.checkpoint.gate import plain
 from unitrain.checkpoint.hparams import plain_hparam
-from unitrain.checkpoint.layout import KEY, LIGHTNING_VERSION, PREFIX, VERSION, loops
+from unitrain.checkpoint.layout import KEY, LAYOUT_VERSION, PREFIX, VERSION, loops
 from unitrain.errors import CheckpointError, SpecError
 from unitrain.optim.optimizers import SINGLE, build_optimizers, build_schedules
 from unitrain.run.hub import Event
@@ -90,7 +90,7 @@ def assembled(
     content = {
         "epoch": stand.counts.epoch,
         "global_step": stand.steps,
-        VERSION: LIGHTNING_VERSION,
+        VERSION: LAYOUT_VERSION,
         "state_dict": {f"{PREFIX}{name}": value for name, value in weights.items()},
         "loops": loops(stand.counts),
         "callbacks": {},
