@@ -66,8 +66,12 @@ def write_by(path: Path, save: Callable[[IO[bytes]], object], check: Callable[[P
 
 
 def _unwritable(path: Path, error: Exception) -> CheckpointError:
+    cause: BaseException = error
+    while not isinstance(cause, OSError) and cause.__context__ is not None:
+        cause = cause.__context__  # torch ends its file, which fails too, and reports the position only
+    reason = cause if isinstance(cause, OSError) else error
     return CheckpointError(
-        f"the checkpoint {path} could not be written: {error}. An existing file is unchanged.",
+        f"the checkpoint {path} could not be written: {reason}. An existing file is unchanged.",
         hint="check the permissions of the folder and the free disk space.",
     )
 

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import uuid
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,8 @@ from unitrain.utilities.files import refuse_existing, user_file
 from unitrain.utilities.ledger import DATA, INDEX, TREE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
     from unitrain.distributed.collectives import Collectives
@@ -53,14 +55,30 @@ def write(folder: Path, content: dict[str, Any], team: Collectives) -> None:
         return {_NOTE: key, "shape": list(part.shape)}
 
     tree = each_part(content, note)
-    _together(team, lambda: _write_own(folder / name, tree, held, team.rank))
+    with _taken_back(folder, name) if team.rank == 0 else nullcontext():
+        _together(team, lambda: _write_own(folder / name, tree, held, team.rank))
+        if team.rank == 0:
+            index = {"format": FORMAT, "ranks": team.size, "data": name}
+            io.write_by(folder / _INDEX, lambda file: file.write(json.dumps(index).encode()))
     if team.rank == 0:
-        index = {"format": FORMAT, "ranks": team.size, "data": name}
-        io.write_by(folder / _INDEX, lambda file: file.write(json.dumps(index).encode()))
         for other in folder.iterdir():
             if DATA.fullmatch(other.name) and other.name != name:
                 shutil.rmtree(other, ignore_errors=True)
     team.barrier()
+
+
+@contextmanager
+def _taken_back(folder: Path, name: str) -> Iterator[None]:
+    """Remove what was written if not all of it could be."""
+    was_there = folder.exists()
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder / name, ignore_errors=True)
+        if not was_there:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def _refuse_foreign(folder: Path) -> None:
