@@ -372,8 +372,10 @@ def is_number(value: Any) -> bool:
 def as_number(name: str, value: Any) -> Any:
     """Return ``value`` if it is one real number, else raise a SpecError."""
     tensor = isinstance(value, Tensor)
-    if is_number(value):
-        return float(value) if not tensor else value.reshape(()) if value.ndim else value
+    if tensor and value.numel() == 1 and not value.is_complex():  # as in is_number, whose call each batch would cost
+        return value.reshape(()) if value.ndim else value
+    if isinstance(value, Real):
+        return float(value)
     shown = f"a tensor of shape {tuple(value.shape)} and {value.dtype}" if tensor else repr(value)
     hint = "reduce it first, for example with .mean(); of a complex number, take .abs() or .real."
     raise SpecError(f"the logged value {name!r} must be a single number, got {shown}.", hint=hint)
