@@ -52,13 +52,13 @@ class IgniteCodec(CheckpointCodec):
         changed: list[str] = []
         content = made_plain(content, "", changed)
         kinds: dict[str, dict[str, Any]] = {kind: {} for kind in _KINDS}
-        lost = [f"{place}: its kind (it became plain)" for place in changed]
+        lost = [f"{place}: its type (stored as a plain value)" for place in changed]
         for name, value in content.items():
             kind = next((kind for kind, is_one in _KINDS.items() if is_one(value)), None)
             if kind is not None:
                 kinds[kind][name] = value
             elif name != "checkpointer":
-                lost.append(f"{name!r}, which only its writer understands")
+                lost.append(f"{name!r}, whose meaning is unknown")
         models = kinds["model"]
         one = next(iter(models.values())) if len(models) == 1 else None
         union = {f"{part}.{name}": value for part, state in models.items() for name, value in state.items()}
@@ -92,17 +92,16 @@ class IgniteCodec(CheckpointCodec):
         clashing = {name for name, _ in parts if [key for key, _ in parts].count(name) > 1}
         if clashing:
             raise CheckpointError(
-                f"{run.path}: an optimizer is named {', '.join(sorted(clashing))}, as another part of Ignite's file.",
-                hint="name the submodule and its optimizer otherwise.",
+                f"{run.path}: an optimizer is named {', '.join(sorted(clashing))}, which clashes with another entry"
+                f" of Ignite's file.",
+                hint="rename the submodule and its optimizer.",
             )
         left = list(run.lost)
         io.write(target, dict(parts), left)
         if run.stand.max_epochs is None:
-            left.append("the number of epochs: say it, as in run(data, max_epochs=10)")
+            left.append("the number of epochs: pass it, as in run(data, max_epochs=10)")
         if run.stand.midway:
-            warnings.warn(
-                f"{target} is from the midst of an epoch, and Ignite's form lacks {', '.join(left)}.", stacklevel=3
-            )
+            warnings.warn(f"{target} was written mid-epoch, and Ignite's format lacks {', '.join(left)}.", stacklevel=3)
         return left
 
     def write_weights(
@@ -124,7 +123,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "engine": _is_engine,
     "model": is_weights,
 }
-"""What a part of Ignite's file is, by what is in it; the first that it is."""
+"""Classifies an entry of Ignite's file by its content; the first match wins."""
 
 
 def _stand(
@@ -135,7 +134,7 @@ def _stand(
     name = _TRAINER if _TRAINER in engines else next(iter(engines))
     if len(engines) > 1 and name != _TRAINER:
         raise CheckpointError(
-            f"{path} holds several engines, {', '.join(map(repr, engines))}, and none is named {_TRAINER!r}.",
+            f"{path} contains several engines, {', '.join(map(repr, engines))}, and none is named {_TRAINER!r}.",
             hint=f"write the file with to_save={{{_TRAINER!r}: trainer, ...}}.",
         )
     state = engines[name]
@@ -143,7 +142,7 @@ def _stand(
     length, most = state["epoch_length"], state["max_epochs"]
     if not length:
         raise CheckpointError(
-            f"{path}: the engine {name!r} does not say how long an epoch is, so where it stood is not known.",
+            f"{path}: the engine {name!r} has no epoch length, so its position is unknown.",
             hint="write the file after an epoch.",
         )
     done = int(state["iteration"] if "iteration" in state else state["epoch"] * length)
@@ -151,7 +150,7 @@ def _stand(
     counted = {key: counted_by(one) for key, one in optimizers.items()}
     steps = sum(done if number is None else number for number in counted.values()) if counted else done
     if len(counted) == 1 and None in counted.values():
-        lost.append("the count of optimizer steps: it is taken to be the iterations, as it is without accumulation")
+        lost.append("the count of optimizer steps: assumed equal to the iterations, as without accumulation")
     stepped = max((done if number is None else min(number, done) for number in counted.values()), default=done)
     return TrainingPosition(epochs, rest or min(done, length), bool(rest), done, steps, stepped, length, most)
 
@@ -172,7 +171,7 @@ def _trainer(source: Path, stand: TrainingPosition) -> dict[str, Any]:
     length = stand.epoch_length or (None if stand.midway else stand.in_epoch)
     if not length:
         raise CheckpointError(
-            f"{source} is from the midst of an epoch of unknown length, which an Ignite engine cannot take up.",
+            f"{source} was written mid-epoch with an unknown epoch length, which an Ignite engine cannot resume.",
             hint="convert a checkpoint from the end of an epoch.",
         )
     exact = stand.batches == stand.epochs_done * length + (stand.in_epoch if stand.midway else 0)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from unitrain.spec import TrainSpec
 
 _LEGACY = "legacy_pytorch-lightning_version"
-"""Where a file that was brought up to date keeps who wrote it first."""
+"""The key under which an upgraded file stores its original version."""
 
 _HPARAMS = "hyper_parameters"
 _INSTANTIATOR = "_instantiator"
@@ -35,11 +35,11 @@ _KEYS = {"epoch", "global_step", VERSION, _LEGACY, "state_dict", "loops", "optim
 _KEYS |= {"callbacks", "hparams_name", "hparams_type", _HPARAMS}
 
 _SCALER = "MixedPrecision"
-"""The key by which Lightning's plugin for mixed precision finds its scaler."""
+"""The key of the scaler in Lightning's mixed-precision plugin."""
 
 _NO_COUNTERS = (
-    "the counts of batches, which Lightning below 1.5 did not write: they are taken to be the optimizer's steps, as"
-    " they are without accumulation, and the file to be from the end of an epoch"
+    "the batch counts, which Lightning before 1.5 did not write: assumed equal to the optimizer steps, as without"
+    " accumulation, and the file to be from the end of an epoch"
 )
 
 
@@ -73,7 +73,7 @@ class LightningCodec(CheckpointCodec):
         """
         changed: list[str] = []
         content = made_plain(content, "", changed)
-        lost = [f"{place}: its kind (it became plain)" for place in changed]
+        lost = [f"{place}: its type (stored as a plain value)" for place in changed]
         content, counted = _upgraded(path, content)
         if not counted:
             lost.append(_NO_COUNTERS)
@@ -131,7 +131,7 @@ def _private(content: Mapping[str, Any]) -> list[str]:
     callbacks = content.get("callbacks") or {}
     told = [f"the state of {name.partition('{')[0]}" for name, state in callbacks.items() if state]
     return told + [
-        f"{key!r}, which only its writer understands"
+        f"{key!r}, whose meaning is unknown"
         for key, value in content.items()
         if key not in _KEYS and not is_scaler(value)
     ]
@@ -146,7 +146,7 @@ def _upgraded(path: Path, content: dict[str, Any]) -> tuple[dict[str, Any], bool
         return migrate(content), counted
     if version.partition(".")[0] in ("0", "1"):
         raise CheckpointError(
-            f"{path} was written by Lightning {version}; Lightning itself knows how to bring it up to date.",
+            f"{path} was written by Lightning {version}; Lightning itself can upgrade it.",
             hint=install_hint("lightning"),
         )
     return content, True
@@ -177,7 +177,7 @@ def _stand(content: dict[str, Any], lost: list[str]) -> TrainingPosition | None:
     midway = started > done and not batches.get("is_last_batch")
     behind = done if midway else started
     if done != started and not midway:
-        lost.append("the very end of its epoch: a schedule that waits for a metric has not stepped for it")
+        lost.append("the very end of its epoch: a schedule that monitors a metric has not stepped yet")
     return TrainingPosition(behind, here, midway, total, steps, min(steps, total), None if midway else here)
 
 

@@ -148,7 +148,7 @@ def test_a_file_of_plain_lightning_gives_its_weights(tmp_path):
     trainer, module = pl.Trainer(max_epochs=1, **QUIET), Plain()
     trainer.fit(module, data())
     trainer.save_checkpoint(tmp_path / "pl.ckpt")
-    with pytest.raises(CheckpointError, match="all names begin with 'model'"):
+    with pytest.raises(CheckpointError, match="all names start with 'model'"):
         convert_checkpoint(tmp_path / "pl.ckpt", tmp_path / "w.safetensors", to="safetensors")
     for known in ({"part": "model"}, {"template": net()}):
         convert_checkpoint(tmp_path / "pl.ckpt", tmp_path / "w.safetensors", to="safetensors", overwrite=True, **known)

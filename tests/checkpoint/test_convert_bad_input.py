@@ -98,20 +98,20 @@ def mangled(path):
 
 
 BAD = {
-    with_code: r"names code, and unitrain runs no code from a file: posix\.system",
+    with_code: r"references code, and unitrain runs no code from a file: posix\.system",
     with_own_class: r"names code.*: .*\.Own\nHint: in a program that trusts it",
     whole_model: "names code.*Linear",
-    plain_pickle: "is a pickle that torch did not write",
+    plain_pickle: "is a pickle not written by torch",
     truncated: "is damaged",
     flipped: "is damaged",
-    nonsense: "is damaged: it is neither an archive of torch's",
+    nonsense: "is damaged: it is neither a torch archive",
     empty: "is damaged",
     archive: "is damaged: its table of contents is not torch's",
     old_and_cut_off: "is damaged|names code",
-    a_list: "holds a list, which is no checkpoint",
-    numbers: "has none of the known forms; it holds 'epoch', 'loss'",
-    no_content: "has none of the known forms; it holds nothing",
-    mangled: "looks like a file of the form 'lightning', but is not put together as one: KeyError",
+    a_list: "contains a list, not a checkpoint",
+    numbers: "unrecognised checkpoint format; top-level keys: 'epoch', 'loss'",
+    no_content: "unrecognised checkpoint format; top-level keys: nothing",
+    mangled: "looks like a 'lightning' file, but is malformed: KeyError",
 }
 
 
@@ -141,7 +141,7 @@ def test_bad_arguments_are_refused(tmp_path):
         (
             (good, target, "ignite"),
             {"template": nn.Linear},
-            "must be a TrainSpec or a module, .*\nHint: make an instance",
+            "must be a TrainSpec or a module, .*\nHint: create an instance",
         ),
         ((good, target, "ignite"), {"template": {"0.weight": 1}}, "must be a TrainSpec or a module"),
         ((good, target, "lightning"), {"part": "net"}, "is Lightning's already"),
@@ -173,7 +173,7 @@ def test_a_run_whose_stand_is_not_known_is_not_gone_on_with(tmp_path):
     states = {"model": model.state_dict(), "optimizer": torch.optim.Adam(model.parameters()).state_dict()}
     torch.save({**states, "epoch": 3}, tmp_path / "a.pt")
     for to in ("portable", "ignite", "lightning"):
-        with pytest.raises(CheckpointError, match="holds no state of a trainer"):
+        with pytest.raises(CheckpointError, match="contains no trainer state"):
             convert_checkpoint(tmp_path / "a.pt", tmp_path / "out", to=to)
     left = convert_checkpoint(tmp_path / "a.pt", tmp_path / "w.safetensors", to="safetensors")
     assert left == ["everything but the weights"]
@@ -197,7 +197,7 @@ def test_harmless_containers_are_let_in_and_told(allowed, tmp_path):
     found = io.read(tmp_path / "b.ckpt")["hyper_parameters"]
     assert found == {"args": {"lr": 0.1, "to": "x"}, "counted": {"a": [1]}, "time": "0:00:05"}
     for place in ("args", "args.to", "time"):
-        assert any(line.startswith(f"hyper_parameters.{place}: its kind") for line in left)
+        assert any(line.startswith(f"hyper_parameters.{place}: its type") for line in left)
     assert set(torch.serialization.get_safe_globals()) == allowed_then
     torch.serialization.clear_safe_globals()
     torch.serialization.add_safe_globals(before)
@@ -215,5 +215,5 @@ def test_a_name_of_code_in_the_hyper_parameters_is_left_out(tmp_path):
 
 def test_a_scaler_or_a_schedule_is_no_model(tmp_path):
     scaler = torch.amp.GradScaler("cpu").state_dict()
-    with pytest.raises(CheckpointError, match="none of the known forms"):
+    with pytest.raises(CheckpointError, match="unrecognised checkpoint format"):
         form_of(tmp_path, {"scaler": scaler})

@@ -48,7 +48,7 @@ def test_it_converts_and_tells_what_is_lost(name, folder, capsys):
     assert main(["convert", str(SOURCE), "run.ckpt", "--to", "portable", "--model", f"my_training:{name}"]) == 0
     said = capsys.readouterr().out
     assert "run.ckpt is written, for portable." in said
-    assert "It does not carry:" in said
+    assert "It does not contain:" in said
     for line in ("- the states of the random number generators", "- the state of ModelCheckpoint", "- what is not the"):
         assert line in said
     assert main(["convert", "run.ckpt", "back.pt", "--to", "ignite"]) == 0
@@ -77,7 +77,7 @@ def test_it_tells_what_a_file_is(folder, capsys):
     assert "Ignite's, {name: state_dict}" in told["ignite-0.5.2.pt"]
     assert "unitrain's own" in told["run.ckpt"]
     assert "weights only" in told["w.safetensors"]
-    assert "whose names begin with '0', '2'" in told["w.safetensors"]
+    assert "with names starting with '0', '2'" in told["w.safetensors"]
 
 
 REFUSED = {
@@ -86,14 +86,14 @@ REFUSED = {
     "inspect writes nothing": (["x.pt", "--inspect"], "dst would have no effect"),
     "no such module": (["x.pt", "--to", "ignite", "--model", "nowhere:spec"], "No module named 'nowhere'"),
     "no such name": (["x.pt", "--to", "ignite", "--model", "my_training:spce"], "did you mean 'spec'?"),
-    "no name": (["x.pt", "--to", "ignite", "--model", "my_training"], "must name a module and what is in it"),
+    "no name": (["x.pt", "--to", "ignite", "--model", "my_training"], "must be MODULE:NAME"),
     "needs arguments": (["x.pt", "--to", "ignite", "--model", "my_training:needs"], "without arguments"),
     "is a number": (["x.pt", "--to", "ignite", "--model", "my_training:number"], "without arguments"),
     "another thing": (
         ["x.pt", "--to", "ignite", "--model", "collections:OrderedDict"],
-        "which is no TrainSpec and no module",
+        "which is neither a TrainSpec nor a module",
     ),
-    "ambiguous": (["x.pt", "--to", "ignite", "--part", "modle"], "they begin with net, seen"),
+    "ambiguous": (["x.pt", "--to", "ignite", "--part", "modle"], "they start with net, seen"),
 }
 
 
@@ -121,7 +121,11 @@ def test_the_help_teaches(capsys):
     with pytest.raises(SystemExit):
         main(["convert", "--help"])
     said = capsys.readouterr().out
-    for part in ("--to {lightning,ignite,safetensors,portable}", "--model train:make_spec", "what is this file?"):
+    for part in (
+        "--to {lightning,ignite,safetensors,portable}",
+        "--model train:make_spec",
+        "show what a file contains",
+    ):
         assert part in said
 
 

@@ -211,7 +211,7 @@ def test_a_form_without_notes_takes_numbers_only(tmp_path):
         io.write(tmp_path / "a.ckpt", {"lr": [Path("x")]})
     lost = []
     io.write(tmp_path / "a.ckpt", {"lr": [Path("x")]}, lost)
-    assert lost == ["lr[0]: its kind, a Path (it became plain)"]
+    assert lost == ["lr[0]: its type, Path (stored as a plain value)"]
     assert torch.load(tmp_path / "a.ckpt", weights_only=True) == {"lr": ["x"]}
 
 

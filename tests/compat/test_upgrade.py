@@ -93,7 +93,7 @@ def test_hooks_of_each_stage_are_called_around_those_of_the_stages():
     [
         ("training_step", "self, batch, batch_idx, optimizer_idx", "automatic_optimization = False"),
         ("tbptt_split_batch", "self, batch, split_size", "split the batch"),
-        ("on_keyboard_interrupt", "self", "write it anew"),
+        ("on_keyboard_interrupt", "self", "rewrite it"),
     ],
 )
 def test_what_has_no_counterpart_is_refused_and_the_module_left_alone(name, parameters, said):
@@ -216,7 +216,7 @@ def test_a_file_is_written_anew_and_the_old_one_stays(name, version, tmp_path):
     assert new["pytorch-lightning_version"] == pl.__version__
     assert all(torch.equal(new["state_dict"][key], value) for key, value in old["state_dict"].items())
     assert "fit_loop" in new["loops"]
-    with pytest.raises(CheckpointError, match=r"there is a file .*upgraded"):
+    with pytest.raises(CheckpointError, match=r"upgraded.* already exists"):
         upgrade(source, version)
     assert upgrade(source, version, to=tmp_path / "other.ckpt") == tmp_path / "other.ckpt"
 
@@ -237,7 +237,7 @@ def test_a_file_of_something_else_is_refused_and_nothing_written(name, version, 
 
 
 def test_a_place_is_for_a_checkpoint_alone():
-    with pytest.raises(ConfigError, match="is for a checkpoint"):
+    with pytest.raises(ConfigError, match="only applies to checkpoints"):
         upgrade({}, "1.x", to="x.ckpt")
 
 

@@ -73,7 +73,7 @@ def admitted(content: Mapping[str, Any], lost: list[str] | None = None) -> dict[
             continue
         if lost is None:
             raise refused(place, f"a {name}", "this file format cannot store it: use a number, a string or a list.")
-        lost.append(f"{worded(place)}: its kind, a {name} (it became plain)")
+        lost.append(f"{worded(place)}: its type, {name} (stored as a plain value)")
     return made
 
 

@@ -27,7 +27,7 @@ def upgrade(given: Any, version: str, *, to: str | Path | None = None) -> Any:
     - A LightningModule (of either package): ``training_epoch_end`` and the other hooks that 2.0 removed are called as
       they were. An instance is changed in place and returned; for a class a new one is returned.
     - A config: a dict (or Namespace) of a Trainer's arguments becomes one of UnifiedTrainer's.
-    - A checkpoint, by its path: a new file is written, and its path returned; the old one stays as it is.
+    - A checkpoint, by its path: a new file is written, and its path returned; the old one is unchanged.
 
     Args:
         given: What to upgrade.
@@ -51,7 +51,7 @@ def upgrade(given: Any, version: str, *, to: str | Path | None = None) -> Any:
     if isinstance(given, (str, Path)):
         return handlers.checkpoint(user_path(given), None if to is None else user_path(to))
     if to is not None:
-        raise ConfigError(f"upgrade(to={str(to)!r}) is for a checkpoint.", hint="leave it out.")
+        raise ConfigError(f"upgrade(to={str(to)!r}) only applies to checkpoints.", hint="remove it.")
     if isinstance(given, argparse.Namespace):
         return handlers.config(vars(given))
     return handlers.config(given) if isinstance(given, Mapping) else handlers.module(given)
@@ -68,7 +68,7 @@ def _module(version: str) -> Callable[[Any], Any]:
             shown = code.__name__ if isinstance(code, type) else f"a {type(code).__name__}"
             raise ConfigError(
                 f"upgrade takes a LightningModule, a dict of Trainer arguments or a checkpoint's path; got {shown}.",
-                hint="`unitrain migrate` rewrites scripts, those of Ignite too.",
+                hint="`unitrain migrate` rewrites scripts, including Ignite's.",
             )
         return made(code)
 
@@ -85,20 +85,21 @@ def _config(given: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         now = today(name, value)
         if now is not None and now.by_hand:
-            raise ConfigError(f"upgrade: {name}={value!r} has no counterpart in an option.", hint=now.by_hand)
+            raise ConfigError(f"upgrade: {name}={value!r} has no equivalent option.", hint=now.by_hand)
         new = {name: value} if now is None else dict(now.options)
         if not new and now is not None:
             left.append(f"{name}={value!r} ({now.reason})")
         for one, what in new.items():
             if options.setdefault(one, what) != what:
                 raise ConfigError(
-                    f"upgrade: {name}={value!r} means {one}={what!r}, and another argument {one}={options[one]!r}.",
-                    hint=f"say {one}= once.",
+                    f"upgrade: {name}={value!r} means {one}={what!r}, but another argument means"
+                    f" {one}={options[one]!r}.",
+                    hint=f"set {one}= once.",
                 )
     refuse_unknown(options, [one.name for one in fields(TrainerConfig)], "upgrade", ConfigError, old_spellings(options))
     TrainerConfig(**{**options, "loggers": ()})  # each value is looked at; native trackers are adopted by the trainer
     if left:
-        warnings.warn(f"upgrade left out {', '.join(left)}.", stacklevel=3)
+        warnings.warn(f"upgrade dropped {', '.join(left)}.", stacklevel=3)
     return options
 
 
@@ -110,8 +111,8 @@ def _checkpoint(major: tuple[str, ...]) -> Callable[[Path, Path | None], Path]:
         taken = take(source)
         if not by_form()[taken.form].rewrites or taken.written_by is None:
             raise CheckpointError(
-                f"{source} is no file of Lightning's: its form is {taken.form!r}.",
-                hint="`unitrain convert` brings files of other forms to where they are to go.",
+                f"{source} is not a Lightning file, but {taken.form!r}.",
+                hint="`unitrain convert` converts other formats.",
             )
         program, wrote = taken.written_by
         if wrote.partition(".")[0] not in major:
@@ -119,10 +120,10 @@ def _checkpoint(major: tuple[str, ...]) -> Callable[[Path, Path | None], Path]:
             raise CheckpointError(f"{source} was written by {program} {wrote}.", hint=f'upgrade(path, "{other}")')
         target = source.with_name(f"{source.stem}.upgraded.ckpt") if to is None else to
         if target.exists():
-            raise CheckpointError(f"there is a file {target}.", hint="upgrade(path, version, to=another)")
+            raise CheckpointError(f"{target} already exists.", hint="upgrade(path, version, to=another)")
         lost = convert_checkpoint(source, target, taken.form)
         if lost:
-            warnings.warn(f"{target} does not carry {'; '.join(lost)}.", stacklevel=3)
+            warnings.warn(f"{target} does not contain {'; '.join(lost)}.", stacklevel=3)
         return target
 
     return handle
@@ -140,4 +141,4 @@ _HANDLERS = {
     "1.x": _Handlers(_module("1.x"), _config, _checkpoint(("0", "1"))),
     "2.x": _Handlers(_module("2.x"), _config, _checkpoint(("2",))),
 }
-"""By the version that something was written for."""
+"""Keyed by the version that something was written for."""

@@ -63,7 +63,8 @@ def form_of(path: Path, content: dict[str, Any]) -> str:
             return name
     keys = ", ".join(map(repr, list(content)[:12])) or "nothing"
     raise CheckpointError(
-        f"{path} has none of the known forms; it holds {keys}.",
-        hint=f"known are {'; '.join(one.description for one in known.values())}. A package adds one with an entry point"
+        f"{path}: unrecognised checkpoint format; top-level keys: {keys}.",
+        hint=f"supported: {'; '.join(one.description for one in known.values())}. Packages can add formats with an"
+        f" entry point"
         f" in {CHECKPOINTS!r}.",
     )

@@ -25,32 +25,32 @@ if TYPE_CHECKING:
     from unitrain.checkpoint.convert.foreign_checkpoint import ForeignCheckpoint
 
 _DESCRIPTION = """\
-Write the checkpoint SRC to DST in the form that another program reads, and tell what the new file cannot carry.
+Convert the checkpoint SRC to DST for another program, and list what the new file cannot contain.
 
-SRC is a file of unitrain's, of any Lightning's, of Ignite's Checkpoint, bare weights or .safetensors: what it is is
-found by looking. It is read without running anything that is in it, and stays as it is.
+SRC is a checkpoint of unitrain, Lightning (any version) or Ignite, a bare state_dict or a .safetensors file; the
+format is detected. Reading it runs no code from the file, and it is not modified.
 """
 
 _EXAMPLES = """\
-what is this file?
+show what a file contains
   unitrain convert epoch=3.ckpt --inspect
 
-go on with a run of Lightning's or Ignite's in unitrain, on any backend (UnifiedTrainer.fit(ckpt_path="run.ckpt")):
+resume a Lightning or Ignite run in unitrain, on any backend (UnifiedTrainer.fit(ckpt_path="run.ckpt")):
   unitrain convert epoch=3.ckpt run.ckpt --to portable --model train:make_spec
 
 from Lightning to plain Ignite, and from Ignite to plain Lightning:
   unitrain convert epoch=3.ckpt ignite.pt --to ignite --model train:make_spec
   unitrain convert ignite.pt lightning.ckpt --to lightning --model train:MyLightningModule
 
-bring an old file of Lightning's up to date:
+update a file of an older Lightning:
   unitrain convert old.ckpt new.ckpt --to lightning
 
-the weights alone; `net` is the attribute of the LightningModule that holds the model:
+only the weights; `net` is the LightningModule's attribute that holds the model:
   unitrain convert epoch=3.ckpt weights.safetensors --to safetensors --part net
 
---model names what the new file is for. Only with it is the file compared: that no weight is missing or too many, and
-that each state of an optimizer belongs to the parameter that it is put back to. Give a function that returns the
-TrainSpec (or the module). The module that it is in is imported, as Python does, from the current folder.
+--model names the target model. Only then is the file checked: no missing or unexpected weights, and each optimizer
+state belongs to its parameter. Pass a function that returns the TrainSpec (or the module); it is imported from the
+current directory, as in Python.
 """
 
 
@@ -58,14 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.description, parser.epilog = _DESCRIPTION, _EXAMPLES
     parser.add_argument("src", metavar="SRC", type=user_path, help="the checkpoint to read")
-    parser.add_argument("dst", metavar="DST", type=user_path, nargs="?", help="the file to write, all or nothing")
-    parser.add_argument("--to", choices=tuple(by_target()), help="who is to read the new file")
+    parser.add_argument("dst", metavar="DST", type=user_path, nargs="?", help="the file to write, atomically")
+    parser.add_argument("--to", choices=tuple(by_target()), help="the program that will read the new file")
     parser.add_argument(
-        "--model", metavar="MODULE:NAME", help="the TrainSpec or module that the new file is for, or what makes it"
+        "--model", metavar="MODULE:NAME", help="the target TrainSpec or module, or a function that returns it"
     )
-    parser.add_argument("--part", metavar="WORD", help="what stands before the names of the model, where several fit")
-    parser.add_argument("--overwrite", action="store_true", help="replace DST, if there is such a file")
-    parser.add_argument("--inspect", action="store_true", help="tell what SRC is, and write nothing")
+    parser.add_argument("--part", metavar="WORD", help="the prefix of the model's names, if several match")
+    parser.add_argument("--overwrite", action="store_true", help="replace DST if it exists")
+    parser.add_argument("--inspect", action="store_true", help="describe SRC and write nothing")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     print(f"{arguments.dst} is written, for {arguments.to}.")  # noqa: T201 - a command
     if left:
-        print("It does not carry:", *(f"- {line}" for line in left), sep="\n")  # noqa: T201 - a command
+        print("It does not contain:", *(f"- {line}" for line in left), sep="\n")  # noqa: T201 - a command
     return 0
 
 
@@ -103,9 +103,7 @@ def _refuse_beside_inspect(arguments: argparse.Namespace) -> None:
         name for name in ("dst", "to", "model", "part", "overwrite") if getattr(arguments, name) not in (None, False)
     ]
     if given:
-        raise ConfigError(
-            f"--inspect writes nothing, and {', '.join(given)} would have no effect.", hint="leave it out."
-        )
+        raise ConfigError(f"--inspect writes nothing, and {', '.join(given)} would have no effect.", hint="remove it.")
 
 
 def template_of(given: str, option: str = "--model") -> TrainSpec | nn.Module:
@@ -122,7 +120,7 @@ def template_of(given: str, option: str = "--model") -> TrainSpec | nn.Module:
     made = found if isinstance(found, (TrainSpec, nn.Module)) else called(given, found, option)
     if not isinstance(made, (TrainSpec, nn.Module)):
         raise ConfigError(
-            f"{option} {given!r} gives {made!r}, which is no TrainSpec and no module.",
+            f"{option} {given!r} returns {made!r}, which is neither a TrainSpec nor a module.",
             hint=f"{option} train:make_spec",
         )
     return made
@@ -140,7 +138,7 @@ def named_in(given: str, option: str) -> Any:
     """
     module, _, name = given.partition(":")
     if not module or not name:
-        raise ConfigError(f"{option} {given!r} must name a module and what is in it.", hint=f"{option} train:make_spec")
+        raise ConfigError(f"{option} {given!r} must be MODULE:NAME.", hint=f"{option} train:make_spec")
     check_blocked()  # the module may import it
     sys.path.insert(0, str(Path.cwd()))  # as `python -m` does; a console script does not
     try:
@@ -148,7 +146,9 @@ def named_in(given: str, option: str) -> Any:
         for word in name.split("."):
             found = getattr(found, word)
     except ModuleNotFoundError as error:
-        raise ConfigError(f"{option} {given!r}: {error}.", hint="run it in the folder of the script.") from error
+        raise ConfigError(
+            f"{option} {given!r}: {error}.", hint="run the command in the directory of the script."
+        ) from error
     except AttributeError as error:
         names = [one for one in dir(sys.modules[module]) if not one.startswith("_")] if module in sys.modules else []
         raise ConfigError(f"{option} {given!r}: {error}.", hint=did_you_mean(name, names)) from error
@@ -169,7 +169,7 @@ def called(given: str, found: Any, option: str) -> Any:
     except TypeError as error:
         raise ConfigError(
             f"{option} {given!r} cannot be called without arguments: {error}.",
-            hint="name a function that takes none.",
+            hint="use a function without arguments.",
         ) from error
     return found()
 
@@ -200,4 +200,4 @@ def _told(taken: ForeignCheckpoint) -> list[str]:
 
 def _weights_told(weights: dict[str, Any]) -> list[str]:
     heads = list(dict.fromkeys(name.partition(".")[0] for name in weights))
-    return [f"  weights: {len(weights)} tensors, whose names begin with {', '.join(map(repr, heads[:8]))}"]
+    return [f"  weights: {len(weights)} tensors, with names starting with {', '.join(map(repr, heads[:8]))}"]

@@ -45,7 +45,7 @@ def convert_checkpoint(
     (``{name: state_dict}``, or a bare one), weights that ``torch.save`` wrote, or a safetensors file. No code that it
     names is run.
 
-    ``"portable"`` is unitrain's own, which ``UnifiedTrainer.fit(ckpt_path=)`` goes on with on every backend.
+    ``"portable"`` is unitrain's own, which ``UnifiedTrainer.fit(ckpt_path=)`` continues with on every backend.
     ``"lightning"`` is what a plain ``Trainer`` reads; a file of Lightning's own is brought up to date. ``"ignite"`` is
     what ``ignite.handlers.Checkpoint`` writes: ``"model"``, ``"optimizer"`` (or each optimizer by its name),
     ``"lr_scheduler"`` (of several: with the optimizer's name behind it, ``"lr_scheduler_gen"``, or its number),
@@ -82,7 +82,10 @@ def convert_checkpoint(
     codec = _checked(source, target, to, template)
     taken = take(source)
     refuse_existing(
-        target, ConfigError, overwrite=overwrite, hint="overwrite=True (--overwrite) replaces it; or give another path."
+        target,
+        ConfigError,
+        overwrite=overwrite,
+        hint="use overwrite=True (--overwrite) to replace it, or another path.",
     )
     left: list[str] = []
     if taken.form == PORTABLE.name:
@@ -101,18 +104,18 @@ def convert_checkpoint(
 def _checked(source: Path, target: Path, to: str, template: object) -> CheckpointCodec:
     known = by_target()
     if to not in known:
-        raise ConfigError(f"convert_checkpoint(to={to!r}) is unknown.", hint=did_you_mean(to, known))
+        raise ConfigError(f"convert_checkpoint(to={to!r}): unknown format.", hint=did_you_mean(to, known))
     if template is not None and not isinstance(template, (TrainSpec, nn.Module)):
         raise ConfigError(
             f"convert_checkpoint(template=) must be a TrainSpec or a module, got {template!r}.",
-            hint="make an instance first." if isinstance(template, type) else "template=spec",
+            hint="create an instance first." if isinstance(template, type) else "template=spec",
         )
     if _same(source, target):
         raise ConfigError(
-            f"convert_checkpoint would write {target} over its own source.", hint="give another path as dst."
+            f"convert_checkpoint would write {target} over its own source.", hint="use another path as dst."
         )
     if is_folder(target):
-        raise ConfigError(f"convert_checkpoint(dst={str(target)!r}) is a folder.", hint="give the path of a file.")
+        raise ConfigError(f"convert_checkpoint(dst={str(target)!r}) is a folder.", hint="pass the path of a file.")
     return known[to]
 
 
@@ -125,10 +128,12 @@ def _same(source: Path, target: Path) -> bool:
 
 
 def _renamed_portable(taken: ForeignCheckpoint, template: Template | None, part: str | None) -> ForeignCheckpoint:
-    """Return a portable content as it is, or with the names of ``template``, which it is compared with."""
+    """Return a portable content unchanged, or with the names of ``template``, which it is compared with."""
     own_part(taken.path, taken.content)
     if part is not None:
-        raise ConfigError(f"part={part!r}: {taken.path} is unitrain's, and holds one model.", hint="leave part= out.")
+        raise ConfigError(
+            f"part={part!r}: {taken.path} is a unitrain checkpoint with a single model.", hint="remove part=."
+        )
     if template is None:
         return taken
     weights = weights_of(taken.content)
@@ -147,7 +152,11 @@ def _write_weights(
     codec.write_weights(weights, target, template, left)
     if codec is WEIGHTS:
         return left
-    return [*left, *taken.lost, "everything but the weights: the file holds no optimizer, so nobody can go on with it"]
+    return [
+        *left,
+        *taken.lost,
+        "everything but the weights: the file contains no optimizer, so training cannot resume from it",
+    ]
 
 
 def _write_upgraded(
@@ -158,7 +167,7 @@ def _write_upgraded(
         names = names_of(taken, template, part)
         if any(name != theirs for name, theirs in names.items()) or len(names) != len(taken.weights):
             raise ConfigError(
-                f"{taken.path} is {codec.description} already; a file for another module would lack the rest of it.",
+                f"{taken.path} already is {codec.description}; a file for another module would lack the rest.",
                 hint=f'to="portable" with this template, and from there to="{taken.form}".',
             )
     left = list(taken.lost)

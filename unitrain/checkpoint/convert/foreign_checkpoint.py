@@ -29,7 +29,7 @@ class TrainingPosition:
     Attributes:
         epochs_done: Whole epochs behind.
         in_epoch: Batches done in the running epoch, or in the one that just ended.
-        midway: Whether the epoch is to go on.
+        midway: Whether the epoch is to continue.
         batches: Batches done in the run.
         steps: Optimizer steps, summed over the optimizers.
         stepped: Batches after which any optimizer stepped.
@@ -120,7 +120,7 @@ class CheckpointCodec(Protocol):
         description: What ``unitrain convert --inspect`` calls it.
         catch_all: Whether it takes what looks like no other form; it is asked last.
         rewrites: Whether ``read`` brings files of older releases up to date, so that to convert such a file to its own
-            form is to write its content anew.
+            form is to write its content again.
         stand_ins: What stands for a class that a file names, by the class's full name, beside what torch itself allows.
         hollow: Prefixes of classes' full names that a file may name, and for which an empty class stands.
     """
@@ -171,8 +171,8 @@ def well_formed(path: Path, form: str) -> Iterator[None]:
         yield
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{path} looks like a file of the form {form!r}, but is not put together as one: {error!r}.",
-            hint="write it anew with the program that wrote it.",
+            f"{path} looks like a {form!r} file, but is malformed: {error!r}.",
+            hint="write it again with the original program.",
         ) from error
 
 

@@ -1,6 +1,6 @@
-"""Which state of an optimizer belongs to which parameter: a file numbers them, and a model that is built anew may not.
+"""Which state of an optimizer belongs to which parameter: a file numbers them, and a model that is built again may not.
 
-torch puts the states back by their numbers. Two groups that were swapped load without a word, and train wrong. So the
+torch puts the states back by their numbers. Two groups that were swapped load silently, and train wrong. So the
 states are compared with the optimizer that they are for: by the names of the parameters where the file has them (torch
 writes them from 2.6 on, if the optimizer was given names), else by their shapes and the options of their groups.
 """
@@ -34,16 +34,16 @@ _SHAPED: tuple[str, ...] = (
     "sum",
 )
 _SHAPED += ("exp_inf", "prev", "ax")
-"""What torch's optimizers keep in the shape of the parameter."""
+"""Optimizer states that have the shape of their parameter."""
 
 _CHANGING = {"params", "lr", "initial_lr", "betas", "momentum", _NAMES, FULL_RATE}
 _CHANGING |= {"foreach", "fused", "capturable", "differentiable", "maximize"}
-"""Options that a schedule changes, or that change no value."""
+"""Options that schedules change, or that do not affect results."""
 
 _MOST_GROUPS = 6
-"""Of more groups, not all orders are tried."""
+"""With more groups, not all orders are tried."""
 
-BY_POSITION = "the names of the optimizer's parameters: its states are put back by their position"
+BY_POSITION = "the names of the optimizer's parameters: its states are matched by position"
 
 
 def is_optimizer(value: Any) -> bool:
@@ -99,7 +99,7 @@ def _other_groups(path: Path, state: Mapping[str, Any], groups: Sequence[Sequenc
     return CheckpointError(
         f"{path}: the optimizer's groups hold {[group[_NAMES] for group in state['param_groups']]}, and the spec's"
         f" {[list(one) for one in groups]}.",
-        hint="make the groups of the same parameters.",
+        hint="create the groups with the same parameters.",
     )
 
 
@@ -145,14 +145,15 @@ def require_fit(path: Path, name: str, state: dict[str, Any], groups: Sequence[d
     order = _order_that_fits(state, groups)
     if order is not None:
         raise CheckpointError(
-            f"{path}: the groups of the optimizer {name!r} stand in another order than the spec's; the file's groups"
-            f" fit as {', '.join(f'{one} -> {order.index(one)}' for one in range(len(order)))}.",
-            hint="make the optimizer with its groups in the file's order; torch would load them swapped.",
+            f"{path}: the groups of the optimizer {name!r} are in a different order than the spec's; the file's"
+            f" groups match as {', '.join(f'{one} -> {order.index(one)}' for one in range(len(order)))}.",
+            hint="create the optimizer with its groups in the file's order; torch would load them swapped.",
         )
     if not here:
         raise CheckpointError(
-            f"{path}: the state of the optimizer {name!r} is not of these parameters: {_first_misfit(state, groups)}.",
-            hint="make the optimizer from the same parameters, in the same order and groups.",
+            f"{path}: the state of the optimizer {name!r} does not belong to these parameters:"
+            f" {_first_misfit(state, groups)}.",
+            hint="create the optimizer from the same parameters, in the same order and groups.",
         )
     return [f"the spec's own options of the optimizer {name!r}: the file's hold ({'; '.join(differing)})"]
 
@@ -191,7 +192,7 @@ def _first_misfit(state: Mapping[str, Any], groups: Sequence[Mapping[str, Any]])
     theirs = state["param_groups"]
     sizes = [len(group["params"]) for group in theirs], [len(group["params"]) for group in groups]
     if sizes[0] != sizes[1]:
-        return f"its groups hold {sizes[0]} of them, and the spec's {sizes[1]}"
+        return f"its groups contain {sizes[0]}, the spec's {sizes[1]}"
     pairs = [
         (number, parameter)
         for one, ours in zip(theirs, groups, strict=True)
@@ -201,4 +202,4 @@ def _first_misfit(state: Mapping[str, Any], groups: Sequence[Mapping[str, Any]])
         (number, one) for number, one in pairs if not _shape_fits(state["state"].get(number, {}), one)
     )
     kept = {key: tuple(state["state"][number][key].shape) for key in _SHAPED if key in state["state"][number]}
-    return f"at position {number} it keeps {kept} for a parameter of the shape {tuple(parameter.shape)}"
+    return f"at position {number} it has {kept} for a parameter of shape {tuple(parameter.shape)}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _WRAPPERS = ("module", "_orig_mod")
 _COMPILED = "_orig_mod"
 _MANY = 4
-"""So many names of each kind are told."""
+"""The maximum number of names of each kind in a message."""
 
 
 def canonical(name: str) -> str:
@@ -55,8 +55,8 @@ def chosen(path: Path, names: Iterable[str], part: str) -> dict[str, str]:
     if not found:
         heads = sorted({one.partition(".")[0] for one in plain.values()})
         raise CheckpointError(
-            f"{path}: part={part!r} is before none of the names; they begin with {', '.join(heads)}.",
-            hint="give what stands before the names of the model.",
+            f"{path}: no name starts with part={part!r}; they start with {', '.join(heads)}.",
+            hint="pass the prefix of the model's names.",
         )
     return unwrapped_back(found)
 
@@ -83,9 +83,9 @@ def without_model(path: Path, names: Iterable[str], *, certain: bool) -> dict[st
         return found
     word = candidates[1].removesuffix(".")
     raise CheckpointError(
-        f"{path}: all names begin with {word!r}. That may be the attribute of a LightningModule that holds the model,"
-        " or the model's own first submodule, and the file does not say which.",
-        hint=f"template=model (or a TrainSpec) decides; or part={word!r} (leave it out), or part='' (keep it).",
+        f"{path}: all names start with {word!r}, which may be the LightningModule's attribute for the model or the"
+        f" model's own first submodule.",
+        hint=f"pass template=model (or a TrainSpec), part={word!r} (to strip it) or part='' (to keep it).",
     )
 
 
@@ -106,8 +106,8 @@ def matched(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any], par
     fitting = [one for one in candidates if not _differing(one, theirs, ours, found, wanted)]
     if len(fitting) > 1:
         raise CheckpointError(
-            f"{path} holds several that fit: the names behind {', '.join(map(repr, fitting))}.",
-            hint=f"part={fitting[0].removesuffix('.')!r}, for one, chooses.",
+            f"{path} contains several matching models: the names after {', '.join(map(repr, fitting))}.",
+            hint=f"choose one, for example part={fitting[0].removesuffix('.')!r}.",
         )
     if not fitting:
         raise _other_model(path, _nearest(candidates or _heads(theirs), theirs, ours), theirs, ours, found, wanted)
@@ -125,8 +125,8 @@ def _by_canonical(path: Path, names: Iterable[str]) -> dict[str, str]:
         key = canonical(name)
         if key in found:
             raise CheckpointError(
-                f"{path}: {name!r} and {found[key]!r} are the same but for a wrapper's words.",
-                hint="keep one of them in the file.",
+                f"{path}: {name!r} and {found[key]!r} only differ in a wrapper's prefix.",
+                hint="keep only one of them.",
             )
         found[key] = name
     return found
@@ -195,6 +195,6 @@ def _other_model(path: Path, before: str, *compared: Any) -> CheckpointError:
     where = f" behind {before!r}" if before and not before.startswith("-") else ""
     told = "; ".join(_differing(before, *compared)) or "all of it"
     return CheckpointError(
-        f"{path} is of another model{where}; {told}.",
+        f"{path} does not match the model{where}; {told}.",
         hint="build the model as it was when the checkpoint was written.",
     )

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from unitrain.checkpoint.convert.to_portable import Template
 
 _OWN = ("History", "Tracking")
-"""Callbacks that are in every run; what they keep is of use to unitrain only."""
+"""Callbacks of every run, whose state is only useful to unitrain."""
 
-_ANEW = "the states of the random number generators: what comes next, as the order of a shuffled epoch, is drawn anew"
+_ANEW = "the states of the random number generators: later draws, such as the order of a shuffled epoch, are new"
 
 _BUT_WEIGHTS = "everything but the weights"
 
@@ -35,14 +35,14 @@ class PortableCodec(CheckpointCodec):
     """unitrain's own form, which every other one is converted from and to."""
 
     name = "portable"
-    description = "unitrain's own: every backend goes on with it"
+    description = "unitrain's own, resumable on every backend"
 
     def recognises(self, content: dict[str, Any]) -> bool:
         """Return whether it has unitrain's own part."""
         return isinstance(content.get(KEY), dict)
 
     def read(self, path: Path, content: dict[str, Any]) -> ForeignCheckpoint:
-        """Return the content as it is; ``run_of`` reads it."""
+        """Return the content unchanged; ``run_of`` reads it."""
         return ForeignCheckpoint(path, self.name, content)
 
     def write(self, run: ForeignCheckpoint, target: Path, template: Template | None) -> list[str]:
@@ -52,8 +52,8 @@ class PortableCodec(CheckpointCodec):
         progress = run.content[KEY]["progress"]
         if progress["rng"] is not None:
             return []
-        here = [f"the order of the running epoch's data: {progress['in_epoch']} batches of a new order are left out"]
-        here += ["the pending gradients, if gradients were accumulated", "what the epoch had measured"]
+        here = [f"the data order of the current epoch: {progress['in_epoch']} batches of a new order are skipped"]
+        here += ["the pending gradients, if gradients were accumulated", "the metrics of the current epoch"]
         return [_ANEW, *(here if progress["midway"] else [])]
 
     def write_weights(self, weights: dict[str, Any], target: Path, template: Template | None, lost: list[str]) -> None:
@@ -137,7 +137,7 @@ def _left(own: dict[str, Any]) -> list[str]:
         "the hyper-parameters": bool(own.get("hparams")),
         "the states of callbacks": any(state for name, state in own["callbacks"].items() if name not in _OWN),
         "the position in the epoch's data": progress["midway"],
-        "what the epoch had measured": progress["midway"],
+        "the metrics of the current epoch": progress["midway"],
         "the pending gradients": bool(progress["gradients"]),
     }
     return [what for what, there in found.items() if there]

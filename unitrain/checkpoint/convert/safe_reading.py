@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""What files of torch before 1.6, which are no archives, begin with."""
+"""The first bytes of files from torch before 1.6, which are not archives."""
 
 _PICKLE = b"\x80"
 _ARCHIVE = b"PK\x03\x04"
-"""What torch takes for its archives by; ``zipfile.is_zipfile`` raises at some flipped bits."""
+"""The magic bytes of torch's archives; ``zipfile.is_zipfile`` raises on some flipped bits."""
 
 
 def _mapping(*_: Any) -> dict[Any, Any]:
-    """Return an empty dict, in the place of a defaultdict."""
+    """Return an empty dict, instead of a defaultdict."""
     return {}
 
 
@@ -56,7 +56,7 @@ _HARMLESS: dict[str, Any] = {
     "pathlib._local.WindowsPath": pathlib.PureWindowsPath,
     "torch.torch_version.TorchVersion": str,
 }
-"""What a file may name beside what torch allows, and what stands for it."""
+"""Globals that a file may reference in addition to torch's, and their replacements."""
 
 
 class Hollow:
@@ -107,8 +107,8 @@ def read(path: Path, stand_ins: Mapping[str, Any] = _HARMLESS, hollow: tuple[str
             content = _loaded(path)
     if not isinstance(content, dict):
         raise CheckpointError(
-            f"{path} holds a {type(content).__name__}, which is no checkpoint.",
-            hint="give a file with a dict of states, or with a state_dict.",
+            f"{path} contains a {type(content).__name__}, not a checkpoint.",
+            hint="pass a file with a dict of states or a state_dict.",
         )
     return restored(dict(content))
 
@@ -131,14 +131,14 @@ def _of_old_file(path: Path, start: bytes, allowed: Allowed) -> set[str]:
         return set() if code_finder() is None else set(allowed.stand_ins)
     if start.startswith(_PICKLE):
         raise CheckpointError(
-            f"{path} is a pickle that torch did not write; to read it is to run the code that is in it.",
+            f"{path} is a pickle not written by torch; reading it would run its code.",
             hint="in a program that trusts it: torch.save(model.state_dict(), path).",
         )
-    raise intact.damaged(path, "it is neither an archive of torch's nor a .safetensors file, or was cut off")
+    raise intact.damaged(path, "it is neither a torch archive nor a .safetensors file, or is truncated")
 
 
 def _names(path: Path) -> set[str]:
-    """Return the names of code in the file at ``path`` that torch does not allow by itself."""
+    """Return the names of code in the file at ``path`` that torch does not allow itself."""
     find = code_finder()
     try:
         return set() if find is None else set(find(str(path)))
@@ -170,13 +170,14 @@ def _loaded(path: Path) -> Any:
     except UnpicklingError as error:
         raise _refused(path, str(error)) from error
     except Exception as error:
-        raise intact.damaged(path, f"torch cannot read it, or it ends too early ({error})") from error
+        raise intact.damaged(path, f"torch cannot read it, or it is truncated ({error})") from error
 
 
 def _refused(path: Path, what: str) -> CheckpointError:
     return CheckpointError(
-        f"{path} is a pickle that names code, and unitrain runs no code from a file: {what}",
-        hint="in a program that trusts it, load it, turn these into numbers, texts, lists and dicts, and save it anew.",
+        f"{path} is a pickle that references code, and unitrain runs no code from a file: {what}",
+        hint="in a program that trusts it, load it, convert these to numbers, strings, lists and dicts, and save it"
+        " again.",
     )
 
 

@@ -60,8 +60,8 @@ def names_of(taken: ForeignCheckpoint, template: Template | None, part: str | No
     if models is None or len(models) < 2:  # noqa: PLR2004 - one of them, or none
         return without_model(taken.path, taken.weights, certain=models is not None)
     raise CheckpointError(
-        f"{taken.path} holds the models {', '.join(map(repr, models))}.",
-        hint=f"part={models[0]!r}, for one, chooses; or template=model, whose submodules they are.",
+        f"{taken.path} contains the models {', '.join(map(repr, models))}.",
+        hint=f"choose one, for example part={models[0]!r}, or pass template=model with these submodules.",
     )
 
 
@@ -69,7 +69,11 @@ def renamed(taken: ForeignCheckpoint, names: Mapping[str, str]) -> tuple[dict[st
     """Return the weights by ``names``, and a line on those that are left over, if any are."""
     used = {*names.values()}
     over = [name for name in taken.weights if name not in used]
-    lost = [f"what is not the model's: {', '.join(over[:6])}{' and more' if over[6:] else ''}"] if over else []
+    lost = (
+        [f"entries that are not part of the model: {', '.join(over[:6])}{' and more' if over[6:] else ''}"]
+        if over
+        else []
+    )
     return {name: taken.weights[theirs] for name, theirs in names.items()}, lost
 
 
@@ -186,7 +190,7 @@ def _states(taken: ForeignCheckpoint, template: Template | None, own: Mapping[st
         if not built:
             raise _nothing_to_go_on(taken.path)
         fresh = {name: one.state_dict() for name, one in built.items()}
-        lost = ["where the run stood: it begins, with these weights"]
+        lost = ["the position of the run: it starts from the beginning with these weights"]
         return _States(fresh, _fresh_schedules(template, built), _FRESH, lost)
     stand = _stand(taken)
     given = _paired(taken, list(built))
@@ -208,8 +212,9 @@ def _unchecked(taken: ForeignCheckpoint, model: nn.Module | None, own: Mapping[s
     states, lost = dict(zip(names, taken.optimizers.values(), strict=True)), [BY_POSITION]
     if len(names) > 1 and taken.schedules:
         raise CheckpointError(
-            f"{taken.path} holds {len(names)} optimizers and {len(taken.schedules)} schedules, but not whose they are.",
-            hint="template=spec, a TrainSpec with both, tells.",
+            f"{taken.path} holds {len(names)} optimizers and {len(taken.schedules)} schedules, but does not name"
+            f" their parameters.",
+            hint="pass template=spec, a TrainSpec with both.",
         )
     if model is not None and len(names) == 1:
         group = {"params": list(model.parameters())}
@@ -219,8 +224,8 @@ def _unchecked(taken: ForeignCheckpoint, model: nn.Module | None, own: Mapping[s
 
 def _nothing_to_go_on(path: Path) -> CheckpointError:
     return CheckpointError(
-        f"{path} holds weights only, so there is no run to go on with.",
-        hint="template=spec, a TrainSpec with its optimizer, makes a file to begin from;"
+        f"{path} only contains weights, so there is no run to resume.",
+        hint="pass template=spec, a TrainSpec with its optimizer, to create a starting point;"
         ' or to="safetensors", and model.load_state_dict(unitrain.load_weights(path)).',
     )
 
@@ -228,8 +233,8 @@ def _nothing_to_go_on(path: Path) -> CheckpointError:
 def _stand(taken: ForeignCheckpoint) -> TrainingPosition:
     if taken.stand is None:
         raise CheckpointError(
-            f"{taken.path} holds no state of a trainer, so where the run stood is not known.",
-            hint="in Ignite: Checkpoint({'trainer': trainer, ...}); part= and to=\"safetensors\" take the weights.",
+            f"{taken.path} contains no trainer state, so the position of the run is unknown.",
+            hint="in Ignite: Checkpoint({'trainer': trainer, ...}); part= and to=\"safetensors\" extract the weights.",
         )
     return taken.stand
 
@@ -241,15 +246,15 @@ def _paired(taken: ForeignCheckpoint, names: list[str]) -> dict[str, Any]:
         raise CheckpointError(
             f"{taken.path} holds {len(theirs)} optimizers ({', '.join(theirs)}), and the spec has {len(names)}:"
             f" {', '.join(names)}.",
-            hint="give the spec that the file was trained with.",
+            hint="pass the spec that the file was trained with.",
         )
     if {*theirs} == {*names}:
         return {name: taken.optimizers[name] for name in names}
     if len(names) > 1 and not taken.numbered:
         raise CheckpointError(
-            f"{taken.path} holds the optimizers {', '.join(theirs)}, and the spec's are {', '.join(names)}: which is"
-            " which is not known.",
-            hint="name those in the spec's file alike: torch.save({**content, 'gen': content['optimizer_g']}, path).",
+            f"{taken.path} holds the optimizers {', '.join(theirs)}, the spec has {', '.join(names)}: the names"
+            f" cannot be matched.",
+            hint="use the spec's names in the file: torch.save({**content, 'gen': content['optimizer_g']}, path).",
         )
     return dict(zip(names, taken.optimizers.values(), strict=True))
 
@@ -278,14 +283,14 @@ def _paired_schedules(
     if len(ours) != len(taken.schedules):
         raise CheckpointError(
             f"{taken.path} holds {len(taken.schedules)} learning-rate schedules of torch's, and the spec {len(ours)}.",
-            hint="give the spec the schedules that the file was trained with.",
+            hint="use the schedules that the file was trained with.",
         )
     for (name, fresh), state in zip(ours, taken.schedules, strict=True):
         if _public(fresh) != _public(state):
             raise CheckpointError(
-                f"{taken.path}: the schedule of {name!r} is of another kind: the file's keeps"
+                f"{taken.path}: the schedule of {name!r} has a different type: the file's has"
                 f" {', '.join(sorted(_public(state)))}, and the spec's {', '.join(sorted(_public(fresh)))}.",
-                hint="give the spec the schedule that the file was trained with.",
+                hint="use the schedule that the file was trained with.",
             )
     return [(name, plain(state)) for (name, _), state in zip(ours, taken.schedules, strict=True)]
 
