@@ -280,7 +280,7 @@ def test_what_cannot_be_drawn_is_said():
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: metric("f1", class_names=["a"]), "at least two different strings"),
+        (lambda: metric("f1", class_names=["a"]), "at least two different strings without a slash"),
         (lambda: metric("f1", class_names=["a", "a"]), r"different strings without a slash; got \['a', 'a'\]"),
         (lambda: metric("f1", class_names=["a", "b/c"]), "without a slash"),
         (lambda: metric("f1", class_names="ab"), "at least two different strings"),
