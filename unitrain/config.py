@@ -71,49 +71,50 @@ class TrainerConfig:
     """How to train. The names are Lightning's; the meaning is the same on every backend.
 
     Attributes:
-        max_epochs: Epochs to run; -1 is without limit. If neither this, max_steps nor max_time is given: 1000.
-        min_epochs: Epochs before a stop is granted (max_epochs and max_steps always hold).
-        max_steps: Optimizer steps to make; -1 is without limit.
-        min_steps: Optimizer steps before a stop is granted.
-        max_time: ``"DD:HH:MM:SS"``, a timedelta or its keywords; looked at after each batch.
+        max_epochs: Epochs to run; -1 means unlimited. Defaults to 1000 if max_steps and max_time are not given either.
+        min_epochs: Minimum epochs before a stop (max_epochs and max_steps always apply).
+        max_steps: Optimizer steps to make; -1 means unlimited.
+        min_steps: Minimum optimizer steps before a stop.
+        max_time: ``"DD:HH:MM:SS"``, a timedelta or its keywords; checked after each batch.
         accelerator: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"gpu"``, ``"cuda"`` or ``"mps"``.
         devices: How many devices, or which.
         num_nodes: How many hosts.
-        strategy: How several devices work together: ``"ddp"`` (``"auto"`` too), ``"fsdp"``, or a ``DDP`` or
-            ``FSDP`` with its time limits.
+        strategy: The distributed strategy: ``"ddp"`` (also ``"auto"``), ``"fsdp"``, or a ``DDP`` or ``FSDP`` object
+            with options.
         precision: ``"32-true"`` (the model as given), ``"64-true"``, ``"bf16-true"``, ``"16-true"`` (it is converted
             and stays so), ``"bf16-mixed"`` or ``"16-mixed"`` (the loss is scaled, on a CPU too); or an old spelling.
-        accumulate_grad_batches: Batches per optimizer step, by position within the epoch; the last batch always steps.
-        gradient_clip_val: The largest norm or value of the gradients; None or 0 clips nothing.
+        accumulate_grad_batches: Batches per optimizer step, counted within the epoch; the last batch always steps.
+        gradient_clip_val: The maximum norm or value of the gradients; None or 0 disables clipping.
         gradient_clip_algorithm: ``"norm"`` or ``"value"``.
-        val_check_interval: Validate each n batches (int), or at a fraction of the epoch (float).
+        val_check_interval: Validate every n batches (int), or at a fraction of the epoch (float).
         check_val_every_n_epoch: Validate in every n-th epoch; None counts val_check_interval over all epochs.
         limit_train_batches: Batches of an epoch (int) or their fraction (float); so the other three.
-        limit_val_batches: 0 switches validation off.
+        limit_val_batches: 0 disables validation.
         limit_test_batches: As limit_train_batches.
         limit_predict_batches: As limit_train_batches.
-        num_sanity_val_steps: Batches of each validation loader to validate on before training starts, so that a mistake
-            shows at once; -1 is all. No handler sees it and no random number is used up. Skipped on resume. None is 0
-            for a TrainSpec; a LightningModule has Lightning's own default.
+        num_sanity_val_steps: Batches of each validation loader to validate on before training starts, to fail early;
+            -1 means all. It calls no handlers and does not change the random state. Skipped on resume. None means 0
+            for a TrainSpec and Lightning's default for a LightningModule.
         reload_dataloaders_every_n_epochs: Recreate the loaders in every n-th epoch, by the hooks of a datamodule or by
-            functions given as loaders: ``fit(spec, lambda: DataLoader(...))``, or ``lambda epoch: ...``; 0 is never.
-        fast_dev_run: Run n batches (True: one) of everything, one epoch, to see whether it works.
+            functions given as loaders: ``fit(spec, lambda: DataLoader(...))``, or ``lambda epoch: ...``; 0 disables it.
+        fast_dev_run: Run n batches (True: one) of every stage for one epoch, as a smoke test.
         overfit_batches: Train and validate on that many batches; the training batches are the same in every epoch.
         sync_batchnorm: Compute batch norm over all processes.
-        compile: Run the model through torch.compile; it stays the object it is, and eager again after the run.
-        deterministic: Deterministic algorithms only; ``"warn"`` to be told where there are none.
+        compile: Run the model through torch.compile; the model object stays the same and is eager again after the run.
+        deterministic: Use deterministic algorithms only; ``"warn"`` warns where there are none.
         benchmark: cuDNN's autotuner; None leaves it unchanged.
         detect_anomaly: Stop at the first NaN in a backward pass.
         seed: Seeds Python, NumPy and torch when a run starts.
         callbacks: unitrain's Callbacks or native ones, besides those of the spec.
-        loggers: Trackers. An empty list means none: with a LightningModule it switches Lightning's default logger off.
-        log_every_n_steps: Optimizer steps between two rows of a tracker.
+        loggers: Trackers. An empty list means none: with a LightningModule it disables Lightning's default logger.
+        log_every_n_steps: Optimizer steps between rows of a tracker.
         enable_progress_bar: A bar on a terminal, one line per epoch elsewhere.
         default_root_dir: Where files go.
-        profiler: ``"simple"`` measures the parts of a run, alike on every backend; it is shown at the end and kept in
-            ``FitResult.profile`` and ``trainer.profile``. A ``torch.profiler.profile``, or a function that makes one
-            for each run, is started and stopped with the run and stepped after each batch.
-        native: ``{"lightning": {...}}``: arguments for the real constructor, unchanged; ``{"ddp": {...}}``: for
+        profiler: ``"simple"`` profiles a run in the same way on every backend; the table is printed at the end and
+            stored in
+            ``FitResult.profile`` and ``trainer.profile``. A ``torch.profiler.profile``, or a function that returns one
+            per run, is started and stopped with the run and stepped after each batch.
+        native: ``{"lightning": {...}}``: arguments for the real constructor; ``{"ddp": {...}}``: for
             torch's DistributedDataParallel.
 
     Raises:
@@ -221,7 +222,7 @@ class TrainerConfig:
 
     @property
     def plan(self) -> Strategy:
-        """How several processes work together."""
+        """The distributed strategy."""
         return self.strategy if isinstance(self.strategy, Strategy) else STRATEGIES[self.strategy]
 
     def limit(self, stage: str) -> Limit:

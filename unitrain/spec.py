@@ -28,19 +28,19 @@ _STEP_ARGUMENTS = 2
 class LRSchedule:
     """How a learning rate changes.
 
-    During warm-up, step ``k`` (from 0) of the optimizer is made with ``(k + 1) / warmup_steps`` of the rate that the
-    schedule gives it (the linear warm-up of `Goyal et al., 2017 <https://arxiv.org/abs/1706.02677>`_). The schedule
-    itself runs as it would without, so a warm-up never delays it.
+    During warm-up, optimizer step ``k`` (from 0) uses ``(k + 1) / warmup_steps`` of the scheduled rate (the linear
+    warm-up of `Goyal et al., 2017 <https://arxiv.org/abs/1706.02677>`_). The schedule itself is not delayed by the
+    warm-up.
 
     Attributes:
         factory: Makes the scheduler from its optimizer: ``partial(StepLR, step_size=2)``, or a parameter scheduler of
             Ignite: ``partial(CosineAnnealingScheduler, param_name="momentum", ...)``. None with ``warmup_steps`` keeps
-            the rate constant behind the warm-up.
+                the rate constant after the warm-up.
         interval: ``"epoch"``: after an epoch's last batch. ``"step"``: after an optimizer step.
         frequency: Every n-th epoch or optimizer step.
-        monitor: The metric that ReduceLROnPlateau watches, as ``"val/loss"``; it is stepped in the epochs that
-            measured it, after the handlers of EPOCH_END.
-        warmup_steps: The optimizer steps of a linear warm-up; 0 has none.
+        monitor: The metric for ReduceLROnPlateau, such as ``"val/loss"``; it steps in the epochs that measured it,
+            after the handlers of EPOCH_END.
+        warmup_steps: The optimizer steps of a linear warm-up; 0 disables it.
 
     Raises:
         SpecError: If a value is invalid.
@@ -108,7 +108,7 @@ class SpecOptions(TypedDict, total=False):
 @named_arguments(SpecError)
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainSpec:
-    """What to train. Frozen: a variant is made with ``dataclasses.replace``.
+    """What to train. Frozen; use ``dataclasses.replace`` for variants.
 
     A batch is ``(input, target)``, a mapping with ``"input"`` and ``"target"``, or anything that the steps understand.
 
@@ -119,7 +119,7 @@ class TrainSpec:
             Several, for manual optimization: a mapping; each key names the submodule whose parameters it gets.
         lr_scheduler: An LRSchedule, a bare factory (stepped each epoch), a sequence of them, or, with several
             optimizers, a mapping by the same keys.
-        metrics: By name; measured in training and in evaluation from ``(output, target)``.
+        metrics: Metrics by name, computed in training and evaluation from ``(output, target)``.
         callbacks: unitrain's Callbacks, or native ones of the backend in use.
         training_step: ``training_step(model, batch)`` returns the loss, or a mapping with ``"loss"`` and values to
             log; ``"output"`` and ``"target"`` in it feed the metrics. In manual optimization it is
@@ -128,8 +128,8 @@ class TrainSpec:
             ``"output"`` and ``"target"`` in it feed the metrics and the loss.
         predict_step: ``predict_step(model, batch)`` returns the prediction.
         automatic_optimization: Whether unitrain runs backward and the optimizer. If not, the training step does.
-        hparams: What the run is to be known by; travels with the spec.
-        example_input: One input of the model, for exports; travels with the spec.
+        hparams: Hyper-parameters for trackers and checkpoints.
+        example_input: An example input of the model, for exports.
         batch_size: How many samples a batch has: a number, or ``batch_size(batch) -> int``. It is the weight of the
             batch in the means of the loss, of logged values and of functions as metrics. If None, it is counted:
             ``batch_size`` or ``num_graphs`` of the batch, else the rows of its target, else the leading dimension
@@ -190,7 +190,7 @@ class TrainSpec:
         object.__setattr__(self, "metrics", dict((self.metrics or {}).items()))
 
     def require_fit(self) -> None:
-        """Refuse a spec that cannot be trained.
+        """Raise if the spec cannot be trained.
 
         Raises:
             SpecError: If the loss, the optimizer or a step is missing.
@@ -219,7 +219,7 @@ class TrainSpec:
             )
 
     def require_evaluation(self) -> None:
-        """Refuse a spec that measures nothing in evaluation.
+        """Raise if the spec measures nothing in evaluation.
 
         Raises:
             SpecError: If there is neither a loss, a metric nor a validation_step.

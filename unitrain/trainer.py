@@ -69,9 +69,9 @@ if TYPE_CHECKING:
 class UnifiedTrainer(Staged):
     """Trains one spec on a real Lightning ``Trainer`` or a real Ignite ``Engine``, with bit-identical results.
 
-    A trainer can be pickled and copied, also after a run: the copy has the options, the handlers, the callbacks and the
-    counters, and is given a spec again; what has run (the native object, the optimizers) stays behind. A native object
-    that ``create_trainer()`` has built for the next run is copied too, with what was attached to it.
+    A trainer can be pickled and copied, even after a run: the copy has the options, handlers, callbacks and counters,
+    but not the native object and optimizers of the last run, and needs a spec again. A native object that
+    ``create_trainer()`` has built for the next run is copied too, with its handlers.
 
     Args:
         framework: ``"lightning"``, ``"ignite"``, ``"reference"`` (the bare PyTorch loop), the name of another installed
@@ -81,7 +81,7 @@ class UnifiedTrainer(Staged):
     Raises:
         ConfigError: If an option is unknown or invalid.
         BackendNotInstalledError: If the framework is not installed.
-        UnsupportedFeatureError: If the framework does not support what was asked.
+        UnsupportedFeatureError: If the framework does not support a requested feature.
 
     Example:
         >>> import torch
@@ -117,7 +117,7 @@ class UnifiedTrainer(Staged):
         self._busy = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave behind what has run; what ``create_trainer`` has built for the next run travels."""
+        """Drop the objects of the last run; keep what ``create_trainer`` has built for the next one."""
         run: dict[str, Any] = {
             "_last": None,
             "_spec": None,
@@ -144,20 +144,21 @@ class UnifiedTrainer(Staged):
             spec: What to train: a TrainSpec, or unchanged native code: a LightningModule, an Ignite engine
                 or what ``from_engine`` and ``from_step`` return.
             train_dataloaders: A DataLoader or another iterable of batches, a DataSpec, or a LightningDataModule.
-                Several loaders yield a batch of each, as ``CombinedLoader(loaders, "max_size_cycle")`` does.
-            val_dataloaders: What to validate on, if the first does not bring it. Several loaders, as ``{"clean": a,
-                "noisy": b}`` or ``[a, b]``, are measured each under its name: ``val/clean/loss``, ``val/0/loss``.
-            ckpt_path: A checkpoint to resume: a path; ``"last"``, the newest that this trainer, or an earlier run with
-                the folder of its ModelCheckpoint, has written; or ``"best"``, the best of that run.
+                Several loaders yield one batch each, like ``CombinedLoader(loaders, "max_size_cycle")``.
+            val_dataloaders: Validation data, if the training data does not include it. Several loaders, ``{"clean": a,
+                "noisy": b}`` or ``[a, b]``, are evaluated separately under their names: ``val/clean/loss``,
+                ``val/0/loss``.
+            ckpt_path: A checkpoint to resume from: a path; ``"last"``, the newest that this trainer, or an earlier run
+                with the same ModelCheckpoint folder, wrote; or ``"best"``, the best of that run.
             **unknown: Always raises; the error suggests the intended name.
 
         Returns:
-            What was reached. The last checkpoint of a run that has ended (by its epochs or steps, or by EarlyStopping
-            with the same arguments) gives its result, as far as the file knows it, without a further step.
+            The result. Resuming the last checkpoint of a finished run (by its epochs or steps, or by EarlyStopping
+            with the same arguments) returns its result, as far as stored in the file, without further steps.
 
         Raises:
-            UnitrainError: If anything is refused, before training starts.
-            KeyboardInterrupt: At a second Ctrl-C; the first one stops the fit as ``stop()`` does, SIGTERM saves too.
+            UnitrainError: If anything is invalid, before training starts.
+            KeyboardInterrupt: On a second Ctrl-C; the first one stops the fit like ``stop()``, and SIGTERM also saves.
         """
         refuse_unknown(unknown, _FIT, "fit()", ConfigError, RUN_ARGUMENTS)
         data = train_dataloaders, val_dataloaders
@@ -214,7 +215,7 @@ class UnifiedTrainer(Staged):
         val_dataloaders: EvalData | None = None,
         **spec: Unpack[SpecOptions],
     ) -> FitResult:
-        """Train a spec, a framework's own code, or a plain module with the spec's other fields as keywords.
+        """Train a spec, native code, or a plain module with the spec's other fields as keywords.
 
         Args:
             model: What ``fit`` takes, or the module for a TrainSpec.
@@ -239,11 +240,11 @@ class UnifiedTrainer(Staged):
         Args:
             spec: As in ``fit``; by default, what ran last.
             dataloaders: As in ``fit``; by default, the validation data of the last fit of the same spec.
-            ckpt_path: A checkpoint whose weights to take: its path, ``"best"`` or ``"last"``, as in ``fit``. The model
-                keeps them.
+            ckpt_path: A checkpoint to load the weights from: its path, ``"best"`` or ``"last"``, as in ``fit``. The
+                model keeps them.
             **unknown: Always raises; the error suggests the intended name.
-            verbose: Whether to print them as a table; None prints what the framework prints whose code it is: a table
-                for a LightningModule, else nothing.
+            verbose: Whether to print them as a table; None prints a table for a LightningModule only, as Lightning
+                does.
         """
         refuse_unknown(unknown, _EVALUATE, "validate()", ConfigError, RUN_ARGUMENTS)
         return self._evaluate(spec, dataloaders, Stage.VAL, ckpt_path, verbose)
@@ -310,7 +311,7 @@ class UnifiedTrainer(Staged):
             return by_loader(job, own, names)
 
     def create_trainer(self) -> Any:
-        """Build and return the real ``Trainer`` or ``Engine`` without running it; the next run uses it."""
+        """Build and return the real ``Trainer`` or ``Engine`` for the next run, without running it."""
         if self._elsewhere is not None:
             raise unseen()
         with self._placed() as place:
@@ -320,11 +321,11 @@ class UnifiedTrainer(Staged):
     # --- saving -------------------------------------------------------------------------------------------------------
 
     def save_checkpoint(self, path: str | Path, *, sharded: bool = False) -> None:
-        """Write a portable checkpoint: at once after a fit, when the running batch is done in a handler.
+        """Write a portable checkpoint: immediately after a fit, or from a handler at the end of the current batch.
 
         Args:
-            path: The file. One that is there already is replaced once the new one is complete.
-            sharded: Make ``path`` a folder, into which each process writes what it holds itself.
+            path: The file. An existing file is replaced once the new one is complete.
+            sharded: Make ``path`` a folder into which each process writes its shards.
         """
         if self._last is not None and self._last is self._code.session:
             self._code.save_checkpoint(path, sharded=sharded)

@@ -71,7 +71,7 @@ def _within(metric: Any) -> list[Any]:
 
 
 class _Engine:
-    """What an Ignite metric takes for an engine: it keeps what is called at the start, and after each batch.
+    """A minimal engine for Ignite metrics that stores their handlers.
 
     What puts the value where an engine has it is left out; whoever owns the metric calls ``compute``.
 
@@ -87,7 +87,7 @@ class _Engine:
         self.each: list[Callable[[Any], None]] = []
 
     def add_event_handler(self, event: Any, handler: Callable[..., None], *args: Any) -> None:
-        """Take a handler, as Ignite's engine does."""
+        """Add a handler, like Ignite's engine."""
         kept = self._of(event)
         if kept is not None and not args:
             kept.append(handler)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Feature(StrEnum):
-    """What a backend may support. What it does not declare is refused by name before anything runs."""
+    """The features of a backend; using an undeclared one raises before training."""
 
     TRAINING = "training"
     EVALUATION = "validation and test"
@@ -83,7 +83,7 @@ class Stage(StrEnum):
 
 
 class Translation(NamedTuple):
-    """What an option became.
+    """How a backend implements an option.
 
     Attributes:
         native: The backend's own argument or hook; empty if it has no part in it.
@@ -153,7 +153,7 @@ class EvalJob:
 
 
 class Verdict(Enum):
-    """What a program wants of the loop that drives it.
+    """A program's instruction to the loop that drives it.
 
     Attributes:
         NEXT: Go on, with the next batch or, at an epoch's end, with the next epoch.
@@ -298,7 +298,7 @@ class Program(Protocol):
         """End."""
 
     def stopped(self, reason: str) -> None:
-        """Take note that a callback of the framework's own ended the run.
+        """Record that a native callback stopped the run.
 
         Args:
             reason: One of ``unitrain.run.stopping.REASONS``.

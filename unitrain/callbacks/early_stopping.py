@@ -28,7 +28,7 @@ _DECISIVE = (
 
 
 class EarlyStopping(EpochDecision):
-    """Stops after the epoch in which a metric has not improved for ``patience`` measurements.
+    """Stops when a metric has not improved for ``patience`` measurements.
 
     Only epochs that measured the metric count. It decides as Lightning's ``EarlyStopping`` does, in float32.
 
@@ -106,7 +106,7 @@ class EarlyStopping(EpochDecision):
         return None if self.stopped_epoch is None else EARLY_STOPPING
 
     def decide(self, run: RunContext) -> None:
-        """Ask for the end if it is time."""
+        """Request a stop if due."""
         current = measured(run, self.monitor, strict=self.strict)
         if current is None:
             return
@@ -116,7 +116,7 @@ class EarlyStopping(EpochDecision):
             run.hub.request_stop(EARLY_STOPPING)
 
     def _judge(self, current: float) -> str:
-        """Take note of a measurement and return why to stop, or nothing."""
+        """Record a measurement and return the reason to stop, if any."""
         if self.check_finite and not math.isfinite(float32(current)):
             return f"{self.monitor} = {current} is not finite"
         if self.stopping_threshold is not None and beyond(current, self.stopping_threshold, self.mode):

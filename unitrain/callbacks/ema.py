@@ -62,7 +62,7 @@ class EMA(Callback):
         self._step = 0
 
     def copy_to(self, model: nn.Module) -> None:
-        """Put the average into ``model``, for good.
+        """Copy the average into ``model`` permanently.
 
         Raises:
             CheckpointError: If it is not the average of such a model.
@@ -108,7 +108,7 @@ class EMA(Callback):
             self.copy_to(run.model)
 
     def on_val_end(self, run: RunContext) -> None:
-        """Put the weights back."""
+        """Restore the weights."""
         if self._weights is not None:
             with torch.no_grad():
                 for name, parameter in _averaged(run.model):
@@ -125,7 +125,7 @@ class EMA(Callback):
         return {"average": self.average, "step": self._step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the average; it is moved to the model's device when it is used."""
+        """Restore the average; it is moved to the model's device when used."""
         average = state["average"]
         self.average = None if average is None else {name: one.detach().clone() for name, one in average.items()}
         self._step = state["step"]

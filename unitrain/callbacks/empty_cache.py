@@ -19,7 +19,7 @@ _CACHES: dict[str, Callable[[], None]] = {"cuda": torch.cuda.empty_cache, "mps":
 
 
 class EmptyCache(Callback):
-    """Frees the memory that torch keeps cached on the model's device; a CPU has no such cache, so nothing is done.
+    """Frees the memory that torch caches on the model's device; does nothing on a CPU.
 
     It does not make more memory available to torch, but to others on the device; it costs time.
 

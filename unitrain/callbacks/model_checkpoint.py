@@ -34,40 +34,40 @@ _METRIC = re.compile(r"(train|val|test)/[\w/]+")
 class ModelCheckpoint(EpochDecision):
     """Writes portable checkpoints and keeps the best.
 
-    It decides at an epoch's end, in float32, as EarlyStopping does; of equal values the older is the better.
+    It compares values at the end of an epoch in float32, like EarlyStopping; of equal values the older file is better.
     Without a monitor the newest are the best.
 
-    It replaces and removes only files that it wrote in this run: where a name is taken, by another callback, an earlier
-    run or another process, it writes ``name-v1.ckpt``. Without ``dirpath`` each run has a folder of its own. A resumed
-    run owns the files of the run that it continues, as long as it writes into the same folder, renamed or not.
+    It only replaces and removes files that it wrote in this run: if a name is taken by another callback, an earlier
+    run or another process, it writes ``name-v1.ckpt``. Without ``dirpath`` each run has its own folder. A resumed run
+    owns the files of the run that it continues if it writes into the same folder, even a renamed one.
 
-    A ranked file always holds the weights that its value was measured with. If the monitor has not been measured with
-    the weights as they are when a file is due, the file waits for the next measurement, as for the next validation;
-    ``last.ckpt`` does not wait. A run that ends before a single file was written says so.
+    A ranked file always contains the weights that its value was measured with. If the monitor has not been measured
+    with the current weights when a file is due, the file waits for the next measurement, such as the next validation;
+    ``last.ckpt`` does not wait. A run that ends without writing any file warns.
 
     Attributes:
         best_model_path: The best file so far; None if there is none.
         best_model_score: Its value.
         last_model_path: ``last.ckpt``, or the file written last.
-        best_k_models: The kept files with their values, the best first.
-        template: What ``filename`` means.
+        best_k_models: The kept files with their values, best first.
+        template: The parsed ``filename``.
 
     Args:
         dirpath: Where to write; by default ``checkpoints`` in the trainer's ``default_root_dir``, the next run in
             ``checkpoints-2`` and so on.
-        filename: A template with counters and any metrics, as ``"{epoch}-{val/acc@5:.2f}"``. What a file's name cannot
-            hold, as the slash, becomes ``_``.
+        filename: A template with counters and metrics, such as ``"{epoch}-{val/acc@5:.2f}"``. Characters that are
+            invalid in file names, such as the slash, become ``_``.
         monitor: The metric that ranks the files.
         mode: Whether ``"min"`` or ``"max"`` of it is better.
-        save_top_k: How many to keep; 0 keeps none, -1 all.
+        save_top_k: How many files to keep; 0 keeps none, -1 all.
         save_last: Keep the newest as ``last.ckpt`` too.
         every_n_epochs: Decide after every n-th epoch.
         every_n_train_steps: Write after every n-th optimizer step, instead of at epochs; with a monitor, at the next
             validation that measures it.
-        train_time_interval: Write when so much time has passed, instead of at epochs; looked at after each batch.
-        save_on_exception: If the fit fails, write ``exception.ckpt``: the state after the last batch that was done, if
-            the error left it unchanged; else a warning says so. The state is looked at after each batch for it.
-        sharded: Write folders, each process what it holds itself, instead of files.
+        train_time_interval: Write after this much time, instead of at epochs; checked after each batch.
+        save_on_exception: If the fit fails, write ``exception.ckpt``: the state after the last completed batch, if the
+            error left it unchanged; otherwise warn. The state is tracked after each batch.
+        sharded: Write folders with one shard per process instead of files.
 
     Raises:
         ConfigError: If a value is invalid.
@@ -259,7 +259,7 @@ class ModelCheckpoint(EpochDecision):
         return self.monitor is None or improved(value, other, self.mode)
 
     def _keep(self, path: Path, value: float) -> None:
-        """Put a file where it ranks, and let the one fall that is the worst of too many."""
+        """Rank a file, and drop the worst one beyond the limit."""
         if self.save_top_k != -1 and len(self.best_k_models) >= self.save_top_k:
             self._fallen.append(self.best_k_models.pop()[0])
         place = next((i for i, (_, other) in enumerate(self.best_k_models) if self._better(value, other)), None)

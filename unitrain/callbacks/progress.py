@@ -18,7 +18,7 @@ _REFRESH_SECONDS = 0.1
 class ProgressBar(Callback):
     """Shows where training is: one bar per epoch on a terminal, one line per epoch elsewhere, on stderr.
 
-    The loss is read from the device at most ten times a second, so that the device need not wait for each step.
+    The loss is read from the device at most ten times per second, to avoid a synchronization in each step.
 
     Args:
         console: A ``rich.console.Console`` to write to; by default one on stderr.
@@ -42,7 +42,7 @@ class ProgressBar(Callback):
         return Console(stderr=True) if self._console is None else self._console
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what each process makes for itself: it cannot be sent."""
+        """Drop the console, which cannot be pickled."""
         return {name: value for name, value in vars(self).items() if name != "_screen"} | {"_bar": None}
 
     def on_fit_start(self, run: RunContext) -> None:
@@ -73,7 +73,7 @@ class ProgressBar(Callback):
         self._bar.update(self._task, completed=run.state.batch - self._first, loss=loss)
 
     def on_val_start(self, run: RunContext) -> None:
-        """Say that it is validating."""
+        """Show that validation is running."""
         if self._bar is not None:
             self._bar.update(self._task, completed=run.state.batch - self._first, loss="validating")
 
@@ -86,7 +86,7 @@ class ProgressBar(Callback):
         self._screen.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Take the bar away, if there is one; after an error too, so that it can be read."""
+        """Remove the bar, also after an error so that the error is readable."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

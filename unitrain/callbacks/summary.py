@@ -89,7 +89,7 @@ class Summary:
 
     @property
     def megabytes(self) -> float:
-        """What parameters and buffers take together, in units of 10**6 bytes."""
+        """The size of parameters and buffers in units of 10**6 bytes."""
         return (self.parameter_bytes + self.buffer_bytes) / _MEGABYTE
 
     def __str__(self) -> str:

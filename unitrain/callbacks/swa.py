@@ -360,7 +360,7 @@ def _has_statistics(module: nn.Module) -> TypeGuard[_BatchNorm]:
 
 @contextmanager
 def _averaging(model: nn.Module, norms: Sequence[_BatchNorm]) -> Iterator[None]:
-    """Let ``norms`` take the mean over all batches, and the other batch norms, which were frozen, learn nothing."""
+    """Make ``norms`` average over all batches, and keep frozen batch norms unchanged."""
     every = [one for one in model.modules() if isinstance(one, _BatchNorm)]
     before = [(one, one.momentum, one.training) for one in every]
     for one in every:

@@ -37,7 +37,7 @@ class TerminateOnNaN(Callback):
     _found = False
 
     def on_batch_end(self, run: RunContext) -> None:
-        """Look at the loss and the weights."""
+        """Check the loss and the weights."""
         if self._found:
             return
         loss = run.state.loss

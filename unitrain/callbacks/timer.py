@@ -61,7 +61,7 @@ class Timer(Callback):
         self._started = time.monotonic()
 
     def on_batch_end(self, run: RunContext) -> None:
-        """Ask for the end if the time is up."""
+        """Request a stop if the time is up."""
         if self.elapsed >= self._seconds:
             run.hub.request_stop(MAX_TIME)
 
@@ -74,7 +74,7 @@ class Timer(Callback):
         return {"elapsed": self.elapsed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from the time that was used."""
+        """Restore the elapsed time."""
         self._used = state["elapsed"]
         if self._started is not None:
             self._started = time.monotonic()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def pkg_resources_there() -> Iterator[None]:
-    """Let packages that are imported meanwhile find ``pkg_resources``: the real one, else what they use of it."""
+    """Provide ``pkg_resources`` to imported packages: the real one, else a minimal substitute."""
     if find_spec("pkg_resources") is not None:
         yield
         return

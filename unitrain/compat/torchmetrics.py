@@ -140,7 +140,7 @@ def refuse_tracker(metric: Any) -> None:
 
 
 def make_persistent(metric: Any) -> None:
-    """Let the ``state_dict`` of a metric hold its state; a wrapper asks only itself, not the metrics within it."""
+    """Include a metric's state in its ``state_dict``; wrappers do not do so for their inner metrics."""
     for one in metric.modules():
         if hasattr(one, "persistent"):
             one.persistent(mode=True)
@@ -157,7 +157,7 @@ def memory(metric: Any) -> dict[str, Any]:
 
 
 def remember(metric: Any, kept: Mapping[str, Any]) -> None:
-    """Give a metric what ``memory`` returned."""
+    """Restore the state returned by ``memory``."""
     modules = dict(metric.named_modules())
     for full, value in kept.items():
         path, _, name = full.partition(":")

@@ -14,7 +14,7 @@ from unitrain.compat.other_names import options_for
 
 
 class Now(NamedTuple):
-    """What an old argument with its value means today.
+    """The current equivalent of an old argument.
 
     Attributes:
         options: Of UnifiedTrainer; none if it goes.
@@ -28,7 +28,7 @@ class Now(NamedTuple):
 
     @property
     def hint(self) -> str:
-        """How to write it today."""
+        """The current spelling."""
         new = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
         return self.by_hand or new or f"remove it: {self.reason}."
 

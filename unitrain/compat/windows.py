@@ -12,7 +12,7 @@ from unitrain.errors import VersionError
 
 
 class Standing(StrEnum):
-    """How a release is held."""
+    """The support status of a release."""
 
     SUPPORTED = "supported"
     BEST_EFFORT = "best effort"

@@ -66,7 +66,7 @@ class Batches:
         return None if self._changes else self.length
 
     def read_from(self, source: DataSource) -> None:
-        """Take the batches from ``source`` from the next epoch on."""
+        """Read batches from ``source`` starting with the next epoch."""
         self._source = source
         self.length = self._trusted = source.length
 

@@ -110,7 +110,7 @@ class CombinedLoader(Loader, Positioned):
 
 
 class _Between:
-    """What the loaders keep between epochs."""
+    """The state of the loaders between epochs."""
 
     def __init__(self, combined: CombinedLoader) -> None:
         self._members = combined.members
@@ -125,7 +125,7 @@ class _Between:
 
 
 class _Member:
-    """One loader on its way through an epoch.
+    """The iteration state of one loader in an epoch.
 
     Attributes:
         consumed: Whether it has come to its end, at least once.

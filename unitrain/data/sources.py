@@ -96,7 +96,7 @@ class DataSource:
 
     @property
     def prefix(self) -> str:
-        """What stands before the names of its metrics."""
+        """The prefix of its metric names."""
         return self.stage if self.name is None else f"{self.stage}/{self.name}"
 
     @property
@@ -123,7 +123,7 @@ class DataSource:
 
     @property
     def order_seed(self) -> int | None:
-        """What the order is drawn from that several processes share; None where one process draws it as it goes."""
+        """The seed of the sample order that several processes share; None for a single process."""
         seeds = [getattr(getattr(one, "sampler", None), "seed", None) for one in members_of(self.loader)]
         return next((seed for seed in seeds if seed is not None), None)
 

@@ -129,7 +129,7 @@ class _Applying(Kind):
 
 
 class _Registered(Kind):
-    """What is registered as a pytree."""
+    """A registered pytree type."""
 
     def parts(self, value: Any) -> Iterable[Any]:
         return list(pytree.SUPPORTED_NODES[type(value)].flatten_fn(value)[0])

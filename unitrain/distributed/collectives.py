@@ -35,7 +35,7 @@ class Collectives:
     world: World | None = None
 
     def failed(self, error: BaseException) -> BaseException:
-        """Tell the others of ``error``, and return the error to raise for it: the one that says whose fault it was."""
+        """Report ``error`` to the other processes, and return the error to raise, which names the responsible rank."""
         return error
 
     def all_gather_object(self, value: Any) -> list[Any]:
@@ -66,10 +66,10 @@ class Collectives:
         return reduced if isinstance(value, Tensor) else reduced.item()
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        """Give everybody the values that rank 0 has in these tensors."""
+        """Broadcast these tensors from rank 0."""
 
     def broadcast_buffers(self, model: nn.Module) -> None:
-        """Give everybody the buffers of rank 0 (running means and the like), whose checkpoint it will be."""
+        """Broadcast rank 0's buffers (such as running means), which go into the checkpoint."""
         self.broadcast(model.buffers())
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -113,7 +113,7 @@ class ProcessGroup(Collectives):
         self._watch = watch
 
     def failed(self, error: BaseException) -> BaseException:
-        """Tell the others of ``error``, and return the error to raise for it: the one that says whose fault it was."""
+        """Report ``error`` to the other processes, and return the error to raise, which names the responsible rank."""
         return self._watch.failed(error)
 
     def all_gather_object(self, value: Any) -> list[Any]:
@@ -140,7 +140,7 @@ class ProcessGroup(Collectives):
         return torch.stack(found)
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        """Give everybody the values that rank 0 has in these tensors."""
+        """Broadcast these tensors from rank 0."""
         for tensor in tensors:
             dist.broadcast(tensor.detach(), src=0)
 

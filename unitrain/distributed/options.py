@@ -14,7 +14,7 @@ from unitrain.errors import ConfigError, named_arguments
 @named_arguments(ConfigError)
 @dataclass(frozen=True, kw_only=True)
 class Strategy:
-    """What all strategies have.
+    """The common options of strategies.
 
     Attributes:
         timeout: How long a process waits for the others in one exchange before it gives up; a process group that the

@@ -123,7 +123,7 @@ def _refuse(num_workers: Any, scaling: Mapping[str, Any] | None, run_config: Any
 
 @dataclass(frozen=True)
 class _Cluster:
-    """What is asked of a cluster: ScalingConfig's arguments, RunConfig, and how long to wait."""
+    """The request to a Ray cluster: ScalingConfig's arguments, RunConfig and the waiting time."""
 
     scale: dict[str, Any]
     run_config: Any
@@ -220,7 +220,7 @@ def _errand(cluster: _Cluster, order: Job) -> dict[str, Any]:
 
 
 def _run(cluster: _Cluster, scaling: Any, errand: dict[str, Any]) -> Exception | None:
-    """Let Ray Train run the workers, and return its error, which only repeats what a worker has told."""
+    """Run the workers with Ray Train, and return its error, which only repeats a worker's."""
     from ray.train.torch import TorchConfig, TorchTrainer  # noqa: PLC0415 - an extra
 
     backend = "cpu:gloo,cuda:nccl" if cluster.scale["use_gpu"] else "gloo"

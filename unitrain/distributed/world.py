@@ -34,7 +34,7 @@ class World:
 
     @property
     def hosts(self) -> int:
-        """How many hosts there are, if each has as many processes as this one."""
+        """The number of hosts, if all have as many processes as this one."""
         return self.size // self.local_size
 
 

@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Look, tell, and return the exit status."""
+    """Run the checks, print the report and return the exit status."""
     report = examine()
     if arguments.json:
         print(json.dumps(report.as_dict(), indent=2))  # noqa: T201 - that is its output

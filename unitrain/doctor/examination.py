@@ -25,7 +25,7 @@ _ALL = "all"
 
 
 def examine() -> Report:
-    """Look at what is installed, and at the devices."""
+    """Check installed packages and devices."""
     packages = [_package(name) for name in WINDOWS]
     backends = [_backend(entry.name, entry.dist) for entry in sorted(entry_points(group="unitrain.adapters"))]
     accelerators = _accelerators()

@@ -11,7 +11,7 @@ SCHEMA = 1
 
 
 class Level(StrEnum):
-    """How bad something is."""
+    """The severity of a finding."""
 
     WARNING = "warning"
     FAILURE = "failure"
@@ -38,7 +38,7 @@ class Package:
 
 @dataclass(frozen=True)
 class Backend:
-    """What ``framework=`` may name.
+    """A backend and its status.
 
     Attributes:
         name: As it is given.
@@ -83,7 +83,7 @@ class Extra:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to do.
+    """A problem and its fix.
 
     Attributes:
         level: "warning" or "failure".
@@ -100,7 +100,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found."""
+    """The result of the checks."""
 
     unitrain: str
     packages: list[Package]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class _Kind(NamedTuple):
-    """What went wrong, known by a word in what torch says, and the way out."""
+    """A kind of failure, recognised by a phrase in torch's message, with a hint."""
 
     word: str
     what: str

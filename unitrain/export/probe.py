@@ -25,7 +25,7 @@ _CPU = torch.device("cpu")
 
 
 class ModelProbe:
-    """What is known of a model once it was called.
+    """The inputs and outputs of a model, found by calling it.
 
     Args:
         model: In eval mode, on the CPU.

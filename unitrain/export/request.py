@@ -33,7 +33,7 @@ OTHER_NAMES = {
 
 
 class ExportOptions(TypedDict, total=False):
-    """What can be asked of an export; each format says which of these it takes.
+    """The options of an export; each format declares which ones it supports.
 
     Attributes:
         example_input: One input of the model, as in training: a tensor, or tuples, mappings and dataclasses of them. A
@@ -79,7 +79,7 @@ class Check:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Request:
-    """What a format writes.
+    """The request passed to a format.
 
     Attributes:
         module: In eval mode, on the CPU, in the precision asked for; takes ``inputs`` by position and returns a tensor

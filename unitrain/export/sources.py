@@ -114,7 +114,7 @@ def _only(found: list[dict[str, Tensor]], where: str) -> dict[str, Tensor]:
 
 
 def by_the_first(team: Collectives, work: Callable[[], ExportReport]) -> ExportReport:
-    """Let the first process do ``work``, and return what came of it in all of them, or raise its error there."""
+    """Run ``work`` on rank 0 and return its result, or raise its error, on all ranks."""
     report: ExportReport | None = None
     failure: Exception | None = None
     if team.rank == 0:

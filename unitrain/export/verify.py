@@ -22,7 +22,7 @@ _ROWS = 2
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a file may be from the model.
+    """The allowed difference between file and model.
 
     Attributes:
         limit: The largest difference, relative to the largest value of the output.
@@ -41,7 +41,7 @@ HALF = Tolerance(1e-2, "float16 has 11 significant bits; the model is in float32
 
 @dataclass(frozen=True)
 class Difference:
-    """How far one output is from the model's, at one size.
+    """The difference of one output at one size.
 
     Attributes:
         sizes: Of the axes that may have any length, by name.
@@ -66,7 +66,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written, and how far it is from the model.
+    """The exported file and its differences from the model.
 
     Attributes:
         path: The file.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Prepared(nn.Module):
-    """What goes into the file: takes the named tensors by position, returns a tensor or a tuple of them.
+    """The exported module: takes the named tensors by position, returns a tensor or a tuple of tensors.
 
     Args:
         model: The model.

@@ -145,7 +145,7 @@ class _Witness:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Look at each optimizer's step and each module's forward pass within."""
+        """Watch optimizer steps and forward passes."""
         hooks: list[Any] = []
 
         def look(*_: object) -> None:

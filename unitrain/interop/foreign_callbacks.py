@@ -46,7 +46,7 @@ def _has_state(native: Any) -> bool:
 
 
 class Listeners(NamedTuple):
-    """Who listens to a run.
+    """The listeners of a run.
 
     Attributes:
         own: unitrain's callbacks, those of another framework as such, and the states of the native ones.

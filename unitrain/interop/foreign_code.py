@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class ForeignCode:
-    """What a trainer does with a LightningModule or an Ignite program.
+    """Runs a LightningModule or an Ignite program for a trainer.
 
     Attributes:
         session: What runs it, from its first run on; None before.

@@ -92,7 +92,7 @@ class CSVLogger(Shown):
         return {"folder": str(self._folder.absolute()), "bytes": self._end, "digest": _digest(self.path, self._end)}
 
     def load_run_state(self, state: Mapping[str, Any]) -> None:
-        """Go on in the folder of the run that is resumed."""
+        """Continue in the folder of the resumed run."""
         self._before, self._known = state.get("folder"), (state.get("bytes", 0), state.get("digest"))
 
     def _copied(self, folder: Path) -> bool:

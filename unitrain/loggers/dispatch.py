@@ -79,7 +79,7 @@ class Tracking(Callback):
         self._begun, self._told = True, self._told or bool(hparams)
 
     def on_fit_start(self, run: RunContext) -> None:
-        """Take note of the steps that an earlier part of the run has made."""
+        """Record the steps of an earlier part of the run."""
         self._step = run.state.step
 
     def on_batch_end(self, run: RunContext) -> None:
@@ -151,7 +151,7 @@ class Tracking(Callback):
         return {"rows": self._rows, "trackers": {name: state for name, state in states.items() if state}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on after the rows that were sent, in the trackers' own runs."""
+        """Continue the trackers' runs after the rows already sent."""
         self._rows = state["rows"]
         self._states = state.get("trackers", {})
 

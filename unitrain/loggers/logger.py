@@ -20,13 +20,13 @@ class Logger(Protocol):
     """
 
     def log_metrics(self, metrics: dict[str, float], step: int) -> None:
-        """Take one row of values at the optimizer step ``step``; ``epoch`` (from 0) is among them."""
+        """Log one row of values at the optimizer step ``step``, including ``epoch`` (from 0)."""
 
     def log_hyperparams(self, params: dict[str, Any]) -> None:
-        """Take the spec's ``hparams``."""
+        """Log the spec's ``hparams``."""
 
     def log_figure(self, name: str, figure: Any, step: int) -> None:
-        """Take a matplotlib figure; without this method the tracker is warned about when one is logged."""
+        """Log a matplotlib figure; trackers without this method cause a warning."""
 
     def save(self) -> None:
         """Write what is not written yet."""

@@ -94,7 +94,7 @@ class MLflowLogger(Shown):
         return {} if self.run_id is None else {"run_id": self.run_id, **self._place()}
 
     def load_run_state(self, state: Mapping[str, Any]) -> None:
-        """Go on with the run of ``state``, if it is where this one would be."""
+        """Continue the run of ``state``, if it has the same location."""
         if self._run_id is None and all(state.get(name) == value for name, value in self._place().items()):
             self.run_id, self._unseen = state["run_id"], True
 

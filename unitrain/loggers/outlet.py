@@ -59,7 +59,7 @@ class Outlet:
         self._next = 0.0
 
     def open(self, clock: Clock | None = None) -> None:
-        """Take what is sent from now on; ``clock`` measures how long the tracker takes."""
+        """Start sending; ``clock`` measures the tracker's time."""
         self._open, self._clock = True, clock
 
     def begin(self, rows: int, state: Any) -> None:

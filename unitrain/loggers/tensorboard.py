@@ -57,7 +57,7 @@ class TensorBoardLogger(Shown):
         return {} if self.folder is None else {"folder": str(self.folder.absolute())}
 
     def load_run_state(self, state: Mapping[str, Any]) -> None:
-        """Go on in the folder of the run that is resumed."""
+        """Continue in the folder of the resumed run."""
         self._before = state.get("folder")
 
     @property

@@ -79,7 +79,7 @@ class WandbLogger:
         return {} if self._id is None else {"id": self._id, **self._place()}
 
     def load_run_state(self, state: Mapping[str, Any]) -> None:
-        """Go on with the run of ``state``, if it is where this one would be."""
+        """Continue the run of ``state``, if it has the same location."""
         if "id" not in self._options and all(state.get(name) == value for name, value in self._place().items()):
             self._id = state["id"]
 
@@ -111,7 +111,7 @@ class WandbLogger:
         self.run.log({name: self._wandb.Image(figure)}, step=max(step, self._first_step))
 
     def log_hyperparams(self, params: dict[str, Any]) -> None:
-        """Put the hyper-parameters into the run's config."""
+        """Store the hyper-parameters in the run's config."""
         self.run.config.update(params, allow_val_change=True)
 
     def save(self) -> None:

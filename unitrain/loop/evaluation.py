@@ -140,7 +140,7 @@ class Evaluation:
         return self._program.hub.epoch_metrics
 
     def read_from(self, sources: Sequence[DataSource]) -> None:
-        """Take the batches from ``sources`` from the next time on; the names of the loaders are the same."""
+        """Read batches from ``sources`` from the next evaluation on; loader names do not change."""
         self._sources = sources
         for part, source in zip(self._parts, sources, strict=True):
             part.batches.read_from(converted(source, self._program.config.precision))
@@ -151,7 +151,7 @@ class Evaluation:
 
     @property
     def _meters(self) -> list[StageMeter]:
-        """What is measured: by each of several loaders, then by all together."""
+        """The meters: one per loader, then the shared one."""
         return [*(part.meter for part in self._parts), self._meter] if self._named else [self._meter]
 
     def memory(self) -> dict[str, dict[str, Any]]:

@@ -177,7 +177,7 @@ class FitProgram(MeteredRun):
         self.weight = self.batch = None
 
     def agree(self) -> None:
-        """Take up what other processes ask for."""
+        """Apply requests of other processes."""
         self._stop.agree()
 
     def _after_batch(self, *, validated: bool = False) -> Verdict:
@@ -220,7 +220,7 @@ class FitProgram(MeteredRun):
         return self._cut or capture(self._job, self._progress(midway=not (self.last or self.at_rest)))
 
     def _safe_point(self, *, begun: bool = True) -> None:
-        """Tell who wants to save after an error that the run could continue from here."""
+        """Notify the listener that the run could resume from here after an error."""
         if self.hub.on_safe_point is not None and (begun or not without_values(self.spec.model)):
             self.hub.on_safe_point(self._content() if begun else capture(self._job, self._progress(midway=False)))
 
@@ -294,7 +294,7 @@ class FitProgram(MeteredRun):
             self.write_saves()
 
     def stopped(self, reason: str) -> None:
-        """Take note that a callback of the framework's own ended the run."""
+        """Record that a native callback stopped the run."""
         self.hub.request_stop(reason)
 
     def forward_epoch(self) -> None:

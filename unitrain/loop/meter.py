@@ -77,7 +77,7 @@ class StageMeter:
             measured.reset(device)
 
     def add_output(self, output: Any, target: Any, weight: int) -> None:
-        """Take what the model gave and what it should have given for a batch, ``weight`` samples."""
+        """Add the output and target of a batch of ``weight`` samples."""
         if self._measured:
             output = detached(output)
             if not self._updated:
@@ -93,7 +93,7 @@ class StageMeter:
                     raise
 
     def add_values(self, values: Mapping[str, Tensor | float], weight: int) -> None:
-        """Take further values of a batch, each under its name.
+        """Add named values of a batch.
 
         Raises:
             SpecError: If a value has the name of a metric or is not a number.
@@ -102,7 +102,7 @@ class StageMeter:
             self.log(name, value, weight)
 
     def log(self, name: str, value: Tensor | float, weight: int) -> None:
-        """Take one value of a batch under ``name``."""
+        """Add one value of a batch under ``name``."""
         mean = self._logged.get(name)
         if mean is None:
             if full_name(self.prefix, name) in self._reserved:
@@ -179,7 +179,7 @@ class StageMeter:
 
 
 class SharedMeter(StageMeter):
-    """What several loaders of a stage measure together: what is logged under a name with a slash of its own.
+    """Values shared by several loaders of a stage: those logged under a name with a slash.
 
     Args:
         prefix: The stage.
@@ -192,7 +192,7 @@ class SharedMeter(StageMeter):
 
 
 class LoaderMeter(StageMeter):
-    """What one of several loaders measures.
+    """The metrics of one of several loaders.
 
     Args:
         prefix: The stage and the loader's name.
@@ -206,7 +206,7 @@ class LoaderMeter(StageMeter):
         self._shared = shared
 
     def log(self, name: str, value: Tensor | float, weight: int) -> None:
-        """Take one value of a batch under ``name``."""
+        """Add one value of a batch under ``name``."""
         if "/" in name and name not in self._reserved:
             self._shared.log(name, value, weight)
         else:

@@ -39,7 +39,7 @@ class MeteredRun(RunContext):
             self.meter.log(name, value, self.weight)
 
     def agree(self) -> None:
-        """Take up what other processes ask for; an evaluation alone has nothing to stop."""
+        """Do nothing: an evaluation alone has nothing to stop."""
 
     def batch_values(self) -> dict[str, float]:
         """Read the loss and the logged values of the running training batch from the device."""

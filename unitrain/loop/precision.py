@@ -38,7 +38,7 @@ SCALED = "16-mixed"
 
 
 def convert_model(model: nn.Module, precision: str | int) -> None:
-    """Put the floating parameters and buffers of ``model`` into the dtype of a ``true`` precision, where they stay.
+    """Convert floating-point parameters and buffers of ``model`` permanently to the dtype of a ``true`` precision.
 
     ``"32-true"`` and the mixed precisions leave a model unchanged.
     """
@@ -145,7 +145,7 @@ class LossScaling:
         optimizer._opt_called = True  # type: ignore[attr-defined]  # noqa: SLF001 - torch's own mark
 
     def update(self) -> None:
-        """Let the scale follow what the steps found."""
+        """Update the loss scale."""
         if self._stepped:
             self.scaler.update()
             self._unscaled.clear()

@@ -38,7 +38,7 @@ _PAIR = 2
 
 
 class Primitives(Protocol):
-    """What a backend does within a step; with a scaled loss, all that the scaling needs.
+    """A backend's operations within a step, including loss scaling.
 
     Attributes:
         context: Makes what surrounds a forward pass, or None.
@@ -61,7 +61,7 @@ class Primitives(Protocol):
         """Step ``optimizer``; with a closure, let it evaluate the closure as often as it likes."""
 
     def update(self) -> None:
-        """Let the scale of the loss follow the steps of the batch; called only if there is a scaler."""
+        """Update the loss scale after a batch; only called if there is a scaler."""
 
 
 class TrainStep:
@@ -132,7 +132,7 @@ class TrainStep:
             self._after_step(self._name)
 
     def _with_closure(self, batch: Any, weight: int, index: int, last: bool) -> None:  # noqa: ARG002 - one signature
-        """Let the optimizer evaluate the step as often as it likes; the first evaluation is the one measured."""
+        """Let the optimizer call the closure as often as needed; only the first call is measured."""
         measured: list[Tensor] = []
 
         def closure() -> Tensor:

@@ -78,7 +78,7 @@ class ScaledPrimitives(TorchPrimitives):
         self._scaling.step(optimizer)
 
     def update(self) -> None:
-        """Let the scale follow what the steps found."""
+        """Update the loss scale."""
         self._scaling.update()
 
 

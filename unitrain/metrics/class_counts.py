@@ -97,7 +97,7 @@ class ClassCounts:
             metric.validate_args = checks
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from the metric's own state."""
+        """Restore the metric's own state."""
         self._metric.load_state_dict(state)
 
     def _in_range(self, labels: Tensor) -> bool:

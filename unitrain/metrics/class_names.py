@@ -33,7 +33,7 @@ class PerClass:
 
 
 class Shape(NamedTuple):
-    """What the values of a metric are called.
+    """The names of a metric's values.
 
     Attributes:
         class_names: Of the classes, if they have names.

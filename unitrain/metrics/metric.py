@@ -179,7 +179,7 @@ class StageMetric(Protocol):
     """What weighs its batches by their samples, if anything does."""
 
     def update(self, output: Any, target: Any, weight: int) -> None:
-        """Take one batch."""
+        """Add one batch."""
 
     def compute(self, team: Collectives) -> Any:
         """Return the value over all processes: a scalar, or a mapping of names to scalars."""

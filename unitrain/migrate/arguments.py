@@ -40,7 +40,7 @@ class Argument:
 
     @property
     def value(self) -> Any:
-        """What a literal means, else UNKNOWN."""
+        """The value of a literal, else UNKNOWN."""
         return literal(self.text)
 
 
@@ -115,7 +115,7 @@ class Piece:
 
 
 class Layout:
-    """How the arguments of a call are laid out.
+    """The layout of a call's arguments.
 
     Args:
         source: The file.

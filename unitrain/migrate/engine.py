@@ -35,7 +35,7 @@ class Told(NamedTuple):
 
 @dataclass
 class Outcome:
-    """What became of one text.
+    """The result for one source text.
 
     Attributes:
         text: The text afterwards; the one before if anything is left for a person.
@@ -125,7 +125,7 @@ class _Work:
         raise AssertionError(f"the fixers did not converge: {[one.rule for one in self._found(ready)]}")
 
     def look(self, fixers: Iterable[Fixer]) -> None:
-        """Tell what fixers find, and write nothing."""
+        """Report findings without writing."""
         self._tell(self._found(fixers))
 
     def outcome(self, before: str) -> Outcome:

@@ -15,7 +15,7 @@ UNITRAIN = "unitrain"
 
 
 class Severity(StrEnum):
-    """How much a finding weighs."""
+    """The severity of a finding."""
 
     NOTE = "note"
     CHANGE = "change"
@@ -70,7 +70,7 @@ def person(rule: str, start: int, reason: str, fix: str) -> Finding:
 
 @dataclass(frozen=True)
 class Goal:
-    """What the user asked for.
+    """The requested target.
 
     Attributes:
         to: ``"unitrain"``, or the backend that the script is to name.

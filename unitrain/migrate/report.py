@@ -25,7 +25,7 @@ _ROOT = "/"
 
 @dataclass
 class FileReport:
-    """What became of one file.
+    """The result for one file.
 
     Attributes:
         file: Its name, as it was given.

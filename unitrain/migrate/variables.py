@@ -31,7 +31,7 @@ class Holder:
 
     @property
     def key(self) -> tuple[str, int]:
-        """What tells one variable from another."""
+        """The identity of a variable."""
         return self.name, id(self.scope or self.owner)
 
 

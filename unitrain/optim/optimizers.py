@@ -158,7 +158,7 @@ class Schedule:
         return type(getattr(self.scheduler, "called", self.scheduler)).__name__
 
     def after_step(self) -> None:
-        """Take note that its optimizer stepped."""
+        """Record a step of its optimizer."""
         self.steps += 1
         if self.paused:
             return
@@ -169,7 +169,7 @@ class Schedule:
                 pass
 
     def after_last_batch(self, epoch: int) -> None:
-        """Take note that the last batch of ``epoch`` (from 0) is done."""
+        """Record the last batch of ``epoch`` (from 0)."""
         by_epochs = self.rule.interval == "epoch" and not self.paused
         if by_epochs and not self.plateau and (epoch + 1) % self.rule.frequency == 0:
             self._step()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class ParameterScheduler(Protocol):
-    """What each scheduler of ``ignite.handlers.param_scheduler`` is: a call sets the value of the next step."""
+    """The interface of ``ignite.handlers.param_scheduler``: a call sets the value of the next step."""
 
     save_history: bool
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class FitData:
-    """What a fit trains and validates on.
+    """The training and validation data of a fit.
 
     Attributes:
         train: This process's part of the training data.

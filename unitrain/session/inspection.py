@@ -153,7 +153,7 @@ class Watched:
             return by_the_first(place.team, partial(work, options))
 
     def stop(self) -> None:
-        """Ask the running fit to end: its batch is finished, validation and EPOCH_END follow."""
+        """Request a stop of the running fit: the batch finishes, and validation and EPOCH_END follow."""
         if self._code.running and self._code.session is not None:
             self._code.session.stop()
             return

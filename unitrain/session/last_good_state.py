@@ -35,12 +35,12 @@ class Rescue:
         self._hooks = [optimizer.register_step_pre_hook(self._forget) for optimizer in job.optimizers.values()]
 
     def close(self) -> None:
-        """Let go of the optimizers."""
+        """Release the optimizers."""
         for hook in self._hooks:
             hook.remove()
 
     def keep(self, content: dict[str, Any]) -> None:
-        """Take note of a state that a run can be resumed from."""
+        """Record a state from which the run can be resumed."""
         state = dict(content["state_dict"])
         for name, _ in self._model.named_buffers():
             if f"{PREFIX}{name}" in state:
@@ -62,7 +62,7 @@ class Rescue:
 
 
 def warn_of_none() -> None:
-    """Say why no ``exception.ckpt`` is written."""
+    """Warn why no ``exception.ckpt`` is written."""
     warnings.warn(
         "exception.ckpt was not written: the error came after the weights had changed, in validation or at the end"
         " of an epoch, where a run cannot resume with identical results. Older checkpoints are unchanged.",

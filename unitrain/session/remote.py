@@ -134,7 +134,7 @@ def unseen() -> ConfigError:
 
 
 class _Finished:
-    """What is left here of a run that was elsewhere: it can be saved, and nothing else."""
+    """The local remainder of a remote run, which can only be saved."""
 
     at_rest = True
 

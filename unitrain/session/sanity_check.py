@@ -54,7 +54,7 @@ def validate_first(adapter: Adapter, job: FitJob) -> None:
 
 
 def _show(hub: EventHub, run: RunContext) -> None:
-    """Let ``trainer.log()`` in a validation step find this run, and EXCEPTION be announced if it fails."""
+    """Make this run available to ``trainer.log()`` in validation steps, and fire EXCEPTION if it fails."""
     hub.context = run
 
 

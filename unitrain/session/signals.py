@@ -147,7 +147,7 @@ class _Interrupted:
         return self._files.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what rank 0 says."""
+        """Adopt the state of rank 0."""
         self._files.load_state_dict(state)
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def listening(hub: EventHub, callback: Callback, *, shows: bool = True) -> Iterator[None]:
-    """Let ``callback`` listen for a while; a progress bar only where progress is shown."""
+    """Subscribe ``callback`` temporarily; a progress bar only where progress is shown."""
     registrations = register(hub, callback) if shows or not isinstance(callback, ProgressBar) else []
     try:
         yield

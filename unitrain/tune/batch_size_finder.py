@@ -264,7 +264,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _free_memory() -> None:
-    """Let go of the trial's tensors, which cycles may hold."""
+    """Free the trial's tensors, which reference cycles may keep alive."""
     gc.collect()
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
@@ -272,7 +272,7 @@ def _free_memory() -> None:
 
 @contextmanager
 def _quick_collection() -> Iterator[None]:
-    """Let the collections between trials look at what the trials made only, not at all that is imported."""
+    """Make garbage collection between trials only scan objects that the trials created."""
     own = not gc.get_freeze_count()  # unfreezing would undo another's
     if own:
         gc.collect()

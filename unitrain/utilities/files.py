@@ -127,7 +127,7 @@ def refuse_existing(path: Path, kind: type[UnitrainError], *, overwrite: bool, h
 
 
 def put(part: Path, path: Path, *, new: bool = False) -> None:
-    """Give a finished file its name.
+    """Move a finished file to its name.
 
     Raises:
         FileExistsError: If ``new``, and there is something by that name.
@@ -189,7 +189,7 @@ class Claim(NamedTuple):
     handle: int
 
     def release(self) -> None:
-        """Let go of the name."""
+        """Release the name."""
         self.marker.unlink(missing_ok=True)
         os.close(self.handle)
 

@@ -92,7 +92,7 @@ class Ledger:
         raise AssertionError  # pragma: no cover
 
     def wrote(self, path: Path, owner: str) -> None:
-        """Take note of a file that is written."""
+        """Record a written file."""
         self._written[_key(path)] = (owner, _mark(path))
         claim = self._claims.pop(_key(path), None)
         if claim is not None:
@@ -107,12 +107,12 @@ class Ledger:
         return {path for path, (by, _) in self._written.items() if by == owner}
 
     def release(self) -> None:
-        """Let go of the names that were taken and not written."""
+        """Release names that were claimed but not written."""
         while self._claims:
             self._claims.popitem()[1].release()
 
     def inherit(self, path: Path, owner: str) -> None:
-        """Take over a file that an earlier part of this run wrote, if it still is that file when it matters."""
+        """Own a file from an earlier part of this run, if it is still unchanged when needed."""
         self._written[_key(path)] = (owner, None)
 
     def owns(self, path: Path, owner: str) -> bool:

@@ -115,7 +115,7 @@ class RngSnapshot:
         self._others = [(one, saved) for (one, _), saved in zip(self._others, state["others"], strict=True)]
 
     def restore(self) -> None:
-        """Put every generator back."""
+        """Restore every generator."""
         random.setstate(self._python)
         if self._numpy is not None:
             sys.modules["numpy"].random.set_state(self._numpy)

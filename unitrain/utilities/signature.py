@@ -62,7 +62,7 @@ _SHORT = _Short()
 
 
 def with_options(config: type[Any]) -> Callable[[type[T]], type[T]]:
-    """Give a class whose ``**options`` are the fields of a dataclass their signature and their documentation.
+    """Add the signature and documentation of a dataclass's fields to a class that takes them as ``**options``.
 
     Args:
         config: The dataclass.

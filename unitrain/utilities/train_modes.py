@@ -21,6 +21,6 @@ class ModuleModes:
         model.eval()
 
     def restore(self) -> None:
-        """Put each part back into the mode that it had."""
+        """Restore the mode of each module."""
         for module in self._training:
             module.training = True

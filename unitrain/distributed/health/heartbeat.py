@@ -29,7 +29,7 @@ _GONE = "gone after run "
 
 
 class Heartbeat:
-    """What this process has told, and what it knows of the others.
+    """The heartbeats of this process and of the others.
 
     One thread alone speaks to the store: a call may wait long for a host that is gone. All others look at what that
     thread has found.
@@ -66,7 +66,7 @@ class Heartbeat:
         self._thread.start()
 
     def close(self) -> None:
-        """Say that this process has ended as it should, and stop to talk."""
+        """Report a normal exit and stop the heartbeat."""
         self._over.set()
         self._wake.set()
         self._thread.join(timeout=_FAREWELL)  # a thread that is left in C++ when Python ends takes the process down
@@ -77,7 +77,7 @@ class Heartbeat:
         return self._failures.get(self.run)
 
     def report(self, failure: Failure) -> None:
-        """Tell the others of a failure, unless another was first; wait a moment until it is written."""
+        """Report a failure to the others unless one is already reported, and wait until it is written."""
         self._told.clear()
         self._untold = self.run, failure
         self._wake.set()

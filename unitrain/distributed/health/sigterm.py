@@ -19,7 +19,7 @@ _PARTING = 5.0
 
 
 def mind_sigterm(watch: Watchdog) -> None:
-    """Let SIGTERM end this process as it would, but with a word about the others if one of them is the reason.
+    """Handle SIGTERM as usual, but name the failed process if there is one.
 
     A fit has a handler of its own while it runs. This one stays after a failure, until the process has ended.
     """

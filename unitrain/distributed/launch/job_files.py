@@ -22,7 +22,7 @@ _RESULT = "result.pickle"
 
 @dataclass(frozen=True)
 class Job:
-    """What the processes are to do.
+    """The job of the processes.
 
     Attributes:
         make: The trainer's class.

@@ -67,7 +67,7 @@ def wanted(config: TrainerConfig) -> int:
 
 
 class _Joined:
-    """What this process has joined; a process does so at most once."""
+    """The process group that this process joined; at most one."""
 
     watch: Watchdog | None = None
     limits: tuple[timedelta, timedelta] | None = None
@@ -161,7 +161,7 @@ _SETTLING = 0.01
 
 
 def _settle() -> None:
-    """Let torch's threads let go of the tensors of a finished exchange.
+    """Wait for torch's threads to release the tensors of a finished collective.
 
     For that they take Python's lock and enter the list of threads: nothing that a fork or the end of Python may meet.
     """

@@ -138,7 +138,7 @@ class Sharded:
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
-        """Have the whole weights in each process meanwhile, so that it may do what the others do not.
+        """Gather the whole weights in each process within the block.
 
         Gradients that add up here are those of the whole parameters.
         """
@@ -149,13 +149,13 @@ class Sharded:
             self.release()
 
     def gather(self) -> None:
-        """Have the whole weights in each process, until ``release``."""
+        """Gather the whole weights in each process until ``release``."""
         for unit in self._units:
             unit.set_reshard_after_forward(False, recurse=False)
             unit.unshard()
 
     def release(self) -> None:
-        """Let go of what is of other processes."""
+        """Free the shards of other processes."""
         for unit in self._units:
             again = unit is not self._root if self._reshards is None else self._reshards
             unit.set_reshard_after_forward(again, recurse=False)
@@ -164,7 +164,7 @@ class Sharded:
     # --- ending -------------------------------------------------------------------------------------------------------
 
     def dissolve(self, callbacks: Iterable[Stateful]) -> None:
-        """Give the user's parameters their values, whole, and take off all that was put on the model.
+        """Restore the user's whole parameters, and remove everything added to the model.
 
         The optimizers get the whole parameters, and the whole of their state on the CPU, where there is room for it.
 

@@ -29,7 +29,7 @@ class ShardingUndo:
         self._added: dict[nn.Module, dict[str, set[Any] | None]] = {}
 
     def note_additions(self) -> None:
-        """Take note of what was put on the modules by now; only that is taken off again."""
+        """Record the attributes added to the modules so far, to remove only those later."""
         for module, before in self._before.items():
             self._added[module] = {
                 name: None if name not in before else (keys or set()) - (before[name] or set())
@@ -38,7 +38,7 @@ class ShardingUndo:
             }
 
     def release(self) -> None:
-        """Let go of the weights of each parameter that has been replaced."""
+        """Free the weights of replaced parameters."""
         for name, parameter in self._parameters.items():
             if self._model.get_parameter(name) is not parameter:
                 parameter.data = parameter.data.new_empty(0)
@@ -67,7 +67,7 @@ def _members(module: nn.Module) -> dict[str, set[Any] | None]:
 
 
 def _forget(module: nn.Module) -> None:
-    """Let torch forget that it has sharded ``module``; it refuses to do it twice."""
+    """Remove torch's mark that ``module`` was sharded; it refuses to shard twice."""
     from torch.distributed import _composable_state  # noqa: PLC0415 - there only if something was sharded
 
     _composable_state._module_state_mapping.pop(module, None)  # noqa: SLF001 - there is no public way

@@ -31,7 +31,7 @@ _TORCHAO = "torchao"
 
 @dataclass(frozen=True)
 class Quantized:
-    """What became smaller.
+    """The quantized layers.
 
     Attributes:
         layers: What was quantized, as the format names it.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Format(Protocol):
-    """What writes a file of one format, and reads it for the comparison.
+    """Writes files of one format, and reads them for the comparison.
 
     Attributes:
         options: Which of ``ExportOptions`` it takes; the others are refused.
