@@ -49,7 +49,11 @@ def test_it_converts_and_tells_what_is_lost(name, folder, capsys):
     said = capsys.readouterr().out
     assert "run.ckpt is written, for portable." in said
     assert "It does not contain:" in said
-    for line in ("- the states of the random number generators", "- the state of ModelCheckpoint", "- entries that are not part of the"):
+    for line in (
+        "- the states of the random number generators",
+        "- the state of ModelCheckpoint",
+        "- entries that are not part of the",
+    ):
         assert line in said
     assert main(["convert", "run.ckpt", "back.pt", "--to", "ignite"]) == 0
     assert torch.load("back.pt", weights_only=True)["trainer"]["iteration"] == 6
