@@ -98,7 +98,7 @@ def halves(model, swapped=False):
 def test_swapped_groups_of_equal_shapes_are_told_by_their_options(tmp_path):
     """Without the refusal torch says nothing, and the run ends elsewhere."""
     file_of(tmp_path / "a.pt", partial(halves, swapped=True))
-    with pytest.raises(CheckpointError, match="another order"):
+    with pytest.raises(CheckpointError, match="different order"):
         convert_checkpoint(tmp_path / "a.pt", tmp_path / "b.ckpt", to="portable", template=spec_of(halves))
     left = convert_checkpoint(tmp_path / "a.pt", tmp_path / "b.ckpt", to="portable")
     assert any("matched by position" in line for line in left)
