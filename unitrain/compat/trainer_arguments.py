@@ -1,7 +1,7 @@
 """Arguments that Lightning's Trainer renamed or removed, and UnifiedTrainer's equivalents.
 
-The one table for the refusal of an old spelling, which names the new one, and for ``upgrade()`` of a config. The
-codemod knows the same names (``unitrain_lightning.fixers.trainer_arguments``); a test compares the two.
+For the refusal of an old spelling, which names the new one, and for ``upgrade()`` of a config. What needs no look at a
+value is a row of ``old_arguments``, which the codemod reads too; a test compares the names of the rest.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from unitrain.compat.differences import difference
+from unitrain.compat.old_arguments import REMOVED, RENAMED, Removed
 from unitrain.compat.other_names import options_for
 
 
@@ -46,10 +47,11 @@ def _gone(reason: str) -> Upgrade:
     return lambda _: Now(reason=reason)
 
 
-def _gone_if(*accepted: Any, by_hand: str) -> Upgrade:
+def _removed(row: Removed) -> Upgrade:
     def upgrade(value: Any) -> Now:
-        plain = any(value is one or (type(value) is type(one) and value == one) for one in accepted)
-        return Now(reason=_DEFAULT) if plain else Now(by_hand=by_hand)
+        if row.loses_nothing(value):
+            return Now(reason=_DEFAULT if row.defaults else row.reason)
+        return Now(by_hand=row.here)
 
     return upgrade
 
@@ -126,55 +128,24 @@ def _native(name: str) -> Upgrade:
 
 _SHOWN = _gone("it only changed the display")
 _SUMMARY = _gone("callbacks=[ModelSummary()] shows the layers")
-_CHOSEN = "use BatchSizeFinder().run(framework, spec, loader)."
 _NO_DEVICE = "unitrain trains on CPUs, GPUs and MPS."
 
 OLD: dict[str, Upgrade] = {
+    **{old: _to(new) for old, new in RENAMED.items()},
+    **{old: _removed(row) for old, row in REMOVED.items()},
     "gpus": _gpus,
     "num_processes": _processes,
-    "tpu_cores": _gone_if(0, None, by_hand=_NO_DEVICE),
-    "ipus": _gone_if(0, None, by_hand=_NO_DEVICE),
-    "auto_select_gpus": _gone_if(False, None, by_hand='devices="auto"'),
+    **dict.fromkeys(("tpu_cores", "ipus"), _removed(Removed("devices", "", (0, None), _NO_DEVICE))),
     "distributed_backend": _backend,
     "progress_bar_refresh_rate": _refresh_rate,
-    "process_position": _SHOWN,
-    "show_progress_bar": _to("enable_progress_bar"),
     "weights_summary": _SHOWN,
     "checkpoint_callback": _callback('ModelCheckpoint("checkpoints")', (None, False)),
     "early_stop_callback": _callback('EarlyStopping("val/loss")', (None, False)),
-    "weights_save_path": _gone_if(None, by_hand='callbacks=[ModelCheckpoint("checkpoints")]'),
     "resume_from_checkpoint": _resume,
     "use_amp": _switch(precision="16-mixed"),
-    "amp_backend": _gone_if("native", None, by_hand='precision="16-mixed": apex support was removed.'),
-    "amp_level": _gone_if(None, by_hand='precision="16-mixed": apex support was removed.'),
-    "max_nb_epochs": _to("max_epochs"),
-    "min_nb_epochs": _to("min_epochs"),
-    "nb_gpu_nodes": _to("num_nodes"),
-    "nb_sanity_val_steps": _to("num_sanity_val_steps"),
-    "train_percent_check": _to("limit_train_batches"),
-    "val_percent_check": _to("limit_val_batches"),
-    "test_percent_check": _to("limit_test_batches"),
-    "overfit_pct": _to("overfit_batches"),
-    "add_row_log_interval": _to("log_every_n_steps"),
-    "row_log_interval": _to("log_every_n_steps"),
-    "gradient_clip": _to("gradient_clip_val"),
-    "default_save_path": _to("default_root_dir"),
-    "replace_sampler_ddp": _gone_if(True, by_hand="OwnBatches(loader) is not sharded."),
-    "log_save_interval": _gone("trackers flush automatically"),
-    "print_nan_grads": _gone("it only printed"),
-    "enable_pl_optimizer": _gone("this is always the case"),
-    "log_gpu_memory": _gone_if(None, by_hand="callbacks=[DeviceStats()]"),
-    "flush_logs_every_n_steps": _gone("trackers flush automatically"),
+    "replace_sampler_ddp": _removed(Removed("", "", (True,), "OwnBatches(loader) is not sharded.")),
     "terminate_on_nan": lambda value: Now(by_hand="callbacks=[TerminateOnNaN()]") if value else Now(reason=_DEFAULT),
-    "stochastic_weight_avg": _gone_if(False, None, by_hand="callbacks=[EMA(0.999)]"),
-    "prepare_data_per_node": _gone_if(True, None, by_hand="datamodule.prepare_data_per_node"),
     "reload_dataloaders_every_epoch": _switch(reload_dataloaders_every_n_epochs=1),
-    "multiple_trainloader_mode": _gone_if("max_size_cycle", by_hand="unitrain.CombinedLoader(loaders, mode)"),
-    "move_metrics_to_cpu": _gone_if(False, by_hand="metric.compute_on_cpu = True"),
-    "track_grad_norm": _gone_if(-1, "-1", by_hand="log it in a handler of Event.BACKWARD_END."),
-    "truncated_bptt_steps": _gone_if(None, 0, by_hand="split the batch in a training_step."),
-    "auto_lr_find": _gone_if(False, None, by_hand="LRFinder().run(framework, spec, loader).suggestion()"),
-    "auto_scale_batch_size": _gone_if(False, None, by_hand=_CHOSEN),
     "logger": _loggers,
     "enable_checkpointing": _callback('ModelCheckpoint("checkpoints")', (False,)),
     "enable_model_summary": _SUMMARY,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import libcst as cst
 
+from unitrain.compat.old_arguments import REMOVED, RENAMED, Removed
 from unitrain.migrate.arguments import UNKNOWN, Argument, arguments, dropped, keyword
 from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, person
 from unitrain_lightning.fixers.names import TRAINER, calls
@@ -22,7 +23,7 @@ DISPLAY = Rule("lightning-display", "display arguments become enable_progress_ba
 CHECKPOINTING = Rule("lightning-checkpointing", "checkpoint_callback= and early_stop_callback= move to callbacks=")
 PRECISION = Rule("lightning-precision", 'precision=16, use_amp= and amp_backend= become precision="16-mixed"')
 OLD = Rule("lightning-old-arguments", "max_nb_epochs= and other names of the first releases are updated")
-REMOVED = Rule("lightning-removed-arguments", "arguments that 2.0 removed are deleted or replaced")
+GONE = Rule("lightning-removed-arguments", "arguments that 2.0 removed are deleted or replaced")
 TUNER = Rule("lightning-tuner", "auto_lr_find= and auto_scale_batch_size= became the Tuner; to fix by hand")
 
 
@@ -49,14 +50,11 @@ def _to(name: str, reason: str = "it was renamed") -> Upgrade:
     return lambda given: Change(reason, (f"{name}={given.text}",))
 
 
-def _gone(reason: str) -> Upgrade:
-    return lambda _: Change(reason)
-
-
-def _gone_if(*accepted: Any, reason: str, by_hand: str) -> Upgrade:
+def _removed(row: Removed) -> Upgrade:
     def upgrade(given: Argument) -> Change:
-        plain = any(given.value is one or (given.value == one and type(given.value) is type(one)) for one in accepted)
-        return Change(reason) if plain else Change(reason, by_hand=by_hand)
+        if row.loses_nothing(given.value) or not row.lightning:
+            return Change(row.reason)
+        return Change(row.reason, by_hand=row.lightning)
 
     return upgrade
 
@@ -174,96 +172,43 @@ def _precision(given: Argument) -> Change | None:
 
 
 _AMP = "it was removed in 2.0"
-_SAME = "this was the default"
+_RULES = {rule.name: rule for rule in (DEVICES, STRATEGY, DISPLAY, CHECKPOINTING, PRECISION, OLD, GONE, TUNER)}
 _ROWS: dict[str, tuple[Rule, Upgrade]] = {
+    **{old: (OLD, _to(new)) for old, new in RENAMED.items()},
+    **{old: (_RULES[f"lightning-{row.group}"], _removed(row)) for old, row in REMOVED.items()},
+    "show_progress_bar": (DISPLAY, _to("enable_progress_bar")),
+    "replace_sampler_ddp": (OLD, _to("use_distributed_sampler")),
     "gpus": (DEVICES, _gpus),
     "tpu_cores": (DEVICES, _on("tpu")),
     "ipus": (DEVICES, _on("ipu")),
     "num_processes": (DEVICES, _on("cpu")),
-    "auto_select_gpus": (DEVICES, _gone_if(False, None, reason=_SAME, by_hand='devices="auto"')),
     "accelerator": (STRATEGY, _accelerator),
     "distributed_backend": (STRATEGY, _backend),
     "strategy": (STRATEGY, _strategy),
     "progress_bar_refresh_rate": (DISPLAY, _refresh_rate),
-    "process_position": (DISPLAY, _gone("it only changes the display")),
-    "show_progress_bar": (DISPLAY, _to("enable_progress_bar")),
     "weights_summary": (DISPLAY, _summary),
     "checkpoint_callback": (CHECKPOINTING, _checkpoint),
     "early_stop_callback": (CHECKPOINTING, _early_stop),
-    "weights_save_path": (
-        CHECKPOINTING,
-        _gone_if(None, reason="it was removed in 1.8", by_hand="ModelCheckpoint(dirpath=...)"),
-    ),
     "precision": (PRECISION, _precision),
     "use_amp": (
         PRECISION,
         _values(_AMP, 'precision="16-mixed"', **{"True": ('precision="16-mixed"',), "False": ()}),
     ),
-    "amp_backend": (PRECISION, _gone_if("native", None, reason=_AMP, by_hand="apex support was removed; remove it")),
-    "amp_level": (PRECISION, _gone_if(None, reason=_AMP, by_hand='precision="16-mixed" instead of apex')),
-    **{
-        old: (OLD, _to(new))
-        for old, new in {
-            "max_nb_epochs": "max_epochs",
-            "min_nb_epochs": "min_epochs",
-            "nb_gpu_nodes": "num_nodes",
-            "nb_sanity_val_steps": "num_sanity_val_steps",
-            "train_percent_check": "limit_train_batches",
-            "val_percent_check": "limit_val_batches",
-            "test_percent_check": "limit_test_batches",
-            "overfit_pct": "overfit_batches",
-            "add_row_log_interval": "log_every_n_steps",
-            "row_log_interval": "log_every_n_steps",
-            "gradient_clip": "gradient_clip_val",
-            "default_save_path": "default_root_dir",
-            "replace_sampler_ddp": "use_distributed_sampler",
-        }.items()
-    },
-    "log_save_interval": (OLD, _gone("loggers flush automatically")),
-    "print_nan_grads": (OLD, _gone("it was removed in 1.0, and only printed")),
-    "enable_pl_optimizer": (OLD, _gone("this is always the case")),
-    "log_gpu_memory": (REMOVED, _gone("it was removed in 1.7; DeviceStatsMonitor logs it")),
-    "flush_logs_every_n_steps": (REMOVED, _gone("it was removed in 1.7; CSVLogger takes it")),
     "terminate_on_nan": (
-        REMOVED,
+        GONE,
         _values(
             "it became detect_anomaly= in 1.7",
             "detect_anomaly=",
             **{"True": ("detect_anomaly=True",), "False": (), "None": ()},
         ),
     ),
-    "stochastic_weight_avg": (
-        REMOVED,
-        _gone_if(False, None, reason="it was removed in 1.7", by_hand="callbacks=[StochasticWeightAveraging(...)]"),
-    ),
-    "prepare_data_per_node": (
-        REMOVED,
-        _gone_if(
-            True, None, reason="it is an attribute of the data since 1.7", by_hand="datamodule.prepare_data_per_node"
-        ),
-    ),
     "reload_dataloaders_every_epoch": (
-        REMOVED,
+        GONE,
         _values(
             "it counts epochs since 1.6",
             "reload_dataloaders_every_n_epochs=",
             **{"True": ("reload_dataloaders_every_n_epochs=1",), "False": ()},
         ),
-    ),
-    "multiple_trainloader_mode": (
-        REMOVED,
-        _gone_if("max_size_cycle", reason="it was removed in 2.0", by_hand="CombinedLoader(loaders, mode)"),
-    ),
-    "move_metrics_to_cpu": (REMOVED, _gone_if(False, reason=_AMP, by_hand="metric.compute_on_cpu = True")),
-    "track_grad_norm": (
-        REMOVED,
-        _gone_if(-1, "-1", reason=_AMP, by_hand="log grad_norm(self, 2) in on_before_optimizer_step"),
-    ),
-    "truncated_bptt_steps": (REMOVED, _gone_if(None, 0, reason=_AMP, by_hand="split the batch in training_step")),
-    "auto_lr_find": (TUNER, _gone_if(False, None, reason=_AMP, by_hand="Tuner(trainer).lr_find(model), or LRFinder")),
-    "auto_scale_batch_size": (
-        TUNER,
-        _gone_if(False, None, reason=_AMP, by_hand="Tuner(trainer).scale_batch_size(model), or choose it"),
     ),
 }
 
@@ -278,7 +223,7 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
     for call in calls(source, TRAINER):
         brought: set[str] = set()
         for given in arguments(source, call):
-            rule, upgrade = _ROWS.get(given.keyword, (REMOVED, lambda _: None))
+            rule, upgrade = _ROWS.get(given.keyword, (GONE, lambda _: None))
             change = upgrade(given)
             if change is None or (len(change.new) == 1 and change.new[0] == f"{given.keyword}={given.text}"):
                 continue
@@ -336,4 +281,4 @@ def _more_callbacks(source: Source, call: cst.Call, more: tuple[str, ...]) -> li
     return [Edit(place, place, "".join(f", {one}" for one in more))]
 
 
-FIXER = Fixer((DEVICES, STRATEGY, DISPLAY, CHECKPOINTING, PRECISION, OLD, REMOVED, TUNER), find)
+FIXER = Fixer((DEVICES, STRATEGY, DISPLAY, CHECKPOINTING, PRECISION, OLD, GONE, TUNER), find)
