@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from torch.optim import Optimizer
+
     from unitrain.backends.protocol import EvalJob, EvaluationProgram, FitJob, Program
     from unitrain.config import TrainerConfig
     from unitrain.distributed.collectives import Collectives
@@ -226,7 +228,7 @@ class LightningRun(BackendRun):
         hand_over(self._trainer, job.hub)
         if job.resume is not None:
             _resume(self._trainer, job.resume, job.hub)
-        with _model_left_as_it_was(job):
+        with _model_left_as_it_was(job, job.optimizers.values()):
             super().fit(job)
 
     def run(self, program: Program) -> None:
@@ -303,7 +305,7 @@ def _resume(trainer: Any, progress: Progress, hub: EventHub) -> None:
 
 
 @contextmanager
-def _model_left_as_it_was(job: FitJob | EvalJob) -> Iterator[None]:
+def _model_left_as_it_was(job: FitJob | EvalJob, optimizers: Iterable[Optimizer] = ()) -> Iterator[None]:
     """Keep the model and its optimizers on their device, which Lightning empties, and free of the Trainer."""
     try:
         yield
@@ -314,7 +316,7 @@ def _model_left_as_it_was(job: FitJob | EvalJob) -> Iterator[None]:
                 module._trainer = None  # noqa: SLF001 - there is no public way to detach one
         if job.device.type != "cpu":
             job.spec.model.to(job.device)
-            for optimizer in getattr(job, "optimizers", {}).values():
+            for optimizer in optimizers:
                 for state in optimizer.state.values():
                     state.update({name: to_device(value, job.device) for name, value in state.items()})
 
