@@ -95,11 +95,7 @@ class ModelCheckpoint(EpochDecision):
         sharded: bool = False,
     ) -> None:
         require_monitor("ModelCheckpoint", "none" if monitor is None else monitor, mode)
-        if isinstance(dirpath, str) and _METRIC.fullmatch(dirpath):
-            raise ConfigError(
-                f"ModelCheckpoint({dirpath!r}) would make a folder of this name; it is that of a metric.",
-                hint=f"ModelCheckpoint(monitor={dirpath!r}); for the folder, ModelCheckpoint(Path({dirpath!r})).",
-            )
+        _require_folder(dirpath)
         _require_count("save_top_k", save_top_k, -1)
         given = {"every_n_epochs": every_n_epochs, "every_n_train_steps": every_n_train_steps}
         for name, value in given.items():
@@ -341,6 +337,15 @@ def _text(path: Path | None) -> str | None:
 
 def _path(text: str | None) -> Path | None:
     return None if text is None else Path(text)
+
+
+def _require_folder(dirpath: str | Path | None) -> None:
+    """Refuse the name of a metric, which was meant as ``monitor``."""
+    if isinstance(dirpath, str) and _METRIC.fullmatch(dirpath):
+        raise ConfigError(
+            f"ModelCheckpoint({dirpath!r}) would make a folder of this name; it is that of a metric.",
+            hint=f"ModelCheckpoint(monitor={dirpath!r}); for the folder, ModelCheckpoint(Path({dirpath!r})).",
+        )
 
 
 def _require_count(name: str, value: object, least: int) -> None:
