@@ -102,7 +102,7 @@ DATA = {
     "tensor": (torch.ones(3, 4), "got a Tensor", "TensorDataset"),
     "dataset": (INPUTS, "got a TensorDataset", "DataLoader(dataset"),
     "mapping of tensors": ({"input": torch.ones(4), "target": torch.ones(4)}, "'input' must be", "got a Tensor"),
-    "loader among batches": ([DataLoader(INPUTS), torch.ones(4)], "cannot be told", "several loaders"),
+    "loader among batches": ([DataLoader(INPUTS), torch.ones(4)], "which could be a list", "several loaders"),
     "text": ("data/train", "got a str"),
     "number": (3, "got a int"),
 }
@@ -154,8 +154,8 @@ STEPS = {
     "nothing": ({"training_step": lambda model, batch: None}, "loss"),
     "no loss": ({"training_step": lambda model, batch: {"a": 1.0}}, "loss"),
     "number": ({"training_step": lambda model, batch: 1.0}, "loss"),
-    "vector": ({"loss": nn.MSELoss(reduction="none")}, "one number", "Tensor (8, 1)"),
-    "no gradient": ({"loss": lambda output, target: torch.ones(())}, "gradient"),
+    "vector": ({"loss": nn.MSELoss(reduction="none")}, "number", "Tensor (8, 1)"),
+    "no gradient": ({"loss": lambda output, target: torch.ones(())}, "grad"),
     "clash": (
         {"training_step": lambda m, b: {"loss": m(b[0]).mean(), "m": 1.0}, "metrics": {"m": nn.L1Loss()}},
         "train/m",

@@ -140,7 +140,7 @@ def test_an_event_that_may_just_not_have_come_is_not(framework, waits, fires):
 
 
 def test_the_averages_that_do_not_go_together_are_named(framework):
-    for other, named in ((EMA(), "and EMA would"), (StochasticWeightAveraging(0.1), "and another Stochastic")):
+    for other, named in ((EMA(), "and EMA both"), (StochasticWeightAveraging(0.1), "and another Stochastic")):
         trainer = UnifiedTrainer(framework, max_epochs=4, callbacks=[StochasticWeightAveraging(0.1), other])
         with pytest.raises(ConfigError, match=f"StochasticWeightAveraging {named}"):
             trainer.fit(make_spec(), BATCHES)

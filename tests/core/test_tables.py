@@ -229,7 +229,8 @@ def test_without_matplotlib_it_is_said_once(framework, monkeypatch):
     monkeypatch.setattr("unitrain.loggers.drawing.can_draw", lambda: False)
     tracker = Taking()
     with pytest.warns(
-        UserWarning, match=r"no figure of the metric 'confusion': matplotlib is not installed[\s\S]*\[plot\]"
+        UserWarning,
+        match=r"no figure of the metric 'confusion' is sent to trackers: matplotlib is not installed[\s\S]*\[plot\]",
     ) as said:
         _, result = fitted(framework, fixed(confusion=MulticlassConfusionMatrix(3)), loggers=[tracker], max_epochs=2)
     assert len([one for one in said if "no figure" in str(one.message)]) == 1
