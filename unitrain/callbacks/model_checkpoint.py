@@ -109,8 +109,7 @@ class ModelCheckpoint(EpochDecision):
         self.dirpath = None if dirpath is None else user_path(dirpath)
         self.filename = filename
         self.template = Template(filename)
-        self.monitor = monitor
-        self.mode = mode
+        self.monitor, self.mode = monitor, mode
         self.save_top_k = save_top_k
         self.save_last = save_last
         self.save_on_exception = save_on_exception
