@@ -42,9 +42,10 @@ def find_adapter(framework: Framework) -> Adapter:
     """
     if not isinstance(framework, str):
         return _checked(framework)
-    if framework not in entries(ADAPTERS):
-        look_again()
     known = entries(ADAPTERS)
+    if framework not in known:
+        look_again()
+        known = entries(ADAPTERS)
     if framework not in known:
         raise ConfigError(
             f"framework={framework!r} is unknown; available: {', '.join(map(repr, sorted(known)))}.",
@@ -64,7 +65,7 @@ def _checked(given: Any) -> Adapter:
 
 def find_trackers(given: Any) -> Any:
     """Return ``given`` with a tracker instead of each object that a framework's own package knows."""
-    if not isinstance(given, (list, tuple)):
+    if not isinstance(given, (list, tuple)) or not given:
         return given
     makers = entries(TRACKERS)
     return [_tracker(makers, one) for one in given]

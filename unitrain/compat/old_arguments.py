@@ -34,14 +34,14 @@ class Removed(NamedTuple):
         reason: Why it is gone.
         defaults: The values with which nothing is lost; empty if that is so with every value.
         here: What to do in its place with UnifiedTrainer.
-        lightning: What to do in its place with Lightning; empty if nothing is to be done.
+        there: What to do in its place with Lightning's own Trainer; empty if nothing is to be done.
     """
 
     group: str
     reason: str
     defaults: tuple[Any, ...] = ()
     here: str = ""
-    lightning: str = ""
+    there: str = ""
 
     def loses_nothing(self, value: Any) -> bool:
         """Return whether nothing changes without the argument that has this value."""

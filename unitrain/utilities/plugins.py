@@ -72,4 +72,4 @@ def loaded(entry: EntryPoint) -> Any:
 
 def packages_of(kind: type) -> list[str]:
     """Return the top-level packages of a class and its bases, its own first."""
-    return list(dict.fromkeys(cls.__module__.partition(".")[0] for cls in kind.__mro__))
+    return [cls.__module__.partition(".")[0] for cls in kind.__mro__]

@@ -52,9 +52,9 @@ def _to(name: str, reason: str = "it was renamed") -> Upgrade:
 
 def _removed(row: Removed) -> Upgrade:
     def upgrade(given: Argument) -> Change:
-        if row.loses_nothing(given.value) or not row.lightning:
+        if row.loses_nothing(given.value) or not row.there:
             return Change(row.reason)
-        return Change(row.reason, by_hand=row.lightning)
+        return Change(row.reason, by_hand=row.there)
 
     return upgrade
 
