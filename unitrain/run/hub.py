@@ -41,6 +41,8 @@ __all__ = [
 Handler: TypeAlias = "Callable[[Any], object] | Callable[[], object]"
 """Takes the ``RunContext``, or nothing. It is typed Any because ``unitrain.run.context`` imports the hub."""
 
+_EVENTS = tuple(Event)
+
 
 class InParts(NamedTuple):
     """A checkpoint that is asked for as a folder, into which each process writes what it holds."""
@@ -167,7 +169,7 @@ class EventHub:
     """
 
     def __init__(self) -> None:
-        self._listeners: dict[Event | CustomEvent, tuple[Listener, ...]] = dict.fromkeys(Event, ())
+        self._listeners: dict[Event | CustomEvent, tuple[Listener, ...]] = dict.fromkeys(_EVENTS, ())
         self._deciders: tuple[Listener, ...] = ()
         self.clock: Clock | None = None
         self.profile: Profile | None = None
@@ -189,7 +191,7 @@ class EventHub:
         self.keepers: dict[str, Keeper] = {}
         self.last_checkpoint: Path | None = None
         self.on_safe_point: Callable[[dict[str, Any]], None] | None = None
-        self._counts: dict[Event | CustomEvent, int] = dict.fromkeys(Event, 0)
+        self._counts: dict[Event | CustomEvent, int] = dict.fromkeys(_EVENTS, 0)
         self.relay: Callable[[CustomEvent], None] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -354,7 +356,7 @@ class EventHub:
 
 
 def _event(name: str) -> Event | CustomEvent:
-    return Event(name) if name in tuple(Event) else CustomEvent(name)
+    return Event(name) if name in _EVENTS else CustomEvent(name)
 
 
 def _listener(handler: Handler, accepts: EventFilter | None) -> Listener:
