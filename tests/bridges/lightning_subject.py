@@ -271,8 +271,9 @@ def told(framework: str | None, work: Any, folder: Path, package: str = "pytorch
         given = {"logger": listening_logger(at, log), "log_every_n_steps": 2, **quiet, **options}
         return at.Trainer(callbacks=callbacks, **given)
 
-    def module(steps: type = Steps, **options: Any) -> Any:
-        return listening_module(subject(at, steps), log)(**options)
+    def module(steps: type = Steps, *, listens: bool = True, **options: Any) -> Any:
+        made = subject(at, steps)
+        return (listening_module(made, log) if listens else made)(**options)
 
     torch.manual_seed(7)
     random.seed(7)

@@ -12,6 +12,7 @@ from unitrain_bridges.lightning.counters import Counters, stopped_at
 from unitrain_bridges.lightning.evaluation import EvaluationLoop
 from unitrain_bridges.lightning.optimization import AutomaticOptimization, ManualOptimization
 from unitrain_bridges.lightning.schedules import step_schedules
+from unitrain_bridges.lightning.short_way import ShortWay
 from unitrain_bridges.lightning.versions import steps_schedules_when_cut
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class EpochLoop(Counters):
         self._warning_cache = parts.WarningCache()
         self._batches_that_stepped = 0
         self._skip_next_val = False
+        self.short: Any = None
+        self._signature: tuple[Any, bool] | None = None
 
     # --- where it is --------------------------------------------------------------------------------------------------
 
@@ -113,6 +116,7 @@ class EpochLoop(Counters):
 
     def reset(self) -> None:
         """Begin an epoch, or continue with the one of a checkpoint."""
+        self.short = ShortWay(self.trainer)
         after_batch = self.restarted_on_train_batch_end
         if self.restarting and not self._should_accumulate() and self._restart_stage != _ON_LAST:
             self._batches_that_stepped += 1
@@ -172,9 +176,7 @@ class EpochLoop(Counters):
         trainer, hooks = self.trainer, self.trainer.hooks
         batch, batch_idx = fetched[0], self.batch_idx + 1
         self.batch_progress.is_last_batch = fetcher.done
-        batch = trainer.precision_plugin.convert_input(batch)
-        batch = trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=0)
-        batch = hooks.strategy("batch_to_device", batch, dataloader_idx=0)
+        batch = self._moved(batch)
         self.batch_progress.increment_ready()
         trainer.logging.on_batch_start(batch)
         output, skips = None, False
@@ -200,15 +202,31 @@ class EpochLoop(Counters):
         trainer.logging.update_train_step_metrics()
         return output
 
+    def _moved(self, batch: Any) -> Any:
+        if self.short.transfer:
+            return self.short.move(batch)
+        trainer = self.trainer
+        batch = trainer.precision_plugin.convert_input(batch)
+        batch = trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=0)
+        return trainer.hooks.strategy("batch_to_device", batch, dataloader_idx=0)
+
     def _optimize(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         self.batch_progress.increment_started()
         trainer, arguments = self.trainer, {"batch": batch}
         module = trainer.lightning_module
-        if trainer.parts.is_param_in_hook_signature(module.training_step, "batch_idx", min_args=2):
+        if self._takes_batch_idx(module.training_step):
             arguments["batch_idx"] = batch_idx
         if module.automatic_optimization:
             return self.automatic_optimization.run(trainer.optimizers[0], batch_idx, arguments)
         return self.manual_optimization.run(arguments)
+
+    def _takes_batch_idx(self, step: Any) -> bool:
+        """Return whether the training step has the argument; a signature is read once, as reading it is slow."""
+        function = getattr(step, "__func__", step)
+        if self._signature is None or self._signature[0] is not function:
+            given = self.trainer.parts.is_param_in_hook_signature(step, "batch_idx", min_args=2)
+            self._signature = (function, bool(given))
+        return self._signature[1]
 
     def advance_end(self, fetcher: Any) -> None:
         """Validate if it is due, and let the schedules follow that look at a metric.

@@ -22,6 +22,7 @@ _PLACES = {
     "LearningRateFinder": "callbacks:LearningRateFinder",
     "BasePredictionWriter": "callbacks:BasePredictionWriter",
     "PassThroughProfiler": "profilers:PassThroughProfiler",
+    "PrecisionPlugin": "plugins.precision:Precision",
     "SingleDeviceStrategy": "strategies:SingleDeviceStrategy",
     "GradClipAlgorithmType": "utilities.enums:GradClipAlgorithmType",
     "MisconfigurationException": "utilities.exceptions:MisconfigurationException",

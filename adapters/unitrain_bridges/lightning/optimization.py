@@ -14,6 +14,7 @@ from unitrain_bridges.lightning.counters import Counters
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from unitrain_bridges.lightning.short_way import ShortWay
     from unitrain_bridges.lightning.trainer_protocol import ModuleTrainer
 
 _NOT_CALLED = (
@@ -78,10 +79,19 @@ class AutomaticOptimization(Counters):
             raise trainer.parts.MisconfigurationException(_NOT_CALLED)
         return {} if closure.result.loss is None else dict(closure.result.asdict())
 
+    @property
+    def _short(self) -> ShortWay:
+        short: ShortWay = self.trainer.fit_loop.epoch_loop.short
+        return short
+
     def _training_step(self, step_arguments: Mapping[str, Any]) -> Any:
         trainer = self.trainer
-        output = trainer.hooks.strategy("training_step", *step_arguments.values())
-        trainer.strategy.post_training_step()
+        arguments = tuple(step_arguments.values())
+        if self._short.optimization:
+            output = self._short.training_step(arguments)
+        else:
+            output = trainer.hooks.strategy("training_step", *arguments)
+            trainer.strategy.post_training_step()
         result = trainer.parts.ClosureResult.from_training_step_output(output, trainer.accumulate_grad_batches)
         if result.closure_loss is None:
             self._warning_cache.warn("`training_step` returned `None`. If this was on purpose, ignore this warning...")
@@ -90,6 +100,8 @@ class AutomaticOptimization(Counters):
     def _backward_fn(self, optimizer: Any) -> Callable[[Any], None] | None:
         if self._skip_backward:
             return None
+        if self._short.optimization:
+            return self._short.backward
         return lambda loss: self.trainer.hooks.strategy("backward", loss, optimizer)
 
     def _zero_grad_fn(self, batch_idx: int, optimizer: Any) -> Callable[[], None] | None:
@@ -113,7 +125,10 @@ class AutomaticOptimization(Counters):
         steps = not trainer.fit_loop._should_accumulate()
         if steps:
             progress.increment_ready()
-        trainer.hooks.module("optimizer_step", trainer.current_epoch, batch_idx, optimizer, closure)
+        if self._short.optimization:
+            self._short.step(optimizer, closure)
+        else:
+            trainer.hooks.module("optimizer_step", trainer.current_epoch, batch_idx, optimizer, closure)
         if steps:
             progress.increment_completed()
 

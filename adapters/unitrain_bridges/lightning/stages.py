@@ -10,6 +10,7 @@ import torch
 
 from unitrain.compat.instantiator import refuse_instantiator
 from unitrain_bridges.lightning.arguments import refuse_callbacks
+from unitrain_bridges.lightning.repeated_log import repeated_log
 from unitrain_bridges.lightning.trainer_protocol import ModuleTrainer
 from unitrain_bridges.lightning.versions import refuse_resuming
 
@@ -248,7 +249,7 @@ def _run_stage(trainer: StagedTrainer) -> Any:
         return trainer._evaluation_loop.run()
     with trainer.parts.isolate_rng():
         _sanity_check(trainer)
-    with torch.autograd.set_detect_anomaly(trainer._detect_anomaly):
+    with torch.autograd.set_detect_anomaly(trainer._detect_anomaly), repeated_log(trainer):
         trainer.fit_loop.run()
     return None
 

@@ -80,6 +80,7 @@ class ModuleTrainer(Protocol):
         run: The backend's run of the last fit or evaluation.
         hooks: Calls the hooks of the module, its callbacks and the strategy.
         logging: Lightning's book-keeping of logged values.
+        short_way: Whether a step may leave out what nobody overrode; False makes every call that Lightning makes.
     """
 
     # --- what it is made of
@@ -88,6 +89,7 @@ class ModuleTrainer(Protocol):
     run: Run
     hooks: Hooks
     logging: Any
+    short_way: bool
     callbacks: list[Any]
     loggers: list[Any]
     strategy: Any
@@ -115,6 +117,8 @@ class ModuleTrainer(Protocol):
     min_epochs: int | None
     max_steps: int
     accumulate_grad_batches: int
+    gradient_clip_val: float | None
+    gradient_clip_algorithm: Any
     check_val_every_n_epoch: int | None
     val_check_interval: int | float
     limit_train_batches: int | float

@@ -1,0 +1,203 @@
+"""A module that overrides no hook is trained elsewhere by fewer calls: to the trace that the untouched Trainer leaves."""
+
+from __future__ import annotations
+
+import copy
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from tests.bridges.lightning_subject import Steps, adam, in_order, parted, shuffled, told
+from unitrain_bridges.lightning.hooks import Hooks
+from unitrain_bridges.lightning.repeated_log import RepeatedLog
+from unitrain_bridges.lightning.short_way import ShortWay
+from unitrain_bridges.lightning.trainer import StandInTrainer
+
+
+class Logging(Steps):
+    """Logs in every manner, and changes what it has logged."""
+
+    def training_step(self, batch, batch_idx):
+        loss = self.loss(batch)
+        seen = torch.full((1,), float(batch_idx))
+        self.log("seen", seen, prog_bar=True)
+        seen.add_(100)
+        self.log("loss", loss, on_step=True, on_epoch=True, prog_bar=True)
+        self.log("mean", loss, on_step=False, on_epoch=True)
+        self.log("weighted", loss, on_epoch=True, batch_size=batch_idx + 1)
+        self.log("largest", loss, on_step=False, on_epoch=True, reduce_fx="max")
+        self.log("count", torch.tensor(batch_idx))
+        self.log("double", loss.detach().double(), on_epoch=True)
+        self.log("half", loss.detach().half(), on_epoch=True)
+        self.log("number", 0.5)
+        self.log_dict({"a": loss, "b": batch_idx})
+        if batch_idx % 2:
+            self.log("sometimes", loss, on_step=True, on_epoch=True)
+        return {"loss": loss, "more": loss.detach() * 2}
+
+    def on_train_epoch_end(self):
+        self.log("at_the_end", torch.tensor(float(self.current_epoch)))
+
+
+class Contradicting(Steps):
+    def training_step(self, batch, batch_idx):
+        loss = self.loss(batch)
+        self.log("loss", loss)
+        if batch_idx == 3:
+            self.log("loss", loss, on_epoch=True)
+        return loss
+
+
+class Vector(Steps):
+    def training_step(self, batch, batch_idx):
+        loss = self.loss(batch)
+        self.log("loss", loss if batch_idx < 3 else loss.expand(2))
+        return loss
+
+
+class Nested(Steps):
+    """Logs from the hooks that lie within a step."""
+
+    def training_step(self, batch, batch_idx):
+        loss = self.loss(batch)
+        self.log("loss", loss)
+        return loss
+
+    def on_before_zero_grad(self, optimizer):
+        self.log("before_zero_grad", torch.tensor(1.0))
+
+    def on_after_backward(self):
+        self.log("gradient", self.head.weight.grad.norm(), on_epoch=True)
+
+
+class NoLoss(Steps):
+    def training_step(self, batch, batch_idx):
+        return None if batch_idx == 2 else super().training_step(batch, batch_idx)
+
+
+class Manual(Steps):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        optimizer = self.optimizers()
+        loss = self.loss(batch)
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+        self.log("loss", loss, on_step=True, on_epoch=True)
+
+    def configure_optimizers(self):
+        return adam(self)
+
+
+def fit(steps=Logging, trainer=None, **module):
+    """Return a work that fits a module in whose hooks nothing is written down."""
+
+    def work(package, tools):
+        one = tools.trainer(**{"max_epochs": 2, **(trainer or {})})
+        one.fit(tools.module(steps, listens=False, **module), shuffled(), in_order())
+        return [one.state.status.value, one.global_step, {**one.callback_metrics}, {**one.logged_metrics}]
+
+    return work
+
+
+CASES = {
+    "every manner of logging": fit(),
+    "clipping and accumulation": fit(trainer={"gradient_clip_val": 0.1, "accumulate_grad_batches": 3}),
+    "bf16-mixed": fit(trainer={"precision": "bf16-mixed"}),
+    "validation within": fit(trainer={"val_check_interval": 3}),
+    "lbfgs": fit(how="lbfgs"),
+    "schedule": fit(how="one cycle"),
+    "anomaly": fit(trainer={"detect_anomaly": True}),
+    "no logger": fit(trainer={"logger": False}),
+    "rows at each step": fit(trainer={"log_every_n_steps": 1}),
+    "hooks within a step": fit(Nested),
+    "no loss": fit(NoLoss),
+    "manual": fit(Manual),
+    "twice with other arguments": fit(Contradicting),
+    "a vector": fit(Vector),
+}
+FAST = {"every manner of logging", "clipping and accumulation", "hooks within a step", "a vector"}
+"""What the fast tier runs; the others differ from one of these in one thing."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(one, marks=() if one in FAST else pytest.mark.slow) for one in CASES])
+def test_both_ways_are_the_trainers(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wanted = told(None, CASES[name], tmp_path / "trainer")
+    assert parted(wanted, told("ignite", CASES[name], tmp_path / "ignite")) == ""
+    assert parted(wanted, told("reference", CASES[name], tmp_path / "reference")) == ""
+    monkeypatch.setattr(StandInTrainer, "short_way", False)
+    assert parted(wanted, told("ignite", CASES[name], tmp_path / "long")) == ""
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_the_short_way_is_taken(short, tmp_path, monkeypatch):
+    monkeypatch.setattr(StandInTrainer, "short_way", short)
+    with (
+        patch.object(ShortWay, "step", autospec=True, side_effect=ShortWay.step) as stepped,
+        patch.object(ShortWay, "move", autospec=True, side_effect=ShortWay.move) as moved,
+        patch.object(RepeatedLog, "_add", autospec=True, side_effect=RepeatedLog._add) as added,
+    ):
+        told("ignite", fit(), tmp_path)
+    assert stepped.call_count == (16 if short else 0)
+    assert moved.call_count == (16 if short else 0)
+    assert (added.call_count > 60) == short
+
+
+def _unscaled(self, batch):
+    return [batch[0] * 1.0001, batch[1]]
+
+
+def _unclipped(self, wrapper, closure):
+    wrapper.optimizer.step(closure=closure)
+
+
+def _heavier(self, logged, value, batch_size):
+    return self._results.update_metrics(logged.key, value * 1.0001, 1)
+
+
+def _unnamed(self, name, *arguments, **options):
+    return getattr(self._strategy.lightning_module, name)(*arguments, **options)
+
+
+FAULTS = {
+    "a batch that is another": (ShortWay, "move", _unscaled),
+    "hooks and clipping left out": (ShortWay, "step", _unclipped),
+    "a value that is another": (RepeatedLog, "_add", _heavier),
+    "a hook without its name": (Hooks, "module", _unnamed),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_of_the_short_way_is_noticed(name, tmp_path):
+    work = CASES["clipping and accumulation"]
+    wanted = told(None, work, tmp_path / "trainer")
+    with patch.object(*FAULTS[name]):
+        assert parted(wanted, told("ignite", work, tmp_path / "ignite"))
+
+
+class Copying(Logging):
+    """Copies itself while it is trained, as callbacks that average weights do."""
+
+    def on_train_batch_end(self, *_):
+        self.__dict__["copied"] = copy.deepcopy(self)
+        function, arguments = vars(self)["log"].__reduce__()
+        assert function(*arguments) == self.log  # so a pickle names the module's own
+
+    def on_fit_end(self):
+        copied = self.__dict__.pop("copied")
+        assert copied.log.__self__ is copied
+        assert "log" not in vars(self)
+
+
+def test_a_copy_made_in_training_logs_for_itself(tmp_path):
+    def work(package, tools):
+        one = tools.trainer(max_epochs=1)
+        one.fit(tools.module(Copying, listens=False), shuffled())
+        return one.state.status.value
+
+    assert told("ignite", work, tmp_path).result == "'finished'"
