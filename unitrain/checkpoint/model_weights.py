@@ -60,7 +60,7 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
         return unpacked(path)
     content = parts.read_any(path)
     if not isinstance(content.get("state_dict"), dict):
-        raise CheckpointError(f"{path} holds no state_dict.", hint="give a checkpoint of unitrain or Lightning.")
+        raise CheckpointError(f"{path} contains no state_dict.", hint="pass a checkpoint of unitrain or Lightning.")
     return weights_of(content)
 
 
@@ -111,7 +111,7 @@ def require_same_weights(path: Path, model: nn.Module, weights: dict[str, Tensor
     if expected != found:
         differing = sorted({*expected.items()} ^ {*found.items()})[:6]
         raise CheckpointError(
-            f"{path} is of another model than {type(model).__name__}; among what differs:"
+            f"{path} does not match {type(model).__name__}; differences include:"
             f" {', '.join(f'{name} {shape}' for name, shape in differing)}.",
             hint=_SAME_MODEL,
         )

@@ -41,7 +41,7 @@ def explain_metric(error: Exception, name: str, metric: Any, pair: tuple[Any, An
     Args:
         error: What it raised.
         name: The metric's name in the spec.
-        metric: The object of its library, or the function.
+        metric: The library object, or the function.
         pair: The output and the target that it was given.
 
     Raises:
@@ -62,7 +62,7 @@ def check_metric(name: str, metric: Any, pair: tuple[Any, Any]) -> None:
 
     Args:
         name: The metric's name in the spec.
-        metric: The object of its library, or the function.
+        metric: The library object, or the function.
         pair: The output and the target of an epoch's first batch.
 
     Raises:

@@ -28,7 +28,7 @@ METRICS = "unitrain.metrics"
 TRACKERS = "unitrain.loggers"
 """Who makes trackers of a framework's own loggers, by its top-level package.
 
-Each takes an object and returns a tracker, or None if it cannot make one of it.
+Each takes an object and returns a tracker or None.
 """
 
 _GROUPS = (ADAPTERS, BRIDGES, CHECKPOINTS, METRICS, TRACKERS)
