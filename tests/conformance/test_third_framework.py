@@ -141,7 +141,7 @@ def test_its_metrics_and_callbacks_work(framework, taught):
 
 def test_without_the_package_each_is_refused_with_a_hint(tiny):
     torch.save({"tiny": {"weights": nn.Linear(4, 3).state_dict()}}, "w.tiny")
-    with pytest.raises(CheckpointError, match=r"none of the known forms[\s\S]*Hint: .*'unitrain\.checkpoints'"):
+    with pytest.raises(CheckpointError, match=r"unrecognised checkpoint format[\s\S]*Hint: .*'unitrain\.checkpoints'"):
         convert_checkpoint("w.tiny", "back.pt", to="ignite")
     torch.save(nn.Linear(4, 3).state_dict(), "w.pt")
     with pytest.raises(ConfigError, match=r"to='tiny'\) is unknown[\s\S]*Hint: "):
