@@ -144,7 +144,7 @@ def test_without_the_package_each_is_refused_with_a_hint(tiny):
     with pytest.raises(CheckpointError, match=r"unrecognised checkpoint format[\s\S]*Hint: .*'unitrain\.checkpoints'"):
         convert_checkpoint("w.tiny", "back.pt", to="ignite")
     torch.save(nn.Linear(4, 3).state_dict(), "w.pt")
-    with pytest.raises(ConfigError, match=r"to='tiny'\) is unknown[\s\S]*Hint: "):
+    with pytest.raises(ConfigError, match=r"to='tiny'\): unknown format[\s\S]*Hint: "):
         convert_checkpoint("w.pt", "w.tiny2", to="tiny")
     for framework in BACKENDS:
         with pytest.raises(SpecError, match=r"a callback must be[\s\S]*Hint: "):
