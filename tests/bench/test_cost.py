@@ -10,11 +10,24 @@ from unitrain.callbacks import Callback, progress
 from unitrain_lightning import adapter
 
 FRAMEWORKS = ("ignite", "lightning")
+FAST = {
+    "plain",
+    "accuracy of torchmetrics",
+    "callbacks, tracker, accuracy",
+    "16-mixed",
+    "clipping norms",
+    "data without a length",
+    "evaluation",
+}
+"""What the fast tier counts; each of the others differs from one of these in one thing."""
 CELLS = [
-    *((framework, setup) for setup in SETUPS.values() for framework in FRAMEWORKS),
-    ("lightning", LISTENING),
+    *(
+        pytest.param(framework, setup, id=f"{name}-{framework}", marks=() if name in FAST else pytest.mark.slow)
+        for name, setup in SETUPS.items()
+        for framework in FRAMEWORKS
+    ),
+    pytest.param("lightning", LISTENING, id="a native callback-lightning"),
 ]
-IDS = [*(f"{name}-{framework}" for name in SETUPS for framework in FRAMEWORKS), "a native callback-lightning"]
 
 GOALS = {"ignite": 230, "lightning": 650}
 """Of the design notes; a bare loop with a loss and an accuracy makes some 130 calls."""
@@ -28,13 +41,13 @@ def no_clock(monkeypatch):
     monkeypatch.setattr(progress, "_REFRESH_SECONDS", 1e9)
 
 
-@pytest.mark.parametrize(("framework", "setup"), CELLS, ids=IDS)
+@pytest.mark.parametrize(("framework", "setup"), CELLS)
 def test_python_calls_a_step_are_within_budget(framework, setup, tmp_path):
     measured = setup.calls[FRAMEWORKS.index(framework)]
     assert a_step(Calls, setup.run(framework, tmp_path)) <= ROOM * measured
 
 
-@pytest.mark.parametrize(("framework", "setup"), CELLS, ids=IDS)
+@pytest.mark.parametrize(("framework", "setup"), CELLS)
 def test_no_step_waits_for_the_device_unless_it_says_why(framework, setup, tmp_path):
     assert a_step(Waits, setup.run(framework, tmp_path)) == setup.waits
     assert bool(setup.why) == bool(setup.waits)

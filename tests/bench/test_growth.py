@@ -34,7 +34,7 @@ def test_a_checkpoint_costs_little_more_where_many_are_kept(framework, tmp_path)
     assert many - few <= EACH_FILE * 19
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("framework", ["ignite", pytest.param("lightning", marks=pytest.mark.slow)])
 def test_each_callback_costs_one_call(framework):
     of_callbacks(framework, 1)
     one, ten, hundred = (of_callbacks(framework, number) for number in (1, 10, 100))
@@ -42,7 +42,7 @@ def test_each_callback_costs_one_call(framework):
     assert hundred - one == pytest.approx(99 * EACH_CALLBACK, abs=1)
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("framework", ["ignite", pytest.param("lightning", marks=pytest.mark.slow)])
 def test_each_metric_costs_the_same(framework):
     of_metrics(framework, 1)
     one, ten, hundred = (of_metrics(framework, number) for number in (1, 10, 100))

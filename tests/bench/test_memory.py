@@ -80,7 +80,7 @@ def test_no_objects_are_left_but_rows(framework, tmp_path):
     assert dicts <= LAST - FIRST + 3
 
 
-@pytest.mark.parametrize("framework", ["ignite", "lightning"])
+@pytest.mark.parametrize("framework", ["ignite", pytest.param("lightning", marks=pytest.mark.slow)])
 def test_a_leak_is_noticed(framework, tmp_path):
     assert allocated(framework, tmp_path / "bytes", Leak()) > ROW
     left, _ = objects(framework, tmp_path / "objects", Leak())

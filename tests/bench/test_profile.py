@@ -23,7 +23,7 @@ def test_the_bare_loop_spends_its_time_on_the_work_and_on_its_sums():
     assert found[SAME_WORK] > sum(found.values()) / 3
 
 
-@pytest.mark.parametrize("framework", ["ignite", "lightning"])
+@pytest.mark.parametrize("framework", ["ignite", pytest.param("lightning", marks=pytest.mark.slow)])
 def test_what_is_made_slow_is_seen(framework, monkeypatch):
     def slow(mean, value, weight):
         end = time.perf_counter() + 0.002

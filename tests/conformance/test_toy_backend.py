@@ -27,6 +27,7 @@ class Few(toy["ToyAdapter"]):
     features = frozenset({Feature.TRAINING, Feature.EVALUATION})
 
 
+@pytest.mark.slow  # the fast tier asks for one refusal of each feature, below
 class TestFew(AdapterConformance):
     framework = Few()
 

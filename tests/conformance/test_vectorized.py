@@ -83,7 +83,7 @@ def gone_on(framework, case, path):
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-@pytest.mark.parametrize("name", ["dropout", "own generator", "workers"])
+@pytest.mark.parametrize("name", ["dropout", pytest.param("own generator", marks=pytest.mark.slow), "workers"])
 @pytest.mark.parametrize("first", ["plain", "vectorized"])
 def test_a_run_goes_on_with_the_other_loader(name, first, framework, tmp_path):
     both = [CASES[name], with_vectors(CASES[name])]
