@@ -138,7 +138,7 @@ def test_weights_alone_are_what_a_run_begins_from(form, tmp_path):
     else:
         torch.save(weights if form == "bare" else {"net": weights}, path)
     weights = load_weights(path) if form == "safetensors" else weights
-    with pytest.raises(CheckpointError, match="weights only"):
+    with pytest.raises(CheckpointError, match="only contains weights"):
         convert_checkpoint(path, tmp_path / "begin.ckpt", to="portable")
     left = convert_checkpoint(path, tmp_path / "begin.ckpt", to="portable", template=single())
     assert any("it starts from the beginning with these weights" in line for line in left)
