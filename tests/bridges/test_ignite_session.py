@@ -259,7 +259,7 @@ BAD = {
     "ckpt_path": (lambda t, w: t.fit(w.trainer, w.loader, ckpt_path="a.pt"), {}, "ckpt_path"),
     "loggers": (lambda t, w: t.fit(w.trainer, w.loader), {"loggers": [Tracker()]}, "loggers"),
     "no evaluator": (lambda t, w: (t.fit(w.trainer, w.loader), t.validate(None, w.loader)), {}, "evaluator"),
-    "a trainer to evaluate": (lambda t, w: t.validate(w.trainer, w.loader), {}, "trains"),
+    "a trainer to evaluate": (lambda t, w: t.validate(w.trainer, w.loader), {}, "is a trainer"),
     "two lengths": (
         lambda t, w: t.fit(from_engine(w.trainer, epoch_length=2), w.loader),
         {"limit_train_batches": 3},

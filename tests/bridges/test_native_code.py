@@ -135,7 +135,7 @@ def test_what_is_no_engine_and_no_function():
 def test_a_run_within_a_run_of_the_same_trainer_is_refused(framework):
     trainer, module = make(framework), Module()
     module.on_train_start = lambda: trainer.fit(Module(), loader())
-    with pytest.raises(ConfigError, match="in the middle of a run"):
+    with pytest.raises(ConfigError, match="already running"):
         trainer.fit(module, loader())
 
 

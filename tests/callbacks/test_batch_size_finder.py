@@ -173,7 +173,7 @@ def test_another_error_is_raised(framework, error):
 
 def test_a_model_that_never_fits_is_refused(framework):
     finder = BatchSizeFinder(init_val=4)
-    with pytest.raises(ConfigError, match="batches of 1 already"):
+    with pytest.raises(ConfigError, match="already at a batch size of 1"):
         finder.run(framework, make_spec(0), make_loader)
     assert str(finder) == "BatchSizeFinder: no batch size fits"
     assert str(BatchSizeFinder()) == "BatchSizeFinder: not run yet"
@@ -206,12 +206,12 @@ def test_an_invalid_argument_is_refused(arguments, words):
     ("data", "words"),
     [
         ([(torch.ones(2, 4), torch.ones(2, 1))], "a function; got a list"),
-        (DataLoader(dataset(), batch_size=None), "no batches"),
+        (DataLoader(dataset(), batch_size=None), "with batch_size=None"),
         (
             DataLoader(
                 dataset(), batch_sampler=type("Own", (BatchSampler,), {})(SequentialSampler(dataset()), 2, False)
             ),
-            "a Own of its own",
+            "a custom Own",
         ),
         (DataLoader, "a function; got a type"),
     ],
@@ -224,5 +224,5 @@ def test_data_that_cannot_be_resized_is_refused(framework, data, words):
 
 def test_several_processes_are_refused():
     trainer = UnifiedTrainer("reference", devices=2, accelerator="cpu")
-    with pytest.raises(UnsupportedFeatureError, match="one process"):
+    with pytest.raises(UnsupportedFeatureError, match="a single process"):
         BatchSizeFinder().run(trainer, make_spec(), make_loader)

@@ -309,7 +309,7 @@ def test_a_fit_that_cannot_be_frozen_so_is_refused(framework, callbacks, spec, o
 def test_an_optimizer_that_is_made_already_gets_no_groups(framework):
     spec = make_spec()
     spec = make_spec(model=spec.model, optimizer=adamw(spec.model.parameters()), lr_scheduler=None)
-    with pytest.raises(SpecError, match="made already"):
+    with pytest.raises(SpecError, match="an optimizer instance"):
         train(framework, Freeze("backbone", 2, lr=0.1), spec=spec)
     assert len(spec.optimizer.param_groups) == 1
     before = spec.model.backbone["body"].weight.detach().clone()

@@ -107,7 +107,7 @@ def test_the_steepest_descent_is_suggested_and_drawn(tmp_path):
         (10.0**-exponent, loss) for exponent, loss in zip(range(8, 0, -1), [5, 5, 4.9, 3, 1, 0.9, 2, 9], strict=True)
     ]
     assert finder.suggestion(0, 0) == 1e-5
-    with pytest.raises(ConfigError, match="left out"):
+    with pytest.raises(ConfigError, match="skipped"):
         finder.suggestion()
     finder.plot(tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")

@@ -222,7 +222,7 @@ def test_own_code_returns_its_predictions():
         def predict_step(self, batch):
             return batch
 
-    with pytest.raises(ConfigError, match="for a TrainSpec"):
+    with pytest.raises(ConfigError, match="requires a TrainSpec"):
         UnifiedTrainer("ignite", enable_progress_bar=False).predict(Module(), [1], return_predictions=False)
 
 

@@ -196,5 +196,5 @@ def test_a_lost_state_of_the_optimizer_shows(tmp_path):
 
 def test_swapped_states_are_noticed(tmp_path):
     swapped(tmp_path / "other.pt", 0, 2)
-    with pytest.raises(Exception, match="at position 0 it keeps"):
+    with pytest.raises(Exception, match="at position 0 it has"):
         convert_checkpoint(tmp_path / "other.pt", tmp_path / "run.ckpt", to="portable", template=spec())

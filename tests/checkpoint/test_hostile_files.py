@@ -173,7 +173,7 @@ def test_a_folder_that_may_not_be_entered_is_named(loaded_by, tmp_path, monkeypa
 )
 @pytest.mark.parametrize("loaded_by", READERS)
 def test_a_name_that_no_file_has_is_a_checkpoint_error(loaded_by, name, tmp_path):
-    with pytest.raises(CheckpointError, match="no checkpoint"):
+    with pytest.raises(CheckpointError, match="does not exist"):
         READERS[loaded_by](tmp_path / name)
 
 

@@ -60,7 +60,7 @@ def deprecated(*, since: str, remove: str, instead: str) -> Callable[[Callable[P
         ... def old():
         ...     return 1
         >>> str(old.__deprecation__)
-        'old is deprecated since unitrain 0.2; 0.4 removes it. Use new().'
+        'old is deprecated since unitrain 0.2 and will be removed in 0.4. Use new().'
     """
 
     def mark(function: Callable[P, T]) -> Callable[P, T]:

@@ -195,7 +195,9 @@ class RunContext(ABC):
 
     def write_saves(self) -> None:
         """Write the checkpoints that were asked for; called where a run can be resumed from."""
-        raise ConfigError("checkpoints can only be saved during a fit.", hint="call it in a fit.")
+        raise ConfigError(
+            "checkpoints can only be saved during a fit.", hint="call run.save_checkpoint() in a handler of fit()."
+        )
 
     def forward_epoch(self) -> None:
         """Run the training step's forward pass on each batch of an epoch of the training data, without gradients.
@@ -206,7 +208,9 @@ class RunContext(ABC):
         Raises:
             ConfigError: In an evaluation.
         """
-        raise ConfigError("an evaluation has no training data.", hint="call it in a fit.")
+        raise ConfigError(
+            "an evaluation has no training data.", hint="call run.save_checkpoint() in a handler of fit()."
+        )
 
     def stop(self) -> None:
         """Ask for the end: the running batch is finished, validation and EPOCH_END follow, then the run ends."""

@@ -208,9 +208,7 @@ def _maker(given: Any) -> Callable[[int], Any]:
             what = (
                 "batch_size=None" if loader.batch_sampler is None else f"a custom {type(loader.batch_sampler).__name__}"
             )
-            raise DataError(
-                f"BatchSizeFinder cannot change the batch size of a DataLoader with a custom {what}.", hint=_HINT
-            )
+            raise DataError(f"BatchSizeFinder cannot change the batch size of a DataLoader with {what}.", hint=_HINT)
         return lambda size: _resized(loader, size)
     if callable(loader) and not isinstance(loader, type):
         return loader  # type: ignore[no-any-return]
