@@ -90,7 +90,7 @@ def test_resuming_into_another_folder_leaves_the_old_one(framework, tmp_path):
     options = {"monitor": "train/score", "save_top_k": 2, "save_last": True}
     fit(framework, ModelCheckpoint(tmp_path / "a", **options), scores=[1, 2])
     before = contents(tmp_path / "a")
-    with pytest.warns(UserWarning, match="stays there"):
+    with pytest.warns(UserWarning, match="stay there"):
         result = fit(
             framework,
             ModelCheckpoint(tmp_path / "b", **options),

@@ -208,9 +208,7 @@ class RunContext(ABC):
         Raises:
             ConfigError: In an evaluation.
         """
-        raise ConfigError(
-            "an evaluation has no training data.", hint="call run.save_checkpoint() in a handler of fit()."
-        )
+        raise ConfigError("an evaluation has no training data.", hint="call run.forward_epoch() in a handler of fit().")
 
     def stop(self) -> None:
         """Ask for the end: the running batch is finished, validation and EPOCH_END follow, then the run ends."""
