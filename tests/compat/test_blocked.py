@@ -146,7 +146,7 @@ def test_check_blocked_raises_for_what_is_planted_only(installed):
 )
 def test_two_releases_side_by_side_are_told_with_the_command(installed, one, other, pin):
     installed(pytorch_lightning=one, lightning=other)
-    with pytest.warns(UserWarning, match="side by side") as caught:
+    with pytest.warns(UserWarning, match="are both installed") as caught:
         blocked.warn_mismatch()
     assert f"pytorch-lightning {one} and lightning {other}" in str(caught[0].message)
     assert str(caught[0].message).endswith(f"pip install 'pytorch-lightning{pin}' 'lightning{pin}'")

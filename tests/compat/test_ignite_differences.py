@@ -41,7 +41,7 @@ def test_refuse_mlflow_before_it_fails_at_the_first_row(told):
     made = object.__new__(_compat.MLflowLogger)
     assert loggers.tracker(made) is not None
     told("0.5.1")
-    with pytest.raises(VersionError, match=r"MLflowLogger of pytorch-ignite 0\.5\.1[\s\S]*Hint: unitrain\.loggers"):
+    with pytest.raises(VersionError, match=r"MLflowLogger of pytorch-ignite 0\.5\.1[\s\S]*Hint: use unitrain\.loggers"):
         loggers.tracker(made)
 
 

@@ -165,7 +165,7 @@ def test_refuse_rich_bar_that_fails_in_its_second_epoch(told, monkeypatch):
     _compat.refuse_rich_bar(pl.callbacks.Timer(), ROOT)
     trainer = UnifiedTrainer("lightning", callbacks=[bar])
     with pytest.raises(
-        VersionError, match=r"RichProgressBar of pytorch-lightning 2\.5\.2[\s\S]*Hint: enable_progress_bar"
+        VersionError, match=r"RichProgressBar of pytorch-lightning 2\.5\.2[\s\S]*Hint: use enable_progress_bar"
     ):
         trainer.fit(spec(), loader())
     monkeypatch.setattr(_compat, "installed", lambda name: ["14.0.0"])

@@ -150,7 +150,7 @@ def test_before_torch_2_6_only_what_torch_allows_is_read(tmp_path, monkeypatch):
     assert foreign.read(path)
     monkeypatch.delattr(torch.serialization, "get_unsafe_globals_in_checkpoint")
     assert torch_compat.code_finder() is None
-    with pytest.raises(CheckpointError, match="names code"):
+    with pytest.raises(CheckpointError, match="references code"):
         foreign.read(path)
 
 

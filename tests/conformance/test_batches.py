@@ -61,7 +61,7 @@ def fit(backend, shape, precision, **options):
 @pytest.mark.parametrize("name", [*SHAPES])
 def test_batch_of_any_shape_trains_as_the_pair_does(name, precision):
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="the structure of a")  # of a UserList
+        warnings.filterwarnings("ignore", message="the number of samples in a")  # of a UserList
         weight, metrics = fit("reference", SHAPES["tuple"], precision)
         for backend in BACKENDS:
             found, measured = fit(backend, SHAPES[name], precision)
@@ -103,7 +103,7 @@ def counted_by_the_reference(batch):
     return size_of(run, batch), not run.warned
 
 
-@pytest.mark.filterwarnings("ignore:the structure of a val batch")
+@pytest.mark.filterwarnings("ignore:the number of samples in a val batch")
 @pytest.mark.parametrize("case", [*KNOWN, *GUESSED])
 def test_reference_counts_as_by_hand(case):
     batch, number = {**KNOWN, **GUESSED}[case]
@@ -210,7 +210,9 @@ def test_given_count_decides(backend):
         fixed = trainer(backend).validate(spec(batch_size=7), batches)
     assert counted["val/size"] == pytest.approx((4 * 4 + 2 * 2) / 6)
     assert fixed["val/size"] == 3.0
-    with pytest.warns(UserWarning, match=r"the structure of a val batch .* 3 is taken.*TrainSpec\(batch_size=\)"):
+    with pytest.warns(
+        UserWarning, match=r"the number of samples in a val batch .* is ambiguous; using 3.*TrainSpec\(batch_size=\)"
+    ):
         trainer(backend).validate(spec(), [(one, {"a": more["a"], "b": more["b"]}) for one, more in batches])
 
 
