@@ -181,8 +181,10 @@ def test_guess_is_warned_of_once_a_stage(make_trainer, make_spec):
         warnings.simplefilter("always")
         make_trainer(max_epochs=3).fit(spec, batches, batches)
     texts = [str(one.message) for one in caught]
-    assert [text.split(" batch ")[0] for text in texts] == [f"the structure of a {name}" for name in ("train", "val")]
-    assert "4 is taken" in texts[0]
+    assert [text.split(" batch ")[0] for text in texts] == [
+        f"the number of samples in a {name}" for name in ("train", "val")
+    ]
+    assert "using 4" in texts[0]
     assert "dict of 3 {'w': Tensor (3,) float32, 'x': Tensor (4, 4) float32" in texts[0]
     assert "TrainSpec(batch_size=)" in texts[0]
     with warnings.catch_warnings():

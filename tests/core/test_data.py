@@ -105,7 +105,7 @@ def test_wrong_length_of_a_stream_is_not_trusted(make_trainer, make_spec, says):
 
 def test_length_that_promises_too_much_is_refused(make_batches):
     source = DataSource(Sized(make_batches(2), says=5), "train", 1.0)
-    with pytest.raises(DataError, match=r"says it has 5 batches, but ended after 2[\s\S]*__len__"):
+    with pytest.raises(DataError, match=r"reported a length of 5 batches, but ended after 2[\s\S]*__len__"):
         list(Batches(source, lambda: 0))
 
 

@@ -29,7 +29,7 @@ def trainer(framework):
 def test_the_class_of_a_metric_is_named(framework):
     with pytest.raises(SpecError, match="got the class BinaryAccuracy itself") as raised:
         trainer(framework).validate(spec(metrics={"acc": BinaryAccuracy}), BATCHES)
-    assert raised.value.hint == 'metrics={"acc": BinaryAccuracy(...)}'
+    assert raised.value.hint.startswith('metrics={"acc": BinaryAccuracy(...)}; ')
 
 
 class Held(MeanMetric):

@@ -194,7 +194,7 @@ def test_validation_after_a_fit_takes_its_data(framework, tmp_path):
     best = trainer.validate(ckpt_path="best")
     assert best == trainer.validate(spec, loader(1), ckpt_path="best")
     assert trainer.validate(dataloaders=loader()) != best
-    with pytest.raises(DataError, match="there is no test data"):
+    with pytest.raises(DataError, match="no test data was given"):
         trainer.test()
 
 
@@ -210,9 +210,9 @@ def test_another_spec_does_not_take_the_data_of_a_fit(framework):
     trainer, other = make(framework), make_spec()
     trainer.fit(make_spec(), loader(), loader(1))
     for _ in range(2):
-        with pytest.raises(DataError, match="there is no val data"):
+        with pytest.raises(DataError, match="no val data was given"):
             trainer.validate(other)
-    with pytest.raises(DataError, match="there is no val data"):
+    with pytest.raises(DataError, match="no val data was given"):
         trainer.validate()  # of the other one, which ran last
 
 
