@@ -32,10 +32,7 @@ from unitrain.run.result import show_metrics
 from unitrain.session.monitors import warn_of_idle
 from unitrain.session.prepare import check_native_names, eval_job, fit_job, with_fields
 from unitrain.session.remote import elsewhere, unseen
-from unitrain.session.sanity_check import validate_first
-from unitrain.session.signals import guarded
-from unitrain.session.staging import Staged
-from unitrain.session.surroundings import (
+from unitrain.session.run_scope import (
     by_loader,
     evaluation_on_the_clock,
     fit_on_the_clock,
@@ -47,6 +44,9 @@ from unitrain.session.surroundings import (
     require_returned,
     with_state,
 )
+from unitrain.session.run_setup import RunSetup
+from unitrain.session.sanity_check import validate_first
+from unitrain.session.signals import guarded
 from unitrain.spec import SpecOptions, TrainSpec
 from unitrain.utilities.rng import preserved_rng
 from unitrain.utilities.signature import with_options
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 
 
 @with_options(TrainerConfig)
-class UnifiedTrainer(Staged):
+class UnifiedTrainer(RunSetup):
     """Trains one spec on a real Lightning ``Trainer`` or a real Ignite ``Engine``, with bit-identical results.
 
     A trainer can be pickled and copied, even after a run: the copy has the options, handlers, callbacks and counters,

@@ -11,7 +11,7 @@ _DATA = "unitrain.data.batches: Ignite's epoch_length goes on with the loader in
 _SANITY = (
     "unitrain.session.sanity_check: on an Engine of its own, so that no handler sees it and no random number is used up"
 )
-_RELOAD = "unitrain.reloading: before an epoch starts, with exact resume"
+_RELOAD = "unitrain.session.fit_data: before an epoch starts, with exact resume"
 _EVALUATOR = "a second Engine, run on ITERATION_COMPLETED when unitrain.run.stopping says so; Ignite does not validate"
 _STOP = "unitrain.run.stopping: Engine.terminate() skips EPOCH_COMPLETED, so the epoch is ended first"
 _TRACK = "unitrain.loggers.dispatch: Ignite's loggers count iterations, and name nothing"

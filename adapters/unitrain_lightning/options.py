@@ -10,7 +10,7 @@ from unitrain.config import TrainerConfig
 _STEP = "unitrain.loop.step: automatic optimization would count other batches and cost more"
 _DATA = "unitrain.data.batches: one wrapper limits alike on both backends"
 _SANITY = "unitrain.session.sanity_check: on a Trainer of its own, unseen by callbacks, drawing no random number"
-_RELOAD = "unitrain.reloading: before an epoch starts, with exact resume"
+_RELOAD = "unitrain.session.fit_data: before an epoch starts, with exact resume"
 _VALIDATION = "unitrain.run.stopping: the same rule on both backends, also in a resumed epoch"
 _STOP = "unitrain.run.stopping, by trainer.should_stop: Lightning's global_step sums over optimizers"
 _TRACK = "unitrain.loggers.dispatch: Lightning logs another step, each batch anew"

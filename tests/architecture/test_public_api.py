@@ -6,7 +6,7 @@ from pathlib import Path
 from packaging.version import Version
 
 import unitrain
-from unitrain.session.inspection import Watched
+from unitrain.session.trainer_controls import TrainerControls
 
 spec = importlib.util.spec_from_file_location("public_api", Path(__file__).with_name("public_api.py"))
 public_api = importlib.util.module_from_spec(spec)
@@ -25,7 +25,7 @@ def test_a_changed_signature_is_noticed(monkeypatch):
 def test_no_deprecated_name_outlives_its_date():
     dated = [
         member.fget.__deprecation__
-        for member in vars(Watched).values()
+        for member in vars(TrainerControls).values()
         if isinstance(member, property) and hasattr(member.fget, "__deprecation__")
     ]
     assert [str(one) for one in dated]

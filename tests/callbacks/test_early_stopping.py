@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unitrain import ConfigError, EarlyStopping, Event, UnifiedTrainer
-from unitrain.callbacks.decision import beyond, improved
+from unitrain.callbacks.comparison import beyond, improved
 
 NAN, INF = math.nan, math.inf
 TENTH = torch.tensor(0.1).item()

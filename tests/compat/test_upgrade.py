@@ -189,7 +189,7 @@ def test_what_is_left_out_of_a_config_is_told():
 
 
 def test_the_codemod_and_the_table_know_the_same_names():
-    from unitrain_lightning.fixers.removed import RESUME
+    from unitrain_lightning.fixers.resume_argument import RESUME
     from unitrain_lightning.fixers.trainer_arguments import OLD_NAMES
 
     assert RESUME.name == "lightning-resume"

@@ -112,9 +112,8 @@ class FitJob:
         sharded: The model, if each process has a part of it.
         reload: Returns the job with loaders that are recreated for an epoch; None if they are kept.
         rng_at_load: The global generators before the loaders were made, if they are to be recreated.
-        resume: Where an earlier run stood, if this one continues with it; model, optimizers, schedules, hub and
-            callbacks
-            have been brought there already.
+        resume: Where an earlier run stood, if this one continues with it; model, optimizers, schedules, hub
+            and callbacks have been brought there already.
     """
 
     spec: TrainSpec
@@ -285,7 +284,7 @@ class Program(Protocol):
         """Train on a batch."""
 
     def batch_done(self) -> Verdict:
-        """End the batch, behind the framework's own callbacks and its validation; who called back may want another end.
+        """End the batch after the framework's own callbacks and validation; a callback may have asked for a stop.
 
         Returns:
             What is next. VALIDATE only if a callback asked for a stop, before which a validation is due.

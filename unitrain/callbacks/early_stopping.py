@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks.callback import EpochDecision
-from unitrain.callbacks.decision import WORST, Mode, beyond, improved, measured, require_monitor
+from unitrain.callbacks.comparison import WORST, Mode, beyond, improved, measured, require_monitor
 from unitrain.errors import ConfigError
 from unitrain.metrics.metric import float32
 

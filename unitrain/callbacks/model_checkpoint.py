@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks.callback import EpochDecision
-from unitrain.callbacks.decision import Mode, improved, measured, require_monitor
+from unitrain.callbacks.comparison import Mode, improved, measured, require_monitor
 from unitrain.callbacks.file_name import SUFFIX, Template
 from unitrain.errors import ConfigError
 from unitrain.metrics.metric import float32
-from unitrain.run.hub import Wanted
+from unitrain.run.hub import CheckpointRequest
 from unitrain.utilities.files import folders_of, user_path
 from unitrain.utilities.ledger import FOLDER
 
@@ -219,12 +219,15 @@ class ModelCheckpoint(EpochDecision):
             self._want(run, self._name(run), ranked=True, value=float32(value))
 
     def _want(self, run: RunContext, name: str, *, ranked: bool = False, value: float = 0.0) -> None:
-        wanted, pending = Wanted(self._key(run), name, ranked, value, self.sharded), run.hub.pending_checkpoints
+        wanted, pending = (
+            CheckpointRequest(self._key(run), name, ranked, value, self.sharded),
+            run.hub.pending_checkpoints,
+        )
         last = replace(wanted, name=_LAST, ranked=False)
         # A step asks for last.ckpt before the monitor is measured; last.ckpt is yet the newest file of its step.
         pending.insert(pending.index(last) if ranked and last in pending else len(pending), wanted)
 
-    def take(self, wanted: Wanted, run: RunContext) -> Path | None:
+    def take(self, wanted: CheckpointRequest, run: RunContext) -> Path | None:
         """Return where to write, on rank 0: the name that was wanted, or its next version that is not taken."""
         path = self.folder(run.config, run.hub.files) / wanted.name
         if not wanted.ranked:

@@ -15,12 +15,12 @@ from torch import Tensor
 from unitrain._version import __version__
 from unitrain.callbacks import ModelCheckpoint
 from unitrain.checkpoint import sharded_files as parts
-from unitrain.checkpoint.changed import fitted
 from unitrain.checkpoint.gate import admitted, restored
 from unitrain.checkpoint.hparams import plain_hparams
 from unitrain.checkpoint.layout import KEY, LAYOUT_VERSION, PREFIX, VERSION, Counts, loops
 from unitrain.checkpoint.model_weights import require_same_weights, weights_of
 from unitrain.checkpoint.optimizer_states import load_optimizer
+from unitrain.checkpoint.resume_checks import fitted
 from unitrain.data.position import Position, keeper
 from unitrain.distributed.strategies.dtensors import is_part, part_like
 from unitrain.errors import DISTRIBUTION, CheckpointError
@@ -48,7 +48,7 @@ FORMAT = 1
 def capture(job: FitJob, progress: Progress) -> dict[str, Any]:
     """Return the content of a checkpoint, for which all processes are asked. Tensors are not copied, the rest is.
 
-    What is in parts is still so.
+    Sharded tensors stay sharded.
 
     Raises:
         CheckpointError: If it holds what could not be read back; it names the place.

@@ -10,7 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from unitrain.checkpoint import sharded_files as parts
 from unitrain.checkpoint.layout import PREFIX
-from unitrain.checkpoint.weights import SUFFIX, unpacked
+from unitrain.checkpoint.safetensors_file import SUFFIX, unpacked
 from unitrain.distributed.strategies.dtensors import part_like
 from unitrain.errors import CheckpointError
 from unitrain.utilities.files import user_file

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from unitrain.callbacks import EpochDecision, ModelCheckpoint, Preparer, named
 from unitrain.checkpoint import sharded_files as parts
 from unitrain.checkpoint.capture import capture, own_part, read_for, restored_but_for_weights
-from unitrain.checkpoint.changed import require_rest
-from unitrain.checkpoint.continued import own_again
 from unitrain.checkpoint.model_weights import load_weights_of, weights_of
+from unitrain.checkpoint.owned_files import own_again
+from unitrain.checkpoint.resume_checks import require_rest
 from unitrain.checkpoint.saving import write_one
 from unitrain.config import UNLIMITED
 from unitrain.errors import ConfigError

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from unitrain.checkpoint import io
 from unitrain.checkpoint import sharded_files as parts
 from unitrain.distributed.strategies.dtensors import whole
-from unitrain.run.hub import Event, InParts, Wanted
+from unitrain.run.hub import CheckpointRequest, Event, InParts
 from unitrain.utilities.profiling import CHECKPOINT, measured
 
 if TYPE_CHECKING:
@@ -39,13 +39,15 @@ def write_all(hub: EventHub, take: Callable[[], dict[str, Any]], team: Collectiv
         hub.files.release()
 
 
-def _named(hub: EventHub, asked: Sequence[Path | InParts | Wanted], team: Collectives) -> list[tuple[Path, str, bool]]:
+def _named(
+    hub: EventHub, asked: Sequence[Path | InParts | CheckpointRequest], team: Collectives
+) -> list[tuple[Path, str, bool]]:
     """Return each file with its owner ("" is the user) and whether it is in parts; rank 0 finds the names for all."""
-    if not any(isinstance(one, Wanted) for one in asked):
-        return [_by_the_user(one) for one in asked if not isinstance(one, Wanted)]
+    if not any(isinstance(one, CheckpointRequest) for one in asked):
+        return [_by_the_user(one) for one in asked if not isinstance(one, CheckpointRequest)]
     found: list[tuple[Path, str, bool]] = []
     for one in asked if team.rank == 0 else ():
-        if not isinstance(one, Wanted):
+        if not isinstance(one, CheckpointRequest):
             found.append(_by_the_user(one))
             continue
         assert hub.context is not None  # noqa: S101 - who asks for a file is in a run

@@ -14,12 +14,12 @@ from unitrain.checkpoint.saving import write_all
 from unitrain.data.batch import describe, sample_counter
 from unitrain.data.batches import Batches
 from unitrain.errors import SpecError, UnitrainError, did_you_mean
-from unitrain.loop.agreement import require_same_end
 from unitrain.loop.evaluation import Evaluation
 from unitrain.loop.forward_pass import forward_epoch
 from unitrain.loop.meter import StageMeter
 from unitrain.loop.metered_run import MeteredRun, not_manual
 from unitrain.loop.precision import converted
+from unitrain.loop.rank_consistency import require_same_end
 from unitrain.loop.step import TrainStep
 from unitrain.run.hub import Event
 from unitrain.run.progress import Progress

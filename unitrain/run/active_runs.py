@@ -32,8 +32,8 @@ def registered(*, fenced: bool) -> Iterator[None]:
     """Count one run; if it runs within a handler of another, leave the random numbers of that one as they were.
 
     Args:
-        fenced: Whether a run within this one leaves no trace in its random numbers: so with a TrainSpec. Within code of
-            a framework it does what it does on that framework.
+        fenced: True for a TrainSpec: a run within this one leaves its random numbers alone. False for native code,
+            where a nested run draws as on its own framework.
 
     Warns:
         UserWarning: If a run of another thread continues, with the cause and the way out.

@@ -180,9 +180,8 @@ class RunContext(ABC):
     def save_checkpoint(self, path: str | Path, *, sharded: bool = False) -> None:
         """Write a portable checkpoint once the running batch and its validation are done.
 
-        After an epoch's last batch it is written at the epoch's very end. What is written resumes with identical
-        results, so
-        it cannot be written in the middle of a batch.
+        After an epoch's last batch it is written at the epoch's very end. It resumes with identical
+        results, so it cannot be written in the middle of a batch.
 
         Args:
             path: The file. One that is there already is replaced once the new one is complete.

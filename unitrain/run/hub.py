@@ -51,7 +51,7 @@ class InParts(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class CheckpointRequest:
     """A checkpoint that a callback asks for, without its final name: rank 0 finds a free one when it is written.
 
     Attributes:
@@ -72,7 +72,7 @@ class Wanted:
 class Keeper(Protocol):
     """A callback that requests checkpoints and manages the files itself."""
 
-    def take(self, wanted: Wanted, run: Any) -> Path | None:
+    def take(self, wanted: CheckpointRequest, run: Any) -> Path | None:
         """Return where to write, on rank 0; None if it is not wanted any more."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -186,7 +186,7 @@ class EventHub:
         self.validates = validates
         self.step_metrics: dict[str, Callable[[], float]] = {}
         self.trackers: Trackers | None = None
-        self.pending_checkpoints: list[Path | InParts | Wanted] = []
+        self.pending_checkpoints: list[Path | InParts | CheckpointRequest] = []
         self.files = Ledger()
         self.keepers: dict[str, Keeper] = {}
         self.last_checkpoint: Path | None = None

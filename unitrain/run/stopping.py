@@ -34,7 +34,7 @@ REASONS = {
 HARD = frozenset({MAX_STEPS, SIGNAL, INTERRUPT})
 """Reasons that override min_epochs and min_steps."""
 
-_REASONS = (None, MAX_EPOCHS, EARLY_STOPPING, MAX_TIME, USER, NAN, MAX_STEPS, INTERRUPT, SIGNAL)
+_PRECEDENCE = (None, MAX_EPOCHS, EARLY_STOPPING, MAX_TIME, USER, NAN, MAX_STEPS, INTERRUPT, SIGNAL)
 """If processes have different reasons, the last one in this order wins."""
 
 
@@ -74,8 +74,8 @@ class StopRule:
         hub, team = self._hub, self._team
         if team.size == 1:
             return
-        highest, saving = team.all_reduce_max([_REASONS.index(hub.stop_reason), bool(hub.pending_checkpoints)])
-        self._agreed = _REASONS[highest]
+        highest, saving = team.all_reduce_max([_PRECEDENCE.index(hub.stop_reason), bool(hub.pending_checkpoints)])
+        self._agreed = _PRECEDENCE[highest]
         if highest:
             hub.stop_reason = self._agreed
         if saving:

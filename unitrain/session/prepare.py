@@ -24,8 +24,8 @@ from unitrain.distributed.options import FSDP, STRATEGIES
 from unitrain.distributed.strategies.batchnorm import synchronized
 from unitrain.distributed.strategies.fsdp import check_options, in_parts
 from unitrain.errors import ConfigError, SpecError, did_you_mean
-from unitrain.loop.agreement import require_same_fit, require_same_model
 from unitrain.loop.precision import SCALED, convert_model
+from unitrain.loop.rank_consistency import require_same_fit, require_same_model
 from unitrain.optim.optimizers import build_optimizers, build_schedules, needs_closure
 from unitrain.run.stopping import ValidationRule
 from unitrain.session.distributed_refusals import require_shardable, require_together

@@ -20,7 +20,7 @@ from unitrain.errors import ConfigError
 from unitrain.loop.precision import convert_model
 from unitrain.optim.optimizers import build_optimizers
 from unitrain.run.active_runs import used_alone
-from unitrain.session.surroundings import with_state
+from unitrain.session.run_scope import with_state
 from unitrain.utilities.files import user_path
 from unitrain.utilities.rng import seed_everything
 

@@ -14,8 +14,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks import ModelCheckpoint
-from unitrain.checkpoint.continued import SIGNAL as SIGNALLED
-from unitrain.run.hub import Event, Wanted
+from unitrain.checkpoint.owned_files import SIGNAL as SIGNALLED
+from unitrain.run.hub import CheckpointRequest, Event
 from unitrain.run.stopping import HARD, INTERRUPT, MAX_STEPS, SIGNAL
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def guarded(job: FitJob) -> Iterator[None]:
     with ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python takes no handlers
             stack.enter_context(_Signals(job).installed())
-        job.hub.keepers[SIGNALLED] = _Interrupted(job)
+        job.hub.keepers[SIGNALLED] = _SigtermCheckpoint(job)
         stack.enter_context(_rescued(job))
         yield
 
@@ -118,12 +118,12 @@ class _Signals:
         if hub.stop_reason != MAX_STEPS:
             hub.stop_reason = SIGNAL
         self._asked = True
-        hub.pending_checkpoints.append(Wanted(SIGNALLED, "interrupted.ckpt"))
+        hub.pending_checkpoints.append(CheckpointRequest(SIGNALLED, "interrupted.ckpt"))
         if hub.context.at_rest:
             hub.context.write_saves()
 
 
-class _Interrupted:
+class _SigtermCheckpoint:
     """Says where the checkpoint of a signal goes: to the first ModelCheckpoint's files, or to the run's own folder.
 
     Args:
@@ -134,7 +134,7 @@ class _Interrupted:
         self._job = job
         self._files = job.hub.files
 
-    def take(self, wanted: Wanted, run: RunContext) -> Path:  # noqa: ARG002 - as keepers have it
+    def take(self, wanted: CheckpointRequest, run: RunContext) -> Path:  # noqa: ARG002 - as keepers have it
         """Return where to write; the file of the signal before is replaced, if it is of this run."""
         kept = [one for one in self._job.callbacks.values() if isinstance(one, ModelCheckpoint)]
         config, files = self._job.config, self._files

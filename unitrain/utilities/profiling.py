@@ -30,7 +30,7 @@ _OF_EVERY_RUN = frozenset(
     {
         "unitrain.callbacks.history",
         "unitrain.loggers.dispatch",
-        "unitrain.session.surroundings",
+        "unitrain.session.run_scope",
         "unitrain.session.signals",
     }
 )

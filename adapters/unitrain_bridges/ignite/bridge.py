@@ -12,7 +12,7 @@ from unitrain.config import TrainerConfig
 from unitrain.interop.ignite_programs import from_engine
 from unitrain_bridges.ignite.callbacks import IgniteHandler, refuse_named
 from unitrain_bridges.ignite.options import HOME
-from unitrain_bridges.ignite.prepare import Wanted
+from unitrain_bridges.ignite.prepare import RunArguments
 from unitrain_bridges.ignite.roles import trains
 from unitrain_bridges.ignite.session import IgniteSession
 from unitrain_ignite._compat import Engine
@@ -74,7 +74,7 @@ class IgniteBridge:
             running.append(engine)
             try:
                 session = IgniteSession(adapter, TrainerConfig())
-                session.train(from_engine(engine), Wanted(**given))
+                session.train(from_engine(engine), RunArguments(**given))
             finally:
                 running.pop()
             return engine.state

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from unitrain.optim.optimizers import Schedule
-    from unitrain_bridges.ignite.prepare import Wanted
+    from unitrain_bridges.ignite.prepare import RunArguments
     from unitrain_ignite._compat import Engine
 
 NO_BATCH = object()
@@ -92,7 +92,12 @@ class EngineProgram:
     metrics: Mapping[str, float] = MappingProxyType({})
 
     def __init__(
-        self, engine: Engine, framework: str, wanted: Wanted, model: nn.Module, optimizers: Mapping[str, Optimizer]
+        self,
+        engine: Engine,
+        framework: str,
+        wanted: RunArguments,
+        model: nn.Module,
+        optimizers: Mapping[str, Optimizer],
     ) -> None:
         self.model = model
         self.optimizers = optimizers

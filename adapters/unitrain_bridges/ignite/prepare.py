@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from unitrain_ignite._compat import Engine
 
 
-class Wanted(NamedTuple):
+class RunArguments(NamedTuple):
     """The arguments of ``Engine.run``.
 
     Attributes:
@@ -25,7 +25,7 @@ class Wanted(NamedTuple):
     epoch_length: int | None = None
 
 
-def prepare(engine: Engine, wanted: Wanted) -> None:
+def prepare(engine: Engine, wanted: RunArguments) -> None:
     """Bring the engine's state to where its loop begins; in Ignite's own words where it refuses.
 
     Raises:
@@ -52,7 +52,7 @@ def max_iters_of(state: Any) -> int | None:
     return iterations
 
 
-def _check_limits(state: Any, wanted: Wanted) -> None:
+def _check_limits(state: Any, wanted: RunArguments) -> None:
     if wanted.max_epochs is not None and wanted.max_iters is not None:
         raise ValueError(
             "Arguments max_iters and max_epochs are mutually exclusive. Please provide only max_epochs or max_iters."
@@ -82,7 +82,7 @@ def _set_limit(state: Any, name: str, value: int, progress: str) -> None:
     setattr(state, name, value)
 
 
-def _begin(engine: Engine, wanted: Wanted) -> None:
+def _begin(engine: Engine, wanted: RunArguments) -> None:
     state = engine.state
     length = wanted.epoch_length
     if wanted.data is None and length is None and state.epoch_length is None:
@@ -105,7 +105,7 @@ def _limit(state: Any) -> str:
     return f"max_epochs={state.max_epochs}" if state.max_iters is None else f"max_iters={state.max_iters}"
 
 
-def _go_on(engine: Engine, wanted: Wanted) -> None:
+def _go_on(engine: Engine, wanted: RunArguments) -> None:
     state = engine.state
     if state.epoch_length is None:
         length = wanted.epoch_length

@@ -22,7 +22,7 @@ from unitrain_bridges.ignite.discovery import Discovered, discover, wrap_modules
 from unitrain_bridges.ignite.foreign_program import EngineProgram
 from unitrain_bridges.ignite.options import HOME, check, device_of, epochs_of, sort_callbacks
 from unitrain_bridges.ignite.outcome import Record, numbers, result
-from unitrain_bridges.ignite.prepare import Wanted
+from unitrain_bridges.ignite.prepare import RunArguments
 from unitrain_ignite._compat import Engine, Events
 
 if TYPE_CHECKING:
@@ -83,9 +83,9 @@ class IgniteSession:
                 f"max_epochs={epochs} and max_iters={program.max_iters} both set how long to train.",
                 hint="use one of them.",
             )
-        return self.train(program, Wanted(loader, epochs, program.max_iters, length))
+        return self.train(program, RunArguments(loader, epochs, program.max_iters, length))
 
-    def train(self, program: IgniteProgram, wanted: Wanted) -> FitResult:
+    def train(self, program: IgniteProgram, wanted: RunArguments) -> FitResult:
         """Run an engine as ``Engine.run`` does with the same arguments, on the backend's loop."""
         engine = self._opened(program)
         found = self._found = discover(engine, program)
@@ -170,7 +170,7 @@ class IgniteSession:
         program = evaluator_of(code, stage)
         engine: Engine = program.engine
         refuse_own_loops(engine, self._adapter.name, (*LOOPS, "run"))
-        wanted = Wanted(data, None, program.max_iters, program.epoch_length)
+        wanted = RunArguments(data, None, program.max_iters, program.epoch_length)
         with ExitStack() as stack:
             stack.enter_context(torch_switches(self._config))
             if keep is not None:
@@ -190,13 +190,13 @@ class IgniteSession:
         self._native = run.native
         return run
 
-    def _train_elsewhere(self, engine: Engine, wanted: Wanted, found: Discovered) -> None:
+    def _train_elsewhere(self, engine: Engine, wanted: RunArguments, found: Discovered) -> None:
         run, name = self._built(found), self._adapter.name
         program = EngineProgram(engine, name, wanted, wrap_modules(found.modules), found.optimizers)
         with _failures_told(program), _states_beside_weights(found.optimizers), _not_within_itself(engine, name):
             run.run(program)
 
-    def _evaluate_elsewhere(self, engine: Engine, wanted: Wanted, found: Discovered) -> None:
+    def _evaluate_elsewhere(self, engine: Engine, wanted: RunArguments, found: Discovered) -> None:
         run = self._built(found)
         program = EngineProgram(engine, self._adapter.name, wanted, wrap_modules({}), {})
         evaluation = ForeignEvaluation(program.batches, program.train_batch)
@@ -257,7 +257,7 @@ def _moves(name: str, value: Any) -> bool:
     return name != "step" and hasattr(value, "to")
 
 
-def _given(wanted: Wanted) -> dict[str, Any]:
+def _given(wanted: RunArguments) -> dict[str, Any]:
     return {name: value for name, value in wanted._asdict().items() if value is not None}
 
 

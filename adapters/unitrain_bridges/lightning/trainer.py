@@ -16,7 +16,7 @@ from unitrain_bridges.lightning.evaluation import EvaluationLoop
 from unitrain_bridges.lightning.fit import FitLoop
 from unitrain_bridges.lightning.hooks import Hooks
 from unitrain_bridges.lightning.prediction import PredictionLoop
-from unitrain_bridges.lightning.results import logging_of
+from unitrain_bridges.lightning.self_log import logging_of
 from unitrain_bridges.lightning.stages import Stages
 from unitrain_bridges.lightning.supported import ELSEWHERE, TRAINER
 from unitrain_bridges.lightning.versions import refuse_elsewhere

@@ -15,7 +15,7 @@ from unitrain_lightning.fixers import (
     hooks,
     modules,
     moved,
-    removed,
+    resume_argument,
     trainer,
     trainer_arguments,
 )
@@ -29,7 +29,7 @@ FAMILY: Final = Family(
         argparse_helpers.FIXER,
         trainer_arguments.FIXER,
         callback_arguments.FIXER,
-        removed.FIXER,
+        resume_argument.FIXER,
         modules.FIXER,
         attributes.FIXER,
         hooks.FIXER,

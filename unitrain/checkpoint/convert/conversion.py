@@ -56,7 +56,7 @@ def convert_checkpoint(
         src: The checkpoint to read.
         dst: The file to write, all or nothing.
         to: ``"portable"``, ``"lightning"``, ``"ignite"``, ``"safetensors"``, or the name of a form that another package
-            brings (docs/checkpoints.md says how).
+            brings (docs/backends.md says how).
         template: What the new file is for: the TrainSpec, which also tells whose the states of optimizers and schedules
             are; or the module, for ``"lightning"`` the LightningModule. The names, the shapes and the groups of the
             optimizer are compared with it. Without one, names are kept as they are where that cannot be wrong.

@@ -89,7 +89,7 @@ class ForeignCheckpoint:
         stand: Where the run stood, if that is in the file.
         hparams: The hyper-parameters.
         written_by: Who wrote it, if that is in the file.
-        lost: What cannot be carried; where a codec writes, what a form has no place for that holds only the rest here.
+        lost: What cannot be carried; when writing, what a format that stores only the fields above cannot hold.
         private: What only a program of this form understands, so that no other form carries it.
     """
 

@@ -16,7 +16,7 @@ from unitrain.checkpoint.convert.foreign_checkpoint import (
 )
 from unitrain.checkpoint.layout import KEY
 from unitrain.checkpoint.model_weights import weights_of
-from unitrain.checkpoint.weights import packed
+from unitrain.checkpoint.safetensors_file import packed
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,7 +19,7 @@ import torch
 from unitrain.checkpoint import integrity as intact
 from unitrain.checkpoint import sharded_files as parts
 from unitrain.checkpoint.gate import restored
-from unitrain.checkpoint.weights import SUFFIX, unpacked
+from unitrain.checkpoint.safetensors_file import SUFFIX, unpacked
 from unitrain.compat.torch import code_finder
 from unitrain.errors import CheckpointError
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from unitrain.checkpoint import weights
+from unitrain.checkpoint import safetensors_file
 from unitrain.errors import CheckpointError, ExportError
 from unitrain.export.request import METADATA
 from unitrain.export.verify import Tolerance
@@ -39,7 +39,7 @@ class SafeTensors:
             ExportError: If there is anything but tensors among them.
         """
         try:
-            content = weights.packed(request.source.state_dict(), {METADATA: json.dumps(request.metadata)})
+            content = safetensors_file.packed(request.source.state_dict(), {METADATA: json.dumps(request.metadata)})
         except CheckpointError as error:
             raise ExportError(
                 str(error).partition("\n")[0], hint='format="torch_export" also contains the code.'
@@ -52,7 +52,7 @@ class SafeTensors:
         Raises:
             ExportError: If one is missing, too many or another.
         """
-        found = weights.unpacked(path)
+        found = safetensors_file.unpacked(path)
         for name, own in request.source.state_dict().items():
             expected = halved(name, own) if request.half else own
             if name not in found or not _same(found.pop(name), expected):
@@ -74,7 +74,7 @@ class SafeTensors:
 
     def read_metadata(self, path: Path) -> dict[str, Any]:
         """Return the metadata in the file."""
-        found: dict[str, Any] = json.loads(weights.noted_in(path)[METADATA])
+        found: dict[str, Any] = json.loads(safetensors_file.noted_in(path)[METADATA])
         return found
 
 

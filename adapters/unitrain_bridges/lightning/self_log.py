@@ -8,8 +8,8 @@ from typing import Any
 def logging_of(trainer: Any) -> Any:
     """Return Lightning's own book-keeping of logged values, asked for the step by the bridge's counters.
 
-    It is a plain object that needs no Trainer, but that it tells training from evaluation by the classes of Lightning's
-    loops; here the counters say so themselves.
+    It needs no real Trainer, except that it recognizes training by the class of Lightning's loop; here the counters
+    answer instead.
     """
     base = trainer.parts.LoggerConnector
     return type("Logging", (base,), {"should_update_logs": property(_should_update_logs)})(trainer)

@@ -16,12 +16,12 @@ from unitrain.errors import ConfigError
 from unitrain.interop.foreign_code import busy
 from unitrain.loop.device import choose_device, compiled, torch_switches
 from unitrain.run.active_runs import registered
-from unitrain.session.inspection import Watched
 from unitrain.session.prepare import Placement
-from unitrain.session.surroundings import (
+from unitrain.session.run_scope import (
     announce,
     listening,
 )
+from unitrain.session.trainer_controls import TrainerControls
 from unitrain.spec import TrainSpec
 from unitrain.utilities.rng import seed_everything
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from unitrain.backends.protocol import Run
 
 
-class Staged(Watched):
+class RunSetup(TrainerControls):
     """The part of a trainer that sets the stage for a run."""
 
     _data: tuple[Any, Any, Any]

@@ -1,4 +1,4 @@
-"""The context of a run: listeners, display, error handling and clean-up."""
+"""What the trainer sets up around a run: listeners, display, profiling, error handling and the result."""
 
 from __future__ import annotations
 

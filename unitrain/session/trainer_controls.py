@@ -42,7 +42,7 @@ _AS_DECORATOR = object()
 """Marks a missing handler; None would hide the mistake ``on(event, report())``."""
 
 
-class Watched:
+class TrainerControls:
     """The part of a trainer that starts nothing."""
 
     config: TrainerConfig
