@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from unittest.mock import patch
 
 import pytest
@@ -178,6 +179,118 @@ def test_a_fault_of_the_short_way_is_noticed(name, tmp_path):
     wanted = told(None, work, tmp_path / "trainer")
     with patch.object(*FAULTS[name]):
         assert parted(wanted, told("ignite", work, tmp_path / "ignite"))
+
+
+def patched(package, name):
+    """Return a class of Lightning, the name of a method in it, and what stands where the short way is not taken."""
+    optimizer = package.core.optimizer.LightningOptimizer
+    return {
+        "optimizer_step": package.LightningModule,
+        "transfer_batch_to_device": package.LightningModule,
+        "log": package.LightningModule,
+        "on_train_batch_end": package.Callback,
+        "step": optimizer,
+        "backward": package.strategies.Strategy,
+        "_wrap_closure": package.plugins.Precision,
+    }[name]
+
+
+@pytest.mark.parametrize("wraps", [False, True])
+@pytest.mark.parametrize(
+    "name",
+    ["optimizer_step", "transfer_batch_to_device", "log", "on_train_batch_end", "step", "backward", "_wrap_closure"],
+)
+def test_what_is_replaced_in_lightnings_classes_is_called(name, wraps, tmp_path):
+    def calls(framework):
+        count = []
+
+        def work(package, tools):
+            owner = patched(package, name)
+            original = getattr(owner, name)
+
+            def counting(*given, **options):
+                count.append(name)
+                return original(*given, **options)
+
+            one = tools.trainer(max_epochs=1, limit_train_batches=4, callbacks=[package.Callback()])
+            with patch.object(owner, name, functools.wraps(original)(counting) if wraps else counting):
+                one.fit(tools.module(listens=False), shuffled())
+
+        assert told(framework, work, tmp_path / str(framework)).error is None
+        return len(count)
+
+    assert calls("ignite") == calls(None) > 0
+
+
+def test_a_wrapper_of_an_optimizer_keeps_its_step(tmp_path):
+    def calls(framework):
+        count = []
+
+        class Replacing(Steps):
+            def on_train_start(self):
+                wrapper = self.optimizers()
+                step = wrapper.step
+                wrapper.step = lambda *given, **options: (count.append(1), step(*given, **options))
+
+        told(framework, fit(Replacing), tmp_path / str(framework))
+        return len(count)
+
+    assert calls("ignite") == calls(None) == 16
+
+
+def test_a_fit_within_a_fit_logs_for_itself(tmp_path):
+    class Inner(Steps):
+        seen: list
+
+        def on_train_epoch_end(self):
+            if self.seen:
+                return
+            outer = self.trainer
+            self.seen.append(None)
+            one = self.package.Trainer(
+                max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False
+            )
+            one.fit(self, shuffled())
+            self.seen[0] = sorted(one.callback_metrics)
+            self.trainer = outer
+
+    def work(package, tools):
+        Inner.seen, Inner.package = [], package
+        tools.trainer(max_epochs=1).fit(tools.module(Inner, listens=False), shuffled())
+        return Inner.seen
+
+    assert told("ignite", work, tmp_path / "ignite").result == told(None, work, tmp_path / "trainer").result
+
+
+def test_numbers_of_samples_are_not_kept(tmp_path):
+    kept = []
+
+    class Masked(Steps):
+        def training_step(self, batch, batch_idx):
+            loss = self.loss(batch)
+            self.log("loss", loss, on_epoch=True, batch_size=torch.tensor(batch_idx + 1))
+            kept.append(len(vars(self)["log"]._known))
+            return loss
+
+    told("ignite", fit(Masked), tmp_path)
+    assert max(kept) == 1
+
+
+def _silent(*given, **options):
+    """Log nothing."""
+
+
+def test_a_log_that_the_author_sets_stays(tmp_path):
+    class Own(Steps):
+        def on_train_start(self):
+            vars(self)["log"] = _silent
+
+    def work(package, tools):
+        module = tools.module(Own, listens=False)
+        tools.trainer(max_epochs=1).fit(module, shuffled())
+        return vars(module)["log"] is _silent
+
+    assert told("ignite", work, tmp_path / "ignite").result == told(None, work, tmp_path / "trainer").result == "True"
 
 
 class Copying(Logging):

@@ -127,7 +127,7 @@ REFUSED = {
         ["x.pt2", "--model", "my_models:make_spec", "--dynamic", "input:0=b", "--static"],
         ["contradict each other"],
     ),
-    "another model": (["x.pt2", "--model", "my_models:make_dict"], ["is of another model"]),
+    "another model": (["x.pt2", "--model", "my_models:make_dict"], ["does not match the model"]),
     "no average": (["x.pt2", "--model", "my_models:make_spec", "--weights", "ema"], ["no moving average"]),
     "opset 11": (["x.onnx", "--model", "my_models:make_spec", "--opset", "11"], ["opset 11", "writes 18"]),
     "an option of another format": (

@@ -36,5 +36,5 @@ def test_a_full_disk_is_an_error_of_the_export(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     found, left = json.loads(done.stdout.splitlines()[-1])
     assert found.keys() == FORMATS.keys()
-    assert all("could not be written" in said and "untouched" in said for said in found.values())
+    assert all("could not be written" in said and "unchanged" in said for said in found.values())
     assert left == {f"model{suffix}": "old" for suffix in FORMATS.values()}

@@ -8,6 +8,8 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from unitrain_bridges.lightning.short_way import stock
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -27,6 +29,7 @@ class Hooks:
         self._strategy = trainer.strategy
         self._call = trainer.parts.call
         self._base = trainer.parts.Callback
+        self._known: dict[str, tuple[Any, Any]] = {}
         self._no_profiler = trainer.parts.PassThroughProfiler
 
     def observed(self) -> bool:
@@ -43,7 +46,7 @@ class Hooks:
         if options or self.observed():
             self._call._call_callback_hooks(self._trainer, name, *arguments, **options)
             return
-        trainer, empty = self._trainer, getattr(self._base, name, None)
+        trainer, empty = self._trainer, self._empty(name)
         module = self._strategy.lightning_module
         state = vars(module)
         before, state["_current_fx_name"] = state["_current_fx_name"], name
@@ -52,6 +55,15 @@ class Hooks:
             if getattr(hook, "__func__", hook) is not empty and callable(hook):
                 hook(trainer, module, *arguments)
         state["_current_fx_name"] = before
+
+    def _empty(self, name: str) -> Any:
+        """Return the empty hook of Lightning's Callback; None if somebody has put another in its place."""
+        function = getattr(self._base, name, None)
+        found, empty = self._known.get(name, (self, None))
+        if found is not function:
+            empty = function if stock(function, name) else None
+            self._known[name] = function, empty
+        return empty
 
     def module(self, name: str, *arguments: Any, **options: Any) -> Any:
         """Call a hook of the module."""

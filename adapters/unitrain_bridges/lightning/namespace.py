@@ -22,6 +22,7 @@ _PLACES = {
     "LearningRateFinder": "callbacks:LearningRateFinder",
     "BasePredictionWriter": "callbacks:BasePredictionWriter",
     "PassThroughProfiler": "profilers:PassThroughProfiler",
+    "LightningOptimizer": "core.optimizer:LightningOptimizer",
     "PrecisionPlugin": "plugins.precision:Precision",
     "SingleDeviceStrategy": "strategies:SingleDeviceStrategy",
     "GradClipAlgorithmType": "utilities.enums:GradClipAlgorithmType",

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from unitrain_bridges.lightning.short_way import as_in
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -39,6 +41,9 @@ class _Logged(NamedTuple):
 class RepeatedLog:
     """Stands for ``module.log`` while a module is trained.
 
+    A deep copy or a pickle of the module has Lightning's own ``log``; a shallow copy shares this one, as it shares the
+    Trainer to which it logs.
+
     Args:
         trainer: What the module sees as its Trainer.
     """
@@ -55,7 +60,8 @@ class RepeatedLog:
     def __call__(self, name: str, value: Any, *arguments: Any, **options: Any) -> None:
         """Log a value, as ``LightningModule.log`` does."""
         module, hook = self._module, self._module._current_fx_name
-        call = (hook, name, arguments, tuple(options.items()))
+        # the number of samples is only passed on, and often differs
+        call = (hook, name, arguments, tuple(one for one in options.items() if one[0] != "batch_size"))
         if not self._is_plain_value(value, call):
             self._plain(module, name, value, *arguments, **options)
             return
@@ -76,6 +82,7 @@ class RepeatedLog:
             and all(name in _SIMPLE for name, _ in options)
             and value.numel() == 1
             and self._trainer.state.stage is self._training
+            and self._module._trainer is self._trainer  # a run within this one has a Trainer of its own
         )
 
     def _still_holds(self, logged: _Logged, value: torch.Tensor, hook: str | None) -> bool:
@@ -111,19 +118,20 @@ class RepeatedLog:
         return getattr, (self._module, "log")
 
 
-_SIMPLE = frozenset({"prog_bar", "logger", "on_step", "on_epoch", "batch_size"})
+_SIMPLE = frozenset({"prog_bar", "logger", "on_step", "on_epoch"})
 
 
 @contextmanager
 def repeated_log(trainer: ModuleTrainer) -> Iterator[None]:
     """Let the module's ``self.log`` take the short way, unless it has a ``log`` of its own or is compiled."""
     module = trainer.lightning_module
-    own = type(module).log is not trainer.parts.LightningModule.log or "log" in vars(module)
+    own = not as_in(trainer.parts.LightningModule, module, ("log",))
     if own or not trainer.short_way or getattr(module, "_compiler_ctx", None) is not None:
         yield
         return
-    vars(module)["log"] = RepeatedLog(trainer)
+    log = vars(module)["log"] = RepeatedLog(trainer)
     try:
         yield
     finally:
-        vars(module).pop("log", None)
+        if vars(module).get("log") is log:  # else it is the author's by now
+            del vars(module)["log"]

@@ -9,6 +9,8 @@ made one after the other. ``short_way`` of the trainer is False where the long o
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from unitrain_bridges.lightning.trainer_protocol import ModuleTrainer
 
+_PACKAGES = ("lightning.", "pytorch_lightning.", "lightning_fabric.")
 _TRANSFER = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 _HANDING_ON = ("_call_batch_hook", "_on_before_batch_transfer", "_apply_batch_transfer_handler")
 _STRATEGY = (
@@ -42,9 +45,24 @@ _PRECISION = (
 
 
 def as_in(cls: Any, owner: Any, names: tuple[str, ...]) -> bool:
-    """Return whether the methods of ``owner`` are those of ``cls``, neither overridden nor replaced on the object."""
+    """Return whether the methods of ``owner`` are those that Lightning defines in ``cls``.
+
+    They are not if they are overridden, replaced on the object, or replaced in the class itself.
+    """
     state = vars(owner)
-    return all(name not in state and getattr(type(owner), name) is getattr(cls, name) for name in names)
+    return all(
+        name not in state and getattr(type(owner), name) is getattr(cls, name) and stock(getattr(cls, name), name)
+        for name in names
+    )
+
+
+def stock(function: Any, name: str) -> bool:
+    """Return whether a function in a class of Lightning is the one that Lightning's source has under that name."""
+    code = getattr(function, "__code__", None)
+    if code is None or not function.__module__.startswith(_PACKAGES) or function.__name__ != name:
+        return False
+    source = sys.modules[function.__module__].__file__
+    return code.co_filename in (source, contextlib.__file__)  # a context manager's code is the decorator's
 
 
 class ShortWay:
@@ -76,7 +94,11 @@ class ShortWay:
             and as_in(parts.LightningModule, module, _TRANSFER + _HANDING_ON)
             and (data is None or as_in(parts.LightningDataModule, data, _TRANSFER))
         )
-        self.optimization = plain and as_in(parts.LightningModule, module, ("optimizer_step",))
+        self.optimization = (
+            plain
+            and as_in(parts.LightningModule, module, ("optimizer_step",))
+            and all(as_in(parts.LightningOptimizer, one, ("step",)) for one in strategy._lightning_optimizers)
+        )
         self._device = strategy.root_device
         self._move: Callable[[Any, Any], Any] = parts.move_data_to_device
 
