@@ -136,8 +136,8 @@ def test_log_of_a_step_goes_nowhere(make_trainer, make_spec):
 @pytest.mark.parametrize("data", ["nothing", "switched off", "one-shot"])
 def test_refused_where_it_cannot_act(make_trainer, make_spec, data):
     val, options, says = {
-        "nothing": (None, {}, "no validation data"),
-        "switched off": (BATCHES, {"limit_val_batches": 0}, "no validation data"),
+        "nothing": (None, {}, "without validation data"),
+        "switched off": (BATCHES, {"limit_val_batches": 0}, "without validation data"),
         "one-shot": (iter(BATCHES), {}, "only be iterated once"),
     }[data]
     with pytest.raises(ConfigError, match=rf"num_sanity_val_steps=2[\s\S]*{says}[\s\S]*Hint"):

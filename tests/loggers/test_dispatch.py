@@ -60,7 +60,7 @@ def test_rows_that_are_lost_are_counted(framework, fit):
         fit(framework, failing)
     assert [str(one.message).split(": ")[0] for one in caught] == [
         "the tracker Tracker failed",
-        "the tracker Tracker never recovered",
+        "the tracker Tracker failed and never recovered",
     ]
     assert str(caught[1].message).endswith("6 rows were lost.")
     assert len(failing.rows) == 2

@@ -165,7 +165,7 @@ def test_a_tracker_that_is_gone_is_not_asked_for_each_value_of_each_row():
     assert any("failed" in one for one in told)
     with recorded() as told:
         one.close("failed")
-    assert any("never recovered: 50 rows were lost" in one for one in told)
+    assert any("failed and never recovered: 50 rows were lost" in one for one in told)
     assert tracker.calls < 2 * 50
 
 

@@ -224,7 +224,7 @@ class Outlet:
             if hasattr(self._logger, method) and (error := self._call(method, *arguments)) is not None:
                 self._wait(error)
         if lost:
-            tell(f"the tracker {self._name} never recovered: {lost} were lost.")
+            tell(f"the tracker {self._name} failed and never recovered: {lost} were lost.")
         self._waiting.clear()
         self._lost.clear()
         self._open = self._warned = self._hopeless = False
