@@ -115,6 +115,26 @@ def test_a_second_prediction_replaces_the_first(framework, tmp_path):
 
 
 @pytest.mark.parametrize("interval", ["batch", "epoch"])
+def test_a_prediction_in_another_folder_stays(framework, tmp_path, monkeypatch, interval):
+    writer = PredictionWriter("preds", interval)
+    for fold, samples in (("fold0", 7), ("fold1", 4), ("fold0", 4)):
+        (tmp_path / fold).mkdir(exist_ok=True)
+        before = files(tmp_path)
+        monkeypatch.chdir(tmp_path / fold)
+        predict(framework, writer, data=make_loader(samples))
+        after = files(tmp_path)
+        assert [path for path in before if path not in after] == (
+            ["fold0/preds/batch-00002.pt"] if before and fold == "fold0" and interval == "batch" else []
+        )
+        assert all(after[path] == before[path] for path in before if not path.startswith(fold))
+    assert (
+        after[f"fold0/{writer.paths[0].relative_to(tmp_path / 'fold0')}"]
+        == after[f"fold1/{writer.paths[0].relative_to(tmp_path / 'fold0')}"]
+    )
+    assert len(after) == (4 if interval == "batch" else 2)
+
+
+@pytest.mark.parametrize("interval", ["batch", "epoch"])
 def test_a_file_of_another_is_never_replaced(framework, tmp_path, interval):
     name = "predictions.pt" if interval == "epoch" else "batch-00007.pt"
     (tmp_path / name).write_text("mine")

@@ -14,6 +14,7 @@ from unitrain.errors import CheckpointError
 from unitrain.testing.cases import spec
 from unitrain.testing.models import loader
 from unitrain.testing.trace import differences
+from unitrain.utilities import files
 
 CONTENT = {"state_dict": {"model.weight": torch.arange(6.0).reshape(3, 2)}, "epoch": 3}
 
@@ -69,6 +70,31 @@ def test_writing_again_takes_the_place_of_the_old_in_one_piece(folder, monkeypat
     parts.write(folder, {**CONTENT, "epoch": 6}, SINGLE_PROCESS)
     assert len(list(folder.iterdir())) == 2
     assert parts.read(folder)["epoch"] == 6
+
+
+@pytest.mark.parametrize("framework", ["reference", "lightning", "ignite"])
+@pytest.mark.parametrize("error", [OSError("no fsync"), KeyboardInterrupt()], ids=["fails", "interrupted"])
+def test_what_the_new_index_names_stays(framework, error, tmp_path, monkeypatch):
+    trainer = UnifiedTrainer(framework, max_epochs=1, enable_progress_bar=False)
+    made = spec()
+    trainer.fit(made, loader())
+    sync = files._sync
+
+    def fail(folder):
+        sync(folder)
+        if folder == tmp_path / "run":  # the index has its name by now
+            raise error
+
+    monkeypatch.setattr(files, "_sync", fail)
+    with pytest.raises(KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else CheckpointError) as raised:
+        trainer.save_checkpoint(tmp_path / "run", sharded=True)
+    assert raised.value is error or "no fsync" in str(raised.value)
+    assert not differences(load_weights(tmp_path / "run"), dict(made.model.state_dict()))
+    monkeypatch.setattr(parts, "_may_name", lambda folder, name: False)  # the fault, seeded
+    with pytest.raises((KeyboardInterrupt, CheckpointError)):
+        trainer.save_checkpoint(tmp_path / "run", sharded=True)
+    with pytest.raises(CheckpointError):
+        load_weights(tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -43,8 +44,9 @@ class PredictionWriter(Callback):
     ``rank-1-batch-00000.pt``. With ``"epoch"`` rank 0 writes one file, ``predictions.pt``, with those of all processes
     in the order of the data, each sample once. The files of several loaders are in folders with the loaders' names.
 
-    Each file is written all or nothing. A second prediction replaces the files of the first; what the writer has not
-    written itself, it never replaces.
+    Each file is written all or nothing. A second prediction into the folder replaces the files of the first; what the
+    writer has not written itself, it never replaces. A relative ``folder`` is below the working directory in which the
+    prediction starts: after ``os.chdir("fold1")``, the files in ``fold0`` stay.
 
     Attributes:
         paths: The files of the last prediction that this process wrote.
@@ -107,6 +109,7 @@ class PredictionWriter(Callback):
         self.format = format
         self.paths: list[Path] = []
         self._root = self.folder
+        self._owner = _OWNER
         self._files = Ledger()
         self._counts: dict[str | None, int] = {}
         self._kept: dict[str | None, list[Any]] = {}
@@ -117,11 +120,12 @@ class PredictionWriter(Callback):
         """Refuse a folder in which other files have the names to come."""
         self.paths, self._counts, self._kept = [], {}, {}
         self._root = Path.cwd() / self.folder  # a later os.chdir must not split its files
+        self._owner = f"{_OWNER} {os.path.abspath(self._root)}"  # noqa: PTH100 - two ways to a folder are one owner
         if callable(self.format) or (self.write_interval == "epoch" and run.rank):
             return  # it writes none of its own
         pattern = re.compile(self._pattern(run))
         for path in sorted(self._root.rglob("*")) if self._root.is_dir() else ():
-            if pattern.fullmatch(path.name) and not self._files.owns(path, _OWNER):
+            if pattern.fullmatch(path.name) and not self._files.owns(path, self._owner):
                 raise self._occupied(path)
 
     def on_predict_batch_end(self, run: RunContext) -> None:
@@ -146,11 +150,14 @@ class PredictionWriter(Callback):
             loaders = dict.fromkeys(itertools.chain(*parts))
             for loader in loaders if run.rank == 0 else ():
                 self._write(loader, "predictions", [one for part in parts for one in part.get(loader, [])], whole=True)
-        notes: list[Notes] = run.team.all_gather_object(self._files.notes(self.paths))
-        now = {path: note for own in notes for path, note in own.items()}
-        for path in self._files.written_by(_OWNER) - now.keys() if run.rank == 0 else ():
-            self._files.remove(Path(path), _OWNER)
-        self._files = Ledger(now)  # each knows the files of all
+        told: list[tuple[str, Notes]] = run.team.all_gather_object((self._owner, self._files.notes(self.paths)))
+        now = {path: note for _, own in told for path, note in own.items()}
+        for owner in dict.fromkeys(owner for owner, _ in told):  # what is in another folder stays
+            for path in self._files.written_by(owner) - now.keys():
+                if run.rank == 0:
+                    self._files.remove(Path(path), owner)
+                self._files.forget(Path(path))
+        self._files.add(now)  # each knows the files of all
 
     def known(self) -> dict[str, Any]:
         """Return what another process needs to know these files as this writer's."""
@@ -170,14 +177,14 @@ class PredictionWriter(Callback):
         path = folder / f"{name}.{self.format}"
         with failing_as(UnitrainError, path):
             try:
-                with written(path, new=not self._files.owns(path, _OWNER)) as file:
+                with written(path, new=not self._files.owns(path, self._owner)) as file:
                     file.write(content)
             except FileExistsError as error:
                 if not path.exists():
                     raise  # a file stands where a folder should be
                 raise self._occupied(path) from error
         self.paths.append(path)
-        self._files.wrote(path, _OWNER)
+        self._files.wrote(path, self._owner)
 
     def _occupied(self, path: Path) -> ConfigError:
         return ConfigError(

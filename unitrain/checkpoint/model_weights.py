@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,7 @@ def load_weights_of(path: Path, model: nn.Module, weights: dict[str, Tensor]) ->
     require_same_weights(path, model, weights)
     there = model.state_dict()
     own_code = any(name.endswith(_EXTRA_STATE) for name in there)  # which may refuse what it is given
-    before = {name: _kept(value) for name, value in there.items()} if own_code else None
+    before = {name: _kept(value) for name, value in there.items() if not is_lazy(value)} if own_code else None
     try:
         model.load_state_dict({name: part_like(there[name], value) for name, value in weights.items()})
     except Exception as error:
@@ -83,12 +84,12 @@ def load_weights_of(path: Path, model: nn.Module, weights: dict[str, Tensor]) ->
 
 
 def _kept(value: Any) -> Any:
-    return value.clone() if isinstance(value, Tensor) else value
+    return value.clone() if isinstance(value, Tensor) else copy.deepcopy(value)  # it may be the module's own dict
 
 
 def _put_back(model: nn.Module, before: dict[str, Any]) -> None:
     for name, value in model.state_dict().items():
-        if isinstance(value, Tensor) and not name.endswith(_EXTRA_STATE):
+        if isinstance(value, Tensor) and name in before and not name.endswith(_EXTRA_STATE):  # a lazy one had no value
             value.copy_(before[name])
     for name, module in model.named_modules():
         key = f"{name}.{_EXTRA_STATE}" if name else _EXTRA_STATE

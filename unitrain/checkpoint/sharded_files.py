@@ -69,16 +69,25 @@ def write(folder: Path, content: dict[str, Any], team: Collectives) -> None:
 
 @contextmanager
 def _taken_back(folder: Path, name: str) -> Iterator[None]:
-    """Remove what was written if not all of it could be."""
+    """Remove what was written if not all of it could be; data that the index names by now stays."""
     was_there = folder.exists()
     try:
         yield
     except BaseException:
-        shutil.rmtree(folder / name, ignore_errors=True)
+        if not _may_name(folder, name):
+            shutil.rmtree(folder / name, ignore_errors=True)
         if not was_there:
             with suppress(OSError):
                 folder.rmdir()
         raise
+
+
+def _may_name(folder: Path, name: str) -> bool:
+    """Return whether the index names the data, as far as it can be read: in doubt, the data stays."""
+    try:
+        return bool(_index(folder)["data"] == name)
+    except CheckpointError:
+        return os.path.lexists(folder / _INDEX)
 
 
 def _refuse_foreign(folder: Path) -> None:

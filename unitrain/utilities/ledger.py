@@ -106,6 +106,10 @@ class Ledger:
         """Return the files that ``owner`` has written."""
         return {path for path, (by, _) in self._written.items() if by == owner}
 
+    def add(self, notes: Notes) -> None:
+        """Record what other processes have written, as their ``notes`` returned it."""
+        self._written.update(notes)
+
     def release(self) -> None:
         """Release names that were claimed but not written."""
         while self._claims:
@@ -130,6 +134,10 @@ class Ledger:
         """Remove a file that ``owner`` wrote; of a folder, what a checkpoint is made of. Another's file stays."""
         if self.owns(path, owner):
             remove_checkpoint(path)
+        self.forget(path)
+
+    def forget(self, path: Path) -> None:
+        """Own a file no longer, which stays as it is."""
         self._written.pop(_key(path), None)
 
     def state_dict(self) -> dict[str, Any]:
