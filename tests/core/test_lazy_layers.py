@@ -73,6 +73,50 @@ def test_an_evaluation_takes_the_weights_of_a_checkpoint(framework, tmp_path):
     assert trainer(framework).validate(spec(), data(), ckpt_path=tmp_path / "last.ckpt") == expected
 
 
+class Own(nn.Module):
+    """Has a lazy layer and a state of its own, which it returns itself, not a copy, and may refuse after a change."""
+
+    strict = False
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last, self.own = nn.LazyLinear(8), nn.Linear(8, 3), {"version": 1}
+
+    def forward(self, inputs):
+        return self.last(self.first(inputs))
+
+    def get_extra_state(self):
+        return self.own
+
+    def set_extra_state(self, state):
+        self.own.update(state)
+        if self.strict:
+            raise ValueError("too old")
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_lazy_layer_beside_a_state_of_its_own(framework, tmp_path):
+    made, run = spec(Own()), trainer(framework)
+    made.model.own["version"] = 2
+    run.fit(made, data())
+    expected = run.validate(made, data())
+    run.save_checkpoint(tmp_path / "run.ckpt")
+    assert trainer(framework).validate(spec(Own()), data(), ckpt_path=tmp_path / "run.ckpt") == expected
+    more = spec(Own())
+    trainer(framework, max_epochs=3).fit(more, data(), ckpt_path=tmp_path / "run.ckpt")
+    assert more.model.own == {"version": 2}
+
+    strict = spec(Own())
+    strict.model.strict = True
+    last = strict.model.last.weight.detach().clone()
+    for evaluate in (trainer(framework).validate, trainer(framework, max_epochs=3).fit):
+        with pytest.raises(CheckpointError, match=r"does not fit Own.*too old"):
+            evaluate(strict, data(), ckpt_path=tmp_path / "run.ckpt")
+        assert strict.model.own == {"version": 1}
+        assert torch.equal(strict.model.last.weight, last)
+
+
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_moving_average_needs_values_first(framework):
     with pytest.raises(
