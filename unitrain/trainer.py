@@ -26,7 +26,6 @@ from unitrain.errors import ConfigError, refuse_unknown
 from unitrain.interop.foreign_callbacks import CallbackSet
 from unitrain.interop.foreign_code import ForeignCode
 from unitrain.loggers.dispatch import Tracking
-from unitrain.run.active_runs import used_alone
 from unitrain.run.hub import Event, EventHub
 from unitrain.run.result import show_metrics
 from unitrain.session.monitors import warn_of_idle
@@ -42,7 +41,6 @@ from unitrain.session.run_scope import (
     profiled,
     progress,
     require_returned,
-    with_state,
 )
 from unitrain.session.run_setup import RunSetup
 from unitrain.session.sanity_check import validate_first
@@ -182,7 +180,6 @@ class UnifiedTrainer(RunSetup):
         with (
             self._placed() as place,
             self._running(spec, data[0], place) as run,
-            used_alone(with_state(callbacks.values())),
             fit_job(self._adapter, self.config, self._hub, place, spec=spec, data=data, callbacks=callbacks) as job,
         ):
             found = None if path is None else readable(job, path)

@@ -17,7 +17,9 @@ from unitrain import (
     CSVLogger,
     EarlyStopping,
     Event,
+    LRFinder,
     ModelCheckpoint,
+    PredictionWriter,
     Timer,
     TrainSpec,
     UnifiedTrainer,
@@ -60,6 +62,7 @@ SHARED = {
     "EMA": lambda _: EMA(),
     "Timer": lambda _: Timer("00:01:00:00"),
     "Own": lambda _: Own(),
+    "PredictionWriter": PredictionWriter,
 }
 
 
@@ -94,6 +97,59 @@ def test_a_callback_serves_one_fit_at_a_time(framework, name, tmp_path):
         assert shared.batches == len(BATCHES)
     second.fit(model, BATCHES)
     assert not active_runs._USED
+
+
+@pytest.mark.parametrize("framework", BACKENDS)
+@pytest.mark.parametrize("method", ["validate", "test", "predict"])
+@pytest.mark.parametrize("name", ["EMA", "PredictionWriter"])
+def test_an_evaluation_is_a_run_too(framework, method, name, tmp_path):
+    shared = SHARED[name](tmp_path)
+    evaluate = getattr(trainer(framework, callbacks=[shared]), method)
+    (error,) = within(framework, lambda: evaluate(spec(), BATCHES), callbacks=[shared])
+    assert f"this {name} follows a run that goes on" in str(error)
+    evaluate(spec(), BATCHES)  # of a fit that has ended
+    assert not active_runs._USED
+
+
+@pytest.mark.parametrize("framework", BACKENDS)
+def test_an_evaluation_within_the_validation_of_a_fit_leaves_the_weights_alone(framework):
+    """The inner one would put its averaged weights in the place of those that are trained."""
+
+    def trained(inner):
+        torch.manual_seed(0)
+        one, ema = spec(), EMA(0.5)
+        whole = trainer(framework, max_epochs=2, callbacks=[ema])
+
+        @whole.on(Event.VAL_BATCH_END)
+        def evaluate(run):
+            if inner:
+                with pytest.raises(ConfigError, match="this EMA follows a run that goes on"):
+                    trainer(framework, callbacks=[ema]).validate(one, BATCHES)
+                trainer(framework).validate(one, BATCHES)
+                LRFinder(num_training=10).run(whole, one, BATCHES)
+
+        whole.fit(one, BATCHES, BATCHES)
+        whole.validate(dataloaders=BATCHES)
+        return one.model.weight
+
+    assert torch.equal(trained(inner=True), trained(inner=False))
+
+
+@pytest.mark.parametrize("framework", BACKENDS)
+def test_a_prediction_within_a_prediction_has_a_writer_of_its_own(framework, tmp_path):
+    writer, errors = PredictionWriter(tmp_path), []
+    whole = trainer(framework, callbacks=[writer])
+
+    @whole.on(Event.PREDICT_BATCH_END(once=1))
+    def predict(run):
+        try:
+            trainer(framework, callbacks=[writer]).predict(spec(), BATCHES)
+        except ConfigError as error:
+            errors.append(error)
+
+    whole.predict(spec(), BATCHES)
+    assert "this PredictionWriter follows" in str(errors[0])
+    assert [path.name for path in writer.paths] == ["batch-00000.pt", "batch-00001.pt"]
 
 
 @pytest.mark.parametrize("framework", BACKENDS)
@@ -177,7 +233,7 @@ def test_a_fit_of_another_thread_holds_it_too():
 @pytest.mark.parametrize("framework", BACKENDS)
 def test_without_the_check_it_is_reset_unseen(framework, monkeypatch):
     """The negative control."""
-    monkeypatch.setattr("unitrain.trainer.with_state", lambda callbacks: ())
+    monkeypatch.setattr("unitrain.session.run_setup.with_state", lambda callbacks: ())
     shared = Own()
     assert (
         within(framework, lambda: trainer(framework, callbacks=[shared]).fit(spec(), BATCHES), callbacks=[shared]) == []

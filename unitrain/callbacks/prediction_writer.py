@@ -111,6 +111,10 @@ class PredictionWriter(Callback):
         self._root = self.folder
         self._owner = _OWNER
         self._files = Ledger()
+        self.reset_state()
+
+    def reset_state(self) -> None:
+        """Forget the batches of the prediction before; ``paths`` stay until the next one."""
         self._counts: dict[str | None, int] = {}
         self._kept: dict[str | None, list[Any]] = {}
 
@@ -118,7 +122,8 @@ class PredictionWriter(Callback):
 
     def on_predict_start(self, run: RunContext) -> None:
         """Refuse a folder in which other files have the names to come."""
-        self.paths, self._counts, self._kept = [], {}, {}
+        self.reset_state()
+        self.paths = []
         self._root = Path.cwd() / self.folder  # a later os.chdir must not split its files
         self._owner = f"{_OWNER} {os.path.abspath(self._root)}"  # noqa: PTH100 - two ways to a folder are one owner
         if callable(self.format) or (self.write_interval == "epoch" and run.rank):

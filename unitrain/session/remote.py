@@ -65,11 +65,11 @@ class Elsewhere:
 
     def run(self, method: str, **arguments: Any) -> Any:
         """Return what ``method`` of the trainer returns there."""
-        with self.launch(self.count, self._order(method, arguments)) as folder:
+        callbacks, order = (*arguments["spec"].callbacks, *self.config.callbacks), self._order(method, arguments)
+        with used_alone(with_state(callbacks)), self.launch(self.count, order) as folder:
             answer = job_files.read_result(folder)
             self.hub.state.tensors.update(answer.tensors)
-            own = _writers((*arguments["spec"].callbacks, *self.config.callbacks))
-            for writer, known in zip(own, answer.writers, strict=False):
+            for writer, known in zip(_writers(callbacks), answer.writers, strict=False):
                 vars(writer).update(known)
             return answer.value
 

@@ -15,12 +15,9 @@ from unitrain.distributed.launch.process_group import team
 from unitrain.errors import ConfigError
 from unitrain.interop.foreign_code import busy
 from unitrain.loop.device import choose_device, compiled, torch_switches
-from unitrain.run.active_runs import registered
+from unitrain.run.active_runs import registered, used_alone
 from unitrain.session.prepare import Placement
-from unitrain.session.run_scope import (
-    announce,
-    listening,
-)
+from unitrain.session.run_scope import announce, listening, with_state
 from unitrain.session.trainer_controls import TrainerControls
 from unitrain.spec import TrainSpec
 from unitrain.utilities.rng import seed_everything
@@ -82,7 +79,7 @@ class RunSetup(TrainerControls):
         """Set the stage for one run: callbacks listening, switches set, seed sown; any error announced once.
 
         Raises:
-            ConfigError: If this trainer is in the middle of a run.
+            ConfigError: If this trainer is in the middle of a run, or a callback follows another run that goes on.
         """
         if self._busy or self._code.running:
             raise busy()
@@ -93,6 +90,7 @@ class RunSetup(TrainerControls):
             modes = [(module, module.training) for module in spec.model.modules()]
             self._spec = spec
             own, native = self._callbacks.of(spec.callbacks)
+            stack.enter_context(used_alone(with_state(own)))
             self._last = run = self._take(native, place)
             stack.enter_context(run.lent_to(data))
             self._hub.context = None
