@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unitrain.backends.features import refuse, require_spec
 from unitrain.backends.protocol import EvalJob, Feature, FitJob, Stage
@@ -119,14 +119,23 @@ def fit_job(
 @contextmanager
 def _own_groups(job: FitJob) -> Iterator[None]:
     """Leave the groups of the user's optimizers as they were if no step was made: schedules begin by changing rates."""
-    before = [(group, dict(group)) for one in job.optimizers.values() for group in one.param_groups]
+    begun = job.hub.state  # another one once the run has begun
+    groups = [group for one in job.optimizers.values() for group in one.param_groups]
+    before = [(group, dict(group), _tensors_of(group)) for group in groups]
     try:
         yield
     except BaseException:
-        for group, values in before if job.hub.context is None else ():
+        for group, values, tensors in before if job.hub.state is begun or job.hub.state.step == 0 else ():
             group.clear()
             group.update(values)
+            for name, value in tensors.items():
+                group[name].copy_(value)
         raise
+
+
+def _tensors_of(group: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return copies of the tensors, such as a learning rate, that a schedule writes in place."""
+    return {name: value.detach().clone() for name, value in group.items() if isinstance(value, Tensor)}
 
 
 def _checked(adapter: Adapter, job: FitJob) -> FitJob:
