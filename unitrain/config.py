@@ -242,7 +242,7 @@ class TrainerConfig:
         limits = {f"limit_{stage}_batches": count for stage in ("train", "val", "test", "predict")}
         once = {"min_epochs": None, "min_steps": None, "max_time": None, "loggers": (), "num_sanity_val_steps": None}
         every = {"val_check_interval": 1.0, "check_val_every_n_epoch": 1}
-        changes: dict[str, Any] = {**limits, **once, **every, "fast_dev_run": False}
+        changes: dict[str, Any] = {**limits, **once, **every}
         return replace(self, max_epochs=1, max_steps=UNLIMITED, **changes)
 
 

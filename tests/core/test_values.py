@@ -214,3 +214,11 @@ def test_the_matrices_of_an_evaluation_are_in_the_state(framework, method):
     assert getattr(one, method)(measured, batches) == {}
     stage = {"validate": "val", "test": "test"}[method]
     assert torch.equal(one.state.tensors[f"{stage}/cm"], torch.tensor([[3, 0], [3, 0]]))
+
+
+@pytest.mark.parametrize("framework", BACKENDS)
+@pytest.mark.parametrize("given", [True, 2])
+def test_a_smoke_test_tells_nothing_of_what_it_cuts_short(framework, given):
+    """Warnings are errors here."""
+    warm, callbacks = LRSchedule(None, warmup_steps=9), [Unfreeze({1: "0"})]
+    trainer(framework, fast_dev_run=given, callbacks=callbacks).fit(frozen(lr_scheduler=warm), BATCHES)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from unitrain.backends.protocol import Adapter
 
 _OWN_LIMITS = {
+    "fast_dev_run": False,
     "max_epochs": -1,
     "min_epochs": None,
     "min_steps": None,
