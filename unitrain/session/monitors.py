@@ -124,7 +124,7 @@ def warn_of_idle(job: FitJob) -> None:
 
 
 def _cut_short(job: FitJob, run: RunContext) -> Iterator[str]:
-    """Yield what was planned for after the last epoch or step and ruled out by the options, not by an early stop or a smoke test."""
+    """Yield what was planned for after the last epoch or step and ruled out by the options, not by an early stop."""
     for one in job.callbacks.values():
         late = one.epochs_after(run.state.epoch) if isinstance(one, _Unfreezes) else []
         if late:
