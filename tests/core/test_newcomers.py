@@ -22,6 +22,7 @@ from unitrain import (
 )
 
 BATCHES = [(torch.ones(2, 2), torch.ones(2, 1))] * 2
+BACKENDS = ("lightning", "ignite", "reference")
 
 
 def spec(**changes):
@@ -73,7 +74,29 @@ def test_a_metric_is_no_folder(name, tmp_path, monkeypatch):
         ModelCheckpoint(name)
     assert f"monitor={name!r}" in raised.value.hint
     assert ModelCheckpoint(Path(name)).dirpath == Path(name)
-    assert ModelCheckpoint("runs/val").dirpath == Path("runs/val")
+    assert ModelCheckpoint(name, monitor="train/loss").dirpath == Path(name)
+    Path(name).mkdir(parents=True)
+    assert ModelCheckpoint(name).dirpath == Path(name)
+
+
+@pytest.mark.parametrize("name", ["runs/val", "train/checkpoints", "test/run_1", "val/fold/2", "train/loss_run"])
+def test_a_folder_is_no_metric(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert ModelCheckpoint(name).dirpath == Path(name)
+
+
+@pytest.mark.parametrize("framework", BACKENDS)
+def test_a_metric_of_the_spec_is_no_folder(framework, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    measured = spec(metrics={"closeness": lambda output, target: (output - target).abs().mean()})
+    options = {"max_epochs": 1, "enable_progress_bar": False}
+    keep = ModelCheckpoint("train/closeness")
+    with pytest.raises(ConfigError, match="it is that of a metric") as raised:
+        UnifiedTrainer(framework, callbacks=[keep], **options).fit(measured, BATCHES)
+    assert "monitor='train/closeness'" in raised.value.hint
+    assert not list(tmp_path.iterdir())
+    UnifiedTrainer(framework, callbacks=[ModelCheckpoint("train/closeness")], **options).fit(spec(), BATCHES)
+    assert list((tmp_path / "train" / "closeness").iterdir())
 
 
 @pytest.mark.parametrize("name", ["tpu", "hpu", "xpu"])

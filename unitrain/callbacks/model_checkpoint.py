@@ -20,7 +20,7 @@ from unitrain.utilities.files import folders_of, user_path
 from unitrain.utilities.ledger import FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
     from datetime import timedelta
 
     from unitrain.config import TrainerConfig
@@ -28,7 +28,15 @@ if TYPE_CHECKING:
     from unitrain.utilities.ledger import Ledger
 
 _LAST = f"last{SUFFIX}"
-_METRIC = re.compile(r"(train|val|test)/[\w/]+")
+_METRIC = re.compile(r"(train|val|test)/(\w+/)*(?P<name>\w+)")
+_MEASURED = frozenset(
+    (
+        *("loss", "error", "acc", "accuracy", "precision", "recall", "specificity", "f1", "auc", "auroc", "roc"),
+        *("average_precision", "mae", "mse", "rmse", "r2", "iou", "miou", "jaccard", "dice", "map"),
+        *("perplexity", "bleu", "rouge", "wer", "cer"),
+    )
+)
+"""What metrics are commonly called."""
 
 
 class ModelCheckpoint(EpochDecision):
@@ -95,7 +103,8 @@ class ModelCheckpoint(EpochDecision):
         sharded: bool = False,
     ) -> None:
         require_monitor("ModelCheckpoint", "none" if monitor is None else monitor, mode)
-        _require_folder(dirpath)
+        self.text = dirpath if isinstance(dirpath, str) and monitor is None else ""  # might be meant as monitor
+        require_folder(self.text)
         _require_count("save_top_k", save_top_k, -1)
         given = {"every_n_epochs": every_n_epochs, "every_n_train_steps": every_n_train_steps}
         for name, value in given.items():
@@ -341,13 +350,23 @@ def _path(text: str | None) -> Path | None:
     return None if text is None else Path(text)
 
 
-def _require_folder(dirpath: str | Path | None) -> None:
-    """Refuse the name of a metric, which was meant as ``monitor``."""
-    if isinstance(dirpath, str) and _METRIC.fullmatch(dirpath):
-        raise ConfigError(
-            f"ModelCheckpoint({dirpath!r}) would make a folder of this name; it is that of a metric.",
-            hint=f"ModelCheckpoint(monitor={dirpath!r}); for the folder, ModelCheckpoint(Path({dirpath!r})).",
-        )
+def require_folder(given: str, logged: Container[str] = ()) -> None:
+    """Refuse a new folder with the name of a metric, which was surely meant as ``monitor``.
+
+    Args:
+        given: The folder, as text.
+        logged: The metrics of the fit, if they are known.
+
+    Raises:
+        ConfigError: With both ways to write it.
+    """
+    found = _METRIC.fullmatch(given)
+    if found is None or not (given in logged or found["name"] in _MEASURED) or user_path(given).exists():
+        return
+    raise ConfigError(
+        f"ModelCheckpoint({given!r}) would make a folder of this name; it is that of a metric.",
+        hint=f"ModelCheckpoint(monitor={given!r}); for the folder, ModelCheckpoint(Path({given!r})).",
+    )
 
 
 def _require_count(name: str, value: object, least: int) -> None:

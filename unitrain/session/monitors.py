@@ -7,6 +7,7 @@ import warnings
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from unitrain.callbacks import EpochDecision, ModelCheckpoint
+from unitrain.callbacks.model_checkpoint import require_folder
 from unitrain.errors import ConfigError, did_you_mean
 from unitrain.metrics.class_names import logged_names
 from unitrain.metrics.metric import LOSS
@@ -64,9 +65,10 @@ def require_monitors(
             raise _unvalidated(monitor, has_data=bool(validated))
         if not anything:
             raise unknown_monitor(monitor, logged)
-    if not anything:
-        for one in (*spec.callbacks, *config.callbacks):
-            if isinstance(one, ModelCheckpoint):
+    for one in (*spec.callbacks, *config.callbacks):
+        if isinstance(one, ModelCheckpoint):
+            require_folder(one.text, logged)
+            if not anything:
                 _require_named(one.template, logged)
 
 
