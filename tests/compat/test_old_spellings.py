@@ -29,6 +29,7 @@ TRAINER = [
     ({"progress_bar_refresh_rate": 20}, "remove it: it only changed the display."),
     ({"progress_bar_refresh_rate": 0}, "enable_progress_bar=False"),
     ({"checkpoint_callback": True}, 'callbacks=[ModelCheckpoint("checkpoints")]'),
+    ({"flush_logs_every_n_steps": 5}, "remove it: loggers flush automatically."),
     ({"logger": True}, 'loggers=[CSVLogger("runs")]'),
     ({"max_nb_epochs": 3}, "max_epochs=3"),
     ({"gpus": "a,b"}, "accelerator='gpu', devices=[0, 1]: their indices."),

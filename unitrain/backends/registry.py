@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
-from unitrain.errors import BackendNotInstalledError, ConfigError, did_you_mean
+from unitrain.errors import ConfigError, did_you_mean
 from unitrain.utilities.plugins import (
     ADAPTERS,
     BRIDGES,
     CHECKPOINTS,
     TRACKERS,
     entries,
+    left_out_if_broken,
     loaded,
     look_again,
+    made,
     packages_of,
 )
 
@@ -51,7 +53,7 @@ def find_adapter(framework: Framework) -> Adapter:
             f"framework={framework!r} is unknown; available: {', '.join(map(repr, sorted(known)))}.",
             hint=did_you_mean(framework, known),
         )
-    return cast("Adapter", loaded(known[framework])())
+    return cast("Adapter", made(known[framework]))
 
 
 def _checked(given: Any) -> Adapter:
@@ -74,10 +76,10 @@ def find_trackers(given: Any) -> Any:
 def _tracker(makers: dict[str, EntryPoint], given: Any) -> Any:
     """Return what the package of one of the object's classes makes of it, else the object itself."""
     for name in {*packages_of(type(given))} & makers.keys():
-        make: Callable[[Any], Any] = makers[name].load()
-        made = make(given)
-        if made is not None:
-            return made
+        make: Callable[[Any], Any] = loaded(makers[name])
+        tracker = make(given)
+        if tracker is not None:
+            return tracker
     return given
 
 
@@ -99,7 +101,7 @@ def bridge_of(kind: type) -> Bridge | None:
     known = entries(BRIDGES)
     own = getattr(kind, "framework", None)
     name = own if own in known else next(iter(sorted({*packages_of(kind)} & known.keys())), None)
-    return None if name is None else cast("Bridge", loaded(known[name])())
+    return None if name is None else cast("Bridge", made(known[name]))
 
 
 def bridges() -> list[Bridge]:
@@ -110,20 +112,32 @@ def bridges() -> list[Bridge]:
 def checkpoint_codecs() -> list[Any]:
     """Return the codecs of frameworks' checkpoints; each is a ``CheckpointCodec``, a room above this one.
 
-    One that needs a package that is not installed is left out.
+    One that needs a package that is not installed is left out, and one that cannot be loaded, with a warning.
     """
     return _made(CHECKPOINTS)
 
 
+def require_codec(name: str) -> None:
+    """Refuse a registered codec that cannot be used, and accept every other name.
+
+    Raises:
+        BackendNotInstalledError: If it needs a package that is not installed.
+        UnitrainError: If it cannot be loaded for another reason.
+    """
+    known = entries(CHECKPOINTS)
+    if name in known:
+        made(known[name])
+
+
 def _made(group: str) -> list[Any]:
-    """Return an instance of what each entry point of a group names, as far as its package is installed."""
-    found: dict[Any, None] = {}
+    """Return an instance of what each entry point of a group names, as far as it can be used."""
+    found: dict[Any, Any] = {}
     for _, entry in sorted(entries(group).items()):
-        try:
-            found[loaded(entry)] = None  # two names may be of one class
-        except BackendNotInstalledError:
-            continue
-    return [make() for make in found]
+        with left_out_if_broken(entry):
+            kind = loaded(entry)
+            if kind not in found:  # two names may be of one class
+                found[kind] = made(entry)
+    return list(found.values())
 
 
 def find_callback(native: Any, adapter: Adapter) -> Callback | None:
@@ -134,7 +148,7 @@ def find_callback(native: Any, adapter: Adapter) -> Callback | None:
     """
     own = find_bridge(native)
     for bridge in bridges() if own is None else [own]:  # a handler may be a class of the user's, with no base
-        made = None if bridge.home == adapter.name else bridge.callback(native, adapter)
-        if made is not None:
-            return made
+        callback = None if bridge.home == adapter.name else bridge.callback(native, adapter)
+        if callback is not None:
+            return callback
     return None

@@ -35,6 +35,7 @@ class Removed(NamedTuple):
         defaults: The values with which nothing is lost; empty if that is so with every value.
         here: What to do in its place with UnifiedTrainer.
         there: What to do in its place with Lightning's own Trainer; empty if nothing is to be done.
+        reason_here: Why nothing is lost with UnifiedTrainer; empty if ``reason`` is true of both.
     """
 
     group: str
@@ -42,6 +43,7 @@ class Removed(NamedTuple):
     defaults: tuple[Any, ...] = ()
     here: str = ""
     there: str = ""
+    reason_here: str = ""
 
     def loses_nothing(self, value: Any) -> bool:
         """Return whether nothing changes without the argument that has this value."""
@@ -50,6 +52,7 @@ class Removed(NamedTuple):
 
 
 _OLD, _REMOVED, _IN_2_0 = "old-arguments", "removed-arguments", "it was removed in 2.0"
+_FLUSHED = "loggers flush automatically"
 _KEEP = 'callbacks=[ModelCheckpoint("checkpoints")]'
 _APEX = 'precision="16-mixed": apex support was removed.'
 
@@ -61,10 +64,10 @@ REMOVED = {
     ),
     "amp_backend": Removed("precision", _IN_2_0, ("native", None), _APEX, "apex support was removed; remove it"),
     "amp_level": Removed("precision", _IN_2_0, (None,), _APEX, 'precision="16-mixed" instead of apex'),
-    "log_save_interval": Removed(_OLD, "loggers flush automatically"),
+    "log_save_interval": Removed(_OLD, _FLUSHED),
     "print_nan_grads": Removed(_OLD, "it was removed in 1.0, and only printed"),
     "enable_pl_optimizer": Removed(_OLD, "this is always the case"),
-    "flush_logs_every_n_steps": Removed(_REMOVED, "it was removed in 1.7; CSVLogger takes it"),
+    "flush_logs_every_n_steps": Removed(_REMOVED, "it was removed in 1.7; CSVLogger takes it", reason_here=_FLUSHED),
     "log_gpu_memory": Removed(
         _REMOVED, "it was removed in 1.7; DeviceStatsMonitor logs it", (None,), "callbacks=[DeviceStats()]"
     ),

@@ -50,7 +50,7 @@ def _gone(reason: str) -> Upgrade:
 def _removed(row: Removed) -> Upgrade:
     def upgrade(value: Any) -> Now:
         if row.loses_nothing(value):
-            return Now(reason=_DEFAULT if row.defaults else row.reason)
+            return Now(reason=_DEFAULT if row.defaults else row.reason_here or row.reason)
         return Now(by_hand=row.here)
 
     return upgrade

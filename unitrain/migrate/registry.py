@@ -6,6 +6,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from unitrain.migrate.findings import Rule
+from unitrain.utilities.plugins import left_out_if_broken
 
 if TYPE_CHECKING:
     from unitrain.migrate.findings import Family
@@ -22,8 +23,12 @@ OWN_RULES = (
 
 
 def families() -> list[Family]:
-    """Return the families of fixers, by name."""
-    return [entry.load() for entry in sorted(entry_points(group=GROUP), key=lambda one: one.name)]
+    """Return the families of fixers, by name; one that cannot be loaded is left out, with a warning."""
+    found: list[Family] = []
+    for entry in sorted(entry_points(group=GROUP), key=lambda one: one.name):
+        with left_out_if_broken(entry):
+            found.append(entry.load())
+    return found
 
 
 def rules(known: list[Family]) -> list[Rule]:

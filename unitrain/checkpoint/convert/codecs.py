@@ -9,7 +9,7 @@ from unitrain.checkpoint.convert import safe_reading
 from unitrain.checkpoint.convert.foreign_checkpoint import well_formed
 from unitrain.checkpoint.convert.own_forms import PORTABLE, WEIGHTS
 from unitrain.errors import CheckpointError
-from unitrain.utilities.plugins import CHECKPOINTS
+from unitrain.utilities.plugins import CHECKPOINTS, entries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +34,11 @@ def by_form() -> dict[str, CheckpointCodec]:
 def by_target() -> dict[str, CheckpointCodec]:
     """Return the codecs by what ``convert_checkpoint(to=)`` calls them."""
     return {**{one.name: one for one in foreign_codecs()}, "safetensors": WEIGHTS, PORTABLE.name: PORTABLE}
+
+
+def targets() -> tuple[str, ...]:
+    """Return what ``convert_checkpoint(to=)`` may be given, with those that are registered but cannot be loaded."""
+    return tuple(dict.fromkeys([*by_target(), *entries(CHECKPOINTS)]))
 
 
 def take(path: Path) -> ForeignCheckpoint:

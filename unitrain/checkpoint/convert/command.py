@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from unitrain.checkpoint.convert.codecs import by_form, by_target, take
+from unitrain.checkpoint.convert.codecs import by_form, take, targets
 from unitrain.checkpoint.convert.conversion import convert_checkpoint
 from unitrain.checkpoint.convert.own_forms import PORTABLE
 from unitrain.compat.blocked import check_blocked
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = _DESCRIPTION, _EXAMPLES
     parser.add_argument("src", metavar="SRC", type=user_path, help="the checkpoint to read")
     parser.add_argument("dst", metavar="DST", type=user_path, nargs="?", help="the file to write, atomically")
-    parser.add_argument("--to", choices=tuple(by_target()), help="the program that will read the new file")
+    parser.add_argument("--to", choices=targets(), help="the program that will read the new file")
     parser.add_argument(
         "--model", metavar="MODULE:NAME", help="the target TrainSpec or module, or a function that returns it"
     )

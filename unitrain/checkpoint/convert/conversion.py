@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from torch import nn
 
+from unitrain.backends.registry import require_codec
 from unitrain.checkpoint import io
 from unitrain.checkpoint.capture import own_part
 from unitrain.checkpoint.convert.codecs import by_target, take
@@ -104,6 +105,7 @@ def convert_checkpoint(
 def _checked(source: Path, target: Path, to: str, template: object) -> CheckpointCodec:
     known = by_target()
     if to not in known:
+        require_codec(to)
         raise ConfigError(f"convert_checkpoint(to={to!r}): unknown format.", hint=did_you_mean(to, known))
     if template is not None and not isinstance(template, (TrainSpec, nn.Module)):
         raise ConfigError(
