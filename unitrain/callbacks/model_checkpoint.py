@@ -119,8 +119,7 @@ class ModelCheckpoint(EpochDecision):
         self.filename = filename
         self.template = Template(filename)
         self.monitor, self.mode = monitor, mode
-        self.save_top_k = save_top_k
-        self.save_last = save_last
+        self.save_top_k, self.save_last = save_top_k, save_last
         self.save_on_exception = save_on_exception
         self.sharded = sharded
         self._every_n_epochs = every_n_epochs
