@@ -97,7 +97,7 @@ def test_a_script_without_a_guard_is_told_so():
     assert ended.returncode != 0
     last = ended.stderr[ended.stderr.rindex("ConfigError") :]
     assert 'if __name__ == "__main__":' in last
-    assert ended.stderr.count("ConfigError: several processes") == 1  # not by each process that was started
+    assert ended.stderr.count("ConfigError: each started process") == 1  # not by each process that was started
 
 
 def launching(**changes):

@@ -145,7 +145,7 @@ def test_what_may_pass_keeps_the_row(error, monkeypatch):
     one = outlet.Outlet(tracker := Strict(rule, lambda: error))
     with recorded() as told:
         send(one, [{"loss": 1.0}] * 4)
-    assert any("is kept and sent again" in one for one in told)
+    assert any("unsent rows are kept and retried" in one for one in told)
     assert [step for step, _ in tracker.rows] == [0, 1, 2, 3]
 
 
