@@ -8,7 +8,7 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from unitrain_bridges.lightning.short_way import stock
+from unitrain_bridges.lightning.stock import stock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

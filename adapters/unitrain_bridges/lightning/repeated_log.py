@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from unitrain_bridges.lightning.short_way import as_in
+from unitrain_bridges.lightning.stock import as_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

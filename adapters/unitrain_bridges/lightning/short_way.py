@@ -9,16 +9,15 @@ made one after the other. ``short_way`` of the trainer is False where the long o
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from typing import TYPE_CHECKING, Any
+
+from unitrain_bridges.lightning.stock import as_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from unitrain_bridges.lightning.trainer_protocol import ModuleTrainer
 
-_PACKAGES = ("lightning.", "pytorch_lightning.", "lightning_fabric.")
 _TRANSFER = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 _HANDING_ON = ("_call_batch_hook", "_on_before_batch_transfer", "_apply_batch_transfer_handler")
 _STRATEGY = (
@@ -42,27 +41,6 @@ _PRECISION = (
     "_wrap_closure",
     "_clip_gradients",
 )
-
-
-def as_in(cls: Any, owner: Any, names: tuple[str, ...]) -> bool:
-    """Return whether the methods of ``owner`` are those that Lightning defines in ``cls``.
-
-    They are not if they are overridden, replaced on the object, or replaced in the class itself.
-    """
-    state = vars(owner)
-    return all(
-        name not in state and getattr(type(owner), name) is getattr(cls, name) and stock(getattr(cls, name), name)
-        for name in names
-    )
-
-
-def stock(function: Any, name: str) -> bool:
-    """Return whether a function in a class of Lightning is the one that Lightning's source has under that name."""
-    code = getattr(function, "__code__", None)
-    if code is None or not function.__module__.startswith(_PACKAGES) or function.__name__ != name:
-        return False
-    source = sys.modules[function.__module__].__file__
-    return code.co_filename in (source, contextlib.__file__)  # a context manager's code is the decorator's
 
 
 class ShortWay:
