@@ -8,8 +8,10 @@ from lightning_fabric.utilities import registry
 
 from tests.bench.counting import Calls, batches, spec, trainer
 
-BUILD = {"ignite": 2300, "lightning": 6400}
-"""Python calls of ours and of the framework's, without Lightning's own look at entry points."""
+BUILD = {"ignite": 2280, "lightning": 6360}
+"""Python calls of ours and of the framework's, measured, without Lightning's own look at entry points."""
+ROOM = 1.05
+"""What other tests of the same process add, as by imports and filters of warnings, and other releases of torch."""
 
 
 def fit(framework):
@@ -60,4 +62,4 @@ def test_python_calls_of_a_warm_fit(framework, monkeypatch):
     counts = Calls()
     with counts.counted():
         fit(framework)
-    assert counts.count <= BUILD[framework]
+    assert counts.count <= ROOM * BUILD[framework]
