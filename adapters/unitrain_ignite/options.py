@@ -7,7 +7,7 @@ from typing import Final
 from unitrain.backends.protocol import Translation
 
 _STEP = "unitrain.loop.step: Ignite leaves the step to the process function"
-_DATA = "unitrain.data.batches: Ignite's epoch_length goes on with the loader instead of starting it again"
+_DATA = "unitrain.data.batches: Ignite's epoch_length continues the loader instead of restarting it"
 _SANITY = (
     "unitrain.session.sanity_check: on an Engine of its own, so that no handler sees it and no random number is used up"
 )

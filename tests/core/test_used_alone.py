@@ -90,7 +90,7 @@ def test_a_callback_serves_one_fit_at_a_time(framework, name, tmp_path):
     before = model.model.weight.clone()
     second = trainer(framework, callbacks=[shared])
     (error,) = within(framework, lambda: second.fit(model, BATCHES), callbacks=[shared])
-    assert f"this {name} follows a run that goes on" in str(error)
+    assert f"this {name} is in use by another run" in str(error)
     assert f"make another {name}" in error.hint
     assert torch.equal(model.model.weight, before)
     if name == "Own":
@@ -106,7 +106,7 @@ def test_an_evaluation_is_a_run_too(framework, method, name, tmp_path):
     shared = SHARED[name](tmp_path)
     evaluate = getattr(trainer(framework, callbacks=[shared]), method)
     (error,) = within(framework, lambda: evaluate(spec(), BATCHES), callbacks=[shared])
-    assert f"this {name} follows a run that goes on" in str(error)
+    assert f"this {name} is in use by another run" in str(error)
     evaluate(spec(), BATCHES)  # of a fit that has ended
     assert not active_runs._USED
 
@@ -123,7 +123,7 @@ def test_an_evaluation_within_the_validation_of_a_fit_leaves_the_weights_alone(f
         @whole.on(Event.VAL_BATCH_END)
         def evaluate(run):
             if inner:
-                with pytest.raises(ConfigError, match="this EMA follows a run that goes on"):
+                with pytest.raises(ConfigError, match="this EMA is in use by another run"):
                     trainer(framework, callbacks=[ema]).validate(one, BATCHES)
                 trainer(framework).validate(one, BATCHES)
                 LRFinder(num_training=10).run(whole, one, BATCHES)
@@ -148,7 +148,7 @@ def test_a_prediction_within_a_prediction_has_a_writer_of_its_own(framework, tmp
             errors.append(error)
 
     whole.predict(spec(), BATCHES)
-    assert "this PredictionWriter follows" in str(errors[0])
+    assert "this PredictionWriter is in use by" in str(errors[0])
     assert [path.name for path in writer.paths] == ["batch-00000.pt", "batch-00001.pt"]
 
 
@@ -158,7 +158,7 @@ def test_a_tracker_that_begins_runs_serves_one_at_a_time(framework, tmp_path):
     for method in ("fit", "validate"):
         run = getattr(trainer(framework, loggers=[shared]), method)
         (error,) = within(framework, partial(run, spec(), BATCHES), loggers=[shared])
-        assert "this CSVLogger follows a run that goes on" in str(error)
+        assert "this CSVLogger is in use by another run" in str(error)
     assert len(shared.path.read_text().splitlines()) == 2
     assert not active_runs._USED
 
@@ -180,7 +180,7 @@ def test_a_callback_of_lightning_serves_one_fit_at_a_time(framework):
     shared = EarlyStopping("train/loss")
     second = trainer(framework, callbacks=[shared])
     (error,) = within(framework, lambda: second.fit(spec(), BATCHES), callbacks=[shared])
-    assert "this EarlyStopping follows a run that goes on" in str(error)
+    assert "this EarlyStopping is in use by another run" in str(error)
     shared = LambdaCallback()
     assert (
         within(framework, lambda: trainer(framework, callbacks=[shared]).fit(spec(), BATCHES), callbacks=[shared]) == []

@@ -73,7 +73,7 @@ def used_alone(objects: Iterable[object]) -> Iterator[None]:
             _USED.extend(mine)
     if taken is not None:
         raise ConfigError(
-            f"this {type(taken).__name__} follows a run that goes on, and it keeps the state of one run only.",
+            f"this {type(taken).__name__} is in use by another run, and it keeps the state of one run only.",
             hint=f"make another {type(taken).__name__} for this run.",
         )
     try:

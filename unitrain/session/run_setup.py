@@ -79,7 +79,7 @@ class RunSetup(TrainerControls):
         """Set the stage for one run: callbacks listening, switches set, seed sown; any error announced once.
 
         Raises:
-            ConfigError: If this trainer is in the middle of a run, or a callback follows another run that goes on.
+            ConfigError: If this trainer is in the middle of a run, or a callback is in use by another run.
         """
         if self._busy or self._code.running:
             raise busy()
