@@ -236,7 +236,7 @@ class LightningRun(BackendRun):
         shell, train = self._lightning.made(FitShell)(program), LightningBatches(program.batches)
         validation = None if program.validation is None else LightningBatches(program.validation.batches)
         shell.batch_steps(
-            training=train.sized and self._may_batch(TRAINING),
+            training=self._may_batch(TRAINING),
             validation=validation is not None and validation.sized and self._may_batch(VALIDATION),
         )
         with self._running(), _steps_counted(self._trainer, program):

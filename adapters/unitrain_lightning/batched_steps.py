@@ -50,24 +50,47 @@ def may_batch_steps(lightning: Namespace, trainer: Any, hooks: tuple[str, ...]) 
     )
 
 
-def batches_in_one_call(batches: Any, progress: Any, between: Callable[[], None] | None = None) -> Iterator[Any]:
-    """Yield the batches of a run; before each but the first, count as Lightning does between two.
+def batches_in_one_call(batches: Any, progress: Any, between: Callable[[int], None] | None = None) -> Iterator[Any]:
+    """Yield the batches of a run; between two, count as Lightning does.
 
     Args:
         batches: Lightning's ``dataloader_iter``.
         progress: The ``batch_progress`` of its loop.
-        between: What else is to be counted.
+        between: Counts what else is counted per batch; takes 1, or -1 to take one back.
     """
     for index in range(LENGTH):
         if index:
             progress.increment_processed()
             progress.increment_completed()
             if between is not None:
-                between()
+                between(1)
+        try:
+            batch, *_ = next(batches)
+        except StopIteration:  # data without a length has ended
+            _uncount(progress, begun=not index)
+            if between is not None:
+                between(-1)
+            progress.is_last_batch = True
+            return
+        if index:
             progress.increment_ready()
             progress.increment_started()
-        batch, *_ = next(batches)
         progress.is_last_batch = batches.done
         yield batch
         if batches.done:
             return
+
+
+def _uncount(progress: Any, *, begun: bool) -> None:
+    """Take back the batch that Lightning counts where a run of batches ends without one.
+
+    Args:
+        progress: The ``batch_progress`` of its loop.
+        begun: Whether Lightning has counted its beginning too; it counts its end after the step.
+    """
+    for tracker in (progress.current, progress.total):
+        if begun:
+            tracker.ready -= 1
+            tracker.started -= 1
+        tracker.processed -= 1
+        tracker.completed -= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from unitrain.backends.protocol import EpochBatches, EvaluationProgram, Program
+
+
+_NO_SIGNALS = SimpleNamespace(received_sigterm=False)
+"""With a spec unitrain itself listens to SIGTERM; with foreign code Lightning does, between two of its steps."""
 
 
 class LightningBatches:
@@ -167,25 +172,33 @@ class FitShell(Shell):
 
     def _train_many(self, dataloader_iter: Any) -> None:
         """Train on a run of batches, until Lightning has something to do."""
+        verdict, progress = self._run_of_batches(dataloader_iter), self.trainer.fit_loop.epoch_loop.batch_progress
+        if self._program.last and not self._sized:
+            progress.is_last_batch = True
+        self._heed(verdict)
+        if verdict is Verdict.VALIDATE:
+            return
+        if self.trainer.should_stop:
+            self._validate_no_more()
+        if progress.is_last_batch:
+            self._limit, self.trainer.limit_val_batches = self.trainer.limit_val_batches, 0
+
+    def _run_of_batches(self, dataloader_iter: Any) -> Verdict:
+        """Train until Lightning has something to do, and return the last verdict."""
         trainer, train_batch, batch_done = self.trainer, self._program.train_batch, self._program.batch_done
         loop, verdict = trainer.fit_loop.epoch_loop, Verdict.NEXT
+        signals = trainer._signal_connector if self._program.foreign else _NO_SIGNALS  # noqa: SLF001
 
-        def count() -> None:
-            loop._batches_that_stepped += 1  # noqa: SLF001 - there is no public way
+        def count(batches: int) -> None:
+            loop._batches_that_stepped += batches  # noqa: SLF001 - there is no public way
 
         for batch in batches_in_one_call(dataloader_iter, loop.batch_progress, count):
             verdict = train_batch(batch)
             if verdict is not Verdict.VALIDATE:
                 verdict = batch_done()
-            if verdict is not Verdict.NEXT or trainer.should_stop:
+            if verdict is not Verdict.NEXT or trainer.should_stop or signals.received_sigterm:
                 break
-        self._heed(verdict)
-        if verdict is Verdict.VALIDATE:
-            return
-        if trainer.should_stop:
-            self._validate_no_more()
-        if dataloader_iter.done:
-            self._limit, trainer.limit_val_batches = trainer.limit_val_batches, 0
+        return verdict
 
     def _heed(self, verdict: Verdict) -> None:
         """Let Lightning's loop do what the program wants next."""

@@ -135,7 +135,7 @@ SETUPS = {
     "clipping norms": Setup((217, 352), always(gradient_clip_val=1.0)),
     "clipping values": Setup((179, 305), always(gradient_clip_val=1.0, gradient_clip_algorithm="value")),
     "two optimizers by hand": Setup((199, 338), fields=two_optimizers),
-    "data without a length": Setup((166, 640), data=lambda ready: (batch for batch in ready)),
+    "data without a length": Setup((166, 265), data=lambda ready: (batch for batch in ready)),
     "evaluation": Setup((69, 67), method="validate"),
     "evaluation, accuracy of torchmetrics": Setup((61, 60), fields=named("accuracy"), method="validate"),
 }

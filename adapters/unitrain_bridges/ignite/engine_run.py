@@ -70,6 +70,7 @@ class EngineRun:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._counter = 0
+        self._clears_first = clears_output_first()
 
     @property
     def _state(self) -> Any:
@@ -170,7 +171,7 @@ class EngineRun:
         """Yield the pauses of fetching a batch, and return whether there is one."""
         engine = self._engine
         yield Pause.FETCH
-        restarted, clears_first = False, clears_output_first()
+        restarted, clears_first = False, self._clears_first
         while True:
             self._state.batch = None
             if clears_first:

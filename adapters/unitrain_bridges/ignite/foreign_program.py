@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from inspect import isgenerator
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -189,29 +188,25 @@ class EngineProgram:
         if self._run.over:
             self._close(broken=False)
             return
-        with self._own_grad_mode():
-            try:
-                self._at = next(self._run.pauses) if thrown is None else self._run.pauses.throw(thrown)
-            except StopIteration:
-                self._close(broken=False)
-            except BaseException:
-                self._close(broken=True)
-                raise
+        outer = torch.is_grad_enabled()
+        if outer is not self.grad_mode:
+            torch.set_grad_enabled(self.grad_mode)
+        try:
+            self._at = next(self._run.pauses) if thrown is None else self._run.pauses.throw(thrown)
+        except StopIteration:
+            self._close(broken=False)
+        except BaseException:
+            self._close(broken=True)
+            raise
+        finally:
+            self.grad_mode = torch.is_grad_enabled()
+            if outer is not self.grad_mode:
+                torch.set_grad_enabled(outer)
 
     def _close(self, *, broken: bool) -> None:
         self._at, self._run.over, self._run.broken = None, True, broken
         if not broken:
             self._engine._internal_run_generator = None  # noqa: SLF001 - as Ignite after a run
-
-    @contextmanager
-    def _own_grad_mode(self) -> Iterator[None]:
-        outer = torch.is_grad_enabled()
-        torch.set_grad_enabled(self.grad_mode)
-        try:
-            yield
-        finally:
-            self.grad_mode = torch.is_grad_enabled()
-            torch.set_grad_enabled(outer)
 
 
 def _refuse_elsewhere(left: Any, framework: str) -> None:
