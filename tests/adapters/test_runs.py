@@ -163,14 +163,25 @@ def test_what_looks_between_batches_gets_each(given, advances, tmp_path):
     assert len(advances) == 22
 
 
-def test_a_stream_comes_batch_by_batch(advances):
-    trainer(max_epochs=2).fit(spec(), Stream())
-    assert len(advances) == 22
+@pytest.mark.parametrize("number", [1, 99, 100, 101, 250])
+def test_a_stream_comes_in_few_calls_and_is_counted_as_lightning_counts(number, advances):
+    """The end of a stream shows only when a call of Lightning's loop finds no further batch."""
+    counted = []
+    for data in (Stream(number), batches(number)):
+        one = trainer(max_epochs=2)
+        one.fit(spec(), data)
+        loop = one.native.fit_loop.epoch_loop
+        counted.append((loop.batch_progress.state_dict(), loop.global_step, loop._batches_that_stepped))
+    assert counted[0] == counted[1]
+    assert len(advances) <= 2 * (number // runs.LENGTH + 2) + 2 * (number // runs.LENGTH + 1)
 
 
 class Stream:
+    def __init__(self, number):
+        self._number = number
+
     def __iter__(self):
-        return iter(batches(11))
+        return iter(batches(self._number))
 
 
 @pytest.mark.parametrize("method", ["validate", "test"])
