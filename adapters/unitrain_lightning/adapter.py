@@ -19,6 +19,7 @@ from unitrain.loop.backend import BackendRun
 from unitrain.run.hub import Event
 from unitrain_lightning._compat import REQUIRES, quietly, raise_interrupt, refuse_rich_bar
 from unitrain_lightning.batched_steps import TEST, TRAINING, VALIDATION, may_batch_steps
+from unitrain_lightning.entry_point_cache import remembered
 from unitrain_lightning.events import EVENTS, UNMAPPED
 from unitrain_lightning.module import EvalShell, FitShell, LightningBatches
 from unitrain_lightning.namespace import is_a, namespace_of
@@ -77,7 +78,7 @@ class LightningAdapter:
         plugins = _plugins(lightning, config, device, given.pop("plugins", None))
         if team.world is None and not any(isinstance(one, lightning.ClusterEnvironment) for one in plugins):
             plugins.append(lightning.LightningEnvironment())  # else Lightning reads SLURM's variables again
-        with quietly():
+        with quietly(), remembered(lightning.root):
             placed = _placed(lightning, config, device, team)
             profiler = lightning.made(NullProfiler)()
             made = {"profiler": profiler, **placed, **_arguments(lightning, config, callbacks), **given}

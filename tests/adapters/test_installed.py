@@ -1,14 +1,16 @@
-"""Lightning hears what packages offer to it, for each Trainer anew."""
+"""Lightning hears what packages offer to it, and unitrain does not read all of them for each Trainer."""
 
 import importlib
 import sys
+from importlib import metadata
 
 import pytest
 import torch
 from torch import nn
 
 from unitrain import TrainSpec, UnifiedTrainer
-from unitrain_lightning._compat import default_root
+from unitrain_lightning import entry_point_cache as installed
+from unitrain_lightning._compat import default_root, part
 
 FACTORY = """
 from {root}.callbacks import Callback
@@ -59,4 +61,51 @@ def test_a_package_that_comes_or_goes_is_heard(site):
     for file in info.iterdir():
         file.unlink()
     info.rmdir()
+    assert offered() == 0
+
+
+def test_a_second_trainer_opens_no_file_of_a_package(monkeypatch):
+    registry = part(default_root(), "fabric.utilities.registry:")
+    opened = []
+    read = metadata.PathDistribution.read_text
+    offered()
+    monkeypatch.setattr(
+        metadata.PathDistribution, "read_text", lambda self, name: opened.append(name) or read(self, name)
+    )
+    offered()
+    assert "entry_points.txt" not in opened
+    assert registry.entry_points is metadata.entry_points, "left changed behind the Trainer"
+
+
+def test_what_only_another_finder_knows_is_asked_for_each_time(site, tmp_path, monkeypatch):
+    found = []
+
+    class Finder(metadata.DistributionFinder):
+        def find_spec(self, *_):
+            return None
+
+        def find_distributions(self, context=None):
+            return iter(found)
+
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder()])
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    info = site()
+    moved = info.rename(elsewhere / info.name)
+    assert offered() == 0
+    found.append(metadata.PathDistribution(moved))
+    assert offered() == 1
+
+
+def test_a_replaced_question_is_left_as_it_is(monkeypatch):
+    registry = part(default_root(), "fabric.utilities.registry:")
+    asked = []
+    monkeypatch.setattr(registry, "entry_points", lambda group: asked.append(group) or [], raising=False)
+    with installed.remembered(default_root()):
+        assert registry.entry_points(group="x") == []
+    assert asked == ["x"]
+
+
+def test_a_folder_that_is_gone_is_no_error(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(tmp_path / "never")
     assert offered() == 0
