@@ -180,7 +180,7 @@ class FitShell(Shell):
             return
         if self.trainer.should_stop:
             self._validate_no_more()
-        if progress.is_last_batch:
+        if progress.is_last_batch and self._limit is None:  # data without a length ends in a call of its own
             self._limit, self.trainer.limit_val_batches = self.trainer.limit_val_batches, 0
 
     def _run_of_batches(self, dataloader_iter: Any) -> Verdict:
