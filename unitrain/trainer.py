@@ -13,9 +13,9 @@ from unitrain.backends.features import refuse, require_config
 from unitrain.backends.protocol import Feature, Stage
 from unitrain.backends.registry import find_adapter, find_trackers
 from unitrain.callbacks import Callback, History, named
-from unitrain.checkpoint.capture import begin
 from unitrain.checkpoint.hparams import plain_hparams
 from unitrain.checkpoint.model_weights import load_model
+from unitrain.checkpoint.restore import begin
 from unitrain.checkpoint.resume import Ended, finished, readable, resumed
 from unitrain.compat.other_names import RUN_ARGUMENTS
 from unitrain.compat.trainer_arguments import old_spellings

@@ -122,7 +122,7 @@ def test_it_is_the_loop_of_torch(framework, annealing, strategy, avg_fn):
 def test_a_seeded_fault_is_seen(framework, monkeypatch, seeded):
     expected, rates, _ = by_hand(2, "cos", None, partial(StepLR, step_size=1, gamma=0.7))
     if seeded == "rates":
-        monkeypatch.setattr("unitrain.optim.optimizers.Schedule.paused", property(lambda _: False, lambda *_: None))
+        monkeypatch.setattr("unitrain.optim.schedules.Schedule.paused", property(lambda _: False, lambda *_: None))
     if seeded == "average":
         monkeypatch.setattr(module, "_mean", lambda *_: None)
     if seeded == "statistics":

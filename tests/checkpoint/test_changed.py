@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from unitrain import CheckpointError, DataError, Event, GradientAccumulationSchedule, TrainSpec, UnifiedTrainer, metric
-from unitrain.checkpoint import capture
+from unitrain.checkpoint import restore
 
 BACKENDS = ("lightning", "ignite", "reference")
 each_backend = pytest.mark.parametrize("framework", BACKENDS)
@@ -93,14 +93,14 @@ def test_gradients_of_manual_optimization_are_kept_over_the_end_of_an_epoch(fram
 def test_a_file_without_these_gradients_is_noticed(tmp_path, monkeypatch):
     path, in_order = tmp_path / "x.ckpt", DataLoader(TensorDataset(*data()), 4)
     whole = fit("ignite", every_third(), in_order, at=BATCHES, path=path)
-    read = capture.parts.read_any
+    read = restore.parts.read_any
 
     def forgetful(path):
         content = read(path)
         content["unitrain"]["progress"]["gradients"] = None
         return content
 
-    monkeypatch.setattr(capture.parts, "read_any", forgetful)
+    monkeypatch.setattr(restore.parts, "read_any", forgetful)
     assert not same(fit("ignite", every_third(), in_order, ckpt_path=path), whole)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from unitrain import DataError
-from unitrain.checkpoint import capture as snapshot
+from unitrain.checkpoint import restore as snapshot
 from unitrain.checkpoint import resume as going_on
 from unitrain.data import position
 from unitrain.data.batches import Batches

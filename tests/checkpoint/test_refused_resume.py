@@ -22,7 +22,7 @@ from unitrain import (
     UnifiedTrainer,
     metric,
 )
-from unitrain.checkpoint import capture, resume
+from unitrain.checkpoint import restore, resume
 
 BACKENDS = ("lightning", "ignite", "reference")
 BATCHES = [(torch.full((2, 4), float(i)), torch.full((2, 1), float(i))) for i in range(1, 6)]
@@ -182,7 +182,7 @@ def test_weights_that_come_too_early_would_be_seen(files, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:.*contains state for callbacks not in")
 def test_an_optimizer_that_is_not_put_back_would_be_seen(files, monkeypatch):
-    monkeypatch.setattr(capture, "vars", lambda _: {}, raising=False)
+    monkeypatch.setattr(restore, "vars", lambda _: {}, raising=False)
     assert not refused("reference", files, "another optimizer")
 
 

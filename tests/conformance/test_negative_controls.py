@@ -23,7 +23,7 @@ from unitrain.loop.precision import LossScaling
 from unitrain.loop.step import EvalStep, TrainStep
 from unitrain.loop.torch_primitives import ScaledPrimitives, TorchPrimitives
 from unitrain.metrics.metric import Mean
-from unitrain.optim.optimizers import Schedule
+from unitrain.optim.schedules import Schedule
 from unitrain.run.hub import Event, EventHub
 from unitrain.testing.conformance import AdapterConformance
 from unitrain.utilities.rng import RngSnapshot

@@ -101,14 +101,14 @@ def test_a_seeded_fault_in_the_warm_up_is_seen(monkeypatch, fault):
     if fault == "not lifted":
         monkeypatch.setattr("unitrain.optim.warmup.lift", lambda optimizer: None)
     else:
-        after_step = unitrain.optim.optimizers.Schedule.after_step
+        after_step = unitrain.optim.schedules.Schedule.after_step
 
         def late(self):
             if self.steps or getattr(self, "begun", False):
                 after_step(self)
             self.begun = True
 
-        monkeypatch.setattr(unitrain.optim.optimizers.Schedule, "after_step", late)
+        monkeypatch.setattr(unitrain.optim.schedules.Schedule, "after_step", late)
     assert trained("ignite", spec(BY_HAND["by steps"][0]))[0] != expected("by steps")
 
 

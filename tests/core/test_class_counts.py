@@ -73,7 +73,19 @@ def test_the_value_and_the_state_are_those_of_batch_by_batch(name, shape):
         assert all(torch.equal(value, stock.state_dict()[key]) for key, value in own.state_dict().items())
 
 
-def test_a_compute_of_the_users_own_is_asked():
+@pytest.mark.parametrize("name", COUNTING)
+def test_an_epoch_goes_through_a_function_of_torchmetrics_alone_if_there_is_one(name, monkeypatch):
+    own = stage_metric("m", COUNTING[name])
+    for epoch in range(2):
+        own.reset(torch.device("cpu"))
+        for scores, labels in batches():
+            own.update(scores, labels, len(labels))
+        if epoch:
+            monkeypatch.setattr(own._metric, "compute", lambda: pytest.fail("by the metric"))
+        own.compute(SINGLE_PROCESS)
+
+
+def test_what_has_no_function_goes_through_the_metric():
     own = stage_metric("m", type("Own", (tm.MulticlassAccuracy,), {"compute": lambda self: torch.tensor(7.0)})(CLASSES))
     for _ in range(2):
         own.reset(torch.device("cpu"))

@@ -31,7 +31,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from unitrain import EMA, Event, ModelCheckpoint, TerminateOnNaN, TrainSpec, UnifiedTrainer, load_weights
-from unitrain.checkpoint import capture as snapshot
+from unitrain.checkpoint import restore as snapshot
 from unitrain.checkpoint import sharded_files as parts
 from unitrain.data.sharding import OwnBatches
 from unitrain.distributed.collectives import ProcessGroup

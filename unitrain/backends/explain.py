@@ -84,7 +84,7 @@ def _spec(adapter: Adapter, spec: TrainSpec) -> Iterator[Row]:
     yield Row("optimizer", _short(spec.optimizer), hook("optimizer_step"), step)
     if spec.lr_scheduler is not None:
         rule = (
-            "unitrain.optim.optimizers: frequency counts optimizer steps; a plateau is stepped before files are written"
+            "unitrain.optim.schedules: frequency counts optimizer steps; a plateau is stepped before files are written"
         )
         yield Row("lr_scheduler", _short(spec.lr_scheduler), "", rule)
     for name, metric in (spec.metrics or {}).items():

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from unitrain.data.sources import DataSource
     from unitrain.distributed.collectives import Collectives
     from unitrain.distributed.strategies.fsdp import Sharded
-    from unitrain.optim.optimizers import Schedule
+    from unitrain.optim.schedules import Schedule
     from unitrain.run.hub import Event, EventHub
     from unitrain.run.progress import Progress
     from unitrain.spec import TrainSpec

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from unitrain.errors import ConfigError
 from unitrain.metrics.metric import float32
-from unitrain.optim.optimizers import unknown_monitor
+from unitrain.optim.schedules import unknown_monitor
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,6 +20,9 @@ KEY = "unitrain"
 PREFIX = "model."
 """Where the user's model stands in the module that Lightning would restore."""
 
+FORMAT = 1
+"""The format of unitrain's own part; a file of a newer one is refused."""
+
 _STATES = ("ready", "started", "processed", "completed")
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks import EpochDecision, ModelCheckpoint, Preparer, named
 from unitrain.checkpoint import sharded_files as parts
-from unitrain.checkpoint.capture import capture, own_part, read_for, restored_but_for_weights
+from unitrain.checkpoint.capture import capture
 from unitrain.checkpoint.model_weights import load_weights_of, weights_of
 from unitrain.checkpoint.owned_files import own_again
+from unitrain.checkpoint.restore import own_part, read_for, restored_but_for_weights
 from unitrain.checkpoint.resume_checks import require_rest
 from unitrain.checkpoint.saving import write_one
 from unitrain.config import UNLIMITED
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from unitrain.backends.protocol import FitJob
     from unitrain.callbacks import Callback
-    from unitrain.checkpoint.capture import Found
+    from unitrain.checkpoint.restore import Found
     from unitrain.config import TrainerConfig
     from unitrain.run.progress import Progress
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from unitrain.callbacks import EMA
-from unitrain.checkpoint.capture import own_part
 from unitrain.checkpoint.convert.codecs import take
 from unitrain.checkpoint.convert.own_forms import PORTABLE
 from unitrain.checkpoint.convert.to_portable import names_of, renamed
 from unitrain.checkpoint.model_weights import weights_of
+from unitrain.checkpoint.restore import own_part
 from unitrain.errors import ExportError, did_you_mean
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from unitrain.backends.protocol import Stage, Verdict
-from unitrain.checkpoint.capture import capture, gradients, position, take_up
+from unitrain.checkpoint.capture import capture, gradients
+from unitrain.checkpoint.restore import position, take_up
 from unitrain.checkpoint.saving import write_all
 from unitrain.data.batch import describe, sample_counter
 from unitrain.data.batches import Batches

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from unitrain.config import TrainerConfig
     from unitrain.data.sources import DataSource
     from unitrain.distributed.collectives import Collectives
-    from unitrain.optim.optimizers import Schedule
+    from unitrain.optim.schedules import Schedule
     from unitrain.spec import TrainSpec
 
 _OWN = frozenset({"devices", "callbacks", "loggers", "default_root_dir", "enable_progress_bar", "native", "profiler"})

@@ -269,8 +269,7 @@ class _Counting(_Torchmetric):
         self._counts.add(output, target)
 
     def compute(self, team: Collectives) -> Any:
-        self._counts.count()
-        return super().compute(team)
+        return self._counts.compute(team)
 
     def state_dict(self) -> dict[str, Any]:
         self._counts.count()

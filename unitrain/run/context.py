@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from unitrain.config import TrainerConfig
     from unitrain.distributed.collectives import Collectives, Reduction
-    from unitrain.optim.optimizers import Schedule
+    from unitrain.optim.schedules import Schedule
     from unitrain.run.events import CustomEvent
     from unitrain.run.hub import EventHub, RunState
     from unitrain.spec import TrainSpec

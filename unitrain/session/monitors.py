@@ -11,7 +11,7 @@ from unitrain.callbacks.model_checkpoint import require_folder
 from unitrain.errors import ConfigError, did_you_mean
 from unitrain.metrics.class_names import logged_names
 from unitrain.metrics.metric import LOSS
-from unitrain.optim.optimizers import unknown_monitor
+from unitrain.optim.schedules import unknown_monitor
 from unitrain.run.stopping import INTERRUPT, MAX_EPOCHS, MAX_STEPS, SIGNAL
 
 if TYPE_CHECKING:

@@ -26,7 +26,8 @@ from unitrain.distributed.strategies.fsdp import check_options, in_parts
 from unitrain.errors import ConfigError, SpecError, did_you_mean
 from unitrain.loop.precision import SCALED, convert_model
 from unitrain.loop.rank_consistency import require_same_fit, require_same_model
-from unitrain.optim.optimizers import build_optimizers, build_schedules, needs_closure
+from unitrain.optim.optimizers import build_optimizers, needs_closure
+from unitrain.optim.schedules import build_schedules
 from unitrain.run.stopping import ValidationRule
 from unitrain.session.distributed_refusals import require_shardable, require_together
 from unitrain.session.fit_data import FitData, given_data, order_seed

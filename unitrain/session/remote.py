@@ -11,7 +11,7 @@ import torch
 
 from unitrain.callbacks import prepare
 from unitrain.checkpoint import io
-from unitrain.checkpoint.capture import restore_result
+from unitrain.checkpoint.restore import restore_result
 from unitrain.data.batch import to_device
 from unitrain.distributed.launch import job_files
 from unitrain.distributed.launch.job_files import Job

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any, Protocol
 
-from unitrain.checkpoint.capture import position
+from unitrain.checkpoint.restore import position
 from unitrain.data.batch import unpack
 from unitrain.data.position import copied_state, keeper
 from unitrain.errors import DataError

@@ -18,14 +18,15 @@ import torch
 from torch import Tensor
 
 from unitrain.backends.protocol import ONE_DEVICE, Feature, Run, Stage, Translation, Verdict
-from unitrain.checkpoint.capture import capture, gradients, take_up
+from unitrain.checkpoint.capture import capture, gradients
+from unitrain.checkpoint.restore import take_up
 from unitrain.checkpoint.saving import write_all
 from unitrain.config import TrainerConfig
 from unitrain.data.position import copied_state, keeper
 from unitrain.distributed.collectives import SINGLE_PROCESS
 from unitrain.errors import SpecError
 from unitrain.loop.misfits import explain_misfit
-from unitrain.optim.optimizers import unknown_monitor
+from unitrain.optim.schedules import unknown_monitor
 from unitrain.run.context import RunContext
 from unitrain.run.hub import Event
 from unitrain.run.progress import Progress
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from unitrain.data.sources import DataSource
     from unitrain.distributed.collectives import Collectives
     from unitrain.metrics.tables import Table
-    from unitrain.optim.optimizers import Schedule
+    from unitrain.optim.schedules import Schedule
 
 
 class ReferenceAdapter:

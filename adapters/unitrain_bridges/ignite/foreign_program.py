@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
-    from unitrain.optim.optimizers import Schedule
+    from unitrain.optim.schedules import Schedule
     from unitrain_bridges.ignite.prepare import RunArguments
     from unitrain_ignite._compat import Engine
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from unitrain.optim.optimizers import Schedule
+    from unitrain.optim.schedules import Schedule
     from unitrain_bridges.lightning.trainer_protocol import ModuleTrainer
 
 

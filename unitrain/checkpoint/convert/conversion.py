@@ -10,13 +10,13 @@ from torch import nn
 
 from unitrain.backends.registry import require_codec
 from unitrain.checkpoint import io
-from unitrain.checkpoint.capture import own_part
 from unitrain.checkpoint.convert.codecs import by_target, take
 from unitrain.checkpoint.convert.own_forms import PORTABLE, WEIGHTS, run_of
 from unitrain.checkpoint.convert.to_portable import assembled, names_of, renamed
 from unitrain.checkpoint.integrity import is_folder
 from unitrain.checkpoint.layout import PREFIX
 from unitrain.checkpoint.model_weights import weights_of
+from unitrain.checkpoint.restore import own_part
 from unitrain.errors import ConfigError, did_you_mean
 from unitrain.spec import TrainSpec
 from unitrain.utilities.files import refuse_existing, user_file

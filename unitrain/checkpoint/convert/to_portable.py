@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from unitrain._version import __version__
-from unitrain.checkpoint.capture import FORMAT
 from unitrain.checkpoint.convert.foreign_checkpoint import (
     ForeignCheckpoint,
     TrainingPosition,
@@ -21,9 +20,10 @@ from unitrain.checkpoint.convert.match_optimizers import BY_POSITION, by_name, n
 from unitrain.checkpoint.convert.match_weights import chosen, matched, without_model
 from unitrain.checkpoint.gate import plain
 from unitrain.checkpoint.hparams import plain_hparam
-from unitrain.checkpoint.layout import KEY, LAYOUT_VERSION, PREFIX, VERSION, loops
+from unitrain.checkpoint.layout import FORMAT, KEY, LAYOUT_VERSION, PREFIX, VERSION, loops
 from unitrain.errors import CheckpointError, SpecError
-from unitrain.optim.optimizers import SINGLE, build_optimizers, build_schedules
+from unitrain.optim.optimizers import SINGLE, build_optimizers
+from unitrain.optim.schedules import build_schedules
 from unitrain.run.hub import Event
 from unitrain.run.progress import Progress
 from unitrain.spec import TrainSpec

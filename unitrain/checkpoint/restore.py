@@ -1,0 +1,234 @@
+"""Restores a checkpoint's state into a run."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from unitrain.callbacks import ModelCheckpoint
+from unitrain.checkpoint import sharded_files as parts
+from unitrain.checkpoint.capture import sources
+from unitrain.checkpoint.gate import restored
+from unitrain.checkpoint.layout import FORMAT, KEY
+from unitrain.checkpoint.model_weights import require_same_weights, weights_of
+from unitrain.checkpoint.optimizer_states import load_optimizer
+from unitrain.checkpoint.resume_checks import fitted
+from unitrain.data.position import Position, keeper
+from unitrain.distributed.strategies.dtensors import is_part, part_like
+from unitrain.errors import DISTRIBUTION, CheckpointError
+from unitrain.optim.optimizers import all_parameters
+from unitrain.run.progress import Progress, shared_out
+from unitrain.utilities.rng import RngSnapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from torch import nn
+    from torch.optim import Optimizer
+
+    from unitrain.backends.protocol import FitJob
+    from unitrain.callbacks import Callback
+    from unitrain.data.sources import DataSource
+    from unitrain.run.hub import EventHub
+
+
+@dataclass(frozen=True)
+class Found:
+    """A checkpoint that fits a job, read and not put into it yet.
+
+    Attributes:
+        path: Where it was read.
+        content: All of it.
+        own: What only unitrain knows of it.
+        progress: Where the run resumes.
+    """
+
+    path: Path
+    content: dict[str, Any]
+    own: dict[str, Any]
+    progress: Progress
+
+
+def read_for(path: Path, job: FitJob) -> Found:
+    """Read the checkpoint at ``path`` for ``job``, which is unchanged.
+
+    Raises:
+        CheckpointError: If the file is damaged, from a newer format, of another model or not unitrain's.
+    """
+    content = parts.read_any(path)
+    own = own_part(path, content)
+    require_same_weights(path, job.spec.model, weights_of(content))
+    _require_same_names(path, job, own["names"])
+    progress = fitted(path, job, own, shared_out([own["progress"], *own.get("ranks", [])], job.team))
+    return Found(path, content, own, progress if progress.rng is not None else _with_own_rng(progress, job))
+
+
+@contextmanager
+def restored_but_for_weights(found: Found, job: FitJob) -> Iterator[None]:
+    """Put a checkpoint into ``job``'s optimizers, schedules, hub and callbacks, until the block ends without an error.
+
+    After an error, optimizers are as they were, and the hub and the callbacks as at the start of a run.
+    """
+    before = [(one, one.state, one.param_groups) for one in job.optimizers.values()]
+    try:
+        _load_optimizers(found.path, job, found.content)
+        schedules, steps = found.content["lr_schedulers"], found.own["schedule_steps"]
+        for schedule, state, number in zip(job.schedules, schedules, steps, strict=True):
+            schedule.scheduler.load_state_dict(state)
+            schedule.steps = number
+        job.hub.load_state_dict(found.own["hub"])
+        _load_callbacks(found.path, job.callbacks, found.own["callbacks"])
+        if found.own["run"].get("order") is not None:
+            for source in sources(job):
+                source.draw_order(found.own["run"]["order"])
+        yield
+    except BaseException:
+        for optimizer, state, groups in before:  # torch loads into new ones
+            vars(optimizer).update(state=state, param_groups=groups)
+        begin(job)
+        raise
+
+
+def begin(job: FitJob) -> None:
+    """Begin a run: fresh counters, callbacks that have forgotten the run before."""
+    job.hub.begin(job.train.length, validates=bool(job.val))
+    for callback in job.callbacks.values():
+        callback.reset_state()
+    job.hub.keepers = {name: one for name, one in job.callbacks.items() if isinstance(one, ModelCheckpoint)}
+
+
+def _with_own_rng(progress: Progress, job: FitJob) -> Progress:
+    """Return ``progress``, of a file that another program wrote, with this run's random numbers as they are."""
+    rng = RngSnapshot(job.train.generators).state_dict()
+    return replace(progress, rng=rng, rng_at_iter=rng if progress.midway else None)
+
+
+def restore_result(
+    content: dict[str, Any],
+    model: nn.Module,
+    optimizers: Mapping[str, Optimizer],
+    hub: EventHub,
+    callbacks: Mapping[str, Callback],
+) -> None:
+    """Put the end of a run in other processes into the objects of this one."""
+    own = restored(content)[KEY]
+    model.load_state_dict(weights_of(content))
+    for optimizer, state in zip(optimizers.values(), content["optimizer_states"], strict=True):
+        load_optimizer(optimizer, state)
+    hub.load_state_dict(own["hub"])
+    for name, callback in callbacks.items():
+        callback.load_state_dict(copy.deepcopy(own["callbacks"].get(name, {})))
+
+
+def own_part(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Return what only unitrain knows of the checkpoint.
+
+    Raises:
+        CheckpointError: If it is not unitrain's, or of a newer format.
+    """
+    own = content.get(KEY)
+    if not isinstance(own, dict):
+        raise CheckpointError(
+            f"{path} was not written by unitrain, so it has no position to resume from.",
+            hint="`unitrain convert FILE NEW --to portable` converts it to one;"
+            " unitrain.load_weights(file) loads only the weights.",
+        )
+    if own["format"] > FORMAT:
+        raise CheckpointError(
+            f"{path} has format {own['format']}; this unitrain reads up to {FORMAT}.",
+            hint=f"pip install --upgrade {DISTRIBUTION}",
+        )
+    return own
+
+
+def _require_same_names(path: Path, job: FitJob, names: dict[str, Any]) -> None:
+    given = {"optimizers": list(job.optimizers), "schedules": [schedule.optimizer_name for schedule in job.schedules]}
+    for what, expected in given.items():
+        if names[what] != expected:
+            raise CheckpointError(
+                f"{path} has the {what} {names[what]}, but the spec has {expected}.", hint="resume with the same spec."
+            )
+
+
+def _load_optimizers(path: Path, job: FitJob, content: dict[str, Any]) -> None:
+    for optimizer, state in zip(job.optimizers.values(), content["optimizer_states"], strict=True):
+        try:
+            load_optimizer(optimizer, _in_parts(path, optimizer, state))
+        except ValueError as error:
+            raise CheckpointError(
+                f"{path}: the state does not fit {type(optimizer).__name__}: {error}", hint="resume with the same spec."
+            ) from error
+
+
+def _in_parts(path: Path, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """Return the state of an optimizer in the parts of its parameters, where they are in parts."""
+    parameters = all_parameters(optimizer)
+    if not any(map(is_part, parameters)):
+        return state
+    changed = {
+        index: {name: _like(path, parameters[index], name, value) for name, value in one.items()}
+        for index, one in state["state"].items()
+    }
+    return {**state, "state": changed}
+
+
+def _like(path: Path, parameter: Tensor, name: str, value: Any) -> Any:
+    if not isinstance(value, Tensor) or value.dim() == 0:
+        return value
+    if value.shape != parameter.shape:
+        raise CheckpointError(
+            f"{path}: optimizer state {name!r} has shape {tuple(value.shape)}, not its parameter's"
+            f" {tuple(parameter.shape)}; it cannot be re-sharded.",
+            hint='resume with strategy="ddp".',
+        )
+    return part_like(parameter, value)
+
+
+def _load_callbacks(path: Path, callbacks: Mapping[str, Callback], states: dict[str, Any]) -> None:
+    for name, callback in callbacks.items():
+        if name in states:
+            callback.load_state_dict(copy.deepcopy(states[name]))
+    left = [name for name, state in states.items() if state and name not in callbacks]
+    if left:
+        warnings.warn(f"{path} contains state for callbacks not in this run: {', '.join(left)}.", stacklevel=2)
+
+
+def position(source: DataSource, progress: Progress) -> Position:
+    """Return where the loader of an interrupted epoch continues."""
+    generators = source.generators
+
+    def snapshot(state: dict[str, Any]) -> RngSnapshot:
+        return RngSnapshot.from_state_dict(state, generators)
+
+    ahead = progress.rng_before_ahead
+    return Position(
+        skip=progress.in_epoch,
+        at_iter=snapshot(progress.rng_at_iter or {}),
+        before_ahead=None if ahead is None else snapshot(ahead),
+        now=snapshot(progress.rng or {}),
+        loader=progress.loader,
+    )
+
+
+def take_up(progress: Progress, job: FitJob) -> None:
+    """Put back the random numbers and the pending gradients, once FIT_START is over, and the data between epochs."""
+    holder = None if progress.midway or progress.loader is None else keeper(job.train.loader, midway=False)
+    if holder is not None:
+        holder.load_state_dict(copy.deepcopy(progress.loader))
+    RngSnapshot.from_state_dict(progress.rng or {}, job.train.generators).restore()
+    if progress.accumulate is not None and job.hub.context is not None:
+        job.hub.context.accumulate_grad_batches = progress.accumulate[1]
+    for parameter in job.spec.model.parameters():
+        parameter.grad = None  # of another run of the same model
+    if progress.gradients is None:
+        return
+    with nullcontext() if job.sharded is None else job.sharded.gathered():
+        for name, parameter in job.spec.model.named_parameters():
+            if name in progress.gradients:
+                parameter.grad = progress.gradients[name].to(parameter)
