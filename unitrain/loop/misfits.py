@@ -69,10 +69,11 @@ def check_metric(name: str, metric: Any, pair: tuple[Any, Any]) -> None:
         SpecError: If classes are not whole numbers.
     """
     output, target = pair
-    if not (isinstance(output, Tensor) and isinstance(target, Tensor) and _is("Multiclass", metric)):
+    if not (isinstance(output, Tensor) and isinstance(target, Tensor)):
         return
     classes = (output, target) if output.ndim == target.ndim else (target,)
-    if any(one.is_floating_point() and bool((one != one.round()).any()) for one in classes):
+    cut = [one for one in classes if one.is_floating_point()]
+    if cut and _is("Multiclass", metric) and any(bool((one != one.round()).any()) for one in cut):
         raise SpecError(
             f"the metric {name!r} was given the output {describe(output)} and the target {describe(target)}; class"
             f" labels must be integers.",
