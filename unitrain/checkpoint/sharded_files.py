@@ -23,7 +23,7 @@ from unitrain.checkpoint.gate import restored
 from unitrain.checkpoint.integrity import is_folder, require_file
 from unitrain.distributed.strategies.dtensors import each_part
 from unitrain.errors import DISTRIBUTION, CheckpointError
-from unitrain.utilities.files import refuse_existing, user_file
+from unitrain.utilities.files import claimed, failing_as, is_claimed, refuse_existing, user_file
 from unitrain.utilities.ledger import DATA, INDEX, TREE
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ FORMAT = 1
 _INDEX, _TREE, _PREFIX = INDEX, TREE, "data-"
 _NOTE = "unitrain.in_parts"
 """The key of the placeholder of a sharded tensor."""
+_OF = "unitrain.data"
+"""The key of the name that all files of one checkpoint hold."""
 
 
 def write(folder: Path, content: dict[str, Any], team: Collectives) -> None:
@@ -45,7 +47,6 @@ def write(folder: Path, content: dict[str, Any], team: Collectives) -> None:
     Raises:
         CheckpointError: If a process cannot write; what was there before is untouched.
     """
-    _together(team, lambda: _refuse_foreign(folder) if team.rank == 0 else None)
     name: str = team.all_gather_object(f"{_PREFIX}{uuid.uuid4().hex}")[0]
     held: dict[str, dict[str, Any]] = {}
 
@@ -55,31 +56,68 @@ def write(folder: Path, content: dict[str, Any], team: Collectives) -> None:
         return {_NOTE: key, "shape": list(part.shape)}
 
     tree = each_part(content, note)
-    with _taken_back(folder, name) if team.rank == 0 else nullcontext():
+    own = _Own(folder, name)
+    _together(team, lambda: own.claim() if team.rank == 0 else None)
+    with own.kept() if team.rank == 0 else nullcontext():
         _together(team, lambda: _write_own(folder / name, tree, held, team.rank))
         if team.rank == 0:
             index = {"format": FORMAT, "ranks": team.size, "data": name}
             io.write_by(folder / _INDEX, lambda file: file.write(json.dumps(index).encode()))
     if team.rank == 0:
-        for other in folder.iterdir():
-            if DATA.fullmatch(other.name) and other.name != name:
-                shutil.rmtree(other, ignore_errors=True)
+        _remove_older(folder)
     team.barrier()
 
 
-@contextmanager
-def _taken_back(folder: Path, name: str) -> Iterator[None]:
-    """Remove what was written if not all of it could be; data that the index names by now stays."""
-    was_there = folder.exists()
-    try:
-        yield
-    except BaseException:
-        if not _may_name(folder, name):
-            shutil.rmtree(folder / name, ignore_errors=True)
-        if not was_there:
-            with suppress(OSError):
-                folder.rmdir()
-        raise
+class _Own:
+    """The data that this run is writing, which other processes that write into the same folder leave alone.
+
+    Args:
+        folder: The checkpoint.
+        name: Of the data in it.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder, self._name = folder, name
+
+    def claim(self) -> None:
+        """Say that the data is being written.
+
+        Raises:
+            CheckpointError: If the folder holds something else, or cannot be written.
+        """
+        _refuse_foreign(self._folder)
+        self._was_there = self._folder.exists()
+        with failing_as(CheckpointError, self._folder):
+            self._claim = claimed(self._folder / self._name)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Remove what was written if not all of it could be; data that the index names by now stays."""
+        complete = False
+        try:
+            yield
+            complete = True
+        finally:
+            if not complete and not _may_name(self._folder, self._name):
+                shutil.rmtree(self._folder / self._name, ignore_errors=True)
+            if self._claim is not None:
+                self._claim.release()
+            if not complete and not self._was_there:
+                with suppress(OSError):
+                    self._folder.rmdir()
+
+
+def _remove_older(folder: Path) -> None:
+    """Remove the data that the index does not name, but for what another process is writing.
+
+    Who has released its data has written its index before. So the index is read after looking who still writes.
+    """
+    with suppress(OSError, CheckpointError):  # another process may have removed the whole
+        found = [one for one in folder.iterdir() if DATA.fullmatch(one.name) and not is_claimed(one)]
+        named = _index(folder)["data"]
+        for one in found:
+            if one.name != named:
+                shutil.rmtree(one, ignore_errors=True)
 
 
 def _may_name(folder: Path, name: str) -> bool:
@@ -115,8 +153,8 @@ def _is_piece(path: Path) -> bool:
 
 def _write_own(data: Path, tree: dict[str, Any], held: dict[str, Any], rank: int) -> None:
     if rank == 0:
-        io.write(data / _TREE, tree)
-    io.write(data / _of_rank(rank), held)
+        io.write(data / _TREE, {**tree, _OF: data.name})
+    io.write(data / _of_rank(rank), {**held, _OF: data.name})
 
 
 def _of_rank(rank: int) -> str:
@@ -164,10 +202,7 @@ def read(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: If it is none, or is damaged.
     """
-    index = _index(folder)
-    data = folder / index["data"]
-    tree = io.read(data / _TREE)
-    held = [io.read(data / _of_rank(rank)) for rank in range(index["ranks"])]
+    tree, held = _pieces(folder)
     try:
         content: dict[str, Any] = _filled(tree, held, {})
     except (KeyError, IndexError, RuntimeError, TypeError) as error:
@@ -176,6 +211,25 @@ def read(folder: Path) -> dict[str, Any]:
             hint="use an older checkpoint.",
         ) from error
     return restored(content)
+
+
+def _pieces(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return what the files of the checkpoint in ``folder`` hold; one that is replaced meanwhile is read again."""
+    index = _index(folder)
+    data = folder / index["data"]
+    try:
+        tree, *held = [io.read(data / name) for name in (_TREE, *map(_of_rank, range(index["ranks"])))]
+    except CheckpointError:
+        if _index(folder) == index:
+            raise
+        return _pieces(folder)
+    names = {one.pop(_OF, None) for one in (tree, *held)}  # None in those of an older release
+    if len(names) > 1:
+        raise CheckpointError(
+            f"the checkpoint {folder} is damaged: its files are of different checkpoints.",
+            hint="use an older checkpoint.",
+        )
+    return tree, held
 
 
 def _index(folder: Path) -> dict[str, Any]:

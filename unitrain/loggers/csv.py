@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _FIRST = ("step", "epoch")
+_TAIL = 4096
+"""How many bytes at its end a file is recognized by."""
 
 
 class CSVLogger(Shown):
@@ -51,6 +53,8 @@ class CSVLogger(Shown):
     _file: FileIO | None = None
     _before: str | None = None
     _known: tuple[int, str | None] = (0, None)
+    _handle: tuple[int, int] | None = None
+    _lost = False
 
     def __init__(self, save_dir: str | Path, name: str = "run") -> None:
         self._save_dir = user_path(save_dir)
@@ -84,6 +88,9 @@ class CSVLogger(Shown):
         self._folder = None
         self._columns: list[str] = []
         self._end = 0
+        self._tail = b""
+        self._handle = None
+        self._lost = False
 
     def run_state(self) -> dict[str, Any]:
         """Return the folder of the run, for a checkpoint."""
@@ -155,6 +162,7 @@ class CSVLogger(Shown):
 
     def _rewrite(self, columns: list[str], row: dict[str, Any]) -> None:
         """Write the file again, with more columns and one more row."""
+        self._require_own()
         header, *rows = self._read()[: 1 + self._rows()] if self._end else [self._columns]
         old = [dict(zip(header, one, strict=True)) for one in rows]
         self._replace([columns, *[[_text(one.get(name, "")) for name in columns] for one in (*old, row)]])
@@ -169,7 +177,8 @@ class CSVLogger(Shown):
         self._close()
         with written(self.path) as file:
             file.write(data)
-        self._end = len(data)
+        self._end, self._tail = len(data), data[-_TAIL:]
+        self._handle = _identity(self.path)
 
     def _append(self, row: dict[str, Any]) -> None:
         data = _encoded([[_text(row.get(name, "")) for name in self._columns]])
@@ -183,17 +192,48 @@ class CSVLogger(Shown):
             raise
         if written < len(data):
             raise OSError(errno.ENOSPC, "the row was only partly written", str(self.path))
-        self._end += written
+        self._end, self._tail = self._end + written, data[-_TAIL:]
 
     def _opened(self) -> FileIO:
         """Return the file, which is kept open for its next row: to open it takes ten times as long as to write one."""
-        if self._file is not None and not os.path.samestat(os.fstat(self._file.fileno()), self.path.stat()):
+        if self._require_own() or self._file is None:
             self._close()  # it was removed, renamed or replaced
-        if self._file is None:
             self._file = FileIO(self.path, "r+")
+            self._handle = _identity(self.path)
         if os.fstat(self._file.fileno()).st_size > self._end:  # what a write that failed has left of a row
             self._file.truncate(self._end)
         return self._file
+
+    def _require_own(self) -> bool:
+        """Refuse to write into what another process has made of the file; return whether it is another one.
+
+        A run that was started again may continue in the folder while the old process still lives.
+
+        Raises:
+            OSError: If the file is not as this run left it, but for a part of a row.
+        """
+        if not self._end:
+            return False
+        found = self.path.stat()
+        replaced = (found.st_dev, found.st_ino) != self._handle
+        if replaced or found.st_size != self._end:
+            self._lost = self._lost or not self._as_left(replaced=replaced)
+        if self._lost:
+            raise OSError(errno.EBUSY, "another process has written to it since", str(self.path))
+        return replaced
+
+    def _as_left(self, *, replaced: bool) -> bool:
+        """Return whether the file ends as this run left it, but for a part of a row that it failed to write."""
+        with self.path.open("rb") as file:
+            file.seek(max(0, self._end - len(self._tail)))
+            tail, more = file.read(len(self._tail)), file.read()
+        return tail == self._tail and b"\n" not in more and not (replaced and more)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Return what tells a file from another one that took its name."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _digest(path: Path, length: int) -> str | None:

@@ -7,6 +7,7 @@ any process of another host, is writing stays.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -34,6 +35,8 @@ LONGEST_NAME: Final = 255
 
 _PART: Final = re.compile(rf"\..*\.{re.escape(HOST)}-\d+-[0-9a-f]{{8}}\.part")
 _CLAIM: Final = ".claim"
+_NO_SYNC: Final = frozenset({errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS})
+"""What file systems answer that write no folder to the disk: those of networks, of FUSE."""
 _SHOWN = 80
 """How many bytes of a file name the name of its partial file repeats."""
 
@@ -196,8 +199,7 @@ class Claim(NamedTuple):
 
 def claimed(path: Path) -> Claim | None:
     """Return the claim to a name, or None if another writer has it; one that a killed process left is taken over."""
-    shown = path.name if len(os.fsencode(path.name)) < LONGEST_NAME - 10 else _digest(path.name)
-    marker = path.with_name(f".{shown}{_CLAIM}")
+    marker = _marker(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         handle = os.open(marker, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
@@ -214,6 +216,19 @@ def claimed(path: Path) -> Claim | None:
         os.close(handle)
         return None
     return Claim(marker, handle)
+
+
+def is_claimed(path: Path) -> bool:
+    """Return whether another writer has the name; what a killed process of this host has left does not count."""
+    with suppress(OSError):
+        _remove_if_left(_marker(path), is_folder=False)
+    return os.path.lexists(_marker(path))
+
+
+def _marker(path: Path) -> Path:
+    """Return the file that tells of a claim to ``path``."""
+    shown = path.name if len(os.fsencode(path.name)) < LONGEST_NAME - 10 else _digest(path.name)
+    return path.with_name(f".{shown}{_CLAIM}")
 
 
 def _remove_if_left(path: Path, *, is_folder: bool) -> None:
@@ -266,8 +281,15 @@ def _digest(name: str) -> str:
 
 
 def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Write the entries of a folder to the disk, where its file system can do that for a folder and lets us."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # it may be written but not listed; Windows opens no folder
+        return
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
     finally:
         os.close(descriptor)
