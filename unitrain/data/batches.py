@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from unitrain.data.loaders import samplers_of
 from unitrain.data.position import Position, going_on, kept_state
-from unitrain.data.sources import empty
+from unitrain.data.sources import empty, other_length
 from unitrain.errors import DataError
 from unitrain.utilities.profiling import load
 
@@ -87,7 +87,9 @@ class Batches:
             if callable(set_epoch):
                 set_epoch(self._epoch())
         start, self._start = self._start, None
-        if start is not None:
+        if start is None:
+            self._require_same_length()
+        else:
             start.at_iter.restore()
         if self._source.stage == "train":  # no other stage is resumed midway
             self.at_iter = start.at_iter if start is not None else self._source.snapshot()
@@ -103,6 +105,16 @@ class Batches:
             else self._counted(iterator, self._trusted, start)
         )
         return self._remember(batches) if self._source.repeat else batches
+
+    def _require_same_length(self) -> None:
+        """Refuse what has another length than a backend was told: it would leave the rest of the batches out.
+
+        Raises:
+            DataError: If it has.
+        """
+        now = self._source.length
+        if self._trusted is not None and now != self._trusted:
+            raise other_length(self._source.label, self._trusted, now)
 
     def _counted(self, iterator: Iterator[Any], count: int, start: Position | None) -> Iterator[Any]:
         first = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
 from unitrain.data.loaders import Loader, check_loader, generators_of, holds_loaders, trusted_length
@@ -106,7 +106,17 @@ class CombinedLoader(Loader, Positioned):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Begin the next iteration where ``state_dict`` was called."""
+        if state:
+            _require_as_many(state, self.members)
         self._pending = state or None
+
+
+def _require_as_many(state: dict[str, Any], members: Sequence[Any]) -> None:
+    if len(state["members"]) != len(members):
+        raise DataError(
+            f"the position of {len(state['members'])} combined loaders is not one of {len(members)}.",
+            hint="resume with the original data, or from a checkpoint written at the end of an epoch.",
+        )
 
 
 class _Between:
@@ -119,6 +129,7 @@ class _Between:
         return {"members": [kept_state(one, midway=False) for one in self._members]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        _require_as_many(state, self._members)
         for one, kept in zip(self._members, state["members"], strict=True):
             if kept is not None:
                 keeper(one, midway=False).load_state_dict(copy.deepcopy(kept))

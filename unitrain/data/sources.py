@@ -162,6 +162,16 @@ def empty(label: str, *, one_shot: bool = False) -> DataError:
     return DataError(f"the {label} is empty.", hint="check the dataset's length, batch_size, drop_last and the limits.")
 
 
+def other_length(label: str, before: int | None, now: int | None) -> DataError:
+    """Return the error for a loader whose length has changed since the run began."""
+    return DataError(
+        f"the {label} had {before} batches when the run began, and an epoch now has"
+        f" {'an unknown number' if now is None else now}.",
+        hint="fit(spec, lambda: loader) with reload_dataloaders_every_n_epochs=1 looks at the length in each epoch; a"
+        " loader without __len__ is read to its end.",
+    )
+
+
 def make_source(
     loader: Any, stage: str, config: TrainerConfig, place: MoveBatch, name: str | None = None
 ) -> DataSource:

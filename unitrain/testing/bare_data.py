@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from unitrain.checkpoint.restore import position
 from unitrain.data.batch import unpack
 from unitrain.data.position import copied_state, keeper
+from unitrain.data.sources import other_length
 from unitrain.errors import DataError
 from unitrain.utilities.rng import RngSnapshot
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from unitrain.data.position import Position
     from unitrain.data.sources import DataSource
     from unitrain.run.progress import Progress
+
+Lengths: TypeAlias = "list[tuple[DataSource, int | None]]"
+"""The lengths that loaders had in the epochs before."""
 
 
 class Reader(Protocol):
@@ -47,27 +51,28 @@ def pair(batch: Any) -> tuple[Any, Any]:
     return unpack(batch)  # raises, in the library's words
 
 
-def batches(run: Reader | None, source: DataSource, epoch: int, kept: list[Any] | None) -> Iterator[tuple[Any, bool]]:
+def batches(
+    run: Reader | None, source: DataSource, epoch: int, kept: list[Any] | None, lengths: Lengths
+) -> Iterator[tuple[Any, bool]]:
     """Yield each batch of one epoch, and whether it is the last; fill or repeat ``kept``."""
     place = source.place or (lambda batch: batch)
     if kept:
         for number, batch in enumerate(kept, 1):
             yield place(batch), number == len(kept)
         return
-    for batch, last in _read(run, source, epoch):
+    for batch, last in _read(run, source, epoch, lengths):
         if kept is not None:
             kept.append(batch)
         yield place(batch), last
 
 
-def _read(run: Reader | None, source: DataSource, epoch: int) -> Iterator[tuple[Any, bool]]:
+def _read(run: Reader | None, source: DataSource, epoch: int, lengths: Lengths) -> Iterator[tuple[Any, bool]]:
     """Read the loader, going on where an earlier run stood, if there was one."""
     loader: Any = source.loader
     _tell_the_epoch(loader, epoch)
     start = None if run is None or run.midway is None else position(source, run.midway)
-    if start is not None:
-        start.at_iter.restore()
-    at_iter = RngSnapshot(source.generators)
+    _begin(source, start, lengths)
+    at_iter, length = RngSnapshot(source.generators), source.length
     skip = 0 if start is None else _to_skip(loader, start)
     iterator = source.workers.watch(iter(loader))
     if run is not None:
@@ -77,13 +82,24 @@ def _read(run: Reader | None, source: DataSource, epoch: int) -> Iterator[tuple[
     one_shot = iterator is loader
     if source.clock is not None:
         iterator = source.clock.reading(f"load {source.stage} batch", iterator)
-    if source.length is None:
+    if length is None:
         yield from _read_ahead(run, source, iterator, start, one_shot)
         return
     if start is not None:
         start.now.restore()
-    for number in range(1 if start is None else start.skip + 1, source.length + 1):  # nothing is read ahead
-        yield next(iterator), number == source.length
+    for number in range(1 if start is None else start.skip + 1, length + 1):  # nothing is read ahead
+        yield next(iterator), number == length
+
+
+def _begin(source: DataSource, start: Position | None, lengths: Lengths) -> None:
+    """Bring back the generators; refuse a loader whose length has changed, with which no backend can go on."""
+    if start is not None:
+        start.at_iter.restore()
+        return
+    before = [length for one, length in lengths if one is source]
+    if before and before[0] not in (None, source.length):
+        raise other_length(source.label, before[0], source.length)
+    lengths.append((source, source.length))
 
 
 def _to_skip(loader: Any, start: Position) -> int:
