@@ -222,3 +222,22 @@ def test_a_smoke_test_tells_nothing_of_what_it_cuts_short(framework, given):
     """Warnings are errors here."""
     warm, callbacks = LRSchedule(None, warmup_steps=9), [Unfreeze({1: "0"})]
     trainer(framework, fast_dev_run=given, callbacks=callbacks).fit(frozen(lr_scheduler=warm), BATCHES)
+
+
+@pytest.mark.parametrize("framework", BACKENDS)
+@pytest.mark.parametrize("event", [Event.BATCH_END, Event.EPOCH_END, Event.VAL_BATCH_END])
+def test_a_number_that_no_float_can_hold_is_refused(framework, event):
+    logging = trainer(framework)
+    logging.on(event, lambda run: run.log("x", 10**400))
+    with pytest.raises(SpecError, match="is too large"):
+        logging.fit(spec(), BATCHES, BATCHES)
+
+
+@pytest.mark.parametrize("framework", BACKENDS)
+@pytest.mark.parametrize("value", [2**63, 2**80, -(2**100), 2**53 + 1, 1e300])
+def test_a_large_number_is_the_nearest_float(framework, value):
+    logging = trainer(framework)
+    logging.on(Event.BATCH_END, lambda run: run.log("x", value))
+    found = logging.fit(spec(), BATCHES[:1]).metrics["train/x"]
+    product = torch.tensor(float(value)) * len(BATCHES[0][0])
+    assert found == float(product / len(BATCHES[0][0]))

@@ -374,7 +374,10 @@ def as_number(name: str, value: Any) -> Any:
     if tensor and value.numel() == 1 and not value.is_complex():  # as in is_number, whose call each batch would cost
         return value.reshape(()) if value.ndim else value
     if isinstance(value, Real):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise SpecError(f"the logged value {name!r} is too large: {error}.", hint="log its logarithm.") from error
     shown = f"a tensor of shape {tuple(value.shape)} and {value.dtype}" if tensor else repr(value)
     hint = "reduce it first, for example with .mean(); of a complex number, take .abs() or .real."
     raise SpecError(f"the logged value {name!r} must be a single number, got {shown}.", hint=hint)

@@ -66,7 +66,11 @@ def _feed_one(metric: Any, output: Any, target: Any, size: int | None) -> None:
 def one_number(what: str, value: Any) -> Tensor:
     """Return ``value`` in float32, if it is one real number."""
     number = isinstance(value, (Tensor, Real))
-    tensor = torch.as_tensor(value).detach() if number else torch.empty(0)
+    try:
+        value = torch.tensor(float(value), dtype=torch.float32) if isinstance(value, Real) else value
+    except OverflowError as error:
+        raise SpecError(f"{what} is too large: {error}.") from error
+    tensor = value.detach() if number else torch.empty(0)
     if tensor.numel() != 1 or tensor.is_complex():
         raise SpecError(f"{what} must be a single number; got {value!r}.")
     return tensor.float().reshape(())
