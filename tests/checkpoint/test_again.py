@@ -352,3 +352,12 @@ def test_a_state_of_another_optimizer_is_refused(framework, written, read, tmp_p
     fit(framework, ModelCheckpoint(tmp_path, save_last=True), what=with_optimizer[written], max_epochs=1)
     with pytest.raises(CheckpointError, match=f"does not fit {read}: it lacks"):
         fit(framework, what=with_optimizer[read], ckpt_path=tmp_path / "last.ckpt")
+
+
+@pytest.mark.parametrize("framework", BACKENDS)
+@pytest.mark.parametrize("role", ["last", "best"])
+def test_a_link_to_nothing_beside_the_files_is_passed_over(framework, role, tmp_path):
+    fit(framework, ModelCheckpoint(tmp_path))
+    (tmp_path / "gone.ckpt").symlink_to(tmp_path / "nothing.ckpt")
+    result = fit(framework, ModelCheckpoint(tmp_path), ckpt_path=role, max_epochs=3)
+    assert (result.epoch, result.step) == (2, 30)

@@ -5,6 +5,9 @@ The files of this process are limited in size, so that the system itself refuses
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from contextlib import contextmanager
 from functools import partial
 
@@ -12,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from unitrain import CheckpointError, Event, ModelCheckpoint, TrainSpec, UnifiedTrainer
+from unitrain import CheckpointError, Event, ModelCheckpoint, TrainSpec, UnifiedTrainer, load_weights
 from unitrain.utilities import files
 
 resource = pytest.importorskip("resource")
@@ -91,3 +94,64 @@ def test_a_file_that_is_written_in_place_would_be_noticed(tmp_path, monkeypatch)
     monkeypatch.setattr("unitrain.checkpoint.io.written", in_place, raising=False)
     _, there = fit_until_full("reference", tmp_path)
     assert found_in(tmp_path) != there
+
+
+@contextmanager
+def folders_that(answer, call):
+    """Let the system answer with an error number where ``os.call`` is called with a folder."""
+    real = getattr(os, call)
+
+    def refused(given, *args, **kwargs):
+        if stat.S_ISDIR(os.fstat(given).st_mode):
+            raise OSError(answer, os.strerror(answer))
+        return real(given, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files.os, call, refused)
+        yield
+
+
+@pytest.mark.parametrize("framework", BACKENDS)
+@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize("answer", [errno.EINVAL, errno.ENOTSUP, errno.EBADF], ids=errno.errorcode.get)
+def test_a_file_system_that_syncs_no_folders_is_no_full_disk(framework, sharded, answer, tmp_path):
+    with folders_that(answer, "fsync"):
+        weights = fit(framework, tmp_path, sharded=sharded)
+    assert all(map(torch.equal, load_weights(tmp_path / "last.ckpt").values(), weights.values()))
+
+
+def test_a_disk_that_fails_is_told_of(tmp_path):
+    with folders_that(errno.EIO, "fsync"), pytest.raises(CheckpointError, match="Input/output error"):
+        fit("reference", tmp_path, sharded=False)
+
+
+@pytest.mark.parametrize("framework", BACKENDS)
+@pytest.mark.parametrize("sharded", [False, True])
+def test_best_and_last_are_files_that_could_be_written(framework, sharded, tmp_path):
+    kept, what = ModelCheckpoint(tmp_path, save_last=True, save_top_k=2, sharded=sharded), spec()
+    trainer = UnifiedTrainer(framework, max_epochs=4, enable_progress_bar=False, callbacks=[kept], seed=1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    full = Event.EPOCH_START(once=3)
+    trainer.on(full, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM, before[1])))
+    try:
+        with pytest.raises(CheckpointError):
+            trainer.fit(what, BATCHES)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    names = [path.name for path, _ in kept.best_k_models]
+    assert names == ["epoch=1-step=4.ckpt", "epoch=0-step=2.ckpt"]
+    assert {one.name for one in tmp_path.iterdir()} == {*names, "last.ckpt"}
+    assert kept.last_model_path == tmp_path / "last.ckpt"
+    expected = fit("reference", tmp_path / "whole", sharded=False)
+    again, resuming = (
+        spec(),
+        UnifiedTrainer(framework, max_epochs=3, enable_progress_bar=False, callbacks=[kept], seed=1),
+    )
+    resuming.fit(again, BATCHES, ckpt_path="best")
+    assert all(map(torch.equal, again.model.state_dict().values(), expected.values()))
+
+
+def test_names_that_are_kept_in_vain_would_be_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(ModelCheckpoint, "load_state_dict", lambda self, state: None)
+    with pytest.raises(AssertionError):
+        test_best_and_last_are_files_that_could_be_written("reference", False, tmp_path)

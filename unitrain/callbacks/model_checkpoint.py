@@ -164,9 +164,10 @@ class ModelCheckpoint(EpochDecision):
     def earlier_files(self, config: TrainerConfig) -> list[Path]:
         """Return the checkpoints in the newest of these folders that has any, the newest first."""
         for folder in self.earlier_folders(config):
-            found = [(one.stat().st_mtime_ns, one) for one in folder.glob(f"*{SUFFIX}") if not one.name.startswith(".")]
-            if found:
-                return [one for _, one in sorted(found, reverse=True)]
+            found = [(_written(one), one) for one in folder.glob(f"*{SUFFIX}") if not one.name.startswith(".")]
+            there = sorted(((when, one) for when, one in found if when is not None), reverse=True)
+            if there:
+                return [one for _, one in there]
         return []
 
     def on_batch_end(self, run: RunContext) -> None:
@@ -293,6 +294,7 @@ class ModelCheckpoint(EpochDecision):
         self._last, self._awaited = _path(state.get("last", older)), _path(state.get("awaited"))
         self._newest_step = state["newest_step"]
         self._waits = state.get("waits", False)
+        self._fallen = [path for path in self._fallen if path not in self.written_paths()]
 
     def why_no_file(self, run: RunContext) -> str | None:
         """Return why a fit that is over wrote no file; None if it wrote one, or was to write none."""
@@ -335,6 +337,14 @@ class ModelCheckpoint(EpochDecision):
         self._awaited = None
         for path in self.written_paths():
             files.inherit(path, owner)
+
+
+def _written(path: Path) -> int | None:
+    """Return when a file was written; None if it is gone by now, or a link to nothing."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def _same(one: Path, other: Path) -> bool:
