@@ -7,9 +7,19 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
+from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader, TensorDataset
 
-from unitrain import CheckpointError, DataError, Event, GradientAccumulationSchedule, TrainSpec, UnifiedTrainer, metric
+from unitrain import (
+    CheckpointError,
+    CombinedLoader,
+    DataError,
+    Event,
+    GradientAccumulationSchedule,
+    TrainSpec,
+    UnifiedTrainer,
+    metric,
+)
 from unitrain.checkpoint import restore
 
 BACKENDS = ("lightning", "ignite", "reference")
@@ -214,3 +224,99 @@ def test_the_momentum_of_sgd_is_no_state_of_adam(framework, tmp_path):
     fit("reference", at=BATCHES, path=path)
     with pytest.raises(CheckpointError, match="does not fit Adam: it lacks 'step'"):
         fit(framework, spec(optimizer=partial(torch.optim.Adam, lr=0.1)), ckpt_path=path)
+
+
+SCHEDULES = {
+    "step": partial(lr_scheduler.StepLR, step_size=1),
+    "cosine": partial(lr_scheduler.CosineAnnealingLR, T_max=10),
+    "lambda": partial(lr_scheduler.LambdaLR, lr_lambda=lambda epoch: 0.5**epoch),
+    "multiplicative": partial(lr_scheduler.MultiplicativeLR, lr_lambda=lambda epoch: 0.5),
+    "in turn": lambda optimizer: lr_scheduler.SequentialLR(
+        optimizer, [lr_scheduler.LinearLR(optimizer), lr_scheduler.ConstantLR(optimizer)], milestones=[1]
+    ),
+    "in another turn": lambda optimizer: lr_scheduler.SequentialLR(
+        optimizer, [lr_scheduler.ConstantLR(optimizer), lr_scheduler.LinearLR(optimizer)], milestones=[1]
+    ),
+}
+
+
+class Renamed(lr_scheduler.StepLR):
+    """Has the same fields under another name."""
+
+
+class Own(lr_scheduler.StepLR):
+    def __init__(self, optimizer):
+        super().__init__(optimizer, 1)
+        self.more = 1
+
+
+@each_backend
+@pytest.mark.parametrize(
+    ("written", "read"), [("step", "cosine"), ("lambda", "multiplicative"), ("in turn", "in another turn")]
+)
+def test_the_state_of_another_schedule_is_refused(framework, written, read, tmp_path):
+    path = tmp_path / "x.ckpt"
+    fit("reference", spec(lr_scheduler=SCHEDULES[written]), at=BATCHES, path=path)
+    what = spec(lr_scheduler=SCHEDULES[read])
+    before = [one.detach().clone() for one in what.model.parameters()]
+    with pytest.raises(CheckpointError, match=r"has the state of torch\.optim\.lr_scheduler.*, and the spec has"):
+        fit(framework, what, ckpt_path=path)
+    assert all(map(torch.equal, what.model.parameters(), before))
+
+
+@each_backend
+@pytest.mark.parametrize(("written", "read"), [("Adam", "AdamW"), ("AdamW", "Adam")])
+def test_the_state_of_an_optimizer_with_the_same_fields_is_refused(framework, written, read, tmp_path):
+    path = tmp_path / "x.ckpt"
+    of = {name: partial(getattr(torch.optim, name), lr=0.1, weight_decay=0.1) for name in (written, read)}
+    fit("reference", spec(optimizer=of[written]), at=BATCHES, path=path)
+    with pytest.raises(CheckpointError, match=rf"has the state of .*\.{written}, and the spec has .*\.{read}\."):
+        fit(framework, spec(optimizer=of[read]), ckpt_path=path)
+
+
+@each_backend
+def test_a_class_of_ones_own_may_have_another_name_now(framework, tmp_path):
+    path = tmp_path / "x.ckpt"
+    whole = fit("reference", spec(lr_scheduler=SCHEDULES["step"]), at=BATCHES, path=path)
+    assert same(fit(framework, spec(lr_scheduler=partial(Renamed, step_size=1)), ckpt_path=path), whole)
+    with pytest.raises(CheckpointError, match=r"and the spec has .*\.Own"):
+        fit(framework, spec(lr_scheduler=Own), ckpt_path=path)
+
+
+def test_without_the_names_a_mixture_would_be_trained(tmp_path, monkeypatch):
+    path = tmp_path / "x.ckpt"
+    fit("reference", spec(lr_scheduler=SCHEDULES["step"]), at=BATCHES, path=path)
+    monkeypatch.setattr(restore, "require_same_kinds", lambda *_: None)
+    fit("ignite", spec(lr_scheduler=SCHEDULES["cosine"]), ckpt_path=path)
+
+
+@each_backend
+@pytest.mark.parametrize("at", [BATCHES, MIDDLE])
+@pytest.mark.parametrize(("before", "now"), [(1, 0), (0, 1)])
+def test_generators_of_the_data_that_are_new_or_gone_are_refused(framework, at, before, now, tmp_path):
+    def loader(number):
+        generator = torch.Generator().manual_seed(3) if number else None
+        return DataLoader(TensorDataset(*data()), 4, shuffle=True, generator=generator)
+
+    path, what = tmp_path / "x.ckpt", spec()
+    fit("reference", None, loader(before), at=at, path=path)
+    weights = [one.detach().clone() for one in what.model.parameters()]
+    with pytest.raises(CheckpointError, match=r"random generators of the training data") as raised:
+        fit(framework, what, loader(now), ckpt_path=path)
+    assert "generator=" in raised.value.hint
+    assert all(map(torch.equal, what.model.parameters(), weights))
+
+
+@each_backend
+def test_a_combination_of_another_number_of_loaders_is_refused(framework, tmp_path):
+    def step(model, batch):
+        return sum(nn.functional.mse_loss(model(x), y) for x, y in batch)
+
+    def loader(number):
+        x, y = data()
+        return CombinedLoader([list(zip(x.split(4), y.split(4), strict=True))] * number)
+
+    path, of_two = tmp_path / "x.ckpt", spec(loss=None, training_step=step)
+    fit("reference", of_two, loader(2), at=MIDDLE, path=path)
+    with pytest.raises(DataError, match="the position of 2 combined loaders is not one of 3"):
+        fit(framework, spec(loss=None, training_step=step), loader(3), ckpt_path=path)

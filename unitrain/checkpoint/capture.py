@@ -15,6 +15,8 @@ from unitrain._version import __version__
 from unitrain.checkpoint.gate import admitted
 from unitrain.checkpoint.hparams import plain_hparams
 from unitrain.checkpoint.layout import FORMAT, KEY, LAYOUT_VERSION, PREFIX, VERSION, Counts, loops
+from unitrain.checkpoint.outside_model import require_in_model
+from unitrain.checkpoint.resume_checks import kinds
 from unitrain.distributed.strategies.dtensors import is_part
 from unitrain.run.hub import Event
 
@@ -35,6 +37,7 @@ def capture(job: FitJob, progress: Progress) -> dict[str, Any]:
     Raises:
         CheckpointError: If it holds what could not be read back; it names the place.
     """
+    require_in_model(job.spec.model, job.optimizers)
     ranks = job.team.all_gather_object(
         {one.name: copy.deepcopy(getattr(progress, one.name)) for one in fields(progress)}
     )
@@ -58,11 +61,7 @@ def capture(job: FitJob, progress: Progress) -> dict[str, Any]:
         KEY: {
             "format": FORMAT,
             "versions": {"unitrain": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
-            "names": {
-                "optimizers": list(job.optimizers),
-                "schedules": [schedule.optimizer_name for schedule in job.schedules],
-                "metrics": list(job.spec.metrics or {}),
-            },
+            "names": _names(job),
             "progress": ranks[0],
             "ranks": ranks[1:],
             "run": {"epoch_length": job.train.length, "max_epochs": job.config.epochs, "order": _order(job)},
@@ -75,12 +74,51 @@ def capture(job: FitJob, progress: Progress) -> dict[str, Any]:
     return admitted(content)
 
 
+def _names(job: FitJob) -> dict[str, Any]:
+    return {
+        "optimizers": list(job.optimizers),
+        "schedules": [schedule.optimizer_name for schedule in job.schedules],
+        "metrics": list(job.spec.metrics or {}),
+        "kinds": kinds(job),
+    }
+
+
+def set_apart(content: dict[str, Any]) -> dict[str, Any]:
+    """Return ``content`` with copies of its tensors, in the memory of the host; what shares memory shares it again."""
+    made: dict[Any, Tensor] = {}
+
+    def copied(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return _copied(value, made)
+        if type(value) in (list, tuple):
+            return type(value)(map(copied, value))
+        if isinstance(value, dict):
+            fresh = copy.copy(value)
+            for key, one in value.items():
+                fresh[key] = copied(one)
+            return fresh
+        return value
+
+    changed: dict[str, Any] = copied(content)
+    return changed
+
+
+def _copied(value: Tensor, made: dict[Any, Tensor]) -> Tensor:
+    if is_part(value) or value.layout is not torch.strided or value.is_nested or not value.numel():
+        return value.detach().clone()
+    place = (value.data_ptr(), value.device, value.dtype, value.shape, value.stride())
+    if place not in made:
+        made[place] = value.detach().clone() if value.is_cpu else value.detach().cpu()
+    return made[place]
+
+
 def require_writable(job: FitJob) -> None:
     """Refuse, before training, what the first checkpoint of ``job`` could not keep.
 
     Raises:
         CheckpointError: If it is in an optimizer, a schedule or the extra state of a module; it names the place.
     """
+    require_in_model(job.spec.model, job.optimizers)
     states = _weights(job.spec.model).items()
     admitted(
         {

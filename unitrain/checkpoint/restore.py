@@ -13,14 +13,15 @@ from torch import Tensor
 from unitrain.callbacks import ModelCheckpoint
 from unitrain.checkpoint import sharded_files as parts
 from unitrain.checkpoint.capture import sources
+from unitrain.checkpoint.frozen_parts import warn_of_other_frozen
 from unitrain.checkpoint.gate import restored
 from unitrain.checkpoint.layout import FORMAT, KEY
 from unitrain.checkpoint.model_weights import require_same_weights, weights_of
 from unitrain.checkpoint.optimizer_states import load_optimizer
-from unitrain.checkpoint.resume_checks import fitted
+from unitrain.checkpoint.resume_checks import fitted, require_same_kinds
 from unitrain.data.position import Position, keeper
 from unitrain.distributed.strategies.dtensors import is_part, part_like
-from unitrain.errors import DISTRIBUTION, CheckpointError
+from unitrain.errors import DISTRIBUTION, CheckpointError, UnitrainError
 from unitrain.optim.optimizers import all_parameters
 from unitrain.run.progress import Progress, shared_out
 from unitrain.utilities.rng import RngSnapshot
@@ -36,6 +37,20 @@ if TYPE_CHECKING:
     from unitrain.callbacks import Callback
     from unitrain.data.sources import DataSource
     from unitrain.run.hub import EventHub
+
+
+@contextmanager
+def _as_written(path: Path) -> Iterator[None]:
+    """Say of an error that the file is not as unitrain writes files, and not whatever fails first then."""
+    try:
+        yield
+    except UnitrainError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path} is damaged: its contents are not as unitrain writes them ({error!r}).",
+            hint="use an older checkpoint.",
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -63,9 +78,10 @@ def read_for(path: Path, job: FitJob) -> Found:
     """
     content = parts.read_any(path)
     own = own_part(path, content)
-    require_same_weights(path, job.spec.model, weights_of(content))
-    _require_same_names(path, job, own["names"])
-    progress = fitted(path, job, own, shared_out([own["progress"], *own.get("ranks", [])], job.team))
+    with _as_written(path):
+        require_same_weights(path, job.spec.model, weights_of(content))
+        _require_same_names(path, job, own["names"])
+        progress = fitted(path, job, own, shared_out([own["progress"], *own.get("ranks", [])], job.team))
     return Found(path, content, own, progress if progress.rng is not None else _with_own_rng(progress, job))
 
 
@@ -77,12 +93,14 @@ def restored_but_for_weights(found: Found, job: FitJob) -> Iterator[None]:
     """
     before = [(one, one.state, one.param_groups) for one in job.optimizers.values()]
     try:
-        _load_optimizers(found.path, job, found.content)
-        schedules, steps = found.content["lr_schedulers"], found.own["schedule_steps"]
-        for schedule, state, number in zip(job.schedules, schedules, steps, strict=True):
-            schedule.scheduler.load_state_dict(state)
-            schedule.steps = number
-        job.hub.load_state_dict(found.own["hub"])
+        with _as_written(found.path):
+            _load_optimizers(found.path, job, found.content)
+            require_same_kinds(found.path, job, found.content, found.own)
+            schedules, steps = found.content["lr_schedulers"], found.own["schedule_steps"]
+            for schedule, state, number in zip(job.schedules, schedules, steps, strict=True):
+                schedule.scheduler.load_state_dict(state)
+                schedule.steps = number
+            job.hub.load_state_dict(found.own["hub"])
         _load_callbacks(found.path, job.callbacks, found.own["callbacks"])
         if found.own["run"].get("order") is not None:
             for source in sources(job):
@@ -224,6 +242,7 @@ def take_up(progress: Progress, job: FitJob) -> None:
     RngSnapshot.from_state_dict(progress.rng or {}, job.train.generators).restore()
     if progress.accumulate is not None and job.hub.context is not None:
         job.hub.context.accumulate_grad_batches = progress.accumulate[1]
+    warn_of_other_frozen(progress, job.spec.model)
     for parameter in job.spec.model.parameters():
         parameter.grad = None  # of another run of the same model
     if progress.gradients is None:

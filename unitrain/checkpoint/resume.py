@@ -10,6 +10,7 @@ from unitrain.callbacks import EpochDecision, ModelCheckpoint, Preparer, named
 from unitrain.checkpoint import sharded_files as parts
 from unitrain.checkpoint.capture import capture
 from unitrain.checkpoint.model_weights import load_weights_of, weights_of
+from unitrain.checkpoint.outside_model import load_loss
 from unitrain.checkpoint.owned_files import own_again
 from unitrain.checkpoint.restore import own_part, read_for, restored_but_for_weights
 from unitrain.checkpoint.resume_checks import require_rest
@@ -123,6 +124,7 @@ def resumed(job: FitJob, found: Found) -> FitJob:
         require_rest(found.path, job.train, found.progress)
         finished(job)
         load_weights_of(found.path, job.spec.model, weights_of(found.content))
+        load_loss(job.spec.loss, found.progress.loss)
     return job
 
 

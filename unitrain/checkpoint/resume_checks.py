@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks import GradientAccumulationSchedule
+from unitrain.checkpoint.outside_model import require_loss
 from unitrain.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from unitrain.run.progress import Progress
 
 _BOUNDARY = "a checkpoint from the end of an epoch can be resumed with the new value."
+_TORCH = "torch.optim."
 
 
 def fitted(path: Path, job: FitJob, own: dict[str, Any], progress: Progress) -> Progress:
@@ -31,6 +33,8 @@ def fitted(path: Path, job: FitJob, own: dict[str, Any], progress: Progress) -> 
     Raises:
         CheckpointError: If the pending gradients, or what the running epoch has measured, do not fit ``job``.
     """
+    require_loss(path, job.spec.loss, progress.loss)
+    _require_generators(path, job, progress)
     _require_measured(path, job, progress)
     _warn_of_other_length(path, job, own, progress)
     if progress.accumulate is None:  # of an older release
@@ -45,6 +49,47 @@ def fitted(path: Path, job: FitJob, own: dict[str, Any], progress: Progress) -> 
         )
     _require_same_scale(path, job, progress)
     return replace(progress, accumulate=[job.config.accumulate_grad_batches, number])
+
+
+def kinds(job: FitJob) -> dict[str, list[str]]:
+    """Return the classes of the optimizers and schedules of ``job``, for ``require_same_kinds``."""
+    return {
+        "optimizers": [_class_of(optimizer) for optimizer in job.optimizers.values()],
+        "schedules": [_class_of(schedule.scheduler) for schedule in job.schedules],
+    }
+
+
+def _class_of(one: Any) -> str:
+    """Return the class of an optimizer or a scheduler, with those of the schedulers that it combines."""
+    one = getattr(one, "called", one)
+    within = [_class_of(inner) for inner in getattr(one, "_schedulers", ())]
+    return f"{type(one).__module__}.{type(one).__qualname__}" + (f"({', '.join(within)})" if within else "")
+
+
+def require_same_kinds(path: Path, job: FitJob, content: dict[str, Any], own: dict[str, Any]) -> None:
+    """Refuse the state of another class of optimizer or schedule.
+
+    Torch takes it without an error and goes on with a mixture of both. A class of somebody's own may have another name
+    now; its state must have the same fields then.
+
+    Raises:
+        CheckpointError: If there is one; it names both classes.
+    """
+    states = {"optimizers": content["optimizer_states"], "schedules": content["lr_schedulers"]}
+    fields = {
+        "optimizers": [one.state_dict().keys() for one in job.optimizers.values()],
+        "schedules": [one.scheduler.state_dict().keys() for one in job.schedules],
+    }
+    for what, now in kinds(job).items():
+        before = own["names"].get("kinds", {}).get(what, now)  # of an older release, or another program
+        for one, other, state, known in zip(before, now, states[what], fields[what], strict=True):
+            of_torch = one.startswith(_TORCH) and other.startswith(_TORCH)
+            if one != other and (of_torch or state.keys() != known):
+                raise CheckpointError(
+                    f"{path} has the state of {one}, and the spec has {other}.",
+                    hint="resume with the same spec; or begin anew with these weights:"
+                    " model.load_state_dict(unitrain.load_weights(path)).",
+                )
 
 
 def require_rest(path: Path, train: DataSource, progress: Progress) -> None:
@@ -81,6 +126,17 @@ def _require_same_scale(path: Path, job: FitJob, progress: Progress) -> None:
             f"{path} contains pending gradients that are {'not ' if scaled else ''}scaled as with precision='16-mixed',"
             f" and this run has precision={job.config.precision!r}.",
             hint=f"resume with the same precision; {_BOUNDARY}",
+        )
+
+
+def _require_generators(path: Path, job: FitJob, progress: Progress) -> None:
+    if progress.rng is None:
+        return
+    before, now = len(progress.rng["others"]), len(job.train.generators)
+    if before != now:
+        raise CheckpointError(
+            f"{path} was written with {before} random generators of the training data, and it has {now} now.",
+            hint="give the DataLoader and its sampler a generator= exactly where they had one.",
         )
 
 

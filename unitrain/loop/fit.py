@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from unitrain.backends.protocol import Stage, Verdict
-from unitrain.checkpoint.capture import capture, gradients
+from unitrain.checkpoint.capture import capture, gradients, set_apart
+from unitrain.checkpoint.frozen_parts import frozen
+from unitrain.checkpoint.outside_model import changed_in_loss
 from unitrain.checkpoint.restore import position, take_up
 from unitrain.checkpoint.saving import write_all
 from unitrain.data.batch import describe, sample_counter
@@ -244,6 +246,8 @@ class FitProgram(MeteredRun):
             remembered=self._memory(),
             loader=self.batches.state(midway=midway),
             accumulate=[self.config.accumulate_grad_batches, self.accumulate_grad_batches],
+            loss=changed_in_loss(self.spec.loss, self._job.loss_before),
+            frozen=frozen(self.model),
         )
 
     def _memory(self) -> dict[str, dict[str, Any]] | None:
@@ -260,7 +264,8 @@ class FitProgram(MeteredRun):
         if not self.last:  # cut short by a stop: a checkpoint continues after the last batch, not after the epoch
             if self.hub.pending_checkpoints:  # first what was due by then: who resumes must know these files
                 self.write_saves()
-            self._cut = capture(self._job, self._progress(midway=True))
+            live = capture(self._job, self._progress(midway=True))
+            self._cut = set_apart(live)  # handlers may change the weights before it is written
         self._epochs_done += 1
         self.hub.publish(self._train_meter.compute(), self._train_meter.tables)
         self.hub.fire(Event.EPOCH_END)
@@ -276,6 +281,7 @@ class FitProgram(MeteredRun):
         self._stop.agree()
         if self.hub.pending_checkpoints:
             self.write_saves()
+        self._cut = None if self.last else live
         self._safe_point()
         return self._after_epoch()
 

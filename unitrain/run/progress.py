@@ -35,6 +35,8 @@ class Progress:
         remembered: What metrics keep over epochs, as the extremes of a MinMaxMetric, by stage and by metric.
         loader: The state of the loader or dataset that tracks its own position, if it does.
         accumulate: The option ``accumulate_grad_batches``, and what a handler has made of it.
+        loss: What the run has changed in the state of its loss.
+        frozen: The names of the parameters that are not trained, and of the modules in eval mode.
     """
 
     epochs_done: int
@@ -50,6 +52,8 @@ class Progress:
     remembered: dict[str, dict[str, Any]] | None = None
     loader: Any = None
     accumulate: list[int] | None = None
+    loss: dict[str, Any] | None = None
+    frozen: list[list[str] | None] | None = None
 
 
 def shared_out(states: Sequence[dict[str, Any]], team: Collectives) -> Progress:

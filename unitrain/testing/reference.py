@@ -6,6 +6,7 @@ that shares the code under test proves nothing. It is naive on purpose; do not m
 
 from __future__ import annotations
 
+import copy
 import random
 import time
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ from torch import Tensor
 
 from unitrain.backends.protocol import ONE_DEVICE, Feature, Run, Stage, Translation, Verdict
 from unitrain.checkpoint.capture import capture, gradients
+from unitrain.checkpoint.frozen_parts import frozen
+from unitrain.checkpoint.outside_model import changed_in_loss
 from unitrain.checkpoint.restore import take_up
 from unitrain.checkpoint.saving import write_all
 from unitrain.config import TrainerConfig
@@ -31,7 +34,7 @@ from unitrain.run.context import RunContext
 from unitrain.run.hub import Event
 from unitrain.run.progress import Progress
 from unitrain.testing.bare_batch import cast, size_of
-from unitrain.testing.bare_data import batches, own_position, pair
+from unitrain.testing.bare_data import Lengths, batches, own_position, pair
 from unitrain.testing.bare_metrics import copied, feed, from_sums, one_number, over_epochs, put_back, results, sums
 from unitrain.testing.bare_team import (
     all_or_none_end,
@@ -128,6 +131,7 @@ class _Bare(RunContext):
         self.evaluated: dict[str, dict[str, Any]] = {}  # the metrics of validation and test
         self.warned: list[str] = []  # the stages whose batches are counted by a guess
         self.logged: dict[str, Tensor] = {}  # by the running batch
+        self.lengths: Lengths = []
         self.device = job.device
         self.default_dtype = torch.get_default_dtype()
         self.dtype = {"64-true": torch.float64, "16-true": torch.float16, "bf16-true": torch.bfloat16}.get(
@@ -228,7 +232,7 @@ class _Bare(RunContext):
     def evaluate_loader(self, source: DataSource, stage: Stage, metrics: dict[str, Any]) -> list[Any]:
         """Evaluate or predict on the batches of one loader."""
         name, outputs = stage.value.upper(), []
-        for given, _ in batches(None, source, self.state.epoch, None):
+        for given, _ in batches(None, source, self.state.epoch, None, self.lengths):
             batch = cast(given, self.dtype)
             self.size, self.batch = size_of(self, batch), batch
             self.hub.fire(Event[f"{name}_BATCH_START"])
@@ -318,7 +322,8 @@ class _Training(_Bare):
         if not self.last:  # cut short: a checkpoint continues after the last batch that was done
             if self.hub.pending_checkpoints:
                 self.write_saves()
-            self.cut = capture(self.job, self.progress(midway=True))
+            now = capture(self.job, self.progress(midway=True))
+            self.cut = copy.deepcopy(now)  # handlers may change the weights before it is written
         self.epochs_done += 1
         tables: dict[str, Table] = {}
         self.hub.publish(results("train", self.measured, self.metrics, self.team.size, tables), tables)
@@ -328,6 +333,7 @@ class _Training(_Bare):
         self.settle()
         if self.hub.pending_checkpoints:
             self.write_saves()
+        self.cut = None if self.last else now
         self.safe_point()
 
     def write_saves(self) -> None:
@@ -361,6 +367,8 @@ class _Training(_Bare):
             remembered=self.remembered | over_epochs({"train": self.metrics, **self.evaluated}) or None,
             loader=own_position(self, midway=midway),
             accumulate=[self.config.accumulate_grad_batches, self.accumulate_grad_batches],
+            loss=changed_in_loss(self.spec.loss, self.job.loss_before),
+            frozen=frozen(self.model),
         )
 
     def take_up_epoch(self, progress: Progress) -> None:
@@ -371,7 +379,7 @@ class _Training(_Bare):
 
     def epoch(self) -> None:
         """Train on the batches of one epoch, validating where it is due."""
-        for given, last in batches(self, self.job.train, self.state.epoch, self.kept):
+        for given, last in batches(self, self.job.train, self.state.epoch, self.kept, self.lengths):
             if self.together and self.job.train.length is None:
                 all_or_none_end(last, self.in_epoch + 1)
             batch, index = cast(given, self.dtype), self.in_epoch
@@ -471,7 +479,7 @@ class _Training(_Bare):
         keeps = keeper(self.job.train.loader, midway=False)
         where = None if keeps is None else copied_state(keeps)
         with torch.no_grad():
-            for given, _ in batches(None, self.job.train, self.state.epoch, self.kept):
+            for given, _ in batches(None, self.job.train, self.state.epoch, self.kept, self.lengths):
                 batch = cast(given, self.dtype)
                 with self.precision():
                     if self.spec.training_step is not None:
