@@ -107,6 +107,12 @@ def bench() -> str:
     )
 
 
+def bridged() -> str:
+    found = json.loads((ROOT / "tests" / "bench" / "results.json").read_text())["bridged"]
+    rows = [(one["says"], one["on"], f"{one['reached']:.2f}", f"{one['limit']:.2f}") for one in found]
+    return _table(("foreign code", "on", "time against the same at home", "goal"), rows)
+
+
 def _described(docstring: str) -> dict[str, str]:
     """Return what a docstring says of each attribute."""
     section = inspect.cleandoc(docstring.partition("Attributes:")[2].partition("Raises:")[0])
@@ -196,6 +202,7 @@ TABLES = {
     "mlflow-names": mlflow_names,
     "reasons": lambda: _table(("`stopped_by`", "why"), [(f"`{name}`", why) for name, why in REASONS.items()]),
     "bench": bench,
+    "bridged": bridged,
     "matrix": matrix,
     "support": support,
     "events": events,

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import DataLoader
 
-from tests.bench import by_hand, growth, idioms, memory, startup, unified
+from tests.bench import bridged, by_hand, growth, idioms, memory, startup, unified
 from tests.bench.goals import BARE, Outcome, outcomes
 from tests.bench.profile import profiled
-from tests.bench.report import results, text, write
+from tests.bench.report import bridged_text, results, text, write
 from tests.bench.timing import measured
 from tests.bench.work import WORK
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # ruff: noqa: T201 - it is a script
 
 FOLDER = Path(__file__).parent
+BRIDGED = "bridged"
 VARIANTS = {
     "bare loop": by_hand.bare,
     "fabric": idioms.fabric,
@@ -63,13 +64,15 @@ def main() -> None:
     """Measure, print, and write if all was measured."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "work", nargs="*", metavar="WORK", help=f"some of {', '.join(WORK)}; by default all, and written"
+        "work", nargs="*", metavar="WORK", help=f"some of {', '.join(WORK)} or bridged; by default all, and written"
     )
     parser.add_argument("--rounds", type=int, default=11)
     given = parser.parse_args()
     torch.set_num_threads(1)
     times = {}
-    for name in given.work or WORK:
+    bridges = list(bridged.compared(given.rounds)) if not given.work or BRIDGED in given.work else []
+    print(bridged_text(bridges))
+    for name in [one for one in given.work or WORK if one != BRIDGED]:
         work = WORK[name]
         times[name] = measured(work, by_hand.bare_m, variants_of(work), given.rounds)
         print(text(results({name: times[name]}, outcomes({name: times[name]}), {})))
@@ -81,6 +84,7 @@ def main() -> None:
         "import_seconds": startup.imports(),
         "memory": memory.memory_table(),
         "growth": growth.growth_table(),
+        "bridged": bridges,
     }
     found = results(times, reached, further)
     print(text(found))

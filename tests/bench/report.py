@@ -100,6 +100,15 @@ def text(found: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def bridged_text(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return what foreign code costs on another backend, for a console."""
+    return "\n".join(
+        f"{row['work']:14} on {row['on']:10} {row['reached']:.3f} of its time at home, at most {row['limit']:.2f}:"
+        f" {'met' if row['met'] else 'NOT MET'}"
+        for row in rows
+    )
+
+
 def parts(profiles: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the header and the rows of a table that says ``WHERE`` the time goes; small parts are in one row."""
     columns = {

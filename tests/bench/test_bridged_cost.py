@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from ignite.engine import Engine
-from lightning.pytorch import LightningModule
-from torch import nn
 
+from tests.bench.bridged import Module
 from tests.bench.counting import Calls, a_step, batches, trainer
 from tests.bench.work import fully_connected
 from unitrain import from_engine
@@ -17,29 +15,10 @@ ROOM = 1.05
 """What a measured number may grow by until someone looks: other releases have other helpers."""
 
 
-class Module(LightningModule):
-    """Overrides what it must, and logs a loss and an accuracy."""
-
-    def __init__(self):
-        super().__init__()
-        self.model = fully_connected(64, 32, 10)
-
-    def training_step(self, batch, batch_idx):
-        inputs, target = batch
-        output = self.model(inputs)
-        loss = nn.functional.cross_entropy(output, target)
-        self.log("loss", loss)
-        self.log("acc", (output.argmax(1) == target).float().mean())
-        return loss
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
 def a_module(framework, folder):
     def prepared(count):
         one, data = trainer(framework, loggers=[], default_root_dir=folder / str(count)), batches(count)
-        return lambda: one.fit(Module(), data)
+        return lambda: one.fit(Module(fully_connected(64, 32, 10)), data)
 
     return prepared
 

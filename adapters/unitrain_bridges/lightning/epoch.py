@@ -116,7 +116,7 @@ class EpochLoop(Counters):
 
     def reset(self) -> None:
         """Begin an epoch, or continue with the one of a checkpoint."""
-        self.short = ShortWay(self.trainer)
+        self.short = self.automatic_optimization.short = ShortWay(self.trainer)
         after_batch = self.restarted_on_train_batch_end
         if self.restarting and not self._should_accumulate() and self._restart_stage != _ON_LAST:
             self._batches_that_stepped += 1
@@ -172,13 +172,15 @@ class EpochLoop(Counters):
         Raises:
             StopIteration: If ``on_train_batch_start`` returned -1.
         """
-        self.val_loop.restarting = False
         trainer, hooks = self.trainer, self.trainer.hooks
+        hooks.look()
+        if self.val_loop.restarting:
+            self.val_loop.restarting = False
         batch, batch_idx = fetched[0], self.batch_idx + 1
         self.batch_progress.is_last_batch = fetcher.done
         batch = self._moved(batch)
         self.batch_progress.increment_ready()
-        trainer.logging.on_batch_start(batch)
+        self._log_start(batch)
         output, skips = None, False
         if batch is None:
             self._warning_cache.warn("train_dataloader yielded None. If this was on purpose, ignore this warning...")
@@ -197,10 +199,24 @@ class EpochLoop(Counters):
         if skips:
             raise StopIteration
         hooks.both("on_train_batch_end", output, batch, batch_idx)
-        trainer.logging.on_batch_end()
-        self.batch_progress.increment_completed()
-        trainer.logging.update_train_step_metrics()
+        self._log_end()
         return output
+
+    def _log_start(self, batch: Any) -> None:
+        if self.short.logging:
+            self.trainer.logging.batch_start(self._results, batch)
+        else:
+            self.trainer.logging.on_batch_start(batch)
+
+    def _log_end(self) -> None:
+        trainer, short = self.trainer, self.short.logging
+        if short:
+            trainer.logging.batch_end(self._results)
+        else:
+            trainer.logging.on_batch_end()
+        self.batch_progress.increment_completed()
+        if trainer.loggers or not short:
+            trainer.logging.update_train_step_metrics()
 
     def _moved(self, batch: Any) -> Any:
         if self.short.transfer:
@@ -293,9 +309,10 @@ class EpochLoop(Counters):
         )
 
     def _should_check_val_fx(self, fetcher: Any) -> bool:  # noqa: ARG002 - Lightning's signature
+        return self._is_time_to_validate() and self._should_check_val_epoch()
+
+    def _is_time_to_validate(self) -> bool:
         trainer, last = self.trainer, bool(self.batch_progress.is_last_batch)
-        if not self._should_check_val_epoch():
-            return False
         endless = trainer.val_check_batch == inf
         if (last and endless) or (trainer.should_stop and trainer.fit_loop._can_stop_early):
             return True

@@ -208,6 +208,7 @@ class EvaluationLoop(Counters):
 
     def _evaluation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Any:
         trainer, hooks, logging = self.trainer, self.trainer.hooks, self.trainer.logging
+        hooks.look()
         batch = trainer.precision_plugin.convert_input(batch)
         batch = trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=dataloader_idx)
         batch = hooks.strategy("batch_to_device", batch, dataloader_idx=dataloader_idx)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from unitrain.optim.optimizers import clear_gradients
 from unitrain_bridges.lightning.counters import Counters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from unitrain_bridges.lightning.short_way import ShortWay
     from unitrain_bridges.lightning.trainer_protocol import ModuleTrainer
 
 _NOT_CALLED = (
@@ -55,12 +55,17 @@ class Closure:
 
 
 class AutomaticOptimization(Counters):
-    """The training step, backward and the optimizer's step, in the order that the optimizer's closure gives."""
+    """The training step, backward and the optimizer's step, in the order that the optimizer's closure gives.
+
+    Attributes:
+        short: The `ShortWay` of the running epoch; None before the first.
+    """
 
     def __init__(self, trainer: ModuleTrainer) -> None:
         super().__init__(trainer)
         self.optim_progress = trainer.parts.OptimizationProgress()
         self._skip_backward = False
+        self.short: Any = None
         self._warning_cache = trainer.parts.WarningCache()
 
     def run(self, optimizer: Any, batch_idx: int, step_arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,24 +76,20 @@ class AutomaticOptimization(Counters):
             self._zero_grad_fn(batch_idx, optimizer),
             self._backward_fn(optimizer),
         )
-        if not trainer.strategy.handles_gradient_accumulation and trainer.fit_loop._should_accumulate():
+        accumulates = trainer.fit_loop._should_accumulate()
+        if accumulates and not trainer.strategy.handles_gradient_accumulation:
             closure()
         else:
-            self._optimizer_step(batch_idx, closure)
+            self._optimizer_step(batch_idx, closure, steps=not accumulates)
         if closure.result is None:
             raise trainer.parts.MisconfigurationException(_NOT_CALLED)
         return {} if closure.result.loss is None else dict(closure.result.asdict())
 
-    @property
-    def _short(self) -> ShortWay:
-        short: ShortWay = self.trainer.fit_loop.epoch_loop.short
-        return short
-
     def _training_step(self, step_arguments: Mapping[str, Any]) -> Any:
         trainer = self.trainer
         arguments = tuple(step_arguments.values())
-        if self._short.optimization:
-            output = self._short.training_step(arguments)
+        if self.short.optimization:
+            output = trainer.hooks.module("training_step", *arguments)
         else:
             output = trainer.hooks.strategy("training_step", *arguments)
             trainer.strategy.post_training_step()
@@ -100,8 +101,9 @@ class AutomaticOptimization(Counters):
     def _backward_fn(self, optimizer: Any) -> Callable[[Any], None] | None:
         if self._skip_backward:
             return None
-        if self._short.optimization:
-            return self._short.backward
+        if self.short.optimization:
+            backward: Callable[[Any], None] = self.short.backward
+            return backward
         return lambda loss: self.trainer.hooks.strategy("backward", loss, optimizer)
 
     def _zero_grad_fn(self, batch_idx: int, optimizer: Any) -> Callable[[], None] | None:
@@ -111,22 +113,23 @@ class AutomaticOptimization(Counters):
         def zero_grad() -> None:
             hooks, progress = self.trainer.hooks, self.optim_progress.optimizer.zero_grad
             progress.increment_ready()
-            hooks.callbacks("on_before_zero_grad", optimizer)
-            hooks.module("on_before_zero_grad", optimizer)
+            hooks.both("on_before_zero_grad", optimizer)
             progress.increment_started()
-            hooks.module("optimizer_zero_grad", self.trainer.current_epoch, batch_idx, optimizer)
+            if self.short.zero_grad:
+                clear_gradients(optimizer)
+            else:
+                hooks.module("optimizer_zero_grad", self.trainer.current_epoch, batch_idx, optimizer)
             progress.increment_completed()
 
         return zero_grad
 
-    def _optimizer_step(self, batch_idx: int, closure: Callable[[], Any]) -> None:
+    def _optimizer_step(self, batch_idx: int, closure: Callable[[], Any], *, steps: bool) -> None:
         trainer, progress = self.trainer, self.optim_progress.optimizer.step
         optimizer = trainer.strategy._lightning_optimizers[0]
-        steps = not trainer.fit_loop._should_accumulate()
         if steps:
             progress.increment_ready()
-        if self._short.optimization:
-            self._short.step(optimizer, closure)
+        if self.short.optimization:
+            self.short.step(optimizer, closure)
         else:
             trainer.hooks.module("optimizer_step", trainer.current_epoch, batch_idx, optimizer, closure)
         if steps:

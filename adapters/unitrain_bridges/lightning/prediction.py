@@ -116,6 +116,7 @@ class PredictionLoop(Counters):
     def _fetched(self, fetched: tuple[Any, int, int]) -> Any:
         batch, batch_idx, dataloader_idx = fetched
         trainer, hooks = self.trainer, self.trainer.hooks
+        hooks.look()
         self.batch_progress.is_last_batch = self._data_fetcher.done
         batch = trainer.precision_plugin.convert_input(batch)
         batch = trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=dataloader_idx)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from unitrain_bridges.lightning.stock import as_in
+from unitrain_bridges.lightning.stock import as_in, stock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,12 +30,12 @@ class _Logged(NamedTuple):
     Attributes:
         key: In the collection of results.
         metric: The result there.
-        device: Of the value that came first.
+        form: Type, device and number of elements of the value that came first.
     """
 
     key: str
     metric: Any
-    device: torch.device
+    form: tuple[Any, ...]
 
 
 class RepeatedLog:
@@ -56,57 +56,69 @@ class RepeatedLog:
         self._training = trainer.parts.RunningStage.TRAINING
         self._logging = trainer.logging
         self._known: dict[Any, _Logged] = {}
+        self._long = False
+
+    def took_long_way(self) -> bool:
+        """Return whether Lightning's own ``log`` was called since this was last asked."""
+        long, self._long = self._long, False
+        return long
 
     def __call__(self, name: str, value: Any, *arguments: Any, **options: Any) -> None:
         """Log a value, as ``LightningModule.log`` does."""
-        module, hook = self._module, self._module._current_fx_name
-        # the number of samples is only passed on, and often differs
-        call = (hook, name, arguments, tuple(one for one in options.items() if one[0] != "batch_size"))
-        if not self._is_plain_value(value, call):
-            self._plain(module, name, value, *arguments, **options)
+        if arguments or not options.keys() <= _SIMPLE:
+            self._long = True
+            self._plain(self._module, name, value, *arguments, **options)
             return
+        size = options.pop("batch_size", None)  # it is only passed on, and often differs
+        hook = self._module._current_fx_name
+        call = (hook, name, tuple(options.items()))
         logged = self._known.get(call)
         if logged is None or not self._still_holds(logged, value, hook):
-            self._plain(module, name, value, *arguments, **options)
+            self._long = True
+            self._plain(self._module, name, value, batch_size=size, **options)
             self._remember(call, value, options)
             return
-        self._add(logged, value.detach().clone().squeeze(), options.get("batch_size"))
+        self._add(logged, value.detach().clone().squeeze(), size)
         self._logging._current_fx = hook
 
-    def _is_plain_value(self, value: Any, call: tuple[Any, ...]) -> bool:
-        """Return whether a value can be added without Lightning's checks, if the call is one that is known."""
-        _, _, arguments, options = call
-        return (
-            type(value) is torch.Tensor
-            and not arguments
-            and all(name in _SIMPLE for name, _ in options)
-            and value.numel() == 1
-            and self._trainer.state.stage is self._training
-            and self._module._trainer is self._trainer  # a run within this one has a Trainer of its own
-        )
-
-    def _still_holds(self, logged: _Logged, value: torch.Tensor, hook: str | None) -> bool:
-        results, logging = self._results, self._logging
+    def _still_holds(self, logged: _Logged, value: Any, hook: str | None) -> bool:
+        results, logging, trainer = self._results, self._logging, self._trainer
+        if type(value) is not torch.Tensor or _form(value) != logged.form or results.dataloader_idx is not None:
+            return False
         return (
             results.get(logged.key) is logged.metric
-            and results.dataloader_idx is None
-            and value.device == logged.device
-            and not logging.should_reset_tensors(hook)
+            and trainer.state.stage is self._training
+            and self._module._trainer is trainer  # a run within this one has a Trainer of its own
+            # else Lightning resets what the hook has logged
+            and (logging._current_fx == hook or logging._first_loop_iter is False)
         )
 
-    def _remember(self, call: tuple[Any, ...], value: torch.Tensor, options: dict[str, Any]) -> None:
-        hook, name = call[:2]
+    def _remember(self, call: tuple[Any, ...], value: Any, options: dict[str, Any]) -> None:
+        hook, name, _ = call
         key = f"{hook}.{name}"
         metric = self._results.get(key)
         warns = options.get("logger") and not self._trainer.loggers  # Lightning says so each time
-        if metric is not None and metric.is_tensor and self._results.dataloader_idx is None and not warns:
-            self._known[call] = _Logged(key, metric, value.device)
+        if metric is None or warns or type(value) is not torch.Tensor or self._results.dataloader_idx is not None:
+            return
+        adds = metric.is_tensor and all(stock(getattr(type(metric), one), one) for one in ("forward", "update"))
+        if adds and value.numel() == 1 and value.dtype in (torch.float32, torch.float64):
+            self._known[call] = _Logged(key, metric, _form(value))
 
     def _add(self, logged: _Logged, value: torch.Tensor, batch_size: int | None) -> None:
-        results, metric = self._results, logged.metric
-        size = results._extract_batch_size(metric, batch_size, metric.meta)
-        metric.forward(value, size)
-        metric.has_reset = False
+        """Do what the result's ``update`` does with a mean: keep the value of the step, add up the epoch's."""
+        metric = logged.metric
+        meta, state = metric.meta, vars(metric)
+        if meta.on_step:
+            state["_forward_cache"] = value
+        if meta.on_epoch:
+            size = self._results._extract_batch_size(metric, batch_size, meta)
+            state["value"] = state["value"] + value * size
+            state["cumulated_batch_size"] = state["cumulated_batch_size"] + size
+        else:
+            state["value"] = value
+        state["_computed"] = None
+        state["_update_count"] += 1
+        state["has_reset"] = False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         """Return the copied module's own ``log``: a copy trains elsewhere, or not at all."""
@@ -118,7 +130,12 @@ class RepeatedLog:
         return getattr, (self._module, "log")
 
 
-_SIMPLE = frozenset({"prog_bar", "logger", "on_step", "on_epoch"})
+def _form(value: torch.Tensor) -> tuple[Any, ...]:
+    return value.dtype, value.device, value.numel()
+
+
+_SIMPLE = frozenset({"prog_bar", "logger", "on_step", "on_epoch", "batch_size"})
+"""Options with which a value is reduced to its mean, of this process alone."""
 
 
 @contextmanager
@@ -129,9 +146,10 @@ def repeated_log(trainer: ModuleTrainer) -> Iterator[None]:
     if own or not trainer.short_way or getattr(module, "_compiler_ctx", None) is not None:
         yield
         return
-    log = vars(module)["log"] = RepeatedLog(trainer)
+    log = vars(module)["log"] = trainer.logging.repeated = RepeatedLog(trainer)
     try:
         yield
     finally:
+        trainer.logging.repeated = None
         if vars(module).get("log") is log:  # else it is the author's by now
             del vars(module)["log"]

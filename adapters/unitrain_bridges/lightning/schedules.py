@@ -31,9 +31,9 @@ def step_schedules(loop: Any, interval: str, *, plateau: bool) -> None:
         MisconfigurationException: If a strict one's metric is not there.
     """
     trainer = loop.trainer
-    if interval == "step" and loop._should_accumulate():
-        return
     if not trainer.lr_scheduler_configs or not trainer.lightning_module.automatic_optimization:
+        return
+    if interval == "step" and loop._should_accumulate():
         return
     count = 1 + (loop.batch_idx if interval == "step" else trainer.current_epoch)
     for config in trainer.lr_scheduler_configs:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unitrain_bridges.lightning.stock import as_in
+from torch import Tensor
+
+from unitrain_bridges.lightning.stock import as_in, stock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +42,10 @@ _PRECISION = (
     "_after_closure",
     "_wrap_closure",
     "_clip_gradients",
+    "clip_gradients",
 )
+_CLIPPING = ("configure_gradient_clipping", "clip_gradients")
+_LOGGING = ("on_batch_start", "on_batch_end", "update_train_step_metrics", "log_metrics")
 
 
 class ShortWay:
@@ -49,6 +54,8 @@ class ShortWay:
     Attributes:
         transfer: Whether a batch is only moved.
         optimization: Whether the training step, backward and the optimizer's step are as in the base classes.
+        zero_grad: Whether gradients are cleared as in the base class.
+        logging: Whether what Lightning does with logged values around a batch is as in its source.
 
     Args:
         trainer: What the module sees as its Trainer.
@@ -77,23 +84,28 @@ class ShortWay:
             and as_in(parts.LightningModule, module, ("optimizer_step",))
             and all(as_in(parts.LightningOptimizer, one, ("step",)) for one in strategy._lightning_optimizers)
         )
+        self.zero_grad = plain and as_in(parts.LightningModule, module, ("optimizer_zero_grad",))
+        self._clips = not as_in(parts.LightningModule, module, _CLIPPING)
+        connector = parts.LoggerConnector
+        self.logging = plain and all(stock(getattr(connector, name), name) for name in _LOGGING)
         self._device = strategy.root_device
         self._move: Callable[[Any, Any], Any] = parts.move_data_to_device
 
     def move(self, batch: Any) -> Any:
-        """Return the batch on the device."""
-        return self._move(batch, self._device)
-
-    def training_step(self, arguments: tuple[Any, ...]) -> Any:
-        """Return what the module's step returns."""
-        return self._hooks.module("training_step", *arguments)
+        """Return the batch on the device, in a container of its own."""
+        kind = type(batch)
+        if kind is not list and kind is not tuple:
+            return self._move(batch, self._device)
+        for one in batch:
+            if type(one) is not Tensor or one.device != self._device:
+                return self._move(batch, self._device)
+        return kind(batch)
 
     def backward(self, loss: Any) -> None:
         """Compute the gradients, between the hooks that listen."""
         hooks = self._hooks
         hooks.both("on_before_backward", loss)
-        with hooks.named("backward"):
-            self._trainer.lightning_module.backward(loss)
+        hooks.module("backward", loss)
         hooks.both("on_after_backward")
 
     def step(self, wrapper: Any, closure: Callable[[], Any]) -> None:
@@ -103,21 +115,24 @@ class ShortWay:
             wrapper: Lightning's, around the optimizer.
             closure: The training step, ``zero_grad`` and backward.
         """
-        optimizer = wrapper.optimizer
-        trainer, hooks = self._trainer, self._hooks
+        optimizer, hooks = wrapper.optimizer, self._hooks
 
         def clipped() -> Any:
             loss = closure()
             hooks.both("on_before_optimizer_step", optimizer)
-            hooks.module(
-                "configure_gradient_clipping",
-                optimizer,
-                gradient_clip_val=trainer.gradient_clip_val,
-                gradient_clip_algorithm=trainer.gradient_clip_algorithm,
-            )
+            self._clip(optimizer)
             return loss
 
-        with hooks.named("optimizer_step"):
-            wrapper._on_before_step()
-            optimizer.step(closure=clipped)
-            wrapper._on_after_step()
+        state = vars(self._trainer.lightning_module)
+        before, state["_current_fx_name"] = state["_current_fx_name"], "optimizer_step"
+        wrapper._on_before_step()
+        optimizer.step(closure=clipped)
+        wrapper._on_after_step()
+        state["_current_fx_name"] = before
+
+    def _clip(self, optimizer: Any) -> None:
+        clip = self._trainer.gradient_clip_val
+        if clip or self._clips:
+            algorithm = self._trainer.gradient_clip_algorithm
+            options = {"gradient_clip_val": clip, "gradient_clip_algorithm": algorithm}
+            self._hooks.module("configure_gradient_clipping", optimizer, **options)

@@ -167,6 +167,7 @@ def _begin(trainer: StagedTrainer, model: Any, function: str, stage: str, name: 
     trainer.state.fn = getattr(trainer.parts.TrainerFn, function)
     trainer.state.status = trainer.parts.TrainerStatus.RUNNING
     trainer.state.stage = getattr(trainer.parts.RunningStage, stage)
+    trainer.hooks.look()
 
 
 def _guarded(trainer: StagedTrainer, work: Any) -> Any:

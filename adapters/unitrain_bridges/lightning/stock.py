@@ -28,3 +28,12 @@ def stock(function: Any, name: str) -> bool:
         return False
     source = sys.modules[function.__module__].__file__
     return code.co_filename in (source, contextlib.__file__)  # a context manager's code is the decorator's
+
+
+def does_nothing(function: Any) -> bool:
+    """Return whether a function's body is no more than its docstring."""
+    return bool(function.__code__.co_code == _nothing.__code__.co_code)
+
+
+def _nothing() -> None:
+    """Do nothing."""

@@ -189,7 +189,7 @@ class StandInTrainer(Stages):
     accelerator = _from("strategy.accelerator")
     precision_plugin = _from("strategy.precision_plugin")
     precision = _from("precision_plugin.precision")
-    lightning_module = _from("strategy.lightning_module")
+    lightning_module = _from("strategy._lightning_module")
     model = _from("strategy.model")
     lr_scheduler_configs = _from("strategy.lr_scheduler_configs")
     is_global_zero = _from("strategy.is_global_zero")
