@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.complete
 WORKERS ?= 2
 
-.PHONY: help venv quickstart test test-all matrix bench lint format docs build clean
+.PHONY: help venv quickstart test test-all matrix bench peers lint format docs build clean
 
 help:
 	@echo "make quickstart  make the environment and train one model on both backends"
@@ -12,6 +12,7 @@ help:
 	@echo "make test-all    the slow tests too"
 	@echo "make matrix      the smoke tier with each set of releases; CELLS=\"newest oldest\" runs some of them"
 	@echo "make bench       the time of a step beside the loop by hand and each framework's idiom, on an idle machine"
+	@echo "make peers       Ignite's and Lightning's own tests on the other backends; SUITES=folder holds them"
 	@echo "make lint        ruff, format, mypy, import-linter, typos"
 	@echo "make format      fix what ruff can fix"
 	@echo "make docs        write the generated tables of MIGRATION.md and docs/"
@@ -50,6 +51,10 @@ endif
 bench: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench
 	$(MAKE) docs
+
+# SUITES is a folder with the tests of the installed releases: ignite/tests/ignite and lightning/tests/tests_pytorch.
+peers: venv
+	$(BIN)/python -m tests.peers $(SUITES)
 
 lint: venv
 	$(BIN)/ruff check .

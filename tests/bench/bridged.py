@@ -47,6 +47,9 @@ class Module(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=LR)
 
 
+_BARE = {"enable_checkpointing": False, "enable_model_summary": False}
+
+
 def _options(job: Job) -> dict[str, Any]:
     return {
         "max_epochs": job.work.epochs,
@@ -58,8 +61,7 @@ def _options(job: Job) -> dict[str, Any]:
 
 def plain_lightning(job: Job) -> dict[str, float]:
     """Train a LightningModule as Lightning does, with nothing switched on."""
-    bare = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
-    Trainer(**_options(job), **bare, devices=1).fit(Module(job.model), job.train)
+    Trainer(**_options(job), **_BARE, logger=False, devices=1).fit(Module(job.model), job.train)
     return {}
 
 
@@ -67,7 +69,8 @@ def module_on(framework: str) -> Variant:
     """Return what trains the same module on ``framework``."""
 
     def run(job: Job) -> dict[str, float]:
-        UnifiedTrainer(framework, **_options(job)).fit(Module(job.model), job.train)
+        bare = {"loggers": [], "native": {"lightning": _BARE}}
+        UnifiedTrainer(framework, **_options(job), **bare).fit(Module(job.model), job.train)
         return {}
 
     return run

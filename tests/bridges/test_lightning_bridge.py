@@ -472,7 +472,7 @@ FAULTS = {
     "no zero_grad": (optimization.AutomaticOptimization, "_zero_grad_fn", _nothing),
     "schedules forgotten": (epoch, "step_schedules", _nothing),
     "schedules forgotten at the end": (fit, "step_schedules", _nothing),
-    "rows at each step": (self_log, "_should_update_logs", _always),
+    "rows at each step": (self_log.SelfLog, "should_update_logs", property(_always)),
     "no accumulation": (epoch.EpochLoop, "_should_accumulate", lambda self: False),
     "validation at each batch": (epoch.EpochLoop, "_should_check_val_fx", lambda self, fetcher: True),
     "steps not counted": (epoch.EpochLoop, "on_save_checkpoint", lambda self: {"_batches_that_stepped": 0}),

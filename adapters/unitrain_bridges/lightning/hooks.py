@@ -27,12 +27,16 @@ class Hooks:
         self._call = trainer.parts.call
         self._callback = trainer.parts.Callback
         self._module = trainer.parts.LightningModule
-        self._known: dict[tuple[type, str], tuple[Any, Any]] = {}
+        self._silent: dict[tuple[type, str], Any] = {}
         self._lean = False
 
     def look(self) -> None:
         """Find out whether anybody takes note of each call, as is done at the start of a stage and of each batch."""
         self._lean = not self.observed()
+        for (base, name), function in self._silent.items():
+            if function is not None and getattr(base, name) is not function:  # somebody has replaced it since
+                self._silent.clear()
+                break
 
     def observed(self) -> bool:
         """Return whether a profiler or the debug log takes note of each hook, so that Lightning must call it."""
@@ -48,7 +52,8 @@ class Hooks:
         if options or not self._lean:
             self._call._call_callback_hooks(self._trainer, name, *arguments, **options)
             return
-        trainer, empty = self._trainer, self._empty(self._callback, name)
+        trainer, key = self._trainer, (self._callback, name)
+        empty = self._silent[key] if key in self._silent else self._empty(key)
         module = self._strategy._lightning_module
         state = vars(module)
         before, state["_current_fx_name"] = state["_current_fx_name"], name
@@ -58,14 +63,12 @@ class Hooks:
                 hook(trainer, module, *arguments)
         state["_current_fx_name"] = before
 
-    def _empty(self, base: type, name: str) -> Any:
-        """Return the hook of Lightning's class ``base`` if it does nothing; None if it acts or has been replaced."""
+    def _empty(self, key: tuple[type, str]) -> Any:
+        """Return a hook of a class of Lightning if it does nothing; None if it acts or somebody has replaced it."""
+        base, name = key
         function = getattr(base, name, None)
-        found, empty = self._known.get((base, name), (self, None))
-        if found is not function:
-            empty = function if stock(function, name) and does_nothing(function) else None
-            self._known[base, name] = function, empty
-        return empty
+        self._silent[key] = function if stock(function, name) and does_nothing(function) else None
+        return self._silent[key]
 
     def module(self, name: str, *arguments: Any, **options: Any) -> Any:
         """Call a hook of the module."""
@@ -80,8 +83,9 @@ class Hooks:
         return self._called(self._strategy, self._parts.SingleDeviceStrategy, name, arguments, options)
 
     def _called(self, owner: Any, base: type, name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        hook = getattr(owner, name)
-        if getattr(hook, "__func__", self) is self._empty(base, name) or not callable(hook):
+        hook, key = getattr(owner, name), (base, name)
+        empty = self._silent[key] if key in self._silent else self._empty(key)
+        if getattr(hook, "__func__", self) is empty or not callable(hook):
             return None
         state = vars(self._strategy._lightning_module)
         before, state["_current_fx_name"] = state["_current_fx_name"], name

@@ -78,7 +78,8 @@ class RepeatedLog:
             self._plain(self._module, name, value, batch_size=size, **options)
             self._remember(call, value, options)
             return
-        self._add(logged, value.detach().clone().squeeze(), size)
+        value = value.detach().clone()
+        self._add(logged, value.squeeze() if value.ndim else value, size)
         self._logging._current_fx = hook
 
     def _still_holds(self, logged: _Logged, value: Any, hook: str | None) -> bool:
