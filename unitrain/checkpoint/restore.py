@@ -19,6 +19,7 @@ from unitrain.checkpoint.layout import FORMAT, KEY
 from unitrain.checkpoint.model_weights import require_same_weights, weights_of
 from unitrain.checkpoint.optimizer_states import load_optimizer
 from unitrain.checkpoint.resume_checks import fitted, require_same_kinds
+from unitrain.data.own_random import own_random
 from unitrain.data.position import Position, keeper
 from unitrain.distributed.strategies.dtensors import is_part, part_like
 from unitrain.errors import DISTRIBUTION, CheckpointError, UnitrainError
@@ -219,10 +220,10 @@ def _load_callbacks(path: Path, callbacks: Mapping[str, Callback], states: dict[
 
 def position(source: DataSource, progress: Progress) -> Position:
     """Return where the loader of an interrupted epoch continues."""
-    generators = source.generators
+    generators, own = source.generators, source.own_random
 
     def snapshot(state: dict[str, Any]) -> RngSnapshot:
-        return RngSnapshot.from_state_dict(state, generators)
+        return RngSnapshot.from_state_dict(state, generators, own if "own" in state else ())
 
     ahead = progress.rng_before_ahead
     return Position(
@@ -239,7 +240,10 @@ def take_up(progress: Progress, job: FitJob) -> None:
     holder = None if progress.midway or progress.loader is None else keeper(job.train.loader, midway=False)
     if holder is not None:
         holder.load_state_dict(copy.deepcopy(progress.loader))
-    RngSnapshot.from_state_dict(progress.rng or {}, job.train.generators).restore()
+    RngSnapshot.from_state_dict(progress.rng or {}, job.train.generators, job.train.own_random).restore()
+    if progress.val_rng is not None:
+        now = RngSnapshot(own=own_random(source.loader for source in job.val))
+        RngSnapshot.from_state_dict(now.state_dict() | {"own": progress.val_rng}, own=now.own).restore()
     if progress.accumulate is not None and job.hub.context is not None:
         job.hub.context.accumulate_grad_batches = progress.accumulate[1]
     warn_of_other_frozen(progress, job.spec.model)

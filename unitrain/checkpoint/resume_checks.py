@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks import GradientAccumulationSchedule
 from unitrain.checkpoint.outside_model import require_loss
+from unitrain.data.own_random import own_random
 from unitrain.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -132,12 +133,18 @@ def _require_same_scale(path: Path, job: FitJob, progress: Progress) -> None:
 def _require_generators(path: Path, job: FitJob, progress: Progress) -> None:
     if progress.rng is None:
         return
-    before, now = len(progress.rng["others"]), len(job.train.generators)
-    if before != now:
-        raise CheckpointError(
-            f"{path} was written with {before} random generators of the training data, and it has {now} now.",
-            hint="give the DataLoader and its sampler a generator= exactly where they had one.",
-        )
+    rng, own = progress.rng, job.train.own_random if "own" in progress.rng else ()  # not in those of an older release
+    val = own_random(source.loader for source in job.val) if progress.val_rng else ()
+    found = {
+        "training": (len(rng["others"]) + len(rng.get("own", ())), len(job.train.generators) + len(own)),
+        "validation": (len(progress.val_rng or ()), len(val)),
+    }
+    for stage, (before, now) in found.items():
+        if before != now:
+            raise CheckpointError(
+                f"{path} was written with {before} random generators of the {stage} data, and it has {now} now.",
+                hint="give loaders, samplers and datasets a generator exactly where they had one.",
+            )
 
 
 def _require_measured(path: Path, job: FitJob, progress: Progress) -> None:

@@ -92,7 +92,7 @@ class Batches:
         else:
             start.at_iter.restore()
         if self._source.stage == "train":  # no other stage is resumed midway
-            self.at_iter = start.at_iter if start is not None else self._source.snapshot()
+            self.at_iter = start.at_iter if start is not None else self._source.snapshot(whole=True)
         loader = self._source.loader
         workers = self._source.workers
         iterator = workers.watch(iter(loader)) if start is None else going_on(loader, start, workers)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from unitrain.data.loaders import check_loader, generators_of, members_of, trusted_length
+from unitrain.data.own_random import own_random
 from unitrain.data.workers import Workers
 from unitrain.errors import ConfigError, DataError, named_arguments
 from unitrain.utilities.rng import RngSnapshot
@@ -133,9 +134,14 @@ class DataSource:
             if getattr(getattr(one, "sampler", None), "seed", None) is not None:
                 one.sampler.seed = seed
 
-    def snapshot(self) -> RngSnapshot:
-        """Return the states of the global generators and of the loader's own."""
-        return RngSnapshot(self.generators)
+    def snapshot(self, *, whole: bool = False) -> RngSnapshot:
+        """Return the states of the global generators and of the loader's own; ``whole`` with those of its parts."""
+        return RngSnapshot(self.generators, self.own_random if whole else ())
+
+    @property
+    def own_random(self) -> list[Any]:
+        """The generators that samplers, datasets and transforms keep themselves."""
+        return own_random([self.loader])
 
     @property
     def generators(self) -> list[Generator]:

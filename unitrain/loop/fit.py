@@ -16,6 +16,7 @@ from unitrain.checkpoint.restore import position, take_up
 from unitrain.checkpoint.saving import write_all
 from unitrain.data.batch import describe, sample_counter
 from unitrain.data.batches import Batches
+from unitrain.data.own_random import own_random
 from unitrain.errors import SpecError, UnitrainError, did_you_mean
 from unitrain.loop.evaluation import Evaluation
 from unitrain.loop.forward_pass import forward_epoch
@@ -28,6 +29,7 @@ from unitrain.run.hub import Event
 from unitrain.run.progress import Progress
 from unitrain.run.stopping import SIGNAL, StopRule, ValidationRule
 from unitrain.utilities.lazy_layers import without_values
+from unitrain.utilities.rng import RngSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -237,7 +239,8 @@ class FitProgram(MeteredRun):
             in_epoch=self._index,
             midway=midway,
             meter=self._train_meter.state_dict() if midway else None,
-            rng=self._job.train.snapshot().state_dict(),
+            rng=self._job.train.snapshot(whole=True).state_dict(),
+            val_rng=RngSnapshot(own=own_random(source.loader for source in self._job.val)).state_dict().get("own"),
             rng_at_iter=at_iter.state_dict() if midway and at_iter else None,
             rng_before_ahead=ahead.state_dict() if midway and ahead else None,
             gradients=gradients(self._job.spec.model, self.sharded) if pending else None,

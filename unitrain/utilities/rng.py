@@ -7,6 +7,7 @@ off cannot change the training run.
 
 from __future__ import annotations
 
+import copy
 import random
 import sys
 from contextlib import contextmanager
@@ -72,9 +73,10 @@ class RngSnapshot:
 
     Args:
         generators: Further generators to remember.
+        own: Generators of any library that the parts of a loader keep.
     """
 
-    def __init__(self, generators: Iterable[torch.Generator] = ()) -> None:
+    def __init__(self, generators: Iterable[torch.Generator] = (), own: Iterable[Any] = ()) -> None:
         self._python = random.getstate()
         numpy = sys.modules.get("numpy")
         self._numpy: Any = None if numpy is None else numpy.random.get_state()
@@ -83,6 +85,12 @@ class RngSnapshot:
         initialized = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         self._cuda = [torch.cuda.get_rng_state()] if initialized else []
         self._others = [(generator, generator.get_state()) for generator in generators]
+        self._own = [(one, _state_of(one)) for one in own]
+
+    @property
+    def own(self) -> list[Any]:
+        """The generators that parts of a loader keep."""
+        return [one for one, _ in self._own]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states as tensors and plain values, for a checkpoint."""
@@ -97,12 +105,15 @@ class RngSnapshot:
             "cpu": self._cpu,
             "cuda": list(self._cuda),
             "others": [state for _, state in self._others],
+            **({"own": [state for _, state in self._own]} if self._own else {}),
         }
 
     @classmethod
-    def from_state_dict(cls, state: dict[str, Any], generators: Iterable[torch.Generator] = ()) -> RngSnapshot:
+    def from_state_dict(
+        cls, state: dict[str, Any], generators: Iterable[torch.Generator] = (), own: Iterable[Any] = ()
+    ) -> RngSnapshot:
         """Return the snapshot that ``state`` was taken from; ``generators`` are the further ones, in their order."""
-        snapshot = cls(generators)
+        snapshot = cls(generators, own)
         snapshot._load(state)
         return snapshot
 
@@ -113,6 +124,8 @@ class RngSnapshot:
         self._cpu = state["cpu"]
         self._cuda = state["cuda"]
         self._others = [(one, saved) for (one, _), saved in zip(self._others, state["others"], strict=True)]
+        if "own" in state:
+            self._own = [(one, saved) for (one, _), saved in zip(self._own, state["own"], strict=True)]
 
     def restore(self) -> None:
         """Restore every generator."""
@@ -124,3 +137,30 @@ class RngSnapshot:
             torch.cuda.set_rng_state(self._cuda[0])
         for generator, state in self._others:
             generator.set_state(state)
+        for one, state in self._own:
+            _put(one, state)
+
+
+def _state_of(generator: Any) -> Any:
+    """Return the state of a generator of Python, NumPy or torch, as tensors and plain values."""
+    if isinstance(generator, random.Random):
+        version, words, gauss = generator.getstate()
+        return [version, list(words), gauss]
+    if isinstance(generator, torch.Generator):
+        return generator.get_state()
+    numpy = sys.modules["numpy"]
+    if isinstance(generator, numpy.random.Generator):
+        return copy.deepcopy(generator.bit_generator.state)
+    return list(generator.get_state())
+
+
+def _put(generator: Any, state: Any) -> None:
+    if isinstance(generator, random.Random):
+        version, words, gauss = state
+        generator.setstate((version, tuple(words), gauss))
+    elif isinstance(generator, torch.Generator):
+        generator.set_state(state)
+    elif isinstance(generator, sys.modules["numpy"].random.Generator):
+        generator.bit_generator.state = copy.deepcopy(state)
+    else:
+        generator.set_state(tuple(state))

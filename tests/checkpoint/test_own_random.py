@@ -1,0 +1,154 @@
+"""Samplers, datasets and transforms with random states of their own: a resumed run continues them."""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
+
+from unitrain import CheckpointError, CombinedLoader, Event, TrainSpec, UnifiedTrainer
+from unitrain.data import own_random as of_core
+from unitrain.loop import fit as fit_loop
+
+BACKENDS = ("lightning", "ignite", "reference")
+each_backend = pytest.mark.parametrize("framework", BACKENDS)
+X, Y = torch.randn(2, 12, 4, generator=torch.Generator().manual_seed(1))
+BATCHES = 4
+"""Of three samples each."""
+
+GENERATORS = {
+    "python": lambda: random.Random(3),
+    "numpy": lambda: np.random.default_rng(3),
+    "mt19937": lambda: np.random.Generator(np.random.MT19937(3)),
+    "philox": lambda: np.random.Generator(np.random.Philox(3)),
+    "legacy": lambda: np.random.RandomState(3),
+    "torch": lambda: torch.Generator().manual_seed(3),
+}
+
+
+def drawn(generator):
+    if isinstance(generator, torch.Generator):
+        return torch.rand((), generator=generator).item()
+    return generator.random() if hasattr(generator, "random") else generator.random_sample()
+
+
+class Order:
+    """A batch sampler that shuffles with a generator of its own."""
+
+    def __init__(self, generator):
+        self.own = generator
+
+    def __iter__(self):
+        order = sorted(range(12), key={number: drawn(self.own) for number in range(12)}.get)
+        return iter([order[number : number + 3] for number in range(0, 12, 3)])
+
+    def __len__(self):
+        return BATCHES
+
+
+class Noise:
+    def __init__(self, generator):
+        self.own = generator
+
+    def __call__(self, sample):
+        return sample + drawn(self.own)
+
+
+class Rows(Dataset):
+    def __init__(self, transform=None):
+        self.transform = transform
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return (X[index] if self.transform is None else self.transform(X[index])), Y[index, :1]
+
+
+class Stream(IterableDataset):
+    def __init__(self, generator):
+        self.own = generator
+
+    def __iter__(self):
+        return ((X[index] + drawn(self.own), Y[index, :1]) for index in range(12))
+
+
+LOADERS = {
+    "sampler": lambda generator: DataLoader(Rows(), batch_sampler=Order(generator)),
+    "transform": lambda generator: DataLoader(Subset(Rows([Noise(generator)][0]), range(12)), 3, shuffle=True),
+    "stream": lambda generator: DataLoader(Stream(generator), 3),
+    "combined": lambda generator: CombinedLoader([DataLoader(Rows(), batch_sampler=Order(generator))]),
+}
+
+
+def step(model, batch):
+    x, y = batch[0] if len(batch) == 1 else batch
+    return nn.functional.mse_loss(model(x), y)
+
+
+def spec():
+    torch.manual_seed(0)
+    sgd = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
+    return TrainSpec(model=nn.Linear(4, 1), optimizer=sgd, training_step=step, validation_step=step, batch_size=3)
+
+
+def fit(framework, loader, val=None, *, at=0, path=None, ckpt_path=None):
+    trainer = UnifiedTrainer(framework, max_epochs=3, seed=0, enable_progress_bar=False)
+
+    def save(run):
+        if run.state.batch == at:
+            run.save_checkpoint(path)
+
+    trainer.on(Event.BATCH_END, save)
+    what = spec()
+    result = trainer.fit(what, loader, val, ckpt_path=ckpt_path)
+    return what.model.state_dict(), result.history
+
+
+def same(one, other):
+    return all(map(torch.equal, one[0].values(), other[0].values())) and one[1] == other[1]
+
+
+@each_backend
+@pytest.mark.parametrize("at", [BATCHES, BATCHES + 2], ids=["end", "middle"])
+@pytest.mark.parametrize(
+    ("kind", "generator"),
+    [*(("sampler", name) for name in GENERATORS), ("transform", "numpy"), ("stream", "python"), ("combined", "numpy")],
+)
+def test_a_random_state_of_ones_own_goes_on(framework, kind, generator, at, tmp_path):
+    path, other = tmp_path / "x.ckpt", BACKENDS[BACKENDS.index(framework) - 1]
+    make = lambda: LOADERS[kind](GENERATORS[generator]())  # noqa: E731 - a loader as a script makes it
+    whole = fit(framework, make(), at=at, path=path)
+    assert same(fit(other, make(), ckpt_path=path), whole)
+
+
+@each_backend
+@pytest.mark.parametrize("at", [BATCHES, BATCHES + 2], ids=["end", "middle"])
+def test_that_of_a_validation_goes_on(framework, at, tmp_path):
+    path, batches = tmp_path / "x.ckpt", list(LOADERS["sampler"](random.Random(1)))
+    val = lambda: DataLoader(Rows(Noise(np.random.default_rng(3))), 3)  # noqa: E731 - a loader as a script makes it
+    whole = fit(framework, batches, val(), at=at, path=path)
+    assert same(fit(framework, batches, val(), ckpt_path=path), whole)
+    assert len({row["val/loss"] for row in whole[1]}) == 3
+
+
+@pytest.mark.parametrize("at", [BATCHES, BATCHES + 2])
+def test_without_its_state_it_would_begin_anew(at, tmp_path, monkeypatch):
+    path, make = tmp_path / "x.ckpt", lambda: LOADERS["sampler"](random.Random(3))
+    monkeypatch.setattr(of_core, "_kinds", lambda: ())
+    whole = fit("ignite", make(), at=at, path=path)
+    assert not same(fit("ignite", make(), ckpt_path=path), whole)
+    assert fit_loop.own_random([make()]) == []
+
+
+@each_backend
+def test_one_that_is_gone_is_refused(framework, tmp_path):
+    path = tmp_path / "x.ckpt"
+    fit("reference", LOADERS["sampler"](random.Random(3)), at=BATCHES, path=path)
+    with pytest.raises(CheckpointError, match="with 1 random generators of the training data, and it has 0 now"):
+        fit(framework, DataLoader(Rows(), 3), ckpt_path=path)
