@@ -55,7 +55,7 @@ def cut(framework, folder, **made):
 
 
 @each_backend
-@pytest.mark.parametrize("tied", [False, True], ids=["", "tied"])
+@pytest.mark.parametrize("tied", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["tied", "not tied"])
 def test_weights_that_a_handler_changes_as_an_epoch_is_cut_are_not_in_its_file(framework, tied, tmp_path):
     other, on = BACKENDS[BACKENDS.index(framework) - 1], [(Event.EPOCH_END, shrink)]
     whole = fit(framework, spec(tied=tied), on=on)
@@ -96,7 +96,7 @@ def quiet(run):
     ],
     ids=["unfrozen", "eval"],
 )
-@pytest.mark.parametrize("at", [MIDDLE, 2 * len(BATCHES)])
+@pytest.mark.parametrize("at", [MIDDLE, pytest.param(2 * len(BATCHES), marks=pytest.mark.slow)])
 def test_what_a_handler_has_frozen_or_not_is_told_when_it_is_not_so_any_more(
     framework, make, change, words, at, tmp_path
 ):
@@ -142,7 +142,7 @@ def of_loss(loss):
 
 
 @each_backend
-@pytest.mark.parametrize("at", [MIDDLE, 2 * len(BATCHES)])
+@pytest.mark.parametrize("at", [MIDDLE, pytest.param(2 * len(BATCHES), marks=pytest.mark.slow)])
 def test_what_the_loss_keeps_is_kept(framework, at, tmp_path):
     path, other = tmp_path / "x.ckpt", BACKENDS[BACKENDS.index(framework) - 1]
     save = Event.BATCH_END(once=at), lambda run: run.save_checkpoint(path)

@@ -118,7 +118,13 @@ def same(one, other):
 @pytest.mark.parametrize("at", [BATCHES, BATCHES + 2], ids=["end", "middle"])
 @pytest.mark.parametrize(
     ("kind", "generator"),
-    [*(("sampler", name) for name in GENERATORS), ("transform", "numpy"), ("stream", "python"), ("combined", "numpy")],
+    [
+        ("sampler", "python"),
+        ("transform", "numpy"),
+        *(pytest.param("sampler", name, marks=pytest.mark.slow) for name in GENERATORS if name != "python"),
+        pytest.param("stream", "python", marks=pytest.mark.slow),
+        pytest.param("combined", "numpy", marks=pytest.mark.slow),
+    ],
 )
 def test_a_random_state_of_ones_own_goes_on(framework, kind, generator, at, tmp_path):
     path, other = tmp_path / "x.ckpt", BACKENDS[BACKENDS.index(framework) - 1]

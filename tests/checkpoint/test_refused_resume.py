@@ -194,3 +194,35 @@ def test_the_trainer_takes_the_right_data_after_a_refusal(framework, files):
     with pytest.raises(CheckpointError):
         trainer.fit(what, BATCHES[:2], ckpt_path=files / "middle")
     assert trainer.fit(what, BATCHES, ckpt_path=files / "middle").epoch == 2
+
+
+CHANGED = {
+    "no progress": (("progress",), None),
+    "no format": (("format",), None),
+    "no counters": (("hub",), None),
+    "a generator": (("progress", "rng", "cpu"), [1]),
+    "a generator of NumPy": (("progress", "rng", "numpy", 0), "x"),
+    "a generator of Python": (("progress", "rng_at_iter", "python", 1), [1]),
+    "steps of schedules": (("schedule_steps",), None),
+    "names": (("names",), []),
+}
+
+
+@pytest.mark.parametrize("framework", BACKENDS)
+@pytest.mark.parametrize("name", CHANGED)
+def test_a_part_that_is_not_as_it_was_written_is_named_before_anything_is_changed(framework, name, tmp_path):
+    path, what = tmp_path / "x.ckpt", spec(lr_scheduler=LinearLR)
+    fit("reference", spec(lr_scheduler=LinearLR), path=path, at=MIDDLE)
+    content = torch.load(path, weights_only=True)
+    (*places, last), value = CHANGED[name]
+    place = content["unitrain"]
+    for one in places:
+        place = place[one]
+    place[last] = value
+    torch.save(content, path)
+    before, states = copy.deepcopy(what.model.state_dict()), (random.getstate(), torch.get_rng_state())
+    with pytest.raises(CheckpointError, match="its contents are not as unitrain writes them"):
+        fit(framework, what, ckpt_path=path)
+    assert torch.equal(what.model.weight, before["weight"])
+    assert random.getstate() == states[0]
+    assert torch.equal(torch.get_rng_state(), states[1])

@@ -65,7 +65,11 @@ def outlived(framework, folder, at):
 
 
 @each_backend
-@pytest.mark.parametrize("at", [5, 8, 12], ids=["between epochs", "within", "near the end"])
+@pytest.mark.parametrize(
+    "at",
+    [8, *(pytest.param(at, marks=pytest.mark.slow) for at in (5, 12))],
+    ids=["within", "between epochs", "near the end"],
+)
 def test_what_the_new_process_has_written_stays(framework, at, tmp_path):
     expected = fit(framework, tmp_path / "alone")
     old, new = outlived(framework, tmp_path / "both", at)

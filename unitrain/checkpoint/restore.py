@@ -25,7 +25,7 @@ from unitrain.distributed.strategies.dtensors import is_part, part_like
 from unitrain.errors import DISTRIBUTION, CheckpointError, UnitrainError
 from unitrain.optim.optimizers import all_parameters
 from unitrain.run.progress import Progress, shared_out
-from unitrain.utilities.rng import RngSnapshot
+from unitrain.utilities.rng import RngSnapshot, preserved_rng
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -78,11 +78,12 @@ def read_for(path: Path, job: FitJob) -> Found:
         CheckpointError: If the file is damaged, from a newer format, of another model or not unitrain's.
     """
     content = parts.read_any(path)
-    own = own_part(path, content)
     with _as_written(path):
+        own = own_part(path, content)
         require_same_weights(path, job.spec.model, weights_of(content))
         _require_same_names(path, job, own["names"])
         progress = fitted(path, job, own, shared_out([own["progress"], *own.get("ranks", [])], job.team))
+        _require_random_states(progress, job)
     return Found(path, content, own, progress if progress.rng is not None else _with_own_rng(progress, job))
 
 
@@ -120,6 +121,16 @@ def begin(job: FitJob) -> None:
     for callback in job.callbacks.values():
         callback.reset_state()
     job.hub.keepers = {name: one for name, one in job.callbacks.items() if isinstance(one, ModelCheckpoint)}
+
+
+def _require_random_states(progress: Progress, job: FitJob) -> None:
+    """Put each random state back for a moment: what cannot be must not be noticed once training has begun."""
+    train = job.train
+    with preserved_rng(train.generators, train.own_random):
+        for state in (progress.rng, progress.rng_at_iter, progress.rng_before_ahead):
+            if state is not None:
+                own = train.own_random if "own" in state else ()
+                RngSnapshot.from_state_dict(state, train.generators, own).restore()
 
 
 def _with_own_rng(progress: Progress, job: FitJob) -> Progress:

@@ -55,13 +55,14 @@ def seed_everything(seed: int) -> None:
 
 
 @contextmanager
-def preserved_rng(generators: Iterable[torch.Generator] = ()) -> Iterator[None]:
+def preserved_rng(generators: Iterable[torch.Generator] = (), own: Iterable[Any] = ()) -> Iterator[None]:
     """Leave the global generators, and the given ones, as they were on entering.
 
     Args:
         generators: Further generators to preserve; a loader may share its own with another loader.
+        own: Generators of any library that the parts of a loader keep.
     """
-    saved = RngSnapshot(generators)
+    saved = RngSnapshot(generators, own)
     try:
         yield
     finally:
