@@ -143,7 +143,7 @@ def _require_generators(path: Path, job: FitJob, progress: Progress) -> None:
         if before != now:
             raise CheckpointError(
                 f"{path} was written with {before} random generators of the {stage} data, and it has {now} now.",
-                hint="give loaders, samplers and datasets a generator exactly where they had one.",
+                hint="keep each generator= of the loader, and each generator in its sampler, dataset and transforms.",
             )
 
 
