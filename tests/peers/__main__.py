@@ -58,12 +58,13 @@ def run(suite: Suite, suites: Path, backend: str | None, only: str | None) -> Pa
     """Run the tests on ``backend``, by default on their own framework; return the file of the outcomes."""
     file = suites / f"{suite.name}_on_{backend or suite.name}.jsonl"
     file.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pytest", "-p", "tests.peers.plugin", "-p", "no:cacheprovider", "-q"]
+    command = [sys.executable, "-m", "pytest", "-p", "peers_plugin", "-p", "no:cacheprovider", "-q"]
     command += ["--suite", suite.name, "--outcomes", str(file), "--timeout", "200", *(only or suite.tests).split()]
     if backend is not None:
         command += ["--on", backend]
     folder = suites / suite.folder
-    path = os.pathsep.join(map(str, (ROOT, ROOT / "adapters", folder)))
+    # the suite's own package is called tests too, so it comes before ours, and the plugin is not in ours
+    path = os.pathsep.join(map(str, (folder, Path(__file__).parent, ROOT / "adapters", ROOT)))
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     subprocess.run(command, cwd=folder, env=environment, check=False)
     return file

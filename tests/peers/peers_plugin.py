@@ -1,6 +1,7 @@
 """A pytest plugin that runs a framework's own tests on another backend, and records how each ended.
 
-One line of JSON a test: its outcome, how often a run was hosted, what was raised and where.
+One line of JSON a test: its outcome, how often a run was hosted, what was raised and where. The suites have a package
+named tests of their own, so this module is imported by its own name.
 """
 
 from __future__ import annotations
