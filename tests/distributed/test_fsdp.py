@@ -67,13 +67,13 @@ EXPECTED = {
     "compile": "compile=True is not supported",
     "batch norm": "sync_batchnorm=True",
     "closure": "an optimizer with a closure",
-    "reference": "asks for sharded parameters (FSDP), which 'reference' does not support",
+    "reference": "needs sharded parameters (FSDP), which 'reference' does not support",
     "unknown option": "unknown argument 'reshard'",
     "bad option": "accepted are None, True and False",
     "refused by torch": "Invalid shard_placement_fn result",
     "options of another": "native={'ddp': ...} has no effect: strategy='fsdp'",
     "wrap": "FSDP(wrap=(LSTM,)): Sequential contains no such module",
-    "scalar": "'temperature' is a single number",
+    "scalar": "'temperature' is a scalar",
 }
 
 
