@@ -58,7 +58,17 @@ def run(suite: Suite, suites: Path, backend: str | None, only: str | None) -> Pa
     """Run the tests on ``backend``, by default on their own framework; return the file of the outcomes."""
     file = suites / f"{suite.name}_on_{backend or suite.name}.jsonl"
     file.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pytest", "-p", "peers_plugin", "-p", "no:cacheprovider", "-q"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "peers_plugin",
+        "-p",
+        "no:cacheprovider",
+        "-q",
+        "--continue-on-collection-errors",
+    ]
     command += ["--suite", suite.name, "--outcomes", str(file), "--timeout", "200", *(only or suite.tests).split()]
     if backend is not None:
         command += ["--on", backend]
