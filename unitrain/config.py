@@ -279,7 +279,7 @@ _RULES: dict[str, validators.Validator] = {
     "num_nodes": validators.count(1),
     "strategy": validators.either(validators.choice(*STRATEGIES), Strategy),
     "precision": validators.precision,
-    "accumulate_grad_batches": validators.count(1),
+    "accumulate_grad_batches": validators.accumulation,
     "gradient_clip_val": validators.clip,
     "gradient_clip_algorithm": validators.choice("norm", "value"),
     "val_check_interval": validators.interval,

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import difflib
 import functools
-from dataclasses import fields
+import inspect
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def refuse_unknown(
 def named_arguments(
     error: type[UnitrainError], spellings: Callable[[Mapping[str, Any]], Mapping[str, str]] | None = None
 ) -> Callable[[type[T]], type[T]]:
-    """Make a dataclass refuse an unknown keyword with ``error`` and a spelling hint, not with a bare TypeError.
+    """Make a class refuse an unknown keyword with ``error`` and a spelling hint, not with a bare TypeError.
 
     Args:
         error: The class to raise.
@@ -134,8 +134,8 @@ def named_arguments(
     """
 
     def decorate(cls: type[T]) -> type[T]:
-        accepted = [field.name for field in fields(cls) if field.init]  # type: ignore[arg-type]
         original = cls.__init__
+        accepted = list(inspect.signature(original).parameters)[1:]
 
         @functools.wraps(original)
         def __init__(self: T, *args: Any, **kwargs: Any) -> None:  # noqa: N807
@@ -146,3 +146,20 @@ def named_arguments(
         return cls
 
     return decorate
+
+
+def no_attribute(given: object, name: str, what: str, equivalents: Mapping[str, str]) -> AttributeError:
+    """Return the error for an attribute that ``given`` lacks, with the one that was meant.
+
+    Args:
+        given: What was asked.
+        name: The attribute.
+        what: What ``given`` is, for the message.
+        equivalents: What to write for attributes of other libraries, by their names.
+    """
+    text = f"{what} has no attribute {name!r}."
+    if name.startswith("_"):
+        return AttributeError(text)
+    near = nearest(name, (one for one in dir(given) if not one.startswith("_")))
+    hint = equivalents.get(name) or (None if near is None else f"did you mean {near!r}?")
+    return AttributeError(text if hint is None else f"{text}\nHint: {hint}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from unitrain.compat.other_names import spec_fields_for
 from unitrain.errors import SpecError, named_arguments
 from unitrain.metrics.metric import LOSS, stage_metric
 
@@ -105,7 +106,7 @@ class SpecOptions(TypedDict, total=False):
     batch_size: int | Callable[[Any], int] | None
 
 
-@named_arguments(SpecError)
+@named_arguments(SpecError, spec_fields_for)
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainSpec:
     """What to train. Frozen; use ``dataclasses.replace`` for variants.
@@ -289,6 +290,12 @@ def _check_optimizers(given: Any) -> None:
 
 
 def _check_schedules(given: Any) -> None:
+    if isinstance(given, Mapping) and "scheduler" in given:
+        raise SpecError(
+            f"TrainSpec(lr_scheduler=) must be an LRSchedule or a callable that takes an optimizer and returns a"
+            f" scheduler; got {given!r}.",
+            hint='Lightning\'s dict is LRSchedule(factory, interval="step", frequency=1, monitor="val/loss").',
+        )
     several = given.values() if isinstance(given, Mapping) else given if isinstance(given, Sequence) else (given,)
     for one in several:
         if one is not None and not callable(one) and not isinstance(one, LRSchedule):

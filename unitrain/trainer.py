@@ -160,10 +160,11 @@ class UnifiedTrainer(RunSetup):
         """
         refuse_unknown(unknown, _FIT, "fit()", ConfigError, RUN_ARGUMENTS)
         data = train_dataloaders, val_dataloaders
-        self._data = (spec, *data)
         if not isinstance(spec, TrainSpec):
-            with self._lent():
+            with self._lent(spec):
+                self._data = (spec, *data)
                 return self._code.fit(spec, data, ckpt_path)
+        self._data = (spec, *data)
         return self._fit_spec(spec, data, ckpt_path)
 
     def _fit_spec(self, spec: TrainSpec, data: tuple[Any, Any], ckpt_path: Any) -> FitResult:
@@ -294,7 +295,7 @@ class UnifiedTrainer(RunSetup):
         spec, dataloaders = self._meant(spec, dataloaders, Stage.PREDICT)
         if not isinstance(spec, TrainSpec):
             require_returned(spec, wanted=return_predictions)
-            with self._lent():
+            with self._lent(spec):
                 return self._code.predict(spec, dataloaders, ckpt_path)
         if self._elsewhere is not None:
             more = {} if return_predictions else {"return_predictions": False}
@@ -344,7 +345,7 @@ class UnifiedTrainer(RunSetup):
     ) -> dict[str, float]:
         spec, dataloaders = self._meant(spec, dataloaders, stage)
         if not isinstance(spec, TrainSpec):
-            with self._lent():
+            with self._lent(spec):
                 return self._code.evaluate(spec, dataloaders, stage, ckpt_path, verbose=verbose)
         found = self._evaluate_spec(spec, dataloaders, stage, ckpt_path)
         if verbose and not self.rank:

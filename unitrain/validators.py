@@ -76,6 +76,13 @@ def count(least: int, *others: Any) -> Validator:
     return check
 
 
+def accumulation(value: Any) -> Any:
+    """Accept a number of batches; one that changes is a callback's."""
+    if isinstance(value, Mapping):
+        raise Invalid("an integer of at least 1", f"callbacks=[GradientAccumulationSchedule({dict(value)!r})]")
+    return count(1)(value)
+
+
 def choice(*accepted: Any) -> Validator:
     """Accept one of some values, of the same type."""
 
@@ -228,8 +235,18 @@ def sequence(value: Any) -> tuple[Any, ...]:
     """Return a tuple."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         return tuple(value)
+    raise Invalid("a sequence", _as_sequence(value))
+
+
+def _as_sequence(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return "an empty list, [], means none."
+    if isinstance(value, Mapping):
+        return "a list of its values: list(mapping.values())"
+    if isinstance(value, Iterable) and not isinstance(value, (str, type)):
+        return "make a list of it: list(...)"
     inside = "..." if isinstance(value, str) else f"{(value if isinstance(value, type) else type(value)).__name__}(...)"
-    raise Invalid("a sequence", f"put it in a list: [{inside}]")
+    return f"put it in a list: [{inside}]"
 
 
 class NotGiven(tuple[Any, ...]):

@@ -330,8 +330,8 @@ FOREIGN = {
     "pl on ignite": ("ignite", pl.callbacks.ModelCheckpoint(), "unitrain.ModelCheckpoint"),
     "pl on reference": ("reference", pl.callbacks.StochasticWeightAveraging(0.1), "unitrain.StochasticWeightAveraging"),
     "ignite on lightning": ("lightning", ignite.handlers.BasicTimeProfiler(), "torch.profiler"),
-    "ignite without attach on lightning": ("lightning", ignite.handlers.TerminateOnNan(), "unitrain.Callback"),
-    "ignite without attach on reference": ("reference", ignite.handlers.TerminateOnNan(), "unitrain.Callback"),
+    "ignite without attach on lightning": ("lightning", ignite.handlers.TerminateOnNan(), "unitrain.TerminateOnNaN"),
+    "ignite without attach on reference": ("reference", ignite.handlers.TerminateOnNan(), "unitrain.TerminateOnNaN"),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import unitrain.callbacks
 from unitrain.backends.protocol import Feature, Stage
 from unitrain.callbacks import Callback
 from unitrain.distributed.options import FSDP
@@ -164,10 +165,17 @@ def sorted_callbacks(
 def foreign(adapter: Adapter, callback: object) -> UnsupportedFeatureError:
     """Return the error for a callback of another framework."""
     what = f"the callback {type(callback).__name__} of {_package(callback)}"
-    return refuse(adapter, Feature.NATIVE_CALLBACKS, what, _INSTEAD)
+    return refuse(adapter, Feature.NATIVE_CALLBACKS, what, _own(callback) or _INSTEAD)
 
 
 _INSTEAD = "subclass unitrain.Callback, or use trainer.on(event, handler)."
+
+
+def _own(callback: object) -> str | None:
+    """Return a hint at unitrain's callback of the same name, if there is one: TerminateOnNaN for Ignite's."""
+    name = type(callback).__name__.lower()
+    own = next((one for one in unitrain.callbacks.__all__ if one.lower() == name), None)
+    return None if own is None else f"unitrain.{own}, which works on every backend."
 
 
 def _package(callback: object) -> str:
@@ -181,7 +189,7 @@ def _no_callback(adapter: Adapter, callback: object) -> UnitrainError:
     if _package(callback) in adapter.packages and Feature.NATIVE_CALLBACKS in adapter.features:
         return SpecError(
             f"{name} of {_package(callback)} cannot be attached without further arguments.",
-            hint="attach it to the object that trainer.create_trainer() returns.",
+            hint=_own(callback) or "attach it to the object that trainer.create_trainer() returns.",
         )
     hint = f"create an instance first: {name}(...)." if isinstance(callback, type) else _INSTEAD
     if callable(getattr(callback, "log_metrics", None)):

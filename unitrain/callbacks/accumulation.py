@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unitrain.callbacks.callback import Callback
-from unitrain.errors import ConfigError
+from unitrain.compat.other_names import callback_arguments_for
+from unitrain.errors import ConfigError, named_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from unitrain.run.context import RunContext
 
 
+@named_arguments(ConfigError, callback_arguments_for)
 class GradientAccumulationSchedule(Callback):
     """Accumulates over another number of batches from certain epochs on.
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from unitrain.callbacks.callback import Callback
-from unitrain.errors import ConfigError
+from unitrain.compat.other_names import callback_arguments_for
+from unitrain.errors import ConfigError, named_arguments
 
 if TYPE_CHECKING:
     from unitrain.run.context import RunContext
@@ -18,6 +19,7 @@ _APART = 0.1
 """Minimum seconds between two readings of CPU time; its ticks are too coarse below that."""
 
 
+@named_arguments(ConfigError, callback_arguments_for)
 class DeviceStats(Callback):
     """Logs memory in bytes, at the end of each epoch and in each row of a tracker.
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks.callback import EpochDecision
 from unitrain.callbacks.comparison import WORST, Mode, beyond, improved, measured, require_monitor
-from unitrain.errors import ConfigError
+from unitrain.compat.other_names import callback_arguments_for
+from unitrain.errors import ConfigError, named_arguments
 from unitrain.metrics.metric import float32
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _DECISIVE = (
 """A stop request from a checkpoint is only valid while these arguments are unchanged."""
 
 
+@named_arguments(ConfigError, callback_arguments_for)
 class EarlyStopping(EpochDecision):
     """Stops when a metric has not improved for ``patience`` measurements.
 

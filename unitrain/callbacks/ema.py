@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from unitrain.callbacks.callback import Callback
+from unitrain.compat.other_names import callback_arguments_for
 from unitrain.distributed.strategies.dtensors import part_like
-from unitrain.errors import CheckpointError, ConfigError
+from unitrain.errors import CheckpointError, ConfigError, named_arguments
 from unitrain.utilities.lazy_layers import require_values
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from unitrain.run.context import RunContext
 
 
+@named_arguments(ConfigError, callback_arguments_for)
 class EMA(Callback):
     """Keeps an exponential moving average of the weights, and evaluates and predicts with it.
 

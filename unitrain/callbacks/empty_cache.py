@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from unitrain.callbacks.callback import Callback
+from unitrain.compat.other_names import callback_arguments_for
+from unitrain.errors import ConfigError, named_arguments
 from unitrain.run.hub import Event, Trigger, Triggers
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 _CACHES: dict[str, Callable[[], None]] = {"cuda": torch.cuda.empty_cache, "mps": torch.mps.empty_cache}
 
 
+@named_arguments(ConfigError, callback_arguments_for)
 class EmptyCache(Callback):
     """Frees the memory that torch caches on the model's device; does nothing on a CPU.
 

@@ -12,8 +12,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from unitrain.callbacks.callback import Preparer
+from unitrain.compat.other_names import callback_arguments_for
 from unitrain.distributed.options import FSDP
-from unitrain.errors import ConfigError, SpecError, UnsupportedFeatureError, did_you_mean
+from unitrain.errors import ConfigError, SpecError, UnsupportedFeatureError, did_you_mean, named_arguments
 from unitrain.optim.optimizers import needs_closure
 
 if TYPE_CHECKING:
@@ -201,6 +202,7 @@ class _Frozen(Preparer):
     on_exception = on_fit_end
 
 
+@named_arguments(ConfigError, callback_arguments_for)
 class Freeze(_Frozen):
     """Keeps parts of the model from training, until an epoch begins or for the whole fit.
 
@@ -267,6 +269,7 @@ class Freeze(_Frozen):
         )
 
 
+@named_arguments(ConfigError, callback_arguments_for)
 class Unfreeze(_Frozen):
     """Unfreezes parts of the model step by step; until its epoch, each is frozen as by ``Freeze``.
 

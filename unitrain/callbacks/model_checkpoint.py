@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from unitrain.callbacks.callback import EpochDecision
 from unitrain.callbacks.comparison import Mode, improved, measured, require_monitor
 from unitrain.callbacks.file_name import SUFFIX, Template
-from unitrain.errors import ConfigError
+from unitrain.compat.other_names import callback_arguments_for
+from unitrain.errors import ConfigError, named_arguments
 from unitrain.metrics.metric import float32
 from unitrain.run.hub import CheckpointRequest
 from unitrain.utilities.files import folders_of, user_path
@@ -39,6 +40,7 @@ _MEASURED = frozenset(
 """What metrics are commonly called."""
 
 
+@named_arguments(ConfigError, callback_arguments_for)
 class ModelCheckpoint(EpochDecision):
     """Writes portable checkpoints and keeps the best.
 

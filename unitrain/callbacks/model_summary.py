@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks.callback import Callback
+from unitrain.compat.other_names import callback_arguments_for
 from unitrain.distributed.strategies.dtensors import is_part
-from unitrain.errors import SpecError
+from unitrain.errors import ConfigError, SpecError, named_arguments
 
 if TYPE_CHECKING:
     from unitrain.callbacks.summary import Summary
     from unitrain.run.context import RunContext
 
 
+@named_arguments(ConfigError, callback_arguments_for)
 class ModelSummary(Callback):
     """Prints the layers of the model, their parameters and sizes before training, on rank 0.
 

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from unitrain.callbacks.callback import Callback
+from unitrain.compat.other_names import callback_arguments_for
 from unitrain.data.batch import describe, to_device
 from unitrain.data.structure import Mapped
-from unitrain.errors import ConfigError, SpecError, UnitrainError
+from unitrain.errors import ConfigError, SpecError, UnitrainError, named_arguments
 from unitrain.utilities.files import failing_as, user_path, written
 from unitrain.utilities.ledger import Ledger
 
@@ -36,6 +37,7 @@ _TWO_DIMENSIONS: Final = 2
 _OWNER: Final = "PredictionWriter"
 
 
+@named_arguments(ConfigError, callback_arguments_for)
 class PredictionWriter(Callback):
     """Writes what ``trainer.predict`` predicts into a folder, with the same bytes on every backend.
 

@@ -7,6 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks.callback import Callback
+from unitrain.compat.other_names import callback_arguments_for
+from unitrain.errors import ConfigError, named_arguments
 from unitrain.utilities.rng import preserved_rng
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 _REFRESH_SECONDS = 0.1
 
 
+@named_arguments(ConfigError, callback_arguments_for)
 class ProgressBar(Callback):
     """Shows where training is: one bar per epoch on a terminal, one line per epoch elsewhere, on stderr.
 

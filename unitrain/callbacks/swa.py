@@ -14,8 +14,9 @@ from torch.optim.swa_utils import SWALR, get_swa_avg_fn, get_swa_multi_avg_fn
 
 from unitrain.callbacks.callback import Preparer
 from unitrain.callbacks.ema import EMA
+from unitrain.compat.other_names import callback_arguments_for
 from unitrain.distributed.options import FSDP
-from unitrain.errors import CheckpointError, ConfigError, SpecError, UnsupportedFeatureError
+from unitrain.errors import CheckpointError, ConfigError, SpecError, UnsupportedFeatureError, named_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +36,7 @@ _TO_BE_RESUMED: Final = ("signal", "interrupt")
 """Stop reasons after which the run is expected to resume, so the model keeps its weights."""
 
 
+@named_arguments(ConfigError, callback_arguments_for)
 class StochasticWeightAveraging(Preparer):
     """Averages the weights after each of the last epochs; the model has the average when training ends (SWA).
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from unitrain import validators
 from unitrain.callbacks.callback import Callback
-from unitrain.errors import ConfigError
+from unitrain.compat.other_names import callback_arguments_for
+from unitrain.errors import ConfigError, named_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 MAX_TIME = "max_time"
 
 
+@named_arguments(ConfigError, callback_arguments_for)
 class Timer(Callback):
     """Stops after the batch in which the time is up, as ``max_time`` does.
 

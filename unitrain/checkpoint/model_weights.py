@@ -44,7 +44,8 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
     """Return the model's weights in a checkpoint, by the model's own names; no framework is needed.
 
     Args:
-        path: A file or folder written by unitrain, a file of Lightning's, or a .safetensors file.
+        path: A file or folder written by unitrain, a file of Lightning's, a .safetensors file, or what
+            ``torch.save(model.state_dict(), path)`` wrote.
 
     Raises:
         CheckpointError: If it is damaged or holds no weights.
@@ -60,9 +61,14 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
     if path.suffix == SUFFIX:
         return unpacked(path)
     content = parts.read_any(path)
-    if not isinstance(content.get("state_dict"), dict):
-        raise CheckpointError(f"{path} contains no state_dict.", hint="pass a checkpoint of unitrain or Lightning.")
-    return weights_of(content)
+    if isinstance(content.get("state_dict"), dict):
+        return weights_of(content)
+    if content and all(isinstance(value, Tensor) for value in content.values()):
+        return dict(content)
+    raise CheckpointError(
+        f"{path} contains no state_dict; it has {', '.join(map(repr, list(content)[:6])) or 'nothing'}.",
+        hint="pass a checkpoint of unitrain or Lightning, or a file of torch.save(model.state_dict(), path).",
+    )
 
 
 def load_weights_of(path: Path, model: nn.Module, weights: dict[str, Tensor]) -> None:

@@ -12,6 +12,9 @@ _OPTIMIZER = "it belongs to the optimizer: TrainSpec(optimizer=partial(torch.opt
 _SPEC = "it belongs to the spec: TrainSpec({}=...)."
 _CHECKPOINTS = 'callbacks=[ModelCheckpoint("checkpoints", monitor="val/loss")]'
 _RESUME = 'trainer.fit(spec, loader, ckpt_path="last")'
+_SPEC_OPTIMIZER = "optimizer=partial(torch.optim.AdamW, lr=1e-3)"
+_TRAINER = "it belongs to the trainer: UnifiedTrainer({}=...)."
+_DATA_OF_FIT = "it belongs to the run: trainer.fit(spec, train, val)."
 _MIXED = 'precision="{}"'
 
 OPTIONS: Mapping[str, str] = {
@@ -72,13 +75,86 @@ RUN_ARGUMENTS: Mapping[str, str] = {
         ("loader", "dataloader", "data", "test_dataloaders", "test_loader", "test_dataloader"), "dataloaders=loader"
     ),
     **dict.fromkeys(("datamodule", "dm"), "pass it as the data: fit(spec, datamodule)"),
-    **dict.fromkeys(("checkpoint", "resume", "resume_from_checkpoint", "checkpoint_path", "ckpt"), 'ckpt_path="last"'),
+    **dict.fromkeys(
+        ("checkpoint", "resume", "resume_from_checkpoint", "resume_from", "checkpoint_path", "ckpt"), 'ckpt_path="last"'
+    ),
     **dict.fromkeys(("epochs", "max_epochs", "num_epochs", "n_epochs"), "UnifiedTrainer(framework, max_epochs=3)"),
     **dict.fromkeys(("callbacks", "callback"), "UnifiedTrainer(framework, callbacks=[...]), or TrainSpec(callbacks=)"),
     **dict.fromkeys(("batch_size", "shuffle"), _DATA),
     **dict.fromkeys(("model", "module"), "spec=TrainSpec(model=model, loss=..., optimizer=...)"),
 }
 """Equivalents for arguments of ``fit``, ``validate``, ``test`` and ``predict`` in other libraries."""
+
+SPEC_FIELDS: Mapping[str, str] = {
+    **dict.fromkeys(("criterion", "loss_fn", "loss_function", "objective", "loss_func"), "loss=nn.CrossEntropyLoss()"),
+    **dict.fromkeys(
+        ("lr", "learning_rate", "weight_decay", "momentum"), "optimizer=partial(torch.optim.AdamW, lr=1e-3)"
+    ),
+    **dict.fromkeys(("optim", "optimizers", "opt"), "optimizer=partial(torch.optim.AdamW, lr=1e-3)"),
+    **dict.fromkeys(("net", "network", "module"), "model=MyModule()"),
+    **dict.fromkeys(("train_step", "step", "process_function", "step_fn"), "training_step="),
+    **dict.fromkeys(("val_step", "eval_step", "test_step", "valid_step"), "validation_step="),
+    **dict.fromkeys(("hyperparameters", "hyper_parameters", "params", "config"), "hparams="),
+    **dict.fromkeys(("seed", "max_epochs", "precision", "loggers"), _TRAINER),
+    **dict.fromkeys(("epochs", "num_epochs", "n_epochs"), "it belongs to the trainer: UnifiedTrainer(max_epochs=3)."),
+    **dict.fromkeys(("train_loader", "val_loader", "train", "val", "data"), _DATA_OF_FIT),
+}
+"""Equivalents for arguments of a TrainSpec."""
+
+STATE: Mapping[str, str] = {
+    **dict.fromkeys(("current_epoch", "epochs"), "state.epoch, from 0"),
+    **dict.fromkeys(("global_step", "steps", "optimizer_steps"), "state.step"),
+    **dict.fromkeys(("iteration", "iterations", "batch_idx", "batches"), "state.batch"),
+    **dict.fromkeys(("callback_metrics", "logged_metrics", "progress_bar_metrics"), 'state.metrics["val/loss"]'),
+    "output": "state.loss",
+}
+"""Equivalents for attributes of a Trainer and of an Engine's state."""
+
+RUN: Mapping[str, str] = {
+    **{name: f"run.{hint}" for name, hint in STATE.items()},
+    **{name: f"run.state.{name}" for name in ("epoch", "loss", "tensors")},
+    **dict.fromkeys(("should_stop", "terminate", "terminate_epoch"), "run.stop()"),
+    "log_dict": "run.log(name, value) for each value",
+    "optimizer": 'run.optimizers["optimizer"]',
+    "lr_scheduler": "run.schedules",
+    **dict.fromkeys(("trainer", "engine"), "run.native"),
+}
+"""Equivalents for attributes of a Trainer or an Engine, in a handler."""
+
+TRAINER: Mapping[str, str] = {
+    **{name: f"trainer.{hint}" for name, hint in STATE.items()},
+    **{name: f"trainer.state.{name}" for name in ("epoch", "metrics", "tensors")},
+    **dict.fromkeys(("run", "start", "train_model"), "trainer.fit(spec, loader)"),
+    **dict.fromkeys(("evaluate", "eval"), "trainer.validate(spec, loader)"),
+    **dict.fromkeys(("add_event_handler", "add_callback", "register"), "trainer.on(Event.EPOCH_END, handler)"),
+    **dict.fromkeys(("should_stop", "terminate"), "trainer.stop()"),
+    **dict.fromkeys(("tune", "lr_find"), "LRFinder().run(trainer, spec, loader)"),
+    **dict.fromkeys(("model", "optimizers", "loss"), "they are the spec's; in a handler, run.model and run.optimizers"),
+    **dict.fromkeys(("callbacks", "loggers", "max_epochs", "precision"), "trainer.config has the options"),
+}
+"""Equivalents for attributes of a Trainer or an Engine."""
+
+RESULT: Mapping[str, str] = {
+    **dict.fromkeys(("model", "weights", "state_dict"), "spec.model, which was trained in place"),
+    **dict.fromkeys(("best_model_path", "best_ckpt_path"), "result.best_checkpoint"),
+    "last_model_path": "result.last_checkpoint",
+    **dict.fromkeys(("callback_metrics", "logs", "loss"), 'result.metrics["val/loss"]'),
+    **dict.fromkeys(("epochs", "losses", "log"), "result.history"),
+}
+"""Equivalents for attributes of what other libraries return from training."""
+
+CALLBACKS: Mapping[str, str] = {
+    **dict.fromkeys(("n_saved", "save_best_only", "save_best", "max_to_keep"), 'monitor="val/loss", save_top_k=1'),
+    **dict.fromkeys(("score_function", "score_name", "metric", "metric_name", "quantity"), 'monitor="val/loss"'),
+    **dict.fromkeys(("every_n_steps", "save_steps", "save_interval"), "every_n_train_steps=500"),
+    **dict.fromkeys(("period", "every_n_val_epochs", "save_freq"), "every_n_epochs=1"),
+    "save_weights_only": "remove it: unitrain.load_weights(path) reads only the weights of a file.",
+    "restore_best_weights": 'ModelCheckpoint(monitor="val/loss") keeps the best; trainer.validate(ckpt_path="best").',
+    "verbose": "remove it: the progress bar and the trackers show what is measured.",
+    **dict.fromkeys(("momentum", "alpha", "beta", "ema_decay"), "decay=0.999"),
+    **dict.fromkeys(("log_dir", "logdir", "output_dir", "path"), "it is the first argument."),
+}
+"""Equivalents for arguments of callbacks and loggers."""
 
 EVENTS: Mapping[str, str] = {
     # Ignite's
@@ -133,6 +209,16 @@ EVENTS: Mapping[str, str] = {
 def options_for(given: Mapping[str, Any]) -> dict[str, str]:
     """Return what to write for those of ``given`` that another trainer has, by their names."""
     return {name: OPTIONS[name] or _SPEC.format(name) for name in given if name in OPTIONS}
+
+
+def spec_fields_for(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return what to write for those of ``given`` that a spec has under another name, or that belong elsewhere."""
+    return {name: SPEC_FIELDS[name].format(name) for name in given if name in SPEC_FIELDS}
+
+
+def callback_arguments_for(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return what to write for those of ``given`` that a callback or a logger of another library takes."""
+    return {name: CALLBACKS[name] for name in given if name in CALLBACKS}
 
 
 def event_for(name: object) -> str | None:

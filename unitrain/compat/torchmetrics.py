@@ -52,6 +52,15 @@ _TASK = re.compile(r"(binary|multiclass|multilabel)(?=[A-Za-z])", re.IGNORECASE)
 _TASKS = {"multiclass": ", num_classes=", "multilabel": ", num_labels=", "binary": ""}
 
 _OTHERS = {
+    "acc": 'metric("accuracy", num_classes=)',
+    "prec": 'metric("precision", num_classes=)',
+    "rec": 'metric("recall", num_classes=)',
+    "cm": 'metric("confusion_matrix", num_classes=)',
+    "ap": 'metric("average_precision", num_classes=)',
+    "map": 'metric("average_precision", num_classes=)',
+    "kappa": 'metric("cohen_kappa", num_classes=)',
+    "l1": 'metric("mae")',
+    "l2": 'metric("mse")',
     "fbeta": 'metric("f1"); for another beta, pass torchmetrics.FBetaScore(task=..., beta=...).',
     "fbetascore": 'metric("f1"); for another beta, pass torchmetrics.FBetaScore(task=..., beta=...).',
     "iou": 'metric("jaccard")',

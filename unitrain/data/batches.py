@@ -102,7 +102,7 @@ class Batches:
         batches = (
             self._ahead(iterator, start, one_shot=one_shot)
             if self._trusted is None
-            else self._counted(iterator, self._trusted, start)
+            else self._counted(iterator, self._trusted, start, one_shot=one_shot)
         )
         return self._remember(batches) if self._source.repeat else batches
 
@@ -116,13 +116,15 @@ class Batches:
         if self._trusted is not None and now != self._trusted:
             raise other_length(self._source.label, self._trusted, now)
 
-    def _counted(self, iterator: Iterator[Any], count: int, start: Position | None) -> Iterator[Any]:
+    def _counted(self, iterator: Iterator[Any], count: int, start: Position | None, *, one_shot: bool) -> Iterator[Any]:
         first = 0
         if start is not None:
             first = start.skip
             start.now.restore()
         for index in range(first, count):
             batch = next(iterator, _END)
+            if batch is _END and one_shot and not index:
+                raise empty(self._source.label, one_shot=True)
             if batch is _END:
                 raise DataError(
                     f"the {self._source.label} reported a length of {count} batches, but ended after {index}.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -91,9 +92,7 @@ class ForeignCode:
         Raises:
             ConfigError: If this trainer is in the middle of a run.
         """
-        if self.running:
-            raise busy()
-        session = self._opened(code)
+        session = self.open(code)
         with registered(fenced=False):
             if self.config.seed is not None:
                 seed_everything(self.config.seed)
@@ -103,8 +102,15 @@ class ForeignCode:
             finally:
                 self.running = False
 
-    def _opened(self, code: Any) -> ForeignTrainer:
-        """Return the session for ``code``: the one there is, if it is code of the same framework."""
+    def open(self, code: Any) -> ForeignTrainer:
+        """Return the session for ``code``: the one there is, if it is code of the same framework.
+
+        Raises:
+            ConfigError: If this trainer is in the middle of a run, or has what the code would never call.
+            SpecError: If it is code of no framework that is known.
+        """
+        if self.running:
+            raise busy()
         if code is None and self.session is not None:
             return self.session
         bridge = find_bridge(code)
@@ -166,10 +172,16 @@ def _no_code(code: Any) -> SpecError:
     return SpecError(
         f"the first argument must be a TrainSpec, a LightningModule or an Ignite engine; got {shown}"
         f"{', which is data, not a spec' if _is_data(code) else ''}.",
-        hint="fit(spec, loader); or, after a fit, validate(dataloaders=loader), which reuses its spec."
-        if _is_data(code)
-        else "TrainSpec(model=..., loss=..., optimizer=...)",
+        hint=_how_to_run(code),
     )
+
+
+def _how_to_run(code: Any) -> str:
+    if _is_data(code):
+        return "fit(spec, loader); after a fit, validate(dataloaders=loader), or predict, uses the same spec."
+    if inspect.isroutine(code):
+        return "from_step(function) makes a program of Ignite's step(engine, batch); else TrainSpec(training_step=...)."
+    return "TrainSpec(model=..., loss=..., optimizer=...)"
 
 
 def _is_data(given: Any) -> bool:

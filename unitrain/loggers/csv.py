@@ -13,6 +13,8 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unitrain.compat.other_names import callback_arguments_for
+from unitrain.errors import ConfigError, named_arguments
 from unitrain.loggers.figures import file_name
 from unitrain.loggers.logger import run_folder
 from unitrain.utilities.files import user_path, written
@@ -26,6 +28,7 @@ _TAIL = 4096
 """How many bytes at its end a file is recognized by."""
 
 
+@named_arguments(ConfigError, callback_arguments_for)
 class CSVLogger(Shown):
     """Writes ``<save_dir>/<name>/metrics.csv``; ``hparams.json`` and ``figures/<name>-<step>.png`` stand beside it.
 

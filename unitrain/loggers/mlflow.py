@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from unitrain.compat.mlflow import refuse_file_store
-from unitrain.errors import BackendNotInstalledError, install_hint
+from unitrain.compat.other_names import callback_arguments_for
+from unitrain.errors import BackendNotInstalledError, ConfigError, install_hint, named_arguments
 from unitrain.loggers.figures import file_name
 from unitrain.loggers.logger import Library, flat
 from unitrain.loggers.names import MLflowNames
@@ -30,6 +31,7 @@ _SQLITE = "sqlite:///"
 _STATUS = {"success": "FINISHED", "finished": "FINISHED"}
 
 
+@named_arguments(ConfigError, callback_arguments_for)
 class MLflowLogger(Shown):
     """Sends a run to an MLflow server, or into a local store.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unitrain.errors import BackendNotInstalledError, install_hint
+from unitrain.compat.other_names import callback_arguments_for
+from unitrain.errors import BackendNotInstalledError, ConfigError, install_hint, named_arguments
 from unitrain.loggers.logger import flat, run_folder
 from unitrain.utilities.files import user_path
 from unitrain.utilities.signature import Shown
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+@named_arguments(ConfigError, callback_arguments_for)
 class TensorBoardLogger(Shown):
     """Writes event files into ``<save_dir>/<name>``, to be shown by ``tensorboard --logdir <save_dir>``.
 

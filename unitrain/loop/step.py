@@ -64,6 +64,9 @@ class Primitives(Protocol):
         """Update the loss scale after a batch; only called if there is a scaler."""
 
 
+_DENSE = "gradient_clip_val=None, or dense gradients: nn.Embedding(..., sparse=False)."
+
+
 class TrainStep:
     """A training step on one batch.
 
@@ -185,7 +188,12 @@ class TrainStep:
         self._hub.fire(Event.BACKWARD_END)
 
     def _clip(self, optimizer: Optimizer) -> None:
-        self._primitives.clip(optimizer, self._clip_value, self._clip_algorithm)
+        try:
+            self._primitives.clip(optimizer, self._clip_value, self._clip_algorithm)
+        except NotImplementedError as error:  # torch lists each of its kernels
+            if any(one.grad is not None and one.grad.is_sparse for one in all_parameters(optimizer)):
+                raise SpecError("sparse gradients cannot be clipped.", hint=_DENSE) from error
+            raise
 
     def _after_step(self, name: str) -> None:
         self._hub.fire(Event.OPTIMIZER_STEP)

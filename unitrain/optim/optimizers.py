@@ -64,10 +64,11 @@ def _build(name: str, given: Any, module: nn.Module) -> Optimizer:
         )
     try:
         optimizer = given(parameters)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise SpecError(
             f"the optimizer {name!r} could not be created: {error}",
-            hint="optimizer=partial(torch.optim.AdamW, lr=1e-3)",
+            hint="partial(torch.optim.AdamW, lr=1e-3), or a function of the list of parameters"
+            f" {'of the model' if name == SINGLE else f'of the submodule {name!r}'}; or an optimizer.",
         ) from error
     if not isinstance(optimizer, Optimizer):
         raise SpecError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler, ReduceLROnPlateau
 
-from unitrain.errors import ConfigError, SpecError, did_you_mean
+from unitrain.errors import ConfigError, SpecError, did_you_mean, nearest
 from unitrain.optim.optimizers import check_rates
 from unitrain.optim.parameter_schedules import CalledSchedule, ParameterScheduler
 from unitrain.optim.warmup import Warmup, lift
@@ -99,11 +99,18 @@ class Schedule:
             self.scheduler.step(*value)
 
 
+_MEASURE = 'TrainSpec(metrics={"acc": ...}) measures "val/acc"; run.log("name", value) in a handler logs a value.'
+
+
 def unknown_monitor(monitor: str, logged: Iterable[str]) -> ConfigError:
     """Return the error for a monitored name that is never logged."""
-    names = ", ".join(sorted(logged)) or "nothing"
+    known = sorted(logged)
+    last = monitor.rpartition("/")[2]
+    meant = [name for name in known if name.rpartition("/")[2] == last]  # "acc" is "val/acc", or "val/day/acc"
+    near = max(meant, key=lambda name: name.startswith("val/"), default=None) or nearest(monitor, known)
     return ConfigError(
-        f"no metric named {monitor!r} is logged; available: {names}.", hint=did_you_mean(monitor, logged)
+        f"no metric named {monitor!r} is logged; available: {', '.join(known) or 'nothing'}.",
+        hint=_MEASURE if near is None else f"did you mean {near!r}?",
     )
 
 

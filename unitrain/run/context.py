@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Never, ParamSpec, Protocol, TypeVar
 
-from unitrain.errors import ConfigError, SpecError
+from unitrain.compat.other_names import RUN
+from unitrain.errors import ConfigError, SpecError, no_attribute
 from unitrain.metrics.metric import clash, full_name, reserved
 from unitrain.run.events import require_custom
 from unitrain.run.hub import InParts
@@ -124,6 +125,17 @@ class RunContext(ABC):
         self.at_rest = False
         self._reserved = frozenset().union(*(reserved(one, job.spec.metrics or ()) for one in _prefixes(job)))
         job.hub.context = self
+
+    def __repr__(self) -> str:
+        """Return where the run is."""
+        state = self.state
+        return f"<run at epoch={state.epoch}, step={state.step}, batch={state.batch}>"
+
+    if not TYPE_CHECKING:  # for a type checker, only what is defined exists
+
+        def __getattr__(self, name: str) -> Never:
+            """Refuse an unknown attribute, with the one that was meant."""
+            raise no_attribute(self, name, "the run", RUN)
 
     @property
     def rank(self) -> int:

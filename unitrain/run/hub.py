@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Never, Protocol, TypeAlias
 
-from unitrain.errors import SpecError, nearest
+from unitrain.compat.other_names import STATE
+from unitrain.errors import SpecError, nearest, no_attribute
 from unitrain.run.events import CustomEvent, Event, Trigger, Triggers
 from unitrain.run.filters import binds
 from unitrain.utilities.ledger import Ledger
@@ -123,6 +124,12 @@ class RunState:
     loss: Tensor | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
+
+    if not TYPE_CHECKING:  # for a type checker, only what is defined exists
+
+        def __getattr__(self, name: str) -> Never:
+            """Refuse an unknown attribute, with the one that was meant."""
+            raise no_attribute(self, name, "the state of a run", STATE)
 
 
 class Listener(NamedTuple):
@@ -363,11 +370,15 @@ def _listener(handler: Handler, accepts: EventFilter | None) -> Listener:
     return Listener(handler, _bind(handler), accepts)
 
 
+_NOT_RUN_BY_A_CALL = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+
+
 def _bind(handler: Handler) -> Callable[[Any], object]:
     """Return ``handler`` as a function of the run, whether it takes one argument or none."""
-    if not callable(handler) or inspect.iscoroutinefunction(handler):
+    if not callable(handler) or any(kind(handler) for kind in _NOT_RUN_BY_A_CALL):
         raise SpecError(
-            f"an event handler must be a plain function, got {handler!r}.", hint="def handler(run): ...; not async."
+            f"an event handler must be a plain function, got {handler!r}.",
+            hint="def handler(run): ...; without async and yield, which only make an object that nobody runs.",
         )
     try:
         signature = inspect.signature(handler)

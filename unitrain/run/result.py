@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
-from unitrain.errors import UnitrainError, install_hint
+from unitrain.compat.other_names import RESULT
+from unitrain.errors import UnitrainError, install_hint, no_attribute
 from unitrain.utilities.columns import WIDTH, in_columns
 from unitrain.utilities.files import save_figure
 from unitrain.utilities.rng import preserved_rng
@@ -55,6 +56,12 @@ class FitResult:
     last_checkpoint: Path | None = None
     tensors: dict[str, Tensor] = field(default_factory=dict, repr=False)
     profile: Profile | None = field(default=None, repr=False)
+
+    if not TYPE_CHECKING:  # for a type checker, only what is defined exists
+
+        def __getattr__(self, name: str) -> Never:
+            """Refuse an unknown attribute, with the one that was meant."""
+            raise no_attribute(self, name, "the result of a fit", RESULT)
 
     def __str__(self) -> str:
         """The result as a small table: each metric in the first and in the last epoch that measured it."""

@@ -55,10 +55,11 @@ class RunSetup(TrainerControls):
         return find_checkpoint(given, self._callbacks.of(spec.callbacks).own, self._hub.last_checkpoint, self.config)
 
     @contextmanager
-    def _lent(self) -> Iterator[None]:
+    def _lent(self, code: Any) -> Iterator[None]:
         """Leave the stage to a framework's own code; what it ran on is the last run's.
 
         Raises:
+            SpecError: If it is no code at all; what ran last stays the last run.
             ConfigError: If this trainer is in the middle of a run, or create_trainer() built what would not be used.
         """
         if self._busy:
@@ -69,6 +70,7 @@ class RunSetup(TrainerControls):
                 f" run on it.",
                 hint="pass native callbacks and handlers to UnifiedTrainer(callbacks=[...]).",
             )
+        self._code.open(code)
         try:
             yield
         finally:

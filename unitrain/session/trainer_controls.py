@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import fields
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Never, TypeVar, Unpack, overload
 
 from unitrain.checkpoint.resume import find_checkpoint
 from unitrain.compat.deprecation import deprecated
-from unitrain.errors import ConfigError, SpecError
+from unitrain.compat.other_names import TRAINER
+from unitrain.errors import ConfigError, SpecError, no_attribute
 from unitrain.spec import TrainSpec
 from unitrain.utilities.signature import shown
 
@@ -57,6 +58,12 @@ class TrainerControls:
     _last: Run | ForeignTrainer | None
     _spec: TrainSpec | None
     _optimizers: Mapping[str, Optimizer]
+
+    if not TYPE_CHECKING:  # for a type checker, only what is defined exists
+
+        def __getattr__(self, name: str) -> Never:
+            """Refuse an unknown attribute, with the one that was meant."""
+            raise no_attribute(self, name, "the trainer", TRAINER)
 
     def __repr__(self) -> str:
         """Return the framework and the options that are not at their defaults."""

@@ -88,8 +88,7 @@ def _read(run: Reader | None, source: DataSource, epoch: int, lengths: Lengths) 
         return
     if start is not None:
         start.now.restore()
-    for number in range(1 if start is None else start.skip + 1, length + 1):  # nothing is read ahead
-        yield next(iterator), number == length
+    yield from _read_counted(source, iterator, 0 if start is None else start.skip, length)
 
 
 def _begin(source: DataSource, start: Position | None, lengths: Lengths) -> None:
@@ -101,6 +100,17 @@ def _begin(source: DataSource, start: Position | None, lengths: Lengths) -> None
     if before and before[0] not in (None, source.length):
         raise other_length(source.label, before[0], source.length)
     lengths.append((source, source.length))
+
+
+def _read_counted(source: DataSource, iterator: Iterator[Any], skipped: int, length: int) -> Iterator[tuple[Any, bool]]:
+    """Read the batches that there are said to be, and nothing ahead."""
+    for number in range(skipped + 1, length + 1):
+        batch = next(iterator, iterator)
+        if batch is iterator:
+            raise DataError(
+                f"the {source.label} ended after {number - 1} of {length} batches.", hint="fix its __len__."
+            )
+        yield batch, number == length
 
 
 def _to_skip(loader: Any, start: Position) -> int:

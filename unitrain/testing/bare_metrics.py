@@ -209,7 +209,7 @@ def put_back(metrics: Mapping[str, Any], kept: Mapping[str, Mapping[str, Any]]) 
 
 def _sum(values: list[Any]) -> tuple[Tensor, int]:
     """Return Σ(value·n), in float32 in the order of the batches, and Σn."""
-    total = torch.zeros((), device=values[0][0].device)
+    total = torch.zeros((), dtype=torch.float32, device=values[0][0].device)
     for value, size, *before in values:
         total = total + (value if before else value * size)  # a sum of an earlier run is added unchanged
     return total, sum(size for _, size, *_ in values)

@@ -554,6 +554,8 @@ class _Training(_Bare):
         """Clip all gradients of one optimizer."""
         value = self.config.gradient_clip_val
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        if value and any(one.grad is not None and one.grad.is_sparse for one in parameters):
+            raise SpecError("sparse gradients cannot be clipped.", hint="use dense ones.")
         if value and self.config.gradient_clip_algorithm == "norm":
             torch.nn.utils.clip_grad_norm_(parameters, value)
         elif value:

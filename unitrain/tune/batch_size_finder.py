@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
+from unitrain.compat.other_names import callback_arguments_for
 from unitrain.data.sources import DataSpec
-from unitrain.errors import ConfigError, DataError
+from unitrain.errors import ConfigError, DataError, named_arguments
 from unitrain.tune.trial import bare_copy, require_spec, trial_trainer, untouched
 from unitrain.utilities.rng import preserved_rng
 from unitrain.utilities.signature import Shown
@@ -43,6 +44,7 @@ class Trial(NamedTuple):
     fits: bool
 
 
+@named_arguments(ConfigError, callback_arguments_for)
 class BatchSizeFinder(Shown):
     """Tries growing batch sizes and finds the largest one that trains without running out of memory.
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from unitrain.callbacks import Callback
+from unitrain.compat.other_names import callback_arguments_for
 from unitrain.data.combined import combined
 from unitrain.data.datamodules import made
 from unitrain.data.sources import DataSpec
-from unitrain.errors import ConfigError, UnitrainError, install_hint
+from unitrain.errors import ConfigError, UnitrainError, install_hint, named_arguments
 from unitrain.tune.trial import bare_copy, require_spec, trial_trainer, untouched
 from unitrain.utilities.files import save_figure
 from unitrain.utilities.signature import Shown
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _FEWEST = 3
 
 
+@named_arguments(ConfigError, callback_arguments_for)
 class LRFinder(Shown):
     """Tries learning rates that grow from step to step, each by the same factor, and suggests one.
 

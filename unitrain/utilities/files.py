@@ -19,6 +19,8 @@ from itertools import count
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
+from unitrain.errors import ConfigError
+
 try:
     import fcntl
 except ImportError:  # Windows: without locks nothing is ever taken for left behind
@@ -33,6 +35,7 @@ HOST: Final = re.sub(r"[^\w-]", "_", socket.gethostname())[:40] or "host"
 LONGEST_NAME: Final = 255
 """The maximum length of a file name in bytes."""
 
+_IN_THE_WAY: Final = "a file stands where the folder must be, or a folder where the file must be: choose another path."
 _PART: Final = re.compile(rf"\..*\.{re.escape(HOST)}-\d+-[0-9a-f]{{8}}\.part")
 _CLAIM: Final = ".claim"
 _NO_SYNC: Final = frozenset({errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS})
@@ -42,7 +45,13 @@ _SHOWN = 80
 
 
 def user_path(given: str | Path) -> Path:
-    """Return a path that a user gave, with ``~`` as the home folder."""
+    """Return a path that a user gave, with ``~`` as the home folder.
+
+    Raises:
+        ConfigError: If it is no path.
+    """
+    if not isinstance(given, (str, os.PathLike)):
+        raise ConfigError(f"a path must be a str or a Path; got {given!r}.", hint=_path_of(given))
     return Path(os.path.expanduser(given))  # noqa: PTH111 - an unknown user's is unchanged, as in a shell
 
 
@@ -50,11 +59,20 @@ def user_file(given: str | Path, option: str, kind: type[UnitrainError]) -> Path
     """Return the path of a file that a user gave as ``option``.
 
     Raises:
-        UnitrainError: As ``kind``, if it is empty, as a variable is that was never set.
+        UnitrainError: As ``kind``, if it is no path, or is empty, as a variable is that was never set.
     """
+    if not isinstance(given, (str, os.PathLike)):
+        raise kind(f"{option} must be a str or a Path; got {given!r}.", hint=_path_of(given))
     if os.fspath(given) == "":
         raise kind(f"{option}='' is not a path.", hint=f"pass the path of a file, or omit {option}.")
     return user_path(given)
+
+
+def _path_of(given: Any) -> str:
+    """Return how to give the path that is meant: a ModelCheckpoint knows those of its files."""
+    if hasattr(given, "best_model_path"):
+        return "pass its .best_model_path or .last_model_path."
+    return 'for example "runs/digits/last.ckpt".'
 
 
 @contextmanager
@@ -65,7 +83,9 @@ def failing_as(kind: type[UnitrainError], path: Path) -> Iterator[None]:
     except OSError as error:
         raise kind(
             f"{path} could not be written: {error}. An existing file is unchanged.",
-            hint="check the permissions of the folder and the free disk space.",
+            hint=_IN_THE_WAY
+            if isinstance(error, (FileExistsError, NotADirectoryError, IsADirectoryError))
+            else "check the permissions of the folder and the free disk space.",
         ) from error
 
 
