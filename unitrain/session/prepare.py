@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,7 +25,7 @@ from unitrain.data.sources import make_source
 from unitrain.distributed.options import FSDP, STRATEGIES
 from unitrain.distributed.strategies.batchnorm import synchronized
 from unitrain.distributed.strategies.fsdp import check_options, in_parts
-from unitrain.errors import ConfigError, SpecError, did_you_mean
+from unitrain.errors import CheckpointError, ConfigError, SpecError, did_you_mean
 from unitrain.loop.precision import SCALED, convert_model
 from unitrain.loop.rank_consistency import require_same_fit, require_same_model
 from unitrain.optim.optimizers import build_optimizers, needs_closure
@@ -34,6 +35,7 @@ from unitrain.session.distributed_refusals import require_shardable, require_tog
 from unitrain.session.fit_data import FitData, given_data, order_seed
 from unitrain.session.monitors import require_monitors
 from unitrain.spec import TrainSpec
+from unitrain.utilities.files import require_folder
 from unitrain.utilities.lazy_layers import require_values
 
 if TYPE_CHECKING:
@@ -164,10 +166,13 @@ def _checked(adapter: Adapter, job: FitJob) -> FitJob:
         data=(job.train, job.val),
     )
     ready = replace(job, schedules=schedules)
-    if any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
+    keepers = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
+    if keepers:
         if Feature.CHECKPOINTS not in adapter.features:
             raise refuse(adapter, Feature.CHECKPOINTS, "the callback ModelCheckpoint", "remove it.")
         require_writable(ready)
+    for one in keepers:
+        require_folder(CheckpointError, one.dirpath or Path(config.default_root_dir))
     return ready
 
 

@@ -89,6 +89,16 @@ def failing_as(kind: type[UnitrainError], path: Path) -> Iterator[None]:
         ) from error
 
 
+def require_folder(kind: type[UnitrainError], path: Path) -> None:
+    """Raise ``kind`` if ``path`` cannot be a folder to write to; nothing is made."""
+    there = next(one for one in (path.absolute(), *path.absolute().parents) if os.path.lexists(one))
+    with failing_as(kind, path):
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
+        if not os.access(there, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
+
+
 @contextmanager
 def written(path: Path, *, new: bool = False, check: Callable[[Path], object] | None = None) -> Iterator[IO[bytes]]:
     """Yield an open file that replaces ``path`` when the block has ended well: all or nothing.
