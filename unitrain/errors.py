@@ -156,7 +156,12 @@ def no_attribute(given: object, name: str, what: str, equivalents: Mapping[str, 
         name: The attribute.
         what: What ``given`` is, for the message.
         equivalents: What to write for attributes of other libraries, by their names.
+
+    Raises:
+        AttributeError: The error of a property's own code, if there is a property of that name.
     """
+    if isinstance(inspect.getattr_static(type(given), name, None), property):
+        object.__getattribute__(given, name)
     text = f"{what} has no attribute {name!r}."
     if name.startswith("_"):
         return AttributeError(text)

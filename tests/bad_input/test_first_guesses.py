@@ -278,3 +278,13 @@ def test_an_unknown_monitor_is_found_by_its_last_part(
     val = [None, make_batches(), {"a": make_batches(), "b": make_batches()}][data]
     with refused(trainer, spec, ConfigError, f"no metric named {monitor!r} is logged", hint):
         trainer.fit(spec, make_batches(), val)
+
+
+def test_an_error_within_a_property_is_told_as_it_is():
+    class Own(UnifiedTrainer):
+        @property
+        def answer(self):
+            return None.nothing_here
+
+    with pytest.raises(AttributeError, match="'NoneType' object has no attribute 'nothing_here'"):
+        _ = Own("reference").answer

@@ -12,7 +12,9 @@ import torch
 from tests.bridges.lightning_subject import Steps, adam, in_order, parted, shuffled, told
 from unitrain_bridges.lightning.hooks import Hooks
 from unitrain_bridges.lightning.repeated_log import RepeatedLog
+from unitrain_bridges.lightning.self_log import SelfLog
 from unitrain_bridges.lightning.short_way import ShortWay
+from unitrain_bridges.lightning.stock import does_nothing
 from unitrain_bridges.lightning.trainer import StandInTrainer
 
 
@@ -293,6 +295,27 @@ def test_a_log_that_the_author_sets_stays(tmp_path):
     assert told("ignite", work, tmp_path / "ignite").result == told(None, work, tmp_path / "trainer").result == "True"
 
 
+def test_what_a_callback_keeps_of_the_values_stays_new(tmp_path):
+    def work(package, tools):
+        seen = []
+
+        class Keeping(package.Callback):
+            def on_train_batch_end(self, trainer, *_):
+                if not seen:
+                    self.kept = trainer.callback_metrics
+                seen.append({**self.kept})
+
+        quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        one = package.Trainer(max_epochs=1, callbacks=[Keeping()], **quiet)  # nobody else looks
+        one.fit(tools.module(Nested, listens=False), shuffled())
+        return seen
+
+    wanted = told(None, work, tmp_path / "trainer").result
+    assert told("ignite", work, tmp_path / "ignite").result == wanted
+    with patch.object(SelfLog, "_watched", lambda self: False):
+        assert told("ignite", work, tmp_path / "not watched").result != wanted
+
+
 class Copying(Logging):
     """Copies itself while it is trained, as callbacks that average weights do."""
 
@@ -314,3 +337,12 @@ def test_a_copy_made_in_training_logs_for_itself(tmp_path):
         return one.state.status.value
 
     assert told("ignite", work, tmp_path).result == "'finished'"
+
+
+def test_a_body_that_answers_is_not_nothing():
+    def answers(self):
+        """Answer."""
+        return 5
+
+    assert not does_nothing(answers)
+    assert does_nothing(_silent)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
 
 _KINDS = {"_progress_bar_metrics": "pbar", "_callback_metrics": "callback", "_logged_metrics": "log"}
 """Where Lightning keeps what was logged, and what its results call the same."""
+
+_OURS = 2
+"""References to one of these dicts that nobody else keeps: the attribute's, and that of the call that counts."""
 
 
 def logging_of(trainer: Any) -> Any:
@@ -69,11 +73,15 @@ class SelfLog:
 
     def batch_end(self, results: Any) -> None:
         """Do what ``on_batch_end`` does, for a batch of training; later, if all its values were logged as before."""
-        if self.repeated is None or self.repeated.took_long_way():
+        if self.repeated is None or self.repeated.took_long_way() or self._watched():
             self.on_batch_end()  # type: ignore[attr-defined]
             return
         self._behind = True
         results.batch = results.batch_size = None
+
+    def _watched(self) -> bool:
+        """Return whether somebody has kept what ``callback_metrics`` gave, which Lightning changes in place."""
+        return max(map(sys.getrefcount, map(vars(self).__getitem__, _KINDS))) > _OURS
 
     def _catch_up(self) -> None:
         self._behind = False

@@ -32,7 +32,8 @@ def stock(function: Any, name: str) -> bool:
 
 def does_nothing(function: Any) -> bool:
     """Return whether a function's body is no more than its docstring."""
-    return bool(function.__code__.co_code == _nothing.__code__.co_code)
+    code, empty = function.__code__, _nothing.__code__
+    return bool(code.co_code == empty.co_code and code.co_consts[-1] is None)
 
 
 def _nothing() -> None:
