@@ -293,18 +293,26 @@ def test_without_the_names_a_mixture_would_be_trained(tmp_path, monkeypatch):
 @each_backend
 @pytest.mark.parametrize("at", [BATCHES, MIDDLE])
 @pytest.mark.parametrize(("before", "now"), [(1, 0), (0, 1)])
-def test_generators_of_the_data_that_are_new_or_gone_are_refused(framework, at, before, now, tmp_path):
+def test_generators_of_the_loader_that_are_new_or_gone_are_told(framework, at, before, now, tmp_path):
     def loader(number):
         generator = torch.Generator().manual_seed(3) if number else None
         return DataLoader(TensorDataset(*data()), 4, shuffle=True, generator=generator)
 
-    path, what = tmp_path / "x.ckpt", spec()
+    path = tmp_path / "x.ckpt"
     fit("reference", None, loader(before), at=at, path=path)
-    weights = [one.detach().clone() for one in what.model.parameters()]
-    with pytest.raises(CheckpointError, match=r"random generators of the training data") as raised:
-        fit(framework, what, loader(now), ckpt_path=path)
-    assert "generator=" in raised.value.hint
-    assert all(map(torch.equal, what.model.parameters(), weights))
+    with pytest.warns(UserWarning, match=r"generators of the training loader and its samplers, and there are \d now"):
+        _, result = fit(framework, None, loader(now), ckpt_path=path)
+    assert result.step == 3 * BATCHES
+
+
+@each_backend
+@pytest.mark.parametrize("schedule", ["step", "in turn"])
+def test_torch_may_move_a_class_to_another_module(framework, schedule, tmp_path, monkeypatch):
+    path, sgd = tmp_path / "x.ckpt", partial(torch.optim.SGD, lr=0.1)
+    whole = fit("reference", spec(optimizer=sgd, lr_scheduler=SCHEDULES[schedule]), at=BATCHES, path=path)
+    for one in (torch.optim.SGD, lr_scheduler.StepLR, lr_scheduler.SequentialLR, lr_scheduler.LinearLR):
+        monkeypatch.setattr(one, "__module__", "torch.optim._private.moved")
+    assert same(fit(framework, spec(optimizer=sgd, lr_scheduler=SCHEDULES[schedule]), ckpt_path=path), whole)
 
 
 @each_backend

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
-from unitrain import CheckpointError, CombinedLoader, Event, TrainSpec, UnifiedTrainer
+from unitrain import CombinedLoader, Event, TrainSpec, UnifiedTrainer
 from unitrain.data import own_random as of_core
 from unitrain.loop import fit as fit_loop
 
@@ -146,15 +146,112 @@ def test_that_of_a_validation_goes_on(framework, at, tmp_path):
 @pytest.mark.parametrize("at", [BATCHES, BATCHES + 2])
 def test_without_its_state_it_would_begin_anew(at, tmp_path, monkeypatch):
     path, make = tmp_path / "x.ckpt", lambda: LOADERS["sampler"](random.Random(3))
-    monkeypatch.setattr(of_core, "_kinds", lambda: ())
+    monkeypatch.setattr(of_core, "kind_of", lambda _: None)
     whole = fit("ignite", make(), at=at, path=path)
     assert not same(fit("ignite", make(), ckpt_path=path), whole)
-    assert fit_loop.own_random([make()]) == []
+    assert fit_loop.own_random([make()]) == {}
+
+
+class Lazy(Rows):
+    """Makes its generator when it is first read."""
+
+    rng = None
+
+    def __getitem__(self, index):
+        if self.rng is None:
+            self.rng = np.random.default_rng(3)
+        x, y = super().__getitem__(index)
+        return x + drawn(self.rng), y
+
+
+class Anew:
+    """A sampler that makes a generator for each epoch, under a name of the user's choice."""
+
+    epoch = 0
+
+    def __init__(self, name):
+        self.name = name
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __iter__(self):
+        setattr(self, self.name, torch.Generator().manual_seed(self.epoch))
+        return iter(torch.randperm(12, generator=getattr(self, self.name)).tolist())
+
+    def __len__(self):
+        return 12
+
+
+class Streaming(IterableDataset):
+    def __iter__(self):
+        self.rng = random.Random(5)
+        return ((X[index] + drawn(self.rng), Y[index, :1]) for index in range(12))
+
+
+MADE_LATE = {
+    "generator": lambda: DataLoader(Rows(), 3, sampler=Anew("generator")),
+    "own": lambda: DataLoader(Rows(), 3, sampler=Anew("own")),
+    "stream": lambda: DataLoader(Streaming(), 3),
+    "combined": lambda: CombinedLoader([DataLoader(Rows(), 3, sampler=Anew("generator"))]),
+}
 
 
 @each_backend
-def test_one_that_is_gone_is_refused(framework, tmp_path):
-    path = tmp_path / "x.ckpt"
-    fit("reference", LOADERS["sampler"](random.Random(3)), at=BATCHES, path=path)
-    with pytest.raises(CheckpointError, match="with 1 random generators of the training data, and it has 0 now"):
-        fit(framework, DataLoader(Rows(), 3), ckpt_path=path)
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("at", [BATCHES, BATCHES + 2], ids=["end", "middle"])
+@pytest.mark.parametrize("kind", MADE_LATE)
+def test_one_that_is_made_as_the_data_is_read_is_no_obstacle(framework, kind, at, tmp_path):
+    path, other = tmp_path / "x.ckpt", BACKENDS[BACKENDS.index(framework) - 1]
+    whole = fit(framework, MADE_LATE[kind](), at=at, path=path)
+    assert same(fit(other, MADE_LATE[kind](), ckpt_path=path), whole)
+
+
+@each_backend
+@pytest.mark.filterwarnings("error")
+def test_one_that_is_made_by_the_first_sample_goes_on_where_it_was_made_before(framework, tmp_path):
+    path, warm = tmp_path / "x.ckpt", Lazy()
+    whole = fit(framework, DataLoader(Lazy(), 3), at=BATCHES + 2, path=path)
+    fit(framework, DataLoader(Lazy(), 3), ckpt_path=path)
+    warm[0]
+    assert same(fit(framework, DataLoader(warm, 3), ckpt_path=path), whole)
+
+
+def without_state():
+    class Counting(random.Random):
+        def getstate(self):
+            return {"count": 1}
+
+    return Counting(3)
+
+
+OTHERS = {
+    "none": lambda: DataLoader(Rows(), 3),
+    "another kind": lambda: LOADERS["sampler"](np.random.default_rng(3)),
+    "another place": lambda: LOADERS["transform"](random.Random(3)),
+    "the system's": lambda: LOADERS["sampler"](random.SystemRandom()),
+    "a class of one's own": lambda: LOADERS["sampler"](without_state()),
+    "other bits": lambda: LOADERS["sampler"](np.random.RandomState(np.random.PCG64(3))),
+}
+
+
+@each_backend
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", OTHERS)
+def test_one_that_is_new_or_gone_is_left_as_it_is(framework, kind, tmp_path):
+    path, back = tmp_path / "x.ckpt", tmp_path / "back.ckpt"
+    fit("reference", LOADERS["sampler"](random.Random(3)), at=BATCHES + 2, path=path)
+    fit(framework, OTHERS[kind](), ckpt_path=path, at=2 * BATCHES, path=back)
+    fit(framework, LOADERS["sampler"](random.Random(3)), ckpt_path=back)
+
+
+@each_backend
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("gone", [True, False])
+def test_those_of_a_validation_may_be_new_or_gone(framework, gone, tmp_path):
+    path, batches = tmp_path / "x.ckpt", list(LOADERS["sampler"](random.Random(1)))
+    val = DataLoader(Rows(Noise(random.Random(3))), 3)
+    whole = fit(framework, batches, val if gone else None, at=BATCHES + 2, path=path)
+    resumed = fit(framework, batches, None if gone else val, ckpt_path=path)
+    assert all(map(torch.equal, whole[0].values(), resumed[0].values()))
+    assert same(fit(framework, batches, [DataLoader(Rows(), 3), val], ckpt_path=path), resumed) is False

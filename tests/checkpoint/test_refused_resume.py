@@ -226,3 +226,33 @@ def test_a_part_that_is_not_as_it_was_written_is_named_before_anything_is_change
     assert torch.equal(what.model.weight, before["weight"])
     assert random.getstate() == states[0]
     assert torch.equal(torch.get_rng_state(), states[1])
+
+
+class Stubborn(torch.optim.SGD):
+    def load_state_dict(self, state_dict):
+        raise RuntimeError("my own bug")
+
+
+class Unfit(LinearLR):
+    def load_state_dict(self, state_dict):
+        raise RuntimeError("my own bug")
+
+
+USERS_OWN = {
+    "Stubborn": {"optimizer": partial(Stubborn, lr=0.1, momentum=0.9)},
+    "Unfit": {"lr_scheduler": Unfit},
+}
+
+
+@pytest.mark.parametrize("framework", BACKENDS)
+@pytest.mark.parametrize("name", USERS_OWN)
+def test_an_error_of_a_users_own_class_is_not_said_to_be_the_files(framework, name, tmp_path):
+    path, what = tmp_path / "x.ckpt", USERS_OWN[name]
+    fit("reference", spec(**what), path=path, at=MIDDLE)
+    resumed = spec(**what)
+    before = state(resumed)
+    with pytest.raises(CheckpointError, match=f"does not fit {name}: RuntimeError.'my own bug'") as raised:
+        fit(framework, resumed, ckpt_path=path)
+    assert "damaged" not in str(raised.value)
+    assert isinstance(raised.value.__cause__, RuntimeError)
+    assert same(before, state(resumed))

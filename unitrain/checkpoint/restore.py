@@ -28,7 +28,7 @@ from unitrain.run.progress import Progress, shared_out
 from unitrain.utilities.rng import RngSnapshot, preserved_rng
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch import nn
@@ -79,8 +79,9 @@ def read_for(path: Path, job: FitJob) -> Found:
     """
     content = parts.read_any(path)
     with _as_written(path):
-        own = own_part(path, content)
-        require_same_weights(path, job.spec.model, weights_of(content))
+        own, weights = own_part(path, content), weights_of(content)
+    require_same_weights(path, job.spec.model, weights)
+    with _as_written(path):
         _require_same_names(path, job, own["names"])
         progress = fitted(path, job, own, shared_out([own["progress"], *own.get("ranks", [])], job.team))
         _require_random_states(progress, job)
@@ -96,12 +97,16 @@ def restored_but_for_weights(found: Found, job: FitJob) -> Iterator[None]:
     before = [(one, one.state, one.param_groups) for one in job.optimizers.values()]
     try:
         with _as_written(found.path):
-            _load_optimizers(found.path, job, found.content)
-            require_same_kinds(found.path, job, found.content, found.own)
-            schedules, steps = found.content["lr_schedulers"], found.own["schedule_steps"]
-            for schedule, state, number in zip(job.schedules, schedules, steps, strict=True):
+            optimizers = list(zip(job.optimizers.values(), found.content["optimizer_states"], strict=True))
+            states, steps = found.content["lr_schedulers"], found.own["schedule_steps"]
+            schedules = list(zip(job.schedules, states, steps, strict=True))
+        _load_optimizers(found.path, optimizers)
+        require_same_kinds(found.path, job, found.content, found.own)
+        for schedule, state, number in schedules:
+            with _fitting(found.path, schedule.scheduler):
                 schedule.scheduler.load_state_dict(state)
-                schedule.steps = number
+            schedule.steps = number
+        with _as_written(found.path):
             job.hub.load_state_dict(found.own["hub"])
         _load_callbacks(found.path, job.callbacks, found.own["callbacks"])
         if found.own["run"].get("order") is not None:
@@ -129,8 +134,7 @@ def _require_random_states(progress: Progress, job: FitJob) -> None:
     with preserved_rng(train.generators, train.own_random):
         for state in (progress.rng, progress.rng_at_iter, progress.rng_before_ahead):
             if state is not None:
-                own = train.own_random if "own" in state else ()
-                RngSnapshot.from_state_dict(state, train.generators, own).restore()
+                RngSnapshot.from_state_dict(state, train.generators, train.own_random).restore()
 
 
 def _with_own_rng(progress: Progress, job: FitJob) -> Progress:
@@ -186,14 +190,25 @@ def _require_same_names(path: Path, job: FitJob, names: dict[str, Any]) -> None:
             )
 
 
-def _load_optimizers(path: Path, job: FitJob, content: dict[str, Any]) -> None:
-    for optimizer, state in zip(job.optimizers.values(), content["optimizer_states"], strict=True):
-        try:
+def _load_optimizers(path: Path, pairs: Sequence[tuple[Optimizer, dict[str, Any]]]) -> None:
+    for optimizer, state in pairs:
+        with _fitting(path, optimizer):
             load_optimizer(optimizer, _in_parts(path, optimizer, state))
-        except ValueError as error:
-            raise CheckpointError(
-                f"{path}: the state does not fit {type(optimizer).__name__}: {error}", hint="resume with the same spec."
-            ) from error
+
+
+@contextmanager
+def _fitting(path: Path, one: Any) -> Iterator[None]:
+    """Say of an error that ``one`` did not take its state up: its class may be the user's own."""
+    try:
+        yield
+    except UnitrainError:
+        raise
+    except Exception as error:
+        reason = error if isinstance(error, ValueError) else repr(error)
+        raise CheckpointError(
+            f"{path}: the state does not fit {type(getattr(one, 'called', one)).__name__}: {reason}",
+            hint="resume with the same spec.",
+        ) from error
 
 
 def _in_parts(path: Path, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
@@ -234,7 +249,7 @@ def position(source: DataSource, progress: Progress) -> Position:
     generators, own = source.generators, source.own_random
 
     def snapshot(state: dict[str, Any]) -> RngSnapshot:
-        return RngSnapshot.from_state_dict(state, generators, own if "own" in state else ())
+        return RngSnapshot.from_state_dict(state, generators, own)
 
     ahead = progress.rng_before_ahead
     return Position(
@@ -253,8 +268,8 @@ def take_up(progress: Progress, job: FitJob) -> None:
         holder.load_state_dict(copy.deepcopy(progress.loader))
     RngSnapshot.from_state_dict(progress.rng or {}, job.train.generators, job.train.own_random).restore()
     if progress.val_rng is not None:
-        now = RngSnapshot(own=own_random(source.loader for source in job.val))
-        RngSnapshot.from_state_dict(now.state_dict() | {"own": progress.val_rng}, own=now.own).restore()
+        own = own_random(source.loader for source in job.val)
+        RngSnapshot.from_state_dict((progress.rng or {}) | {"own": progress.val_rng}, own=own).restore_own()
     if progress.accumulate is not None and job.hub.context is not None:
         job.hub.context.accumulate_grad_batches = progress.accumulate[1]
     warn_of_other_frozen(progress, job.spec.model)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks import GradientAccumulationSchedule
 from unitrain.checkpoint.outside_model import require_loss
-from unitrain.data.own_random import own_random
+from unitrain.data.loaders import members_of, samplers_of
 from unitrain.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _BOUNDARY = "a checkpoint from the end of an epoch can be resumed with the new value."
 _TORCH = "torch.optim."
+_TORCH_DATA = "torch.utils.data."
 
 
 def fitted(path: Path, job: FitJob, own: dict[str, Any], progress: Progress) -> Progress:
@@ -35,7 +37,7 @@ def fitted(path: Path, job: FitJob, own: dict[str, Any], progress: Progress) -> 
         CheckpointError: If the pending gradients, or what the running epoch has measured, do not fit ``job``.
     """
     require_loss(path, job.spec.loss, progress.loss)
-    _require_generators(path, job, progress)
+    _warn_of_generators(path, job.train, progress)
     _require_measured(path, job, progress)
     _warn_of_other_length(path, job, own, progress)
     if progress.accumulate is None:  # of an older release
@@ -67,6 +69,11 @@ def _class_of(one: Any) -> str:
     return f"{type(one).__module__}.{type(one).__qualname__}" + (f"({', '.join(within)})" if within else "")
 
 
+def _public(kind: str) -> str:
+    """Return ``kind`` without the modules in which torch keeps its classes: a release may move them."""
+    return re.sub(r"\btorch\.optim\.(\w+\.)*", _TORCH, kind)
+
+
 def require_same_kinds(path: Path, job: FitJob, content: dict[str, Any], own: dict[str, Any]) -> None:
     """Refuse the state of another class of optimizer or schedule.
 
@@ -85,7 +92,7 @@ def require_same_kinds(path: Path, job: FitJob, content: dict[str, Any], own: di
         before = own["names"].get("kinds", {}).get(what, now)  # of an older release, or another program
         for one, other, state, known in zip(before, now, states[what], fields[what], strict=True):
             of_torch = one.startswith(_TORCH) and other.startswith(_TORCH)
-            if one != other and (of_torch or state.keys() != known):
+            if _public(one) != _public(other) and (of_torch or state.keys() != known):
                 raise CheckpointError(
                     f"{path} has the state of {one}, and the spec has {other}.",
                     hint="resume with the same spec; or begin anew with these weights:"
@@ -130,21 +137,23 @@ def _require_same_scale(path: Path, job: FitJob, progress: Progress) -> None:
         )
 
 
-def _require_generators(path: Path, job: FitJob, progress: Progress) -> None:
-    if progress.rng is None:
-        return
-    rng, own = progress.rng, job.train.own_random if "own" in progress.rng else ()  # not in those of an older release
-    val = own_random(source.loader for source in job.val) if progress.val_rng else ()
-    found = {
-        "training": (len(rng["others"]) + len(rng.get("own", ())), len(job.train.generators) + len(own)),
-        "validation": (len(progress.val_rng or ()), len(val)),
-    }
-    for stage, (before, now) in found.items():
-        if before != now:
-            raise CheckpointError(
-                f"{path} was written with {before} random generators of the {stage} data, and it has {now} now.",
-                hint="keep each generator= of the loader, and each generator in its sampler, dataset and transforms.",
-            )
+def _warn_of_generators(path: Path, train: DataSource, progress: Progress) -> None:
+    """Tell of ``generator=`` that is new or gone, with which the order of the samples is another one.
+
+    A sampler of the user's own may make its generator whenever it likes, so nothing is known of it.
+    """
+    before, now = len((progress.rng or {"others": ()})["others"]), len(train.generators)
+    parts = [*members_of(train.loader), *samplers_of(train.loader)]
+    if (
+        progress.rng is not None
+        and before != now
+        and all(type(one).__module__.startswith(_TORCH_DATA) for one in parts)
+    ):
+        warnings.warn(
+            f"{path} was written with {before} generators of the training loader and its samplers, and there are {now}"
+            " now; the order of the samples is not continued. Keep generator= of the loader to continue it.",
+            stacklevel=2,
+        )
 
 
 def _require_measured(path: Path, job: FitJob, progress: Progress) -> None:

@@ -136,11 +136,11 @@ class DataSource:
 
     def snapshot(self, *, whole: bool = False) -> RngSnapshot:
         """Return the states of the global generators and of the loader's own; ``whole`` with those of its parts."""
-        return RngSnapshot(self.generators, self.own_random if whole else ())
+        return RngSnapshot(self.generators, self.own_random if whole else None)
 
     @property
-    def own_random(self) -> list[Any]:
-        """The generators that samplers, datasets and transforms keep themselves."""
+    def own_random(self) -> dict[str, Any]:
+        """The generators that samplers, datasets and transforms keep themselves, by place."""
         return own_random([self.loader])
 
     @property

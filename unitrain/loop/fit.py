@@ -240,7 +240,7 @@ class FitProgram(MeteredRun):
             midway=midway,
             meter=self._train_meter.state_dict() if midway else None,
             rng=self._job.train.snapshot(whole=True).state_dict(),
-            val_rng=RngSnapshot(own=own_random(source.loader for source in self._job.val)).state_dict().get("own"),
+            val_rng=RngSnapshot(own=own_random(source.loader for source in self._job.val)).own or None,
             rng_at_iter=at_iter.state_dict() if midway and at_iter else None,
             rng_before_ahead=ahead.state_dict() if midway and ahead else None,
             gradients=gradients(self._job.spec.model, self.sharded) if pending else None,

@@ -27,7 +27,7 @@ class Progress:
         midway: Whether the run resumes within an epoch.
         meter: What training has measured in the running epoch.
         rng: The global generators now.
-        val_rng: What the parts of the validation loaders keep of random states.
+        val_rng: What the parts of the validation loaders keep of random states, by place.
         rng_at_iter: The generators when the running epoch's iterator was made.
         rng_before_ahead: The generators before the batch that was read ahead, if one was.
         gradients: Pending gradients by parameter name: within an accumulation window, and in manual optimization.
@@ -45,7 +45,7 @@ class Progress:
     midway: bool = False
     meter: dict[str, Any] | None = None
     rng: dict[str, Any] | None = None
-    val_rng: list[Any] | None = None
+    val_rng: dict[str, Any] | None = None
     rng_at_iter: dict[str, Any] | None = None
     rng_before_ahead: dict[str, Any] | None = None
     gradients: dict[str, Tensor] | None = None

@@ -360,7 +360,7 @@ class _Training(_Bare):
             midway=midway,
             meter=sums(self.measured, self.metrics) if midway else None,
             rng=RngSnapshot(self.job.train.generators, own_random([self.job.train.loader])).state_dict(),
-            val_rng=RngSnapshot(own=own_random(source.loader for source in self.job.val)).state_dict().get("own"),
+            val_rng=RngSnapshot(own=own_random(source.loader for source in self.job.val)).own or None,
             rng_at_iter=self.at_iter.state_dict() if midway and self.at_iter else None,
             rng_before_ahead=self.before_ahead.state_dict() if midway and self.before_ahead else None,
             gradients=gradients(self.model) if within or not self.spec.automatic_optimization else None,

@@ -18,7 +18,7 @@ import torch
 from unitrain.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 _NUMPY_SEEDS = 2**32
 _MAX_SEED = 2**64 - 1
@@ -55,12 +55,12 @@ def seed_everything(seed: int) -> None:
 
 
 @contextmanager
-def preserved_rng(generators: Iterable[torch.Generator] = (), own: Iterable[Any] = ()) -> Iterator[None]:
+def preserved_rng(generators: Iterable[torch.Generator] = (), own: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Leave the global generators, and the given ones, as they were on entering.
 
     Args:
         generators: Further generators to preserve; a loader may share its own with another loader.
-        own: Generators of any library that the parts of a loader keep.
+        own: Generators of any library that the parts of a loader keep, by place.
     """
     saved = RngSnapshot(generators, own)
     try:
@@ -74,10 +74,10 @@ class RngSnapshot:
 
     Args:
         generators: Further generators to remember.
-        own: Generators of any library that the parts of a loader keep.
+        own: Generators of any library that the parts of a loader keep, by place.
     """
 
-    def __init__(self, generators: Iterable[torch.Generator] = (), own: Iterable[Any] = ()) -> None:
+    def __init__(self, generators: Iterable[torch.Generator] = (), own: Mapping[str, Any] | None = None) -> None:
         self._python = random.getstate()
         numpy = sys.modules.get("numpy")
         self._numpy: Any = None if numpy is None else numpy.random.get_state()
@@ -86,12 +86,7 @@ class RngSnapshot:
         initialized = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         self._cuda = [torch.cuda.get_rng_state()] if initialized else []
         self._others = [(generator, generator.get_state()) for generator in generators]
-        self._own = [(one, _state_of(one)) for one in own]
-
-    @property
-    def own(self) -> list[Any]:
-        """The generators that parts of a loader keep."""
-        return [one for one, _ in self._own]
+        self._own = {place: (one, _state_of(one)) for place, one in (own or {}).items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states as tensors and plain values, for a checkpoint."""
@@ -106,14 +101,30 @@ class RngSnapshot:
             "cpu": self._cpu,
             "cuda": list(self._cuda),
             "others": [state for _, state in self._others],
-            **({"own": [state for _, state in self._own]} if self._own else {}),
+            **({"own": self.own} if self._own else {}),
         }
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The kinds and states of what parts of a loader keep, by place, for a checkpoint."""
+        return {place: [kind_of(one), state] for place, (one, state) in self._own.items()}
 
     @classmethod
     def from_state_dict(
-        cls, state: dict[str, Any], generators: Iterable[torch.Generator] = (), own: Iterable[Any] = ()
+        cls,
+        state: dict[str, Any],
+        generators: Iterable[torch.Generator] = (),
+        own: Mapping[str, Any] | None = None,
     ) -> RngSnapshot:
-        """Return the snapshot that ``state`` was taken from; ``generators`` are the further ones, in their order."""
+        """Return the snapshot that ``state`` was taken from, of the generators that are in both.
+
+        Data may be other data now, or make a generator only once it is read; such generators are left as they are.
+
+        Args:
+            state: What ``state_dict`` returned.
+            generators: The further ones, in their order; unless there are as many as before, they are left.
+            own: Those that the parts of a loader keep, by place.
+        """
         snapshot = cls(generators, own)
         snapshot._load(state)
         return snapshot
@@ -124,22 +135,51 @@ class RngSnapshot:
         self._numpy = None if state["numpy"] is None else tuple(state["numpy"])
         self._cpu = state["cpu"]
         self._cuda = state["cuda"]
-        self._others = [(one, saved) for (one, _), saved in zip(self._others, state["others"], strict=True)]
-        if "own" in state:
-            self._own = [(one, saved) for (one, _), saved in zip(self._own, state["own"], strict=True)]
+        others = state["others"] if len(state["others"]) == len(self._others) else ()
+        pairs = zip(self._others, others, strict=False)
+        self._others = [(one, saved) for (one, now), saved in pairs if now.shape == saved.shape]  # on the same device
+        self._load_own(state.get("own", {}))  # not in what an older release wrote
+
+    def _load_own(self, saved: dict[str, Any]) -> None:
+        """Take the states of the generators that ``saved`` has at the same place, of the same kind."""
+        self._own = {
+            place: (one, saved[place][1])
+            for place, (one, _) in self._own.items()
+            if place in saved and saved[place][0] == kind_of(one)
+        }
 
     def restore(self) -> None:
         """Restore every generator."""
         random.setstate(self._python)
-        if self._numpy is not None:
+        if self._numpy is not None and "numpy" in sys.modules:
             sys.modules["numpy"].random.set_state(self._numpy)
         torch.set_rng_state(self._cpu)
         if self._cuda:
             torch.cuda.set_rng_state(self._cuda[0])
         for generator, state in self._others:
             generator.set_state(state)
-        for one, state in self._own:
+        self.restore_own()
+
+    def restore_own(self) -> None:
+        """Restore the generators that parts of a loader keep."""
+        for one, state in self._own.values():
             _put(one, state)
+
+
+def kind_of(one: Any) -> str | None:
+    """Return which kind of generator ``one`` is, or None if it is none, or one without a state that can be read."""
+    kind = type(one)
+    if issubclass(kind, random.Random):  # a subclass may have another state, or none, as SystemRandom
+        plain = (kind.getstate, kind.setstate) == (random.Random.getstate, random.Random.setstate)
+        return "random.Random" if plain else None
+    if kind is torch.Generator:
+        return f"torch.Generator({one.device.type})"
+    numpy = sys.modules.get("numpy")
+    if numpy is None or kind not in (numpy.random.Generator, numpy.random.RandomState):
+        return None
+    bits = type(one.bit_generator if kind is numpy.random.Generator else one._bit_generator)  # noqa: SLF001 - there is no public way
+    legacy_state = kind is numpy.random.Generator or bits is numpy.random.MT19937  # of the others it is no tuple
+    return f"{kind.__name__}({bits.__name__})" if legacy_state and bits.__module__.startswith("numpy.random") else None
 
 
 def _state_of(generator: Any) -> Any:
