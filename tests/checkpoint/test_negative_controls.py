@@ -45,7 +45,7 @@ def loses_schedule_steps(original, job, path):
         schedule.steps = 0
 
 
-def loses_the_optimizer(original, path, job, content):
+def loses_the_optimizer(original, path, pairs):
     pass
 
 
@@ -56,7 +56,8 @@ def forgets_the_batch_read_ahead(original, self, *args, **kwargs):
 
 
 def forgets_the_loaders_state(original, progress, job):
-    return original(replace(progress, loader=None), job)
+    rng = {name: state for name, state in progress.rng.items() if name != "own"}  # the generator that it keeps
+    return original(replace(progress, loader=None, rng=rng), job)
 
 
 FAULTS = {
