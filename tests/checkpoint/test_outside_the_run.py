@@ -1,8 +1,8 @@
-"""What a run changes outside of its own state: weights as an epoch is cut, what is frozen, what the loss keeps."""
+"""What a run changes outside of its own state: weights as an epoch is cut, what the loss keeps."""
 
 from __future__ import annotations
 
-import warnings
+import threading
 from dataclasses import replace
 from functools import partial
 
@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from unitrain import CheckpointError, Event, Freeze, ModelCheckpoint, TrainSpec, UnifiedTrainer
+from unitrain import CheckpointError, Event, ModelCheckpoint, TrainSpec, UnifiedTrainer
+from unitrain.checkpoint import outside_model
 from unitrain.loop import fit as fit_loop
 
 BACKENDS = ("lightning", "ignite", "reference")
@@ -71,57 +72,6 @@ def test_without_the_copy_they_would_be(tmp_path, monkeypatch):
     whole = fit("ignite", on=[(Event.EPOCH_END, shrink)])
     resuming = cut("ignite", tmp_path)
     assert not same(fit("ignite", on=[(Event.EPOCH_END, shrink)], **resuming), whole)
-
-
-def frozen_first():
-    what = spec()
-    what.model[0].requires_grad_(False)
-    return what
-
-
-def unfreeze(run):
-    run.model[0].requires_grad_(True)
-
-
-def quiet(run):
-    run.model[1].eval()
-
-
-@each_backend
-@pytest.mark.parametrize(
-    ("make", "change", "words"),
-    [
-        (frozen_first, unfreeze, "the parameters '0.bias', '0.weight' were trained, and they are frozen now"),
-        (spec, quiet, "the modules '1' were frozen, and they are trained now"),
-    ],
-    ids=["unfrozen", "eval"],
-)
-@pytest.mark.parametrize("at", [MIDDLE, pytest.param(2 * len(BATCHES), marks=pytest.mark.slow)])
-def test_what_a_handler_has_frozen_or_not_is_told_when_it_is_not_so_any_more(
-    framework, make, change, words, at, tmp_path
-):
-    path, once = tmp_path / "x.ckpt", Event.EPOCH_START(once=2)
-
-    def save(run):
-        if run.state.batch == at:
-            run.save_checkpoint(path)
-
-    whole = fit(framework, make(), on=[(once, change), (Event.BATCH_END, save)])
-    with pytest.warns(UserWarning, match=words):
-        assert not same(fit(framework, make(), on=[(once, change)], ckpt_path=path), whole)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert same(fit(framework, make(), on=[(Event.FIT_START, change)], ckpt_path=path), whole)
-
-
-@each_backend
-def test_freeze_freezes_again_and_nothing_is_told(framework, tmp_path):
-    path, callbacks = tmp_path / "x.ckpt", lambda: [Freeze("0", until_epoch=2, train_bn=False)]
-    save = Event.BATCH_END(once=MIDDLE), lambda run: run.save_checkpoint(path)
-    whole = fit(framework, on=[save], callbacks=callbacks())
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert same(fit(framework, callbacks=callbacks(), ckpt_path=path), whole)
 
 
 class Centred(nn.Module):
@@ -195,3 +145,143 @@ def test_a_run_that_trains_more_than_the_model_is_not_saved(framework, tmp_path)
     fit(framework, what)
     assert not torch.equal(outside.weight, before)
     assert not list(tmp_path.iterdir())
+
+
+@each_backend
+@pytest.mark.parametrize("stop", [{"max_steps": 3}, {"max_steps": 13, "min_epochs": 1}], ids=["first", "third"])
+def test_a_run_that_writes_no_file_may_be_cut_whatever_it_trains(framework, stop, tmp_path):
+    what, outside = with_outside()
+    before = outside.weight.clone()
+    fit(framework, what, **stop)
+    assert not torch.equal(outside.weight, before)
+    save = Event.EPOCH_END, lambda run: run.save_checkpoint(tmp_path / "x.ckpt")
+    with pytest.raises(CheckpointError, match="are not the model's"):
+        fit(framework, with_outside()[0], on=[save], **stop)
+    assert not list(tmp_path.iterdir())
+
+
+class Stateful(torch.optim.SGD):
+    """An optimizer whose state no checkpoint could hold."""
+
+    def state_dict(self):
+        return super().state_dict() | {"lock": threading.Lock()}
+
+
+@each_backend
+def test_a_run_that_writes_no_file_may_be_cut_whatever_its_optimizer_keeps(framework, tmp_path):
+    fit(framework, replace(spec(), optimizer=partial(Stateful, lr=0.1)), max_steps=3)
+    save = Event.EPOCH_END, lambda run: run.save_checkpoint(tmp_path / "x.ckpt")
+    with pytest.raises(CheckpointError, match="lock"):
+        fit(framework, replace(spec(), optimizer=partial(Stateful, lr=0.1)), on=[save], max_steps=3)
+
+
+class Late(nn.Module):
+    """A loss whose buffer is made by the first batch."""
+
+    def __init__(self, **others):
+        super().__init__()
+        self.register_buffer("centre", None)
+        for name, value in others.items():
+            self.register_buffer(name, value)
+
+    def forward(self, output, target):
+        now = target.mean().detach()
+        self.centre = now if self.centre is None else 0.9 * self.centre + 0.1 * now
+        return (output - target - self.centre).square().mean()
+
+
+class Counted(nn.Module):
+    """A loss that counts its batches in its extra state."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.read = {"batches": 0}, 0
+
+    def get_extra_state(self):
+        return self.seen
+
+    def set_extra_state(self, state):
+        self.seen, self.read = state, self.read + 1
+
+    def forward(self, output, target):
+        self.seen["batches"] += 1
+        return (output - target / self.seen["batches"]).square().mean()
+
+
+class Taught(nn.Module):
+    """A loss with a frozen teacher that follows, and with the model itself where the state dict finds it."""
+
+    def __init__(self, momentum=0.9):
+        super().__init__()
+        torch.manual_seed(1)
+        self.teacher = nn.Linear(1, 1).requires_grad_(False)
+        self.momentum = momentum
+
+    def forward(self, output, target):
+        loss = (output - self.teacher(target)).square().mean()
+        if self.momentum < 1:
+            self.teacher.weight.mul_(self.momentum)
+        return loss
+
+
+MAKERS = [Late, partial(Late, other=torch.ones(1)), Counted, Taught]
+
+
+@each_backend
+@pytest.mark.parametrize("make", MAKERS, ids=["late", "late-and-more", "extra", "teacher"])
+def test_what_a_loss_makes_or_counts_is_kept(framework, make, tmp_path):
+    path, other, last = tmp_path / "x.ckpt", BACKENDS[BACKENDS.index(framework) - 1], make()
+    save = Event.BATCH_END(once=MIDDLE), lambda run: run.save_checkpoint(path)
+    whole = fit(framework, of_loss(make()), on=[save])
+    assert same(fit(other, of_loss(last), ckpt_path=path), whole)
+
+
+def kept_by(framework, loss, path):
+    what = of_loss(loss) if isinstance(loss, nn.Module) else loss
+    fit(framework, what, on=[(Event.BATCH_END(once=3), lambda run: run.save_checkpoint(path))], max_epochs=1)
+    return torch.load(path, weights_only=True)["unitrain"]["progress"]["loss"]
+
+
+def holding_the_model():
+    what, loss = spec(), Taught(momentum=1.0)
+    loss.norm = what.model[1].requires_grad_(False)
+    return replace(what, loss=loss)
+
+
+@each_backend
+def test_what_is_unchanged_or_the_models_is_not_kept(framework, tmp_path):
+    class Constant(Counted):
+        def get_extra_state(self):
+            return {"version": 1, "names": ["a"]}
+
+    path = tmp_path / "x.ckpt"
+    assert kept_by(framework, Constant(), path) is None
+    assert kept_by(framework, Taught(momentum=1.0), path) is None
+    assert kept_by(framework, holding_the_model(), path) is None
+    assert list(kept_by(framework, Taught(), path)) == ["teacher.weight"]
+
+
+def test_parameters_of_a_loss_are_not_copied():
+    loss = Taught()
+    marks = outside_model.marks_of_loss(loss, nn.Linear(1, 1))
+    assert outside_model.changed_in_loss(loss, marks) is None
+    with torch.inference_mode():
+        made = nn.Linear(1, 1).requires_grad_(False)
+    assert outside_model.changed_in_loss(made, outside_model.marks_of_loss(made, loss)) is None
+    held = [cell.cell_contents for mark in marks.values() for cell in mark.__closure__]
+    assert {id(one) for one in held if isinstance(one, torch.Tensor)} == set(map(id, loss.parameters()))
+
+
+class Unsafe(Counted):
+    def get_extra_state(self):
+        return {"lock": threading.Lock()}
+
+
+@each_backend
+def test_extra_state_of_a_loss_that_no_file_can_hold_is_refused_before_training(framework, tmp_path):
+    what = of_loss(Unsafe())
+    with pytest.raises(CheckpointError, match="lock"):
+        fit(framework, what, callbacks=[ModelCheckpoint(tmp_path)])
+    assert what.loss.seen == {"batches": 0}
+    fit(framework, what, max_steps=3)
+    assert what.loss.seen == {"batches": 3}

@@ -112,7 +112,7 @@ class FitJob:
         sharded: The model, if each process has a part of it.
         reload: Returns the job with loaders that are recreated for an epoch; None if they are kept.
         rng_at_load: The global generators before the loaders were made, if they are to be recreated.
-        loss_before: The state of the loss before the run, to tell what the run changes in it.
+        loss_before: By the name of each part of the loss's state, whether what it is given is as before the run.
         resume: Where an earlier run stood, if this one continues with it; model, optimizers, schedules, hub
             and callbacks have been brought there already.
     """
@@ -130,7 +130,7 @@ class FitJob:
     sharded: Sharded | None = None
     reload: Callable[[FitJob, int], FitJob] | None = None
     rng_at_load: dict[str, Any] | None = None
-    loss_before: Mapping[str, Any] = field(default_factory=dict)
+    loss_before: Mapping[str, Callable[[Any], bool]] = field(default_factory=dict)
     resume: Progress | None = None
 
 

@@ -15,7 +15,7 @@ from unitrain._version import __version__
 from unitrain.checkpoint.gate import admitted
 from unitrain.checkpoint.hparams import plain_hparams
 from unitrain.checkpoint.layout import FORMAT, KEY, LAYOUT_VERSION, PREFIX, VERSION, Counts, loops
-from unitrain.checkpoint.outside_model import require_in_model
+from unitrain.checkpoint.outside_model import extra_of_loss, require_in_model
 from unitrain.checkpoint.resume_checks import kinds
 from unitrain.distributed.strategies.dtensors import is_part
 from unitrain.run.hub import Event
@@ -74,6 +74,25 @@ def capture(job: FitJob, progress: Progress) -> dict[str, Any]:
     return admitted(content)
 
 
+def attempted(job: FitJob, progress: Progress) -> dict[str, Any] | Exception:
+    """Return what ``capture`` does, or its error: it is for who writes a file of it, and often nobody does."""
+    try:
+        return capture(job, progress)
+    except Exception as error:  # noqa: BLE001 - also of the state of the user's own objects
+        return error
+
+
+def required(content: dict[str, Any] | Exception) -> dict[str, Any]:
+    """Return what ``attempted`` has captured.
+
+    Raises:
+        Exception: The one that it has caught.
+    """
+    if isinstance(content, Exception):
+        raise content
+    return content
+
+
 def _names(job: FitJob) -> dict[str, Any]:
     return {
         "optimizers": list(job.optimizers),
@@ -116,7 +135,7 @@ def require_writable(job: FitJob) -> None:
     """Refuse, before training, what the first checkpoint of ``job`` could not keep.
 
     Raises:
-        CheckpointError: If it is in an optimizer, a schedule or the extra state of a module; it names the place.
+        CheckpointError: If it is in an optimizer, a schedule or an extra state, of the loss too; it names the place.
     """
     require_in_model(job.spec.model, job.optimizers)
     states = _weights(job.spec.model).items()
@@ -125,7 +144,7 @@ def require_writable(job: FitJob) -> None:
             "state_dict": {f"{PREFIX}{name}": value for name, value in states if not isinstance(value, Tensor)},
             "optimizer_states": [{"param_groups": one.state_dict()["param_groups"]} for one in job.optimizers.values()],
             "lr_schedulers": [schedule.scheduler.state_dict() for schedule in job.schedules],
-            KEY: {},
+            KEY: {"loss": extra_of_loss(job.spec.loss)},
         }
     )
 

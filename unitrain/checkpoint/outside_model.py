@@ -2,35 +2,53 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import copy
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from unitrain.errors import CheckpointError
 from unitrain.optim.optimizers import all_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Container, Mapping
     from pathlib import Path
 
     from torch.optim import Optimizer
 
-
-def state_of_loss(loss: Any) -> dict[str, Any]:
-    """Return a copy of the state of a loss: empty, if it is no module."""
-    return {name: _copied(value) for name, value in loss.state_dict().items()} if isinstance(loss, nn.Module) else {}
+    _Mark: TypeAlias = Callable[[Any], bool]
 
 
-def changed_in_loss(loss: Any, before: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what of the state of a loss is not as ``before``; None if all is.
+def marks_of_loss(loss: Any, model: nn.Module) -> dict[str, _Mark]:
+    """Return, for each part of the state of a loss, what tells later whether the run has changed it.
+
+    Buffers and extra state are copied. Parameters, as those of a frozen network, count their changes themselves.
+    """
+    if not isinstance(loss, nn.Module):
+        return {}
+    of_model = {id(one) for one in (*model.parameters(), *model.buffers())}
+    return {name: _marked(value, of_model) for name, value in loss.state_dict(keep_vars=True).items()}
+
+
+def changed_in_loss(loss: Any, before: Mapping[str, _Mark]) -> dict[str, Any] | None:
+    """Return what of the state of a loss is not as ``before``; None if all is. A buffer that is unset now is None.
 
     What a run does not change, such as the weights of classes, is the user's to change for a resumed run.
     """
-    if not before:
+    if not isinstance(loss, nn.Module):
         return None
-    now = loss.state_dict()
-    return {name: value for name, value in now.items() if not _same(value, before.get(name))} or None
+    now = loss.state_dict(keep_vars=True)
+    changed = {name: value for name, value in now.items() if name not in before or not before[name](value)}
+    changed |= {name: None for name in _unset_buffers(loss) if name in before}
+    return {name: value.detach() if isinstance(value, Tensor) else value for name, value in changed.items()} or None
+
+
+def extra_of_loss(loss: Any) -> dict[str, Any]:
+    """Return what of the state of a loss is no tensor."""
+    state = loss.state_dict() if isinstance(loss, nn.Module) else {}
+    return {name: value for name, value in state.items() if not isinstance(value, Tensor)}
 
 
 def require_loss(path: Path, loss: Any, kept: Mapping[str, Any] | None) -> None:
@@ -39,20 +57,27 @@ def require_loss(path: Path, loss: Any, kept: Mapping[str, Any] | None) -> None:
     Raises:
         CheckpointError: If it lacks a part of it; it names the part.
     """
-    there = state_of_loss(loss)
+    there, unset = (loss.state_dict(), _unset_buffers(loss)) if kept and isinstance(loss, nn.Module) else ({}, set())
     for name, value in (kept or {}).items():
-        if name not in there or getattr(value, "shape", None) != getattr(there[name], "shape", None):
-            raise CheckpointError(
-                f"{path} contains the state {name!r} of the loss, which {_named(loss)} does not have, or in another"
-                " shape.",
-                hint="resume with the same spec.",
-            )
+        if name in unset or (name in there and (value is None or _shape(value) == _shape(there[name]))):
+            continue
+        raise CheckpointError(
+            f"{path} contains the state {name!r} of the loss, which {_named(loss)} does not have, or in another shape.",
+            hint="resume with the same spec.",
+        )
 
 
-def load_loss(loss: Any, kept: Mapping[str, Any] | None) -> None:
+def load_loss(loss: Any, kept: Mapping[str, Any] | None, device: torch.device) -> None:
     """Put into a loss what ``changed_in_loss`` returned."""
-    if kept:
-        loss.load_state_dict({**loss.state_dict(), **kept})
+    left = dict(kept or {})
+    if not left:
+        return
+    unset, there = _unset_buffers(loss), dict(loss.named_buffers(remove_duplicate=False))
+    for name in [name for name in left if name in unset or (name in there and left[name] is None)]:
+        owner, _, own_name = name.rpartition(".")
+        value = left.pop(name)
+        setattr(loss.get_submodule(owner), own_name, value if value is None else value.to(device, copy=True))
+    loss.load_state_dict(left, strict=False)
 
 
 def require_in_model(model: nn.Module, optimizers: Mapping[str, Optimizer]) -> None:
@@ -72,14 +97,52 @@ def require_in_model(model: nn.Module, optimizers: Mapping[str, Optimizer]) -> N
             )
 
 
+def _marked(value: Any, of_model: Container[int]) -> _Mark:
+    if id(value) in of_model:  # is in the checkpoint already
+        return lambda now: now is value
+    if isinstance(value, nn.Parameter):
+        version = _version(value)
+        return lambda now: now is value and _version(now) == version
+    kept = _copied(value)
+    return lambda now: _same(now, kept)
+
+
+def _version(parameter: Tensor) -> int:
+    return 0 if parameter.is_inference() else parameter._version  # noqa: SLF001 - torch documents it, for this
+
+
 def _copied(value: Any) -> Any:
-    return value.detach().clone() if isinstance(value, Tensor) else value
+    if isinstance(value, Tensor):
+        return None if is_lazy(value) else value.detach().clone()
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # noqa: BLE001 - of the user's object; a run that writes no file does not need it
+        return None
 
 
 def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return one.shape == other.shape and torch.equal(one, other)
-    return one is other
+    if type(one) is not type(other):
+        return False
+    try:
+        if isinstance(one, Tensor):
+            return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one, other)
+        return bool(one == other)
+    except Exception:  # noqa: BLE001 - of objects that do not compare, as an array within a dict
+        return False
+
+
+def _shape(value: Any) -> torch.Size | None:
+    return value.shape if isinstance(value, Tensor) else None
+
+
+def _unset_buffers(loss: nn.Module) -> set[str]:
+    """Return the names of the buffers that are None: a state_dict does not have them."""
+    return {
+        f"{prefix}.{name}" if prefix else name
+        for prefix, module in loss.named_modules(remove_duplicate=False)
+        for name, value in module._buffers.items()  # noqa: SLF001 - named_buffers() leaves them out
+        if value is None and name not in module._non_persistent_buffers_set  # noqa: SLF001 - known nowhere else
+    }
 
 
 def _named(loss: Any) -> str:

@@ -13,7 +13,6 @@ from torch import Tensor
 from unitrain.callbacks import ModelCheckpoint
 from unitrain.checkpoint import sharded_files as parts
 from unitrain.checkpoint.capture import sources
-from unitrain.checkpoint.frozen_parts import warn_of_other_frozen
 from unitrain.checkpoint.gate import restored
 from unitrain.checkpoint.layout import FORMAT, KEY
 from unitrain.checkpoint.model_weights import require_same_weights, weights_of
@@ -272,7 +271,6 @@ def take_up(progress: Progress, job: FitJob) -> None:
         RngSnapshot.from_state_dict((progress.rng or {}) | {"own": progress.val_rng}, own=own).restore_own()
     if progress.accumulate is not None and job.hub.context is not None:
         job.hub.context.accumulate_grad_batches = progress.accumulate[1]
-    warn_of_other_frozen(progress, job.spec.model)
     for parameter in job.spec.model.parameters():
         parameter.grad = None  # of another run of the same model
     if progress.gradients is None:

@@ -124,7 +124,7 @@ def resumed(job: FitJob, found: Found) -> FitJob:
         require_rest(found.path, job.train, found.progress)
         finished(job)
         load_weights_of(found.path, job.spec.model, weights_of(found.content))
-        load_loss(job.spec.loss, found.progress.loss)
+        load_loss(job.spec.loss, found.progress.loss, job.device)
     return job
 
 

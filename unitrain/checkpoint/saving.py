@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from unitrain.checkpoint import io
 from unitrain.checkpoint import sharded_files as parts
 from unitrain.distributed.strategies.dtensors import whole
-from unitrain.run.hub import CheckpointRequest, Event, InParts, Keeper
+from unitrain.run.hub import CheckpointRequest, Event, InParts
 from unitrain.utilities.profiling import CHECKPOINT, measured
 
 if TYPE_CHECKING:
@@ -25,21 +25,22 @@ def write_all(hub: EventHub, take: Callable[[], dict[str, Any]], team: Collectiv
     that nobody reads.
     """
     asked, hub.pending_checkpoints = hub.pending_checkpoints, []
-    before: list[tuple[Keeper, dict[str, Any]]] = []
+    before: list[tuple[str, dict[str, Any]]] = []
     try:
         saves = _named(hub, asked, team, before)
         content = take() if saves else {}
         for path, owner, sharded in saves:
             with measured(hub.clock, CHECKPOINT):
                 write_one(path, content, team, sharded=sharded, check=hub.last_checkpoint is None)
-            if owner and team.rank == 0:
+            if owner:
                 before.pop(0)
+            if owner and team.rank == 0:
                 hub.files.wrote(path, owner)
             hub.last_checkpoint = path
             hub.fire(Event.CHECKPOINT_SAVED)
     except BaseException:
-        for keeper, state in reversed(before):  # of files that are not there
-            keeper.load_state_dict(state)
+        for owner, state in reversed(before):  # of files that are not there
+            hub.keepers[owner].load_state_dict(state)
         raise
     finally:
         hub.files.release()
@@ -49,11 +50,11 @@ def _named(
     hub: EventHub,
     asked: Sequence[Path | InParts | CheckpointRequest],
     team: Collectives,
-    before: list[tuple[Keeper, dict[str, Any]]],
+    before: list[tuple[str, dict[str, Any]]],
 ) -> list[tuple[Path, str, bool]]:
     """Return each file with its owner ("" is the user) and whether it is in parts; rank 0 finds the names for all.
 
-    ``before`` gets each owner with its state before it named a file, in the order of the files.
+    On every rank, ``before`` gets each owner with its state before it named a file, in the order of the files.
     """
     if not any(isinstance(one, CheckpointRequest) for one in asked):
         return [_by_the_user(one) for one in asked if not isinstance(one, CheckpointRequest)]
@@ -64,15 +65,16 @@ def _named(
             continue
         assert hub.context is not None  # noqa: S101 - who asks for a file is in a run
         keeper = hub.keepers[one.owner]
-        before.append((keeper, keeper.state_dict()))
+        before.append((one.owner, keeper.state_dict()))
         path = keeper.take(one, hub.context)
         if path is None:
             before.pop()
         else:
             found.append((path, one.owner, one.sharded))
     states = {name: keeper.state_dict() for name, keeper in hub.keepers.items()}
-    found, states, folder = team.all_gather_object((found, states, hub.files.folder))[0]
+    found, states, folder, named = team.all_gather_object((found, states, hub.files.folder, before))[0]
     if team.rank:
+        before.extend(named)
         hub.files.folder = folder
         for name, state in states.items():
             hub.keepers[name].load_state_dict(state)

@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from unitrain.backends.protocol import Stage, Verdict
-from unitrain.checkpoint.capture import capture, gradients, set_apart
-from unitrain.checkpoint.frozen_parts import frozen
+from unitrain.checkpoint.capture import attempted, capture, gradients, required, set_apart
 from unitrain.checkpoint.outside_model import changed_in_loss
 from unitrain.checkpoint.restore import position, take_up
 from unitrain.checkpoint.saving import write_all
@@ -83,7 +82,7 @@ class FitProgram(MeteredRun):
         self.last = False
         self._verdict = Verdict.NEXT
         self._unsized = job.train.length is None or changes
-        self._cut: dict[str, Any] | None = None
+        self._cut: dict[str, Any] | Exception | None = None
 
     @property
     def max_epochs(self) -> int | None:
@@ -222,7 +221,9 @@ class FitProgram(MeteredRun):
         write_all(self.hub, self._content, self.team)
 
     def _content(self) -> dict[str, Any]:
-        return self._cut or capture(self._job, self._progress(midway=not (self.last or self.at_rest)))
+        if self._cut is not None:
+            return required(self._cut)
+        return capture(self._job, self._progress(midway=not (self.last or self.at_rest)))
 
     def _safe_point(self, *, begun: bool = True) -> None:
         """Notify the listener that the run could resume from here after an error."""
@@ -250,7 +251,6 @@ class FitProgram(MeteredRun):
             loader=self.batches.state(midway=midway),
             accumulate=[self.config.accumulate_grad_batches, self.accumulate_grad_batches],
             loss=changed_in_loss(self.spec.loss, self._job.loss_before),
-            frozen=frozen(self.model),
         )
 
     def _memory(self) -> dict[str, dict[str, Any]] | None:
@@ -267,8 +267,9 @@ class FitProgram(MeteredRun):
         if not self.last:  # cut short by a stop: a checkpoint continues after the last batch, not after the epoch
             if self.hub.pending_checkpoints:  # first what was due by then: who resumes must know these files
                 self.write_saves()
-            live = capture(self._job, self._progress(midway=True))
-            self._cut = set_apart(live)  # handlers may change the weights before it is written
+            live = attempted(self._job, self._progress(midway=True))
+            # handlers may change the weights before it is written
+            self._cut = set_apart(live) if isinstance(live, dict) else live
         self._epochs_done += 1
         self.hub.publish(self._train_meter.compute(), self._train_meter.tables)
         self.hub.fire(Event.EPOCH_END)

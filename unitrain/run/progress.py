@@ -37,7 +37,6 @@ class Progress:
         loader: The state of the loader or dataset that tracks its own position, if it does.
         accumulate: The option ``accumulate_grad_batches``, and what a handler has made of it.
         loss: What the run has changed in the state of its loss.
-        frozen: The names of the parameters that are not trained, and of the modules in eval mode.
     """
 
     epochs_done: int
@@ -55,7 +54,6 @@ class Progress:
     loader: Any = None
     accumulate: list[int] | None = None
     loss: dict[str, Any] | None = None
-    frozen: list[list[str] | None] | None = None
 
 
 def shared_out(states: Sequence[dict[str, Any]], team: Collectives) -> Progress:

@@ -16,7 +16,7 @@ from unitrain.backends.protocol import EvalJob, Feature, FitJob, Stage
 from unitrain.backends.registry import adapter_names, find_bridge
 from unitrain.callbacks import EpochDecision, GradientAccumulationSchedule, ModelCheckpoint, prepare
 from unitrain.checkpoint.capture import require_writable
-from unitrain.checkpoint.outside_model import state_of_loss
+from unitrain.checkpoint.outside_model import marks_of_loss
 from unitrain.data.combined import separated
 from unitrain.data.datamodules import opened, placement
 from unitrain.data.loaders import named_loaders
@@ -109,7 +109,7 @@ def fit_job(
             team=place.team,
             reload=found.reload,
             rng_at_load=found.rng_at_load,
-            loss_before=state_of_loss(spec.loss),
+            loss_before=marks_of_loss(spec.loss, spec.model),
         )
         together = synchronized if config.sync_batchnorm and place.team.size > 1 else nullcontext
         with _own_groups(job):

@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 
 from unitrain.backends.protocol import ONE_DEVICE, Feature, Run, Stage, Translation, Verdict
-from unitrain.checkpoint.capture import capture, gradients
-from unitrain.checkpoint.frozen_parts import frozen
+from unitrain.checkpoint.capture import attempted, capture, gradients, required
 from unitrain.checkpoint.outside_model import changed_in_loss
 from unitrain.checkpoint.restore import take_up
 from unitrain.checkpoint.saving import write_all
@@ -266,7 +265,7 @@ class _Training(_Bare):
         if job.config.precision == "16-mixed":
             self.scaler = torch.amp.GradScaler(job.device.type)
         self.just_stepped: list[str] = []  # since the scale was updated
-        self.cut: dict[str, Any] | None = None
+        self.cut: dict[str, Any] | Exception | None = None
         self.in_epoch, self.last, self.begun = 0, False, False
         self.at_iter: RngSnapshot | None = None
         self.before_ahead: RngSnapshot | None = None
@@ -323,8 +322,9 @@ class _Training(_Bare):
         if not self.last:  # cut short: a checkpoint continues after the last batch that was done
             if self.hub.pending_checkpoints:
                 self.write_saves()
-            now = capture(self.job, self.progress(midway=True))
-            self.cut = copy.deepcopy(now)  # handlers may change the weights before it is written
+            now = attempted(self.job, self.progress(midway=True))
+            # handlers may change the weights before it is written
+            self.cut = copy.deepcopy(now) if isinstance(now, dict) else now
         self.epochs_done += 1
         tables: dict[str, Table] = {}
         self.hub.publish(results("train", self.measured, self.metrics, self.team.size, tables), tables)
@@ -342,7 +342,9 @@ class _Training(_Bare):
 
     def content(self) -> dict[str, Any]:
         """Return what a checkpoint written now holds."""
-        return self.cut or capture(self.job, self.progress(midway=not (self.last or self.at_rest)))
+        if self.cut is not None:
+            return required(self.cut)
+        return capture(self.job, self.progress(midway=not (self.last or self.at_rest)))
 
     def safe_point(self) -> None:
         """Tell who wants to save after an error."""
@@ -370,7 +372,6 @@ class _Training(_Bare):
             loader=own_position(self, midway=midway),
             accumulate=[self.config.accumulate_grad_batches, self.accumulate_grad_batches],
             loss=changed_in_loss(self.spec.loss, self.job.loss_before),
-            frozen=frozen(self.model),
         )
 
     def take_up_epoch(self, progress: Progress) -> None:
