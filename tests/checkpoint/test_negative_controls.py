@@ -63,7 +63,10 @@ def forgets_the_loaders_state(original, progress, job):
 FAULTS = {
     "random numbers": ((program, "take_up", forgets), "momentum, epoch schedule"),
     "gradients": ((program, "gradients", loses_the_gradients), "mid-accumulation"),
-    "the state of the data": ((program, "take_up", forgets_the_loaders_state), "stateful dataset, epoch boundary"),
+    "the state of the data": (
+        (program, "take_up", forgets_the_loaders_state),
+        "stateful loader of one's own, epoch boundary",
+    ),
     "one batch too many": ((position, "skipped", skips_one_more), "mid-epoch"),
     "the epoch anew": ((position, "skipped", starts_at_the_beginning), "mid-epoch"),
     "what was measured": ((StageMeter, "load_state_dict", forgets), "mid-epoch"),
