@@ -65,7 +65,7 @@ FAULTS = {
     "gradients": ((program, "gradients", loses_the_gradients), "mid-accumulation"),
     "the state of the data": (
         (program, "take_up", forgets_the_loaders_state),
-        "stateful loader of one's own, epoch boundary",
+        "stateful dataset, epoch boundary",
     ),
     "one batch too many": ((position, "skipped", skips_one_more), "mid-epoch"),
     "the epoch anew": ((position, "skipped", starts_at_the_beginning), "mid-epoch"),
