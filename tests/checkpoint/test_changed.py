@@ -20,7 +20,7 @@ from unitrain import (
     UnifiedTrainer,
     metric,
 )
-from unitrain.checkpoint import restore
+from unitrain.checkpoint import restore, resume_checks
 
 BACKENDS = ("lightning", "ignite", "reference")
 each_backend = pytest.mark.parametrize("framework", BACKENDS)
@@ -288,6 +288,15 @@ def test_without_the_names_a_mixture_would_be_trained(tmp_path, monkeypatch):
     fit("reference", spec(lr_scheduler=SCHEDULES["step"]), at=BATCHES, path=path)
     monkeypatch.setattr(restore, "require_same_kinds", lambda *_: None)
     fit("ignite", spec(lr_scheduler=SCHEDULES["cosine"]), ckpt_path=path)
+
+
+def test_with_the_modules_of_torch_the_same_class_would_be_refused(tmp_path, monkeypatch):
+    path, sgd = tmp_path / "x.ckpt", partial(torch.optim.SGD, lr=0.1)
+    fit("reference", spec(optimizer=sgd), at=BATCHES, path=path)
+    monkeypatch.setattr(torch.optim.SGD, "__module__", "torch.optim._private.moved")
+    monkeypatch.setattr(resume_checks, "_public", lambda kind: kind)
+    with pytest.raises(CheckpointError, match=r"has the state of torch\.optim\.sgd\.SGD"):
+        fit("ignite", spec(optimizer=sgd), ckpt_path=path)
 
 
 @each_backend

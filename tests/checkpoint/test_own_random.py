@@ -11,9 +11,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
-from unitrain import CombinedLoader, Event, TrainSpec, UnifiedTrainer
+from unitrain import CheckpointError, CombinedLoader, Event, TrainSpec, UnifiedTrainer
 from unitrain.data import own_random as of_core
 from unitrain.loop import fit as fit_loop
+from unitrain.utilities import rng
 
 BACKENDS = ("lightning", "ignite", "reference")
 each_backend = pytest.mark.parametrize("framework", BACKENDS)
@@ -255,3 +256,36 @@ def test_those_of_a_validation_may_be_new_or_gone(framework, gone, tmp_path):
     resumed = fit(framework, batches, None if gone else val, ckpt_path=path)
     assert all(map(torch.equal, whole[0].values(), resumed[0].values()))
     assert same(fit(framework, batches, [DataLoader(Rows(), 3), val], ckpt_path=path), resumed) is False
+
+
+@each_backend
+@pytest.mark.parametrize("stage", ["train", "val"])
+def test_a_state_that_is_damaged_is_told_before_training(framework, stage, tmp_path):
+    path = tmp_path / "x.ckpt"
+    fit("reference", *(LOADERS["sampler"](random.Random(3)) for _ in range(2)), at=BATCHES, path=path)
+    content = torch.load(path, weights_only=True)
+    progress = content["unitrain"]["progress"]
+    (place,) = kept = progress["rng"]["own"] if stage == "train" else progress["val_rng"]
+    kept[place][1][1] = [1]
+    torch.save(content, path)
+    before = random.getstate()
+    with pytest.raises(CheckpointError, match="its contents are not as unitrain writes them"):
+        fit(framework, *(LOADERS["sampler"](random.Random(3)) for _ in range(2)), ckpt_path=path)
+    assert random.getstate() == before
+
+
+def test_without_its_kind_the_state_of_another_would_be_put_back(tmp_path):
+    path = tmp_path / "x.ckpt"
+    fit("reference", LOADERS["sampler"](random.Random(3)), at=BATCHES, path=path)
+    content = torch.load(path, weights_only=True)
+    for kept in content["unitrain"]["progress"]["rng"]["own"].values():
+        kept[0] = "Generator(PCG64)"
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match="its contents are not as unitrain writes them"):
+        fit("ignite", LOADERS["sampler"](np.random.default_rng(3)), ckpt_path=path)
+
+
+def test_each_kind_has_a_name_of_its_own():
+    kinds = [rng.kind_of(make()) for make in GENERATORS.values()]
+    assert len(set(kinds)) == len(kinds)
+    assert None not in kinds

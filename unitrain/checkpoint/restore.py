@@ -129,11 +129,18 @@ def begin(job: FitJob) -> None:
 
 def _require_random_states(progress: Progress, job: FitJob) -> None:
     """Put each random state back for a moment: what cannot be must not be noticed once training has begun."""
-    train = job.train
-    with preserved_rng(train.generators, train.own_random):
+    train, val = job.train, own_random(source.loader for source in job.val)
+    with preserved_rng(train.generators, train.own_random), preserved_rng(own=val):
+        _restore_validation(progress, val)
         for state in (progress.rng, progress.rng_at_iter, progress.rng_before_ahead):
             if state is not None:
                 RngSnapshot.from_state_dict(state, train.generators, train.own_random).restore()
+
+
+def _restore_validation(progress: Progress, own: Mapping[str, Any]) -> None:
+    """Put back the random states that parts of the validation data keep."""
+    if progress.rng is not None and progress.val_rng is not None:
+        RngSnapshot.from_state_dict(progress.rng | {"own": progress.val_rng}, own=own).restore_own()
 
 
 def _with_own_rng(progress: Progress, job: FitJob) -> Progress:
@@ -266,9 +273,7 @@ def take_up(progress: Progress, job: FitJob) -> None:
     if holder is not None:
         holder.load_state_dict(copy.deepcopy(progress.loader))
     RngSnapshot.from_state_dict(progress.rng or {}, job.train.generators, job.train.own_random).restore()
-    if progress.val_rng is not None:
-        own = own_random(source.loader for source in job.val)
-        RngSnapshot.from_state_dict((progress.rng or {}) | {"own": progress.val_rng}, own=own).restore_own()
+    _restore_validation(progress, own_random(source.loader for source in job.val))
     if progress.accumulate is not None and job.hub.context is not None:
         job.hub.context.accumulate_grad_batches = progress.accumulate[1]
     for parameter in job.spec.model.parameters():
