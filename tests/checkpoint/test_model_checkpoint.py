@@ -69,6 +69,47 @@ def test_save_last_is_kept_beside_the_best(framework, tmp_path):
     assert io.read(tmp_path / "last.ckpt")["epoch"] == 2
 
 
+NOT_DUE = {
+    "epochs": {"every_n_epochs": 2},
+    "steps": {"every_n_train_steps": 1000},
+    "time": {"train_time_interval": timedelta(days=1)},
+    "a monitor": {"every_n_epochs": 2, "monitor": "val/loss"},
+    "no ranked files": {"every_n_epochs": 2, "save_top_k": 0},
+}
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("name", NOT_DUE)
+def test_a_fit_that_ends_before_a_file_is_due_writes_last(name, framework, tmp_path):
+    result, keeper = run(framework, tmp_path / "kept", epochs=1, save_last=True, **NOT_DUE[name])
+    last = tmp_path / "kept" / "last.ckpt"
+    assert result.last_checkpoint == keeper.last_model_path == last
+    assert list(last.parent.iterdir()) == [last]
+    assert result.best_checkpoint is None
+
+
+@pytest.mark.filterwarnings("ignore:ModelCheckpoint writes into")
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("limit", [{"max_epochs": 1}, {"max_epochs": 9, "max_steps": 2}])
+def test_who_continues_from_a_last_that_was_not_due_ends_in_the_same(limit, framework, tmp_path):
+    def fit(folder, ckpt_path=None, **options):
+        torch.manual_seed(5)
+        keep = ModelCheckpoint(tmp_path / folder, every_n_epochs=7, save_last=True)
+        trainer = UnifiedTrainer(framework, seed=0, enable_progress_bar=False, callbacks=[keep], **options)
+        return trainer.fit(spec(), loader(), loader(), ckpt_path=ckpt_path).last_checkpoint
+
+    first = fit("first", **limit)
+    both = fit("rest", first, max_epochs=3), fit("whole", max_epochs=3)
+    assert not differences(*(io.read(one)["state_dict"] for one in both))
+    assert not differences(*(io.read(one)["optimizer_states"] for one in both))
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_last_that_was_due_is_not_written_again_at_the_end(framework, tmp_path):
+    run(framework, tmp_path, epochs=3, every_n_epochs=2, save_last=True)
+    assert io.read(tmp_path / "last.ckpt")["epoch"] == 1
+
+
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_every_n_train_steps(framework, tmp_path):
     keeper = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=5, save_top_k=-1)

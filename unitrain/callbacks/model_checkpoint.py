@@ -17,6 +17,7 @@ from unitrain.compat.other_names import callback_arguments_for
 from unitrain.errors import ConfigError, named_arguments
 from unitrain.metrics.metric import float32
 from unitrain.run.hub import CheckpointRequest
+from unitrain.run.stopping import SIGNAL
 from unitrain.utilities.files import folders_of, user_path
 from unitrain.utilities.ledger import FOLDER
 
@@ -70,7 +71,7 @@ class ModelCheckpoint(EpochDecision):
         monitor: The metric that ranks the files.
         mode: Whether ``"min"`` or ``"max"`` of it is better.
         save_top_k: How many files to keep; 0 keeps none, -1 all.
-        save_last: Keep the newest as ``last.ckpt`` too.
+        save_last: Keep the newest as ``last.ckpt`` too; a fit that ends before one is due writes it at its end.
         every_n_epochs: Decide after every n-th epoch.
         every_n_train_steps: Write after every n-th optimizer step, instead of at epochs; with a monitor, at the next
             validation that measures it.
@@ -197,6 +198,12 @@ class ModelCheckpoint(EpochDecision):
             self._write(run)
         else:
             self._rank_if_measured(run)
+
+    def on_fit_end(self, run: RunContext) -> None:
+        """Write ``last.ckpt`` if none was due before the end, as Lightning does."""
+        never = self.save_last and self._last is None and run.state.batch > 0
+        if never and run.hub.stop_reason != SIGNAL:  # then interrupted.ckpt is written, and time is short
+            self._want(run, _LAST)
 
     def on_checkpoint_saved(self, run: RunContext) -> None:
         """Remove the files that fell out, now that the one that took their place is complete."""
