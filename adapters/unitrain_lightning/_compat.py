@@ -73,10 +73,19 @@ def importing(root: str) -> AbstractContextManager[None]:
 
 @cache
 def _imported(root: str) -> None:
-    """Import one of the two packages."""
+    """Import one of the two packages.
+
+    A generator does it, as its frame is cut off from the caller's: errors that packages leave behind in cycles, with
+    the frames above them, would else keep the user's objects alive until the garbage collector runs.
+    """
     refuse_outside(ROOTS[root])
     with importing(root), preserved_rng():  # rich, which Lightning imports, draws a number
-        import_module(root)
+        list(_import_apart(root))
+
+
+def _import_apart(root: str) -> Iterator[None]:
+    import_module(root)
+    yield
 
 
 _BESIDE_THE_POINT = (

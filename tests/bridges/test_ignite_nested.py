@@ -7,7 +7,6 @@ from ignite.engine import Engine, Events
 from tests.bridges.running import SCRIPTS, natively, redirected
 from tests.bridges.trace import unproved
 from unitrain import UnifiedTrainer, from_engine
-from unitrain.errors import UnsupportedFeatureError
 from unitrain_bridges.ignite import bridge
 
 SCRIPT = SCRIPTS / "ignite" / "teacher_student.py"
@@ -81,12 +80,6 @@ class Workflow(Engine):
 
     def run(self):
         return super().run(self.held, max_epochs=2)
-
-
-def test_an_engine_that_holds_its_data_is_told_how_to_run():
-    plain = training()
-    with pytest.raises(UnsupportedFeatureError, match=r"(?s)Workflow overrides run .*unitrain run SCRIPT"):
-        UnifiedTrainer("lightning").fit(Workflow(plain._process_function, [torch.ones(2)]))
 
 
 def test_an_engine_that_holds_its_data_is_redirected():

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 from contextlib import contextmanager
-from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from unitrain.backends.registry import find_adapter
@@ -12,10 +10,9 @@ from unitrain.config import TrainerConfig
 from unitrain.interop.ignite_programs import from_engine
 from unitrain_bridges.ignite.callbacks import IgniteHandler, refuse_named
 from unitrain_bridges.ignite.options import HOME
-from unitrain_bridges.ignite.prepare import RunArguments
+from unitrain_bridges.ignite.own_run import runs_redirected
 from unitrain_bridges.ignite.roles import trains
 from unitrain_bridges.ignite.session import IgniteSession
-from unitrain_ignite._compat import Engine
 from unitrain_ignite.adapter import IgniteAdapter
 
 if TYPE_CHECKING:
@@ -23,6 +20,8 @@ if TYPE_CHECKING:
 
     from unitrain.backends.protocol import Adapter
     from unitrain.callbacks import Callback
+    from unitrain_bridges.ignite.prepare import RunArguments
+    from unitrain_ignite._compat import Engine
 
 
 class IgniteBridge:
@@ -61,26 +60,9 @@ class IgniteBridge:
         if adapter.name == self.home:
             yield
             return
-        original = Engine.run
-        signature = inspect.signature(original)
-        running: list[Engine] = []
 
-        @wraps(original)
-        def run(engine: Engine, *args: Any, **kwargs: Any) -> Any:
-            given = signature.bind(engine, *args, **kwargs).arguments
-            given.pop("self")
-            if any(engine is one for one in running) or not trains(engine):
-                return original(engine, *args, **kwargs)
-            running.append(engine)
-            try:
-                session = IgniteSession(adapter, TrainerConfig())
-                session.train(from_engine(engine), RunArguments(**given))
-            finally:
-                running.pop()
-            return engine.state
+        def drive(engine: Engine, given: RunArguments) -> None:
+            IgniteSession(adapter, TrainerConfig()).train(from_engine(engine), given)
 
-        Engine.run = run  # type: ignore[assignment, method-assign]
-        try:
+        with runs_redirected(drive, trains):
             yield
-        finally:
-            Engine.run = original  # type: ignore[method-assign]

@@ -25,12 +25,11 @@ def refuse_own_loops(engine: Engine, framework: str, methods: tuple[str, ...]) -
         if own and issubclass(cls, Engine) and cls is not Engine:
             raise UnsupportedFeatureError(
                 f"{cls.__name__} overrides {own[0]} of Ignite's Engine, which {framework!r} does not call.",
-                hint=_HINTS.get(own[0], _HINT),
+                hint=_HINT,
             )
 
 
 _HINT = 'UnifiedTrainer("ignite"), or use handlers instead of the override.'
-_HINTS = {"run": f"`unitrain run SCRIPT --framework NAME` calls it as the script does; otherwise {_HINT}"}
 
 LOOPS = (
     "_internal_run",

@@ -70,6 +70,7 @@ class EngineRun:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._counter = 0
+        self._interrupted = False
         self._clears_first = clears_output_first()
 
     @property
@@ -95,9 +96,9 @@ class EngineRun:
                 taken += self._timed(Events.COMPLETED)
                 engine.state.times[Events.COMPLETED.name] = taken
             engine.logger.info(f"Engine run finished. Time taken: {_clock(taken)}")  # noqa: G004 - Ignite's own line
-        except GeneratorExit:  # an interrupted run that nobody continues with
-            raise
-        except BaseException as raised:  # noqa: BLE001 - as Ignite: a handler of EXCEPTION_RAISED decides
+        except BaseException as raised:
+            if isinstance(raised, GeneratorExit) and not self._interrupted:  # the backend failed, and has told it
+                raise
             error = raised.error if isinstance(raised, _Stopped) else raised
             engine._dataloader_iter = None  # noqa: SLF001
             engine.logger.error(f"Engine run is terminating due to exception: {error}")  # noqa: G004, TRY400
@@ -229,7 +230,9 @@ class EngineRun:
         if engine.should_interrupt:
             engine._fire_event(Events.INTERRUPT)  # noqa: SLF001
             engine.should_interrupt = False
+            self._interrupted = True  # if nobody continues, Ignite ends the run as one that failed
             yield Pause.INTERRUPTED
+            self._interrupted = False
 
     def _timed(self, event: Events) -> float:
         begun = time.time()

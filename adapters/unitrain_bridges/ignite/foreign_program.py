@@ -106,8 +106,8 @@ class EngineProgram:
         self._engine = engine
         self._at: Pause | None = None
         self.grad_mode = torch.is_grad_enabled()
-        left = engine._internal_run_generator  # noqa: SLF001 - where Ignite keeps a run that was interrupted
-        _refuse_elsewhere(left, framework)
+        # where Ignite keeps a run that was interrupted; a new one lets it go, and nobody else may hold it then
+        _refuse_elsewhere(engine._internal_run_generator, framework)  # noqa: SLF001
         prepare(engine, wanted)
         left = engine._internal_run_generator  # noqa: SLF001 - a new state drops it
         self._run = left if isinstance(left, Pending) else Pending(framework, engine)
@@ -178,6 +178,11 @@ class EngineProgram:
             self._run.pauses.close()
             self._close(broken=True)
             raise error
+
+    def release(self) -> None:
+        """Let go of the engine, which is freed when its user drops it; the backend may keep the program."""
+        del self._engine, self._run
+        self.batches, self.output = Unsized(lambda: iter(())), None
 
     def _terminate(self) -> None:
         self._engine.terminate()

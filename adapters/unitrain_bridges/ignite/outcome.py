@@ -17,7 +17,7 @@ from unitrain_ignite._compat import Events
 from unitrain_ignite.stopping import why_terminated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from torch.optim import Optimizer
 
@@ -38,6 +38,7 @@ class Record:
         self._optimizers = list(optimizers)
         self._counts: Counter[int] = Counter()
         self._first = engine.state.iteration
+        self._before_handlers = False
         self.history: list[dict[str, float]] = []
 
     @property
@@ -49,28 +50,61 @@ class Record:
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
-        """Count and keep what happens within; the row of an epoch is written after its other handlers."""
-        handlers = {Events.STARTED: self._started, Events.EPOCH_COMPLETED: self._epoch_completed}
+        """Count and keep what happens within; the row of an epoch is written after its handlers.
+
+        No handler is added, as Ignite's profilers and the user would see it: the engine stores how long an epoch took,
+        before its handlers and after them, and that is listened to.
+        """
+        state = self._engine.state
+        plain = state.times
+        state.times = _Times(plain, self._timed)
         hook = register_optimizer_step_post_hook(self._stepped)
-        for event, handler in handlers.items():
-            self._engine.add_event_handler(event, handler)
         try:
             yield
         finally:
             hook.remove()
-            for event, handler in handlers.items():
-                if self._engine.has_event_handler(handler, event):
-                    self._engine.remove_event_handler(handler, event)
+            plain.update(state.times)
+            state.times = plain
 
     def _stepped(self, optimizer: Optimizer, *_: Any) -> None:
         self._counts[id(optimizer)] += 1
 
-    def _started(self) -> None:
-        self._first = self._engine.state.iteration
+    def _timed(self, name: str) -> None:
+        """Take note of a time that the engine stores: both when it starts, then the epoch's twice, then the run's."""
+        if name not in (Events.EPOCH_COMPLETED.name, Events.COMPLETED.name):
+            return
+        before, self._before_handlers = self._before_handlers, False
+        if name == Events.COMPLETED.name and before:
+            self._first = self._engine.state.iteration
+        elif before:
+            self._epoch_completed()
+        elif name == Events.EPOCH_COMPLETED.name:
+            self._before_handlers = self._engine.should_terminate_single_epoch != "skip_epoch_completed"
 
     def _epoch_completed(self) -> None:
         state = self._engine.state
         self.history.append({"epoch": state.epoch - 1, "step": self.steps, **numbers(state.metrics)})
+
+
+class _Times(dict[str, Any]):
+    """What an engine's ``state.times`` is during a run; a copy is a plain dict.
+
+    Args:
+        times: Those of the state.
+        stored: Told the name of each time that is stored.
+    """
+
+    def __init__(self, times: Mapping[str, Any], stored: Callable[[str], None]) -> None:
+        super().__init__(times)
+        self._stored = stored
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value)
+        self._stored(name)
+
+    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
+        """Be copied and pickled as the dict that it stands for."""
+        return dict, (dict(self),)
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

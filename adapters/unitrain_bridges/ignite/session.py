@@ -22,6 +22,7 @@ from unitrain_bridges.ignite.discovery import Discovered, discover, wrap_modules
 from unitrain_bridges.ignite.foreign_program import EngineProgram
 from unitrain_bridges.ignite.options import HOME, check, device_of, epochs_of, sort_callbacks
 from unitrain_bridges.ignite.outcome import Record, numbers, result
+from unitrain_bridges.ignite.own_run import given_of, has_own_run, refuse_arguments, run_by_its_own
 from unitrain_bridges.ignite.prepare import RunArguments
 from unitrain_ignite._compat import Engine, Events
 
@@ -74,7 +75,7 @@ class IgniteSession:
         refuse_for_engines(data[1], ckpt_path)
         program = program_of(code)
         if program.engine is not None:
-            refuse_own_loops(program.engine, self._adapter.name, (*LOOPS, "run"))
+            refuse_own_loops(program.engine, self._adapter.name, LOOPS)
         length = program.epoch_length
         loader = limited(data[0], self._config, length)
         epochs = epochs_of(self._config)
@@ -83,19 +84,24 @@ class IgniteSession:
                 f"max_epochs={epochs} and max_iters={program.max_iters} both set how long to train.",
                 hint="use one of them.",
             )
-        return self.train(program, RunArguments(loader, epochs, program.max_iters, length))
+        wanted = RunArguments(loader, epochs, program.max_iters, length)
+        if program.engine is not None:
+            refuse_arguments(program.engine, wanted)
+        return self.train(program, wanted, by_its_own=True)
 
-    def train(self, program: IgniteProgram, wanted: RunArguments) -> FitResult:
-        """Run an engine as ``Engine.run`` does with the same arguments, on the backend's loop."""
+    def train(self, program: IgniteProgram, wanted: RunArguments, *, by_its_own: bool = False) -> FitResult:
+        """Run an engine as ``Engine.run`` does with the same arguments, on the backend's loop.
+
+        Args:
+            program: With the engine.
+            wanted: The arguments.
+            by_its_own: Call ``run`` of the engine's class, if it overrides it.
+        """
         engine = self._opened(program)
         found = self._found = discover(engine, program)
         record = Record(engine, found.optimizers.values())
         with torch_switches(self._config), record.keeping():
-            if self._adapter.name == HOME:
-                self._native = engine
-                engine.run(**_given(wanted))
-            else:
-                self._train_elsewhere(engine, wanted, found)
+            self._run(engine, wanted, lambda given: self._train_elsewhere(engine, given, found), by_its_own=by_its_own)
         return result(engine, discover(engine, program), record, self._adapter.name, self._native)
 
     def evaluate(
@@ -169,19 +175,32 @@ class IgniteSession:
         refuse_for_engines(None, ckpt_path)
         program = evaluator_of(code, stage)
         engine: Engine = program.engine
-        refuse_own_loops(engine, self._adapter.name, (*LOOPS, "run"))
+        refuse_own_loops(engine, self._adapter.name, LOOPS)
         wanted = RunArguments(data, None, program.max_iters, program.epoch_length)
+        refuse_arguments(engine, wanted)
         with ExitStack() as stack:
             stack.enter_context(torch_switches(self._config))
             if keep is not None:
                 stack.enter_context(engine.add_event_handler(Events.ITERATION_COMPLETED, keep))
             self.bridged = engine
-            if self._adapter.name == HOME:
-                self._native = engine
-                engine.run(**_given(wanted))
-            else:
-                self._evaluate_elsewhere(engine, wanted, discover(engine, program))
+            self._run(
+                engine,
+                wanted,
+                lambda given: self._evaluate_elsewhere(engine, given, discover(engine, program)),
+                by_its_own=True,
+            )
         return engine
+
+    def _run(
+        self, engine: Engine, wanted: RunArguments, elsewhere: Callable[[RunArguments], None], *, by_its_own: bool
+    ) -> None:
+        if self._adapter.name == HOME:
+            self._native = engine
+            engine.run(**given_of(wanted))
+        elif by_its_own and has_own_run(engine):
+            run_by_its_own(engine, wanted, elsewhere, self._adapter.name)
+        else:
+            elsewhere(wanted)
 
     def _built(self, found: Discovered) -> Run:
         """Return the backend's run for what was found in a program."""
@@ -211,13 +230,17 @@ class IgniteSession:
 
 @contextmanager
 def _failures_told(program: EngineProgram) -> Iterator[None]:
-    """Notify the engine's handlers of an error of the backend, and leave the switch of gradients as the run did."""
+    """Notify the engine's handlers of an error of the backend, leave the switch of gradients as the run did, let go.
+
+    The backend may keep the program.
+    """
     try:
         yield
     except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt too, as in Ignite
         program.fail(error)
     finally:
         torch.set_grad_enabled(program.grad_mode)
+        program.release()
 
 
 @contextmanager
@@ -255,10 +278,6 @@ def _states_beside_weights(optimizers: Mapping[str, Any]) -> Iterator[None]:
 
 def _moves(name: str, value: Any) -> bool:
     return name != "step" and hasattr(value, "to")
-
-
-def _given(wanted: RunArguments) -> dict[str, Any]:
-    return {name: value for name, value in wanted._asdict().items() if value is not None}
 
 
 def _called(name: str, held: dict[str, Any]) -> dict[str, Any]:
