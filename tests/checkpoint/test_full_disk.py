@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import stat
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from unitrain import CheckpointError, Event, ModelCheckpoint, TrainSpec, UnifiedTrainer, load_weights
+from unitrain.checkpoint import saving
+from unitrain.distributed.collectives import Collectives
+from unitrain.run.hub import CheckpointRequest, EventHub
 from unitrain.utilities import files
 
 resource = pytest.importorskip("resource")
@@ -155,3 +160,58 @@ def test_names_that_are_kept_in_vain_would_be_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr(ModelCheckpoint, "load_state_dict", lambda self, state: None)
     with pytest.raises(AssertionError):
         test_best_and_last_are_files_that_could_be_written("reference", False, tmp_path)
+
+
+class Names:
+    """A keeper that counts the names that it has given."""
+
+    def __init__(self):
+        self.given = []
+
+    def take(self, wanted, run):
+        self.given.append(wanted.name)
+        return Path(wanted.name)
+
+    def state_dict(self):
+        return {"given": list(self.given)}
+
+    def load_state_dict(self, state):
+        self.given = list(state["given"])
+
+
+class OneOfTwo(Collectives):
+    """A rank of a team; what rank 0 sends is in ``sent``, for the other, which runs after it."""
+
+    size = 2
+
+    def __init__(self, rank, sent):
+        self.rank, self.sent = rank, sent
+
+    def all_gather_object(self, value):
+        if self.rank == 0:
+            self.sent.append(pickle.dumps(value))
+        return [pickle.loads(self.sent[0]), value]
+
+
+def names_after(failing, monkeypatch):
+    """Write two files, of which one is ``failing``, on two ranks; return the names that each rank has kept."""
+
+    def written(path, *_, **__):
+        if path.name == failing:
+            raise CheckpointError(f"{path} could not be written.")
+
+    monkeypatch.setattr(saving, "write_one", written)
+    sent, kept = [], []
+    for rank in (0, 1):
+        hub, names = EventHub(), Names()
+        hub.keepers, hub.context = {"names": names}, object()
+        hub.pending_checkpoints = [CheckpointRequest("names", one) for one in ("a", "b")]
+        with pytest.raises(CheckpointError) if failing else nullcontext():
+            saving.write_all(hub, dict, OneOfTwo(rank, sent))
+        kept.append(names.given)
+    return kept
+
+
+@pytest.mark.parametrize(("failing", "names"), [("a", []), ("b", ["a"]), (None, ["a", "b"])])
+def test_each_rank_forgets_the_names_of_files_that_are_not_there(failing, names, monkeypatch):
+    assert names_after(failing, monkeypatch) == [names, names]
