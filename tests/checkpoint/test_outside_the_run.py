@@ -209,10 +209,11 @@ class Counted(nn.Module):
 
 
 class Taught(nn.Module):
-    """A loss with a frozen teacher that follows, and with the model itself where the state dict finds it."""
+    """A loss with a frozen teacher that follows."""
 
-    def __init__(self, momentum=0.9):
+    def __init__(self, momentum=0.9, *, data=False):
         super().__init__()
+        self.data = data
         torch.manual_seed(1)
         self.teacher = nn.Linear(1, 1).requires_grad_(False)
         self.momentum = momentum
@@ -220,15 +221,16 @@ class Taught(nn.Module):
     def forward(self, output, target):
         loss = (output - self.teacher(target)).square().mean()
         if self.momentum < 1:
-            self.teacher.weight.mul_(self.momentum)
+            weight = self.teacher.weight
+            (weight.data if self.data else weight).mul_(self.momentum)
         return loss
 
 
-MAKERS = [Late, partial(Late, other=torch.ones(1)), Counted, Taught]
+MAKERS = [Late, partial(Late, other=torch.ones(1)), Counted, Taught, partial(Taught, data=True)]
 
 
 @each_backend
-@pytest.mark.parametrize("make", MAKERS, ids=["late", "late-and-more", "extra", "teacher"])
+@pytest.mark.parametrize("make", MAKERS, ids=["late", "late-and-more", "extra", "teacher", "data"])
 def test_what_a_loss_makes_or_counts_is_kept(framework, make, tmp_path):
     path, other, last = tmp_path / "x.ckpt", BACKENDS[BACKENDS.index(framework) - 1], make()
     save = Event.BATCH_END(once=MIDDLE), lambda run: run.save_checkpoint(path)
@@ -262,14 +264,22 @@ def test_what_is_unchanged_or_the_models_is_not_kept(framework, tmp_path):
 
 
 def test_parameters_of_a_loss_are_not_copied():
-    loss = Taught()
-    marks = outside_model.marks_of_loss(loss, nn.Linear(1, 1))
+    model, loss = nn.Linear(1, 1), nn.Linear(1000, 500, bias=False).requires_grad_(False)
+    marks = outside_model.marks_of_loss(loss, model)
+    held = [cell.cell_contents for cell in marks["weight"].__closure__]
+    assert sum(one.untyped_storage().nbytes() for one in held if type(one) is torch.Tensor) < 50_000
     assert outside_model.changed_in_loss(loss, marks) is None
+    loss.weight[3, 7] += 1  # is in no sample
+    assert list(outside_model.changed_in_loss(loss, marks)) == ["weight"]
+    marks = outside_model.marks_of_loss(loss, model)
+    loss.weight.data.mul_(0.999)  # is no new version
+    assert list(outside_model.changed_in_loss(loss, marks)) == ["weight"]
+
+
+def test_a_loss_made_in_inference_mode_counts_nothing():
     with torch.inference_mode():
-        made = nn.Linear(1, 1).requires_grad_(False)
-    assert outside_model.changed_in_loss(made, outside_model.marks_of_loss(made, loss)) is None
-    held = [cell.cell_contents for mark in marks.values() for cell in mark.__closure__]
-    assert {id(one) for one in held if isinstance(one, torch.Tensor)} == set(map(id, loss.parameters()))
+        loss = nn.Linear(1, 1).requires_grad_(False)
+    assert outside_model.changed_in_loss(loss, outside_model.marks_of_loss(loss, nn.Linear(1, 1))) is None
 
 
 class Unsafe(Counted):

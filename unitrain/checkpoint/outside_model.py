@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
     _Mark: TypeAlias = Callable[[Any], bool]
 
+_SAMPLES = 4096
+
 
 def marks_of_loss(loss: Any, model: nn.Module) -> dict[str, _Mark]:
     """Return, for each part of the state of a loss, what tells later whether the run has changed it.
 
-    Buffers and extra state are copied. Parameters, as those of a frozen network, count their changes themselves.
+    Buffers and extra state are copied; of parameters, as those of a large frozen network, a sample is.
     """
     if not isinstance(loss, nn.Module):
         return {}
@@ -101,14 +103,21 @@ def _marked(value: Any, of_model: Container[int]) -> _Mark:
     if id(value) in of_model:  # is in the checkpoint already
         return lambda now: now is value
     if isinstance(value, nn.Parameter):
-        version = _version(value)
-        return lambda now: now is value and _version(now) == version
+        version, sample = _version(value), _sample(value)
+        return lambda now: now is value and _version(now) == version and _same(_sample(now), sample)
     kept = _copied(value)
     return lambda now: _same(now, kept)
 
 
 def _version(parameter: Tensor) -> int:
     return 0 if parameter.is_inference() else parameter._version  # noqa: SLF001 - torch documents it, for this
+
+
+def _sample(parameter: Tensor) -> Tensor | None:
+    """Return some of the numbers of a parameter, for what writes to its ``data``, which does not count as a version."""
+    if is_lazy(parameter):
+        return None
+    return parameter.detach().reshape(-1)[:: max(parameter.numel() // _SAMPLES, 1)].clone()
 
 
 def _copied(value: Any) -> Any:
