@@ -153,6 +153,10 @@ def test_without_its_state_it_would_begin_anew(at, tmp_path, monkeypatch):
     assert fit_loop.own_random([make()]) == {}
 
 
+def with_slow(names, *slow):
+    return [pytest.param(name, marks=pytest.mark.slow if name in slow else ()) for name in names]
+
+
 class Lazy(Rows):
     """Makes its generator when it is first read."""
 
@@ -201,7 +205,7 @@ MADE_LATE = {
 @each_backend
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("at", [BATCHES, BATCHES + 2], ids=["end", "middle"])
-@pytest.mark.parametrize("kind", MADE_LATE)
+@pytest.mark.parametrize("kind", with_slow(MADE_LATE, "combined"))
 def test_one_that_is_made_as_the_data_is_read_is_no_obstacle(framework, kind, at, tmp_path):
     path, other = tmp_path / "x.ckpt", BACKENDS[BACKENDS.index(framework) - 1]
     whole = fit(framework, MADE_LATE[kind](), at=at, path=path)
@@ -238,7 +242,7 @@ OTHERS = {
 
 @each_backend
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("kind", with_slow(OTHERS, "none", "other bits"))
 def test_one_that_is_new_or_gone_is_left_as_it_is(framework, kind, tmp_path):
     path, back = tmp_path / "x.ckpt", tmp_path / "back.ckpt"
     fit("reference", LOADERS["sampler"](random.Random(3)), at=BATCHES + 2, path=path)
