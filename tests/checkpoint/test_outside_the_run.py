@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from dataclasses import replace
 from functools import partial
 
@@ -72,6 +73,25 @@ def test_without_the_copy_they_would_be(tmp_path, monkeypatch):
     whole = fit("ignite", on=[(Event.EPOCH_END, shrink)])
     resuming = cut("ignite", tmp_path)
     assert not same(fit("ignite", on=[(Event.EPOCH_END, shrink)], **resuming), whole)
+
+
+class Switching(nn.Sequential):
+    """A model that freezes parts of itself within each step, as GANs do, and leaves them so."""
+
+    def forward(self, inputs):
+        self[1].eval()
+        self[2].requires_grad_(False)
+        return super().forward(inputs)
+
+
+@each_backend
+def test_a_model_that_freezes_its_parts_itself_resumes_without_a_warning(framework, tmp_path):
+    path, save = tmp_path / "x.ckpt", Event.BATCH_END(once=MIDDLE)
+    one, other = (replace(made, model=Switching(*made.model)) for made in (spec(), spec()))
+    whole = fit(framework, one, on=[(save, lambda run: run.save_checkpoint(path))])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert same(fit(framework, other, ckpt_path=path), whole)
 
 
 class Centred(nn.Module):
