@@ -82,10 +82,14 @@ def test_weights_that_user_code_changed_are_noticed(framework, tmp_path):
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_an_error_while_saving_is_a_note(framework, tmp_path):
     folder = tmp_path / "file"
-    folder.write_text("in the way")
     case, announced = case_of(folder, Event.BATCH_START)
+
+    def act(trainer):
+        trainer.on(Event.FIT_START, lambda: folder.write_text("in the way"))  # before, it is refused
+        case.act(trainer)
+
     with pytest.raises(ZeroDivisionError, match="the user's") as caught:
-        record(framework, case)
+        record(framework, replace(case, act=act))
     assert announced == [1]
     assert sum("could not be written" in note for note in caught.value.__notes__) == 1
 
