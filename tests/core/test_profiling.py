@@ -99,6 +99,7 @@ def test_counts_are_as_by_hand(framework, tmp_path):
         "handler ModelCheckpoint.decide": 2,
         "handler ModelCheckpoint.on_batch_end": 12,
         "handler ModelCheckpoint.on_checkpoint_saved": 2,
+        "handler ModelCheckpoint.on_fit_end": 1,
         "handler ModelCheckpoint.on_val_end": 2,
         "handler Watching.on_batch_end": 12,
         "handler own_handler": 2,

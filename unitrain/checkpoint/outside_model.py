@@ -28,10 +28,11 @@ def marks_of_loss(loss: Any, model: nn.Module) -> dict[str, _Mark]:
 
     Buffers and extra state are copied; of parameters, as those of a large frozen network, a sample is.
     """
-    if not isinstance(loss, nn.Module):
+    state = loss.state_dict(keep_vars=True) if isinstance(loss, nn.Module) else {}
+    if not state:  # as most losses
         return {}
     of_model = {id(one) for one in (*model.parameters(), *model.buffers())}
-    return {name: _marked(value, of_model) for name, value in loss.state_dict(keep_vars=True).items()}
+    return {name: _marked(value, of_model) for name, value in state.items()}
 
 
 def changed_in_loss(loss: Any, before: Mapping[str, _Mark]) -> dict[str, Any] | None:
