@@ -86,7 +86,10 @@ class ProgressBar(Callback):
         seconds = time.monotonic() - self._started
         values = "  ".join(f"{name} {value:.4g}" for name, value in sorted(run.hub.epoch_metrics.items()))
         line = f"epoch {run.state.epoch}  step {run.state.step}  {values}  {seconds:.1f}s"
-        self._screen.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
+        if self._console is not None or self._screen.is_terminal or self._screen.is_jupyter:
+            self._screen.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
+        else:
+            print(line, file=self._screen.file)  # as rich would, but rich takes a tenth of an epoch of five batches
 
     def close(self) -> None:
         """Remove the bar, also after an error so that the error is readable."""
