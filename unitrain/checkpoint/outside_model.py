@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     _Mark: TypeAlias = Callable[[Any], bool]
 
 _SAMPLES = 4096
+"""How many values of a parameter are compared, at least; of a smaller one, all."""
 
 
 def marks_of_loss(loss: Any, model: nn.Module) -> dict[str, _Mark]:
@@ -55,10 +56,10 @@ def extra_of_loss(loss: Any) -> dict[str, Any]:
 
 
 def require_loss(path: Path, loss: Any, kept: Mapping[str, Any] | None) -> None:
-    """Refuse a loss that cannot take up the state that a checkpoint keeps.
+    """Raise if a loss does not fit the state in a checkpoint.
 
     Raises:
-        CheckpointError: If it lacks a part of it; it names the part.
+        CheckpointError: If the loss lacks a part of the state, or has it in another shape; it names the part.
     """
     there, unset = (loss.state_dict(), _unset_buffers(loss)) if kept and isinstance(loss, nn.Module) else ({}, set())
     for name, value in (kept or {}).items():

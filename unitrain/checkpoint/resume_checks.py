@@ -77,8 +77,8 @@ def _public(kind: str) -> str:
 def require_same_kinds(path: Path, job: FitJob, content: dict[str, Any], own: dict[str, Any]) -> None:
     """Refuse the state of another class of optimizer or schedule.
 
-    Torch takes it without an error and goes on with a mixture of both. A class of somebody's own may have another name
-    now; its state must have the same fields then.
+    Torch would load it without an error and train with a mixture of both. A user's own class may have been renamed;
+    then its state must have the same fields.
 
     Raises:
         CheckpointError: If there is one; it names both classes.
@@ -138,9 +138,9 @@ def _require_same_scale(path: Path, job: FitJob, progress: Progress) -> None:
 
 
 def _warn_of_generators(path: Path, train: DataSource, progress: Progress) -> None:
-    """Tell of ``generator=`` that is new or gone, with which the order of the samples is another one.
+    """Warn if ``generator=`` was added or removed, which changes the order of the samples.
 
-    A sampler of the user's own may make its generator whenever it likes, so nothing is known of it.
+    A user's own sampler may create its generator at any time, so it is not compared.
     """
     before, now = len((progress.rng or {"others": ()})["others"]), len(train.generators)
     parts = [*members_of(train.loader), *samplers_of(train.loader)]
