@@ -3,116 +3,33 @@
 from __future__ import annotations
 
 import random
-from functools import partial
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
+from torch.utils.data import DataLoader, IterableDataset
 
-from unitrain import CheckpointError, CombinedLoader, Event, TrainSpec, UnifiedTrainer
+from tests.checkpoint.own_random import (
+    BACKENDS,
+    BATCHES,
+    GENERATORS,
+    LOADERS,
+    Lazy,
+    Noise,
+    Rows,
+    X,
+    Y,
+    drawn,
+    each_backend,
+    fit,
+    same,
+    with_slow,
+)
+from unitrain import CheckpointError, CombinedLoader
 from unitrain.data import own_random as of_core
 from unitrain.loop import fit as fit_loop
 from unitrain.utilities import rng
-
-BACKENDS = ("lightning", "ignite", "reference")
-each_backend = pytest.mark.parametrize("framework", BACKENDS)
-X, Y = torch.randn(2, 12, 4, generator=torch.Generator().manual_seed(1))
-BATCHES = 4
-"""Of three samples each."""
-
-GENERATORS = {
-    "python": lambda: random.Random(3),
-    "numpy": lambda: np.random.default_rng(3),
-    "mt19937": lambda: np.random.Generator(np.random.MT19937(3)),
-    "philox": lambda: np.random.Generator(np.random.Philox(3)),
-    "legacy": lambda: np.random.RandomState(3),
-    "torch": lambda: torch.Generator().manual_seed(3),
-}
-
-
-def drawn(generator):
-    if isinstance(generator, torch.Generator):
-        return torch.rand((), generator=generator).item()
-    return generator.random() if hasattr(generator, "random") else generator.random_sample()
-
-
-class Order:
-    """A batch sampler that shuffles with a generator of its own."""
-
-    def __init__(self, generator):
-        self.own = generator
-
-    def __iter__(self):
-        order = sorted(range(12), key={number: drawn(self.own) for number in range(12)}.get)
-        return iter([order[number : number + 3] for number in range(0, 12, 3)])
-
-    def __len__(self):
-        return BATCHES
-
-
-class Noise:
-    def __init__(self, generator):
-        self.own = generator
-
-    def __call__(self, sample):
-        return sample + drawn(self.own)
-
-
-class Rows(Dataset):
-    def __init__(self, transform=None):
-        self.transform = transform
-
-    def __len__(self):
-        return 12
-
-    def __getitem__(self, index):
-        return (X[index] if self.transform is None else self.transform(X[index])), Y[index, :1]
-
-
-class Stream(IterableDataset):
-    def __init__(self, generator):
-        self.own = generator
-
-    def __iter__(self):
-        return ((X[index] + drawn(self.own), Y[index, :1]) for index in range(12))
-
-
-LOADERS = {
-    "sampler": lambda generator: DataLoader(Rows(), batch_sampler=Order(generator)),
-    "transform": lambda generator: DataLoader(Subset(Rows([Noise(generator)][0]), range(12)), 3, shuffle=True),
-    "stream": lambda generator: DataLoader(Stream(generator), 3),
-    "combined": lambda generator: CombinedLoader([DataLoader(Rows(), batch_sampler=Order(generator))]),
-}
-
-
-def step(model, batch):
-    x, y = batch[0] if len(batch) == 1 else batch
-    return nn.functional.mse_loss(model(x), y)
-
-
-def spec():
-    torch.manual_seed(0)
-    sgd = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
-    return TrainSpec(model=nn.Linear(4, 1), optimizer=sgd, training_step=step, validation_step=step, batch_size=3)
-
-
-def fit(framework, loader, val=None, *, at=0, path=None, ckpt_path=None):
-    trainer = UnifiedTrainer(framework, max_epochs=3, seed=0, enable_progress_bar=False)
-
-    def save(run):
-        if run.state.batch == at:
-            run.save_checkpoint(path)
-
-    trainer.on(Event.BATCH_END, save)
-    what = spec()
-    result = trainer.fit(what, loader, val, ckpt_path=ckpt_path)
-    return what.model.state_dict(), result.history
-
-
-def same(one, other):
-    return all(map(torch.equal, one[0].values(), other[0].values())) and one[1] == other[1]
 
 
 @each_backend
@@ -150,23 +67,7 @@ def test_without_its_state_it_would_begin_anew(at, tmp_path, monkeypatch):
     monkeypatch.setattr(of_core, "kind_of", lambda _: None)
     whole = fit("ignite", make(), at=at, path=path)
     assert not same(fit("ignite", make(), ckpt_path=path), whole)
-    assert fit_loop.own_random([make()]) == {}
-
-
-def with_slow(names, *slow):
-    return [pytest.param(name, marks=pytest.mark.slow if name in slow else ()) for name in names]
-
-
-class Lazy(Rows):
-    """Makes its generator when it is first read."""
-
-    rng = None
-
-    def __getitem__(self, index):
-        if self.rng is None:
-            self.rng = np.random.default_rng(3)
-        x, y = super().__getitem__(index)
-        return x + drawn(self.rng), y
+    assert fit_loop.OwnRandom([make()]).states() == {}
 
 
 class Anew:
@@ -241,13 +142,44 @@ OTHERS = {
 
 
 @each_backend
-@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("kind", with_slow(OTHERS, "none", "other bits"))
-def test_one_that_is_new_or_gone_is_left_as_it_is(framework, kind, tmp_path):
+def test_one_that_is_new_or_gone_is_left_as_it_is_and_told(framework, kind, tmp_path):
     path, back = tmp_path / "x.ckpt", tmp_path / "back.ckpt"
     fit("reference", LOADERS["sampler"](random.Random(3)), at=BATCHES + 2, path=path)
-    fit(framework, OTHERS[kind](), ckpt_path=path, at=2 * BATCHES, path=back)
-    fit(framework, LOADERS["sampler"](random.Random(3)), ckpt_path=back)
+    with pytest.warns(UserWarning, match=r"0\.batch_sampler\.own.*which cannot be restored.* not continued"):
+        fit(framework, OTHERS[kind](), ckpt_path=path, at=2 * BATCHES, path=back)
+    with pytest.warns(UserWarning, match=r"0\.batch_sampler\.own.* not continued"):
+        fit(framework, LOADERS["sampler"](random.Random(3)), ckpt_path=back)
+
+
+@each_backend
+def test_one_whose_place_cannot_be_made_is_told(framework, tmp_path):
+    class Late(Lazy):
+        def own(self):
+            self.made = getattr(self, "made", None) or (random.Random(3),)
+            return self.made[0]
+
+    path = tmp_path / "x.ckpt"
+    fit(framework, DataLoader(Late(), 3), at=BATCHES + 2, path=path)
+    with pytest.warns(UserWarning, match=r"0\.dataset\.made\[0\], which cannot be restored"):
+        fit(framework, DataLoader(Late(), 3), ckpt_path=path)
+
+
+def test_a_subclass_is_not_replaced_by_its_base(tmp_path):
+    class Twice(random.Random):
+        def random(self):
+            return 2 * super().random()
+
+    class Late(Lazy):
+        def own(self):
+            if self.rng is None:
+                self.rng = Twice(3)
+            return self.rng
+
+    path = tmp_path / "x.ckpt"
+    fit("ignite", DataLoader(Late(), 3), at=BATCHES + 2, path=path)
+    with pytest.warns(UserWarning, match=r"0\.dataset\.rng, which cannot be restored"):
+        fit("ignite", DataLoader(Late(), 3), ckpt_path=path)
 
 
 @each_backend
@@ -259,7 +191,8 @@ def test_those_of_a_validation_may_be_new_or_gone(framework, gone, tmp_path):
     whole = fit(framework, batches, val if gone else None, at=BATCHES + 2, path=path)
     resumed = fit(framework, batches, None if gone else val, ckpt_path=path)
     assert all(map(torch.equal, whole[0].values(), resumed[0].values()))
-    assert same(fit(framework, batches, [DataLoader(Rows(), 3), val], ckpt_path=path), resumed) is False
+    with pytest.warns(UserWarning, match="in the validation data") if gone else nullcontext():
+        assert not same(fit(framework, batches, [DataLoader(Rows(), 3), val], ckpt_path=path), resumed)
 
 
 @each_backend

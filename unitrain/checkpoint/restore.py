@@ -17,8 +17,7 @@ from unitrain.checkpoint.gate import restored
 from unitrain.checkpoint.layout import FORMAT, KEY
 from unitrain.checkpoint.model_weights import require_same_weights, weights_of
 from unitrain.checkpoint.optimizer_states import load_optimizer
-from unitrain.checkpoint.resume_checks import fitted, require_same_kinds
-from unitrain.data.own_random import own_random
+from unitrain.checkpoint.resume_checks import fitted, own_of_validation, require_same_kinds
 from unitrain.data.position import Position, keeper
 from unitrain.distributed.strategies.dtensors import is_part, part_like
 from unitrain.errors import DISTRIBUTION, CheckpointError, UnitrainError
@@ -129,18 +128,13 @@ def begin(job: FitJob) -> None:
 
 def _require_random_states(progress: Progress, job: FitJob) -> None:
     """Put each random state back for a moment: what cannot be must not be noticed once training has begun."""
-    train, val = job.train, own_random(source.loader for source in job.val)
+    train, val = job.train, own_of_validation(job)
     with preserved_rng(train.generators, train.own_random), preserved_rng(own=val):
-        _restore_validation(progress, val)
+        val.put_back(progress.val_rng or {}, absent=False)
         for state in (progress.rng, progress.rng_at_iter, progress.rng_before_ahead):
             if state is not None:
-                RngSnapshot.from_state_dict(state, train.generators, train.own_random).restore()
-
-
-def _restore_validation(progress: Progress, own: Mapping[str, Any]) -> None:
-    """Put back the random states that parts of the validation data keep."""
-    if progress.rng is not None and progress.val_rng is not None:
-        RngSnapshot.from_state_dict(progress.rng | {"own": progress.val_rng}, own=own).restore_own()
+                RngSnapshot.from_state_dict(state, train.generators).restore()
+                train.own_random.put_back(state.get("own", {}), absent=False)
 
 
 def _with_own_rng(progress: Progress, job: FitJob) -> Progress:
@@ -272,8 +266,10 @@ def take_up(progress: Progress, job: FitJob) -> None:
     holder = None if progress.midway or progress.loader is None else keeper(job.train.loader, midway=False)
     if holder is not None:
         holder.load_state_dict(copy.deepcopy(progress.loader))
-    RngSnapshot.from_state_dict(progress.rng or {}, job.train.generators, job.train.own_random).restore()
-    _restore_validation(progress, own_random(source.loader for source in job.val))
+    # within an epoch, the data's own come back when the data is read: one that it made since must not be there before
+    own = None if progress.midway else job.train.own_random
+    RngSnapshot.from_state_dict(progress.rng or {}, job.train.generators, own).restore()
+    own_of_validation(job).put_back(progress.val_rng or {})
     if progress.accumulate is not None and job.hub.context is not None:
         job.hub.context.accumulate_grad_batches = progress.accumulate[1]
     for parameter in job.spec.model.parameters():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from unitrain.callbacks import GradientAccumulationSchedule
 from unitrain.checkpoint.outside_model import require_loss
 from unitrain.data.loaders import members_of, samplers_of
+from unitrain.data.own_random import OwnRandom
 from unitrain.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def fitted(path: Path, job: FitJob, own: dict[str, Any], progress: Progress) -> 
     """
     require_loss(path, job.spec.loss, progress.loss)
     _warn_of_generators(path, job.train, progress)
+    _warn_of_own_random(path, job, own, progress)
     _require_measured(path, job, progress)
     _warn_of_other_length(path, job, own, progress)
     if progress.accumulate is None:  # of an older release
@@ -154,6 +156,33 @@ def _warn_of_generators(path: Path, train: DataSource, progress: Progress) -> No
             " now; the order of the samples is not continued. Keep generator= of the loader to continue it.",
             stacklevel=2,
         )
+
+
+def own_of_validation(job: FitJob) -> OwnRandom:
+    """Return the generators that the parts of the validation data keep."""
+    return OwnRandom(source.loader for source in job.val)
+
+
+def _warn_of_own_random(path: Path, job: FitJob, own: dict[str, Any], progress: Progress) -> None:
+    """Warn of generators in the data that do not continue: their numbers would be other ones without a word.
+
+    Data for validation that is new or gone, or new processes, have none to continue.
+    """
+    if progress.rng is None or len(own.get("ranks", [])) + 1 != job.team.size:
+        return
+    pairs = [("training", job.train.own_random, progress.rng.get("own", {}))]
+    if job.val and progress.val_rng is not None:
+        pairs.append(("validation", own_of_validation(job), progress.val_rng))
+    for what, found, saved in pairs:
+        lost, new = found.differing(saved)
+        if lost or new:
+            told = [f"the state of {', '.join(lost)}, which cannot be restored"] * bool(lost)
+            told += [f"no state of {', '.join(new)}"] * bool(new)
+            warnings.warn(
+                f"{path} has {' and '.join(told)}, in the {what} data; their random numbers are not continued. Resume"
+                " with the same data, and create its random generators before the fit, such as in __init__.",
+                stacklevel=2,
+            )
 
 
 def _require_measured(path: Path, job: FitJob, progress: Progress) -> None:

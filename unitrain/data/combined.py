@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
 from unitrain.data.loaders import Loader, check_loader, generators_of, holds_loaders, trusted_length
-from unitrain.data.own_random import own_random
+from unitrain.data.own_random import OwnRandom
 from unitrain.data.position import Position, Positioned, going_on, keeper, kept_state
 from unitrain.data.workers import Workers
 from unitrain.errors import DataError
@@ -156,7 +156,7 @@ class _Member:
 
     def begin(self) -> None:
         """Start from the beginning."""
-        self._at_iter = RngSnapshot(generators_of(self._loader), own_random([self._loader]))
+        self._at_iter = RngSnapshot(generators_of(self._loader), OwnRandom([self._loader]))
         self._iterator = self._workers.watch(iter(self._loader))
         self._taken, self._over = 0, False
 
@@ -194,7 +194,7 @@ class _Member:
         """Begin where ``state_dict`` was called. The random numbers are elsewhere then; the caller brings them back."""
         generators = generators_of(self._loader)
         self._taken, self.consumed, self._over = state["taken"], state["consumed"], state["over"]
-        self._at_iter = RngSnapshot.from_state_dict(state["at_iter"], generators, own_random([self._loader]))
+        self._at_iter = RngSnapshot.from_state_dict(state["at_iter"], generators, OwnRandom([self._loader]))
         if state["at_first"] is not None:
             self._at_first = RngSnapshot.from_state_dict(state["at_first"], generators)
         if self._over:

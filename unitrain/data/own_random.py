@@ -2,47 +2,164 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from collections import deque
+from functools import partial
+from itertools import islice
+from operator import itemgetter
+from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from unitrain.data.loaders import generators_of, members_of
-from unitrain.utilities.rng import kind_of
+from unitrain.data.loaders import members_of, samplers_of
+from unitrain.utilities.rng import kind_of, made, maybe_generators, put, state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Mapping
 
-_WITHIN = ("batch_sampler", "sampler", "dataset", "datasets", "transform", "transforms", "target_transform")
-"""The attributes in which a loader and its parts keep what they consist of."""
-_DEEPEST = 8
-_MOST = 100
-"""How many datasets, or transforms, of a list are looked at."""
+_OF_LOADER = ("batch_sampler", "sampler", "dataset", "collate_fn")
+"""The attributes in which a DataLoader keeps what it consists of."""
+_MOST = 2000
+"""How many objects are looked at, those near to the loader first."""
+_MOST_ITEMS = 100
+"""How many items of a container are looked at."""
+_PLAIN = {type(None), bool, int, float, complex, str, bytes, Tensor}
+_TORCH_DATA = "torch.utils.data."
 
 
-def own_random(loaders: Iterable[Any]) -> dict[str, Any]:
-    """Return the generators of Python, NumPy and torch in the parts of ``loaders`` by their places, each once.
+class OwnRandom:
+    """The generators of Python, NumPy and torch in the parts of some loaders, by their places.
 
-    Without those that ``generators_of`` finds. What a worker process has is a copy, of which nothing is known here.
+    They are looked for anew each time, because data may make them only as it is read. Those that torch's own loaders
+    and samplers draw from are not among them. What a worker process has is a copy, of which nothing is known here.
+
+    Args:
+        loaders: Where to look: in attributes, containers, partial functions, methods, closures and defaults.
     """
-    loaders = [one for given in loaders for one in members_of(given)]
-    seen = {id(one) for loader in loaders for one in generators_of(loader)}
-    found: dict[str, Any] = {}
-    for number, loader in enumerate(loaders):
-        for place, one in _found(loader, str(number), 0):
-            if id(one) not in seen:
+
+    def __init__(self, loaders: Iterable[Any]) -> None:
+        self._loaders = [one for given in loaders for one in members_of(given)]
+
+    def states(self) -> dict[str, Any]:
+        """Return the kinds and states by place, for a checkpoint."""
+        return {place: [kind_of(one), state_of(one)] for place, one in self._found()[0].items()}
+
+    def put_back(self, saved: Mapping[str, Any], *, absent: bool = True) -> None:
+        """Bring the generators to the states in ``saved``, each that is there with the same kind.
+
+        Args:
+            saved: What ``states`` returned.
+            absent: Put one where there is none yet, as before the first sample of data that makes its own when it finds
+                none. Data that makes it anew each time replaces it.
+        """
+        found, holders = self._found()
+        for place, (kind, state) in saved.items():
+            if place not in found:
+                fresh, put_there = made(kind, state), _free(holders, place)
+                if absent and fresh is not None and put_there is not None:
+                    put_there(fresh)
+            elif kind_of(found[place]) == kind:
+                put(found[place], state)
+
+    def differing(self, saved: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+        """Return the places in ``saved`` that cannot be put back, and the places that ``saved`` does not know."""
+        found, holders = self._found()
+        lost = [
+            place
+            for place, (kind, state) in saved.items()
+            if (
+                kind_of(found[place]) != kind
+                if place in found
+                else _free(holders, place) is None or made(kind, state) is None
+            )
+        ]
+        return lost, [place for place in found if place not in saved]
+
+    def _found(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the generators, and all that may hold one, by place; each once, under the nearest place."""
+        found: dict[str, Any] = {}
+        holders: dict[str, Any] = {str(number): loader for number, loader in enumerate(self._loaders)}
+        parts = [*self._loaders, *(one for loader in self._loaders for one in samplers_of(loader))]
+        seen = {id(one) for part in parts if _of_torch(part) and (one := getattr(part, "generator", None)) is not None}
+        queue = deque(holders.items())
+        while queue and len(holders) < _MOST:
+            place, part = queue.popleft()
+            for step, one in _within(part):
+                if type(one) in _PLAIN or id(one) in seen:
+                    continue
+                if type(one) in (list, tuple) and _PLAIN.issuperset(map(type, one)):  # such as a batch
+                    continue
                 seen.add(id(one))
-                found[place] = one
-    return found
+                if kind_of(one) is not None:
+                    found[place + step] = one
+                elif not isinstance(one, (type, ModuleType)):
+                    holders[place + step] = one
+                    queue.append((place + step, one))
+        return found, holders
 
 
-def _found(part: Any, place: str, depth: int) -> Iterator[tuple[str, Any]]:
-    held = getattr(part, "__dict__", None)
-    if not isinstance(held, dict) or depth > _DEEPEST:
-        return
-    yield from ((f"{place}.{name}", one) for name, one in held.items() if kind_of(one) is not None)
-    if isinstance(part, DataLoader):
-        held = {name: getattr(part, name, None) for name in ("batch_sampler", "sampler", "dataset")}
-    for name in _WITHIN:
-        inner = held.get(name)
-        for index, one in enumerate(inner[:_MOST] if isinstance(inner, (list, tuple)) else (inner,)):
-            yield from _found(one, f"{place}.{name}.{index}", depth + 1)
+def _of_torch(part: Any) -> bool:
+    return type(part).__module__.startswith(_TORCH_DATA)
+
+
+def _within(part: Any) -> list[tuple[str, Any]]:
+    """Return what ``part`` consists of, each with the step that leads to it."""
+    found: list[tuple[str, Any]] = []
+    if isinstance(part, (list, tuple)):
+        found += [(f"[{index}]", one) for index, one in enumerate(islice(part, _MOST_ITEMS))]
+    elif isinstance(part, dict):
+        found += [(f"[{key!r}]", one) for key, one in islice(part.items(), _MOST_ITEMS) if type(key) in (str, int)]
+    if type(part) in (list, tuple, dict):
+        return found
+    for kind, names in _LOOKED_AT.items():
+        if isinstance(part, kind):
+            found += [(f".{name}", getattr(part, name, None)) for name in names]
+    if isinstance(part, FunctionType):
+        pairs = zip(part.__code__.co_freevars, part.__closure__ or (), strict=True)
+        return found + [(f".<{name}>", _content(cell)) for name, cell in pairs]
+    return found if isinstance(part, DataLoader) else found + [(f".{key}", one) for key, one in _attributes(part)]
+
+
+_LOOKED_AT: dict[Any, tuple[str, ...]] = {
+    DataLoader: _OF_LOADER,
+    partial: ("func", "args", "keywords"),
+    MethodType: ("__self__",),
+    FunctionType: ("__defaults__", "__kwdefaults__"),
+}
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it is not assigned yet
+        return None
+
+
+def _attributes(part: Any) -> list[tuple[str, Any]]:
+    """Return the attributes of ``part`` in an order that does not depend on when they were made."""
+    cls = type(part)
+    kinds = maybe_generators()
+    held = {name: one for base in reversed(cls.__mro__) for name, one in vars(base).items() if isinstance(one, kinds)}
+    slots = getattr(cls, "__slots__", ())
+    held |= {name: getattr(part, name, None) for name in ([slots] if isinstance(slots, str) else slots)}
+    held |= getattr(part, "__dict__", {})
+    return sorted(held.items(), key=itemgetter(0))
+
+
+def _free(holders: Mapping[str, Any], place: str) -> Callable[[Any], Any] | None:
+    """Return what puts a generator to ``place``, if nothing stands there and it can be put there."""
+    attribute, item = re.fullmatch(r"(.+)\.(\w+)", place), re.fullmatch(r"(.+)\[([^\[\]]+)\]", place)
+    if attribute is not None:
+        holder = holders.get(attribute[1])
+        return None if _of_torch(holder) else _at(getattr(holder, "__dict__", None), attribute[2])
+    try:
+        return None if item is None else _at(holders.get(item[1]), ast.literal_eval(item[2]))
+    except (SyntaxError, ValueError):
+        return None
+
+
+def _at(held: Any, key: Any) -> Callable[[Any], Any] | None:
+    return partial(held.__setitem__, key) if isinstance(held, dict) and held.get(key) is None else None

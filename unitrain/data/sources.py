@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from unitrain.data.loaders import check_loader, generators_of, members_of, trusted_length
-from unitrain.data.own_random import own_random
+from unitrain.data.own_random import OwnRandom
 from unitrain.data.workers import Workers
 from unitrain.errors import ConfigError, DataError, named_arguments
 from unitrain.utilities.rng import RngSnapshot
@@ -139,9 +139,9 @@ class DataSource:
         return RngSnapshot(self.generators, self.own_random if whole else None)
 
     @property
-    def own_random(self) -> dict[str, Any]:
-        """The generators that samplers, datasets and transforms keep themselves, by place."""
-        return own_random([self.loader])
+    def own_random(self) -> OwnRandom:
+        """The generators that samplers, datasets and transforms keep themselves."""
+        return OwnRandom([self.loader])
 
     @property
     def generators(self) -> list[Generator]:

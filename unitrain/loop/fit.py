@@ -15,7 +15,7 @@ from unitrain.checkpoint.restore import position, take_up
 from unitrain.checkpoint.saving import write_all
 from unitrain.data.batch import describe, sample_counter
 from unitrain.data.batches import Batches
-from unitrain.data.own_random import own_random
+from unitrain.data.own_random import OwnRandom
 from unitrain.errors import SpecError, UnitrainError, did_you_mean
 from unitrain.loop.evaluation import Evaluation
 from unitrain.loop.forward_pass import forward_epoch
@@ -28,7 +28,6 @@ from unitrain.run.hub import Event
 from unitrain.run.progress import Progress
 from unitrain.run.stopping import SIGNAL, StopRule, ValidationRule
 from unitrain.utilities.lazy_layers import without_values
-from unitrain.utilities.rng import RngSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -241,7 +240,7 @@ class FitProgram(MeteredRun):
             midway=midway,
             meter=self._train_meter.state_dict() if midway else None,
             rng=self._job.train.snapshot(whole=True).state_dict(),
-            val_rng=RngSnapshot(own=own_random(source.loader for source in self._job.val)).own or None,
+            val_rng=OwnRandom(source.loader for source in self._job.val).states() or None,
             rng_at_iter=at_iter.state_dict() if midway and at_iter else None,
             rng_before_ahead=ahead.state_dict() if midway and ahead else None,
             gradients=gradients(self._job.spec.model, self.sharded) if pending else None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from unitrain.checkpoint.restore import position
 from unitrain.data.batch import unpack
-from unitrain.data.own_random import own_random
+from unitrain.data.own_random import OwnRandom
 from unitrain.data.position import copied_state, keeper
 from unitrain.data.sources import other_length
 from unitrain.errors import DataError
@@ -73,7 +73,7 @@ def _read(run: Reader | None, source: DataSource, epoch: int, lengths: Lengths) 
     _tell_the_epoch(loader, epoch)
     start = None if run is None or run.midway is None else position(source, run.midway)
     _begin(source, start, lengths)
-    at_iter, length = RngSnapshot(source.generators, own_random([source.loader])), source.length
+    at_iter, length = RngSnapshot(source.generators, OwnRandom([source.loader])), source.length
     skip = 0 if start is None else _to_skip(loader, start)
     iterator = source.workers.watch(iter(loader))
     if run is not None:

@@ -24,7 +24,7 @@ from unitrain.checkpoint.outside_model import changed_in_loss
 from unitrain.checkpoint.restore import take_up
 from unitrain.checkpoint.saving import write_all
 from unitrain.config import TrainerConfig
-from unitrain.data.own_random import own_random
+from unitrain.data.own_random import OwnRandom
 from unitrain.data.position import copied_state, keeper
 from unitrain.distributed.collectives import SINGLE_PROCESS
 from unitrain.errors import SpecError
@@ -361,8 +361,8 @@ class _Training(_Bare):
             in_epoch=self.in_epoch,
             midway=midway,
             meter=sums(self.measured, self.metrics) if midway else None,
-            rng=RngSnapshot(self.job.train.generators, own_random([self.job.train.loader])).state_dict(),
-            val_rng=RngSnapshot(own=own_random(source.loader for source in self.job.val)).own or None,
+            rng=RngSnapshot(self.job.train.generators, OwnRandom([self.job.train.loader])).state_dict(),
+            val_rng=OwnRandom(source.loader for source in self.job.val).states() or None,
             rng_at_iter=self.at_iter.state_dict() if midway and self.at_iter else None,
             rng_before_ahead=self.before_ahead.state_dict() if midway and self.before_ahead else None,
             gradients=gradients(self.model) if within or not self.spec.automatic_optimization else None,

@@ -11,7 +11,7 @@ import copy
 import random
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -54,13 +54,23 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+class Own(Protocol):
+    """Generators of any library that the parts of a loader keep, by place."""
+
+    def states(self) -> dict[str, Any]:
+        """Return their kinds and states."""
+
+    def put_back(self, saved: Mapping[str, Any]) -> None:
+        """Bring them to these states."""
+
+
 @contextmanager
-def preserved_rng(generators: Iterable[torch.Generator] = (), own: Mapping[str, Any] | None = None) -> Iterator[None]:
+def preserved_rng(generators: Iterable[torch.Generator] = (), own: Own | None = None) -> Iterator[None]:
     """Leave the global generators, and the given ones, as they were on entering.
 
     Args:
         generators: Further generators to preserve; a loader may share its own with another loader.
-        own: Generators of any library that the parts of a loader keep, by place.
+        own: Those that the parts of a loader keep.
     """
     saved = RngSnapshot(generators, own)
     try:
@@ -74,10 +84,10 @@ class RngSnapshot:
 
     Args:
         generators: Further generators to remember.
-        own: Generators of any library that the parts of a loader keep, by place.
+        own: Those that the parts of a loader keep.
     """
 
-    def __init__(self, generators: Iterable[torch.Generator] = (), own: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, generators: Iterable[torch.Generator] = (), own: Own | None = None) -> None:
         self._python = random.getstate()
         numpy = sys.modules.get("numpy")
         self._numpy: Any = None if numpy is None else numpy.random.get_state()
@@ -86,7 +96,8 @@ class RngSnapshot:
         initialized = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         self._cuda = [torch.cuda.get_rng_state()] if initialized else []
         self._others = [(generator, generator.get_state()) for generator in generators]
-        self._own = {place: (one, _state_of(one)) for place, one in (own or {}).items()}
+        self._parts = own
+        self._own = {} if own is None else own.states()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states as tensors and plain values, for a checkpoint."""
@@ -101,29 +112,24 @@ class RngSnapshot:
             "cpu": self._cpu,
             "cuda": list(self._cuda),
             "others": [state for _, state in self._others],
-            **({"own": self.own} if self._own else {}),
+            **({"own": self._own} if self._own else {}),
         }
-
-    @property
-    def own(self) -> dict[str, Any]:
-        """The kinds and states of what parts of a loader keep, by place, for a checkpoint."""
-        return {place: [kind_of(one), state] for place, (one, state) in self._own.items()}
 
     @classmethod
     def from_state_dict(
         cls,
         state: dict[str, Any],
         generators: Iterable[torch.Generator] = (),
-        own: Mapping[str, Any] | None = None,
+        own: Own | None = None,
     ) -> RngSnapshot:
         """Return the snapshot that ``state`` was taken from, of the generators that are in both.
 
-        Data may be other data now, or make a generator only once it is read; such generators are left as they are.
+        Data may be other data now, or make a generator only once it is read; such further ones are left as they are.
 
         Args:
             state: What ``state_dict`` returned.
             generators: The further ones, in their order; unless there are as many as before, they are left.
-            own: Those that the parts of a loader keep, by place.
+            own: Those that the parts of a loader keep.
         """
         snapshot = cls(generators, own)
         snapshot._load(state)
@@ -138,15 +144,7 @@ class RngSnapshot:
         others = state["others"] if len(state["others"]) == len(self._others) else ()
         pairs = zip(self._others, others, strict=False)
         self._others = [(one, saved) for (one, now), saved in pairs if now.shape == saved.shape]  # on the same device
-        self._load_own(state.get("own", {}))  # not in what an older release wrote
-
-    def _load_own(self, saved: dict[str, Any]) -> None:
-        """Take the states of the generators that ``saved`` has at the same place, of the same kind."""
-        self._own = {
-            place: (one, saved[place][1])
-            for place, (one, _) in self._own.items()
-            if place in saved and saved[place][0] == kind_of(one)
-        }
+        self._own = state.get("own", {})  # not in what an older release wrote
 
     def restore(self) -> None:
         """Restore every generator."""
@@ -158,12 +156,15 @@ class RngSnapshot:
             torch.cuda.set_rng_state(self._cuda[0])
         for generator, state in self._others:
             generator.set_state(state)
-        self.restore_own()
+        if self._parts is not None:
+            self._parts.put_back(self._own)
 
-    def restore_own(self) -> None:
-        """Restore the generators that parts of a loader keep."""
-        for one, state in self._own.values():
-            _put(one, state)
+
+def maybe_generators() -> tuple[type[Any], ...]:
+    """Return the classes of generators of Python, torch and, if it is imported, NumPy."""
+    numpy = sys.modules.get("numpy")
+    of_numpy = () if numpy is None else (numpy.random.Generator, numpy.random.RandomState)
+    return (random.Random, torch.Generator, *of_numpy)
 
 
 def kind_of(one: Any) -> str | None:
@@ -171,7 +172,8 @@ def kind_of(one: Any) -> str | None:
     kind = type(one)
     if issubclass(kind, random.Random):  # a subclass may have another state, or none, as SystemRandom
         plain = (kind.getstate, kind.setstate) == (random.Random.getstate, random.Random.setstate)
-        return "random.Random" if plain else None
+        name = "random.Random" if kind is random.Random else f"random.Random({kind.__qualname__})"
+        return name if plain else None
     if kind is torch.Generator:
         return f"torch.Generator({one.device.type})"
     numpy = sys.modules.get("numpy")
@@ -182,7 +184,27 @@ def kind_of(one: Any) -> str | None:
     return f"{kind.__name__}({bits.__name__})" if legacy_state and bits.__module__.startswith("numpy.random") else None
 
 
-def _state_of(generator: Any) -> Any:
+def made(kind: str, state: Any) -> Any:
+    """Return a new generator of ``kind`` in ``state``; None if this program cannot make one of that kind."""
+    name, _, detail = kind.rstrip(")").partition("(")
+    numpy = sys.modules.get("numpy")
+    one: Any = None
+    if kind == "random.Random":
+        one = random.Random()  # noqa: S311 - not for secrets
+    elif name == "torch.Generator" and (detail == "cpu" or (detail == "cuda" and torch.cuda.is_available())):
+        one = torch.Generator(detail)
+    elif numpy is not None and name in ("Generator", "RandomState") and detail in _BITS:
+        one = getattr(numpy.random, name)(getattr(numpy.random, detail)())
+    if one is not None:
+        put(one, state)
+    return one
+
+
+_BITS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
+"""NumPy's sources of bits."""
+
+
+def state_of(generator: Any) -> Any:
     """Return the state of a generator of Python, NumPy or torch, as tensors and plain values."""
     if isinstance(generator, random.Random):
         version, words, gauss = generator.getstate()
@@ -195,7 +217,8 @@ def _state_of(generator: Any) -> Any:
     return list(generator.get_state())
 
 
-def _put(generator: Any, state: Any) -> None:
+def put(generator: Any, state: Any) -> None:
+    """Bring a generator of Python, NumPy or torch to ``state``, as ``state_of`` returned it."""
     if isinstance(generator, random.Random):
         version, words, gauss = state
         generator.setstate((version, tuple(words), gauss))
