@@ -270,21 +270,13 @@ def test_stop_and_save_from_outside(tmp_path):
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
-class Finder(pl.callbacks.LearningRateFinder):
-    pass
-
-
 REFUSED = {
-    "profiler": ({"native": {"profiler": "simple"}}, UnsupportedFeatureError, r"profiler='simple'.*'ignite'"),
-    "barebones": ({"native": {"barebones": True}}, UnsupportedFeatureError, "barebones=True"),
     "plugins": ({"native": {"plugins": [pl.plugins.HalfPrecision()]}}, UnsupportedFeatureError, "plugins="),
     "strategy": ({"native": {"strategy": "ddp_spawn"}}, UnsupportedFeatureError, "strategy='ddp_spawn'"),
     "strategy of unitrain": ({"strategy": DDP()}, UnsupportedFeatureError, "for a TrainSpec"),
     "registry": ({"native": {"model_registry": "a"}}, UnsupportedFeatureError, "model_registry='a'"),
     "hosts": ({"native": {"num_nodes": 2}}, UnsupportedFeatureError, "num_nodes=2"),
     "processes": ({"native": {"devices": 2}}, UnsupportedFeatureError, "devices=2"),
-    "compile": ({"compile": True}, UnsupportedFeatureError, "configure_model"),
-    "finder": ({"callbacks": [Finder()]}, UnsupportedFeatureError, "the callback Finder"),
     "twice": ({"max_steps": 3, "native": {"max_steps": 4}}, ConfigError, "max_steps: given both as an option and"),
     "unknown": ({"native": {"max_epoch": 4}}, TypeError, "unexpected keyword argument 'max_epoch'"),
     "the other package's": ({"callbacks": [lp.callbacks.Timer()]}, ConfigError, "Timer"),
@@ -300,23 +292,6 @@ def test_refused_before_it_runs(name):
         unified("ignite", **options).fit(module(log=log), shuffled(), in_order())
     assert log == []
     assert "Hint:" in str(raised.value) or error is TypeError
-
-
-class Finding(Steps):
-    def configure_callbacks(self):
-        return [pl.callbacks.BatchSizeFinder()]
-
-
-def test_a_finder_of_the_module_is_refused():
-    with pytest.raises(UnsupportedFeatureError, match="BatchSizeFinder"):
-        unified("ignite").fit(module(steps=Finding), shuffled(), in_order())
-
-
-def test_a_tuner_is_refused():
-    with LightningBridge().redirected("ignite"):
-        tuner = pl.tuner.Tuner(pl.Trainer(max_epochs=1, logger=False, enable_checkpointing=False))
-        with pytest.raises(UnsupportedFeatureError, match="LearningRateFinder"):
-            tuner.lr_find(subject(pl)(), shuffled())
 
 
 @pytest.mark.parametrize("package", [pl, lp], ids=["pytorch_lightning", "lightning.pytorch"])
@@ -345,24 +320,6 @@ def test_data_of_a_spec_is_refused():
 def test_something_else_of_lightning_is_refused():
     with pytest.raises(SpecError, match="Trainer is not a LightningModule"):
         unified("ignite").fit(pl.Trainer(logger=False, enable_checkpointing=False), shuffled())
-
-
-@pytest.mark.parametrize("framework", BACKENDS)
-def test_an_iterator_instead_of_a_batch(framework):
-    class Iterating(pl.LightningModule):
-        def training_step(self, dataloader_iter):
-            batch, _, _ = next(dataloader_iter)
-            return self.layer(batch[0]).sum()
-
-        def configure_optimizers(self):
-            self.layer = torch.nn.Linear(4, 1)
-            return torch.optim.SGD(self.layer.parameters(), 0.1)
-
-    if framework == "lightning":
-        assert unified(framework, max_epochs=1).fit(Iterating(), shuffled()).step == 8
-        return
-    with pytest.raises(UnsupportedFeatureError, match="dataloader_iter"):
-        unified(framework).fit(Iterating(), shuffled())
 
 
 # --- what the module sees ---------------------------------------------------------------------------------------------
@@ -429,9 +386,9 @@ def test_redirected_everywhere_and_put_back():
         assert isinstance(pl.Trainer(logger=False, enable_checkpointing=False), pl.Trainer)
         with pytest.raises(UnsupportedFeatureError, match="a real Trainer only runs on 'lightning'"):
             real[0](logger=False)
-        with pytest.raises(UnsupportedFeatureError, match="LightningCLI"):
-            pl.cli.LightningCLI(pl.LightningModule)
+        assert pl.Trainer in pl.cli.LightningCLI.__init__.__defaults__
     assert (pl.Trainer, lp.Trainer) == real
+    assert pl.Trainer in pl.cli.LightningCLI.__init__.__defaults__
     assert pl.Trainer(logger=False, enable_checkpointing=False).fit_loop.__class__ is _FitLoop
 
 

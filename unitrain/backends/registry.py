@@ -89,7 +89,7 @@ def find_bridge(code: Any) -> Bridge | None:
     Raises:
         BackendNotInstalledError: If the code's framework is not installed.
     """
-    return bridge_of(type(code))
+    return bridge_of(type(getattr(code, "_orig_mod", code)))  # what torch.compile has wrapped
 
 
 def bridge_of(kind: type) -> Bridge | None:

@@ -123,7 +123,7 @@ class ForeignCode:
         if self.session is None or self._framework != bridge.home:
             self.session, self._framework = bridge.open(self._adapter, self.config), bridge.home
         if isinstance(code, nn.Module):
-            self.model = code
+            self.model = getattr(code, "_orig_mod", code)
         return self.session
 
     def _refuse_what_would_not_act(self, home: str) -> None:

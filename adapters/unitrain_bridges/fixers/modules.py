@@ -8,11 +8,10 @@ import libcst as cst
 
 from unitrain.migrate.arguments import UNKNOWN, Argument, arguments
 from unitrain.migrate.findings import Finding, Fixer, Goal, Rule, person
-from unitrain_bridges.lightning.supported import ARGUMENTS, CALLBACKS, ELSEWHERE, STRATEGIES, TRAINER
+from unitrain_bridges.lightning.supported import ARGUMENTS, ELSEWHERE, STRATEGIES, TRAINER
 from unitrain_lightning.fixers import keywords
 from unitrain_lightning.fixers.attributes import trainer_attributes
-from unitrain_lightning.fixers.moved import CLI_NAMES
-from unitrain_lightning.fixers.names import PACKAGES, calls, short
+from unitrain_lightning.fixers.names import PACKAGES, calls
 from unitrain_lightning.fixers.names import TRAINER as TRAINER_NAMES
 
 if TYPE_CHECKING:
@@ -25,8 +24,6 @@ __all__ = ("FIXER", "PACKAGES")
 HOME = "lightning"
 ARGUMENT = Rule("check-trainer-argument", "a Trainer argument that only works on Lightning")
 ATTRIBUTE = Rule("check-trainer-attribute", "a Trainer attribute that only exists on Lightning")
-CALLBACK = Rule("check-callback", "a callback that runs the Trainer's own loops")
-CLI = Rule("check-cli", "LightningCLI only runs on Lightning")
 
 _ANYWHERE = f"framework={HOME!r}"
 
@@ -38,8 +35,6 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
     for call in calls(source, TRAINER_NAMES):
         for given in arguments(source, call):
             yield from _argument(source, goal, given)
-    for call in source.all(cst.Call):
-        yield from _called(source, goal, call)
     for node in trainer_attributes(source):
         yield from _attribute(source, goal, node)
 
@@ -89,16 +84,6 @@ def _refused(start: int, goal: Goal, what: str, fix: str) -> Finding:
     return person(ARGUMENT.name, start, f"{what} only works on {HOME!r}, not on {goal.check!r}", fix)
 
 
-def _called(source: Source, goal: Goal, call: cst.Call) -> Iterator[Finding]:
-    name, start = short(source.name(call.func)), source.start(call)
-    last = name.rpartition(".")[2]
-    if name.startswith("callbacks.") and last in CALLBACKS:
-        yield person(CALLBACK.name, start, f"{last} is not supported on {goal.check!r}", CALLBACKS[last])
-    elif name in CLI_NAMES:
-        reason = f"LightningCLI creates the Trainer itself, which is not supported on {goal.check!r}"
-        yield person(CLI.name, start, reason, f"UnifiedTrainer(...) from parsed arguments, or {_ANYWHERE}")
-
-
 def _attribute(source: Source, goal: Goal, node: cst.Attribute) -> Iterator[Finding]:
     name = node.attr.value
     written = isinstance(source.parent(node), cst.AssignTarget)
@@ -109,4 +94,4 @@ def _attribute(source: Source, goal: Goal, node: cst.Attribute) -> Iterator[Find
     yield person(ATTRIBUTE.name, source.start(node), reason, fix)
 
 
-FIXER = Fixer((ARGUMENT, ATTRIBUTE, CALLBACK, CLI), find)
+FIXER = Fixer((ARGUMENT, ATTRIBUTE), find)

@@ -6,16 +6,22 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from unitrain.errors import UnsupportedFeatureError
-from unitrain_bridges.lightning.supported import ARGUMENTS, CALLBACKS, STRATEGIES
+from unitrain_bridges.lightning.supported import ARGUMENTS, STRATEGIES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from unitrain_bridges.lightning.namespace import Parts
 
 
-def check_arguments(parts: Parts, given: Mapping[str, Any], framework: str) -> dict[str, Any]:
-    """Return all arguments of a Trainer, the given ones and Lightning's defaults.
+def check_arguments(parts: Parts, given: Mapping[str, Any], framework: str, owner: type) -> dict[str, Any]:
+    """Return all arguments of a Trainer: the given ones, those of environment variables and Lightning's defaults.
+
+    Args:
+        parts: The parts of the Lightning that is in use.
+        given: What was given.
+        framework: The backend that runs.
+        owner: The class that is made; the variables are named after it.
 
     Raises:
         UnsupportedFeatureError: If one acts on Lightning only.
@@ -26,26 +32,21 @@ def check_arguments(parts: Parts, given: Mapping[str, Any], framework: str) -> d
     for name in given:
         if name not in defaults:
             raise TypeError(f"Trainer.__init__() got an unexpected keyword argument {name!r}")
-    given = {**vars(parts.parse_env_variables(parts.Trainer)), **given}
+    asked = {**vars(parts.parse_env_variables(owner)), **given}
     for name, fix in ARGUMENTS.items():
-        if given.get(name) and given[name] != defaults.get(name):
-            raise _refused(f"Trainer({name}={given[name]!r})", framework, fix)
-    strategy = given.get("strategy", "auto")
+        if asked.get(name) and asked[name] != defaults.get(name):
+            raise _refused(_told(name, asked, given, owner), framework, fix)
+    strategy = asked.get("strategy", "auto")
     if strategy not in STRATEGIES and not isinstance(strategy, parts.SingleDeviceStrategy):
-        raise _refused(f"Trainer(strategy={strategy!r})", framework, 'strategy="auto", or framework="lightning".')
-    return {**defaults, **given}
+        raise _refused(_told("strategy", asked, given, owner), framework, 'strategy="auto", or framework="lightning".')
+    return {**defaults, **asked}
 
 
-def refuse_callbacks(callbacks: Iterable[Any], framework: str) -> None:
-    """Refuse callbacks that run the Trainer's loops themselves.
-
-    Raises:
-        UnsupportedFeatureError: With the callback and a hint.
-    """
-    for callback in callbacks:
-        for cls in type(callback).__mro__:
-            if cls.__name__ in CALLBACKS:
-                raise _refused(f"the callback {type(callback).__name__}", framework, CALLBACKS[cls.__name__])
+def _told(name: str, asked: Mapping[str, Any], given: Mapping[str, Any], owner: type) -> str:
+    """Return an argument as it was given, in the script or by a variable of the environment."""
+    if name in given:
+        return f"Trainer({name}={asked[name]!r})"
+    return f"the environment variable PL_{owner.__name__.upper()}_{name.upper()}={asked[name]!r}"
 
 
 def _refused(what: str, framework: str, fix: str) -> UnsupportedFeatureError:

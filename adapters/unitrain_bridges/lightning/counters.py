@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from unitrain_bridges.lightning.trainer_protocol import ModuleTrainer
@@ -14,11 +14,14 @@ class Counters:
     The names of the attributes are the keys in a checkpoint, so they are Lightning's.
 
     Attributes:
+        stands_for: The part of Lightning that ``isinstance`` takes it for, as Lightning's own searches ask; "" if none.
         trainer: What the module sees as its Trainer.
 
     Args:
         trainer: The same.
     """
+
+    stands_for: ClassVar[str] = ""
 
     def __init__(self, trainer: ModuleTrainer) -> None:
         self.trainer = trainer
@@ -26,6 +29,14 @@ class Counters:
         self._loaded_from_state_dict = False
         self._resuming_from_checkpoint = False
         self._restart_stage = ""
+
+    @property
+    def __class__(self) -> type:  # type: ignore[override]
+        return getattr(self.trainer.parts, self.stands_for) if self.stands_for else type(self)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """Be copied and pickled as an object of its own class."""
+        return _empty, (type(self),), vars(self)
 
     @property
     def restarting(self) -> bool:
@@ -90,6 +101,10 @@ class Counters:
 
     def _nodes(self) -> dict[str, Counters]:
         return {name: value for name, value in vars(self).items() if isinstance(value, Counters)}
+
+
+def _empty(cls: type[Counters]) -> Counters:
+    return cls.__new__(cls)
 
 
 def stopped_at(counters: Any) -> tuple[int, int, int]:

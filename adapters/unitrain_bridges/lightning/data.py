@@ -1,11 +1,11 @@
 """Builds limited loaders from user data as Lightning does."""
 
+# ruff: noqa: SLF001 - what a Trainer keeps has Lightning's private names
+
 from __future__ import annotations
 
 from math import inf
 from typing import TYPE_CHECKING, Any
-
-from unitrain.errors import UnsupportedFeatureError
 
 if TYPE_CHECKING:
     from unitrain_bridges.lightning.trainer_protocol import ModuleTrainer
@@ -49,15 +49,27 @@ def limits(trainer: ModuleTrainer, loader: Any, stage: Any, limit: float) -> lis
 
 
 def fetcher_for(trainer: ModuleTrainer, stage: Any) -> Any:
-    """Return what fetches the batches, and knows which is the last.
+    """Return what fetches the batches, and knows which is the last."""
+    return trainer.parts.select_data_fetcher(trainer, stage)
 
-    Raises:
-        UnsupportedFeatureError: If a step asks for the iterator instead of a batch.
-    """
-    fetcher = trainer.parts.select_data_fetcher(trainer, stage)
-    if isinstance(fetcher, trainer.parts.DataLoaderIterDataFetcher):
-        raise UnsupportedFeatureError(
-            f"a step with the argument dataloader_iter only runs on lightning, not on {trainer.framework!r}.",
-            hint="use (batch, batch_idx), or framework='lightning'.",
-        )
-    return fetcher
+
+def iterates(trainer: ModuleTrainer, fetcher: Any) -> bool:
+    """Return whether the step asks for the iterator (``dataloader_iter``) instead of a batch, and reads it itself."""
+    return isinstance(fetcher, trainer.parts.DataLoaderIterDataFetcher)
+
+
+def taken(fetcher: Any) -> tuple[Any, int, int]:
+    """Return the batch that a step has read last from its iterator, its number and that of its loader."""
+    return fetcher._batch, fetcher._batch_idx, fetcher._dataloader_idx
+
+
+def profile_fetching(trainer: ModuleTrainer, fetcher: Any, action: str) -> None:
+    """Let the profiler know of each fetch, under Lightning's own name for it, if there is a profiler."""
+    if is_profiled(trainer):
+        fetcher._start_profiler = lambda: trainer.profiler.start(action)
+        fetcher._stop_profiler = lambda: trainer.profiler.stop(action)
+
+
+def is_profiled(trainer: ModuleTrainer) -> bool:
+    """Return whether the author asked for a profiler."""
+    return type(trainer.profiler) is not trainer.parts.PassThroughProfiler

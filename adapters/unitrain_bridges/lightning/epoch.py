@@ -9,6 +9,7 @@ from math import ceil, inf
 from typing import TYPE_CHECKING, Any
 
 from unitrain_bridges.lightning.counters import Counters, stopped_at
+from unitrain_bridges.lightning.data import is_profiled, iterates, profile_fetching, taken
 from unitrain_bridges.lightning.evaluation import EvaluationLoop
 from unitrain_bridges.lightning.optimization import AutomaticOptimization, ManualOptimization
 from unitrain_bridges.lightning.schedules import step_schedules
@@ -58,6 +59,7 @@ class EpochLoop(Counters):
         self._skip_next_val = False
         self.short: Any = None
         self._signature: tuple[Any, bool] | None = None
+        self._iterates = self._profiled = False
 
     # --- where it is --------------------------------------------------------------------------------------------------
 
@@ -151,6 +153,8 @@ class EpochLoop(Counters):
         if self.trainer.current_epoch > 0 and not self.trainer.fit_loop.is_resuming and not self.restarting:
             iter(fetcher)
         fetcher.fetched += self.batch_progress.current.ready
+        self._iterates, self._profiled = iterates(self.trainer, fetcher), is_profiled(self.trainer)
+        profile_fetching(self.trainer, fetcher, "[_TrainingEpochLoop].train_dataloader_next")
 
     def goes_on_without_batch(self, fetcher: Any) -> bool:
         """Return whether the checkpoint that was read lies within the validation, which is finished first."""
@@ -176,20 +180,19 @@ class EpochLoop(Counters):
         hooks.look()
         if self.val_loop.restarting:
             self.val_loop.restarting = False
-        batch, batch_idx = fetched[0], self.batch_idx + 1
         self.batch_progress.is_last_batch = fetcher.done
-        batch = self._moved(batch)
+        batch, batch_idx = self._given(fetcher, fetched)
         self.batch_progress.increment_ready()
         self._log_start(batch)
         output, skips = None, False
-        if batch is None:
+        if batch is None and not self._iterates:
             self._warning_cache.warn("train_dataloader yielded None. If this was on purpose, ignore this warning...")
         else:
             skips = hooks.all("on_train_batch_start", batch, batch_idx) == -1
             if skips:
                 self.batch_progress.is_last_batch = steps_schedules_when_cut(trainer.parts)
             else:
-                output = self._optimize(batch, batch_idx)
+                output = self._optimize(batch, batch_idx, fetched)
         self.batch_progress.increment_processed()
         if skips and not steps_schedules_when_cut(trainer.parts):
             raise StopIteration
@@ -198,6 +201,9 @@ class EpochLoop(Counters):
             step_schedules(self, "epoch", plateau=False)
         if skips:
             raise StopIteration
+        if self._iterates:  # the step has read the iterator
+            self.batch_progress.is_last_batch = fetcher.done
+            batch, batch_idx = self._given(fetcher, fetched)
         hooks.both("on_train_batch_end", output, batch, batch_idx)
         self._log_end()
         return output
@@ -218,23 +224,34 @@ class EpochLoop(Counters):
         if trainer.loggers or not short:
             trainer.logging.update_train_step_metrics()
 
-    def _moved(self, batch: Any) -> Any:
+    def _given(self, fetcher: Any, fetched: Any) -> tuple[Any, int]:
+        """Return the batch on its device and its number; from an iterator, what the step has read last."""
+        if self._iterates:
+            return taken(fetcher)[:2]
+        batch, batch_idx = fetched[0], self.batch_idx + 1
         if self.short.transfer:
-            return self.short.move(batch)
+            return self.short.move(batch), batch_idx
         trainer = self.trainer
         batch = trainer.precision_plugin.convert_input(batch)
         batch = trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=0)
-        return trainer.hooks.strategy("batch_to_device", batch, dataloader_idx=0)
+        return trainer.hooks.strategy("batch_to_device", batch, dataloader_idx=0), batch_idx
 
-    def _optimize(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+    def _optimize(self, batch: Any, batch_idx: int, fetched: Any) -> dict[str, Any]:
         self.batch_progress.increment_started()
-        trainer, arguments = self.trainer, {"batch": batch}
+        trainer = self.trainer
         module = trainer.lightning_module
-        if self._takes_batch_idx(module.training_step):
+        arguments = {"any": fetched} if self._iterates else {"batch": batch}
+        if not self._iterates and self._takes_batch_idx(module.training_step):
             arguments["batch_idx"] = batch_idx
-        if module.automatic_optimization:
-            return self.automatic_optimization.run(trainer.optimizers[0], batch_idx, arguments)
-        return self.manual_optimization.run(arguments)
+        if self._profiled:
+            trainer.profiler.start("run_training_batch")
+        try:
+            if module.automatic_optimization:
+                return self.automatic_optimization.run(trainer.optimizers[0], batch_idx, arguments)
+            return self.manual_optimization.run(arguments)
+        finally:
+            if self._profiled:
+                trainer.profiler.stop("run_training_batch")
 
     def _takes_batch_idx(self, step: Any) -> bool:
         """Return whether the training step has the argument; a signature is read once, as reading it is slow."""

@@ -13,7 +13,7 @@ import torch
 
 from unitrain.backends.foreign import ForeignEvaluation, Unsized
 from unitrain_bridges.lightning.counters import Counters, stopped_at
-from unitrain_bridges.lightning.data import combined, fetcher_for, limits
+from unitrain_bridges.lightning.data import combined, fetcher_for, iterates, limits, profile_fetching, taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +33,8 @@ class EvaluationLoop(Counters):
         verbose: Print the results as a table.
         inference_mode: Evaluate without gradients and without versions of tensors, as opposed to without gradients.
     """
+
+    stands_for = "EvaluationLoop"
 
     def __init__(
         self, trainer: ModuleTrainer, function: Any, stage: Any, *, verbose: bool = True, inference_mode: bool = False
@@ -57,6 +59,7 @@ class EvaluationLoop(Counters):
         self._last_val_dl_reload_epoch = -inf
         self._module_mode = parts.ModuleMode()
         self._before = 0
+        self._iterates = self._over = False
 
     # --- where it is --------------------------------------------------------------------------------------------------
 
@@ -109,14 +112,14 @@ class EvaluationLoop(Counters):
             self._model_eval()
             self.trainer.hooks.all(f"on_{self._name}_start")
             self.trainer.hooks.both(f"on_{self._name}_epoch_start")
-            self._before = 0
+            self._before, self._over = 0, False
             self.trainer.run.run_evaluation(ForeignEvaluation(Unsized(self._batches), self._fetched))
             self._store_dataloader_outputs()
             return self._end()
 
     def _batches(self) -> Iterator[Any]:
         """Yield what is fetched, until nothing is left; each iteration is over when the next one is asked for."""
-        while True:
+        while not self._over:
             try:
                 fetched = next(self._data_fetcher)  # iter() would start over, and draw again
             except StopIteration:
@@ -124,14 +127,17 @@ class EvaluationLoop(Counters):
                 return
             yield fetched
 
-    def _fetched(self, fetched: tuple[Any, int, int]) -> Any:
-        batch, batch_idx, dataloader_idx = fetched
+    def _fetched(self, fetched: Any) -> Any:
+        batch, batch_idx, dataloader_idx = taken(self._data_fetcher) if self._iterates else fetched
         if self._before != dataloader_idx:
             self._store_dataloader_outputs()
         self._before = dataloader_idx
         self.batch_progress.is_last_batch = self._data_fetcher.done
         try:
-            return self._evaluation_step(batch, batch_idx, dataloader_idx)
+            return self._evaluation_step(batch, batch_idx, dataloader_idx, fetched)
+        except StopIteration:  # as in Lightning: the step has read its iterator to the end
+            self._over = True
+            return None
         finally:
             self.iteration_done()
 
@@ -173,6 +179,8 @@ class EvaluationLoop(Counters):
         fetcher.setup(loader)
         iter(fetcher)
         fetcher.fetched += self.batch_progress.current.ready
+        self._iterates = iterates(trainer, fetcher)
+        profile_fetching(trainer, fetcher, f"[_EvaluationLoop].{self._stage.dataloader_prefix}_next")
         self._data_fetcher = fetcher
 
     def increment_progress_to_evaluation_end(self) -> None:
@@ -206,21 +214,24 @@ class EvaluationLoop(Counters):
         trainer._last_val_time = time.monotonic()
         return outputs
 
-    def _evaluation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Any:
+    def _evaluation_step(self, batch: Any, batch_idx: int, dataloader_idx: int, fetched: Any) -> Any:
         trainer, hooks, logging = self.trainer, self.trainer.hooks, self.trainer.logging
         hooks.look()
-        batch = trainer.precision_plugin.convert_input(batch)
-        batch = trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=dataloader_idx)
-        batch = hooks.strategy("batch_to_device", batch, dataloader_idx=dataloader_idx)
+        if not self._iterates:
+            batch = trainer.precision_plugin.convert_input(batch)
+            batch = trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=dataloader_idx)
+            batch = hooks.strategy("batch_to_device", batch, dataloader_idx=dataloader_idx)
         which = (dataloader_idx,) if self._several else ()
         self.batch_progress.increment_ready()
         logging.on_batch_start(batch, *which)
         hooks.both(f"on_{self._name}_batch_start", batch, batch_idx, *which)
         self.batch_progress.increment_started()
-        step = getattr(trainer.lightning_module, f"{self._name}_step")
-        counted = trainer.parts.is_param_in_hook_signature(step, "batch_idx", min_args=2)
-        output = hooks.strategy(f"{self._name}_step", batch, *((batch_idx,) if counted else ()), *which)
+        given = (fetched,) if self._iterates else (batch, *self._number(batch_idx), *which)
+        output = hooks.strategy(f"{self._name}_step", *given)
         self.batch_progress.increment_processed()
+        if self._iterates:  # the step has read the iterator
+            batch, batch_idx, dataloader_idx = taken(self._data_fetcher)
+            which = (dataloader_idx,) if self._several else ()
         hooks.both(f"on_{self._name}_batch_end", output, batch, batch_idx, *which)
         logging.on_batch_end()
         self.batch_progress.increment_completed()
@@ -231,6 +242,12 @@ class EvaluationLoop(Counters):
         if not self.batch_progress.is_last_batch and trainer.received_sigterm:
             raise trainer.parts.SIGTERMException
         return output
+
+    def _number(self, batch_idx: int) -> tuple[int, ...]:
+        """Return the batch's number if the step has the argument."""
+        step = getattr(self.trainer.lightning_module, f"{self._name}_step")
+        counted = self.trainer.parts.is_param_in_hook_signature(step, "batch_idx", min_args=2)
+        return (batch_idx,) if counted else ()
 
     def _store_dataloader_outputs(self) -> None:
         self.trainer.logging.epoch_end_reached()
@@ -248,9 +265,10 @@ class EvaluationLoop(Counters):
             self._module_mode.restore(module)
 
     def _verify_dataloader_idx(self) -> None:
-        names = (f"{self._name}_step", f"on_{self._name}_batch_start", f"on_{self._name}_batch_end")
-        module = self.trainer.lightning_module
-        self.trainer.parts.verify_dataloader_idx_requirement(names, self._several, self._stage, module)
+        verify, module = self.trainer.parts.verify_dataloader_idx_requirement, self.trainer.lightning_module
+        verify((f"{self._name}_step",), self._several and not self._iterates, self._stage, module)
+        names = (f"on_{self._name}_batch_start", f"on_{self._name}_batch_end")
+        verify(names, self._several, self._stage, module)
 
     def teardown(self) -> None:
         """Let go of the loaders and of what the devices hold."""

@@ -53,6 +53,8 @@ class FitLoop(Counters):
         MisconfigurationException: If a limit is invalid.
     """
 
+    stands_for = "FitLoop"
+
     def __init__(self, trainer: ModuleTrainer, arguments: dict[str, Any]) -> None:
         super().__init__(trainer)
         parts = trainer.parts
@@ -70,6 +72,8 @@ class FitLoop(Counters):
         self._loader_states: list[dict[str, Any]] = []
         self._data_fetcher: Any = None
         self._last_train_dl_reload_epoch = -inf
+        self._running, self._driven = 0, None
+        self._profiles = False
 
     # --- where it is --------------------------------------------------------------------------------------------------
 
@@ -145,8 +149,24 @@ class FitLoop(Counters):
     def run(self) -> None:
         """Let the backend's loop train, if there is anything to train."""
         self.setup_data()
-        if not self.done and self.trainer.limit_train_batches != 0:
-            self.trainer.run.run(ModuleProgram(self.trainer))
+        trainer = self.trainer
+        if self.done or trainer.limit_train_batches == 0:
+            return
+        run, self._running = trainer.run, self._running + 1
+        if run is self._driven:  # a search of a callback, or what follows it, has a loop of its own
+            run = trainer._open_run(trainer.strategy.root_device)
+        if self._running == 1:
+            trainer.run = self._driven = run
+        try:
+            run.run(ModuleProgram(trainer))
+        finally:
+            self._running -= 1
+            self._profile_epoch(begins=False)
+
+    def _profile_epoch(self, *, begins: bool) -> None:
+        if begins is not self._profiles:
+            self._profiles, profiler = begins, self.trainer.profiler
+            (profiler.start if begins else profiler.stop)("run_training_epoch")
 
     def setup_data(self) -> None:
         """Ask for the loaders, if it is their turn.
@@ -205,11 +225,8 @@ class FitLoop(Counters):
 
     def start(self) -> None:
         """Begin, or continue where the checkpoint that was read was written."""
+        self.reset()
         trainer, hooks = self.trainer, self.trainer.hooks
-        torch.set_grad_enabled(True)
-        self._find_restart_stage()
-        self.epoch_loop.update_restart_stage()
-        self._complete_restarted_epoch()
         if trainer.max_steps == -1:
             self.epoch_progress.current.completed = self.epoch_progress.current.processed
         if self.epoch_loop._should_check_val_epoch() and trainer.val_dataloaders is None:
@@ -221,6 +238,13 @@ class FitLoop(Counters):
             said = _EVAL_MODE.format(count=len(evals))
             trainer.parts.rank_zero_warn(said, category=trainer.parts.PossibleUserWarning)
         hooks.all("on_train_start")
+
+    def reset(self) -> None:
+        """Find out where the checkpoint that was read was written, and count what precedes it."""
+        torch.set_grad_enabled(True)
+        self._find_restart_stage()
+        self.epoch_loop.update_restart_stage()
+        self._complete_restarted_epoch()
 
     def _find_restart_stage(self) -> None:
         at = stopped_at(self.epoch_progress)
@@ -259,6 +283,7 @@ class FitLoop(Counters):
             raise ValueError(
                 _SEQUENTIAL.format([one for one in self.trainer.parts.combined_modes if one != "sequential"])
             )
+        self._profile_epoch(begins=True)
         self.epoch_loop.reset()
         self.epoch_loop.run_start(self._data_fetcher)
 
@@ -268,6 +293,7 @@ class FitLoop(Counters):
         Raises:
             SIGTERMException: If the process was told to end.
         """
+        self._profile_epoch(begins=False)
         trainer, hooks, loop = self.trainer, self.trainer.hooks, self.epoch_loop
         trainer.logging.epoch_end_reached()
         self.epoch_progress.increment_processed()

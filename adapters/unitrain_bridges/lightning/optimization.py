@@ -11,6 +11,7 @@ import torch
 
 from unitrain.optim.optimizers import clear_gradients
 from unitrain_bridges.lightning.counters import Counters
+from unitrain_bridges.lightning.data import is_profiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -148,7 +149,7 @@ class ManualOptimization(Counters):
         """Train on one batch and return what the step returned, detached."""
         trainer, output = self.trainer, {}
         optimizers = trainer.strategy._lightning_optimizers
-        self._listen(optimizers, self.optim_step_progress.increment_ready, self.optim_step_progress.increment_completed)
+        self._listen(optimizers, *self._counting())
         with suppress(StopIteration):  # as in Lightning: there is no loop to end at this level
             returned = trainer.hooks.strategy("training_step", *step_arguments.values())
             trainer.strategy.post_training_step()
@@ -156,6 +157,22 @@ class ManualOptimization(Counters):
         self._restarting = False
         self._listen(optimizers, trainer.parts.do_nothing_closure, trainer.parts.do_nothing_closure)
         return dict(output)
+
+    def _counting(self) -> tuple[Callable[[], None], Callable[[], None]]:
+        """Return what is called before and after an optimizer's step."""
+        progress, profiler = self.optim_step_progress, self.trainer.profiler
+        if not is_profiled(self.trainer):
+            return progress.increment_ready, progress.increment_completed
+
+        def before() -> None:
+            progress.increment_ready()
+            profiler.start("optimizer_step")
+
+        def after() -> None:
+            profiler.stop("optimizer_step")
+            progress.increment_completed()
+
+        return before, after
 
     @staticmethod
     def _listen(optimizers: Any, before: Callable[[], None], after: Callable[[], None]) -> None:

@@ -50,15 +50,10 @@ def arguments(config: TrainerConfig, parts: Parts, callbacks: list[Any]) -> dict
 
 
 def _refuse(config: TrainerConfig) -> None:
-    if config.compile:
-        raise UnsupportedFeatureError(
-            "compile=True compiles the model of a TrainSpec; a LightningModule's steps call its submodules directly.",
-            hint="torch.compile() a submodule in configure_model() or __init__().",
-        )
     if config.profiler is not None and not isinstance(config.profiler, str):
         raise UnsupportedFeatureError(
             "profiler= takes a torch profiler for a TrainSpec; a LightningModule needs a Lightning profiler.",
-            hint='native={"lightning": {"profiler": PyTorchProfiler(...)}}, for a run on Lightning.',
+            hint='native={"lightning": {"profiler": PyTorchProfiler(...)}}',
         )
     if isinstance(config.strategy, Strategy):
         raise UnsupportedFeatureError(

@@ -10,7 +10,7 @@ import torch
 
 from unitrain.backends.foreign import ForeignEvaluation, Unsized
 from unitrain_bridges.lightning.counters import Counters
-from unitrain_bridges.lightning.data import combined, fetcher_for, limits
+from unitrain_bridges.lightning.data import combined, fetcher_for, iterates, limits, profile_fetching, taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +44,7 @@ class PredictionLoop(Counters):
         self._results = None  # nothing can be logged here
         self._predictions: list[list[Any]] = []
         self._module_mode = parts.ModuleMode()
+        self._iterates = self._over = False
 
     @property
     def logged_step(self) -> int:
@@ -63,16 +64,17 @@ class PredictionLoop(Counters):
     def run(self) -> list[Any] | None:
         """Predict."""
         with torch.inference_mode() if self.inference_mode else torch.no_grad():
-            self._setup_data()
+            self.setup_data()
             if sum(self.max_batches) == 0:
                 return None
-            self._reset()
+            self.reset()
             self._verify_dataloader_idx()
             hooks = self.trainer.hooks
             self._module_mode.capture(self.trainer.lightning_module)
             hooks.module("on_predict_model_eval")
             hooks.all("on_predict_start")
             hooks.both("on_predict_epoch_start")
+            self._over = False
             self.trainer.run.run_evaluation(ForeignEvaluation(Unsized(self._batches), self._fetched))
             hooks.both("on_predict_epoch_end")
             found = self.predictions if self.return_predictions else None
@@ -83,7 +85,8 @@ class PredictionLoop(Counters):
             self._module_mode.restore(self.trainer.lightning_module)
             return found
 
-    def _setup_data(self) -> None:
+    def setup_data(self) -> None:
+        """Ask for the loaders."""
         trainer, parts = self.trainer, self.trainer.parts
         if trainer.limit_predict_batches == 0:
             return
@@ -91,7 +94,8 @@ class PredictionLoop(Counters):
         self._combined_loader = combined(trainer, self._data_source, "sequential", stage, parts.TrainerFn.PREDICTING)
         self.max_batches = limits(trainer, self._combined_loader, stage, trainer.limit_predict_batches)
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """Begin a prediction."""
         self.batch_progress.reset_on_run()
         loader = self._combined_loader
         fetcher = fetcher_for(self.trainer, self.trainer.state.stage)
@@ -101,38 +105,52 @@ class PredictionLoop(Counters):
         fetcher.setup(loader)
         iter(fetcher)
         fetcher.fetched += self.batch_progress.current.ready
+        self._iterates = iterates(self.trainer, fetcher)
+        profile_fetching(self.trainer, fetcher, "[_PredictionLoop].predict_next")
         self._data_fetcher = fetcher
         self.epoch_batch_indices = [[] for _ in range(self.num_dataloaders)]
         self._predictions = [[] for _ in range(self.num_dataloaders)]
 
     def _batches(self) -> Iterator[Any]:
-        while True:
+        while not self._over:
             try:
                 fetched = next(self._data_fetcher)  # iter() would start over, and draw again
             except StopIteration:
                 return
             yield fetched
 
-    def _fetched(self, fetched: tuple[Any, int, int]) -> Any:
-        batch, batch_idx, dataloader_idx = fetched
+    def _fetched(self, fetched: Any) -> Any:
+        try:
+            return self._predict_step(fetched)
+        except StopIteration:  # as in Lightning: the step has read its iterator to the end
+            self._over = True
+            return None
+
+    def _predict_step(self, fetched: Any) -> Any:
+        batch, batch_idx, dataloader_idx = taken(self._data_fetcher) if self._iterates else fetched
         trainer, hooks = self.trainer, self.trainer.hooks
         hooks.look()
         self.batch_progress.is_last_batch = self._data_fetcher.done
-        batch = trainer.precision_plugin.convert_input(batch)
-        batch = trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=dataloader_idx)
-        batch = hooks.strategy("batch_to_device", batch, dataloader_idx=dataloader_idx)
+        if not self._iterates:
+            batch = trainer.precision_plugin.convert_input(batch)
+            batch = trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=dataloader_idx)
+            batch = hooks.strategy("batch_to_device", batch, dataloader_idx=dataloader_idx)
         self.batch_progress.increment_ready()
-        written = self._indices_for_writers(batch_idx, dataloader_idx)
+        written = not self._iterates and self._indices_for_writers(batch_idx, dataloader_idx)
         which = (dataloader_idx,) if self.num_dataloaders > 1 else ()
         hooks.both("on_predict_batch_start", batch, batch_idx, *which)
         self.batch_progress.increment_started()
         counted = trainer.parts.is_param_in_hook_signature(
             trainer.lightning_module.predict_step, "batch_idx", min_args=2
         )
-        predicted = hooks.strategy("predict_step", batch, *((batch_idx,) if counted else ()), *which)
+        given = (fetched,) if self._iterates else (batch, *((batch_idx,) if counted else ()), *which)
+        predicted = hooks.strategy("predict_step", *given)
         if predicted is None:
             self._warning_cache.warn("predict returned None if it was on purpose, ignore this warning...")
         self.batch_progress.increment_processed()
+        if self._iterates:  # the step has read the iterator
+            batch, batch_idx, dataloader_idx = taken(self._data_fetcher)
+            which = (dataloader_idx,) if self.num_dataloaders > 1 else ()
         hooks.both("on_predict_batch_end", predicted, batch, batch_idx, *which)
         self.batch_progress.increment_completed()
         if self.return_predictions or written:
@@ -160,9 +178,10 @@ class PredictionLoop(Counters):
 
     def _verify_dataloader_idx(self) -> None:
         parts, module = self.trainer.parts, self.trainer.lightning_module
-        names = ("predict_step", "on_predict_batch_start", "on_predict_batch_end")
-        stage = parts.RunningStage.PREDICTING
-        parts.verify_dataloader_idx_requirement(names, self.num_dataloaders > 1, stage, module)
+        several, stage = self.num_dataloaders > 1, parts.RunningStage.PREDICTING
+        parts.verify_dataloader_idx_requirement(("predict_step",), several and not self._iterates, stage, module)
+        names = ("on_predict_batch_start", "on_predict_batch_end")
+        parts.verify_dataloader_idx_requirement(names, several, stage, module)
 
     def teardown(self) -> None:
         """Let go of the loaders."""

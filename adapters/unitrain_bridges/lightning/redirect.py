@@ -68,9 +68,14 @@ def _replace(stack: ExitStack, root: str, adapter: Adapter) -> None:
             stack.callback(setattr, module, attribute, original)
             setattr(module, attribute, made)
     _refuse(stack, original, adapter.name, "a real Trainer", "create Trainer(...) by its public Lightning name.")
-    _refuse(
-        stack, parts.LightningCLI, adapter.name, "LightningCLI", "create the module and Trainer(...) in the script."
-    )
+    _stand_in_by_default(stack, parts.LightningCLI.__init__, original, made)
+
+
+def _stand_in_by_default(stack: ExitStack, function: Any, original: type, made: type) -> None:
+    """Let a parameter be the stand-in by default; what it was is looked up by no name."""
+    defaults = function.__defaults__
+    stack.callback(setattr, function, "__defaults__", defaults)
+    function.__defaults__ = tuple(made if one is original else one for one in defaults)
 
 
 def _refuse(stack: ExitStack, cls: Any, framework: str, what: str, hint: str) -> None:
@@ -99,5 +104,18 @@ def _stand_in(parts: Parts, adapter: Adapter) -> type:
         StandInTrainer.__init__(self, parts, arguments, adapter.name, build)
 
     __init__.__signature__ = signature  # type: ignore[attr-defined]
+    __init__.__doc__ = parts.Trainer.__init__.__doc__  # what a command line shows
     own = {"__init__": __init__, "__module__": parts.Trainer.__module__, "__doc__": parts.Trainer.__doc__}
-    return type("Trainer", (StandInTrainer,), own)
+    calls = {name: _under_its_signature(parts.Trainer, name) for name in ("fit", "validate", "test", "predict")}
+    return type("Trainer", (StandInTrainer,), own | calls)
+
+
+def _under_its_signature(trainer: type, name: str) -> Any:
+    """Return the stand-in's method with the signature and the help of Lightning's; a command line is made of them."""
+    own = getattr(StandInTrainer, name)
+
+    @wraps(getattr(trainer, name))
+    def method(self: Any, *given: Any, **options: Any) -> Any:
+        return own(self, *given, **options)
+
+    return method

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from unitrain.backends.protocol import Stage
 from unitrain.compat.instantiator import refuse_instantiator
@@ -14,9 +17,8 @@ from unitrain_bridges.lightning.outcome import floats, outcome, recorder
 from unitrain_bridges.lightning.trainer import StandInTrainer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
-
-    import torch
 
     from unitrain.backends.protocol import Adapter, Run
     from unitrain.config import TrainerConfig
@@ -36,6 +38,11 @@ def _check_data(*given: Any) -> None:
             "a LightningModule takes loaders or a LightningDataModule; got a DataSpec.",
             hint="trainer.fit(module, spec.train, spec.val)",
         )
+
+
+def unwrapped(code: Any) -> Any:
+    """Return the module itself, also if torch.compile has wrapped it."""
+    return getattr(code, "_orig_mod", code)
 
 
 class LightningSession:
@@ -68,7 +75,8 @@ class LightningSession:
         """Train; ``data`` is for training and for validation."""
         _check_data(*data)
         trainer = self._trainer_for(code, ckpt_path)
-        trainer.fit(code, *data, ckpt_path=ckpt_path)
+        with self._compiled(code) as module:
+            trainer.fit(module, *data, ckpt_path=ckpt_path)
         assert self._parts is not None  # noqa: S101 - for the type checker
         return outcome(self._parts, trainer, self._recorder.rows, self._adapter.name, self.native)
 
@@ -77,13 +85,16 @@ class LightningSession:
     ) -> dict[str, float]:
         """Validate or test, and return one dict; names of several loaders differ by their end, as Lightning's do."""
         run = getattr(self._trainer_for(code, ckpt_path), _METHODS[stage])
-        found = run(code, data, ckpt_path=ckpt_path, verbose=verbose is not False)
+        with self._compiled(code) as module:
+            found = run(module, data, ckpt_path=ckpt_path, verbose=verbose is not False)
         return {name: value for one in found or [] for name, value in floats(one).items()}
 
     def predict(self, code: Any, data: Any, ckpt_path: Any) -> list[Any]:
         """Return the predictions, one item per batch, in one list per loader if there are several."""
         _check_data(data)
-        return list(self._trainer_for(code, ckpt_path).predict(code, data, ckpt_path=ckpt_path) or [])
+        trainer = self._trainer_for(code, ckpt_path)
+        with self._compiled(code) as module:
+            return list(trainer.predict(module, data, ckpt_path=ckpt_path) or [])
 
     def save_checkpoint(self, path: str | Path) -> None:
         """Write a checkpoint in Lightning's form."""
@@ -93,12 +104,32 @@ class LightningSession:
         """Ask the running fit to end, as ``trainer.should_stop = True`` does."""
         self.bridged.should_stop = True
 
+    @contextmanager
+    def _compiled(self, code: Any) -> Iterator[Any]:
+        """Yield the module, which torch compiles for the run if ``compile=True``: forward and steps, as Lightning does.
+
+        Raises:
+            ConfigError: If it is compiled already.
+        """
+        if code is None or not self._config.compile:
+            yield code
+            return
+        if code is not unwrapped(code):
+            raise ConfigError("compile=True: the module is already compiled.", hint="remove compile=True.")
+        assert self._parts is not None  # noqa: S101 - for the type checker
+        try:
+            yield torch.compile(code)
+        finally:
+            if code._compiler_ctx is not None:  # noqa: SLF001 - where Lightning keeps that it is compiled
+                self._parts.to_uncompiled(code)
+
     def _trainer(self, code: Any) -> Any:
         """Return the trainer for ``code``: the one there is, unless the module comes from the other package."""
         if code is None:
             return self.bridged
-        parts = parts_of(code)
-        if not isinstance(code, parts.LightningModule):
+        module = unwrapped(code)
+        parts = parts_of(module)
+        if not isinstance(module, parts.LightningModule):
             raise SpecError(f"a {type(code).__name__} is not a LightningModule.", hint="pass the module.")
         if self._parts is None or self._parts.root != parts.root:
             self._parts, self.bridged = parts, self._made(parts)

@@ -5,19 +5,18 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from weakref import proxy
 
 import torch
 
 from unitrain.compat.instantiator import refuse_instantiator
-from unitrain_bridges.lightning.arguments import refuse_callbacks
+from unitrain_bridges.lightning.barebones import RUNS
+from unitrain_bridges.lightning.data import is_profiled
 from unitrain_bridges.lightning.repeated_log import repeated_log
 from unitrain_bridges.lightning.trainer_protocol import ModuleTrainer
 from unitrain_bridges.lightning.versions import refuse_resuming
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from unitrain.backends.protocol import Run
     from unitrain_bridges.lightning.evaluation import EvaluationLoop
     from unitrain_bridges.lightning.prediction import PredictionLoop
 
@@ -41,11 +40,12 @@ class StagedTrainer(ModuleTrainer, Protocol):
     Attributes:
         predict_loop: The loop of a prediction.
         enable_autolog_hparams: Whether loggers get the hyperparameters.
+        barebones: Whether everything is off that costs time beside the training.
     """
 
     predict_loop: PredictionLoop
     enable_autolog_hparams: bool
-    _open_run: Callable[[Any], Run]
+    barebones: bool
     _detect_anomaly: bool
     _callback_connector: Any
     _checkpoint_connector: Any
@@ -200,11 +200,12 @@ def _run(trainer: StagedTrainer, model: Any, ckpt_path: Any, weights_only: Any) 
         loop = trainer.fit_loop
         given = loop.min_steps, loop.max_steps, loop.min_epochs, loop.max_epochs
         loop.min_epochs, loop.max_epochs = parts.parse_loop_limits(*given, trainer)
+    if trainer.barebones:
+        parts.rank_zero_info(RUNS)
     if hasattr(model, "hparams"):
         parts.clean_namespace(model.hparams)
     trainer.strategy.connect(model)
     trainer._callback_connector._attach_model_callbacks()
-    refuse_callbacks(trainer.callbacks, trainer.framework)
     refuse_instantiator(ckpt_path, parts.version)
     if fits and ckpt_path:
         refuse_resuming(parts, trainer.framework)
@@ -225,6 +226,9 @@ def _run(trainer: StagedTrainer, model: Any, ckpt_path: Any, weights_only: Any) 
 def _set_up(trainer: StagedTrainer, ckpt_path: Any, weights_only: Any, *, fits: bool) -> None:
     parts, checkpoints = trainer.parts, trainer._checkpoint_connector
     trainer.strategy.setup_environment()
+    if is_profiled(trainer):
+        trainer.profiler._lightning_module = proxy(trainer.lightning_module)
+        trainer.profiler.setup(stage=trainer.state.fn, local_rank=None, log_dir=trainer.log_dir)
     trainer._data_connector.prepare_data()
     parts.call._call_setup_hook(trainer)
     parts.call._call_configure_model(trainer)

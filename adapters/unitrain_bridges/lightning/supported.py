@@ -147,19 +147,14 @@ ELSEWHERE: dict[str, str] = {}
 """Public Trainer attributes that only exist on Lightning, with alternatives; "" if there is none."""
 
 ARGUMENTS = {
-    "profiler": "torch.profiler.profile() around trainer.fit(...).",
     "plugins": "precision= for the precision; other plugins need framework='lightning'.",
-    "barebones": "enable_checkpointing=False, logger=False and enable_progress_bar=False.",
     "model_registry": "upload the file that ModelCheckpoint wrote.",
     "num_nodes": "num_nodes=1, or framework='lightning'.",
 }
 """Trainer arguments that only work on Lightning, with alternatives."""
 
+ENVIRONMENT = "PL_TRAINER_"
+"""How the environment variables begin from which a Trainer takes the arguments that are not given."""
+
 STRATEGIES = ("auto", "single_device")
 """Values of ``strategy=`` that work on every backend."""
-
-CALLBACKS = {
-    "BatchSizeFinder": "plain Lightning for the search, then pass the batch size.",
-    "LearningRateFinder": "plain Lightning for the search, then pass the learning rate.",
-}
-"""Native callbacks that run the Trainer's loops themselves, with alternatives."""

@@ -11,7 +11,8 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from unitrain.errors import UnsupportedFeatureError, did_you_mean
-from unitrain_bridges.lightning.arguments import check_arguments, refuse_callbacks
+from unitrain_bridges.lightning.arguments import check_arguments
+from unitrain_bridges.lightning.barebones import without_extras
 from unitrain_bridges.lightning.evaluation import EvaluationLoop
 from unitrain_bridges.lightning.fit import FitLoop
 from unitrain_bridges.lightning.hooks import Hooks
@@ -114,10 +115,11 @@ class StandInTrainer(Stages):
         self.framework = framework
         self.run: Any = None
         self._open_run = open_run
-        given = check_arguments(parts, arguments, framework)
+        owner = parts.Trainer if type(self) is StandInTrainer else type(self)
+        given = without_extras(parts, check_arguments(parts, arguments, framework, owner))
         self._model_registry = None
         self._val_check_time_interval: float | None = None  # set by Lightning, since 2.6
-        self.barebones = False
+        self.barebones = bool(given.get("barebones"))
         self._connect(given)
         self._limits(given)
 
@@ -160,7 +162,6 @@ class StandInTrainer(Stages):
             switch("enable_model_summary", True),
             given["max_time"],
         )
-        refuse_callbacks(self.callbacks, self.framework)
         every, reload = given["val_check_interval"], given["reload_dataloaders_every_n_epochs"]
         self._data_connector.on_trainer_init(every, reload, given["check_val_every_n_epoch"])
         self.gradient_clip_val = given["gradient_clip_val"]
@@ -172,7 +173,7 @@ class StandInTrainer(Stages):
         parts.log_device_info(self)
         self.should_stop = False
         self.state = parts.TrainerState()
-        self.profiler = parts.PassThroughProfiler()
+        parts.init_profiler(self, given["profiler"])
         self._logger_connector.on_trainer_init(switch("logger", True), switch("log_every_n_steps", 50))
         self.val_check_batch: int | float | None = None
         limits = [given[f"limit_{stage}_batches"] for stage in ("train", "val", "test", "predict")]
@@ -356,8 +357,9 @@ class StandInTrainer(Stages):
         """Write a checkpoint in Lightning's form."""
         if self.model is None:
             raise AttributeError("Saving a checkpoint is only possible if a model is attached to the Trainer.")
-        checkpoint = self._checkpoint_connector.dump_checkpoint(weights_only)
-        self.strategy.save_checkpoint(checkpoint, filepath, storage_options=storage_options)
+        with self.profiler.profile("save_checkpoint"):
+            checkpoint = self._checkpoint_connector.dump_checkpoint(weights_only)
+            self.strategy.save_checkpoint(checkpoint, filepath, storage_options=storage_options)
 
     def print(self, *values: Any, **options: Any) -> None:
         """Print, as ``print`` does."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from unitrain.backends.protocol import Run
     from unitrain_bridges.lightning.hooks import Hooks
@@ -51,6 +51,9 @@ class TrainingLoop(Protocol):
 
     def _should_accumulate(self) -> bool:
         """Return whether the running batch makes no optimizer step."""
+
+    def reset(self) -> None:
+        """Find out where the checkpoint that was read was written."""
 
     def setup_data(self) -> None:
         """Ask for the loaders, if it is their turn."""
@@ -99,6 +102,7 @@ class ModuleTrainer(Protocol):
     optimizers: list[Any]
     lr_scheduler_configs: Sequence[Any]
     fit_loop: TrainingLoop
+    profiler: Any
     # --- where it is
     state: Any
     training: bool
@@ -133,6 +137,7 @@ class ModuleTrainer(Protocol):
     _val_check_time_interval: float | None
     _train_start_time: float
     _last_val_time: float
+    _open_run: Callable[[Any], Run]
 
     @property
     def enable_validation(self) -> bool:
