@@ -51,3 +51,22 @@ def _told(name: str, asked: Mapping[str, Any], given: Mapping[str, Any], owner: 
 
 def _refused(what: str, framework: str, fix: str) -> UnsupportedFeatureError:
     return UnsupportedFeatureError(f"{what} only works on 'lightning', not on {framework!r}.", hint=fix)
+
+
+def clip_algorithm(parts: Parts, given: Mapping[str, Any]) -> Any:
+    """Return how gradients are clipped; None if nobody said.
+
+    Raises:
+        TypeError: If the value is no number, as Lightning raises.
+        MisconfigurationException: If there is no such algorithm, as Lightning raises.
+    """
+    value, algorithm, known = given["gradient_clip_val"], given["gradient_clip_algorithm"], parts.GradClipAlgorithmType
+    if value is not None and not isinstance(value, (int, float)):
+        raise TypeError(f"`gradient_clip_val` should be an int or a float. Got {value}.")
+    if algorithm is None:
+        return None
+    if not known.supported_type(algorithm.lower()):
+        raise parts.MisconfigurationException(
+            f"`gradient_clip_algorithm` {algorithm} is invalid. Allowed algorithms: {known.supported_types()}."
+        )
+    return known(algorithm.lower())

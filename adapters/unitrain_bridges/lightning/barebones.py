@@ -6,8 +6,6 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from unitrain_bridges.lightning.namespace import Parts
 
 _DISABLED_MODE = "so it is disabled in barebones mode."
@@ -53,7 +51,7 @@ RUNS = (
 """What Lightning logs when a run of it begins."""
 
 
-def without_extras(parts: Parts, given: Mapping[str, Any]) -> Mapping[str, Any]:
+def without_extras(parts: Parts, given: dict[str, Any]) -> dict[str, Any]:
     """Return a Trainer's arguments, with everything off that ``barebones=True`` turns off.
 
     Raises:

@@ -30,8 +30,8 @@ class Counters:
         self._resuming_from_checkpoint = False
         self._restart_stage = ""
 
-    @property
-    def __class__(self) -> type:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
         return getattr(self.trainer.parts, self.stands_for) if self.stands_for else type(self)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:

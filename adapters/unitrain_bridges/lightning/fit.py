@@ -72,7 +72,8 @@ class FitLoop(Counters):
         self._loader_states: list[dict[str, Any]] = []
         self._data_fetcher: Any = None
         self._last_train_dl_reload_epoch = -inf
-        self._running, self._driven = 0, None
+        self._running = 0
+        self._driven: Any = None
         self._profiles = False
 
     # --- where it is --------------------------------------------------------------------------------------------------
@@ -142,7 +143,10 @@ class FitLoop(Counters):
             current.completed = current.processed
             info(f"`Trainer.fit` stopped: `max_epochs={self.max_epochs!r}` reached.")
             return True
-        return bool(self.trainer.should_stop and self._can_stop_early)
+        if self.trainer.should_stop and self._can_stop_early:
+            self.trainer.parts.rank_zero_debug("`Trainer.fit` stopped: `trainer.should_stop` was set.")
+            return True
+        return False
 
     # --- what a run is made of ----------------------------------------------------------------------------------------
 
@@ -323,6 +327,11 @@ class FitLoop(Counters):
             self._data_fetcher.teardown()
             self._data_fetcher = None
         self.epoch_loop.teardown()
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """Be copied and pickled without the backend's run."""
+        make, arguments, state = super().__reduce_ex__(protocol)
+        return make, arguments, {**state, "_driven": None}
 
     def on_save_checkpoint(self) -> dict[str, Any]:
         """Return the states of the loaders that have one."""

@@ -57,6 +57,10 @@ class StagedTrainer(ModuleTrainer, Protocol):
         """The loop of what runs now, or None."""
 
     @property
+    def log_dir(self) -> str | None:
+        """The folder of the first logger, else that of the run."""
+
+    @property
     def _evaluation_loop(self) -> EvaluationLoop:
         """The loop of the running validation or test."""
 

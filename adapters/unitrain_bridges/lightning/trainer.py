@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from unitrain.errors import UnsupportedFeatureError, did_you_mean
-from unitrain_bridges.lightning.arguments import check_arguments
+from unitrain_bridges.lightning.arguments import check_arguments, clip_algorithm
 from unitrain_bridges.lightning.barebones import without_extras
 from unitrain_bridges.lightning.evaluation import EvaluationLoop
 from unitrain_bridges.lightning.fit import FitLoop
@@ -165,8 +165,7 @@ class StandInTrainer(Stages):
         every, reload = given["val_check_interval"], given["reload_dataloaders_every_n_epochs"]
         self._data_connector.on_trainer_init(every, reload, given["check_val_every_n_epoch"])
         self.gradient_clip_val = given["gradient_clip_val"]
-        algorithm = given["gradient_clip_algorithm"]
-        self.gradient_clip_algorithm = algorithm and parts.GradClipAlgorithmType(algorithm.lower())
+        self.gradient_clip_algorithm = clip_algorithm(parts, given)
         self._detect_anomaly = given["detect_anomaly"]
         if self._detect_anomaly:
             parts.rank_zero_info(_ANOMALY)
