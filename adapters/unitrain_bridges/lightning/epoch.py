@@ -331,7 +331,9 @@ class EpochLoop(Counters):
     def _is_time_to_validate(self) -> bool:
         trainer, last = self.trainer, bool(self.batch_progress.is_last_batch)
         endless = trainer.val_check_batch == inf
-        if (last and endless) or (trainer.should_stop and trainer.fit_loop._can_stop_early):
+        if last and (endless or self._iterates):
+            return True
+        if trainer.should_stop and trainer.fit_loop._can_stop_early:
             return True
         interval = trainer._val_check_time_interval
         if interval is not None:
