@@ -27,6 +27,11 @@ def refused(text, check="ignite"):
         ("L.Trainer(plugins=[x])", "check-trainer-argument"),
         ('L.Trainer(model_registry="a")', "check-trainer-argument"),
         ("L.Trainer(**options)", "check-trainer-argument"),
+        ('os.environ["PL_TRAINER_STRATEGY"] = "ddp"', "check-trainer-argument"),
+        ('os.environ["PL_TRAINER_NUM_NODES"] = hosts', "check-trainer-argument"),
+        ('os.environ.setdefault("PL_TRAINER_DEVICES", "2")', "check-trainer-argument"),
+        ('os.environ.update({"PL_TRAINER_DEVICES": "-1"})', "check-trainer-argument"),
+        ('os.environ.update(PL_TRAINER_PLUGINS="bitsandbytes")', "check-trainer-argument"),
         ("t = L.Trainer(); t.nonsense", "check-trainer-attribute"),
         ("class M(L.LightningModule):\n    def f(self): self.trainer._data_connector", "check-trainer-attribute"),
         ("class C(L.Callback):\n    def on_fit_start(self, trainer, m): trainer._run()", "check-trainer-attribute"),
@@ -47,6 +52,9 @@ def test_what_acts_on_lightning_only(text, rule, backend):
         'L.Trainer(profiler="simple", barebones=True)',
         "from lightning.pytorch.cli import LightningCLI as C; C(M)",
         "from lightning.pytorch.callbacks import LearningRateFinder as F; F()",
+        'os.environ["PL_TRAINER_STRATEGY"] = "auto"; os.environ["PL_TRAINER_DEVICES"] = "1"',
+        'os.environ["PL_TRAINER_MAX_EPOCHS"] = epochs; del os.environ["PL_TRAINER_STRATEGY"]',
+        'os.environ["PL_TRAINER_PLUGINS"] = ""; print(os.environ.get("PL_TRAINER_DEVICES", "2"))',
         "class Other:\n    def f(self): return self.trainer.nonsense",
         "options = dict(max_epochs=1)\nL.Trainer(**options)",
     ],
@@ -55,11 +63,23 @@ def test_what_acts_everywhere(text):
     assert not refused(text)
 
 
+def test_a_variable_of_the_shell_is_named_where_a_trainer_takes_it(monkeypatch):
+    monkeypatch.setenv("PL_TRAINER_STRATEGY", "ddp")
+    monkeypatch.setenv("PL_TRAINER_MAX_EPOCHS", "3")
+    assert refused("L.Trainer(max_epochs=1)") == [(2, "check-trainer-argument")]
+    assert not refused('L.Trainer(strategy="auto")')
+    assert not refused("L.LightningModule()")
+    assert not refused("L.Trainer()", "lightning")
+
+
 def test_what_acts_on_ignite_only():
     text = "import ignite.distributed as idist\nwith idist.Parallel(backend={}) as p: p.run(main)\n"
     for check, backend, found in (("lightning", '"gloo"', 1), ("lightning", "None", 0), ("ignite", '"gloo"', 0)):
         outcome = migrated(text.format(backend), check=check)
         assert len(outcome.told) == found
+    outcome = migrated(text.format('CONFIG["backend"]'), check="lightning")
+    assert told(outcome) == [(2, "check-processes", "note")]
+    assert 'CONFIG["backend"] is None or a backend' in outcome.told[0].finding.reason
     text = "from ignite.engine import Engine\ndef step(e, b): e.interrupt()\nt = Engine(step)\nt.interrupt()\n"
     assert [one[1] for one in told(migrated(text, check="lightning"))] == ["check-interrupt"]
 

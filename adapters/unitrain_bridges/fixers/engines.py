@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from unitrain.migrate.arguments import arguments
-from unitrain.migrate.findings import Finding, Fixer, Goal, Rule, person
+from unitrain.migrate.arguments import UNKNOWN, arguments
+from unitrain.migrate.findings import Finding, Fixer, Goal, Rule, Severity, person
 from unitrain_ignite.fixers.runs import engine_attributes
 
 if TYPE_CHECKING:
@@ -28,9 +28,8 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
     if goal.check == HOME or not source.imports(HOME):
         return
     for call in source.all(cst.Call):
-        if source.name(call.func) in _SPAWNING and _has_backend(source, call):
-            reason = f"{goal.check!r} runs an Ignite program in a single process"
-            yield person(PROCESSES.name, source.start(call), reason, "run it without a backend, or framework='ignite'")
+        if source.name(call.func) in _SPAWNING:
+            yield from _processes(source, goal, call)
     for node in engine_attributes(source):
         if node.attr.value == "interrupt":
             reason = f"an interrupted run can only be resumed on {goal.check!r} itself"
@@ -38,10 +37,18 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
             yield person(INTERRUPT.name, source.start(node), reason, fix)
 
 
-def _has_backend(source: Source, call: cst.Call) -> bool:
-    """Return whether a call asks for processes: any backend but None."""
-    given = [one for one in arguments(source, call) if one.keyword in ("backend", "") and not one.star]
-    return bool(given) and given[0].value is not None
+def _processes(source: Source, goal: Goal, call: cst.Call) -> Iterator[Finding]:
+    """Find a call that asks for processes: any backend but None; one that is not known here may be None."""
+    given = next((one for one in arguments(source, call) if one.keyword in ("backend", "") and not one.star), None)
+    reason = f"{goal.check!r} runs an Ignite program in a single process"
+    start, fix = source.start(call), "run it without a backend, or framework='ignite'"
+    if given is None or given.value is None:
+        return
+    if given.value is UNKNOWN:
+        maybe = f"{given.text} is None or a backend; {reason}"
+        yield Finding(PROCESSES.name, start, maybe, fix, severity=Severity.NOTE)
+    else:
+        yield person(PROCESSES.name, start, reason, fix)
 
 
 FIXER = Fixer((PROCESSES, INTERRUPT), find)

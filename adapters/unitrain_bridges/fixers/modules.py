@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import libcst as cst
 
 from unitrain.migrate.arguments import UNKNOWN, Argument, arguments
 from unitrain.migrate.findings import Finding, Fixer, Goal, Rule, person
-from unitrain_bridges.lightning.supported import ARGUMENTS, ELSEWHERE, STRATEGIES, TRAINER
+from unitrain_bridges.fixers.variables import in_force, set_in
+from unitrain_bridges.lightning.supported import ARGUMENTS, ELSEWHERE, ENVIRONMENT, STRATEGIES, TRAINER
 from unitrain_lightning.fixers import keywords
 from unitrain_lightning.fixers.attributes import trainer_attributes
 from unitrain_lightning.fixers.names import PACKAGES, calls
@@ -26,6 +27,7 @@ ARGUMENT = Rule("check-trainer-argument", "a Trainer argument that only works on
 ATTRIBUTE = Rule("check-trainer-attribute", "a Trainer attribute that only exists on Lightning")
 
 _ANYWHERE = f"framework={HOME!r}"
+_REFUSED = (*ARGUMENTS, "strategy", "devices")
 
 
 def find(source: Source, goal: Goal) -> Iterator[Finding]:
@@ -33,30 +35,47 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
     if goal.check == HOME or not any(source.imports(package) for package in PACKAGES):
         return
     for call in calls(source, TRAINER_NAMES):
-        for given in arguments(source, call):
-            yield from _argument(source, goal, given)
+        given = arguments(source, call)
+        for one in given:
+            yield from _argument(source, goal, one)
+        for variable, value in in_force({one.keyword for one in given}, _REFUSED):
+            yield from _variable(goal, source.start(call), variable, value)
+    for place, variable, value in set_in(source):
+        yield from _variable(goal, source.start(place), variable, value)
     for node in trainer_attributes(source):
         yield from _attribute(source, goal, node)
 
 
 def _argument(source: Source, goal: Goal, given: Argument) -> Iterator[Finding]:
-    start = source.start(given.node)
-    if given.keyword in ARGUMENTS and not _is_plain(given):
-        yield _refused(start, goal, f"Trainer({given.keyword}={given.text})", ARGUMENTS[given.keyword])
-    elif given.keyword == "strategy" and given.value not in (*STRATEGIES, UNKNOWN):
-        yield _refused(start, goal, f"Trainer(strategy={given.text})", f'strategy="auto", or {_ANYWHERE}')
-    elif given.keyword == "strategy" and given.value is UNKNOWN:
-        fix = f'strategy="auto", or {_ANYWHERE}; only {", ".join(STRATEGIES)} work everywhere'
-        yield _refused(start, goal, f"Trainer(strategy={given.text})", fix)
-    elif given.keyword == "devices" and _several(given.value):
-        yield _refused(start, goal, f"Trainer(devices={given.text})", f"devices=1, or {_ANYWHERE}")
+    start, fix = source.start(given.node), _fix(given.keyword, given.value)
+    if fix:
+        yield _refused(start, goal, f"Trainer({given.keyword}={given.text})", fix)
     elif given.star:
         yield from _mapping(source, goal, given)
 
 
-def _is_plain(given: Argument) -> bool:
+def _variable(goal: Goal, start: int, variable: str, value: Any) -> Iterator[Finding]:
+    """Find what a variable of the environment asks for."""
+    fix = _fix(variable.removeprefix(ENVIRONMENT).lower(), value)
+    if fix and value is not None:
+        shown = "..." if value is UNKNOWN else value
+        yield _refused(start, goal, f"the environment variable {variable}={shown}", fix)
+
+
+def _fix(name: str, value: Any) -> str:
+    """Return what to do about an argument that only works at home; "" if it works everywhere."""
+    if name in ARGUMENTS and not _is_plain(name, value):
+        return ARGUMENTS[name]
+    if name == "strategy" and value is UNKNOWN:
+        return f'strategy="auto", or {_ANYWHERE}; only {", ".join(STRATEGIES)} work everywhere'
+    if name == "strategy" and value not in STRATEGIES:
+        return f'strategy="auto", or {_ANYWHERE}'
+    return f"devices=1, or {_ANYWHERE}" if name == "devices" and _several(value) else ""
+
+
+def _is_plain(name: str, value: Any) -> bool:
     """Return whether an argument is what it is by default: off, or one host."""
-    return any(given.value is one for one in (None, False)) or (given.keyword == "num_nodes" and given.value == 1)
+    return any(value is one for one in (None, False)) or (name == "num_nodes" and value == 1)
 
 
 def _mapping(source: Source, goal: Goal, given: Argument) -> Iterator[Finding]:
@@ -66,7 +85,7 @@ def _mapping(source: Source, goal: Goal, given: Argument) -> Iterator[Finding]:
         reason = "its contents are unknown, so support is only checked at run time"
         yield person(ARGUMENT.name, start, f"Trainer({given.star}{given.text}): {reason}", "write the arguments out")
         return
-    for name in [*ARGUMENTS, "strategy"]:
+    for name in (*ARGUMENTS, "strategy"):
         if name in known:
             yield _refused(start, goal, f"Trainer({name}=...)", ARGUMENTS.get(name, f"remove it, or {_ANYWHERE}"))
 
