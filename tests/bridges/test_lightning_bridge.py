@@ -24,6 +24,7 @@ from tests.bridges.lightning_subject import (
     listening_callback,
     listening_module,
     parted,
+    shown,
     shuffled,
     subject,
     told,
@@ -265,6 +266,78 @@ def test_stop_and_save_from_outside(tmp_path):
     assert torch.equal(again.head.weight, trainer.model.head.weight)
     with pytest.raises(KeyError):
         unified("ignite").fit(module(steps=Breaking), shuffled(), in_order())
+
+
+# --- compile=True -----------------------------------------------------------------------------------------------------
+
+
+class Compilable(Steps):
+    """Logs nothing: self.log within a compiled step is beyond torch."""
+
+    def training_step(self, batch, batch_idx):
+        return self.loss(batch)
+
+    def validation_step(self, batch, batch_idx):
+        self.loss(batch)
+
+    test_step = validation_step
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """Trace as torch.compile does, without a compiler of C++; what was traced is in the list."""
+    found = []
+
+    def kept(graph, inputs):
+        found.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=kept))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", BACKENDS)
+def test_a_compiled_module_is_trained_as_by_lightning(framework, graphs):
+    def plain_fit(one):
+        pl.seed_everything(5)
+        trainer = pl.Trainer(max_epochs=2, logger=False, enable_checkpointing=False, **QUIET)
+        trainer.fit(torch.compile(one), shuffled(), in_order())
+        pl.seed_everything(5)
+        return trainer.predict(torch.compile(one), in_order())
+
+    def bridged(one):
+        trainer = unified(framework, compile=True, max_epochs=2, native={"enable_checkpointing": False})
+        trainer.fit(one, shuffled(), in_order())
+        return trainer.predict(one, in_order())
+
+    def told_of(fit):
+        torch.compiler.reset()
+        graphs.clear()
+        one = module(steps=Compilable)
+        predicted = fit(one)
+        return one, [len(graphs), *(shown(value) for value in (*one.state_dict().values(), predicted, generators()))]
+
+    _, wanted = told_of(plain_fit)
+    one, found = told_of(bridged)
+    assert found == wanted
+    assert wanted[0] > 0
+    assert one._compiler_ctx is None
+    assert not {"forward", "training_step"} & vars(one).keys()
+
+
+@pytest.mark.parametrize("framework", BACKENDS)
+def test_a_module_is_not_compiled_twice(framework, graphs):
+    with pytest.raises(ConfigError, match="already compiled"):
+        unified(framework, compile=True).fit(torch.compile(module(steps=Compilable)), shuffled())
+
+
+def test_a_module_that_is_not_compiled_is_noticed(graphs, monkeypatch):
+    """The number of graphs is what tells."""
+    monkeypatch.setattr(torch, "compile", lambda one: one)
+    unified("ignite", compile=True, max_epochs=1).fit(module(steps=Compilable), shuffled())
+    assert not graphs
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

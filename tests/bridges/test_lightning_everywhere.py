@@ -5,6 +5,9 @@ Each is compared call by call with the untouched Trainer, on each backend.
 
 from __future__ import annotations
 
+import os
+from unittest.mock import patch
+
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -12,6 +15,9 @@ from torch.utils.data import DataLoader
 from tests.bridges.lightning_subject import Steps, Stream, in_order, samples, shuffled
 from tests.bridges.test_lightning_same import BACKENDS, compared
 from tests.bridges.test_lightning_ways import Combined, Manual, by_mode, dict_of_loaders, fitted
+from unitrain import UnsupportedFeatureError
+from unitrain_bridges.lightning import arguments, epoch, evaluation, fit, prediction, trainer
+from unitrain_bridges.lightning.bridge import LightningBridge
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -383,7 +389,45 @@ def compiled(package, tools):
     return [trainer.global_step, trainer.test(module, in_order(), verbose=False), trainer.predict(module, in_order())]
 
 
-WORKS = {**ITERATORS, **COMBINED, **PROFILERS, **BAREBONES, **SEARCHES, "compiled": compiled}
+# --- arguments from the environment -----------------------------------------------------------------------------------
+
+
+def with_variables(work, **variables):
+    def within(package, tools):
+        with patch.dict(os.environ, {f"PL_TRAINER_{name.upper()}": value for name, value in variables.items()}):
+            return work(package, tools)
+
+    return within
+
+
+VARIABLES = {
+    "variables": with_variables(
+        fitted(max_epochs=2), max_epochs="9", accumulate_grad_batches="2", limit_val_batches="1", precision="64-true"
+    ),
+    "variables that are empty": with_variables(fitted(), max_steps="", val_check_interval="3", strategy="auto"),
+    "variables that are wrong": with_variables(fitted(), limit_train_batches="half"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("strategy", "ddp", "the environment variable PL_TRAINER_STRATEGY='ddp' only works on 'lightning'"),
+        ("plugins", "bitsandbytes", "the environment variable PL_TRAINER_PLUGINS='bitsandbytes'"),
+        ("num_nodes", "2", "the environment variable PL_TRAINER_NUM_NODES=2"),
+        ("model_registry", "a", "the environment variable PL_TRAINER_MODEL_REGISTRY='a'"),
+        ("devices", "2", r"devices=2 and strategy='auto' select DDPStrategy.*\n.*PL_TRAINER_\*"),
+    ],
+)
+def test_a_variable_that_acts_on_lightning_only_is_refused(name, value, said, monkeypatch):
+    import pytorch_lightning as pl
+
+    monkeypatch.setenv(f"PL_TRAINER_{name.upper()}", value)
+    with LightningBridge().redirected("ignite"), pytest.raises(UnsupportedFeatureError, match=said):
+        pl.Trainer(accelerator="cpu", logger=False)
+
+
+WORKS = {**ITERATORS, **COMBINED, **PROFILERS, **BAREBONES, **SEARCHES, **VARIABLES, "compiled": compiled}
 FAST = {
     "iterators",
     "iterators, evaluations",
@@ -392,6 +436,7 @@ FAST = {
     "barebones",
     "learning rate",
     "batch size",
+    "variables",
 }
 
 
@@ -408,5 +453,54 @@ RAISING = {
     "profiler that is unknown",
     "strict_loading",
     "batch size of no field",
+    "variables that are wrong",
     *(name for name in BAREBONES if "against" in name),
 }
+
+
+# --- that a fault is seen ---------------------------------------------------------------------------------------------
+
+
+def nothing(*_, **__):
+    return None
+
+
+def before_last(fetcher):
+    """Return what the step has read last, a batch too early."""
+    batch, index, loader = fetcher._batch, fetcher._batch_idx, fetcher._dataloader_idx
+    return batch, index and index - 1, loader
+
+
+def in_sequence(given, source, mode, stage, function, original=evaluation.combined):
+    loader = original(given, source, mode, stage, function)
+    loader._mode = "sequential"
+    return loader
+
+
+def always_the_same_run():
+    """Let a search train in the very run that it is called from."""
+    return property(lambda self: None, nothing)
+
+
+FAULTS = {
+    "the step's batch is not its hooks'": ("iterators", epoch, "taken", before_last),
+    "the evaluated batch is not its hooks'": ("iterators, evaluations", evaluation, "taken", before_last),
+    "the predicted batch is not its hooks'": ("iterators, evaluations", prediction, "taken", before_last),
+    "nobody sees that a step reads its iterator": ("iterators to train", epoch, "iterates", lambda *_: False),
+    "loaders are not combined as they say": ("max_size to validate", evaluation, "combined", in_sequence),
+    "fetches are not profiled": ("profiler", epoch, "profile_fetching", nothing),
+    "an epoch is not profiled": ("profiler", fit.FitLoop, "_profile_epoch", nothing),
+    "nothing is turned off": ("barebones", trainer, "without_extras", lambda _, given: given),
+    "a search has no loop of its own": ("learning rate by a callback", fit.FitLoop, "_driven", always_the_same_run()),
+    "a state is not put back": ("learning rate", fit.FitLoop, "load_state_dict", nothing),
+    "variables are not read": ("variables", arguments, "vars", lambda _: {}),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_noticed(fault, tmp_path, monkeypatch):
+    work, where, name, wrong = FAULTS[fault]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(where, name, wrong, raising=False)
+    differences, _ = compared(WORKS[work], tmp_path)
+    assert all(differences.values())

@@ -66,4 +66,3 @@ def in_force(given: Container[str], known: Container[str]) -> Iterator[tuple[str
         argument = name.removeprefix(ENVIRONMENT).lower()
         if name.startswith(ENVIRONMENT) and argument in known and argument not in given:
             yield name, meant(text)
-

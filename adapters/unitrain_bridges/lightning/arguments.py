@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from unitrain.errors import UnsupportedFeatureError
-from unitrain_bridges.lightning.supported import ARGUMENTS, STRATEGIES
+from unitrain_bridges.lightning.supported import ARGUMENTS, ENVIRONMENT, STRATEGIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +40,27 @@ def check_arguments(parts: Parts, given: Mapping[str, Any], framework: str, owne
     if strategy not in STRATEGIES and not isinstance(strategy, parts.SingleDeviceStrategy):
         raise _refused(_told("strategy", asked, given, owner), framework, 'strategy="auto", or framework="lightning".')
     return {**defaults, **asked}
+
+
+def refuse_processes(parts: Parts, strategy: Any, asked: Mapping[str, Any], framework: str) -> None:
+    """Refuse arguments with which Lightning would start further processes.
+
+    Args:
+        parts: The parts of the Lightning that is in use.
+        strategy: What Lightning has made of the arguments.
+        asked: All arguments of a Trainer.
+        framework: The backend that runs.
+
+    Raises:
+        UnsupportedFeatureError: If it is no strategy for a single device.
+    """
+    if isinstance(strategy, parts.SingleDeviceStrategy):
+        return
+    given = " and ".join(f"{name}={asked[name]!r}" for name in ("devices", "strategy"))
+    raise UnsupportedFeatureError(
+        f"{given} select {type(strategy).__name__}, but {framework!r} runs a LightningModule on one device.",
+        hint=f"devices=1, or framework='lightning'; {ENVIRONMENT}* variables of the environment are arguments too.",
+    )
 
 
 def _told(name: str, asked: Mapping[str, Any], given: Mapping[str, Any], owner: type) -> str:

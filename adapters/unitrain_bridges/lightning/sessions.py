@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from unitrain.config import TrainerConfig
     from unitrain.run.result import FitResult
 
+_COMPILED = frozenset({"forward", "training_step", "validation_step", "test_step", "predict_step"})
 _METHODS = {Stage.VAL: "validate", Stage.TEST: "test"}
 
 
@@ -117,11 +118,14 @@ class LightningSession:
         if code is not unwrapped(code):
             raise ConfigError("compile=True: the module is already compiled.", hint="remove compile=True.")
         assert self._parts is not None  # noqa: S101 - for the type checker
+        own = dict(vars(code))
         try:
             yield torch.compile(code)
         finally:
             if code._compiler_ctx is not None:  # noqa: SLF001 - where Lightning keeps that it is compiled
                 self._parts.to_uncompiled(code)
+            for name in _COMPILED & vars(code).keys() - own.keys():  # Lightning leaves the methods in the module
+                delattr(code, name)
 
     def _trainer(self, code: Any) -> Any:
         """Return the trainer for ``code``: the one there is, unless the module comes from the other package."""

@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from unitrain.errors import UnsupportedFeatureError, did_you_mean
-from unitrain_bridges.lightning.arguments import check_arguments, clip_algorithm
+from unitrain_bridges.lightning.arguments import check_arguments, clip_algorithm, refuse_processes
 from unitrain_bridges.lightning.barebones import without_extras
 from unitrain_bridges.lightning.evaluation import EvaluationLoop
 from unitrain_bridges.lightning.fit import FitLoop
@@ -129,12 +129,7 @@ class StandInTrainer(Stages):
         more = ("benchmark", "deterministic", "use_distributed_sampler")
         self._data_connector = parts.DataConnector(self)
         self._accelerator_connector = parts.AcceleratorConnector(**{name: given[name] for name in names + more})
-        if not isinstance(self.strategy, parts.SingleDeviceStrategy):
-            raise UnsupportedFeatureError(
-                f"devices={given['devices']!r} and strategy={given['strategy']!r} select"
-                f" {type(self.strategy).__name__}, but {self.framework!r} runs a LightningModule on one device.",
-                hint="devices=1, or framework='lightning'.",
-            )
+        refuse_processes(parts, self.strategy, given, self.framework)
         self.hooks = Hooks(self)
         self.logging = self._logger_connector = logging_of(self)
         self._callback_connector = parts.CallbackConnector(self)
