@@ -118,7 +118,7 @@ REFUSED = {
     "a state that is refused": ("middle", {"model": lambda: strict(Own(4, 1))}, {}, CheckpointError),
     "another optimizer": ("end", {"optimizer": partial(torch.optim.Adam, lr=0.1)}, {}, CheckpointError),
     "a new schedule": ("middle", {"lr_scheduler": partial(LinearLR, total_iters=3)}, {}, CheckpointError),
-    "a callback that cannot": ("middle", {}, {"callbacks": lambda: [strict(Keeping())]}, RuntimeError),
+    "a callback that cannot": ("middle", {}, {"callbacks": lambda: [strict(Keeping())]}, CheckpointError),
     "an average without its epoch": (
         "averaged",
         {},

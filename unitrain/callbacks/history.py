@@ -30,4 +30,4 @@ class History(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state returned by ``state_dict``."""
-        self.rows = state["rows"]
+        self.rows = [dict(row) for row in state["rows"]]

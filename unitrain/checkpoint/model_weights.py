@@ -116,7 +116,7 @@ def require_same_weights(path: Path, model: nn.Module, weights: dict[str, Tensor
         {name: _form(one) for name, one in some.items() if name not in lazy} for some in (there, weights)
     )
     if expected != found:
-        differing = sorted({*expected.items()} ^ {*found.items()})[:6]
+        differing = sorted({*expected.items()} ^ {*found.items()}, key=str)[:6]
         raise CheckpointError(
             f"{path} does not match {type(model).__name__}; differences include:"
             f" {', '.join(f'{name} {shape}' for name, shape in differing)}.",

@@ -13,14 +13,17 @@ from torch import Tensor
 from unitrain.callbacks import ModelCheckpoint
 from unitrain.checkpoint import sharded_files as parts
 from unitrain.checkpoint.capture import sources
+from unitrain.checkpoint.forms import lacking, misfit, unlike
 from unitrain.checkpoint.gate import restored
 from unitrain.checkpoint.layout import FORMAT, KEY
 from unitrain.checkpoint.model_weights import require_same_weights, weights_of
+from unitrain.checkpoint.optimizer_forms import require_usable
 from unitrain.checkpoint.optimizer_states import load_optimizer
 from unitrain.checkpoint.resume_checks import fitted, own_of_validation, require_same_kinds
 from unitrain.data.position import Position, keeper
 from unitrain.distributed.strategies.dtensors import is_part, part_like
 from unitrain.errors import DISTRIBUTION, CheckpointError, UnitrainError
+from unitrain.metrics.metric import stage_metric
 from unitrain.optim.optimizers import all_parameters
 from unitrain.run.progress import Progress, shared_out
 from unitrain.utilities.rng import RngSnapshot, preserved_rng
@@ -43,13 +46,17 @@ def _as_written(path: Path) -> Iterator[None]:
     """Say of an error that the file is not as unitrain writes files, and not whatever fails first then."""
     try:
         yield
-    except UnitrainError:
+    except (UnitrainError, Warning, OSError):
         raise
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{path} is damaged: its contents are not as unitrain writes them ({error!r}).",
-            hint="use an older checkpoint.",
-        ) from error
+    except Exception as error:
+        raise _not_as_written(path, repr(error)) from error
+
+
+def _not_as_written(path: Path, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} is damaged: its contents are not as unitrain writes them ({why}).",
+        hint="use an older checkpoint.",
+    )
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,7 @@ def read_for(path: Path, job: FitJob) -> Found:
         _require_same_names(path, job, own["names"])
         progress = fitted(path, job, own, shared_out([own["progress"], *own.get("ranks", [])], job.team))
         _require_random_states(progress, job)
+        _require_measures(path, progress, job)
     return Found(path, content, own, progress if progress.rng is not None else _with_own_rng(progress, job))
 
 
@@ -99,9 +107,11 @@ def restored_but_for_weights(found: Found, job: FitJob) -> Iterator[None]:
             states, steps = found.content["lr_schedulers"], found.own["schedule_steps"]
             schedules = list(zip(job.schedules, states, steps, strict=True))
         _load_optimizers(found.path, optimizers)
-        require_same_kinds(found.path, job, found.content, found.own)
+        with _as_written(found.path):
+            require_same_kinds(found.path, job, found.content, found.own)
         for schedule, state, number in schedules:
             with _fitting(found.path, schedule.scheduler):
+                _require_alike(schedule.scheduler, state, schedule.scheduler.state_dict())
                 schedule.scheduler.load_state_dict(state)
             schedule.steps = number
         with _as_written(found.path):
@@ -131,10 +141,40 @@ def _require_random_states(progress: Progress, job: FitJob) -> None:
     train, val = job.train, own_of_validation(job)
     with preserved_rng(train.generators, train.own_random), preserved_rng(own=val):
         val.put_back(progress.val_rng or {}, absent=False)
-        for state in (progress.rng, progress.rng_at_iter, progress.rng_before_ahead):
+        for state in (progress.rng, progress.rng_at_iter, progress.rng_before_ahead, progress.rng_at_load):
             if state is not None:
                 RngSnapshot.from_state_dict(state, train.generators).restore()
                 train.own_random.put_back(state.get("own", {}), absent=False)
+
+
+def _require_measures(path: Path, progress: Progress, job: FitJob) -> None:
+    """Refuse what the epoch has measured, and pending gradients, if they are of another kind or shape."""
+    measured = (progress.meter or {}).get("metrics", {})
+    for name, given in (job.spec.metrics or {}).items() if measured else ():
+        wrong = unlike(measured[name], stage_metric(name, given).state_dict(), f"the state of the metric {name!r}")
+        if wrong is not None:
+            raise _not_as_written(path, wrong)
+    if progress.gradients is None or job.sharded is not None:
+        return
+    shapes = {name: one.shape for name, one in job.spec.model.named_parameters()}
+    for name, one in progress.gradients.items():
+        if one.shape != shapes.get(name, one.shape):
+            raise _not_as_written(path, f"the gradient of {name!r} has the shape {tuple(one.shape)}")
+
+
+def _require_alike(one: Any, state: dict[str, Any], known: dict[str, Any]) -> None:
+    """Refuse a state of a class of torch's or unitrain's that lacks something, or has it in another kind.
+
+    Raises:
+        ValueError: If it does; it names the place.
+    """
+    called = getattr(one, "called", one)
+    if not type(called).__module__.startswith(("torch.", "unitrain.")):
+        return
+    wrong = unlike(state, known, "its state")
+    missing = lacking(state, known) if wrong is None and type(called).__module__.startswith("torch.") else ()
+    if wrong is not None or missing:
+        raise ValueError(wrong or f"it lacks {', '.join(map(repr, missing))}.")
 
 
 def _with_own_rng(progress: Progress, job: FitJob) -> Progress:
@@ -173,11 +213,14 @@ def own_part(path: Path, content: dict[str, Any]) -> dict[str, Any]:
             hint="`unitrain convert FILE NEW --to portable` converts it to one;"
             " unitrain.load_weights(file) loads only the weights.",
         )
-    if own["format"] > FORMAT:
+    if isinstance(own.get("format"), int) and own["format"] > FORMAT:
         raise CheckpointError(
             f"{path} has format {own['format']}; this unitrain reads up to {FORMAT}.",
             hint=f"pip install --upgrade {DISTRIBUTION}",
         )
+    wrong = misfit(own, KEY)
+    if wrong is not None:
+        raise _not_as_written(path, wrong)
     return own
 
 
@@ -193,7 +236,9 @@ def _require_same_names(path: Path, job: FitJob, names: dict[str, Any]) -> None:
 def _load_optimizers(path: Path, pairs: Sequence[tuple[Optimizer, dict[str, Any]]]) -> None:
     for optimizer, state in pairs:
         with _fitting(path, optimizer):
+            known = optimizer.param_groups
             load_optimizer(optimizer, _in_parts(path, optimizer, state))
+            require_usable(optimizer, state, known)
 
 
 @contextmanager
@@ -201,7 +246,7 @@ def _fitting(path: Path, one: Any) -> Iterator[None]:
     """Say of an error that ``one`` did not take its state up: its class may be the user's own."""
     try:
         yield
-    except UnitrainError:
+    except (UnitrainError, Warning):
         raise
     except Exception as error:
         reason = error if isinstance(error, ValueError) else repr(error)
@@ -238,7 +283,9 @@ def _like(path: Path, parameter: Tensor, name: str, value: Any) -> Any:
 def _load_callbacks(path: Path, callbacks: Mapping[str, Callback], states: dict[str, Any]) -> None:
     for name, callback in callbacks.items():
         if name in states:
-            callback.load_state_dict(copy.deepcopy(states[name]))
+            with _fitting(path, callback):
+                _require_alike(callback, states[name], callback.state_dict())
+                callback.load_state_dict(copy.deepcopy(states[name]))
     left = [name for name, state in states.items() if state and name not in callbacks]
     if left:
         warnings.warn(f"{path} contains state for callbacks not in this run: {', '.join(left)}.", stacklevel=2)
