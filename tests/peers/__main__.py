@@ -103,12 +103,14 @@ def main() -> None:
     parser.add_argument("--suite", choices=[one.name for one in SUITES], action="append")
     parser.add_argument("--on", action="append", help="only on these backends")
     parser.add_argument("--only", help="only these tests; nothing is written")
+    parser.add_argument("--keep-own", action="store_true", help="take what an earlier run left of their own framework")
     given = parser.parse_args()
     found = []
     for suite in SUITES:
         if given.suite and suite.name not in given.suite:
             continue
-        own = read(run(suite, given.suites, None, given.only))
+        kept = given.suites / f"{suite.name}_on_{suite.name}.jsonl"
+        own = read(kept if given.keep_own else run(suite, given.suites, None, given.only))
         for backend in given.on or BACKENDS[suite.name]:
             redirected = read(run(suite, given.suites, backend, given.only))
             kinds = sorted_out(own, redirected, PRIVATE[suite.name])
