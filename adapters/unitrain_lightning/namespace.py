@@ -11,6 +11,7 @@ from unitrain_lightning._compat import ROOTS, default_root, part
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import Self
 
 _PLACES: dict[str, str] = {
     "Callback": "callbacks:Callback",
@@ -23,6 +24,7 @@ _PLACES: dict[str, str] = {
     "LightningEnvironment": "plugins.environments:LightningEnvironment",
     "LightningModule": "core.module:LightningModule",
     "Logger": "loggers.logger:Logger",
+    "LoggerConnector": "trainer.connectors.logger_connector.logger_connector:_LoggerConnector",
     "MixedPrecision": "plugins:MixedPrecision",
     "ModelSummary": "callbacks:ModelSummary",
     "Precision": "plugins:Precision",
@@ -55,6 +57,14 @@ class Namespace:
         setattr(self, name, found)
         return found
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be pickled as the name of the package: modules and functions are among what was looked up."""
+        return type(self), (self.root,)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Be shared by copies."""
+        return self
+
     def made(self, own: Any) -> Any:
         """Return ``own``, an ``OnLightning``, as a class of this package: mixed into the class that it stands on."""
         return _mixed(self.root, own)
@@ -74,11 +84,24 @@ class OnLightning(_Anything):  # type: ignore[misc]
     stands_on: ClassVar[str]
     lightning: ClassVar[Namespace]
 
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """Be copied and pickled by the name of its own class, as the mixed one has none."""
+        cls = type(self)
+        if "lightning" not in vars(cls):
+            return super().__reduce_ex__(protocol)  # type: ignore[no-any-return]
+        _, _, *state = super().__reduce_ex__(max(protocol, 2))  # the older ones call the class beneath
+        return _empty, (cls.lightning.root, cls.__bases__[0]), *state
+
 
 @cache
 def namespace(root: str) -> Namespace:
     """Return the package of that name."""
     return Namespace(root)
+
+
+def _empty(root: str, own: Any) -> Any:
+    cls = _mixed(root, own)
+    return cls.__new__(cls)
 
 
 @cache

@@ -184,6 +184,7 @@ class FitLoop(Counters):
         module, stage = trainer.lightning_module, parts.RunningStage.TRAINING
         if trainer.limit_train_batches == 0 or not parts.is_overridden("training_step", module):
             return
+        self._told("resetting train dataloader")
         loader = combined(trainer, self._data_source, "max_size_cycle", stage, parts.TrainerFn.FITTING)
         self._combined_loader = loader
         loader.limits = limits(trainer, loader, stage, trainer.limit_train_batches)
@@ -283,6 +284,7 @@ class FitLoop(Counters):
                 self.epoch_progress.increment_ready()
             self.trainer.hooks.both("on_train_epoch_start")
             self.epoch_progress.increment_started()
+        self._told("advancing loop")
         if self._combined_loader._mode == "sequential":
             raise ValueError(
                 _SEQUENTIAL.format([one for one in self.trainer.parts.combined_modes if one != "sequential"])
@@ -319,7 +321,11 @@ class FitLoop(Counters):
     def end(self) -> None:
         """End."""
         self._restarting = False
+        self._told("train run ended")
         self.trainer.hooks.all("on_train_end")
+
+    def _told(self, what: str) -> None:
+        self.trainer.parts.fit_loop_log.debug(f"_FitLoop: {what}")
 
     def teardown(self) -> None:
         """Let go of the loaders and of what the devices hold."""

@@ -24,7 +24,6 @@ class Hooks:
         self._trainer = trainer
         self._strategy = trainer.strategy
         self._parts = trainer.parts
-        self._call = trainer.parts.call
         self._callback = trainer.parts.Callback
         self._module = trainer.parts.LightningModule
         self._silent: dict[tuple[type, str], Any] = {}
@@ -44,13 +43,13 @@ class Hooks:
         return (
             not trainer.short_way
             or type(trainer.profiler) is not self._parts.PassThroughProfiler
-            or self._call.log.isEnabledFor(logging.DEBUG)
+            or self._parts.call.log.isEnabledFor(logging.DEBUG)
         )
 
     def callbacks(self, name: str, *arguments: Any, **options: Any) -> None:
         """Call a hook of all callbacks; ``monitoring_callbacks=`` chooses those that monitor, or the others."""
         if options or not self._lean:
-            self._call._call_callback_hooks(self._trainer, name, *arguments, **options)
+            self._parts.call._call_callback_hooks(self._trainer, name, *arguments, **options)
             return
         trainer, key = self._trainer, (self._callback, name)
         empty = self._silent[key] if key in self._silent else self._empty(key)
@@ -73,13 +72,13 @@ class Hooks:
     def module(self, name: str, *arguments: Any, **options: Any) -> Any:
         """Call a hook of the module."""
         if not self._lean:
-            return self._call._call_lightning_module_hook(self._trainer, name, *arguments, **options)
+            return self._parts.call._call_lightning_module_hook(self._trainer, name, *arguments, **options)
         return self._called(self._strategy._lightning_module, self._module, name, arguments, options)
 
     def strategy(self, name: str, *arguments: Any, **options: Any) -> Any:
         """Call a method of the strategy, which is what takes a batch to its device and calls the module's steps."""
         if not self._lean:
-            return self._call._call_strategy_hook(self._trainer, name, *arguments, **options)
+            return self._parts.call._call_strategy_hook(self._trainer, name, *arguments, **options)
         return self._called(self._strategy, self._parts.SingleDeviceStrategy, name, arguments, options)
 
     def _called(self, owner: Any, base: type, name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:

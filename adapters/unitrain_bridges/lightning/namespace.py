@@ -14,7 +14,6 @@ _LOGGING = f"{_CONNECTORS}.logger_connector"
 
 _PLACES = {
     # what a script sees
-    "LightningCLI": "cli:LightningCLI",
     "LightningDataModule": "core.datamodule:LightningDataModule",
     "ModelCheckpoint": "callbacks:ModelCheckpoint",
     "Timer": "callbacks:Timer",
@@ -64,13 +63,14 @@ _PLACES = {
     "SchedulerProgress": "loops.progress:_SchedulerProgress",
     "EvaluationLoop": "loops:_EvaluationLoop",
     "FitLoop": "loops:_FitLoop",
-    "LoggerConnector": f"{_LOGGING}.logger_connector:_LoggerConnector",
     "ResultCollection": f"{_LOGGING}.result:_ResultCollection",
     "ClosureResult": "loops.optimization.automatic:ClosureResult",
     "ManualResult": "loops.optimization.manual:ManualResult",
     "ModuleMode": "utilities.model_helpers:_ModuleMode",
     "RunningStage": "trainer.states:RunningStage",
     "TrainerFn": "trainer.states:TrainerFn",
+    "trainer_log": "trainer.trainer:log",
+    "fit_loop_log": "loops.fit_loop:log",
     "TrainerState": "trainer.states:TrainerState",
     "TrainerStatus": "trainer.states:TrainerStatus",
     "TensorBoardLogger": "loggers:TensorBoardLogger",

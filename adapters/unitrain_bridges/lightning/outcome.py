@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitrain.run.result import FitResult
+from unitrain_lightning.namespace import OnLightning
 from unitrain_lightning.stopping import why_stopped
 
 if TYPE_CHECKING:
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 
 def recorder(parts: Parts) -> Any:
     """Return a callback that keeps what each epoch measured."""
-    return type("EpochRecorder", (_Recording, parts.Callback), {})()
+    return parts.made(EpochRecorder)()
 
 
-class _Recording:
+class EpochRecorder(OnLightning):
     """Keeps one row per epoch.
 
     An epoch's values are complete when the next one begins, or the fit ends. A value that was not measured again is
@@ -30,6 +31,8 @@ class _Recording:
     Attributes:
         rows: One dict an epoch: ``epoch``, ``step`` and what that epoch measured.
     """
+
+    stands_on = "Callback"
 
     def __init__(self) -> None:
         super().__init__()

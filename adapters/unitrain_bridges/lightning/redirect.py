@@ -5,14 +5,15 @@ from __future__ import annotations
 import inspect
 import sys
 from contextlib import ExitStack, contextmanager
-from functools import wraps
-from importlib import import_module
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 from unitrain.backends.registry import find_adapter
 from unitrain.config import TrainerConfig
 from unitrain.errors import UnsupportedFeatureError
+from unitrain_bridges.lightning.imports import when_imported
 from unitrain_bridges.lightning.namespace import Parts
+from unitrain_bridges.lightning.opening import Opening
 from unitrain_bridges.lightning.options import HOME
 from unitrain_bridges.lightning.trainer import StandInTrainer
 from unitrain_lightning._compat import ROOTS
@@ -20,9 +21,7 @@ from unitrain_lightning._compat import ROOTS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import torch
-
-    from unitrain.backends.protocol import Adapter, Run
+    from unitrain.backends.protocol import Adapter
 
 _OWN = ("unitrain", "unitrain_lightning", "unitrain_bridges")
 """Packages that store the real class under their own name."""
@@ -32,7 +31,8 @@ _OWN = ("unitrain", "unitrain_lightning", "unitrain_bridges")
 def redirected(framework: str) -> Iterator[None]:
     """Put a stand-in for ``Trainer`` wherever the class is known by a name, in Lightning's packages and in others.
 
-    The real one cannot be made meanwhile, so that nothing falls back to it unseen.
+    The real one cannot be made meanwhile, so that nothing falls back to it unseen. A package that is not imported yet
+    is left to the script: importing both would change, among other things, whose log speaks.
 
     Args:
         framework: The backend that is to run what scripts train meanwhile; on ``"lightning"`` nothing is replaced.
@@ -41,41 +41,38 @@ def redirected(framework: str) -> Iterator[None]:
     with ExitStack() as stack:
         if adapter.name != HOME:
             for root in ROOTS:
-                if _there(root):
-                    _replace(stack, root, adapter)
+                when_imported(stack, root, partial(_replace, stack, root, adapter))
         yield
-
-
-def _there(root: str) -> bool:
-    """Import one of the two packages, with its command line; they are installed one by one."""
-    try:
-        import_module(f"{root}.cli")
-    except ModuleNotFoundError as missing:
-        if missing.name != root.partition(".")[0]:
-            raise
-        return False
-    return True
 
 
 def _replace(stack: ExitStack, root: str, adapter: Adapter) -> None:
     parts = Parts(root)
     original = parts.Trainer  # looked up before it is replaced
     made = _stand_in(parts, adapter)
+    _MADE[root, adapter.name] = made
+    stack.callback(_exchange, root, made, original)
+    _exchange(root, original, made)
+    _refuse(stack, original, adapter.name, "a real Trainer", "create Trainer(...) by its public Lightning name.")
+
+
+_MADE: dict[tuple[str, str], Any] = {}
+"""The stand-ins' classes, by package and backend, for copies and pickles of their objects."""
+
+
+def _exchange(root: str, old: type, new: type) -> None:
+    """Put one class in the place of another, wherever that is known by a name or what LightningCLI takes by default."""
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] in _OWN:
             continue
-        for attribute in [one for one, value in list(getattr(module, "__dict__", {}).items()) if value is original]:
-            stack.callback(setattr, module, attribute, original)
-            setattr(module, attribute, made)
-    _refuse(stack, original, adapter.name, "a real Trainer", "create Trainer(...) by its public Lightning name.")
-    _stand_in_by_default(stack, parts.LightningCLI.__init__, original, made)
+        for attribute in [one for one, value in list(getattr(module, "__dict__", {}).items()) if value is old]:
+            setattr(module, attribute, new)
+    cli = sys.modules.get(f"{root}.cli")
+    if cli is not None:
+        _exchange_default(cli.LightningCLI.__init__, old, new)
 
 
-def _stand_in_by_default(stack: ExitStack, function: Any, original: type, made: type) -> None:
-    """Let a parameter be the stand-in by default; what it was is looked up by no name."""
-    defaults = function.__defaults__
-    stack.callback(setattr, function, "__defaults__", defaults)
-    function.__defaults__ = tuple(made if one is original else one for one in defaults)
+def _exchange_default(function: Any, old: type, new: type) -> None:
+    function.__defaults__ = tuple(new if one is old else one for one in function.__defaults__)
 
 
 def _refuse(stack: ExitStack, cls: Any, framework: str, what: str, hint: str) -> None:
@@ -97,17 +94,29 @@ def _stand_in(parts: Parts, adapter: Adapter) -> type:
     def __init__(self: Any, *given: Any, **options: Any) -> None:  # noqa: N807
         bound = signature.bind(self, *given, **options).arguments
         arguments = {name: value for name, value in bound.items() if name != "self"}
+        StandInTrainer.__init__(self, parts, arguments, adapter.name, Opening(adapter, TrainerConfig()))
 
-        def build(device: torch.device) -> Run:
-            return adapter.build(TrainerConfig(), device, ())
-
-        StandInTrainer.__init__(self, parts, arguments, adapter.name, build)
+    def __reduce_ex__(self: Any, protocol: Any) -> Any:  # noqa: N807
+        if type(self) is not made:
+            return object.__reduce_ex__(self, protocol)
+        return _empty, (parts.root, adapter), self.__getstate__()
 
     __init__.__signature__ = signature  # type: ignore[attr-defined]
     __init__.__doc__ = parts.Trainer.__init__.__doc__  # what a command line shows
-    own = {"__init__": __init__, "__module__": parts.Trainer.__module__, "__doc__": parts.Trainer.__doc__}
+    named = {"__module__": parts.Trainer.__module__, "__doc__": parts.Trainer.__doc__}
+    own = {"__init__": __init__, "__reduce_ex__": __reduce_ex__, **named}
     calls = {name: _under_its_signature(parts.Trainer, name) for name in ("fit", "validate", "test", "predict")}
-    return type("Trainer", (StandInTrainer,), own | calls)
+    made = type("Trainer", (StandInTrainer,), own | calls)
+    return made
+
+
+def _empty(root: str, adapter: Adapter) -> Any:
+    """Return a stand-in to be filled with a copied or pickled state; its class is the one of the last redirection."""
+    key = root, adapter.name
+    if key not in _MADE:
+        _MADE[key] = _stand_in(Parts(root), adapter)
+    made = _MADE[key]
+    return made.__new__(made)
 
 
 def _under_its_signature(trainer: type, name: str) -> Any:

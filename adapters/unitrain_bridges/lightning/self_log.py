@@ -7,6 +7,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from unitrain_lightning.namespace import OnLightning
+
 if TYPE_CHECKING:
     from unitrain_bridges.lightning.repeated_log import RepeatedLog
 
@@ -23,8 +25,7 @@ def logging_of(trainer: Any) -> Any:
     It needs no real Trainer, except that it recognizes training by the class of Lightning's loop; here the counters
     answer instead.
     """
-    kept = {name: _kept(name) for name in _KINDS}
-    return type("Logging", (SelfLog, trainer.parts.LoggerConnector), kept)(trainer)
+    return trainer.parts.made(SelfLog)(trainer)
 
 
 def _kept(name: str) -> Any:
@@ -37,13 +38,13 @@ def _kept(name: str) -> Any:
 
     def put(self: SelfLog, values: Any) -> None:
         self._behind = False  # Lightning replaces all kinds at once
-        vars(self)[name] = values
+        self.__dict__[name] = values
 
     return property(get, put)
 
 
-class SelfLog:
-    """What differs from Lightning's ``_LoggerConnector``, which is the other base class.
+class SelfLog(OnLightning):
+    """What differs from Lightning's ``_LoggerConnector``.
 
     Lightning copies the values of each training batch to the callbacks', the loggers' and the progress bar's. Here that
     is done when somebody looks, or before the values are reset at the end of the epoch.
@@ -52,10 +53,14 @@ class SelfLog:
         repeated: What stands for the module's ``log`` in training; None where Lightning's own does.
     """
 
+    stands_on = "LoggerConnector"
     trainer: Any
     repeated: RepeatedLog | None = None
     _behind = False
     _first_loop_iter: bool | None
+    _progress_bar_metrics = _kept("_progress_bar_metrics")
+    _callback_metrics = _kept("_callback_metrics")
+    _logged_metrics = _kept("_logged_metrics")
 
     @property
     def should_update_logs(self) -> bool:
@@ -74,7 +79,7 @@ class SelfLog:
     def batch_end(self, results: Any) -> None:
         """Do what ``on_batch_end`` does, for a batch of training; later, if all its values were logged as before."""
         if self.repeated is None or self.repeated.took_long_way() or self._watched():
-            self.on_batch_end()  # type: ignore[attr-defined]
+            self.on_batch_end()
             return
         self._behind = True
         results.batch = results.batch_size = None
@@ -93,4 +98,4 @@ class SelfLog:
         """Take over the last batch's values before the epoch's are computed."""
         if self._behind:
             self._catch_up()
-        super().epoch_end_reached()  # type: ignore[misc]
+        super().epoch_end_reached()

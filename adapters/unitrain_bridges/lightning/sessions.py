@@ -12,6 +12,7 @@ from unitrain.compat.instantiator import refuse_instantiator
 from unitrain.data.sources import DataSpec
 from unitrain.errors import ConfigError, DataError, SpecError
 from unitrain_bridges.lightning.namespace import Parts, parts_of
+from unitrain_bridges.lightning.opening import Opening
 from unitrain_bridges.lightning.options import HOME, arguments
 from unitrain_bridges.lightning.outcome import floats, outcome, recorder
 from unitrain_bridges.lightning.trainer import StandInTrainer
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from unitrain.backends.protocol import Adapter, Run
+    from unitrain.backends.protocol import Adapter
     from unitrain.config import TrainerConfig
     from unitrain.run.result import FitResult
 
@@ -154,11 +155,7 @@ class LightningSession:
         given["callbacks"] = [*(listed if isinstance(listed, (list, tuple)) else [listed]), self._recorder]
         if self._adapter.name == HOME:
             return parts.Trainer(**given)
-
-        def build(device: torch.device) -> Run:
-            return self._adapter.build(self._config, device, native)
-
-        return StandInTrainer(parts, given, self._adapter.name, build)
+        return StandInTrainer(parts, given, self._adapter.name, Opening(self._adapter, self._config, tuple(native)))
 
     def _sorted(self, parts: Parts) -> tuple[list[Any], list[Any]]:
         """Return the callbacks that are the backend's, and those that are Lightning's.

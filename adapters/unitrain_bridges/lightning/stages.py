@@ -85,6 +85,7 @@ class Stages:
         self.should_stop = False
 
         def work() -> None:
+            _told(self, "trainer fit stage")
             train, module = _data(self, train_dataloaders, datamodule)
             if module is not None and (train is not None or val_dataloaders is not None):
                 raise self.parts.MisconfigurationException(_BOTH_FIT)
@@ -153,7 +154,13 @@ def _evaluate(trainer: StagedTrainer, name: str, given: _Given, *, verbose: bool
     return _guarded(trainer, lambda: trainer.parts.convert_tensors_to_scalars(_evaluated(trainer, name, given)))
 
 
+def _told(trainer: StagedTrainer, what: str) -> None:
+    """Say in the debug log what a run does, in Lightning's words."""
+    trainer.parts.trainer_log.debug(f"{type(trainer).__name__}: {what}")
+
+
 def _evaluated(trainer: StagedTrainer, name: str, given: _Given) -> Any:
+    _told(trainer, f"trainer {name} stage")
     loaders, datamodule = _data(trainer, given.dataloaders, given.datamodule)
     if loaders is not None and datamodule is not None:
         raise trainer.parts.MisconfigurationException(_BOTH.format(name=name))
@@ -218,9 +225,11 @@ def _run(trainer: StagedTrainer, model: Any, ckpt_path: Any, weights_only: Any) 
     trainer.run = trainer._open_run(trainer.strategy.root_device)
     _set_up(trainer, ckpt_path, weights_only, fits=fits)
     found = _run_stage(trainer)
+    _told(trainer, "trainer tearing down")
     trainer._teardown()
     if fits:
         trainer.hooks.both("on_fit_end")
+    _told(trainer, "calling teardown hooks")
     parts.call._call_teardown_hook(trainer)
     trainer.state.status = parts.TrainerStatus.FINISHED
     trainer.state.stage = None
@@ -229,13 +238,17 @@ def _run(trainer: StagedTrainer, model: Any, ckpt_path: Any, weights_only: Any) 
 
 def _set_up(trainer: StagedTrainer, ckpt_path: Any, weights_only: Any, *, fits: bool) -> None:
     parts, checkpoints = trainer.parts, trainer._checkpoint_connector
+    _told(trainer, "setting up strategy environment")
     trainer.strategy.setup_environment()
     if is_profiled(trainer):
         trainer.profiler._lightning_module = proxy(trainer.lightning_module)
         trainer.profiler.setup(stage=trainer.state.fn, local_rank=None, log_dir=trainer.log_dir)
+    _told(trainer, "preparing data")
     trainer._data_connector.prepare_data()
     parts.call._call_setup_hook(trainer)
+    _told(trainer, "configuring model")
     parts.call._call_configure_model(trainer)
+    _told(trainer, f"restoring module and callbacks from checkpoint path: {ckpt_path}")
     checkpoints._restore_modules_and_callbacks(ckpt_path, *(() if weights_only is None else (weights_only,)))
     trainer.logging.reset_results()
     trainer.logging.reset_metrics()
@@ -244,6 +257,7 @@ def _set_up(trainer: StagedTrainer, ckpt_path: Any, weights_only: Any, *, fits: 
         trainer.hooks.both("on_fit_start")
     if trainer.enable_autolog_hparams:
         parts.log_hyperparams(trainer)
+    _told(trainer, "restoring training state")
     checkpoints.restore_training_state()
     checkpoints.resume_end()
     trainer._signal_connector.register_signal_handlers()

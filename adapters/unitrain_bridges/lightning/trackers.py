@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from unitrain_lightning.namespace import OnLightning
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -14,15 +16,17 @@ def logger_of(parts: Parts, tracker: Any) -> Any:
     """Return ``tracker`` as one of Lightning's loggers; it is returned itself if it is one."""
     if isinstance(tracker, parts.Logger):
         return tracker
-    return type("TrackerLogger", (_Tracking, parts.Logger), {})(tracker)
+    return parts.made(TrackerLogger)(tracker)
 
 
-class _Tracking:
+class TrackerLogger(OnLightning):
     """The methods of a logger, each handed to a tracker.
 
     Args:
         tracker: Whose rows they are.
     """
+
+    stands_on = "Logger"
 
     def __init__(self, tracker: Any) -> None:
         super().__init__()

@@ -116,7 +116,10 @@ class StandInTrainer(Stages):
         self.run: Any = None
         self._open_run = open_run
         owner = parts.Trainer if type(self) is StandInTrainer else type(self)
-        given = without_extras(parts, check_arguments(parts, arguments, framework, owner))
+        asked = check_arguments(parts, arguments, framework, owner)
+        told = {"self": self, **asked, "__class__": parts.Trainer}
+        parts.trainer_log.debug(f"{type(self).__name__}: Initializing trainer with parameters: {told}")
+        given = without_extras(parts, asked)
         self._model_registry = None
         self._val_check_time_interval: float | None = None  # set by Lightning, since 2.6
         self.barebones = bool(given.get("barebones"))
@@ -174,6 +177,10 @@ class StandInTrainer(Stages):
         sanity = switch("num_sanity_val_steps", 2)
         parts.init_debugging_flags(self, *limits, given["fast_dev_run"], given["overfit_batches"], every, sanity)
         self.enable_autolog_hparams = given.get("enable_autolog_hparams", True)  # since Lightning 2.6
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Be copied and pickled without the backend's run."""
+        return {**vars(self), "run": None}
 
     def __getattr__(self, name: str) -> Any:
         raise _missing(self.parts.Trainer if "parts" in vars(self) else object, name, vars(self).get("framework"))
