@@ -178,13 +178,13 @@ def _written_down(program):
 
     class Lines(logging.Handler):
         def emit(self, record):
-            log.lines.append(re.sub(r"\d+:\d\d:\d\d\.\d+", "TIME", record.getMessage()))
+            log.lines.append(re.sub(r"\d+:\d\d:\d\d\.\d+| at 0x\w+", "...", record.getMessage()))
 
     logger, lines = logging.getLogger("ignite"), Lines()
     level, spread = logger.level, logger.propagate
     hook = register_optimizer_step_post_hook(stepped)
     logger.addHandler(lines)
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.DEBUG)
     logger.propagate = False
     try:
         yield

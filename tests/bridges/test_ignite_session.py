@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import weakref
 from datetime import timedelta
 from functools import partial
 
@@ -10,7 +12,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from ignite.engine import Engine, Events, create_supervised_evaluator, create_supervised_trainer
-from ignite.handlers import Checkpoint, DiskSaver, EarlyStopping, ModelCheckpoint
+from ignite.handlers import Checkpoint, DiskSaver, EarlyStopping, HandlersTimeProfiler, ModelCheckpoint
 from ignite.metrics import Accuracy, RunningAverage
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -20,7 +22,10 @@ from unitrain import UnifiedTrainer
 from unitrain.config import TrainerConfig
 from unitrain.errors import CheckpointError, ConfigError, SpecError, UnitrainError, UnsupportedFeatureError
 from unitrain.interop.ignite_programs import from_engine, from_step
+from unitrain_bridges.ignite.engine_run import EngineRun
+from unitrain_bridges.ignite.foreign_program import EngineProgram
 from unitrain_bridges.ignite.options import REFUSED
+from unitrain_bridges.ignite.outcome import Record
 
 EVERYWHERE = ("ignite", "lightning", "reference")
 
@@ -321,6 +326,84 @@ def test_an_interrupted_run_goes_on_where_it_began():
     with pytest.raises(UnsupportedFeatureError, match="interrupted on 'lightning'"):
         written.trainer.run(written.loader, max_epochs=2)
     assert UnifiedTrainer("reference", max_epochs=2).fit(written.trainer, written.loader).step == 5
+
+
+@pytest.mark.parametrize("framework", [None, *EVERYWHERE])
+def test_after_an_interrupt_new_data_is_read_from_its_start(framework):
+    def fit(engine, data):
+        if framework is None:
+            engine.run(data, max_epochs=1)
+        else:
+            UnifiedTrainer(framework, max_epochs=1).fit(from_engine(engine), data)
+
+    seen = []
+    engine = Engine(lambda engine, batch: seen.append(batch))
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: seen[-1] == 2 and engine.interrupt())
+    fit(engine, [1, 2, 3, 4])
+    engine.state.max_epochs = None  # Ignite's own way to start over
+    fit(engine, [10, 20, 30])
+    assert seen == [1, 2, 10, 20, 30]
+
+
+def test_an_iterator_that_is_kept_after_an_interrupt_is_noticed(monkeypatch):
+    never = property(lambda self: False, lambda self, value: None)
+    monkeypatch.setattr(EngineRun, "_interrupted", never, raising=False)
+    with pytest.raises(AssertionError):
+        test_after_an_interrupt_new_data_is_read_from_its_start("lightning")
+
+
+@pytest.mark.parametrize("framework", EVERYWHERE)
+def test_no_handler_of_the_bridge_is_seen(framework):
+    def seen(run):
+        written, profiler, listed = Written(), HandlersTimeProfiler(), []
+        profiler.attach(written.trainer)
+        written.trainer.add_event_handler(
+            Events.STARTED,
+            lambda engine: listed.extend((event, len(own)) for event, own in engine._event_handlers.items()),
+        )
+        run(written)
+        return listed, [row[:2] for row in profiler.get_results()]
+
+    wanted = seen(lambda written: written.trainer.run(written.loader, max_epochs=1))
+    assert wanted[0]
+    assert wanted == seen(
+        lambda written: UnifiedTrainer(framework, max_epochs=1).fit(from_engine(written.trainer), written.loader)
+    )
+
+
+def test_a_handler_of_the_bridge_is_noticed(monkeypatch):
+    def keeping(self, original=Record.keeping):
+        self._engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
+        return original(self)
+
+    monkeypatch.setattr(Record, "keeping", keeping)
+    with pytest.raises(AssertionError):
+        test_no_handler_of_the_bridge_is_seen("reference")
+
+
+@pytest.mark.parametrize("framework", EVERYWHERE)
+def test_an_engine_is_freed_with_its_last_reference(framework):
+    engine = Engine(lambda engine, batch: None)
+    UnifiedTrainer(framework, max_epochs=1, enable_progress_bar=False).fit(from_engine(engine), [1, 2])
+    kept = weakref.ref(engine)
+    gc.collect()
+    gc.disable()
+    try:
+        del engine
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
+def test_an_engine_that_a_program_keeps_is_noticed(monkeypatch):
+    kept = []
+
+    def release(self):
+        kept.append(self)
+
+    monkeypatch.setattr(EngineProgram, "release", release)
+    with pytest.raises(AssertionError):
+        test_an_engine_is_freed_with_its_last_reference("lightning")
 
 
 def test_a_legacy_engine_is_not_run_within_itself():

@@ -88,6 +88,13 @@ def test_a_fit_that_ends_before_a_file_is_due_writes_last(name, framework, tmp_p
     assert result.best_checkpoint is None
 
 
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_last_that_is_not_written_at_the_end_is_noticed(framework, tmp_path, monkeypatch):
+    monkeypatch.setattr(ModelCheckpoint, "on_fit_end", lambda self, run: None)
+    with pytest.raises(UserWarning, match="wrote no file"):
+        test_a_fit_that_ends_before_a_file_is_due_writes_last("epochs", framework, tmp_path)
+
+
 @pytest.mark.filterwarnings("ignore:ModelCheckpoint writes into")
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("limit", [{"max_epochs": 1}, {"max_epochs": 9, "max_steps": 2}])
