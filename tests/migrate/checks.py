@@ -10,23 +10,23 @@ from unitrain.migrate.registry import families as found_families
 families = cache(found_families)
 
 
-def migrated(before, to="unitrain", *, check=None, disabled=()):
-    return migrate_text(dedent(before), families(), Goal(to, check), disabled)
+def migrated(before, to="unitrain", *, check=None, disabled=(), behaviour=()):
+    return migrate_text(dedent(before), families(), Goal(to, check, behaviour=frozenset(behaviour)), disabled)
 
 
 def told(outcome):
     return [(one.line, one.finding.rule, one.finding.severity.value) for one in outcome.told]
 
 
-def check_transformed(before, after, to="unitrain", *, rule=None):
+def check_transformed(before, after, to="unitrain", *, rule=None, behaviour=()):
     """One text becomes the other, which is left as it is; no person has to look."""
-    outcome = migrated(before, to)
+    outcome = migrated(before, to, behaviour=behaviour)
     assert outcome.text == dedent(after)
     assert not outcome.has(Severity.PERSON), told(outcome)
     assert not outcome.has(Severity.ERROR), told(outcome)
     assert rule is None or rule in {one.finding.rule for one in outcome.told}, told(outcome)
     compile(outcome.text, "after", "exec")
-    again = migrated(outcome.text, to)
+    again = migrated(outcome.text, to, behaviour=behaviour)
     assert again.text == outcome.text
     assert not again.told, told(again)
     return outcome
@@ -39,9 +39,9 @@ def check_noop(before, to="unitrain"):
     assert not outcome.told, told(outcome)
 
 
-def check_person(before, rule, line=None, to="unitrain"):
+def check_person(before, rule, line=None, to="unitrain", *, behaviour=()):
     """The file is left as it is, and a person is told where to look."""
-    outcome = migrated(before, to)
+    outcome = migrated(before, to, behaviour=behaviour)
     assert outcome.text == dedent(before)
     items = [one for one in outcome.told if one.finding.severity is Severity.PERSON]
     assert rule in {one.finding.rule for one in items}, told(outcome)

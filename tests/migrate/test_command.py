@@ -120,6 +120,46 @@ def test_a_folder_and_its_reports(tmp_path, migrate):
     assert any(line.startswith("| src/pkg/person.py:3 | lightning-trainer | person |") for line in lines)
 
 
+DEAD = """\
+import lightning as L
+
+class Noise(L.Callback):
+    def on_epoch_end(self, trainer, module):
+        super().on_epoch_end(trainer, module)
+
+class Model(L.LightningModule):
+    def training_end(self, outputs):
+        print(outputs)
+"""
+
+
+def test_a_change_of_behaviour_is_told_and_made_if_it_is_chosen(tmp_path, migrate):
+    path, report = tmp_path / "dead.py", tmp_path / "out.json"
+    path.write_text(DEAD)
+    done = migrate("dead.py", "--write", "--report", "out.json", cwd=tmp_path)
+    assert done.returncode == 0
+    assert path.read_text() == DEAD
+    entries = json.loads(report.read_text())["files"][0]["entries"]
+    assert [(one["line"], one["severity"]) for one in entries] == [(4, "behaviour"), (8, "behaviour")]
+    assert "no longer calls the hook on_epoch_end" in entries[0]["reason"]
+    assert entries[0]["fix"].startswith("left as it is; --behaviour lightning-hooks: on_train_epoch_end")
+    done = migrate("dead.py", "--write", "--behaviour", "lightning-hooks", cwd=tmp_path)
+    assert done.returncode == 1
+    once = path.read_text()
+    assert once == DEAD.replace("on_epoch_end", "on_train_epoch_end")
+    assert "dead.py:4 lightning-hooks behaviour:" in done.stdout
+    assert migrate("dead.py", "--write", "--behaviour", "all", cwd=tmp_path).returncode == 1
+    assert "self.training_step_outputs.append" in path.read_text()
+
+
+def test_a_chosen_change_that_cannot_be_made_is_left_for_a_person(tmp_path, migrate):
+    (tmp_path / "called.py").write_text(DEAD + "        self.training_end(outputs)\nNoise().on_epoch_end(1, 2)\n")
+    assert migrate("called.py", cwd=tmp_path).returncode == 0
+    done = migrate("called.py", "--behaviour", "all", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout.count(" person: ") == 2
+
+
 def test_a_file_with_no_framework_is_named(tmp_path, migrate):
     (tmp_path / "a.py").write_text(NOTHING)
     done = migrate("a.py", cwd=tmp_path)
@@ -144,6 +184,7 @@ def test_a_config_beside_a_script_that_reads_configs(tmp_path, migrate):
     [
         ((), "pass a script"),
         (("a.py", "--disable", "lightning-trainr"), "did you mean 'lightning-trainer'"),
+        (("a.py", "--behaviour", "lightning-trainer"), "--behaviour takes all, lightning-hooks,"),
         (("a.py", "--report", "out.txt"), "FILE.json or FILE.md"),
         (("a.py", "--report", "no/out.md"), "no such directory"),
         (("a.py", "--write", "--diff"), "not allowed with"),

@@ -194,10 +194,6 @@ def test_seed():
     [
         ("from ignite.contrib.handlers import ProgressBar", "from ignite.handlers import ProgressBar"),
         (
-            "from ignite.contrib.handlers.tensorboard_logger import *",
-            "from ignite.handlers.tensorboard_logger import *",
-        ),
-        (
             "from ignite.contrib.handlers.tqdm_logger import ProgressBar as P",
             "from ignite.handlers.tqdm_logger import ProgressBar as P",
         ),

@@ -2,7 +2,9 @@
 
 import pytest
 
-from tests.migrate.checks import check_noop, check_person, check_transformed, told
+from tests.migrate.checks import check_noop, check_person, check_transformed, families, told
+from unitrain.migrate.engine import migrate_text
+from unitrain.migrate.findings import Goal, Severity
 
 
 def test_a_script():
@@ -146,9 +148,12 @@ def test_a_single_callback_becomes_a_list():
         ("trainer.test(model, datamodule=dm, verbose=False)", "trainer.test(model, dataloaders=dm, verbose=False)"),
         ('trainer.test(ckpt_path="best", datamodule=dm)', 'trainer.test(ckpt_path="best", dataloaders=dm)'),
         ("trainer.test(test_dataloaders=loader)", "trainer.test(dataloaders=loader)"),
-        ("found = trainer.test(model, loader)", "found = [trainer.test(model, loader)]"),
-        ("found = trainer.test(model, loader)[0]", "found = trainer.test(model, loader)"),
-        ('print(trainer.validate(model, dataloaders=d)[0]["x"])', 'print(trainer.validate(model, dataloaders=d)["x"])'),
+        ("found = trainer.test(model, DataLoader(d))", "found = [trainer.test(model, DataLoader(d))]"),
+        ("d = DataLoader(x)\nfound = trainer.test(model, d)[0]", "d = DataLoader(x)\nfound = trainer.test(model, d)"),
+        (
+            'def validation_step(self, b, i): pass\nprint(trainer.validate(model, dataloaders=d)[0]["x"])',
+            'def validation_step(self, b, i): pass\nprint(trainer.validate(model, dataloaders=d)["x"])',
+        ),
         ("found = trainer.predict(model, datamodule=dm)", "found = trainer.predict(model, dataloaders=dm)"),
         ("trainer.predict(model, d, return_predictions=False)", "trainer.predict(model, d)"),
         ("x = trainer.predict(model, d, return_predictions=True)", "x = trainer.predict(model, d)"),
@@ -188,10 +193,20 @@ def test_what_is_done_with_it(before, after):
         "trainer.test(*data)",
         "x = trainer.predict(model, d, return_predictions=False)",
         "trainer.fit(model, d, nonsense=1)",
+        "found = trainer.test(model, loader)",
+        "found = trainer.test(model, datamodule=dm)[0]",
     ],
 )
 def test_a_run_that_cannot_be_called_alike_is_left_for_a_person(use):
     check_person(f"import pytorch_lightning as pl\ntrainer = pl.Trainer()\n{use}\n", "lightning-run", 3)
+
+
+def test_a_module_beside_the_script_tells_how_many_loaders_there_may_be(tmp_path):
+    text = "import pytorch_lightning as pl\nfrom model import M\ntrainer = pl.Trainer()\nfound = trainer.test(M())\n"
+    goal = Goal(folder=str(tmp_path))
+    for given, several in (("self, b, i", False), ("self, b, i, dataloader_idx=0", True)):
+        (tmp_path / "model.py").write_text(f"class M:\n    def test_step({given}): pass\n")
+        assert migrate_text(text, families(), goal).has(Severity.PERSON) is several
 
 
 def test_it_is_followed_through_attributes_functions_and_returns():

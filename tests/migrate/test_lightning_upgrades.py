@@ -1,5 +1,7 @@
 """What newer releases of Lightning renamed or removed."""
 
+from textwrap import dedent, indent
+
 import pytest
 
 from tests.migrate.checks import check_noop, check_person, check_transformed, migrated, told
@@ -147,16 +149,19 @@ class Model(pl.LightningModule):
 """
 
 
-def module(before, after, rule):
-    from textwrap import dedent, indent
-
-    check_transformed(*(MODULE.format(indent(dedent(text).strip("\n"), "    ")) for text in (before, after)), rule=rule)
+HOOKS = {"lightning-hooks"}
 
 
-def module_person(text, rule):
-    from textwrap import dedent, indent
+def written(text):
+    return MODULE.format(indent(dedent(text).strip("\n"), "    "))
 
-    check_person(MODULE.format(indent(dedent(text).strip("\n"), "    ")), rule)
+
+def module(before, after, rule, behaviour=HOOKS):
+    check_transformed(written(before), written(after), rule=rule, behaviour=behaviour)
+
+
+def module_person(text, rule, behaviour=HOOKS):
+    check_person(written(text), rule, behaviour=behaviour)
 
 
 def test_epoch_end_with_outputs():
@@ -467,12 +472,14 @@ def test_callbacks():
             def on_train_epoch_start(self, trainer, pl_module): pass
             def on_train_epoch_end(self, trainer, pl_module): pass
         """,
+        behaviour=HOOKS,
     )
     check_person(
         "from pytorch_lightning import Callback\nclass C(Callback):\n    def on_init_end(self, trainer): pass\n"
         "    def on_init_start(self, trainer): pass\n",
         "lightning-hooks",
         4,
+        behaviour=HOOKS,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from unitrain.backends.registry import adapter_names
 from unitrain.errors import did_you_mean, install_hint
 from unitrain.migrate import report
-from unitrain.migrate.findings import UNITRAIN, Goal
+from unitrain.migrate.findings import UNITRAIN, Goal, Severity
 from unitrain.utilities.files import user_path
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from unitrain.migrate.findings import Rule
+
+ALL = "all"
+"""What ``--behaviour`` takes for all rules."""
 
 EPILOG = """\
 examples:
@@ -26,10 +29,15 @@ examples:
   unitrain migrate src/ --report report.md         write the findings as a table (or .json)
   unitrain migrate train.py --check-backend ignite report what Ignite does not support; write nothing
   unitrain migrate --list-rules                    list the rules; --disable RULE turns one off
+  unitrain migrate train.py --behaviour all        also make the changes that change what the script does
 
 A LightningModule, a process function and their handlers stay unchanged: unitrain runs them on either backend. Only the
 surrounding script is rewritten, so that one argument selects the backend: UnifiedTrainer(framework="lightning"). Names
 that newer framework releases renamed or removed are updated, too.
+
+A rewritten script does what the original does with the installed releases, or what failed there is repaired. A rule of
+severity `behaviour` would change what runs, as a hook that is no longer called: it is reported, and only acts if
+--behaviour names it.
 
 What cannot be decided from the source is reported as `file:line RULE person: reason -> fix`, and a file with such an
 item is not changed. A comment at the end of the line that creates an Engine can tell whether it trains or evaluates:
@@ -59,6 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report", type=user_path, metavar="FILE", help="write the findings to FILE.json or FILE.md")
     parser.add_argument("--disable", action="append", default=[], metavar="RULE", help="turn a rule off; repeatable")
     parser.add_argument(
+        "--behaviour",
+        action="append",
+        default=[],
+        metavar="RULE",
+        help="also write the changes of this rule, which change what the script does today; repeatable, `all` for all",
+    )
+    parser.add_argument(
         "--check-backend", choices=backends, help="report what this backend does not support; nothing is rewritten"
     )
     parser.add_argument("--list-rules", action="store_true", help="list the rules and exit")
@@ -82,10 +97,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     known = families()
     if arguments.list_rules:
-        sys.stdout.writelines(f"{rule.name:28} {rule.summary}\n" for rule in rules(known))
+        sys.stdout.writelines(f"{rule.name:28} {rule.severity:9}  {rule.summary}\n" for rule in rules(known))
         return report.NOTHING
     _check(arguments, rules(known))
-    goal = Goal(arguments.to, arguments.check_backend)
+    goal = Goal(arguments.to, arguments.check_backend, behaviour=_chosen(arguments.behaviour, rules(known)))
     files = migrate_files(arguments.paths, known, goal, frozenset(arguments.disable), write=arguments.write)
     _show(files, written=arguments.write)
     if arguments.report is not None:
@@ -93,14 +108,23 @@ def run(arguments: argparse.Namespace) -> int:
     return report.status(files)
 
 
+def _chosen(given: Sequence[str], known: Sequence[Rule]) -> frozenset[str]:
+    """Return the rules of severity behaviour that are to act."""
+    names = frozenset(rule.name for rule in known if rule.severity is Severity.BEHAVIOUR)
+    return names if ALL in given else names & set(given)
+
+
 def _check(arguments: argparse.Namespace, known: Sequence[Rule]) -> None:
     """End with a message about arguments that make no sense, before a file is read."""
     names = {rule.name for rule in known}
+    choices = {ALL, *(rule.name for rule in known if rule.severity is Severity.BEHAVIOUR)}
     unknown = [one for one in arguments.disable if one not in names]
+    no_choice = [one for one in arguments.behaviour if one not in choices]
     target = arguments.report
     checks = (
         (not arguments.paths, "pass a script, a notebook or a directory."),
         (bool(unknown), f"--disable got an unknown rule: {did_you_mean(''.join(unknown[:1]), names)}"),
+        (bool(no_choice), f"--behaviour takes {', '.join(sorted(choices))}; got {''.join(no_choice[:1])!r}."),
         (
             target is not None and target.suffix not in report.FORMATS,
             f"--report takes FILE.json or FILE.md; got {target}.",

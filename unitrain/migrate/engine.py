@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import libcst as cst
 
 from unitrain.migrate.findings import Finding, Goal, Severity, person
+from unitrain.migrate.handled import in_import, is_handled
 from unitrain.migrate.rewriting import apply, clashes, import_edits, overlaps
 from unitrain.migrate.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from unitrain.migrate.findings import Edit, Family, Fixer
 
@@ -76,7 +77,8 @@ def migrate_text(text: str, families: Sequence[Family], goal: Goal, disabled: Co
         finding = Finding(PARSE, 0, f"this is not valid Python: {reason}", "fix it first", severity=Severity.ERROR)
         return Outcome(text, [Told(line, finding)])
     present = [one for one in families if any(source.imports(package) for package in one.packages)]
-    work = _Work(source, goal, disabled)
+    weights = {rule.name: rule.severity for family in families for rule in family.rules}
+    work = _Work(source, goal, disabled, weights)
     if goal.check is not None:
         work.look(fixer for family in present for fixer in family.checks)
         return work.outcome(text)
@@ -94,13 +96,15 @@ class _Work:
         source: It, parsed.
         goal: What the user asked for.
         disabled: The names of rules that are not to act.
+        weights: The severities of the rules.
     """
 
-    def __init__(self, source: Source, goal: Goal, disabled: Collection[str]) -> None:
+    def __init__(self, source: Source, goal: Goal, disabled: Collection[str], weights: Mapping[str, Severity]) -> None:
         self.source = source
         self.origins = list(range(1, source.text.count("\n") + 2))
         self.goal = goal
         self.disabled = disabled
+        self.weights = weights
         self.told: list[Told] = []
 
     def run(self, fixers: Iterable[Fixer], *, together: bool = False) -> None:
@@ -112,7 +116,7 @@ class _Work:
         """
         ready = list(fixers)
         for _ in range(ROUNDS):
-            found = self._found(ready)
+            found = self._found(ready, repairs=not together)
             chosen, left = _compatible(found)
             if left and together:
                 found, chosen = [*found, *map(_entangled, left)], []
@@ -138,15 +142,33 @@ class _Work:
             return Outcome(before, [one for one in told if not one.finding.edits])
         return Outcome(self.source.text, told)
 
-    def _found(self, fixers: Iterable[Fixer]) -> list[Finding]:
+    def _found(self, fixers: Iterable[Fixer], *, repairs: bool = False) -> list[Finding]:
         found: list[Finding] = []
         for fixer in fixers:
             for one in fixer.find(self.source, self.goal):
                 if one.rule not in self.disabled:
-                    found.append(self._named(one))
+                    found.append(self._weighed(one, repairs=repairs))
                 elif one.needed:
                     found.append(person(one.rule, one.start, f"the rule is disabled, and {one.reason}", one.fix))
         return found
+
+    def _weighed(self, finding: Finding, *, repairs: bool) -> Finding:
+        """Return the finding, without its edits where they would change what the script does today."""
+        if self.weights.get(finding.rule) is Severity.BEHAVIOUR:
+            if finding.rule not in self.goal.behaviour:
+                fix = f"left as it is; --behaviour {finding.rule}: {finding.fix}"
+                return replace(finding, edits=(), imports=(), severity=Severity.BEHAVIOUR, fix=fix)
+            finding = replace(finding, severity=Severity.BEHAVIOUR) if finding.edits else finding
+        elif repairs and finding.needed and finding.edits and is_handled(self.source, finding.start):
+            return self._handled(finding)
+        return self._named(finding)
+
+    def _handled(self, finding: Finding) -> Finding:
+        """Return what becomes of a repair where the file expects the error: an import stays, a person sees the rest."""
+        reason = f"{finding.reason}, and the file handles the error here"
+        if in_import(self.source, finding.start):
+            return replace(finding, edits=(), imports=(), severity=Severity.NOTE, reason=reason, fix="left as it is")
+        return person(finding.rule, finding.start, reason, f"if the file is to work without the error: {finding.fix}")
 
     def _named(self, finding: Finding) -> Finding:
         """Return the finding, or one for a person if a name that it brings means something else in the file."""

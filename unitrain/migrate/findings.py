@@ -15,10 +15,15 @@ UNITRAIN = "unitrain"
 
 
 class Severity(StrEnum):
-    """The severity of a finding."""
+    """The severity of a finding.
+
+    A change leaves alone what the script does under the installed release, or repairs what fails there. What would do
+    something else is of severity behaviour, and is only written if the user chooses its rule.
+    """
 
     NOTE = "note"
     CHANGE = "change"
+    BEHAVIOUR = "behaviour"
     PERSON = "person"
     ERROR = "error"
 
@@ -32,10 +37,17 @@ class Edit(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A named rule, for ``--list-rules`` and ``--disable``."""
+    """A named rule, for ``--list-rules``, ``--disable`` and ``--behaviour``.
+
+    Attributes:
+        name: Its name.
+        summary: What it does.
+        severity: That of its findings, unless one is left for a person.
+    """
 
     name: str
     summary: str
+    severity: Severity = Severity.CHANGE
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,7 @@ class Finding:
         edits: What is to be written; all of them or none.
         imports: Names of unitrain, or ``module:name``, that the new text uses.
         severity: How much it weighs; by default a change.
-        needed: Whether the script does not run if this alone is left out.
+        needed: Whether the script does not run if this alone is left out: an upgrade repairs what fails today.
     """
 
     rule: str
@@ -76,11 +88,13 @@ class Goal:
         to: ``"unitrain"``, or the backend that the script is to name.
         check: The backend whose refusals are to be told, if any.
         folder: The folder of the file, in which a config may lie; None if there is none.
+        behaviour: The rules of severity behaviour that are to act.
     """
 
     to: str = UNITRAIN
     check: str | None = None
     folder: str | None = None
+    behaviour: frozenset[str] = frozenset()
 
     def word(self, own: str) -> str:
         """Return the backend that a script of the framework ``own`` is to name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-from unitrain.migrate.findings import Rule
+from unitrain.migrate.findings import Rule, Severity
 from unitrain.utilities.plugins import left_out_if_broken
 
 if TYPE_CHECKING:
@@ -15,9 +15,10 @@ GROUP = "unitrain.fixers"
 """The entry-point group with which third-party packages register fixers."""
 
 OWN_RULES = (
-    Rule("parse-error", "a file that cannot be parsed or read"),
-    Rule("no-framework", "a file that imports no framework"),
-    Rule("entangled", "two changes at the same place"),
+    Rule("parse-error", "a file that cannot be parsed or read", Severity.ERROR),
+    Rule("no-framework", "a file that imports no framework", Severity.NOTE),
+    Rule("entangled", "two changes at the same place", Severity.PERSON),
+    Rule("config-target", "a config that creates a Trainer by its dotted name", Severity.PERSON),
 )
 """The rules of the engine itself."""
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, Severity
+from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,8 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
     calls = [one for one in source.all(cst.Call) if source.name(one.func) in _OLD_NAMES]
     calls = [one for one in calls if isinstance(one.func, cst.Name) or source.code(one.func).startswith(_OLD)]
     by_name = sum(isinstance(one.func, cst.Name) for one in calls)
-    if not calls or not names <= _NAMES or any(one.star for call in calls for one in call.args):
+    starred = any(one.star for call in calls for one in call.args)
+    if not calls or not names <= _NAMES or starred or _otherwise_used(source, calls):
         return
     edits = [edit for call in calls for edit in _call(source, call)]
     for one in imports if by_name else ():
@@ -40,7 +41,19 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
         edits.append(Edit(source.start(one.module), source.end(one.module), "torch.amp"))
     reason = "torch.cuda.amp is deprecated since torch 2.4"
     start = source.start(calls[0])
-    yield Finding(RULE.name, start, reason, 'torch.ampwith "cuda"', tuple(edits), severity=Severity.NOTE)
+    yield Finding(RULE.name, start, reason, 'torch.amp, with "cuda"', tuple(edits))
+
+
+def _otherwise_used(source: Source, calls: list[cst.Call]) -> bool:
+    """Return whether an old name is also asked for or passed on: there the new one is another object."""
+    called = {source.start(call.func) for call in calls}
+    uses: list[cst.CSTNode] = [*source.all(cst.Attribute), *source.all(cst.Name)]
+    return any(
+        source.name(one) in _OLD_NAMES
+        and source.start(one) not in called
+        and source.around(one, cst.Import, cst.ImportFrom) is None
+        for one in uses
+    )
 
 
 def _call(source: Source, call: cst.Call) -> list[Edit]:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 PACKAGES = ("ignite",)
 HOME = "ignite"
-PROCESSES = Rule("check-processes", "several processes started by Ignite")
-INTERRUPT = Rule("check-interrupt", "an Engine that is interrupted and resumed later")
+PROCESSES = Rule("check-processes", "several processes started by Ignite", Severity.PERSON)
+INTERRUPT = Rule("check-interrupt", "an Engine that is interrupted and resumed later", Severity.PERSON)
 
 _SPAWNING = {"ignite.distributed.Parallel", "ignite.distributed.spawn", "ignite.distributed.launcher.Parallel"}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import libcst as cst
 
 from unitrain.migrate.arguments import UNKNOWN, Argument, arguments
-from unitrain.migrate.findings import Finding, Fixer, Goal, Rule, person
+from unitrain.migrate.findings import Finding, Fixer, Goal, Rule, Severity, person
 from unitrain_bridges.fixers.variables import in_force, set_in
 from unitrain_bridges.lightning.supported import ARGUMENTS, ELSEWHERE, ENVIRONMENT, STRATEGIES, TRAINER
 from unitrain_lightning.fixers import keywords
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ("FIXER", "PACKAGES")
 
 HOME = "lightning"
-ARGUMENT = Rule("check-trainer-argument", "a Trainer argument that only works on Lightning")
-ATTRIBUTE = Rule("check-trainer-attribute", "a Trainer attribute that only exists on Lightning")
+ARGUMENT = Rule("check-trainer-argument", "a Trainer argument that only works on Lightning", Severity.PERSON)
+ATTRIBUTE = Rule("check-trainer-attribute", "a Trainer attribute that only exists on Lightning", Severity.PERSON)
 
 _ANYWHERE = f"framework={HOME!r}"
 _REFUSED = (*ARGUMENTS, "strategy", "devices")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, person
+from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, Severity, person
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 CONTRIB = Rule(
     "ignite-contrib", "ignite.contrib.handlers and ignite.contrib.metrics moved to ignite.handlers and .metrics"
 )
-GONE = Rule("ignite-gone", "names that Ignite removed are reported")
+GONE = Rule("ignite-gone", "names that Ignite removed are reported", Severity.PERSON)
 
 UTILS = Rule("ignite-utils", "ignite._utils became ignite.utils")
 
@@ -59,7 +59,10 @@ def _from(source: Source, node: cst.ImportFrom) -> Iterator[Finding]:
     if node.module is None or node.relative:
         return
     module = source.code(node.module)
-    names = [] if isinstance(node.names, cst.ImportStar) else [one.evaluated_name for one in node.names]
+    if isinstance(node.names, cst.ImportStar):
+        yield from _starred(source, node, module)
+        return
+    names = [one.evaluated_name for one in node.names]
     for name in names:
         fix = _NEVER.get(f"{module}.{name}") or _GONE.get(f"{module}.{name}".removeprefix(_CONTRIB))
         if fix:
@@ -69,6 +72,14 @@ def _from(source: Source, node: cst.ImportFrom) -> Iterator[Finding]:
         yield from _from_contrib(source, node, names)
         return
     yield from _module(source, node.module, names)
+
+
+def _starred(source: Source, node: cst.ImportFrom, module: str) -> Iterator[Finding]:
+    """Find ``from ignite.contrib.handlers import *``; from its new place, it would bind more names."""
+    if module.startswith(_CONTRIB) and module.removeprefix(_CONTRIB).partition(".")[0] in _MOVED:
+        reason = f"{module} will be removed in 0.6, but * brings more names from its new place"
+        fix = "left as it is; import what is used by its name"
+        yield Finding(CONTRIB.name, source.start(node), reason, fix, severity=Severity.NOTE)
 
 
 def _from_contrib(source: Source, node: cst.ImportFrom, names: list[str]) -> Iterator[Finding]:
@@ -87,7 +98,8 @@ def _module(source: Source, node: cst.BaseExpression, names: list[str] | None = 
     full = source.code(node)
     if full == _PRIVATE and names and set(names) <= _PUBLIC:
         edit = Edit(source.start(node), source.end(node), "ignite.utils")
-        yield Finding(UTILS.name, source.start(node), f"{_PRIVATE} was removed in 0.3", edit.text, (edit,), needed=True)
+        reason = f"{_PRIVATE} is private, and its names are in ignite.utils since 0.3"
+        yield Finding(UTILS.name, source.start(node), reason, edit.text, (edit,))
     inner = full.removeprefix(_CONTRIB)
     if inner == full or inner.partition(".")[0] not in _MOVED:
         return

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from unitrain.migrate.arguments import Argument, Layout, arguments, dropped
-from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, person
+from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, Severity, person
+from unitrain.migrate.order import evaluated_before
 from unitrain.migrate.variables import Holder, held_by, is_statement, uses, value_of
 from unitrain_ignite.fixers.attached import in_handler, is_handler, is_property, with_handlers
 from unitrain_ignite.fixers.roles import NAMES, Role, Roles, is_engine, said
@@ -22,7 +23,7 @@ FRAMEWORK = "ignite"
 RUN = Rule(
     "ignite-run", 'trainer.run(...) becomes UnifiedTrainer(framework="ignite", ...).fit(from_engine(trainer), ...)'
 )
-ROLE = Rule("ignite-role", "an Engine whose role is unclear from the source and needs a comment")
+ROLE = Rule("ignite-role", "an Engine whose role is unclear from the source and needs a comment", Severity.PERSON)
 SEED = Rule("ignite-seed", "run(seed=) was removed: torch.manual_seed before the run")
 
 _PARAMETERS = ("data", "max_epochs", "max_iters", "epoch_length")
@@ -35,10 +36,13 @@ _MEANT = frozenset({"max_epochs", "max_iters", "epoch_length"})
 def find_seeds(source: Source, goal: Goal) -> Iterator[Finding]:
     """Find ``run(seed=)``."""
     del goal
-    for call, _ in _engine_runs(source):
+    for call, made in _engine_runs(source):
         for given in arguments(source, call):
-            if given.keyword == "seed":
+            if given.keyword == "seed" and made:
                 yield _seeded(source, call, given)
+            elif given.keyword == "seed":
+                reason = "Ignite's run(seed=) was removed in 0.4, but this engine may have a run of its own"
+                yield person(SEED.name, source.start(given.node), reason, "torch.manual_seed before the run")
 
 
 def _seeded(source: Source, call: cst.Call, given: Argument) -> Finding:
@@ -217,7 +221,11 @@ def _run(source: Source, goal: Goal, call: cst.Call) -> Finding:
         edits: tuple[Edit, ...] = (Edit(start, source.end(call), fit),)
         return Finding(RUN.name, start, reason, fix, edits, names, needed=True)
     line = _line(source, call)
-    if line is None or not isinstance(call.func.value, (cst.Name, cst.Attribute)):
+    if (
+        line is None
+        or not isinstance(call.func.value, (cst.Name, cst.Attribute))
+        or evaluated_before(source, call, line)
+    ):
         by_hand = _BY_HAND.format(goal.word(FRAMEWORK))
         return person(RUN.name, start, "the value of this run is used within an expression", by_hand)
     place = source.start(line)

@@ -116,7 +116,9 @@ def _attribute(source: Source, node: cst.Attribute) -> Iterator[Finding]:
     if new is None:
         return
     start, reason = source.start(node), f"trainer.{old} was removed"
-    if new:
+    if _is_set(source, old):
+        yield person(ATTRIBUTES.name, start, f"{reason}, but the file sets an attribute of this name", "by hand")
+    elif new:
         edit = Edit(source.start(node.attr), source.end(node.attr), new)
         yield Finding(ATTRIBUTES.name, start, reason, f"trainer.{new}", (edit,), needed=True)
     elif old == "get_model" and isinstance(call := source.parent(node), cst.Call) and not call.args:
@@ -124,6 +126,14 @@ def _attribute(source: Source, node: cst.Attribute) -> Iterator[Finding]:
         yield Finding(ATTRIBUTES.name, start, reason, "trainer.lightning_module", (edit,), needed=True)
     else:
         yield person(ATTRIBUTES.name, start, reason, "by hand, following the Lightning 2.0 upgrade guide")
+
+
+def _is_set(source: Source, name: str) -> bool:
+    """Return whether the file gives something a value by this name, so that reading it may not fail."""
+    targets: list[cst.CSTNode] = [one.target for one in source.all(cst.AssignTarget)]
+    targets += [one.target for one in source.all(cst.AnnAssign)]
+    owners = (one.value for one in targets if isinstance(one, cst.Attribute) and one.attr.value == name)
+    return any(source.code(owner).endswith("trainer") for owner in owners)
 
 
 FIXER = Fixer((ATTRIBUTES,), find)

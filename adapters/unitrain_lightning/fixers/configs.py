@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from unitrain.migrate.findings import Finding, Fixer, Goal, Rule, person
+from unitrain.migrate.findings import Finding, Fixer, Goal, Rule, Severity, person
 from unitrain.migrate.variables import held_by
 
 if TYPE_CHECKING:
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
     from unitrain.migrate.source import Source
 
-RULE = Rule("lightning-hydra", "hydra.utils.instantiate(cfg.trainer) creates the Trainer from a config; to fix by hand")
+RULE = Rule(
+    "lightning-hydra",
+    "hydra.utils.instantiate(cfg.trainer) creates the Trainer from a config; to fix by hand",
+    Severity.PERSON,
+)
 _INSTANTIATE = {"hydra.utils.instantiate", "hydra.utils.call"}
 
 

@@ -8,8 +8,9 @@ import libcst as cst
 
 from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, Severity, person
 from unitrain.migrate.rewriting import drop_imported
-from unitrain_lightning.fixers.hooks import RENAMED_HOOKS
+from unitrain_lightning.fixers.hooks import RENAMED, RENAMED_HOOKS
 from unitrain_lightning.fixers.names import (
+    called_by_hand,
     end_of,
     is_callback,
     is_module,
@@ -29,18 +30,25 @@ if TYPE_CHECKING:
 RULE = Rule(
     "lightning-epoch-end", "training_epoch_end(self, outputs) and similar hooks become on_train_epoch_end(self)"
 )
-LOGGED = Rule("lightning-returned-log", "values returned under 'log' are not logged since 1.0; reported only")
+LOGGED = Rule(
+    "lightning-returned-log", "values returned under 'log' are not logged since 1.0; reported only", Severity.NOTE
+)
+OLD = Rule(
+    "lightning-old-epoch-end",
+    "training_end(self, outputs) and similar hooks of 0.x, which are no longer called",
+    Severity.BEHAVIOUR,
+)
 _HOOKS = {**EPOCH_ENDS, **EPOCH_ENDS_OF_0}
 _BY_HAND = "keep the outputs on self by hand: https://lightning.ai/docs/pytorch/stable/upgrade/from_1_9.html"
 
 
 def find(source: Source, goal: Goal) -> Iterator[Finding]:
     """Find the removed hooks in the classes of the file."""
-    del goal
     for owner in source.all(cst.ClassDef):
         if is_callback(source, owner):
             continue
-        if is_module(source, owner) and RENAMED_HOOKS & {one.name.value for one in methods_of(owner)}:
+        renamed = RENAMED_HOOKS & {one.name.value for one in methods_of(owner)}
+        if RENAMED.name in goal.behaviour and renamed and is_module(source, owner):
             continue  # they get the names of hooks that may be added here; the next round sees them
         for function in methods_of(owner):
             if function.name.value in _HOOKS and _is_hook(source, owner, function):
@@ -54,18 +62,19 @@ def _is_hook(source: Source, owner: cst.ClassDef, function: cst.FunctionDef) -> 
 
 def _finding(source: Source, owner: cst.ClassDef, function: cst.FunctionDef) -> Finding:
     name, start = function.name.value, source.start(function.name)
-    stage = _HOOKS[name]
-    reason = f"{name}(self, outputs) was removed in 2.0"
+    stage, of_0 = _HOOKS[name], name in EPOCH_ENDS_OF_0
+    rule, since = (OLD, "is no longer called since 1.0") if of_0 else (RULE, "was removed in 2.0")
+    reason = f"{name}(self, outputs) {since}"
     refused = _refusal(source, owner, function, stage)
     if refused:
-        return person(RULE.name, start, f"{reason}; {refused}", _BY_HAND)
+        return person(rule.name, start, f"{reason}; {refused}", _BY_HAND)
     edits = [
         Edit(start, source.end(function.name), f"on_{stage.hook}_epoch_end"),
         *_signature(source, function),
         *_prologue(source, owner, function, stage),
     ]
     fix = f"on_{stage.hook}_epoch_end(self), with the outputs in self.{stage.outputs}"
-    return Finding(RULE.name, start, reason, fix, tuple(edits), needed=True)
+    return Finding(rule.name, start, reason, fix, tuple(edits), needed=not of_0)
 
 
 def _refusal(source: Source, owner: cst.ClassDef, function: cst.FunctionDef, stage: EpochEnd) -> str:
@@ -82,6 +91,7 @@ def _refusal(source: Source, owner: cst.ClassDef, function: cst.FunctionDef, sta
         ("dataloader_idx" in names, "with several loaders, its outputs were a list per loader"),
         ("optimizer_idx" in names, "with several optimizers, its outputs were a list per optimizer"),
         (bool(super_calls), "it calls the base class method"),
+        (called_by_hand(source, own, function), "the file calls it by hand"),
         (bool(inherited), "a base class already has the new hooks"),
         (isinstance(function.body, cst.SimpleStatementSuite), "its body is on the same line"),
     )
@@ -213,4 +223,4 @@ def _key(element: cst.BaseDictElement) -> str:
     return str(key.raw_value) if isinstance(key, cst.SimpleString) else ""
 
 
-FIXER = Fixer((RULE, LOGGED), find)
+FIXER = Fixer((RULE, OLD, LOGGED), find)

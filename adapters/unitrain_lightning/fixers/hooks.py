@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, person
+from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, Severity, person
 from unitrain_lightning.fixers.names import (
+    called_by_hand,
     end_of,
     is_callback,
     is_data,
@@ -15,6 +16,7 @@ from unitrain_lightning.fixers.names import (
     method,
     methods_of,
     parameters,
+    short,
     uses_of,
 )
 from unitrain_lightning.removed_hooks import BY_HAND, GONE, RENAMES
@@ -25,12 +27,18 @@ if TYPE_CHECKING:
 
     from unitrain.migrate.source import Source
 
-RENAMED = Rule("lightning-hooks", "on_epoch_end, on_batch_end and other removed hooks become the on_train_... ones")
+RENAMED = Rule(
+    "lightning-hooks",
+    "on_epoch_end, on_batch_end and other removed hooks become the on_train_... ones",
+    Severity.BEHAVIOUR,
+)
 PARAMETERS = Rule("lightning-hook-parameters", "parameters that hooks no longer receive are dropped")
 OPTIMIZER_STEP = Rule(
     "lightning-optimizer-step", "optimizer_step gets (epoch, batch_idx, optimizer, optimizer_closure)"
 )
-OPTIMIZER_IDX = Rule("lightning-optimizer-idx", "optimizer_idx was removed; to fix by hand with manual optimization")
+OPTIMIZER_IDX = Rule(
+    "lightning-optimizer-idx", "optimizer_idx was removed; to fix by hand with manual optimization", Severity.PERSON
+)
 DECORATOR = Rule("lightning-data-loader", "@pl.data_loader goes")
 
 RENAMED_HOOKS = frozenset(RENAMES)
@@ -38,8 +46,9 @@ _MORE = {
     "on_batch_start": ("batch", "batch_idx"),
     "on_batch_end": ("outputs", "batch", "batch_idx"),
 }
-_STEP_PARAMETERS = 5
-"""The current parameters of optimizer_step: self, epoch, batch_idx, optimizer, optimizer_closure."""
+_STEP_PARAMETERS, _IDX = 5, 4
+"""The current parameters of optimizer_step (self, epoch, batch_idx, optimizer, optimizer_closure), and where
+``optimizer_idx`` was."""
 
 
 def find(source: Source, goal: Goal) -> Iterator[Finding]:
@@ -60,7 +69,7 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
 
 def _decorated(source: Source, function: cst.FunctionDef) -> Iterator[Finding]:
     for one in function.decorators:
-        if source.name(one.decorator).endswith((".data_loader", ".decorators.data_loader")):
+        if short(source.name(one.decorator)).rpartition(".")[2] == "data_loader":
             start = source.start(one)
             edit = Edit(source.line_start(start), source.next_line(source.end(one) - 1), "")
             yield Finding(DECORATOR.name, start, "data_loader was removed in 1.0", "left out", (edit,), needed=True)
@@ -71,11 +80,12 @@ def _renamed(source: Source, owner: cst.ClassDef, function: cst.FunctionDef, *, 
     new = RENAMES.get(old)
     if new is None:
         return
-    start, reason = source.start(function.name), f"the hook {old} was removed in 2.0"
-    if old in BY_HAND or method(owner, new) is not None:
+    start, reason = source.start(function.name), f"Lightning no longer calls the hook {old}, which 2.0 removed"
+    if old in BY_HAND or method(owner, new) is not None or called_by_hand(source, old, function):
         yield person(RENAMED.name, start, reason, f"put it into {new} by hand")
         return
-    edits = [Edit(start, source.end(function.name), new)]
+    inside = [one.attr for one in source.all(cst.Attribute, function) if one.attr.value == old]
+    edits = [Edit(source.start(one), source.end(one), new) for one in (function.name, *inside)]
     had, more = len(parameters(function)) - 1 - 2 * callback, _MORE.get(old, ())
     if had == 0 and more:
         place = end_of(source, parameters(function)[-1])
@@ -83,7 +93,7 @@ def _renamed(source: Source, owner: cst.ClassDef, function: cst.FunctionDef, *, 
     elif old == "on_batch_end" and had:
         yield person(RENAMED.name, start, reason, f"{new}(self, outputs, batch, batch_idx)")
         return
-    yield Finding(RENAMED.name, start, reason, new, tuple(edits), needed=True)
+    yield Finding(RENAMED.name, start, reason, f"{new}, which then runs", tuple(edits))
 
 
 def _parameters(source: Source, function: cst.FunctionDef, *, callback: bool) -> Iterator[Finding]:
@@ -96,7 +106,9 @@ def _parameters(source: Source, function: cst.FunctionDef, *, callback: bool) ->
     for one in [one for one in given[own:] if one.default is None]:
         reason = f"{name} no longer receives {one.name.value}"
         used = uses_of(source, function, one.name.value)
-        if used and one.name.value == "dataloader_idx":
+        if called_by_hand(source, name, function):
+            yield person(PARAMETERS.name, source.start(one), f"{reason}, but the file calls it", "drop it by hand")
+        elif used and one.name.value == "dataloader_idx":
             place = end_of(source, one)
             edits = (Edit(place, place, " = 0" if one.annotation is not None else "=0"),)
             yield Finding(PARAMETERS.name, source.start(one), reason, "dataloader_idx=0", edits, needed=True)
@@ -121,7 +133,8 @@ def _optimizer_step(source: Source, function: cst.FunctionDef) -> Iterator[Findi
     gone = [
         (index, one)
         for index, one in enumerate(given)
-        if one.name.value in GONE or (index == _STEP_PARAMETERS - 1 and len(given) > _STEP_PARAMETERS)
+        if one.name.value in GONE
+        or (len(given) > _STEP_PARAMETERS and index == _IDX and "closure" not in one.name.value)
     ]
     if function.name.value != "optimizer_step" or not gone:
         return

@@ -8,7 +8,7 @@ import libcst as cst
 
 from unitrain.migrate.arguments import arguments, dropped
 from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, person
-from unitrain_lightning.fixers.names import is_data, is_module
+from unitrain_lightning.fixers.names import is_data, is_module, method
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
         module = is_module(source, owner)
         if module or is_data(source, owner):
             yield from _hparams(source, owner)
-        if module:
+        if module and method(owner, "log") is None:
             yield from _logged(source, owner)
 
 
@@ -36,6 +36,8 @@ def _hparams(source: Source, owner: cst.ClassDef) -> Iterator[Finding]:
     for one in source.all(cst.Assign, owner):
         if len(one.targets) != 1 or source.code(one.targets[0].target) != "self.hparams":
             continue
+        if method(owner, "hparams") is not None:
+            continue  # a property of its own, which may take it
         value = source.code(one.value)
         new = f"self.save_hyperparameters({value})"
         reason = "hparams cannot be set since 1.3"

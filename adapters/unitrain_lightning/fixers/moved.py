@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, person
+from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, Severity, person
 from unitrain_lightning.fixers.names import short
 
 if TYPE_CHECKING:
@@ -15,15 +15,21 @@ if TYPE_CHECKING:
     from unitrain.migrate.source import Source
 
 MOVED = Rule("lightning-moved", "names that moved are imported from their new place")
-GONE = Rule("lightning-gone", "names that were removed are reported")
-METRICS = Rule("lightning-metrics", "pytorch_lightning.metrics became torchmetrics")
-CLI = Rule("lightning-cli", "LightningCLI creates its own Trainer and only runs on Lightning")
+GONE = Rule("lightning-gone", "names that were removed are reported", Severity.PERSON)
+METRICS = Rule("lightning-metrics", "pytorch_lightning.metrics became torchmetrics", Severity.PERSON)
+BAR = Rule(
+    "lightning-progress-bar",
+    "callbacks.progress.ProgressBar, which is the base class today and shows nothing, becomes TQDMProgressBar",
+    Severity.BEHAVIOUR,
+)
+CLI = Rule("lightning-cli", "LightningCLI creates its own Trainer and only runs on Lightning", Severity.PERSON)
 
+_BAR = "callbacks.progress.ProgressBar"
 _MOVED = {
     "core.lightning.LightningModule": "LightningModule",
     "root_module.root_module.LightningModule": "LightningModule",
     "callbacks.base.Callback": "callbacks.Callback",
-    "callbacks.progress.ProgressBar": "callbacks.TQDMProgressBar",
+    _BAR: "callbacks.TQDMProgressBar",
     "callbacks.progress.base.ProgressBarBase": "callbacks.ProgressBar",
     "callbacks.pt_callbacks.EarlyStopping": "callbacks.EarlyStopping",
     "callbacks.pt_callbacks.ModelCheckpoint": "callbacks.ModelCheckpoint",
@@ -96,11 +102,12 @@ def _imported(source: Source, node: cst.ImportFrom) -> Iterator[Finding]:
         yield from _told(source.start(alias), full)
         new = _new_home(full)
         if new:
-            reason, edits = f"{full} is {new} now", _moved_import(source, node, alias, new)
+            rule, edits = _rule(full), _moved_import(source, node, alias, new)
+            reason = _reason(full, new)
             if edits:
-                yield Finding(MOVED.name, source.start(alias), reason, new, tuple(edits), needed=True)
+                yield Finding(rule.name, source.start(alias), reason, new, tuple(edits), needed=rule is MOVED)
             else:
-                yield person(MOVED.name, source.start(alias), reason, f"import {new} by hand")
+                yield person(rule.name, source.start(alias), reason, f"import {new} by hand")
 
 
 def _told(start: int, full: str) -> Iterator[Finding]:
@@ -126,6 +133,14 @@ def _new_home(full: str) -> str:
     if name not in _MOVED:
         return ""
     return f"{full[: -len(name)]}{_MOVED[name]}"
+
+
+def _rule(full: str) -> Rule:
+    return BAR if short(full) == _BAR else MOVED
+
+
+def _reason(full: str, new: str) -> str:
+    return f"{full} is the base class today, which shows nothing" if _rule(full) is BAR else f"{full} is {new} now"
 
 
 def _moved_import(source: Source, node: cst.ImportFrom, alias: cst.ImportAlias, new: str) -> list[Edit]:
@@ -163,14 +178,15 @@ def _written(source: Source, node: cst.Attribute) -> Iterator[Finding]:
     new, name = _new_home(full), short(full)
     if not new:
         return
-    rule = METRICS if new.startswith("torchmetrics") else MOVED
+    rule = METRICS if new.startswith("torchmetrics") else _rule(full)
     prefix = written.removesuffix(name)
     reached = prefix or (name in _MOVED and _MOVED[name].partition(".")[0] == name.partition(".")[0])
-    if rule is MOVED and prefix != written and reached:
+    if rule is not METRICS and prefix != written and reached:
         edit = Edit(source.start(node), source.end(node), prefix + _MOVED[name])
-        yield Finding(MOVED.name, source.start(node), f"{full} is {new} now", new, (edit,), needed=True)
+        reason = _reason(full, new)
+        yield Finding(rule.name, source.start(node), reason, new, (edit,), needed=rule is MOVED)
     else:
         yield person(rule.name, source.start(node), f"{full} is {new} now", f"import {new}")
 
 
-FIXER = Fixer((MOVED, GONE, METRICS, CLI), find)
+FIXER = Fixer((MOVED, BAR, GONE, METRICS, CLI), find)

@@ -20,7 +20,8 @@ TRAINER = {"Trainer", "trainer.Trainer", "trainer.trainer.Trainer"}
 _MODULE = re.compile(r"(core\.(\w+\.)?)?LightningModule")
 _DATA = re.compile(r"(core\.(\w+\.)?)?LightningDataModule")
 _CALLBACK = re.compile(r"Callback|callbacks\..+")
-_CALLBACK_HOOK = ("trainer", "pl_module")
+_OTHERS = ("torch.", "abc.", "typing.", "ignite.")
+"""Packages whose classes are no LightningModules."""
 
 
 def short(name: str) -> str:
@@ -50,7 +51,33 @@ def is_module(source: Source, owner: cst.ClassDef) -> bool:
     if any(_MODULE.fullmatch(name) for name in known):
         return True
     methods = {one.name.value for one in methods_of(owner)}
-    return not is_callback(source, owner) and {"training_step", "configure_optimizers"} <= methods
+    written = not is_callback(source, owner) and {"training_step", "configure_optimizers"} <= methods
+    return written and (_may_extend(source, owner) or any(_is_one(source, one) for one in _heirs(source, owner)))
+
+
+def _is_one(source: Source, owner: cst.ClassDef) -> bool:
+    return any(_MODULE.fullmatch(short(name)) for name in bases(source, owner))
+
+
+def _heirs(source: Source, owner: cst.ClassDef) -> list[cst.ClassDef]:
+    name = owner.name.value
+    named = [(one, [source.code(base.value) for base in one.bases]) for one in source.all(cst.ClassDef)]
+    return [one for one, written in named if name in written]
+
+
+def _may_extend(source: Source, owner: cst.ClassDef) -> bool:
+    """Return whether a class has a base that the file does not show, and that may be a LightningModule."""
+    local = {one.name.value for one in source.all(cst.ClassDef)}
+    written = [source.code(one.value) for one in owner.bases]
+    if any(one not in local and one != "object" for one in written if not _is_other(source, owner, one)):
+        return True
+    known = [one for one in source.all(cst.ClassDef) if one.name.value in written and one is not owner]
+    return any(_may_extend(source, one) for one in known)
+
+
+def _is_other(source: Source, owner: cst.ClassDef, written: str) -> bool:
+    names = [source.name(one.value) for one in owner.bases if source.code(one.value) == written]
+    return any(name.startswith(_OTHERS) for name in names)
 
 
 def is_data(source: Source, owner: cst.ClassDef) -> bool:
@@ -94,6 +121,12 @@ def uses_of(source: Source, function: cst.FunctionDef, name: str) -> list[cst.Na
         if one.value == name and not attribute and not keyword:
             found.append(one)
     return found
+
+
+def called_by_hand(source: Source, name: str, within: cst.FunctionDef) -> bool:
+    """Return whether the file asks for a method of some name outside of the method itself."""
+    inside = {id(one) for one in source.all(cst.Attribute, within)}
+    return any(one.attr.value == name and id(one) not in inside for one in source.all(cst.Attribute))
 
 
 def bases_of_trainer(source: Source) -> list[cst.ClassDef]:

@@ -10,6 +10,7 @@ import libcst as cst
 from unitrain.migrate.arguments import Argument, arguments, dropped, renamed
 from unitrain.migrate.findings import Edit, Finding, Rule, person
 from unitrain.migrate.variables import is_statement
+from unitrain_lightning.fixers.loaders import may_be_several
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -73,18 +74,21 @@ METHODS = {
 }
 
 
-def find_run(source: Source, call: cst.Call, name: str) -> Iterator[Finding]:
-    """Find what is to change at a call of one of the METHODS."""
+def find_run(source: Source, call: cst.Call, name: str, folder: str | None) -> Iterator[Finding]:
+    """Find what is to change at a call of one of the METHODS; ``folder`` is that of the file."""
     method, start = METHODS[name], source.start(call)
     given = arguments(source, call)
     if is_statement(source, call):
         method = method._replace(dropped={**method.dropped, **method.unused})
+    listed = method.returns_list and not is_statement(source, call)
     refused = _refusal(name, method, given)
+    if listed and may_be_several(source, call, name, folder):
+        refused = refused or "it may evaluate several loaders, and UnifiedTrainer returns one dict for all of them"
     if refused:
         yield person(RUN.name, start, f"trainer.{name}: {refused}", f"UnifiedTrainer.{name} by hand")
         return
     edits, told = _arguments(source, call, method, given)
-    if method.returns_list and not is_statement(source, call):
+    if listed:
         edits += _one_dict(source, call)
         told.append("it returns one dict")
     if edits:

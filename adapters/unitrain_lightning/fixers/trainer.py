@@ -10,7 +10,7 @@ import libcst as cst
 from unitrain.config import TrainerConfig
 from unitrain.errors import ConfigError
 from unitrain.migrate.arguments import UNKNOWN, Argument, Layout, Piece, arguments, literal, nested
-from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, person
+from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, Severity, person
 from unitrain.migrate.rewriting import drop_imported
 from unitrain.migrate.variables import Holder, held_by, others, uses, value_of
 from unitrain_lightning.fixers import keywords
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FRAMEWORK = "lightning"
 RULE = Rule("lightning-trainer", 'pl.Trainer(...) becomes UnifiedTrainer(framework="lightning", ...)')
 ATTRIBUTE = Rule("lightning-attribute", "attributes of the Trainer are read from trainer.foreign_trainer")
-ESCAPES = Rule("lightning-escapes", "a Trainer that is passed on; to fix by hand")
+ESCAPES = Rule("lightning-escapes", "a Trainer that is passed on; to fix by hand", Severity.PERSON)
 
 _OURS = frozenset(TrainerConfig.__dataclass_fields__)
 _TOGETHER = {"gradient_clip_algorithm", "check_val_every_n_epoch"}
@@ -47,7 +47,7 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
     if not made:
         yield from _elsewhere(source, [])
         return
-    followed = Followed(source)
+    followed = Followed(source, goal.folder)
     for call in made:
         followed.value(call)
     gone = [source.start(call.func) for call in made] + [source.start(one) for one in followed.annotations]
@@ -83,9 +83,23 @@ def _construction(source: Source, goal: Goal, call: cst.Call, followed: Followed
         return person(RULE.name, start, refused, _BY_HAND)
     layout = Layout(source, call)
     word = goal.word(FRAMEWORK)
-    pieces = [Piece(f'framework="{word}"')]
-    native = []
-    mappings = []
+    pieces, native, mappings = _divided(source, layout, given)
+    if native:
+        place = _place(source, given, pieces)
+        if place is None:
+            fix = "assign their values to names before the call"
+            return person(RULE.name, start, "its arguments would be evaluated in another order", fix)
+        pieces.insert(place, nested(layout, "native", FRAMEWORK, native))
+    pieces = [Piece(f'framework="{word}"'), *pieces, *mappings]
+    edits = [Edit(source.start(call.func), source.end(call.func), _NEW), layout.edit(pieces), *imports]
+    edits += [Edit(source.start(one), source.end(one), _NEW) for one in followed.annotations]
+    reason = "the Trainer only runs on one framework"
+    return Finding(RULE.name, start, reason, f'{_NEW}(framework="{word}")', tuple(edits), (_NEW,), needed=True)
+
+
+def _divided(source: Source, layout: Layout, given: list[Argument]) -> tuple[list[Piece], list[Piece], list[Piece]]:
+    """Return the arguments that UnifiedTrainer takes, those that only Lightning does, and ``**mappings``."""
+    pieces, native, mappings = [], [], []
     for one in given:
         if one.star:
             mappings.append(layout.moved(one.index))
@@ -99,13 +113,31 @@ def _construction(source: Source, goal: Goal, call: cst.Call, followed: Followed
             pieces.append(layout.pieces[one.index])
         else:
             native.append(layout.moved(one.index))
-    if native:
-        pieces.append(nested(layout, "native", FRAMEWORK, native))
-    pieces += mappings
-    edits = [Edit(source.start(call.func), source.end(call.func), _NEW), layout.edit(pieces), *imports]
-    edits += [Edit(source.start(one), source.end(one), _NEW) for one in followed.annotations]
-    reason = "the Trainer only runs on one framework"
-    return Finding(RULE.name, start, reason, f'{_NEW}(framework="{word}")', tuple(edits), (_NEW,), needed=True)
+    return pieces, native, mappings
+
+
+def _place(source: Source, given: list[Argument], pieces: list[Piece]) -> int | None:
+    """Return after how many of the pieces ``native=`` goes, so that calls are made in the order in which they were.
+
+    None if there is no such place.
+    """
+    own = {one.index for one in pieces}
+    acting = [one.index for one in given if _acts(source, one)]
+    moved = [one for one in acting if one not in own]
+    for place in range(len(pieces), -1, -1):
+        before = {one.index for one in pieces[:place]}
+        if [one for one in acting if one in before] + moved + [one for one in acting if one in own - before] == acting:
+            return place
+    return None
+
+
+def _acts(source: Source, given: Argument) -> bool:
+    """Return whether evaluating an argument runs code other than Lightning's or Python's own constructors."""
+    made = source.all(cst.Call, given.node.value)
+    return any(not short(source.name(one.func)) and source.code(one.func) not in _PLAIN for one in made)
+
+
+_PLAIN = frozenset({"bool", "dict", "float", "int", "len", "list", "max", "min", "os.path.join", "str", "tuple"})
 
 
 def _refusal(source: Source, given: list[Argument]) -> str:
@@ -177,6 +209,7 @@ class Followed:
     """Where the Trainers of a file go: through variables, parameters and returned values."""
 
     source: Source
+    folder: str | None = None
     annotations: list[cst.CSTNode] = field(default_factory=list)
     _made: dict[tuple[str, int], tuple[Holder, list[cst.CSTNode]]] = field(default_factory=dict)
     _values: set[int] = field(default_factory=set)
@@ -246,7 +279,7 @@ class Followed:
         if name in METHODS and called:
             assert isinstance(around, cst.Call)  # noqa: S101 - for the type checker
             self._runs.append(around)
-            yield from find_run(self.source, around, name)
+            yield from find_run(self.source, around, name, self.folder)
         elif name in METHODS:
             yield person(ESCAPES.name, self.source.start(attribute), f"trainer.{name} is not called here", _BY_HAND)
         elif name != "save_checkpoint" or not isinstance(around, cst.Call) or len(around.args) != 1:
