@@ -240,6 +240,8 @@ class LightningRun(BackendRun):
             training=self._may_batch(TRAINING),
             validation=validation is not None and validation.sized and self._may_batch(VALIDATION),
         )
+        if not program.foreign and not self._may_batch(("on_train_batch_end",)):
+            shell.tell_loss()
         with self._running(), _steps_counted(self._trainer, program):
             self._trainer.fit(shell, train, validation)
 

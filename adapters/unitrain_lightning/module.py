@@ -113,6 +113,7 @@ class FitShell(Shell):
         self._sized = program.batches.sized
         self._limit: Any = None
         self._open = False  # a batch is trained on, and not done
+        self._tells_loss = False
         if not program.foreign:
             keep_modes(self, self.lightning.root)
 
@@ -128,6 +129,10 @@ class FitShell(Shell):
     def _apply(self, fn: Any, recurse: bool = True) -> FitShell:
         """Leave a foreign program's modules on their devices: Lightning moves them first, and to the CPU at last."""
         return self if self._program.foreign else super()._apply(fn, recurse)
+
+    def tell_loss(self) -> None:
+        """Return the loss from each step, for callbacks that look at ``outputs``."""
+        self._tells_loss = True
 
     def batch_steps(self, *, training: bool, validation: bool) -> None:
         """Take many batches at a call, in training or in validation, or in both."""
@@ -149,7 +154,7 @@ class FitShell(Shell):
         """Begin an epoch."""
         self._program.epoch_start()
 
-    def training_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
+    def training_step(self, batch: Any, batch_idx: int) -> Any:  # noqa: ARG002 - Lightning's signature
         """Train on a batch."""
         verdict = self._program.train_batch(batch)
         if self._program.last and not self._sized:
@@ -159,6 +164,7 @@ class FitShell(Shell):
             self._heed(verdict)
         if verdict is not Verdict.VALIDATE and self.trainer.should_stop:
             self._validate_no_more()
+        return self._program.output if self._tells_loss else None
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
         """End the batch, behind the native callbacks: a checkpoint holds what they made of the batch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -11,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 
 from tests.bridges.foreign import NoLength, equal, fit
-from unitrain import CSVLogger, ModelCheckpoint, UnifiedTrainer, UnsupportedFeatureError
+from unitrain import CSVLogger, Event, ModelCheckpoint, UnifiedTrainer, UnsupportedFeatureError
 from unitrain.testing.cases import spec
 from unitrain.testing.models import loader
 from unitrain_bridges.lightning.callbacks import ABSENT, INSTEAD, LightningCallback
@@ -105,6 +106,40 @@ def test_callback_hears_what_it_hears_on_lightning(case):
         assert equal(found, oracle)
 
 
+class Losses(pl.Callback):
+    def __init__(self):
+        self.told = []
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.told.append(outputs)
+
+
+@pytest.mark.parametrize("framework", ["lightning", *ELSEWHERE])
+@pytest.mark.parametrize("package", [pl, lightning.pytorch])
+def test_the_outputs_of_a_batch_are_its_loss(framework, package):
+    callback, losses = type("Losses", (package.Callback,), dict(vars(Losses)))(), []
+    trainer = UnifiedTrainer(framework, callbacks=[callback], max_epochs=2, seed=1, enable_progress_bar=False)
+    trainer.on(Event.BATCH_END, lambda run: losses.append(run.state.loss.clone()))
+    trainer.fit(spec(), loader())
+    assert len(losses) > 4
+    assert all(list(one) == ["loss"] and not one["loss"].requires_grad for one in callback.told)
+    assert all(map(torch.equal, [one["loss"] for one in callback.told], losses))
+
+
+@pytest.mark.parametrize("framework", ["lightning", *ELSEWHERE])
+def test_a_step_without_a_loss_has_no_outputs(framework):
+    callback = Losses()
+    trainer = UnifiedTrainer(framework, callbacks=[callback], max_epochs=1, enable_progress_bar=False)
+
+    def step(run, batch):
+        run.backward(run.model(batch[0]).float().mean())
+        run.step()
+
+    trainer.fit(replace(spec(), loss=None, metrics=None, training_step=step, automatic_optimization=False), loader())
+    assert callback.told
+    assert all(one == {} for one in callback.told)
+
+
 @pytest.mark.parametrize("stage", ["validate", "test", "predict"])
 def test_callback_hears_an_evaluation(stage):
     logs = []
@@ -139,6 +174,7 @@ FAULTS = {
         lambda self, run: (self._trainer.publish(), self._call("on_train_epoch_end")),
     ),
     "no gradients": ("on_backward_end", lambda self, run: None),
+    "no loss": ("on_batch_end", lambda self, run: self._call("on_train_batch_end", {}, run.batch, self._index)),
     "no batch": ("on_batch_end", lambda self, run: self._call("on_train_batch_end", {}, None, self._index)),
     "no validation": ("on_val_end", lambda self, run: self._trainer.enter("TRAINING", "FITTING")),
 }

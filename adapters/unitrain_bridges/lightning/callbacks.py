@@ -208,8 +208,9 @@ class LightningCallback(EpochDecision):
         self._call("on_after_backward")
 
     def on_batch_end(self, run: RunContext) -> None:
-        """End a batch; the spec's step has no output of Lightning's kind."""
-        self._call("on_train_batch_end", {}, run.batch, self._index)
+        """End a batch; of what the spec's step returned, the outputs are the loss."""
+        outputs = {} if run.state.loss is None else {"loss": run.state.loss}
+        self._call("on_train_batch_end", outputs, run.batch, self._index)
         self._index += 1
 
     def on_epoch_end(self, run: RunContext) -> None:  # noqa: ARG002 - the signature of an event
