@@ -315,6 +315,12 @@ def test_generators_of_the_loader_that_are_new_or_gone_are_told(framework, at, b
     assert result.step == 3 * BATCHES
 
 
+def test_without_the_count_of_generators_nothing_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(resume_checks, "_warn_of_generators", lambda *_: None)
+    with pytest.raises(pytest.fail.Exception, match="DID NOT WARN"):
+        test_generators_of_the_loader_that_are_new_or_gone_are_told("ignite", BATCHES, 1, 0, tmp_path)
+
+
 @each_backend
 @pytest.mark.parametrize("schedule", ["step", "in turn"])
 def test_torch_may_move_a_class_to_another_module(framework, schedule, tmp_path, monkeypatch):

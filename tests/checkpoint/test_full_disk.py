@@ -130,6 +130,20 @@ def test_a_disk_that_fails_is_told_of(tmp_path):
         fit("reference", tmp_path, sharded=False)
 
 
+def test_a_folder_that_is_not_synced_would_be_noticed(tmp_path, monkeypatch):
+    """A negative control: the entry of the file would not be on the disk, and nobody told."""
+    monkeypatch.setattr(files, "_sync", lambda folder: None)
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        test_a_disk_that_fails_is_told_of(tmp_path)
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_file_system_that_cannot_would_be_called_a_full_disk(sharded, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_NO_SYNC", ())
+    with pytest.raises(CheckpointError):
+        test_a_file_system_that_syncs_no_folders_is_no_full_disk("reference", sharded, errno.ENOTSUP, tmp_path)
+
+
 @pytest.mark.parametrize("framework", BACKENDS)
 @pytest.mark.parametrize("sharded", [False, True])
 def test_best_and_last_are_files_that_could_be_written(framework, sharded, tmp_path):

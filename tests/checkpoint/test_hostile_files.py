@@ -18,7 +18,7 @@ import torch
 
 import unitrain
 from unitrain import CheckpointError, UnifiedTrainer
-from unitrain.checkpoint import io
+from unitrain.checkpoint import integrity, io
 from unitrain.checkpoint import sharded_files as parts
 from unitrain.testing.cases import spec
 from unitrain.testing.models import loader
@@ -115,6 +115,24 @@ def test_a_damaged_file_beside_an_odd_entry_names_the_newest_good_one(kind, tmp_
         name, said = in_time(read, Path("bad.ckpt"))
         assert (name, "damaged" in said) == ("CheckpointError", True), said
     assert "older.ckpt" in in_time(unitrain.load_weights, Path("bad.ckpt"))[1]
+
+
+@pytest.mark.parametrize("kind", ["dangling link", "link loop"])
+def test_without_the_look_at_the_entry_it_is_called_damaged(kind, tmp_path, monkeypatch):
+    """A negative control: the reader itself finds no better words."""
+    make, message = ODD[kind]
+    make(tmp_path / "odd.ckpt")
+    monkeypatch.setattr(io, "require_file", lambda path: None)
+    monkeypatch.setattr(parts, "require_file", lambda path: None)
+    assert message not in in_time(unitrain.load_weights, tmp_path / "odd.ckpt")[1]
+
+
+@pytest.mark.parametrize("kind", ["dangling link", "link loop"])
+def test_without_the_look_at_neighbours_a_raw_error_is_raised(kind, tmp_path, good, monkeypatch):
+    ODD[kind][0](tmp_path / "x.ckpt")
+    (tmp_path / "bad.ckpt").write_bytes(good.read_bytes()[:5000])
+    monkeypatch.setattr(integrity, "_files_beside", lambda path: [one for one in path.parent.iterdir() if one.stat()])
+    assert in_time(unitrain.load_weights, tmp_path / "bad.ckpt")[0] != "CheckpointError"
 
 
 def test_a_bad_neighbour_is_not_named_and_a_good_one_is(tmp_path, good):

@@ -51,6 +51,25 @@ def test_parts_of_several_ranks_are_put_together_where_they_belong(folder):
         parts.read(folder)
 
 
+def save_twice(framework, folder):
+    """Save a run twice, and put the tensors of the first saving among the files of the second."""
+    trainer = UnifiedTrainer(framework, max_epochs=1, enable_progress_bar=False)
+    trainer.fit(spec(), loader())
+    trainer.save_checkpoint(folder, sharded=True)
+    first = (data(folder) / "rank-0.ckpt").read_bytes()
+    trainer.save_checkpoint(folder, sharded=True)
+    (data(folder) / "rank-0.ckpt").write_bytes(first)
+
+
+@pytest.mark.parametrize("framework", ["reference", "lightning", "ignite"])
+def test_parts_of_two_savings_are_refused(framework, tmp_path, monkeypatch):
+    save_twice(framework, tmp_path / "run")
+    with pytest.raises(CheckpointError, match="its files are of different checkpoints"):
+        load_weights(tmp_path / "run")
+    monkeypatch.setattr(parts, "_OF", "another key")  # the fault, seeded: the mixture is read
+    load_weights(tmp_path / "run")
+
+
 def test_writing_again_takes_the_place_of_the_old_in_one_piece(folder, monkeypatch):
     old = data(folder)
     parts.write(folder, {**CONTENT, "epoch": 4}, SINGLE_PROCESS)

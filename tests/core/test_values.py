@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from unitrain import Event, Freeze, LRSchedule, SpecError, TrainSpec, Unfreeze, UnifiedTrainer, metric
+from unitrain.loop import meter
 from unitrain.metrics import metric as of_core
 from unitrain.testing import reference
 
@@ -241,3 +242,18 @@ def test_a_large_number_is_the_nearest_float(framework, value):
     found = logging.fit(spec(), BATCHES[:1]).metrics["train/x"]
     product = torch.tensor(float(value)) * len(BATCHES[0][0])
     assert found == float(product / len(BATCHES[0][0]))
+
+
+@pytest.mark.parametrize("framework", ["lightning", "ignite"])
+def test_a_number_that_is_not_made_a_float_would_be_noticed(framework, monkeypatch):
+    """The negative control: as it was."""
+    monkeypatch.setattr(of_core, "as_number", lambda name, value: value)
+    monkeypatch.setattr(meter, "as_number", lambda name, value: value)
+    with pytest.raises((OverflowError, RuntimeError)):
+        test_a_number_that_no_float_can_hold_is_refused(framework, Event.BATCH_END)
+
+
+def test_nor_on_the_reference(monkeypatch):
+    monkeypatch.setattr(reference, "one_number", lambda what, value: torch.as_tensor(value))
+    with pytest.raises(ValueError, match="Overflow when unpacking"):
+        test_a_number_that_no_float_can_hold_is_refused("reference", Event.BATCH_END)
