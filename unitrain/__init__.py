@@ -60,13 +60,13 @@ if _typing.TYPE_CHECKING:
     from unitrain.run.result import FitResult
     from unitrain.spec import LRSchedule, TrainSpec
     from unitrain.trainer import UnifiedTrainer
-    from unitrain.tune.batch_size_finder import BatchSizeFinder
-    from unitrain.tune.lr_finder import LRFinder
+    from unitrain.tuning.finders.batch_size_finder import BatchSizeFinder
+    from unitrain.tuning.finders.lr_finder import LRFinder
     from unitrain.utilities.rng import seed_everything
 
 _MODULES = {
     "unitrain._version": ("__version__",),
-    "unitrain.tune.batch_size_finder": ("BatchSizeFinder",),
+    "unitrain.tuning.finders.batch_size_finder": ("BatchSizeFinder",),
     "unitrain.callbacks.accumulation": ("GradientAccumulationSchedule",),
     "unitrain.callbacks.callback": ("Callback",),
     "unitrain.callbacks.device_stats": ("DeviceStats",),
@@ -111,7 +111,7 @@ _MODULES = {
     "unitrain.loggers.mlflow": ("MLflowLogger",),
     "unitrain.loggers.tensorboard": ("TensorBoardLogger",),
     "unitrain.loggers.wandb": ("WandbLogger",),
-    "unitrain.tune.lr_finder": ("LRFinder",),
+    "unitrain.tuning.finders.lr_finder": ("LRFinder",),
     "unitrain.metrics.metric": ("metric",),
     "unitrain.metrics.class_names": ("per_class",),
     "unitrain.run.result": ("FitResult",),

@@ -33,7 +33,7 @@ ERRORS = {
 @pytest.fixture(autouse=True)
 def no_collections(monkeypatch):
     """Collect no garbage: it takes most of the time of these tiny trials."""
-    monkeypatch.setattr("unitrain.tune.batch_size_finder.gc", SimpleNamespace(**vars(gc) | {"collect": lambda: 0}))
+    monkeypatch.setattr("unitrain.tuning.finders.batch_size_finder.gc", SimpleNamespace(**vars(gc) | {"collect": lambda: 0}))
 
 
 class Shared(list):
@@ -157,7 +157,7 @@ def test_nothing_is_moved(framework):
 
 
 def test_a_fault_that_trains_the_model_itself_is_seen(framework, monkeypatch):
-    monkeypatch.setattr("unitrain.tune.batch_size_finder.bare_copy", lambda spec: spec)
+    monkeypatch.setattr("unitrain.tuning.finders.batch_size_finder.bare_copy", lambda spec: spec)
     with pytest.raises(AssertionError):
         test_nothing_is_moved(framework)
 

@@ -13,7 +13,7 @@ from unitrain.data.combined import combined
 from unitrain.data.datamodules import made
 from unitrain.data.sources import DataSpec
 from unitrain.errors import ConfigError, UnitrainError, install_hint, named_arguments
-from unitrain.tune.trial import bare_copy, require_spec, trial_trainer, untouched
+from unitrain.tuning.finders.search_fit import bare_copy, require_spec, trial_trainer, untouched
 from unitrain.utilities.files import save_figure
 from unitrain.utilities.signature import Shown
 

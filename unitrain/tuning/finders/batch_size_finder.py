@@ -14,7 +14,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 from unitrain.compat.other_names import callback_arguments_for
 from unitrain.data.sources import DataSpec
 from unitrain.errors import ConfigError, DataError, named_arguments
-from unitrain.tune.trial import bare_copy, require_spec, trial_trainer, untouched
+from unitrain.tuning.finders.search_fit import bare_copy, require_spec, trial_trainer, untouched
 from unitrain.utilities.rng import preserved_rng
 from unitrain.utilities.signature import Shown
 
