@@ -62,6 +62,9 @@ if _typing.TYPE_CHECKING:
     from unitrain.trainer import UnifiedTrainer
     from unitrain.tuning.finders.batch_size_finder import BatchSizeFinder
     from unitrain.tuning.finders.lr_finder import LRFinder
+    from unitrain.tuning.pruning import Pruning
+    from unitrain.tuning.result import TuneResult
+    from unitrain.tuning.study import tune
     from unitrain.utilities.rng import seed_everything
 
 _MODULES = {
@@ -119,6 +122,9 @@ _MODULES = {
     "unitrain.spec": ("LRSchedule", "TrainSpec"),
     "unitrain.callbacks.summary": ("Summary", "summarize"),
     "unitrain.trainer": ("UnifiedTrainer",),
+    "unitrain.tuning.pruning": ("Pruning",),
+    "unitrain.tuning.result": ("TuneResult",),
+    "unitrain.tuning.study": ("tune",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -155,6 +161,7 @@ __all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
     "OwnBatches",
     "PredictionWriter",
     "ProgressBar",
+    "Pruning",
     "RunContext",
     "RunState",
     "ShardedBatches",
@@ -166,6 +173,7 @@ __all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
     "Timer",
     "TrainSpec",
     "TrainerConfig",
+    "TuneResult",
     "Unfreeze",
     "UnifiedTrainer",
     "UnitrainError",
@@ -182,6 +190,7 @@ __all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
     "per_class",
     "seed_everything",
     "summarize",
+    "tune",
     "vectorized",
 ]
 

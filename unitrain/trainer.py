@@ -41,6 +41,7 @@ from unitrain.session.run_scope import (
     profiled,
     progress,
     require_returned,
+    unless_pruned,
 )
 from unitrain.session.run_setup import RunSetup
 from unitrain.session.sanity_check import validate_first
@@ -157,8 +158,18 @@ class UnifiedTrainer(RunSetup):
         Raises:
             UnitrainError: If anything is invalid, before training starts.
             KeyboardInterrupt: On a second Ctrl-C; the first one stops the fit like ``stop()``, and SIGTERM also saves.
+            optuna.TrialPruned: If a ``Pruning`` callback stopped it.
         """
         refuse_unknown(unknown, _FIT, "fit()", ConfigError, RUN_ARGUMENTS)
+        return unless_pruned(self._fit(spec, train_dataloaders, val_dataloaders, ckpt_path))
+
+    def _fit(
+        self,
+        spec: TrainSpec | FrameworkCode,
+        train_dataloaders: TrainData | None = None,
+        val_dataloaders: EvalData | None = None,
+        ckpt_path: str | Path | None = None,
+    ) -> FitResult:
         data = train_dataloaders, val_dataloaders
         if not isinstance(spec, TrainSpec):
             with self._lent(spec):

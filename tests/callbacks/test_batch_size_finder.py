@@ -33,7 +33,9 @@ ERRORS = {
 @pytest.fixture(autouse=True)
 def no_collections(monkeypatch):
     """Collect no garbage: it takes most of the time of these tiny trials."""
-    monkeypatch.setattr("unitrain.tuning.finders.batch_size_finder.gc", SimpleNamespace(**vars(gc) | {"collect": lambda: 0}))
+    monkeypatch.setattr(
+        "unitrain.tuning.finders.batch_size_finder.gc", SimpleNamespace(**vars(gc) | {"collect": lambda: 0})
+    )
 
 
 class Shared(list):

@@ -8,7 +8,7 @@ import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from unitrain.callbacks.callback import EpochDecision
 from unitrain.callbacks.comparison import Mode, improved, measured, require_monitor
@@ -89,6 +89,9 @@ class ModelCheckpoint(EpochDecision):
         >>> trainer.fit(spec, batches).last_checkpoint.name
         'last.ckpt'
     """
+
+    saves_at_interrupt: ClassVar = False
+    """Whether Ctrl-C leaves a checkpoint to resume from, as SIGTERM does."""
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from unitrain.compat.differences import difference
+from unitrain.compat.optuna_redis import RedisJournal, redacted
 from unitrain.errors import BackendNotInstalledError, ConfigError, install_hint
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def make_storage(url: str, *, prefix: str = _PREFIX) -> Any:
     make = _STORAGES.get("journal" if not scheme and text.endswith(".log") else scheme)
     if make is None:
         raise ConfigError(
-            f"make_storage({url!r}): unknown storage; accepted: {_ACCEPTED}.", hint='"journal:///study.log"'
+            f"make_storage({redacted(text)!r}): unknown storage; accepted: {_ACCEPTED}.", hint='"journal:///study.log"'
         )
     if not prefix:
         raise ConfigError(
@@ -58,7 +59,9 @@ def make_storage(url: str, *, prefix: str = _PREFIX) -> Any:
     try:
         return make(text, prefix)
     except ImportError as error:
-        raise BackendNotInstalledError(f"make_storage({url!r}): {error}", hint=install_hint("tune")) from error
+        raise BackendNotInstalledError(
+            f"make_storage({redacted(text)!r}): {error}", hint=install_hint("tune")
+        ) from error
 
 
 @difference("optuna", since="4.0", drop="4.0", link=_3_TO_4)
@@ -72,7 +75,7 @@ def _journal(new: str, old: str, *given: Any, **more: Any) -> Any:
 
 
 def _redis(url: str, prefix: str) -> Any:
-    return _journal("JournalRedisBackend", "JournalRedisStorage", url, prefix=prefix)
+    return _optuna().storages.JournalStorage(RedisJournal(url, prefix))
 
 
 def _file(url: str, _: str) -> Any:

@@ -30,8 +30,8 @@ class FitResult:
         history: One dict an epoch: ``epoch``, ``step`` and what that epoch measured.
         epoch: The last epoch that ran, from 0.
         step: The optimizer steps made.
-        stopped_by: ``"max_epochs"``, ``"max_steps"``, ``"max_time"``, ``"early_stopping"``, ``"nan"``, ``"user"`` or
-            ``"signal"``.
+        stopped_by: ``"max_epochs"``, ``"max_steps"``, ``"max_time"``, ``"early_stopping"``, ``"pruned"``, ``"nan"``,
+            ``"user"`` or ``"signal"``.
         framework: The backend whose engine ran the steps.
         native: That engine; None in a copy or a pickled result, since an engine belongs to its process.
         best_checkpoint: The best checkpoint, if any was kept.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from unitrain.run.hub import EventHub
 
 MAX_STEPS, MAX_TIME, MAX_EPOCHS, EARLY_STOPPING = "max_steps", "max_time", "max_epochs", "early_stopping"
-NAN, USER, SIGNAL, INTERRUPT = "nan", "user", "signal", "interrupt"
+PRUNED, NAN, USER, SIGNAL, INTERRUPT = "pruned", "nan", "user", "signal", "interrupt"
 """Handlers stop a run as the user; INTERRUPT is Ctrl-C, which results also report as the user."""
 
 REASONS = {
@@ -25,6 +25,7 @@ REASONS = {
     MAX_STEPS: "`max_steps` optimizer steps were made.",
     MAX_TIME: "`max_time`, or the time of a `Timer`, was up.",
     EARLY_STOPPING: "`EarlyStopping`, or the same callback of Lightning or Ignite, saw no improvement.",
+    PRUNED: "`Pruning`: the trial is worse than others at this step; `fit` raises `optuna.TrialPruned`.",
     NAN: "`TerminateOnNaN` found a loss or a weight that is not finite; or Ignite's `TerminateOnNan` did.",
     USER: "`run.stop()`, `trainer.stop()`, a callback of a framework or the first Ctrl-C.",
     SIGNAL: "SIGTERM; `interrupted.ckpt` was written.",
@@ -34,7 +35,10 @@ REASONS = {
 HARD = frozenset({MAX_STEPS, SIGNAL, INTERRUPT})
 """Reasons that override min_epochs and min_steps."""
 
-_PRECEDENCE = (None, MAX_EPOCHS, EARLY_STOPPING, MAX_TIME, USER, NAN, MAX_STEPS, INTERRUPT, SIGNAL)
+CUT = frozenset({SIGNAL, INTERRUPT})
+"""Reasons that end a run within an epoch, which is repeated when the run is resumed."""
+
+_PRECEDENCE = (None, MAX_EPOCHS, EARLY_STOPPING, PRUNED, MAX_TIME, USER, NAN, MAX_STEPS, INTERRUPT, SIGNAL)
 """If processes have different reasons, the last one in this order wins."""
 
 

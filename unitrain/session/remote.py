@@ -192,7 +192,7 @@ def work(folder: Path, order: Job, dumps: Callable[[Any], bytes] = pickle.dumps)
     for trigger, handler in order.handlers:
         trainer.on(trigger, handler)
     seed_everything(order.seed + trainer.rank)
-    value = getattr(trainer, order.method)(**order.arguments)
+    value = getattr(trainer, _WITHIN.get(order.method, order.method))(**order.arguments)
     averaged = None
     if order.method == "fit":
         spec = order.arguments["spec"]
@@ -208,3 +208,7 @@ def work(folder: Path, order: Job, dumps: Callable[[Any], bytes] = pickle.dumps)
             folder, _Answer(value, trainer.config.loggers, trainer.state.tensors, averaged, known), dumps
         )
     return value
+
+
+_WITHIN = {"fit": "_fit"}
+"""Methods that are called by another name there: whether a fit was pruned is for the caller's process to raise."""

@@ -10,7 +10,7 @@ from unitrain.callbacks import ModelCheckpoint, ProgressBar, register
 from unitrain.errors import ConfigError
 from unitrain.run.hub import Event
 from unitrain.run.result import FitResult
-from unitrain.run.stopping import INTERRUPT, MAX_EPOCHS, USER, StopRule
+from unitrain.run.stopping import INTERRUPT, MAX_EPOCHS, PRUNED, USER, StopRule
 from unitrain.utilities.profiling import MOVE, SIMPLE, Clock, made_profiler
 
 if TYPE_CHECKING:
@@ -186,3 +186,18 @@ def outcome(
         tensors=dict(hub.state.tensors),
         profile=hub.profile if config.profiler == SIMPLE else None,
     )
+
+
+def unless_pruned(result: FitResult) -> FitResult:
+    """Return the result of a fit.
+
+    Raises:
+        optuna.TrialPruned: If a ``Pruning`` callback stopped it; its ``result`` is the result.
+    """
+    if result.stopped_by != PRUNED:
+        return result
+    from optuna import TrialPruned  # noqa: PLC0415 - an extra, which whoever prunes has imported
+
+    error = TrialPruned(f"the trial was pruned in epoch {result.epoch}.")
+    error.result = result
+    raise error

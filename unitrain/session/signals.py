@@ -57,6 +57,7 @@ class _Signals:
         self._hub = job.hub
         self._process = os.getpid()
         self._interrupted = self._terminated = self._asked = False
+        self._saves = any(one.saves_at_interrupt for one in _keepers(job))
         ours: dict[int, Any] = {signal.SIGINT: self._interrupt, signal.SIGTERM: self._terminate}
         self._before = {number: signal.getsignal(number) for number in ours}
         # what is ignored stays ignored, as in a shell's background job; what is not Python's (None) cannot be put back
@@ -111,6 +112,7 @@ class _Signals:
     def _take_note(self) -> None:
         """Turn a signal into the request that a handler would make."""
         hub = self._hub
+        self._terminated |= self._interrupted and self._saves
         if self._interrupted and hub.stop_reason not in HARD:
             hub.stop_reason = INTERRUPT
         if not self._terminated or self._asked or hub.context is None:
@@ -121,6 +123,10 @@ class _Signals:
         hub.pending_checkpoints.append(CheckpointRequest(SIGNALLED, "interrupted.ckpt"))
         if hub.context.at_rest:
             hub.context.write_saves()
+
+
+def _keepers(job: FitJob) -> list[ModelCheckpoint]:
+    return [one for one in job.callbacks.values() if isinstance(one, ModelCheckpoint)]
 
 
 class _SigtermCheckpoint:
@@ -136,7 +142,7 @@ class _SigtermCheckpoint:
 
     def take(self, wanted: CheckpointRequest, run: RunContext) -> Path:  # noqa: ARG002 - as keepers have it
         """Return where to write; the file of the signal before is replaced, if it is of this run."""
-        kept = [one for one in self._job.callbacks.values() if isinstance(one, ModelCheckpoint)]
+        kept = sorted(_keepers(self._job), key=lambda one: not one.saves_at_interrupt)
         config, files = self._job.config, self._files
         folder = kept[0].folder(config, files) if kept else files.default_folder(config.default_root_dir)
         files.rescue = files.take(folder / wanted.name, wanted.owner, files.rescue)
@@ -155,7 +161,7 @@ class _SigtermCheckpoint:
 def _rescued(job: FitJob) -> Iterator[None]:
     """Write ``exception.ckpt`` for each ModelCheckpoint that wants it, if the fit fails."""
     hub = job.hub
-    wanting = [one for one in job.callbacks.values() if isinstance(one, ModelCheckpoint) and one.save_on_exception]
+    wanting = [one for one in _keepers(job) if one.save_on_exception]
     if not wanting:
         yield
         return

@@ -1,0 +1,204 @@
+"""A journal of Optuna in Redis: it pickles nothing, reads many records at once and notices a server that went back.
+
+The keys are those of Optuna's ``JournalRedisBackend``, so that either reads what the other wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+import warnings
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+from unitrain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_AT_ONCE: Final = 1000
+"""How many records one request reads."""
+CONNECT_SECONDS: Final = 5
+_PATIENCE: Final = 90
+"""How often a broken connection is tried again, after at most a second each."""
+
+_APPEND: Final = """
+local last = tonumber(redis.call('get', KEYS[1]) or '-1')
+local seen = tonumber(ARGV[2])
+if redis.call('get', KEYS[2]) == ARGV[4] then return last end
+if last < seen then return -2 end
+if seen >= 0 and redis.call('get', ARGV[1] .. ':log:' .. seen) ~= ARGV[3] then return -2 end
+for index = 5, #ARGV do
+  last = last + 1
+  redis.call('set', ARGV[1] .. ':log:' .. last, ARGV[index])
+end
+redis.call('set', KEYS[1], last)
+redis.call('set', KEYS[2], ARGV[4], 'EX', 86400)
+return last
+"""
+"""Appends all records or none; a second try after a lost answer appends nothing. -2: the newest record read is gone."""
+
+
+def redacted(url: str) -> str:
+    """Return an address without its password.
+
+    Example:
+        >>> redacted("redis://:secret@host:6379/0")
+        'redis://:***@host:6379/0'
+    """
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    user, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}"))
+
+
+def connected(url: str, name: str | None = None) -> Any:
+    """Return a client of the Redis server at ``url``, which answers, and which tries again for a minute later on.
+
+    Args:
+        url: ``redis://``, ``rediss://`` or ``unix://``.
+        name: What the server calls the connection.
+
+    Raises:
+        ConfigError: If the server does not answer within five seconds; the password is not shown.
+    """
+    import redis  # noqa: PLC0415 - an extra
+    from redis.backoff import ExponentialBackoff, NoBackoff  # noqa: PLC0415
+    from redis.exceptions import ConnectionError as Lost  # noqa: PLC0415
+    from redis.exceptions import RedisError  # noqa: PLC0415
+    from redis.exceptions import TimeoutError as Late  # noqa: PLC0415
+    from redis.retry import Retry  # noqa: PLC0415
+
+    limits: dict[str, Any] = {"socket_connect_timeout": CONNECT_SECONDS, "client_name": name}
+    try:
+        with redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=CONNECT_SECONDS, **limits) as first:
+            first.ping()
+    except (RedisError, OSError, ValueError) as error:
+        raise ConfigError(
+            f"the Redis server at {redacted(url)} does not answer: {_scrubbed(error, url)}.",
+            hint="redis://HOST:6379/0, or redis://:PASSWORD@HOST:6379/0; is the server running?",
+        ) from None  # the original may show the password
+    retry = Retry(ExponentialBackoff(cap=1.0, base=0.05), _PATIENCE, (Lost, Late, OSError))
+    return redis.Redis.from_url(url, retry=retry, socket_timeout=30, **limits)
+
+
+def _scrubbed(error: Exception, url: str) -> str:
+    password = urlsplit(url).password
+    text = str(error).replace(url, redacted(url))
+    return text.replace(password, "***") if password else text
+
+
+class RedisJournal:
+    """The records of studies on a Redis server, for ``optuna.storages.JournalStorage``.
+
+    Args:
+        url: The server.
+        prefix: What the keys begin with.
+
+    Raises:
+        ConfigError: If the server does not answer, or may evict records.
+    """
+
+    def __init__(self, url: str, prefix: str) -> None:
+        self._url = url
+        self._prefix = prefix
+        self._open()
+        _require_durable(self._client, redacted(url))
+
+    def __repr__(self) -> str:
+        """Return the address, without its password."""
+        return f"RedisJournal({redacted(self._url)!r}, prefix={self._prefix!r})"
+
+    def __getstate__(self) -> dict[str, str]:
+        """Leave out the connection."""
+        return {"_url": self._url, "_prefix": self._prefix}
+
+    def __setstate__(self, state: dict[str, str]) -> None:
+        """Connect again."""
+        self.__dict__.update(state)
+        self._open()
+
+    def _open(self) -> None:
+        self._client = connected(self._url)
+        self._append = self._client.register_script(_APPEND)
+        self._writer, self._appended = uuid.uuid4().hex, 0
+        self._seen: tuple[int, bytes] = (-1, b"")
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """Yield the records from a number on.
+
+        Raises:
+            ConfigError: If the server has lost records that were read before.
+        """
+        number, text = self._seen
+        last, same = self._client.mget(self._counter, self._record(number))
+        newest = -1 if last is None else int(last)
+        if newest < number or (number >= 0 and same != text):
+            raise self._went_back()
+        for first in range(log_number_from, newest + 1, _AT_ONCE):
+            numbers = range(first, min(first + _AT_ONCE, newest + 1))
+            for at, record in zip(numbers, self._client.mget(map(self._record, numbers)), strict=True):
+                if record is None:
+                    raise self._went_back()
+                self._seen = (at, record)
+                yield json.loads(record)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append records: all of them, or none.
+
+        Raises:
+            ConfigError: If the server has lost records that were read before; then nothing is written.
+        """
+        self._appended += 1
+        number, text = self._seen
+        given = [self._prefix, number, text, self._appended, *(json.dumps(one) for one in logs)]
+        if int(self._append(keys=[self._counter, f"{self._prefix}:writer:{self._writer}"], args=given)) == _GONE:
+            raise self._went_back()
+
+    @property
+    def _counter(self) -> str:
+        return f"{self._prefix}:log_number"
+
+    def _record(self, number: int) -> str:
+        return f"{self._prefix}:log:{number}"
+
+    def _went_back(self) -> ConfigError:
+        return ConfigError(
+            f"the Redis server at {redacted(self._url)} went back to an older state, or lost records: what this"
+            " process has read is not there any more. Nothing was written.",
+            hint="restore the server's newest data, or use a new study_name=; `appendonly yes` keeps all records.",
+        )
+
+
+_GONE = -2
+
+
+def _require_durable(client: Any, shown: str) -> None:
+    """Refuse a server that drops records when its memory is full; warn of one that forgets them at a restart.
+
+    Raises:
+        ConfigError: If it evicts.
+    """
+    from redis.exceptions import ResponseError  # noqa: PLC0415 - an extra
+
+    try:
+        about = client.info("everything")
+    except ResponseError:
+        warnings.warn(
+            f"the Redis server at {shown} does not say whether it evicts or persists records (INFO is not allowed).",
+            stacklevel=5,
+        )
+        return
+    policy = about.get("maxmemory_policy", "noeviction")
+    if int(about.get("maxmemory", 0)) and policy != "noeviction":
+        raise ConfigError(
+            f"the Redis server at {shown} evicts records when its memory is full (maxmemory-policy {policy}).",
+            hint="redis-cli CONFIG SET maxmemory-policy noeviction",
+        )
+    if not int(about.get("aof_enabled", 0)):
+        warnings.warn(
+            f"the Redis server at {shown} keeps no append-only file: trials since its last snapshot are lost when it is"
+            " killed. `redis-cli CONFIG SET appendonly yes` switches it on.",
+            stacklevel=5,
+        )

@@ -1,0 +1,17 @@
+"""Hyper-parameter studies: `unitrain.tune`, `unitrain.Pruning`; and, in `finders`, the searches before a fit.
+
+A study is a list of trials in a storage of Optuna. Its promise: whatever number of workers, on whatever backend, with
+whatever worker killed, it ends with the same trials. Start reading in `study.py`:
+
+    study.py        `tune()`: from the arguments to a result
+    plan.py         the arguments in one piece, as workers get them; checks.py refuses what is invalid
+    queue.py        which trial is next; leases/ says whose it is
+    worker.py       takes trials and runs them; processes.py starts workers on this machine
+    trial.py        runs one trial: a fit, begun or resumed
+    visible.py      what a trial's sampler and pruner see of the study
+    pruning.py      the callback that reports to a trial and stops a fit
+    storage/        opens storages
+    result.py       what `tune()` returns
+
+Modules here are private, except for what `unitrain` exports.
+"""

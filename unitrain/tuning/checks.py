@@ -1,0 +1,189 @@
+"""What is refused before the first trial."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from unitrain.config import TrainerConfig
+from unitrain.distributed.launch.process_group import wanted
+from unitrain.distributed.world import world_here
+from unitrain.errors import ConfigError, DataError, refuse_unknown
+from unitrain.trainer import UnifiedTrainer
+from unitrain.tuning.plan import BEST, LAST, MAXIMIZE, MINIMIZE, StudyPlan
+from unitrain.tuning.samplers import is_object, require_pruner, require_sampler
+
+_OWN_OPTIONS = {"seed": "seed=", "default_root_dir": "dirpath="}
+"""Options of the trainer that ``tune`` sets, and its own arguments for them."""
+
+
+def require_valid(plan: StudyPlan, workers: int, timeout: Any) -> None:
+    """Refuse what is invalid, before a study is made.
+
+    Raises:
+        ConfigError: With what was given, what is accepted, and a hint.
+    """
+    for check in (_functions, _numbers, _names, _data, _trainer):
+        check(plan)
+    require_sampler(plan.sampler, plan.n_trials)
+    require_pruner(plan.pruner, len(plan.monitor))
+    _workers(plan, workers)
+    _timeout(timeout)
+
+
+def names(given: Any, argument: str, example: str) -> tuple[str, ...]:
+    """Return one text or several as a tuple.
+
+    Raises:
+        ConfigError: If one of them is none.
+    """
+    several = (given,) if isinstance(given, str) or not isinstance(given, Sequence) else tuple(given)
+    wrong = [one for one in several if not isinstance(one, str) or not one]
+    if wrong or not several:
+        raise ConfigError(f"tune({argument}=) must be a name or a list of names; got {given!r}.", hint=example)
+    return several
+
+
+def whole(name: str, given: Any, least: int) -> int:
+    """Return a whole number.
+
+    Raises:
+        ConfigError: If it is none, or too small.
+    """
+    if not isinstance(given, int) or isinstance(given, bool) or given < least:
+        raise ConfigError(
+            f"tune({name}=) must be an integer of at least {least}; got {given!r}.", hint=f"{name}={max(least, 2)}"
+        )
+    return given
+
+
+def _functions(plan: StudyPlan) -> None:
+    if not callable(plan.make_spec) or inspect.isclass(plan.make_spec):
+        raise ConfigError(
+            f"tune() takes a function that makes the spec of a trial; got {type(plan.make_spec).__name__}.",
+            hint="def make_spec(trial): return TrainSpec(...)",
+        )
+    for one in plan.catch:
+        if not (inspect.isclass(one) and issubclass(one, Exception)):
+            raise ConfigError(f"tune(catch=) takes classes of errors; got {one!r}.", hint="catch=(RuntimeError,)")
+
+
+def _numbers(plan: StudyPlan) -> None:
+    for name, least in (("n_trials", 1), ("seed", 0), ("parallel", 1), ("retries", 0)):
+        given = getattr(plan, name)
+        if not (name == "n_trials" and given is None):
+            whole(name, given, least)
+    if plan.n_trials is not None and len(plan.warm_start) > plan.n_trials:
+        raise ConfigError(
+            f"warm_start= has {len(plan.warm_start)} trials, more than n_trials={plan.n_trials}.",
+            hint=f"n_trials={len(plan.warm_start)} or more.",
+        )
+
+
+def _names(plan: StudyPlan) -> None:
+    for one in plan.directions:
+        if one not in (MINIMIZE, MAXIMIZE):
+            raise ConfigError(f"tune(direction={one!r}) is unknown.", hint='"minimize" or "maximize"')
+    if len(plan.directions) != len(plan.monitor):
+        raise ConfigError(
+            f"monitor= has {len(plan.monitor)} objectives, direction= has {len(plan.directions)}.",
+            hint='monitor=["val/loss", "val/acc"], direction=["minimize", "maximize"]',
+        )
+    if plan.value not in (LAST, BEST):
+        raise ConfigError(f"tune(value={plan.value!r}) is unknown.", hint='value="last" or value="best"')
+    if plan.value == BEST and len(plan.monitor) > 1:
+        raise ConfigError('value="best" needs one objective.', hint='value="last"')
+    for one in plan.warm_start:
+        if not isinstance(one, Mapping):
+            raise ConfigError(f"warm_start= takes parameters as dicts; got {one!r}.", hint='warm_start=[{"lr": 0.1}]')
+
+
+def _data(plan: StudyPlan) -> None:
+    if plan.val is None and plan.train is not None and not _has_val(plan.train):
+        missing = [name for name in plan.monitor if name.startswith("val/")]
+        if missing:
+            raise ConfigError(f"monitor={missing[0]!r} needs validation data.", hint="tune(make_spec, train, val, ...)")
+    for name, data in (("train", plan.train), ("val", plan.val)):
+        if isinstance(data, Iterator):
+            raise DataError(
+                f"{name} is an iterator, which the first trial would use up.",
+                hint="a DataLoader, a list, or a function of the trial.",
+            )
+
+
+def _has_val(data: Any) -> bool:
+    return callable(data) or getattr(data, "val", None) is not None or hasattr(data, "val_dataloader")
+
+
+def _trainer(plan: StudyPlan) -> None:
+    if callable(plan.trainer):
+        return
+    if not isinstance(plan.trainer, Mapping):
+        raise ConfigError(
+            f"tune(trainer=) takes options of UnifiedTrainer as a dict, or a function of the trial; got"
+            f" {plan.trainer!r}.",
+            hint='trainer={"max_epochs": 10}',
+        )
+    require_options(plan.trainer)
+    if not callable(plan.framework):
+        UnifiedTrainer(plan.framework, **{"enable_progress_bar": False, **plan.trainer})
+
+
+def require_options(options: Mapping[str, Any]) -> None:
+    """Refuse an option of the trainer that is unknown, or for ``tune`` to say.
+
+    Raises:
+        ConfigError: With the argument to use.
+    """
+    for name, instead in _OWN_OPTIONS.items():
+        if name in options:
+            raise ConfigError(f"trainer={{{name!r}: ...}}: tune() sets it for each trial.", hint=instead)
+    refuse_unknown(options, TrainerConfig.__dataclass_fields__, "trainer=", ConfigError)
+
+
+def _workers(plan: StudyPlan, workers: int) -> None:
+    whole("workers", workers, 1)
+    if workers > 1 and plan.address.url is None:
+        raise ConfigError(
+            f"workers={workers} need a storage that several processes reach; this study is in memory.",
+            hint='storage="journal:///study.log", study_name="mine"',
+        )
+    if workers > 1 and is_object(plan.sampler):
+        raise ConfigError(
+            f"sampler= is one object, whose state only one worker knows; got workers={workers}.",
+            hint='a name as "tpe", or a function: sampler=lambda seed: optuna.samplers.TPESampler(seed=seed)',
+        )
+    world = world_here()
+    if world is not None:
+        raise ConfigError(
+            f"tune() must run in a single process, but {world.launcher} started {world.size}.",
+            hint='trainer={"devices": 2} starts the processes of a trial.',
+        )
+    gpus = devices_of(plan) * workers
+    if gpus > torch.cuda.device_count():
+        raise ConfigError(
+            f"{workers} workers with {devices_of(plan)} GPUs each need {gpus}; there are {torch.cuda.device_count()}.",
+            hint="fewer workers=, or fewer devices.",
+        )
+
+
+def devices_of(plan: StudyPlan) -> int:
+    """Return how many GPUs a trial uses; 0 if it uses none, or if a function of the trial says it."""
+    if callable(plan.trainer):
+        return 0
+    config = TrainerConfig(**plan.trainer).resolved()
+    on_gpu = config.accelerator in ("cuda", "gpu") or (config.accelerator == "auto" and torch.cuda.is_available())
+    return wanted(config) if on_gpu else 0
+
+
+def _timeout(timeout: Any) -> None:
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
+        raise ConfigError(f"tune(timeout=) must be a number of seconds above 0; got {timeout!r}.", hint="timeout=3600")
+    if threading.current_thread() is not threading.main_thread():
+        raise ConfigError("tune(timeout=) works in the main thread only.", hint="call tune() there.")

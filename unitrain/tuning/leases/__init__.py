@@ -1,0 +1,36 @@
+"""Leases: which worker has which trial, so that a trial whose worker died is taken over at once.
+
+`lease.py` is the protocol; each storage has its own: locked files beside a journal or SQLite, keys of Redis that name
+a live connection, advisory locks of PostgreSQL.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from unitrain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from unitrain.tuning.leases.lease import Leases
+    from unitrain.tuning.storage.address import Address
+
+_MODULES = {
+    "memory": "unitrain.tuning.leases.memory",
+    "journal": "unitrain.tuning.leases.files",
+    "sqlite": "unitrain.tuning.leases.files",
+    "redis": "unitrain.tuning.leases.redis",
+    "postgresql": "unitrain.tuning.leases.postgresql",
+}
+
+
+def leases_of(address: Address, study: str) -> Leases:
+    """Return the leases of a study that is kept at ``address``.
+
+    Raises:
+        ConfigError: If nothing can be leased there.
+    """
+    if address.kind not in _MODULES:
+        raise ConfigError(f"storage={str(address)!r} is unknown.", hint="journal:///PATH, redis://, postgresql://")
+    found: Leases = import_module(_MODULES[address.kind]).make(address, study)
+    return found

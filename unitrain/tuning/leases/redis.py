@@ -1,0 +1,156 @@
+"""Leases in Redis: a key that names the connection of its holder.
+
+``CLIENT LIST`` tells at once that a process has died, since its connection is gone. A time to live covers a host that
+was lost without closing it. A thread renews what this process holds.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+import weakref
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from unitrain.compat.optuna_redis import connected
+from unitrain.tuning.storage.address import PREFIX
+
+if TYPE_CHECKING:
+    from unitrain.tuning.storage.address import Address
+
+LOST_AFTER: Final = 30.0
+"""Seconds without a renewal after which a holder whose connection seems alive is taken for lost."""
+_RENEWED_EVERY: Final = 2.0
+_ABSENT_FOR: Final = 0.7
+"""Seconds for which a connection must be gone; a client may be connecting again."""
+_UP_FOR: Final = 6
+"""Seconds after a server's start in which clients may still be connecting again."""
+
+_RENEW: Final = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('pexpire', KEYS[1], ARGV[2]) or 0"
+_RELEASE: Final = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('del', KEYS[1]) or 0"
+_REPLACE: Final = """
+if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('set', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1
+"""
+
+
+class RedisLease:
+    """One key.
+
+    Args:
+        leases: Whose it is.
+        key: Its name.
+    """
+
+    def __init__(self, leases: RedisLeases, key: str) -> None:
+        self._leases = leases
+        self.key = key
+
+    def held(self) -> bool:
+        """Return whether the key still names our connection."""
+        return self._leases.holds(self.key)
+
+    def release(self) -> None:
+        """Delete the key, if it is still ours."""
+        self._leases.give_back(self.key)
+
+
+class RedisLeases:
+    """The leases of a study.
+
+    Args:
+        url: The server.
+        study: The study's name.
+    """
+
+    def __init__(self, url: str, study: str) -> None:
+        self._token = f"unitrain-{uuid.uuid4().hex}"
+        self._client = connected(url, self._token)
+        self._prefix = f"{PREFIX}:lease:{study}:"
+        self._renew, self._release, self._replace = map(self._client.register_script, (_RENEW, _RELEASE, _REPLACE))
+        self._keys: set[str] = set()
+        self._absent: dict[str, float] = {}
+        self._lock = threading.Lock()  # one request at a time, so one connection: it is what says that we live
+        self._over = threading.Event()
+        _ALL.add(self)
+        threading.Thread(target=self._renewing, name="unitrain-leases", daemon=True).start()
+
+    def take(self, name: str) -> RedisLease | None:
+        """Return the lease of ``name``, or None if a living worker has it."""
+        key = f"{self._prefix}{name}"
+        with self._lock:
+            taken = self._client.set(key, self._token, nx=True, px=int(LOST_AFTER * 1000))
+            holder = None if taken else self._client.get(key)
+            if not taken and (holder is None or not self._take_over(key, holder)):
+                return None
+            self._keys.add(key)
+        return RedisLease(self, key)
+
+    def _take_over(self, key: str, holder: bytes) -> bool:
+        """Take a lease whose holder has died."""
+        if holder.decode() == self._token:
+            return True  # the answer to our first try was lost
+        if not self._is_gone(holder.decode()):
+            return False
+        return bool(self._replace(keys=[key], args=[holder, self._token, int(LOST_AFTER * 1000)]))
+
+    def _is_gone(self, token: str) -> bool:
+        """Return whether the connection of that name has been gone for a while."""
+        if token in {one.get("name") for one in self._client.client_list()}:
+            self._absent.pop(token, None)
+            return False
+        since = self._absent.setdefault(token, time.monotonic())
+        if time.monotonic() - since < _ABSENT_FOR:
+            return False
+        return int(self._client.info("server")["uptime_in_seconds"]) >= _UP_FOR
+
+    def holds(self, key: str) -> bool:
+        """Return whether a lease is still ours."""
+        with self._lock:
+            return bool(self._client.get(key) == self._token.encode())
+
+    def give_back(self, key: str) -> None:
+        """Release a lease."""
+        with self._lock:
+            self._keys.discard(key)
+            self._release(keys=[key], args=[self._token])
+
+    def _renewing(self) -> None:
+        while not self._over.wait(_RENEWED_EVERY):
+            with self._lock, suppress(Exception):  # a server that is away is tried again
+                self._client.ping()
+                for key in self._keys:
+                    self._renew(keys=[key], args=[self._token, int(LOST_AFTER * 1000)])
+
+    def close(self) -> None:
+        """End the thread, and the connection."""
+        self._over.set()
+        self._client.close()
+
+    def forget(self) -> None:
+        """Close the inherited connection in a child, or it would seem to be alive when its parent is dead."""
+        pool = self._client.connection_pool
+        for connection in (*pool._available_connections, *pool._in_use_connections):  # noqa: SLF001 - there is no public way
+            if connection._sock is not None:  # noqa: SLF001
+                os.close(connection._sock.detach())  # noqa: SLF001 - not `shutdown`, which would end the parent's too
+
+
+_ALL: weakref.WeakSet[RedisLeases] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for leases in list(_ALL):
+        leases.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
+
+
+def make(address: Address, study: str) -> RedisLeases:
+    """Return the leases of a study that is kept in Redis."""
+    url: Any = address.url
+    return RedisLeases(url, study)

@@ -1,0 +1,106 @@
+"""A study's arguments in one piece."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from unitrain.tuning.storage.address import Address
+
+MINIMIZE, MAXIMIZE = "minimize", "maximize"
+LAST, BEST = "last", "best"
+FORMAT = 1
+"""Of what a study keeps of itself; a later release raises it if it reads that differently."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyPlan:
+    """A study as every worker knows it.
+
+    Attributes:
+        make_spec: Makes the spec of a trial.
+        train: Training data, or a function of the trial.
+        val: Validation data, or a function of the trial.
+        trainer: Options of ``UnifiedTrainer``, or a function of the trial.
+        framework: The backend, or a function of the trial.
+        monitor: The objectives.
+        directions: ``"minimize"`` or ``"maximize"``, one for each.
+        value: Whether the ``"last"`` or the ``"best"`` epoch's value is the trial's.
+        n_trials: How many trials the study is to have in all; None takes what there are.
+        address: Of the storage.
+        study_name: The name in the storage.
+        sampler: A name, a function of the seed, or an object.
+        pruner: A name, an object, or None.
+        seed: Of the samplers, the first weights and the fits.
+        parallel: How many of the newest trials a trial does not know.
+        threads: Of torch, for each trial: the bits of a sum depend on it.
+        retries: How often a trial may lose its worker before it has failed.
+        catch: Errors that only fail their trial.
+        warm_start: Parameters of the first trials.
+        dirpath: The folder of the trials' checkpoints.
+    """
+
+    make_spec: Any
+    train: Any
+    val: Any
+    trainer: Any
+    framework: Any
+    monitor: tuple[str, ...]
+    directions: tuple[str, ...]
+    value: str
+    n_trials: int | None
+    address: Address
+    study_name: str
+    sampler: Any
+    pruner: Any
+    seed: int
+    parallel: int
+    threads: int
+    retries: int
+    catch: tuple[type[Exception], ...]
+    warm_start: tuple[dict[str, Any], ...]
+    dirpath: Path = field(repr=False)
+
+    @property
+    def mode(self) -> str:
+        """``"min"`` or ``"max"``, of the first objective."""
+        return self.directions[0][:3]
+
+    def identity(self) -> dict[str, Any]:
+        """Return what all calls for one study must have in common."""
+        return {
+            "format": FORMAT,
+            "seed": self.seed,
+            "parallel": self.parallel,
+            "monitor": list(self.monitor),
+            "value": self.value,
+            "threads": self.threads,
+        }
+
+    def folder(self, number: int) -> Path:
+        """Return the folder of a trial."""
+        return self.dirpath / f"trial-{number:05d}"
+
+
+def for_trial(given: Any, trial: Any) -> Any:
+    """Return an argument as it is in a trial: what a function of the trial returns, or the argument itself."""
+    return given(trial) if callable(given) else given
+
+
+def data_for_trial(given: Any, trial: Any) -> Any:
+    """Return data as it is in a trial; a function that makes a loader for each epoch is data itself."""
+    return given(trial) if depends_on_trial(given) else given
+
+
+def depends_on_trial(given: Any) -> bool:
+    """Return whether data is a function with a single parameter that is called ``trial``."""
+    if not callable(given):
+        return False
+    try:
+        return list(inspect.signature(given).parameters) == ["trial"]
+    except (TypeError, ValueError):
+        return False

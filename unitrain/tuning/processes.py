@@ -1,0 +1,175 @@
+"""Workers as processes of this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import time
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from unitrain.errors import ConfigError, DistributedError, UnitrainError
+from unitrain.tuning.worker import Halt, stopping, work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.connection import Connection
+
+    from unitrain.tuning.plan import StudyPlan
+
+_GLANCE = 0.1
+
+
+@dataclass
+class _Worker:
+    process: Any
+    answers: Connection
+    error: BaseException | None = None
+
+
+class WorkerProcesses:
+    """The workers of a study on this machine.
+
+    Args:
+        plan: The study.
+        count: How many.
+        devices: The GPUs of each trial, for ``CUDA_VISIBLE_DEVICES``; 0 leaves all visible.
+
+    Raises:
+        ConfigError: If something of the plan cannot be sent to another process.
+    """
+
+    def __init__(self, plan: StudyPlan, count: int, devices: int = 0) -> None:
+        self._plan = plan
+        self._order = _packed(plan)
+        self._devices = devices
+        self._spawn = multiprocessing.get_context("spawn")
+        self._left = plan.retries
+        self._workers = [self._start(index) for index in range(count)]
+
+    def _start(self, index: int) -> _Worker:
+        ours, theirs = self._spawn.Pipe()
+        gpus = ",".join(str(index * self._devices + one) for one in range(self._devices))
+        process = self._spawn.Process(target=_main, args=(self._order, theirs, gpus), name=f"unitrain-worker-{index}")
+        process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+    def run(self, halt: Halt, done: Callable[[], bool], after_each: Callable[[], object]) -> None:
+        """Wait for the workers; start one again that was killed, a few times; stop all at a halt or an error.
+
+        Raises:
+            DistributedError: If workers keep dying.
+            Exception: What a trial raised.
+        """
+        try:
+            while halt.reason is None and any(one.process.is_alive() for one in self._workers):
+                time.sleep(_GLANCE)
+                after_each()
+                for index, worker in enumerate(self._workers):
+                    self._look_after(index, worker, done)
+        finally:
+            self._stop()
+        error = next((one.error for one in self._workers if one.error is not None), None)
+        if error is not None:
+            raise error
+
+    def _look_after(self, index: int, worker: _Worker, done: Callable[[], bool]) -> None:
+        """Hear what a worker says, and replace it if it was killed."""
+        if worker.process.is_alive() and not worker.answers.poll():
+            return
+        with suppress(EOFError):
+            if worker.answers.poll():
+                worker.error = worker.answers.recv()
+                self._stop()
+                return
+        worker.process.join(_GLANCE)
+        if worker.process.exitcode in (0, None) or done():
+            return
+        if self._left == 0:
+            raise DistributedError(
+                f"a worker of the study was killed (exit status {worker.process.exitcode}), after"
+                f" {self._plan.retries} others.",
+                hint="SIGKILL often means that the machine ran out of memory; a call with fewer workers resumes it.",
+            )
+        self._left -= 1
+        self._workers[index] = self._start(index)
+
+    def _stop(self) -> None:
+        """End the workers; each leaves a checkpoint of its trial."""
+        for one in self._workers:
+            if one.process.is_alive():
+                with suppress(ProcessLookupError):
+                    os.kill(one.process.pid, signal.SIGTERM)
+        for one in self._workers:
+            one.process.join()
+
+
+def _packed(plan: StudyPlan) -> bytes:
+    try:
+        return pickle.dumps(plan)
+    except Exception as error:
+        names = [name for name, part in vars(plan).items() if not _travels(part)]
+        raise ConfigError(
+            f"workers are processes, to which these arguments cannot be sent: {', '.join(names)} ({error}).",
+            hint="define functions at module level (no lambdas, no inner functions), or use workers=1.",
+        ) from error
+
+
+def _travels(part: Any) -> bool:
+    try:
+        pickle.dumps(part)
+    except Exception:  # noqa: BLE001 - whatever its reason, it cannot be sent
+        return False
+    return True
+
+
+def _main(order: bytes, answers: Connection, gpus: str) -> None:
+    """Be a worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells the first process, which tells us
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        run_worker(pickle.loads(order))  # noqa: S301 - from the process that started this one
+    except Exception as error:  # noqa: BLE001 - the first process raises it
+        answers.send(_sendable(error))
+    finally:
+        answers.close()
+
+
+def run_worker(plan: StudyPlan) -> None:
+    """Work on a study that exists, in this process."""
+    import optuna  # noqa: PLC0415 - an extra
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    halt, leases = Halt(), plan.address.leases(plan.study_name)
+    try:
+        study = optuna.load_study(study_name=plan.study_name, storage=plan.address.opened())
+        with stopping(halt, None):
+            work(plan, study, leases, halt, lambda: None)
+    finally:
+        leases.close()
+
+
+def _end_with_parent() -> None:
+    """Stop in order when the process that started this one is gone."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _sendable(error: Exception) -> Exception:
+    """Return an error that can be sent, with its traceback as a note."""
+    error.add_note("".join(traceback.format_exception(error)).rstrip())
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    except Exception:  # noqa: BLE001 - whatever its reason, it cannot be sent
+        return UnitrainError(f"a trial failed: {type(error).__name__}: {error}", hint="see the trial's fail_reason.")
+    return error

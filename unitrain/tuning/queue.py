@@ -1,0 +1,143 @@
+"""The trials of a study as a queue that any number of workers take from.
+
+Who creates a study fills it with waiting trials; nobody else makes any, so there are exactly ``n_trials``. A worker
+takes the first trial that nobody has a lease of, and whose visible trials are finished. That may be a running trial
+whose worker has died: it continues it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from unitrain.errors import ConfigError
+from unitrain.tuning.leases.lease import alone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unitrain.tuning.leases.lease import Lease, Leases
+    from unitrain.tuning.plan import StudyPlan
+
+OURS = "unitrain"
+"""The study's attribute with its identity, and the mark of the trials that unitrain made."""
+DEATHS, PARKED = "unitrain:deaths", "unitrain:parked"
+"""How many workers died in a trial; and whether the last one left it in order."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A trial that this worker has.
+
+    Attributes:
+        trial_id: Its identity in the storage.
+        number: Its number.
+        lease: The right to it.
+        deaths: How many workers have died in it.
+    """
+
+    trial_id: int
+    number: int
+    lease: Lease
+    deaths: int
+
+
+class TrialQueue:
+    """The trials of one study.
+
+    Args:
+        study: Optuna's.
+        leases: Who has which.
+    """
+
+    def __init__(self, study: Any, leases: Leases) -> None:
+        self.study = study
+        self._storage: Any = study._storage  # noqa: SLF001 - Optuna has no public way to a trial by its state
+        self._study_id: int = study._study_id  # noqa: SLF001 - as above
+        self._leases = leases
+
+    def fill(self, plan: StudyPlan) -> dict[str, Any]:
+        """Make the study's identity if it has none, add the trials that are missing, and return the identity.
+
+        Raises:
+            ConfigError: If the study was begun with other arguments.
+        """
+        with alone(self._leases, "study"):
+            known = self.study.user_attrs.get(OURS)
+            if known is None:
+                known = {**plan.identity(), "id": uuid.uuid4().hex}
+                self.study.set_user_attr(OURS, known)
+            require_same(plan, known)
+            ours = list(self.trials())
+            fixed = [one.system_attrs.get("fixed_params") for one in ours]
+            for params in (one for one in plan.warm_start if one not in fixed):
+                self._add({"fixed_params": params})
+                ours.append(None)
+            for _ in range(len(ours), plan.n_trials or 0):
+                self._add({})
+        found: dict[str, Any] = known
+        return found
+
+    def _add(self, attrs: dict[str, Any]) -> None:
+        import optuna  # noqa: PLC0415 - an extra
+
+        waiting = optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING, system_attrs={OURS: True, **attrs})
+        self.study.add_trial(waiting)
+
+    def trials(self) -> Iterator[Any]:
+        """Yield the trials that unitrain made, in order."""
+        for one in self._storage.get_all_trials(self._study_id, deepcopy=False):
+            if one.system_attrs.get(OURS):
+                yield one
+
+    def take(self, parallel: int) -> Taken | None:
+        """Return a trial that can be worked on now, or None."""
+        unfinished = [one for one in self.trials() if not one.state.is_finished()]
+        for one in unfinished:
+            if one.number - parallel >= unfinished[0].number:
+                return None  # it would not see all that it is to see
+            lease = self._leases.take(str(one.number))
+            if lease is None:
+                continue
+            trial_id = one._trial_id  # noqa: SLF001 - Optuna has no public name for it
+            deaths = self._begun(trial_id)
+            if deaths is not None:
+                return Taken(trial_id, one.number, lease, deaths)
+            lease.release()
+        return None
+
+    def done(self) -> bool:
+        """Return whether all trials are finished."""
+        return all(one.state.is_finished() for one in self.trials())
+
+    def _begun(self, trial_id: int) -> int | None:
+        """Set a trial running, and return how many workers have died in it; None if it cannot be taken."""
+        import optuna  # noqa: PLC0415 - an extra
+
+        states = optuna.trial.TrialState
+        found = self._storage.get_trial(trial_id)  # what was true before we had the lease may not be any more
+        if found.state == states.WAITING:
+            return 0 if self._storage.set_trial_state_values(trial_id, states.RUNNING) else None
+        if found.state != states.RUNNING:
+            return None
+        deaths = int(found.system_attrs.get(DEATHS, 0))
+        if found.system_attrs.get(PARKED):
+            self._storage.set_trial_system_attr(trial_id, PARKED, False)
+            return deaths
+        self._storage.set_trial_system_attr(trial_id, DEATHS, deaths + 1)
+        return deaths + 1
+
+
+def require_same(plan: StudyPlan, known: dict[str, Any]) -> None:
+    """Refuse to continue a study with arguments that make it another one.
+
+    Raises:
+        ConfigError: With both values.
+    """
+    for name, given in plan.identity().items():
+        if known.get(name) != given:
+            raise ConfigError(
+                f"the study {plan.study_name!r} was begun with {name}={known.get(name)!r}; got {name}={given!r}.",
+                hint=f"{name}={known.get(name)!r}, or another study_name=.",
+            )

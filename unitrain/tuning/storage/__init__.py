@@ -1,0 +1,1 @@
+"""Storages of studies: `address.py` says what an address means and opens it."""

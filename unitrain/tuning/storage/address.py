@@ -1,0 +1,133 @@
+"""The address of a study's storage."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from unitrain.compat.optuna import make_storage
+from unitrain.compat.optuna_redis import redacted
+from unitrain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from unitrain.tuning.leases.lease import Leases
+
+PREFIX = "unitrain"
+_FILES = {"journal": "journal://", "sqlite": "sqlite:///"}
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a study is kept. Its text hides the password.
+
+    Attributes:
+        url: What the user gave, made absolute; None is this process's memory.
+    """
+
+    url: str | None = field(repr=False)
+
+    def __str__(self) -> str:
+        """Return the address without a password."""
+        return "memory" if self.url is None else redacted(self.url)
+
+    def __reduce__(self) -> tuple[Callable[..., Address], tuple[str | None, str | None]]:
+        """Travel without the password, which started processes find in their environment."""
+        password = None if self.url is None else urlsplit(self.url).password
+        if self.url is None or password is None:
+            return _arrived, (self.url, None)
+        variable = f"UNITRAIN_PASSWORD_{zlib.crc32(self.url.encode()):08X}"
+        os.environ[variable] = password
+        return _arrived, (redacted(self.url), variable)
+
+    @classmethod
+    def of(cls, given: Any) -> Address:
+        """Return the address that a user means; the path of a file as it is now, whatever ``os.chdir`` comes later.
+
+        ``journal:///study.log`` is a file in the working folder: nobody means one in the root of the disk.
+
+        Raises:
+            ConfigError: If it is no text.
+        """
+        if given is None:
+            return cls(None)
+        if not isinstance(given, (str, Path)):
+            raise ConfigError(
+                f"storage= must be an address, as text; got {given!r}.",
+                hint='storage="journal:///study.log", or study= for a study of Optuna.',
+            )
+        text = str(given)
+        if "://" not in text and text.endswith(".log"):
+            text = f"journal://{text}"
+        for kind, scheme in _FILES.items():
+            path = text.removeprefix(scheme)
+            if text.startswith(scheme) and path not in ("", ":memory:"):
+                here = path.lstrip("/") if kind == "journal" and Path(path).parent == Path("/") else path
+                text = f"{scheme}{Path(here).expanduser().absolute()}"
+        return cls(None if text in _IN_MEMORY else text)
+
+    @property
+    def kind(self) -> str:
+        """The scheme: ``"memory"``, ``"redis"``, ``"journal"``, ``"sqlite"`` or ``"postgresql"``."""
+        scheme = "memory" if self.url is None else self.url.partition("://")[0].partition("+")[0]
+        return _ALIASES.get(scheme, scheme)
+
+    @property
+    def path(self) -> Path:
+        """The file of a journal or of SQLite."""
+        assert self.url is not None  # noqa: S101 - for the type checker
+        return Path(self.url.removeprefix(_FILES[self.kind]))
+
+    def opened(self) -> Any:
+        """Return Optuna's storage.
+
+        Raises:
+            ConfigError: If the address is unknown, or the server does not answer; without the password.
+        """
+        import optuna  # noqa: PLC0415 - an extra
+
+        if self.url is None:
+            return optuna.storages.InMemoryStorage()
+        if self.kind in _FILES:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        return optuna.storages.get_storage(self._made(self.url))
+
+    def _made(self, url: str) -> Any:
+        if self.kind != "postgresql":
+            return make_storage(url, prefix=PREFIX)
+        from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - of Optuna
+
+        try:
+            return make_storage(_patient(url), prefix=PREFIX)
+        except SQLAlchemyError as error:
+            reason = str(error).partition("\n")[0].replace(url, str(self))
+        raise ConfigError(
+            f"the database at {self} does not answer: {reason}", hint="postgresql://USER:PASSWORD@HOST/DATABASE"
+        )
+
+    def leases(self, study: str) -> Leases:
+        """Return who has which trial of a study."""
+        from unitrain.tuning.leases import leases_of  # noqa: PLC0415 - each needs its own client
+
+        return leases_of(self, study)
+
+
+def _arrived(url: str | None, variable: str | None) -> Address:
+    """Return an address, with the password that ``variable`` holds."""
+    if url is None or variable is None:
+        return Address(url)
+    return Address(url.replace(":***@", f":{os.environ[variable]}@", 1))
+
+
+_ALIASES = {"rediss": "redis", "unix": "redis", "postgres": "postgresql"}
+_IN_MEMORY = ("sqlite://", "sqlite:///:memory:")
+
+
+def _patient(url: str) -> str:
+    """Return an address whose server is waited for five seconds at most."""
+    return url if "connect_timeout=" in url else f"{url}{'&' if '?' in url else '?'}connect_timeout=5"

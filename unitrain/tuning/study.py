@@ -1,0 +1,248 @@
+"""`tune()`: from the arguments to a study, its workers and the result."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from unitrain.errors import BackendNotInstalledError, ConfigError, install_hint
+from unitrain.tuning.checks import devices_of, names, require_valid, whole
+from unitrain.tuning.plan import StudyPlan
+from unitrain.tuning.processes import WorkerProcesses
+from unitrain.tuning.progress import StudyProgress
+from unitrain.tuning.queue import OURS, TrialQueue
+from unitrain.tuning.result import TuneResult
+from unitrain.tuning.storage.address import Address
+from unitrain.tuning.worker import Halt, stopping, work
+from unitrain.utilities import files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from unitrain.spec import TrainSpec
+    from unitrain.tuning.leases.lease import Leases
+
+_RUNS = "runs"
+_IDENTITY = "study.json"
+
+
+def tune(
+    make_spec: Callable[[Any], TrainSpec],
+    train: Any,
+    val: Any = None,
+    *,
+    n_trials: int,
+    monitor: str | Sequence[str],
+    direction: str | Sequence[str] = "minimize",
+    framework: Any,
+    trainer: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] | None = None,
+    storage: str | Path | None = None,
+    study_name: str | None = None,
+    study: Any = None,
+    sampler: Any = "tpe",
+    pruner: Any = None,
+    seed: int = 0,
+    workers: int = 1,
+    parallel: int | None = None,
+    timeout: float | None = None,
+    retries: int = 3,
+    catch: tuple[type[Exception], ...] = (),
+    dirpath: str | Path | None = None,
+    value: Literal["last", "best"] = "last",
+    warm_start: Sequence[Mapping[str, Any]] = (),
+    enable_progress_bar: bool = True,
+) -> TuneResult:
+    """Search hyper-parameters with Optuna; the trials are the same for any number of workers, on any backend.
+
+    A trial is a fit. A worker that is killed leaves its trial to another worker, or to the next call, which resumes it
+    from its checkpoint to the same bits. Calling again with the same study continues it; a larger ``n_trials`` adds.
+
+    A trial's sampler and pruner know the finished trials whose number is at least ``parallel`` less than its own.
+    So ``parallel`` decides the trials, and ``workers`` only the time.
+
+    Args:
+        make_spec: Takes a trial of Optuna, and returns the spec to train. The generators are seeded before.
+        train: Training data, or a function of the trial: its one parameter is called ``trial``.
+        val: Validation data, or a function of the trial.
+        n_trials: How many trials the study is to have in all.
+        monitor: The metric to optimize, as ``"val/acc"``; several are several objectives.
+        direction: ``"minimize"`` or ``"maximize"``; one for each objective.
+        framework: As of ``UnifiedTrainer``, or a function of the trial.
+        trainer: Options of ``UnifiedTrainer``, or a function of the trial that returns them.
+        storage: ``"journal:///study.log"`` (one machine), ``"redis://HOST/0"`` or ``"postgresql://USER@HOST/DB"``
+            (many machines), ``"sqlite:///study.db"`` (one machine); by default this process's memory.
+        study_name: The study's name in the storage.
+        study: A study of Optuna to work in, instead of ``storage`` and ``study_name``.
+        sampler: ``"tpe"``, ``"random"``, ``"gp"``, ``"cmaes"``, ``"nsgaii"``, ``"nsgaiii"``; a function
+            ``seed -> sampler``; or a sampler of Optuna, for one worker.
+        pruner: ``"median"``, ``"successive_halving"``, ``"hyperband"``, a pruner of Optuna, or None.
+        seed: Of the samplers, the first weights and the fits.
+        workers: How many processes of this machine work; other machines join by the same call.
+        parallel: See above; by default ``workers`` of the first call.
+        timeout: Seconds after which the call ends; running trials leave a checkpoint, and the next call resumes them.
+        retries: How often a trial may lose its worker before it counts as failed.
+        catch: Errors that only fail their trial; others end the call, too.
+        dirpath: Where trials write checkpoints, ``trial-00000`` and so on; ``runs/<study_name>`` by default.
+        value: A trial's value: of its ``"last"`` epoch, or of its ``"best"``, whose weights are then kept.
+        warm_start: Parameters of the first trials.
+        enable_progress_bar: Whether to show progress.
+
+    Returns:
+        The result, as far as the study is.
+
+    Raises:
+        ConfigError: If anything is invalid, before the first trial.
+        BackendNotInstalledError: If optuna, or the client of the storage, is not installed.
+        Exception: What a trial raised, unless ``catch`` has it; that trial has failed, and the next call goes on.
+    """
+    _require_optuna()
+    address = _address(storage, study_name, study)
+    plan = StudyPlan(
+        make_spec=make_spec,
+        train=train,
+        val=val,
+        trainer={} if trainer is None else trainer,
+        framework=framework,
+        monitor=names(monitor, "monitor", 'monitor="val/loss"'),
+        directions=names(direction, "direction", 'direction="maximize"'),
+        value=value,
+        n_trials=n_trials,
+        address=address,
+        study_name=_name(study_name, study),
+        sampler=sampler,
+        pruner=pruner,
+        seed=seed,
+        parallel=whole("workers", workers, 1) if parallel is None else parallel,
+        threads=0,
+        retries=retries,
+        catch=catch if isinstance(catch, tuple) else (catch,),
+        warm_start=tuple(dict(one) if hasattr(one, "keys") else one for one in warm_start),
+        dirpath=Path(),
+    )
+    require_valid(plan, workers, timeout)
+    with _opened(plan, study) as (found, leases):
+        plan = _settled(plan, found, parallel)
+        return _run(_begun(plan, found, leases, dirpath), found, leases, workers, timeout, shows=enable_progress_bar)
+
+
+def _require_optuna() -> None:
+    try:
+        import optuna  # noqa: F401, PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        raise BackendNotInstalledError("tune() needs optuna.", hint=install_hint("tune")) from error
+
+
+def _address(storage: Any, study_name: Any, study: Any) -> Address:
+    if study is not None and (storage is not None or study_name is not None):
+        raise ConfigError("tune() takes study=, or storage= and study_name=, not both.", hint="remove one.")
+    address = Address.of(storage)
+    if address.url is not None and not study_name:
+        raise ConfigError(f"storage={str(address)!r} needs a study_name=.", hint='study_name="digits"')
+    return address
+
+
+def _name(given: Any, study: Any) -> str:
+    if study is not None:
+        if not hasattr(study, "study_name"):
+            raise ConfigError(f"tune(study=) must be a study of Optuna; got {study!r}.", hint="optuna.create_study()")
+        return str(study.study_name)
+    if given is not None and (not isinstance(given, str) or not given):
+        raise ConfigError(f"tune(study_name=) must be a name; got {given!r}.", hint='study_name="digits"')
+    return given or "tune"
+
+
+@contextmanager
+def _opened(plan: StudyPlan, study: Any) -> Iterator[tuple[Any, Leases]]:
+    """Yield Optuna's study, made if there is none, and the leases of its trials; without Optuna's own lines."""
+    import optuna  # noqa: PLC0415 - an extra
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    leases = plan.address.leases(plan.study_name)
+    try:
+        found = _of_storage(plan) if study is None else study
+        given = [one.name.lower() for one in found.directions]
+        if given != list(plan.directions):
+            raise ConfigError(
+                f"the study {plan.study_name!r} has the direction {given}; got {list(plan.directions)}.",
+                hint=f"direction={given[0] if len(given) == 1 else given!r}, or another study_name=.",
+            )
+        yield found, leases
+    finally:
+        leases.close()
+        optuna.logging.set_verbosity(before)
+
+
+def _of_storage(plan: StudyPlan) -> Any:
+    import optuna  # noqa: PLC0415 - an extra
+
+    storage = plan.address.opened()
+    try:
+        return optuna.create_study(storage=storage, study_name=plan.study_name, directions=list(plan.directions))
+    except optuna.exceptions.DuplicatedStudyError:
+        return optuna.load_study(storage=storage, study_name=plan.study_name)
+
+
+def _settled(plan: StudyPlan, study: Any, parallel: int | None) -> StudyPlan:
+    """Return the plan with what an earlier call has settled for the study, where this call does not say."""
+    known = study.user_attrs.get(OURS, {})
+    if parallel is None:
+        plan = replace(plan, parallel=known.get("parallel", plan.parallel))
+    share = max(1, torch.get_num_threads() // plan.parallel)
+    return replace(plan, threads=known.get("threads", share))
+
+
+def _begun(plan: StudyPlan, study: Any, leases: Leases, dirpath: str | Path | None) -> StudyPlan:
+    """Fill the study's queue, and return the plan with its folder.
+
+    Raises:
+        ConfigError: If the study was begun with other arguments, or the folder is that of another study.
+    """
+    identity = TrialQueue(study, leases).fill(plan)
+    if dirpath is not None:
+        folder = files.user_path(dirpath).absolute()
+    elif plan.address.url is None:
+        folder = files.new_folder(Path(_RUNS).absolute(), plan.study_name)
+    else:
+        folder = (Path(_RUNS) / plan.study_name).absolute()
+    _own(folder, plan.study_name, identity["id"])
+    return replace(plan, dirpath=folder)
+
+
+def _own(folder: Path, name: str, identity: str) -> None:
+    """Take a folder for a study.
+
+    Raises:
+        ConfigError: If another study has it.
+    """
+    path, mine = folder / _IDENTITY, {"study": name, "id": identity}
+    with files.failing_as(ConfigError, path):
+        if not path.exists():
+            with files.written(path, new=True) as file:
+                file.write(json.dumps(mine).encode())
+        theirs = json.loads(path.read_bytes())
+    if theirs != mine:
+        raise ConfigError(
+            f"{folder} belongs to the study {theirs.get('study')!r}, with other trials.",
+            hint="choose another dirpath=, or move the folder away.",
+        )
+
+
+def _run(
+    plan: StudyPlan, study: Any, leases: Leases, workers: int, timeout: float | None, *, shows: bool
+) -> TuneResult:
+    queue, halt = TrialQueue(study, leases), Halt()
+    with StudyProgress(plan, queue, wanted=shows) as progress:
+        if workers == 1:
+            with stopping(halt, timeout):
+                work(plan, study, leases, halt, progress.update)
+        else:
+            team = WorkerProcesses(plan, workers, devices_of(plan))
+            with stopping(halt, timeout):
+                team.run(halt, queue.done, progress.update)
+    return TuneResult(study, plan, halt.reason or "n_trials")

@@ -1,0 +1,303 @@
+"""One trial: a fit that is begun, or resumed where its last worker left it, and its end in the study."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from unitrain.callbacks import ModelCheckpoint
+from unitrain.callbacks.comparison import improved
+from unitrain.errors import ConfigError, SpecError, UnitrainError
+from unitrain.run.stopping import SIGNAL
+from unitrain.spec import TrainSpec
+from unitrain.trainer import UnifiedTrainer
+from unitrain.tuning.finders.search_fit import untouched
+from unitrain.tuning.plan import BEST, StudyPlan, data_for_trial, depends_on_trial, for_trial
+from unitrain.tuning.pruning import Pruning
+from unitrain.tuning.queue import PARKED
+from unitrain.tuning.samplers import pruner_for, sampler_for
+from unitrain.tuning.visible import VisibleTrials
+from unitrain.utilities.copies import copied
+from unitrain.utilities.rng import preserved_rng, seed_everything
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from weakref import WeakKeyDictionary
+
+    from unitrain.run.context import RunContext
+    from unitrain.run.result import FitResult
+    from unitrain.tuning.queue import Taken
+
+_SAVE_EVERY = 2.0
+"""Seconds between two checkpoints of a trial, at the ends of epochs."""
+
+
+class LeaseLostError(UnitrainError):
+    """Another worker has taken the trial over, since this one was stopped for too long."""
+
+
+class TrialCheckpoint(ModelCheckpoint):
+    """Keeps the state to resume a trial from: at the end of an epoch, not too often, and at the end of the fit.
+
+    Args:
+        folder: Of the trial.
+    """
+
+    saves_at_interrupt = True
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, save_top_k=0, save_last=True)
+        self._saved = time.monotonic()
+
+    def on_fit_start(self, run: RunContext) -> None:  # noqa: ARG002 - an event's
+        """Start the clock."""
+        self._saved = time.monotonic()
+
+    def decide(self, run: RunContext) -> None:
+        """Write, if it is time; of several clocks that of rank 0 counts."""
+        if run.rank == 0 and time.monotonic() >= self._saved + _SAVE_EVERY:
+            self._saved = time.monotonic()
+            self._want(run, _LAST)
+
+    def on_fit_end(self, run: RunContext) -> None:
+        """Write the end, unless a signal cut the fit, which has a checkpoint of its own."""
+        if run.hub.stop_reason != SIGNAL:
+            self._want(run, _LAST)
+
+
+_LAST = "last.ckpt"
+
+
+class StudyTrial:
+    """A trial of a study, for ``Pruning`` and for its worker. A copy in another process connects by itself.
+
+    Args:
+        plan: The study.
+        trial_id: The trial's identity in the storage.
+        number: Its number.
+        storage: The open storage; None opens it when it is needed.
+        lease: The right to the trial, where this process holds it.
+    """
+
+    def __init__(self, plan: StudyPlan, trial_id: int, number: int, storage: Any = None, lease: Any = None) -> None:
+        self._plan = plan
+        self._trial_id = trial_id
+        self.number = number
+        self._lease = lease
+        self._study: Any = None
+        self._trial: Any = None
+        if storage is not None:
+            self._connect(storage)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel without the connection and the lease; only rank 0 of the run makes a new one."""
+        plan = self._plan
+        bare = {"make_spec": None, "train": None, "val": None, "trainer": None, "sampler": "random", "catch": ()}
+        return StudyTrial, (StudyPlan(**{**vars(plan), **bare}), self._trial_id, self.number)
+
+    def _connect(self, storage: Any) -> None:
+        import optuna  # noqa: PLC0415 - an extra
+
+        plan, number = self._plan, self.number
+        study_id = storage.get_study_id_from_name(plan.study_name)
+        view = VisibleTrials(storage, study_id, self._trial_id, number, plan.parallel)
+        sampler = sampler_for(plan.sampler, plan.seed, number)
+        self._study = optuna.Study(plan.study_name, view, sampler, pruner_for(plan.pruner))  # type: ignore[arg-type]
+        self._trial = optuna.trial.Trial(self._study, self._trial_id)
+        self._judged, self._verdict = -1, False
+
+    @property
+    def suggests(self) -> Any:
+        """Optuna's trial, for the functions of the user."""
+        return self._trial
+
+    @property
+    def values(self) -> dict[int, float]:
+        """What was reported, by epoch."""
+        found: dict[int, float] = self._study._storage.get_trial(self._trial_id).intermediate_values  # noqa: SLF001
+        return found
+
+    def report(self, value: float, step: int) -> None:
+        """Store the value of an epoch, unless the run that is resumed has stored it.
+
+        Raises:
+            LeaseLostError: If another worker has the trial now.
+        """
+        if self._study is None:
+            self._connect(self._plan.address.opened())
+        if self._lease is not None and not self._lease.held():
+            raise LeaseLostError(f"trial {self.number} was taken over by another worker.", hint="nothing is lost.")
+        if len(self._plan.monitor) == 1 and step not in self.values:
+            self._trial.report(value, step)
+
+    def should_prune(self) -> bool:
+        """Return what the pruner says of the newest value.
+
+        It is asked about each value in turn, also about those that were reported before the run was resumed, since
+        a pruner may note something at each.
+        """
+        if self._plan.pruner is None:
+            return False
+        frozen = self._study._storage.get_trial(self._trial_id)  # noqa: SLF001
+        for step in sorted(one for one in frozen.intermediate_values if one > self._judged):
+            then = copy.copy(self._study._storage.get_trial(self._trial_id))  # noqa: SLF001
+            then.intermediate_values = {at: value for at, value in frozen.intermediate_values.items() if at <= step}
+            self._judged, self._verdict = step, self._study.pruner.prune(self._study, then)
+        return self._verdict
+
+    def tell(self, values: list[float] | None, state: Any, reason: str = "") -> None:
+        """End the trial in the study, unless another worker has ended it meanwhile."""
+        import optuna  # noqa: PLC0415 - an extra
+
+        self.should_prune()
+        if reason:
+            self._study._storage.set_trial_system_attr(self._trial_id, "fail_reason", reason)  # noqa: SLF001
+        try:
+            self._study.tell(self._trial, values, state, skip_if_finished=True)
+        except RuntimeError:  # a sampler that has no more points asks for the end of `optimize`, which does not run
+            if not self._study._storage.get_trial(self._trial_id).state.is_finished():  # noqa: SLF001
+                raise
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return
+
+    def park(self) -> None:
+        """Note that the worker left the trial in order, to be resumed."""
+        self._study._storage._storage.set_trial_system_attr(self._trial_id, PARKED, True)  # noqa: SLF001
+
+
+def run_trial(plan: StudyPlan, taken: Taken, storage: Any, models: WeakKeyDictionary[Any, int]) -> bool:
+    """Run a trial to its end, and store that; return False if a signal cut it, to be resumed.
+
+    Args:
+        plan: The study.
+        taken: The trial.
+        storage: The open storage.
+        models: The models and optimizers of earlier trials of this process, with their numbers.
+
+    Raises:
+        Exception: What the trial raised, unless ``catch`` has it; the trial has failed then.
+    """
+    import optuna  # noqa: PLC0415 - an extra
+
+    states = optuna.trial.TrialState
+    trial = StudyTrial(plan, taken.trial_id, taken.number, storage, taken.lease)
+    if taken.deaths > plan.retries:
+        trial.tell(None, states.FAIL, f"its worker died {taken.deaths} times")
+        return True
+    try:
+        values = _values_of(plan, trial, models)
+    except optuna.TrialPruned:
+        trial.tell(None, states.PRUNED)
+    except LeaseLostError:
+        return True
+    except Exception as error:
+        trial.tell(None, states.FAIL, f"{type(error).__name__}: {error}")
+        if not isinstance(error, plan.catch):
+            raise
+    except BaseException:  # a second Ctrl-C
+        trial.park()
+        raise
+    else:
+        if values is None:
+            trial.park()
+            return False
+        wrong = ", ".join(f"{name} is {one}" for name, one in zip(plan.monitor, values, strict=True) if math.isnan(one))
+        trial.tell(None if wrong else values, states.FAIL if wrong else states.COMPLETE, wrong)
+    return True
+
+
+def _values_of(plan: StudyPlan, trial: StudyTrial, models: WeakKeyDictionary[Any, int]) -> list[float] | None:
+    """Run the trial, and return its values: of its last epoch, or of its best; None if a signal cut it."""
+    result = _fitted(plan, trial, models)
+    if result.stopped_by == SIGNAL:
+        return None
+    if len(plan.monitor) > 1:
+        return [result.metrics[name] for name in plan.monitor]
+    reported = [value for _, value in sorted(trial.values.items())]
+    if not reported:
+        raise ConfigError(
+            f"trial {trial.number} ended before {plan.monitor[0]!r} was measured.", hint="train at least one epoch."
+        )
+    best = reported[-1]
+    if plan.value == BEST:
+        for value in reported:
+            best = value if math.isnan(best) or improved(value, best, plan.mode) else best
+    return [best]
+
+
+def _fitted(plan: StudyPlan, trial: StudyTrial, models: WeakKeyDictionary[Any, int]) -> FitResult:
+    """Run the fit of a trial, from its newest checkpoint if it has one."""
+    folder = plan.folder(trial.number)
+    with _surroundings(plan):
+        seed_everything(plan.seed)
+        spec = _spec(plan, trial, models)
+        train, val = (data_for_trial(one, trial.suggests) for one in (plan.train, plan.val))
+        options = dict(for_trial(plan.trainer, trial.suggests)) if callable(plan.trainer) else _copied(plan.trainer)
+        ours = [Pruning(trial, name) for name in plan.monitor] + [TrialCheckpoint(folder)]
+        if plan.value == BEST:
+            ours.append(ModelCheckpoint(folder, "best", monitor=plan.monitor[0], mode=plan.mode))  # type: ignore[arg-type]
+        given = {"enable_progress_bar": False, **options, "callbacks": (*options.get("callbacks", ()), *ours)}
+        framework = for_trial(plan.framework, trial.suggests)
+        trainer = UnifiedTrainer(framework, **given, seed=plan.seed, default_root_dir=folder)
+        return trainer.fit(spec, train, val, ckpt_path=newest_checkpoint(folder))
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Return the checkpoint of a trial that was written last."""
+    found = [(one.stat().st_mtime_ns, one) for one in folder.glob("*.ckpt") if not one.name.startswith(".")]
+    return max(found)[1] if found else None
+
+
+def _copied(options: Any) -> dict[str, Any]:
+    """Return the trainer's options with callbacks and loggers that no earlier trial has used."""
+    return copied("trainer=", dict(options), "trainer=lambda trial: {...} makes new objects for each trial.")
+
+
+@contextmanager
+def _surroundings(plan: StudyPlan) -> Iterator[None]:
+    """Give each trial the same surroundings, and put them back: threads, random states, the position of the data."""
+    with ExitStack() as stack:
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(plan.threads)
+        stack.enter_context(preserved_rng())
+        for data in (plan.train, plan.val):
+            if data is not None and not depends_on_trial(data):
+                stack.enter_context(untouched(data))
+        yield
+
+
+def _spec(plan: StudyPlan, trial: StudyTrial, models: WeakKeyDictionary[Any, int]) -> TrainSpec:
+    """Return the spec of a trial.
+
+    Raises:
+        SpecError: If it is none, or has the model or the optimizer of an earlier trial.
+    """
+    spec = require_spec(plan.make_spec(trial.suggests))
+    for what, one in (("model", spec.model), ("optimizer", spec.optimizer)):
+        used = isinstance(one, (torch.nn.Module, torch.optim.Optimizer)) and models.setdefault(one, trial.number)
+        if used is not False and used != trial.number:
+            raise SpecError(
+                f"make_spec returned the {what} of trial {used}, which is trained already.",
+                hint=f"make a new {what} inside make_spec.",
+            )
+    return spec
+
+
+def require_spec(made: Any) -> TrainSpec:
+    """Return what ``make_spec`` made.
+
+    Raises:
+        SpecError: If it is no spec.
+    """
+    if not isinstance(made, TrainSpec):
+        raise SpecError(
+            f"make_spec must return a TrainSpec; got a {type(made).__name__}.",
+            hint="def make_spec(trial): return TrainSpec(model=..., loss=..., optimizer=...)",
+        )
+    return made
