@@ -97,9 +97,11 @@ def _names(plan: StudyPlan) -> None:
         raise ConfigError(f"tune(value={plan.value!r}) is unknown.", hint='value="last" or value="best"')
     if plan.value == BEST and len(plan.monitor) > 1:
         raise ConfigError('value="best" needs one objective.', hint='value="last"')
-    for one in plan.warm_start:
-        if not isinstance(one, Mapping):
-            raise ConfigError(f"warm_start= takes parameters as dicts; got {one!r}.", hint='warm_start=[{"lr": 0.1}]')
+    for params in plan.warm_start:
+        if not isinstance(params, Mapping):
+            raise ConfigError(
+                f"warm_start= takes parameters as dicts; got {params!r}.", hint='warm_start=[{"lr": 0.1}]'
+            )
 
 
 def _data(plan: StudyPlan) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from unitrain.tuning.storage.address import Address
@@ -62,7 +63,7 @@ class StudyPlan:
     threads: int
     retries: int
     catch: tuple[type[Exception], ...]
-    warm_start: tuple[dict[str, Any], ...]
+    warm_start: tuple[Mapping[str, Any], ...]
     dirpath: Path = field(repr=False)
 
     @property

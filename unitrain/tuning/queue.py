@@ -71,7 +71,7 @@ class TrialQueue:
             require_same(plan, known)
             ours = list(self.trials())
             fixed = [one.system_attrs.get("fixed_params") for one in ours]
-            for params in (one for one in plan.warm_start if one not in fixed):
+            for params in (dict(one) for one in plan.warm_start if dict(one) not in fixed):
                 self._add({"fixed_params": params})
                 ours.append(None)
             for _ in range(len(ours), plan.n_trials or 0):

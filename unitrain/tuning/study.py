@@ -121,7 +121,7 @@ def tune(
         threads=0,
         retries=retries,
         catch=catch if isinstance(catch, tuple) else (catch,),
-        warm_start=tuple(dict(one) if hasattr(one, "keys") else one for one in warm_start),
+        warm_start=tuple(warm_start),
         dirpath=Path(),
     )
     require_valid(plan, workers, timeout)

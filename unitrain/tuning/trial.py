@@ -26,7 +26,7 @@ from unitrain.utilities.copies import copied
 from unitrain.utilities.rng import preserved_rng, seed_everything
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from weakref import WeakKeyDictionary
 
@@ -108,7 +108,7 @@ class StudyTrial:
         study_id = storage.get_study_id_from_name(plan.study_name)
         view = VisibleTrials(storage, study_id, self._trial_id, number, plan.parallel)
         sampler = sampler_for(plan.sampler, plan.seed, number)
-        self._study = optuna.Study(plan.study_name, view, sampler, pruner_for(plan.pruner))  # type: ignore[arg-type]
+        self._study = optuna.Study(plan.study_name, view, sampler, pruner_for(plan.pruner))
         self._trial = optuna.trial.Trial(self._study, self._trial_id)
         self._judged, self._verdict = -1, False
 
@@ -171,6 +171,14 @@ class StudyTrial:
         self._study._storage._storage.set_trial_system_attr(self._trial_id, PARKED, True)  # noqa: SLF001
 
 
+def give_up(plan: StudyPlan, taken: Taken, storage: Any) -> None:
+    """Fail a trial in which too many workers have died."""
+    import optuna  # noqa: PLC0415 - an extra
+
+    trial = StudyTrial(plan, taken.trial_id, taken.number, storage, taken.lease)
+    trial.tell(None, optuna.trial.TrialState.FAIL, f"its worker died {taken.deaths} times")
+
+
 def run_trial(plan: StudyPlan, taken: Taken, storage: Any, models: WeakKeyDictionary[Any, int]) -> bool:
     """Run a trial to its end, and store that; return False if a signal cut it, to be resumed.
 
@@ -187,9 +195,6 @@ def run_trial(plan: StudyPlan, taken: Taken, storage: Any, models: WeakKeyDictio
 
     states = optuna.trial.TrialState
     trial = StudyTrial(plan, taken.trial_id, taken.number, storage, taken.lease)
-    if taken.deaths > plan.retries:
-        trial.tell(None, states.FAIL, f"its worker died {taken.deaths} times")
-        return True
     try:
         values = _values_of(plan, trial, models)
     except optuna.TrialPruned:
@@ -207,9 +212,14 @@ def run_trial(plan: StudyPlan, taken: Taken, storage: Any, models: WeakKeyDictio
         if values is None:
             trial.park()
             return False
-        wrong = ", ".join(f"{name} is {one}" for name, one in zip(plan.monitor, values, strict=True) if math.isnan(one))
+        wrong = _nan(plan.monitor, values)
         trial.tell(None if wrong else values, states.FAIL if wrong else states.COMPLETE, wrong)
     return True
+
+
+def _nan(names: Sequence[str], values: Sequence[float]) -> str:
+    """Return which values are not numbers, in words."""
+    return ", ".join(f"{name} is {one}" for name, one in zip(names, values, strict=True) if math.isnan(one))
 
 
 def _values_of(plan: StudyPlan, trial: StudyTrial, models: WeakKeyDictionary[Any, int]) -> list[float] | None:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from unitrain.tuning.queue import TrialQueue
-from unitrain.tuning.trial import run_trial
+from unitrain.tuning.trial import give_up, run_trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from unitrain.tuning.leases.lease import Leases
+    from unitrain.tuning.leases.lease import Lease, Leases
     from unitrain.tuning.plan import StudyPlan
+    from unitrain.tuning.queue import Taken
 
 _PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2)
 """Seconds between two looks for a trial, while others have those that could be taken."""
@@ -68,17 +69,30 @@ def work(plan: StudyPlan, study: Any, leases: Leases, halt: Halt, after_each: Ca
         taken = queue.take(plan.parallel)
         if taken is not None:
             idle = 0
-            try:
-                if not run_trial(plan, taken, study._storage, models):  # noqa: SLF001 - Optuna has no public way
-                    halt.reason = halt.reason or "signal"
-            finally:
-                taken.lease.release()
+            with _releasing(taken.lease):
+                _run(plan, taken, study._storage, models, halt)  # noqa: SLF001 - Optuna has no public way
         elif queue.done():
             return
         else:
             time.sleep(_PAUSES[min(idle, len(_PAUSES) - 1)])
             idle += 1
         after_each()
+
+
+@contextmanager
+def _releasing(lease: Lease) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        lease.release()
+
+
+def _run(plan: StudyPlan, taken: Taken, storage: Any, models: WeakKeyDictionary[Any, int], halt: Halt) -> None:
+    """Run a trial, unless it has killed too many workers; a trial that was cut means that all is to stop."""
+    if taken.deaths > plan.retries:
+        give_up(plan, taken, storage)
+    elif not run_trial(plan, taken, storage, models):
+        halt.reason = halt.reason or "signal"
 
 
 @contextmanager
