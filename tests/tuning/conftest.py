@@ -1,0 +1,38 @@
+"""Servers and folders for studies."""
+
+import optuna
+import pytest
+
+from tests.servers import running_postgres, running_redis
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory):
+    with running_redis(tmp_path_factory.mktemp("redis"), "--appendonly", "yes") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory):
+    with running_postgres(tmp_path_factory.mktemp("sql")) as url:
+        yield url
+
+
+@pytest.fixture
+def storage(request, tmp_path):
+    """Return an address of the kind that the test asks for."""
+    kind = request.param
+    if kind == "redis":
+        return request.getfixturevalue("redis").url
+    if kind == "postgresql":
+        return request.getfixturevalue("postgres")
+    return {"journal": f"journal://{tmp_path}/study.log", "sqlite": f"sqlite:///{tmp_path}/study.db"}[kind]
+
+
+@pytest.fixture(autouse=True)
+def _quiet(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    yield
+    optuna.logging.set_verbosity(before)
