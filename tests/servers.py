@@ -8,6 +8,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,32 +96,31 @@ def _owner():
 
 
 @contextmanager
-def running_postgres(folder):
-    """Yield the address of a PostgreSQL server."""
+def running_postgres():
+    """Yield the address of a PostgreSQL server; its folder is not pytest's, which only pytest's user may enter."""
     programs, port, owner = postgres_programs(), free_port(), _owner()
-    data = Path(folder) / "postgres"
-    data.mkdir()
-    if owner is not None:
-        shutil.chown(data, owner)
-        for one in (data, *data.parents):
-            if one.stat().st_uid == 0 and one != Path("/"):
-                one.chmod(one.stat().st_mode | 0o011)
-    run = {"user": owner, "cwd": "/", "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run([programs / "initdb", "-D", data, "-U", "unitrain", "-A", "trust", "-N"], check=True, **run)
-    options = ["-p", str(port), "-h", "127.0.0.1", "-k", str(data), "-F"]
-    server = subprocess.Popen([programs / "postgres", "-D", data, *options], **run)
-    try:
-        for _ in range(200):
-            assert server.poll() is None, "postgres ended at once"
-            if (
-                subprocess.run(
-                    [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)], check=False
-                ).returncode
-                == 0
-            ):
-                break
-            time.sleep(0.05)
-        yield f"postgresql://unitrain:secret-word@127.0.0.1:{port}/postgres"
-    finally:
-        server.terminate()
-        server.wait()
+    with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
+        data = Path(folder) / "data"
+        data.mkdir()
+        if owner is not None:
+            Path(folder).chmod(0o711)
+            shutil.chown(data, owner)
+        run = {"user": owner, "cwd": "/", "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        subprocess.run([programs / "initdb", "-D", data, "-U", "unitrain", "-A", "trust", "-N"], check=True, **run)
+        address = ["-h", "127.0.0.1", "-p", str(port)]
+        server = subprocess.Popen([programs / "postgres", "-D", data, *address, "-k", str(data), "-F"], **run)
+        try:
+            _wait_for([programs / "pg_isready", "-q", *address], server)
+            yield f"postgresql://unitrain:secret-word@127.0.0.1:{port}/postgres"
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def _wait_for(command, server):
+    for _ in range(200):
+        assert server.poll() is None, "the server ended at once"
+        if subprocess.run(command, check=False).returncode == 0:
+            return
+        time.sleep(0.05)
+    raise TimeoutError("the server does not answer")

@@ -1,5 +1,8 @@
 """Servers and folders for studies."""
 
+import gc
+import warnings
+
 import optuna
 import pytest
 
@@ -13,8 +16,8 @@ def redis(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory):
-    with running_postgres(tmp_path_factory.mktemp("sql")) as url:
+def postgres():
+    with running_postgres() as url:
         yield url
 
 
@@ -36,3 +39,6 @@ def _quiet(tmp_path, monkeypatch):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     yield
     optuna.logging.set_verbosity(before)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # the pool of a database that is not needed any more
+        gc.collect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -127,7 +128,9 @@ class TuneResult:
         folder = plan.folder(number).with_name(f"{plan.folder(number).name}-resumed")
         trainer = UnifiedTrainer(for_trial(plan.framework, fixed), **given, seed=plan.seed, default_root_dir=folder)
         train, val = (data_for_trial(one, fixed) for one in (plan.train, plan.val))
-        return trainer.fit(self._spec(trial), train, val, ckpt_path=checkpoint)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*callbacks not in this run")  # those of the study
+            return trainer.fit(self._spec(trial), train, val, ckpt_path=checkpoint)
 
     def dataframe(self) -> Any:
         """Return the trials as a pandas DataFrame.

@@ -163,9 +163,10 @@ def _opened(plan: StudyPlan, study: Any) -> Iterator[tuple[Any, Leases]]:
 
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    leases = plan.address.leases(plan.study_name)
+    leases: Leases | None = None
     try:
         found = _of_storage(plan) if study is None else study
+        leases = plan.address.leases(plan.study_name)
         given = [one.name.lower() for one in found.directions]
         if given != list(plan.directions):
             raise ConfigError(
@@ -174,7 +175,8 @@ def _opened(plan: StudyPlan, study: Any) -> Iterator[tuple[Any, Leases]]:
             )
         yield found, leases
     finally:
-        leases.close()
+        if leases is not None:
+            leases.close()
         optuna.logging.set_verbosity(before)
 
 

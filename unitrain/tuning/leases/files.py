@@ -1,17 +1,12 @@
-"""Leases as locked files, beside a journal or a SQLite database; the lock of a dead process is free at once.
-
-A child that a DataLoader forks inherits the open file, and with it the lock. It closes it, so that a trial is free as
-soon as its worker is dead.
-"""
+"""Leases as locked files, beside a journal or a SQLite database; the lock of a dead process is free at once."""
 
 from __future__ import annotations
 
-import os
 import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
-from weakref import WeakSet
 
+from unitrain.tuning.leases.forked import not_inherited
 from unitrain.utilities.files import claimed
 
 if TYPE_CHECKING:
@@ -33,7 +28,7 @@ class FileLease:
     def __init__(self, claim: Claim) -> None:
         self._claim = claim
         self._handle: int | None = claim.handle
-        _HELD.add(self)
+        not_inherited(self)
 
     def held(self) -> bool:
         """Return True: a lock stays as long as its process lives."""
@@ -45,24 +40,9 @@ class FileLease:
             self._handle = None
             self._claim.release()
 
-    def forget(self) -> None:
-        """Close the file in a child, in which it is not a lease."""
-        if self._handle is not None:
-            with suppress(OSError):
-                os.close(self._handle)
-            self._handle = None
-
-
-_HELD: WeakSet[FileLease] = WeakSet()
-
-
-def _forget_all() -> None:
-    for lease in list(_HELD):
-        lease.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
+    def handles(self) -> list[int]:
+        """Return the open file, for a child that is forked."""
+        return [] if self._handle is None else [self._handle]
 
 
 class FileLeases:

@@ -6,6 +6,8 @@ import threading
 import zlib
 from typing import TYPE_CHECKING, Any
 
+from unitrain.tuning.leases.forked import not_inherited
+
 if TYPE_CHECKING:
     from unitrain.tuning.storage.address import Address
 
@@ -50,9 +52,14 @@ class PostgresqlLeases:
         self._study = _signed(zlib.crc32(study.encode()))
         self._lock = threading.Lock()
         self._connection: Any = self._connected()
+        not_inherited(self)
 
     def _connected(self) -> Any:
         return self._psycopg.connect(self._url, autocommit=True, **_ALIVE)
+
+    def handles(self) -> list[int]:
+        """Return the open connection, for a child that is forked."""
+        return [] if self._connection.closed else [self._connection.fileno()]
 
     def take(self, name: str) -> PostgresqlLease | None:
         """Return the lease of ``name``, or None if a living worker has it."""

@@ -6,15 +6,14 @@ was lost without closing it. A thread renews what this process holds.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import uuid
-import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from unitrain.compat.optuna_redis import connected
+from unitrain.tuning.leases.forked import not_inherited
 from unitrain.tuning.storage.address import PREFIX
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ class RedisLeases:
         self._absent: dict[str, float] = {}
         self._lock = threading.Lock()  # one request at a time, so one connection: it is what says that we live
         self._over = threading.Event()
-        _ALL.add(self)
+        not_inherited(self)
         threading.Thread(target=self._renewing, name="unitrain-leases", daemon=True).start()
 
     def take(self, name: str) -> RedisLease | None:
@@ -130,24 +129,11 @@ class RedisLeases:
         self._over.set()
         self._client.close()
 
-    def forget(self) -> None:
-        """Close the inherited connection in a child, or it would seem to be alive when its parent is dead."""
+    def handles(self) -> list[int]:
+        """Return the open connections, for a child that is forked."""
         pool = self._client.connection_pool
-        for connection in (*pool._available_connections, *pool._in_use_connections):  # noqa: SLF001 - there is no public way
-            if connection._sock is not None:  # noqa: SLF001
-                os.close(connection._sock.detach())  # noqa: SLF001 - not `shutdown`, which would end the parent's too
-
-
-_ALL: weakref.WeakSet[RedisLeases] = weakref.WeakSet()
-
-
-def _forget_all() -> None:
-    for leases in list(_ALL):
-        leases.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
+        known = (*pool._available_connections, *pool._in_use_connections)  # noqa: SLF001 - there is no public way
+        return [one._sock.fileno() for one in known if one._sock is not None]  # noqa: SLF001
 
 
 def make(address: Address, study: str) -> RedisLeases:

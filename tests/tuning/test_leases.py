@@ -1,0 +1,99 @@
+"""A trial has one worker: leases of each storage, and what becomes of them when their worker dies or is stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from unitrain.tuning.leases import redis as redis_leases
+from unitrain.tuning.leases.lease import alone
+from unitrain.tuning.storage.address import Address
+
+KINDS = ["journal", "redis", "sqlite", "postgresql"]
+HOLDER = """
+import os, sys, time
+from unitrain.tuning.storage.address import Address
+lease = Address.of(sys.argv[1]).leases(sys.argv[2]).take("3")
+if "fork" in sys.argv:
+    if os.fork() == 0:
+        print("held", flush=True); time.sleep(60); os._exit(0)
+    time.sleep(60)
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def holding(storage, study, *more):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", HOLDER, storage, study, *more]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, start_new_session=True)
+    assert process.stdout.readline() == b"held\n"
+    process.stdout.close()
+    return process
+
+
+@pytest.mark.parametrize("storage", KINDS, indirect=True)
+def test_one_worker_has_it_until_it_gives_it_back(storage):
+    one, other = (Address.of(storage).leases("once") for _ in range(2))
+    lease = one.take("3")
+    assert lease.held()
+    assert other.take("3") is None
+    assert other.take("4") is not None
+    lease.release()
+    assert other.take("3") is not None
+    one.close()
+    other.close()
+
+
+@pytest.mark.parametrize("storage", KINDS, indirect=True)
+@pytest.mark.parametrize("how", ["plain", "fork"])
+def test_a_killed_worker_holds_nothing_even_if_a_child_of_it_lives(storage, how):
+    study = f"killed-{how}"
+    worker, leases = holding(storage, study, how), Address.of(storage).leases(study)
+    try:
+        assert leases.take("3") is None
+        worker.kill()
+        worker.wait()
+        began = time.monotonic()
+        while leases.take("3") is None:
+            assert time.monotonic() - began < 3, "taken over within three seconds"
+            time.sleep(0.1)
+    finally:
+        os.killpg(worker.pid, signal.SIGKILL) if how == "fork" else None
+        leases.close()
+
+
+def test_a_worker_that_was_stopped_for_too_long_learns_that_it_lost_its_lease(redis, monkeypatch):
+    monkeypatch.setattr(redis_leases, "LOST_AFTER", 0.5)
+    monkeypatch.setattr(redis_leases, "_RENEWED_EVERY", 60.0)  # as a stopped process renews nothing
+    one, other = (Address.of(redis.url).leases("stopped") for _ in range(2))
+    lease = one.take("3")
+    time.sleep(0.7)
+    assert other.take("3") is not None
+    assert not lease.held()
+    lease.release()
+    assert one.take("3") is None, "what another has is not given back"
+    one.close()
+    other.close()
+
+
+def test_a_living_worker_renews_its_lease(redis, monkeypatch):
+    monkeypatch.setattr(redis_leases, "LOST_AFTER", 0.6)
+    monkeypatch.setattr(redis_leases, "_RENEWED_EVERY", 0.1)
+    one, other = (Address.of(redis.url).leases("living") for _ in range(2))
+    lease = one.take("3")
+    time.sleep(1.2)
+    assert other.take("3") is None
+    assert lease.held()
+    one.close()
+    other.close()
+
+
+def test_a_study_is_prepared_by_one_process(tmp_path):
+    leases = Address.of(f"journal://{tmp_path}/study.log").leases("s")
+    with alone(leases, "study"):
+        assert leases.take("study") is None
+    assert leases.take("study") is not None

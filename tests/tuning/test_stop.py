@@ -1,0 +1,115 @@
+"""Timeouts and signals cut a study within a trial; the next call ends with the same study."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from tests.tuning.studies import EPOCHS, equal, make_spec, rows, study
+from unitrain import Callback, ConfigError
+
+PARALLEL = 1
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    return study(dirpath=tmp_path_factory.mktemp("undisturbed"), framework="reference", parallel=PARALLEL)
+
+
+class Once(Callback):
+    """Acts in the middle of an epoch of a trial."""
+
+    done = False
+
+    def __init__(self, action):
+        self.action = action
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def on_batch_end(self, run):
+        if not Once.done and run.state.batch == 15:
+            Once.done = True
+            self.action()
+
+
+def kill(number):
+    return lambda: os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("framework", ["ignite", "lightning", "reference"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_after_the_batch_and_the_next_call_resumes(framework, number, undisturbed, tmp_path, capfd):
+    Once.done = False
+    given = {"storage": f"journal://{tmp_path}/study.log", "study_name": "s", "parallel": PARALLEL}
+    trainer = {"max_epochs": EPOCHS, "callbacks": [Once(kill(number))]}
+    before = signal.getsignal(number)
+    first = study(framework=framework, trainer=trainer, **given)
+    assert first.stopped_by == "signal"
+    assert [one.state.name for one in first.trials] == ["RUNNING"] + ["WAITING"] * 7
+    assert len(first.trials[0].intermediate_values) == 2, "the epoch that was cut is not reported"
+    assert [one.name for one in first.plan.folder(0).glob("*.ckpt")] == ["interrupted.ckpt"]
+    assert signal.getsignal(number) is before
+    result = study(framework="ignite", **given)
+    assert "unitrain:deaths" not in result.trials[0].system_attrs
+    assert equal(result, undisturbed)
+
+
+def test_a_timeout_leaves_the_running_trial_to_the_next_call(undisturbed, tmp_path):
+    given = {"storage": f"journal://{tmp_path}/study.log", "study_name": "s", "parallel": PARALLEL}
+
+    class Slow(Callback):
+        def on_batch_end(self, run):
+            time.sleep(0.05)
+
+    began = time.monotonic()
+    first = study(trainer={"max_epochs": EPOCHS, "callbacks": [Slow()]}, timeout=1, **given)
+    assert time.monotonic() - began < 5
+    assert first.stopped_by == "timeout"
+    assert [one.state.name for one in first.trials].count("RUNNING") == 1
+    assert equal(study(**given), undisturbed)
+
+
+def test_a_handler_that_stops_a_fit_ends_the_trial_in_order(tmp_path):
+    class Stop(Callback):
+        def on_epoch_end(self, run):
+            if run.state.epoch == 1:
+                run.stop()
+
+    result = study(n_trials=2, trainer={"max_epochs": EPOCHS, "callbacks": [Stop()]})
+    assert [one.state.name for one in result.trials] == ["COMPLETE"] * 2
+    assert [len(one.intermediate_values) for one in result.trials] == [2, 2]
+    assert result.stopped_by == "n_trials"
+
+
+def test_an_error_fails_its_trial_and_ends_the_call_unless_it_is_caught(undisturbed, tmp_path):
+    given = {"storage": f"journal://{tmp_path}/study.log", "study_name": "s", "parallel": PARALLEL, "n_trials": 4}
+
+    def failing(trial):
+        if trial.number == 1:
+            raise RuntimeError("no memory left")
+        return make_spec(trial)
+
+    with pytest.raises(RuntimeError, match="no memory left"):
+        study(make_spec=failing, **given)
+    result = study(make_spec=failing, **given)
+    assert [one.state.name for one in result.trials] == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    assert result.trials[1].system_attrs["fail_reason"] == "RuntimeError: no memory left"
+    caught = study(make_spec=failing, catch=RuntimeError, n_trials=4, parallel=PARALLEL)
+    assert rows(caught) == rows(result)
+
+
+def test_without_the_main_thread_a_timeout_is_refused_and_a_study_runs(undisturbed):
+    found = []
+
+    def run():
+        with pytest.raises(ConfigError, match="main thread"):
+            study(timeout=5)
+        found.append(study(parallel=PARALLEL))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert equal(found[0], undisturbed)
