@@ -161,16 +161,9 @@ class UnifiedTrainer(RunSetup):
             optuna.TrialPruned: If a ``Pruning`` callback stopped it.
         """
         refuse_unknown(unknown, _FIT, "fit()", ConfigError, RUN_ARGUMENTS)
-        return unless_pruned(self._fit(spec, train_dataloaders, val_dataloaders, ckpt_path))
+        return unless_pruned(self._fit(spec, (train_dataloaders, val_dataloaders), ckpt_path))
 
-    def _fit(
-        self,
-        spec: TrainSpec | FrameworkCode,
-        train_dataloaders: TrainData | None = None,
-        val_dataloaders: EvalData | None = None,
-        ckpt_path: str | Path | None = None,
-    ) -> FitResult:
-        data = train_dataloaders, val_dataloaders
+    def _fit(self, spec: TrainSpec | FrameworkCode, data: tuple[Any, Any], ckpt_path: Any) -> FitResult:
         if not isinstance(spec, TrainSpec):
             with self._lent(spec):
                 self._data = (spec, *data)

@@ -78,13 +78,13 @@ def test_a_checkpoint_on_another_machine_is_not_needed(undisturbed, tmp_path):
 
 
 def test_without_leases_a_trial_is_run_twice(monkeypatch, tmp_path):
-    from unitrain.tuning.leases import memory
+    from unitrain.tuning.leases import leases_of, memory
     from unitrain.tuning.queue import TrialQueue
 
     given = {"storage": f"journal://{tmp_path}/study.log", "study_name": "s", "n_trials": 2}
     result = study(**{**given, "n_trials": 1})
     twice = []
-    for leases in (result.plan.address.leases("s"), memory.MemoryLeases()):
+    for leases in (leases_of(result.plan.address, "s"), memory.MemoryLeases()):
         queues = [TrialQueue(result.study, leases) for _ in range(2)]
         queues[0].fill(type(result.plan)(**{**vars(result.plan), "n_trials": 2}))
         taken = [one.take(1) for one in queues]

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from unitrain.tuning.leases import leases_of
 from unitrain.tuning.leases import redis as redis_leases
 from unitrain.tuning.leases.lease import alone
 from unitrain.tuning.storage.address import Address
@@ -15,8 +16,9 @@ from unitrain.tuning.storage.address import Address
 KINDS = ["journal", "redis", "sqlite", "postgresql"]
 HOLDER = """
 import os, sys, time
+from unitrain.tuning.leases import leases_of
 from unitrain.tuning.storage.address import Address
-lease = Address.of(sys.argv[1]).leases(sys.argv[2]).take("3")
+lease = leases_of(Address.of(sys.argv[1]), sys.argv[2]).take("3")
 if "fork" in sys.argv:
     if os.fork() == 0:
         print("held", flush=True); time.sleep(60); os._exit(0)
@@ -37,7 +39,7 @@ def holding(storage, study, *more):
 
 @pytest.mark.parametrize("storage", KINDS, indirect=True)
 def test_one_worker_has_it_until_it_gives_it_back(storage):
-    one, other = (Address.of(storage).leases("once") for _ in range(2))
+    one, other = (leases_of(Address.of(storage), "once") for _ in range(2))
     lease = one.take("3")
     assert lease.held()
     assert other.take("3") is None
@@ -52,7 +54,7 @@ def test_one_worker_has_it_until_it_gives_it_back(storage):
 @pytest.mark.parametrize("how", ["plain", "fork"])
 def test_a_killed_worker_holds_nothing_even_if_a_child_of_it_lives(storage, how):
     study = f"killed-{how}"
-    worker, leases = holding(storage, study, how), Address.of(storage).leases(study)
+    worker, leases = holding(storage, study, how), leases_of(Address.of(storage), study)
     try:
         assert leases.take("3") is None
         worker.kill()
@@ -69,7 +71,7 @@ def test_a_killed_worker_holds_nothing_even_if_a_child_of_it_lives(storage, how)
 def test_a_worker_that_was_stopped_for_too_long_learns_that_it_lost_its_lease(redis, monkeypatch):
     monkeypatch.setattr(redis_leases, "LOST_AFTER", 0.5)
     monkeypatch.setattr(redis_leases, "_RENEWED_EVERY", 60.0)  # as a stopped process renews nothing
-    one, other = (Address.of(redis.url).leases("stopped") for _ in range(2))
+    one, other = (leases_of(Address.of(redis.url), "stopped") for _ in range(2))
     lease = one.take("3")
     time.sleep(0.7)
     assert other.take("3") is not None
@@ -83,7 +85,7 @@ def test_a_worker_that_was_stopped_for_too_long_learns_that_it_lost_its_lease(re
 def test_a_living_worker_renews_its_lease(redis, monkeypatch):
     monkeypatch.setattr(redis_leases, "LOST_AFTER", 0.6)
     monkeypatch.setattr(redis_leases, "_RENEWED_EVERY", 0.1)
-    one, other = (Address.of(redis.url).leases("living") for _ in range(2))
+    one, other = (leases_of(Address.of(redis.url), "living") for _ in range(2))
     lease = one.take("3")
     time.sleep(1.2)
     assert other.take("3") is None
@@ -93,7 +95,7 @@ def test_a_living_worker_renews_its_lease(redis, monkeypatch):
 
 
 def test_a_study_is_prepared_by_one_process(tmp_path):
-    leases = Address.of(f"journal://{tmp_path}/study.log").leases("s")
+    leases = leases_of(Address.of(f"journal://{tmp_path}/study.log"), "s")
     with alone(leases, "study"):
         assert leases.take("study") is None
     assert leases.take("study") is not None

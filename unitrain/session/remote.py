@@ -192,7 +192,8 @@ def work(folder: Path, order: Job, dumps: Callable[[Any], bytes] = pickle.dumps)
     for trigger, handler in order.handlers:
         trainer.on(trigger, handler)
     seed_everything(order.seed + trainer.rank)
-    value = getattr(trainer, _WITHIN.get(order.method, order.method))(**order.arguments)
+    method = partial(_fitted, trainer) if order.method == "fit" else getattr(trainer, order.method)
+    value = method(**order.arguments)
     averaged = None
     if order.method == "fit":
         spec = order.arguments["spec"]
@@ -210,5 +211,6 @@ def work(folder: Path, order: Job, dumps: Callable[[Any], bytes] = pickle.dumps)
     return value
 
 
-_WITHIN = {"fit": "_fit"}
-"""Methods that are called by another name there: whether a fit was pruned is for the caller's process to raise."""
+def _fitted(trainer: Any, spec: Any, train_dataloaders: Any, val_dataloaders: Any, ckpt_path: Any) -> Any:
+    """Return the result of a fit, of a pruned one too: that it was pruned is for the caller's process to raise."""
+    return trainer._fit(spec, (train_dataloaders, val_dataloaders), ckpt_path)  # noqa: SLF001 - see above

@@ -4,7 +4,7 @@ A study is a list of trials in a storage of Optuna. Its promise: whatever number
 whatever worker killed, it ends with the same trials. Start reading in `study.py`:
 
     study.py        `tune()`: from the arguments to a result
-    plan.py         the arguments in one piece, as workers get them; checks.py refuses what is invalid
+    plan.py         the arguments in one piece, as workers get them; arguments.py and checks.py refuse what is invalid
     queue.py        which trial is next; leases/ says whose it is
     worker.py       takes trials and runs them; processes.py starts workers on this machine
     trial.py        runs one trial: a fit, begun or resumed

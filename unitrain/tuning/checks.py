@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,13 +12,12 @@ import torch
 from unitrain.config import TrainerConfig
 from unitrain.distributed.launch.process_group import wanted
 from unitrain.distributed.world import world_here
-from unitrain.errors import ConfigError, DataError, refuse_unknown
+from unitrain.errors import ConfigError, DataError
 from unitrain.trainer import UnifiedTrainer
+from unitrain.tuning.arguments import require_options, whole
 from unitrain.tuning.plan import BEST, LAST, MAXIMIZE, MINIMIZE, StudyPlan
+from unitrain.tuning.processes import packed
 from unitrain.tuning.samplers import is_object, require_pruner, require_sampler
-
-_OWN_OPTIONS = {"seed": "seed=", "default_root_dir": "dirpath="}
-"""Options of the trainer that ``tune`` sets, and its own arguments for them."""
 
 
 def require_valid(plan: StudyPlan, workers: int, timeout: Any) -> None:
@@ -33,32 +32,6 @@ def require_valid(plan: StudyPlan, workers: int, timeout: Any) -> None:
     require_pruner(plan.pruner, len(plan.monitor))
     _workers(plan, workers)
     _timeout(timeout)
-
-
-def names(given: Any, argument: str, example: str) -> tuple[str, ...]:
-    """Return one text or several as a tuple.
-
-    Raises:
-        ConfigError: If one of them is none.
-    """
-    several = (given,) if isinstance(given, str) or not isinstance(given, Sequence) else tuple(given)
-    wrong = [one for one in several if not isinstance(one, str) or not one]
-    if wrong or not several:
-        raise ConfigError(f"tune({argument}=) must be a name or a list of names; got {given!r}.", hint=example)
-    return several
-
-
-def whole(name: str, given: Any, least: int) -> int:
-    """Return a whole number.
-
-    Raises:
-        ConfigError: If it is none, or too small.
-    """
-    if not isinstance(given, int) or isinstance(given, bool) or given < least:
-        raise ConfigError(
-            f"tune({name}=) must be an integer of at least {least}; got {given!r}.", hint=f"{name}={max(least, 2)}"
-        )
-    return given
 
 
 def _functions(plan: StudyPlan) -> None:
@@ -135,18 +108,6 @@ def _trainer(plan: StudyPlan) -> None:
         UnifiedTrainer(plan.framework, **{"enable_progress_bar": False, **plan.trainer})
 
 
-def require_options(options: Mapping[str, Any]) -> None:
-    """Refuse an option of the trainer that is unknown, or for ``tune`` to say.
-
-    Raises:
-        ConfigError: With the argument to use.
-    """
-    for name, instead in _OWN_OPTIONS.items():
-        if name in options:
-            raise ConfigError(f"trainer={{{name!r}: ...}}: tune() sets it for each trial.", hint=instead)
-    refuse_unknown(options, TrainerConfig.__dataclass_fields__, "trainer=", ConfigError)
-
-
 def _workers(plan: StudyPlan, workers: int) -> None:
     whole("workers", workers, 1)
     if workers > 1 and plan.address.url is None:
@@ -159,6 +120,8 @@ def _workers(plan: StudyPlan, workers: int) -> None:
             f"sampler= is one object, whose state only one worker knows; got workers={workers}.",
             hint='a name as "tpe", or a function: sampler=lambda seed: optuna.samplers.TPESampler(seed=seed)',
         )
+    if workers > 1:
+        packed(plan)
     world = world_here()
     if world is not None:
         raise ConfigError(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from unitrain.errors import ConfigError, DistributedError, UnitrainError
+from unitrain.tuning.leases import leases_of
 from unitrain.tuning.worker import Halt, stopping, work
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class WorkerProcesses:
 
     def __init__(self, plan: StudyPlan, count: int, devices: int = 0) -> None:
         self._plan = plan
-        self._order = _packed(plan)
+        self._order = packed(plan)
         self._devices = devices
         self._spawn = multiprocessing.get_context("spawn")
         self._left = plan.retries
@@ -110,7 +111,12 @@ class WorkerProcesses:
             one.process.join()
 
 
-def _packed(plan: StudyPlan) -> bytes:
+def packed(plan: StudyPlan) -> bytes:
+    """Return a plan as it is sent to a worker.
+
+    Raises:
+        ConfigError: If something of it cannot be sent.
+    """
     try:
         return pickle.dumps(plan)
     except Exception as error:
@@ -148,7 +154,7 @@ def run_worker(plan: StudyPlan) -> None:
     import optuna  # noqa: PLC0415 - an extra
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    halt, leases = Halt(), plan.address.leases(plan.study_name)
+    halt, leases = Halt(), leases_of(plan.address, plan.study_name)
     try:
         study = optuna.load_study(study_name=plan.study_name, storage=plan.address.opened())
         with stopping(halt, None):

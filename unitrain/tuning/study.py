@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from unitrain.errors import BackendNotInstalledError, ConfigError, install_hint
-from unitrain.tuning.checks import devices_of, names, require_valid, whole
+from unitrain.tuning.arguments import names, parameters, whole
+from unitrain.tuning.checks import devices_of, require_valid
+from unitrain.tuning.leases import leases_of
 from unitrain.tuning.plan import StudyPlan
 from unitrain.tuning.processes import WorkerProcesses
 from unitrain.tuning.progress import StudyProgress
@@ -121,7 +123,7 @@ def tune(
         threads=0,
         retries=retries,
         catch=catch if isinstance(catch, tuple) else (catch,),
-        warm_start=tuple(warm_start),
+        warm_start=parameters(warm_start),
         dirpath=Path(),
     )
     require_valid(plan, workers, timeout)
@@ -166,7 +168,7 @@ def _opened(plan: StudyPlan, study: Any) -> Iterator[tuple[Any, Leases]]:
     leases: Leases | None = None
     try:
         found = _of_storage(plan) if study is None else study
-        leases = plan.address.leases(plan.study_name)
+        leases = leases_of(plan.address, plan.study_name)
         given = [one.name.lower() for one in found.directions]
         if given != list(plan.directions):
             raise ConfigError(

@@ -16,6 +16,7 @@ from unitrain.errors import ConfigError, SpecError, UnitrainError
 from unitrain.run.stopping import SIGNAL
 from unitrain.spec import TrainSpec
 from unitrain.trainer import UnifiedTrainer
+from unitrain.tuning.arguments import require_options
 from unitrain.tuning.finders.search_fit import untouched
 from unitrain.tuning.plan import BEST, StudyPlan, data_for_trial, depends_on_trial, for_trial
 from unitrain.tuning.pruning import Pruning
@@ -249,6 +250,7 @@ def _fitted(plan: StudyPlan, trial: StudyTrial, models: WeakKeyDictionary[Any, i
         spec = _spec(plan, trial, models)
         train, val = (data_for_trial(one, trial.suggests) for one in (plan.train, plan.val))
         options = dict(for_trial(plan.trainer, trial.suggests)) if callable(plan.trainer) else _copied(plan.trainer)
+        require_options(options)
         ours = [Pruning(trial, name) for name in plan.monitor] + [TrialCheckpoint(folder)]
         if plan.value == BEST:
             ours.append(ModelCheckpoint(folder, "best", monitor=plan.monitor[0], mode=plan.mode))  # type: ignore[arg-type]

@@ -16,8 +16,6 @@ from unitrain.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from unitrain.tuning.leases.lease import Leases
-
 PREFIX = "unitrain"
 _FILES = {"journal": "journal://", "sqlite": "sqlite:///"}
 
@@ -109,12 +107,6 @@ class Address:
         raise ConfigError(
             f"the database at {self} does not answer: {reason}", hint="postgresql://USER:PASSWORD@HOST/DATABASE"
         )
-
-    def leases(self, study: str) -> Leases:
-        """Return who has which trial of a study."""
-        from unitrain.tuning.leases import leases_of  # noqa: PLC0415 - each needs its own client
-
-        return leases_of(self, study)
 
 
 def _arrived(url: str | None, variable: str | None) -> Address:
