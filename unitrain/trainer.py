@@ -168,10 +168,10 @@ class UnifiedTrainer(RunSetup):
             with self._lent(spec):
                 self._data = (spec, *data)
                 return self._code.fit(spec, data, ckpt_path)
-        self._data = (spec, *data)
         return self._fit_spec(spec, data, ckpt_path)
 
     def _fit_spec(self, spec: TrainSpec, data: tuple[Any, Any], ckpt_path: Any) -> FitResult:
+        self._data = (spec, *data)
         self._require(None, ckpt_path)
         hparams = plain_hparams(spec.hparams)
         path = None if ckpt_path is None else self._checkpoint(ckpt_path, spec)
@@ -341,8 +341,6 @@ class UnifiedTrainer(RunSetup):
             f"save_checkpoint({str(path)!r})",
             "torch.save(model.state_dict(), path)",
         )
-
-    # --- within -------------------------------------------------------------------------------------------------------
 
     def _evaluate(
         self, spec: Any, dataloaders: Any, stage: Stage, ckpt_path: Any, verbose: bool | None
