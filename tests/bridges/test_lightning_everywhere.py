@@ -53,6 +53,30 @@ class IteratingTwice(Iterating):
         return [super(IteratingTwice, self).validation_step(dataloader_iter) for _ in range(2)]
 
 
+class IteratingWithoutSize(Iterating):
+    """Logs without a batch size too, which Lightning refuses in a step that reads its iterator, each time."""
+
+    def training_step(self, dataloader_iter):
+        loss = super().training_step(dataloader_iter)
+        try:
+            self.log("loss", loss, on_step=True, on_epoch=True)
+        except Exception as error:  # noqa: BLE001 - of the package in use
+            self.log(f"refused {type(error).__name__}", 1.0, batch_size=1)
+        return loss
+
+
+class SkippingAmongProcesses(Steps):
+    def training_step(self, batch, batch_idx):
+        if batch_idx == 1:
+            self.trainer.strategy.world_size = 2  # as far as a step can see
+            return None
+        return self.loss(batch)
+
+
+def unknown_argument(package, tools):
+    return package.Trainer(abcdefg=1)
+
+
 class IteratingByHand(Iterating):
     def __init__(self):
         super().__init__()
@@ -89,6 +113,7 @@ ITERATORS = {
     "iterators": fitted(Iterating, max_epochs=2),
     "iterators, two a step": fitted(IteratingTwice, (lambda: shuffled(28), lambda: in_order(16)), max_epochs=2),
     "iterators, two a step of an odd number": fitted(IteratingTwice, (lambda: shuffled(20), in_order), max_epochs=2),
+    "iterators without a size": fitted(IteratingWithoutSize, max_epochs=2),
     "iterators by hand": fitted(IteratingByHand, max_epochs=2),
     "iterators to train": fitted(IteratingToTrain, max_epochs=2, accumulate_grad_batches=2),
     "iterators of streams": fitted(Iterating, (stream, stream), max_epochs=2),
@@ -427,7 +452,12 @@ def test_a_variable_that_acts_on_lightning_only_is_refused(name, value, said, mo
         pl.Trainer(accelerator="cpu", logger=False)
 
 
-WORKS = {**ITERATORS, **COMBINED, **PROFILERS, **BAREBONES, **SEARCHES, **VARIABLES, "compiled": compiled}
+OTHERS = {
+    "compiled": compiled,
+    "a skip among processes": fitted(SkippingAmongProcesses, max_epochs=1),
+    "an unknown argument": unknown_argument,
+}
+WORKS = {**ITERATORS, **COMBINED, **PROFILERS, **BAREBONES, **SEARCHES, **VARIABLES, **OTHERS}
 FAST = {
     "iterators",
     "iterators, evaluations",
@@ -454,6 +484,7 @@ RAISING = {
     "strict_loading",
     "batch size of no field",
     "variables that are wrong",
+    *OTHERS.keys() - {"compiled"},
     *(name for name in BAREBONES if "against" in name),
 }
 

@@ -23,6 +23,11 @@ _NOT_CALLED = (
     " also happen because the `optimizer.step(optimizer_closure)` call did not execute it internally."
 )
 
+_SKIPPED = (
+    "Skipping the `training_step` by returning None in distributed training is not supported. It is recommended that"
+    " you rewrite your training logic to avoid having to skip the step in the first place."
+)
+
 
 class Closure:
     """The training step, ``zero_grad`` and backward in one call: what an optimizer gets, and calls as it likes.
@@ -94,6 +99,8 @@ class AutomaticOptimization(Counters):
         else:
             output = trainer.hooks.strategy("training_step", *arguments)
             trainer.strategy.post_training_step()
+        if output is None and trainer.world_size > 1:
+            raise RuntimeError(_SKIPPED)
         result = trainer.parts.ClosureResult.from_training_step_output(output, trainer.accumulate_grad_batches)
         if result.closure_loss is None:
             self._warning_cache.warn("`training_step` returned `None`. If this was on purpose, ignore this warning...")

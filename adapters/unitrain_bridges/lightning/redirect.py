@@ -92,7 +92,10 @@ def _stand_in(parts: Parts, adapter: Adapter) -> type:
     signature = inspect.signature(parts.Trainer.__init__)
 
     def __init__(self: Any, *given: Any, **options: Any) -> None:  # noqa: N807
-        bound = signature.bind(self, *given, **options).arguments
+        try:
+            bound = signature.bind(self, *given, **options).arguments
+        except TypeError as error:
+            raise TypeError(f"Trainer.__init__() {error}") from None  # as Python says it of the class itself
         arguments = {name: value for name, value in bound.items() if name != "self"}
         StandInTrainer.__init__(self, parts, arguments, adapter.name, Opening(adapter, TrainerConfig()))
 

@@ -55,6 +55,8 @@ class RepeatedLog:
         self._results = trainer.fit_loop.epoch_loop._results
         self._training = trainer.parts.RunningStage.TRAINING
         self._logging = trainer.logging
+        step = self._module.training_step
+        self._iterates = trainer.parts.is_param_in_hook_signature(step, "dataloader_iter", explicit=True)
         self._known: dict[Any, _Logged] = {}
         self._long = False
 
@@ -65,7 +67,7 @@ class RepeatedLog:
 
     def __call__(self, name: str, value: Any, *arguments: Any, **options: Any) -> None:
         """Log a value, as ``LightningModule.log`` does."""
-        if arguments or not options.keys() <= _SIMPLE:
+        if arguments or not options.keys() <= _SIMPLE or (self._iterates and options.get("batch_size") is None):
             self._long = True
             self._plain(self._module, name, value, *arguments, **options)
             return

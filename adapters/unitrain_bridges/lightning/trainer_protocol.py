@@ -110,6 +110,7 @@ class ModuleTrainer(Protocol):
     testing: bool
     sanity_checking: bool
     should_stop: bool
+    world_size: int
     current_epoch: int
     is_global_zero: bool
     received_sigterm: bool
