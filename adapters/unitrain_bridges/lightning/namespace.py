@@ -64,6 +64,7 @@ _PLACES = {
     "EvaluationLoop": "loops:_EvaluationLoop",
     "FitLoop": "loops:_FitLoop",
     "ResultCollection": f"{_LOGGING}.result:_ResultCollection",
+    "Closure": "loops.optimization.automatic:Closure",
     "ClosureResult": "loops.optimization.automatic:ClosureResult",
     "ManualResult": "loops.optimization.manual:ManualResult",
     "ModuleMode": "utilities.model_helpers:_ModuleMode",

@@ -36,18 +36,28 @@ class Closure:
         result: What the last call made of the training step's output; None before.
 
     Args:
+        kind: Lightning's class, which ``isinstance`` takes it for.
         step: Makes it.
         zero_grad: Drops the gradients; None if they are kept.
         backward: Goes back from the loss; None if it is not wanted.
     """
 
     def __init__(
-        self, step: Callable[[], Any], zero_grad: Callable[[], None] | None, backward: Callable[[Any], None] | None
+        self,
+        kind: type,
+        step: Callable[[], Any],
+        zero_grad: Callable[[], None] | None,
+        backward: Callable[[Any], None] | None,
     ) -> None:
         self.result: Any = None
+        self._kind = kind
         self._step = step
         self._zero_grad = zero_grad
         self._backward = backward
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        return self._kind
 
     def __call__(self, *_: Any, **__: Any) -> Any:
         """Do the three, and return the loss."""
@@ -78,6 +88,7 @@ class AutomaticOptimization(Counters):
         """Train on one batch and return what the step returned, detached."""
         trainer = self.trainer
         closure = Closure(
+            trainer.parts.Closure,
             lambda: self._training_step(step_arguments),
             self._zero_grad_fn(batch_idx, optimizer),
             self._backward_fn(optimizer),
