@@ -1,13 +1,12 @@
 """``python -m tests.peers SUITES``: run the frameworks' own tests on the other backends; `make peers` calls it.
 
 SUITES holds the tests of the installed releases: ``ignite/tests/ignite`` and ``lightning/tests/tests_pytorch``. The
-outcomes are written beside them, and what became of each test to results.json here, and so to docs/peers.md.
+outcomes are written beside them; what is printed, a row of the table in docs/peers.md among it, says what became of each.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -17,13 +16,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tests.peers.outcomes import DIFFERS, KINDS, MISSING, read, share, sorted_out
+from tests.peers.outcomes import DIFFERS, KINDS, MISSING, PASSES, REFUSED, read, share, sorted_out
+from tests.peers.outcomes import PRIVATE as PRIVATE_PART
 from tests.peers.private import PRIVATE
 
 # ruff: noqa: T201 - it is a script
 
 ROOT = Path(__file__).parents[2]
-RESULTS = Path(__file__).with_name("results.json")
 
 
 @dataclass(frozen=True)
@@ -96,16 +95,24 @@ def told(suite: Suite, backend: str, kinds: dict[str, str], rows: dict[str, Any]
     return "\n".join(lines)
 
 
+def row(suite: Suite, backend: str, kinds: dict[str, str]) -> str:
+    """Return a row of the table in docs/peers.md."""
+    counts = Counter(kinds.values())
+    hosted = sum(counts[one] for one in (PASSES, REFUSED, PRIVATE_PART, DIFFERS))
+    cells = (hosted, *(counts[one] for one in (PASSES, REFUSED, PRIVATE_PART, DIFFERS)), f"{share(kinds):.1%}")
+    release = f"{suite.name} {metadata.version(suite.package)}"
+    return f"| {release} | {backend} | {' | '.join(map(str, cells))} |"
+
+
 def main() -> None:
-    """Run, print and, if all was run, write."""
+    """Run, and print what became of each test."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("suites", type=Path)
     parser.add_argument("--suite", choices=[one.name for one in SUITES], action="append")
     parser.add_argument("--on", action="append", help="only on these backends")
-    parser.add_argument("--only", help="only these tests; nothing is written")
+    parser.add_argument("--only", help="only these tests")
     parser.add_argument("--keep-own", action="store_true", help="take what an earlier run left of their own framework")
     given = parser.parse_args()
-    found = []
     for suite in SUITES:
         if given.suite and suite.name not in given.suite:
             continue
@@ -115,11 +122,7 @@ def main() -> None:
             redirected = read(run(suite, given.suites, backend, given.only))
             kinds = sorted_out(own, redirected, PRIVATE[suite.name])
             print(told(suite, backend, kinds, redirected))
-            release = metadata.version(suite.package)
-            counts = Counter(kinds.values())
-            found.append({"suite": suite.name, "release": release, "backend": backend, "goal": suite.goal, **counts})
-    if not (given.only or given.suite or given.on):
-        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+            print(row(suite, backend, kinds), f"goal: {suite.goal:.1%}")
 
 
 if __name__ == "__main__":
