@@ -164,7 +164,7 @@ class TuneResult:
         states = Counter(one.state.name.lower() for one in trials)
         counts = ", ".join(f"{count} {name}" for name, count in sorted(states.items()))
         lines = [f"study {self.plan.study_name!r}: {len(trials)} trials ({counts}), stopped by {self.stopped_by}"]
-        ranked = sorted((one for one in trials if one.values), key=self._rank)
+        ranked = sorted((one for one in trials if one.values), key=self.rank)
         names = sorted({name for one in ranked for name in one.params})
         header = ("trial", "state", *self.plan.monitor, *names)
         rows = [self._row(one, names) for one in ranked[:_SHOWN]]
@@ -173,7 +173,8 @@ class TuneResult:
             lines.append(f"and {len(ranked) - _SHOWN} more in .trials")
         return "\n".join(lines)
 
-    def _rank(self, trial: Any) -> tuple[Any, ...]:
+    def rank(self, trial: Any) -> tuple[Any, ...]:
+        """Return what sorts trials that have values: the complete ones first, the better ones first."""
         signs = [1 if one == "minimize" else -1 for one in self.plan.directions]
         values = [sign * value for sign, value in zip(signs, trial.values, strict=False)]
         return (trial.state.name != "COMPLETE", values, trial.number)

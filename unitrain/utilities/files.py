@@ -40,6 +40,7 @@ _PART: Final = re.compile(rf"\..*\.{re.escape(HOST)}-\d+-[0-9a-f]{{8}}\.part")
 _CLAIM: Final = ".claim"
 _NO_SYNC: Final = frozenset({errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS})
 """What file systems answer that write no folder to the disk: those of networks, of FUSE."""
+_UNDATED: Final = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 _SHOWN = 80
 """How many bytes of a file name the name of its partial file repeats."""
 
@@ -143,10 +144,17 @@ def workspace(path: Path) -> Iterator[Path]:
 
 
 def save_figure(figure: Any, path: str | Path, kind: type[UnitrainError]) -> None:
-    """Write a matplotlib figure, all or nothing; the ending of ``path`` chooses the format."""
+    """Write a matplotlib figure, all or nothing and without the time; the ending of ``path`` chooses the format.
+
+    Raises:
+        UnitrainError: As ``kind``, if it cannot be written, or matplotlib does not know the format.
+    """
     path = user_path(path)
+    ending, known = path.suffix[1:].lower(), figure.canvas.get_supported_filetypes()
+    if ending and ending not in known:
+        raise kind(f"{path}: matplotlib writes no .{ending} files.", hint=f"one of .{', .'.join(sorted(known))}")
     with failing_as(kind, path), written(path) as file:
-        figure.savefig(file, format=path.suffix[1:] or None)
+        figure.savefig(file, format=ending or None, metadata=_UNDATED.get(ending))
 
 
 def refuse_existing(path: Path, kind: type[UnitrainError], *, overwrite: bool, hint: str) -> None:
