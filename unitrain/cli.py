@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
-from unitrain.errors import UnitrainError
+from unitrain.errors import ConfigError, UnitrainError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,11 +23,13 @@ class Command(NamedTuple):
         module: Where it is: ``add_arguments(parser)`` and ``run(arguments) -> exit status``.
         summary: One line, for ``unitrain --help``.
         passes_on: Whether what stands after ``--`` is for another program; the command finds it as ``rest``.
+        settings: What options of any name start with, each with a value; the command finds them as ``settings``.
     """
 
     module: str
     summary: str
     passes_on: bool = False
+    settings: str | None = None
 
 
 COMMANDS = {
@@ -37,6 +39,9 @@ COMMANDS = {
     ),
     "doctor": Command("unitrain.doctor.command", "report what is installed, what is dangerous, and how to fix it"),
     "migrate": Command("unitrain.migrate.command", "rewrite scripts for unitrain or for another framework"),
+    "tune": Command(
+        "unitrain.tuning.command", "search hyper-parameters; show, join or export a study", settings="--trainer."
+    ),
     "run": Command("unitrain.interop.command", "run an unchanged script on another framework", passes_on=True),
 }
 
@@ -72,16 +77,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    name = next((one for one in given if one in COMMANDS), None)
-    passes_on = name is not None and COMMANDS[name].passes_on
-    end = given.index("--") if passes_on and "--" in given else len(given)
-    reading, own = parser(name), given[:end]
-    # what is none of ours belongs to the script, with `--` before it or without
-    parsed, rest = reading.parse_known_args(own) if passes_on else (reading.parse_args(own), [])
-    parsed.rest = [*rest, *given[end + 1 :]]
+    name = next((one for one in given if one in COMMANDS), "")
     try:
+        parsed = _parsed(given, name)
         status: int = import_module(COMMANDS[parsed.command].module).run(parsed)
     except UnitrainError as error:
-        print(f"unitrain {parsed.command}: {error}", file=sys.stderr)  # noqa: T201 - that is its output
+        print(f"unitrain {name}: {error}", file=sys.stderr)  # noqa: T201 - that is its output
         return FAILED
     return status
+
+
+def _parsed(given: list[str], name: str) -> argparse.Namespace:
+    """Return what was typed for a command."""
+    command = COMMANDS.get(name, Command("", ""))
+    settings = {} if command.settings is None else _taken(given, command.settings)
+    end = given.index("--") if command.passes_on and "--" in given else len(given)
+    reading, own = parser(name), given[:end]
+    # what is none of ours belongs to the script, with `--` before it or without
+    parsed, rest = reading.parse_known_args(own) if command.passes_on else (reading.parse_args(own), [])
+    parsed.rest, parsed.settings = [*rest, *given[end + 1 :]], settings
+    return parsed
+
+
+def _taken(given: list[str], prefix: str) -> dict[str, str]:
+    """Take the options that start with ``prefix`` out of ``given``, and return their values by the rest of the name.
+
+    Raises:
+        ConfigError: If one has no value.
+    """
+    found: dict[str, str] = {}
+    while (index := next((at for at, one in enumerate(given) if one.startswith(prefix)), None)) is not None:
+        option, equals, value = given.pop(index).partition("=")
+        if not equals:
+            if index == len(given):
+                raise ConfigError(f"{option} needs a value.", hint=f"{option} VALUE")
+            value = given.pop(index)
+        found[option.removeprefix(prefix)] = value
+    return found

@@ -80,11 +80,18 @@ class StudyPlan:
             "monitor": list(self.monitor),
             "value": self.value,
             "threads": self.threads,
+            "sampler": _name_of(self.sampler),
+            "pruner": _name_of(self.pruner),
         }
 
     def folder(self, number: int) -> Path:
         """Return the folder of a trial."""
         return self.dirpath / f"trial-{number:05d}"
+
+
+def _name_of(given: Any) -> str | None:
+    """Return what a sampler or a pruner is called, as far as that is known of an object."""
+    return given if given is None or isinstance(given, str) else type(given).__name__
 
 
 def for_trial(given: Any, trial: Any) -> Any:

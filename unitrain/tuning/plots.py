@@ -6,8 +6,6 @@ the same trials whatever these settings are.
 
 from __future__ import annotations
 
-import math
-import warnings
 from typing import TYPE_CHECKING, Any
 
 from matplotlib import style
@@ -16,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from unitrain.errors import UnitrainError
+from unitrain.tuning.importances import importances
 from unitrain.tuning.parallel_coordinates import columns_of, near
 from unitrain.utilities.files import save_figure
 
@@ -74,30 +73,6 @@ def plot_study(result: TuneResult, path: str | Path) -> None:
             _curves(panels["curves"], result)
         _coordinates(panels["coordinates"], result, list(bars), _MOST_COLUMNS if alone else 2 * _MOST_COLUMNS)
         save_figure(figure, path, UnitrainError)
-
-
-def importances(result: TuneResult) -> dict[str, float]:
-    """Return how much each parameter matters for the first objective, the most important one first.
-
-    It is computed by PED-ANOVA, which draws no random numbers. It is empty where it says nothing: fewer than two
-    complete trials, equal values, no common parameters.
-    """
-    import optuna  # noqa: PLC0415 - an extra
-
-    complete = _in_state(result, "COMPLETE")
-    if len({one.values[0] for one in complete}) < 2:  # noqa: PLR2004 - a comparison needs two
-        return {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the evaluator is experimental; that quantiles of few trials are rough
-        try:
-            found = optuna.importance.get_param_importances(
-                result.study,
-                evaluator=optuna.importance.PedAnovaImportanceEvaluator(),
-                target=lambda one: one.values[0],
-            )
-        except (ValueError, RuntimeError):
-            return {}
-    return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 def _headline(result: TuneResult) -> str:

@@ -163,7 +163,8 @@ class TuneResult:
         trials = self.trials
         states = Counter(one.state.name.lower() for one in trials)
         counts = ", ".join(f"{count} {name}" for name, count in sorted(states.items()))
-        lines = [f"study {self.plan.study_name!r}: {len(trials)} trials ({counts}), stopped by {self.stopped_by}"]
+        ended = f", stopped by {self.stopped_by}" if self.stopped_by else ""
+        lines = [f"study {self.plan.study_name!r}: {len(trials)} trials ({counts}){ended}"]
         ranked = sorted((one for one in trials if one.values), key=self.rank)
         names = sorted({name for one in ranked for name in one.params})
         header = ("trial", "state", *self.plan.monitor, *names)
