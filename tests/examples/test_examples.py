@@ -12,7 +12,17 @@ import torch
 from torch import nn
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-NAMES = ("quickstart", "resume_elsewhere", "tabular_regression", "gan_digits", "char_lm", "two_processes")
+NAMES = (
+    "quickstart",
+    "resume_elsewhere",
+    "tabular_regression",
+    "gan_digits",
+    "char_lm",
+    "two_processes",
+    "tune_digits",
+    "tune_redis",
+    "tune_own_optuna",
+)
 FRAMEWORKS = ("lightning", "ignite")
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -206,3 +216,38 @@ def test_two_processes_give_equal_weights_on_both_backends(tmp_path):
     assert lightning.replace("lightning", "ignite") == ignite
     assert number(text, r"val/acc (\S+) after 69 steps of 2 x 32 samples") > 0.9
     assert last == "equal weights: yes"
+
+
+def test_a_study_in_a_file_is_continued(tmp_path):
+    parts = [run(tmp_path, "tune_digits", "--framework", "reference", "--trials", trials) for trials in (3, 12)]
+    assert "3 trials (3 complete)" in parts[0]
+    assert "12 trials (" in parts[1]
+    assert "pruned" in parts[1]
+    assert number(parts[1], r"^\d+ +complete +(\S+)") > 0.9  # the best is the first
+    assert Path(re.search(r"^best checkpoint: (.*)$", parts[1], re.MULTILINE)[1]).exists()
+    assert_picture(tmp_path / "tune_digits.png")
+
+
+@pytest.mark.slow
+def test_a_study_in_a_file_is_the_same_when_continued_on_the_other_framework(tmp_path):
+    text = {}
+    for name, calls in {"whole": (("ignite", 12),), "cut": (("lightning", 4), ("ignite", 12))}.items():
+        (tmp_path / name).mkdir()
+        for framework, trials in calls:
+            text[name] = run(tmp_path / name, "tune_digits", "--framework", framework, "--trials", trials)
+    assert text["cut"].replace("/cut/", "/whole/") == text["whole"]
+
+
+@pytest.mark.slow
+def test_a_study_on_redis_survives_a_killed_worker(tmp_path):
+    text = run(tmp_path, "tune_redis")
+    assert re.search(r"the worker on lightning was killed in trial \d, after \d epochs", text), text
+    assert text.splitlines()[-2:] == ["equal trials: yes", "equal weights: yes"]
+
+
+@pytest.mark.slow
+def test_own_optuna_code_has_the_same_trials_on_both(tmp_path):
+    ignite, lightning = (run(tmp_path, "tune_own_optuna", "--framework", one) for one in FRAMEWORKS)
+    assert ignite == lightning
+    assert "pruned" in ignite
+    assert number(ignite, r"^best: (\S+)") > 0.9

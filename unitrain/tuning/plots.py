@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib import style
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from unitrain.errors import UnitrainError
@@ -49,8 +50,8 @@ _LOOK = {
     "ytick.color": "#868e96",
     "ytick.labelcolor": _INK,
 }
-_ONE_OBJECTIVE = [["values", "importances"], ["curves", "coordinates"]]
-_SEVERAL = [["values", "importances"], ["coordinates", "coordinates"]]
+_ONE_OBJECTIVE: list[Any] = [["values", "importances"], ["curves", "coordinates"]]
+_SEVERAL: list[Any] = [["values", "importances"], ["coordinates", "coordinates"]]
 """The panels; trials of several objectives report nothing from epoch to epoch, so they have no curves."""
 _MOST_BARS, _MOST_COLUMNS = 12, 6
 
@@ -62,8 +63,8 @@ def plot_study(result: TuneResult, path: str | Path) -> None:
         UnitrainError: If the file cannot be written.
     """
     with style.context(["default", _LOOK]):
-        figure = Figure(figsize=(13, 9), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12, wspace=0.03, hspace=0.03)
+        layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12, wspace=0.03, hspace=0.03)
+        figure = Figure(figsize=(13, 9), layout=layout)
         figure.suptitle(_headline(result), x=0.012, ha="left", fontsize=14)
         bars, alone = importances(result), len(result.plan.monitor) == 1
         panels = figure.subplot_mosaic(_ONE_OBJECTIVE if alone else _SEVERAL)
@@ -161,12 +162,16 @@ def _curves(axes: Any, result: TuneResult) -> None:
         return
     best = result.best_trial.number if _in_state(result, "COMPLETE") else None
     strength = max(0.25, min(0.9, 15 / len(trials)))
-    kinds = {"pruned": {"color": _PRUNED}, "complete": {"color": _DONE}, "best": {"color": _BEST, "linewidth": 2.4}}
+    kinds: dict[str, dict[str, Any]] = {
+        "pruned": {"color": _PRUNED},
+        "complete": {"color": _DONE},
+        "best": {"color": _BEST, "linewidth": 2.4},
+    }
     drawn = {}
     for trial in sorted(trials, key=lambda one: (one.number == best, one.state.name != "PRUNED")):
         points = sorted(trial.intermediate_values.items())
         kind = "best" if trial.number == best else trial.state.name.lower()
-        looks = {"alpha": 1.0 if kind == "best" else strength, **kinds.get(kind, {"color": "#e67700"})}
+        looks: dict[str, Any] = {"alpha": 1.0 if kind == "best" else strength, **kinds.get(kind, {"color": "#e67700"})}
         axes.plot(*zip(*points, strict=True), marker="." if len(points) == 1 else "", **looks)
         if kind == "pruned":
             axes.plot(*points[-1], marker="x", color=_CROSS, markersize=6, linestyle="")

@@ -7,11 +7,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from unitrain.callbacks import ModelCheckpoint
 from unitrain.errors import ConfigError, UnitrainError, install_hint
 from unitrain.trainer import UnifiedTrainer
 from unitrain.tuning.plan import BEST, data_for_trial, for_trial
 from unitrain.tuning.queue import OURS
-from unitrain.tuning.trial import newest_checkpoint, require_spec
+from unitrain.tuning.trial import newest_checkpoint, require_spec, surroundings
 from unitrain.utilities.columns import in_columns
 from unitrain.utilities.rng import preserved_rng, seed_everything
 
@@ -109,7 +110,7 @@ class TuneResult:
             **options: Options of ``UnifiedTrainer`` to change, as ``max_epochs=50``.
 
         Returns:
-            The result of the fit, whose checkpoints are in ``trial-<number>-resumed``.
+            The result of the fit; its ``last_checkpoint``, in ``trial-<number>-resumed``, has the weights.
 
         Raises:
             ConfigError: If there is no such trial, or no checkpoint of it on this machine.
@@ -126,10 +127,11 @@ class TuneResult:
         plan, fixed = self.plan, _fixed(trial)
         given = {"enable_progress_bar": False, **for_trial(plan.trainer, fixed), **options}
         folder = plan.folder(number).with_name(f"{plan.folder(number).name}-resumed")
+        given["callbacks"] = (*given.get("callbacks", ()), ModelCheckpoint(folder, save_top_k=0, save_last=True))
         trainer = UnifiedTrainer(for_trial(plan.framework, fixed), **given, seed=plan.seed, default_root_dir=folder)
-        train, val = (data_for_trial(one, fixed) for one in (plan.train, plan.val))
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), surroundings(plan):
             warnings.filterwarnings("ignore", ".*callbacks not in this run")  # those of the study
+            train, val = (data_for_trial(one, fixed) for one in (plan.train, plan.val))
             return trainer.fit(self._spec(trial), train, val, ckpt_path=checkpoint)
 
     def dataframe(self) -> Any:

@@ -245,7 +245,7 @@ def _values_of(plan: StudyPlan, trial: StudyTrial, models: WeakKeyDictionary[Any
 def _fitted(plan: StudyPlan, trial: StudyTrial, models: WeakKeyDictionary[Any, int]) -> FitResult:
     """Run the fit of a trial, from its newest checkpoint if it has one."""
     folder = plan.folder(trial.number)
-    with _surroundings(plan):
+    with surroundings(plan):
         seed_everything(plan.seed)
         spec = _spec(plan, trial, models)
         train, val = (data_for_trial(one, trial.suggests) for one in (plan.train, plan.val))
@@ -272,7 +272,7 @@ def _copied(options: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def _surroundings(plan: StudyPlan) -> Iterator[None]:
+def surroundings(plan: StudyPlan) -> Iterator[None]:
     """Give each trial the same surroundings, and put them back: threads, random states, the position of the data."""
     with ExitStack() as stack:
         stack.callback(torch.set_num_threads, torch.get_num_threads())
