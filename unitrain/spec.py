@@ -123,7 +123,8 @@ class TrainSpec:
         metrics: Metrics by name, computed in training and evaluation from ``(output, target)``.
         callbacks: unitrain's Callbacks, or native ones of the backend in use.
         training_step: ``training_step(model, batch)`` returns the loss, or a mapping with ``"loss"`` and values to
-            log; ``"output"`` and ``"target"`` in it feed the metrics. In manual optimization it is
+            log; ``"output"`` and ``"target"`` in it feed the metrics. Of a model's own output, such as a ModelOutput
+            of transformers, the loss and what is one number count. In manual optimization it is
             ``training_step(run, batch)``.
         validation_step: ``validation_step(model, batch)`` returns ``(output, target)``, or a mapping of values to log;
             ``"output"`` and ``"target"`` in it feed the metrics and the loss.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections import UserDict
+from collections import OrderedDict, UserDict
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -55,6 +56,43 @@ def test_a_value_that_is_not_one_real_number_is_refused(framework, value):
         logging.on(event, lambda run: run.log("x", value))
         with one_number:
             logging.fit(spec(), BATCHES)
+
+
+@dataclass
+class Returned(OrderedDict):
+    """What a model of transformers returns: a mapping of the fields that are there."""
+
+    loss: torch.Tensor
+    logits: torch.Tensor
+    extra: torch.Tensor
+    states: tuple = ()
+
+    def __post_init__(self):
+        self.update({name: value for name, value in vars(self).items() if value is not None})
+
+
+def returned(model, batch):
+    logits = model(batch[0])
+    return Returned(logits.square().mean(), logits, logits.detach().max(), (logits,))
+
+
+def test_of_what_a_model_returned_the_loss_and_numbers_count():
+    made = {}
+    for framework in BACKENDS:
+        one = spec(training_step=returned, validation_step=returned)
+        result = trainer(framework).fit(one, BATCHES, BATCHES)
+        made[framework] = result.metrics, {name: value.clone() for name, value in one.model.state_dict().items()}
+    wanted, weights = made["reference"]
+    assert set(wanted) == {"train/loss", "train/extra", "val/loss", "val/extra"}
+    for metrics, others in made.values():
+        assert metrics == wanted
+        assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+@pytest.mark.parametrize("framework", BACKENDS)
+def test_a_dict_with_more_than_numbers_is_still_refused(framework):
+    with pytest.raises(SpecError, match="must be a single number"):
+        trainer(framework).fit(spec(training_step=lambda model, batch: dict(returned(model, batch))), BATCHES)
 
 
 @pytest.mark.parametrize("framework", BACKENDS)

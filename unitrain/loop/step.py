@@ -18,6 +18,7 @@ from unitrain.distributed.strategies.fsdp import ShardedStep
 from unitrain.errors import SpecError
 from unitrain.loop.misfits import explain_misfit
 from unitrain.loop.precision import outside, within
+from unitrain.loop.step_values import step_values
 from unitrain.metrics.metric import LOSS, is_number
 from unitrain.optim.optimizers import all_parameters, needs_closure
 from unitrain.run.hub import Event
@@ -221,7 +222,10 @@ class TrainStep:
 
     def _read(self, result: Any, weight: int | None) -> Tensor:
         """Return the loss in what a custom step returned, and measure the rest."""
-        values = dict(result) if isinstance(result, Mapping) else {LOSS: result}
+        if type(result) is dict:  # as of most steps; another mapping may be what a model returned
+            values = result.copy()
+        else:
+            values = step_values(result) if isinstance(result, Mapping) else {LOSS: result}
         loss = values.pop(LOSS, None)
         if not isinstance(loss, Tensor):
             raise SpecError(
@@ -293,7 +297,7 @@ class EvalStep:
             return
         result = self._validation_step(spec.model, batch)
         if isinstance(result, Mapping):
-            self._read(dict(result), weight)
+            self._read(result.copy() if type(result) is dict else step_values(result), weight)
         elif isinstance(result, Tensor):
             self._add_loss(result, weight)
         elif isinstance(result, tuple) and len(result) == _PAIR:

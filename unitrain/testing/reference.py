@@ -11,7 +11,9 @@ import random
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import is_dataclass
 from datetime import timedelta
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -658,7 +660,7 @@ def _training_loss(spec: Any, model: Any, batch: Any) -> tuple[Tensor, dict[str,
 def _step_result(result: Any) -> tuple[Tensor, dict[str, Any], Any]:
     if isinstance(result, Tensor):
         return result, {}, None
-    values = dict(result) if isinstance(result, Mapping) else {}
+    values = _named(result) if isinstance(result, Mapping) else {}
     loss = values.pop("loss", None)
     if not isinstance(loss, Tensor):
         raise SpecError(f"training_step must return the loss, or a mapping with it; it returned {result!r}.")
@@ -689,7 +691,17 @@ def _custom_evaluation(spec: Any, run: _Bare, batch: Any) -> dict[str, Any]:
         values = {"output": values[0], "target": values[1]}
     if values is not None and not isinstance(values, Mapping):
         raise SpecError(f"validation_step must return (output, target), values by name or the loss; got {values!r}.")
-    return dict(values or {})
+    return _named(values or {})
+
+
+def _named(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values by name; of a model's own output (a dataclass) only the loss and what is one number."""
+    made = dict(values)
+    if is_dataclass(values):
+        for name in [name for name in made if name not in ("loss", "output", "target")]:
+            if not isinstance(made[name], Real) and not (isinstance(made[name], Tensor) and made[name].ndim == 0):
+                del made[name]
+    return made
 
 
 def _evaluation(spec: Any, run: _Bare, batch: Any, metrics: Any) -> None:
