@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.complete
+DOWNSTREAM ?= .downstream
 WORKERS ?= 2
 
-.PHONY: help venv quickstart test test-all matrix bench peers lint format docs build clean
+.PHONY: help venv quickstart test test-all matrix bench peers downstream lint format docs build clean
 
 help:
 	@echo "make quickstart  make the environment and train one model on both backends"
@@ -13,6 +14,7 @@ help:
 	@echo "make matrix      the smoke tier with each set of releases; CELLS=\"newest oldest\" runs some of them"
 	@echo "make bench       the time of a step beside the loop by hand and each framework's idiom, on an idle machine"
 	@echo "make peers       Ignite's and Lightning's own tests on the other backends; SUITES=folder holds them"
+	@echo "make downstream  MONAI, transformers and others on each backend, in an environment of their own"
 	@echo "make lint        ruff, format, mypy, import-linter, typos"
 	@echo "make format      fix what ruff can fix"
 	@echo "make docs        write the generated tables of MIGRATION.md and docs/"
@@ -56,6 +58,17 @@ bench: venv
 peers: venv
 	$(BIN)/python -m tests.peers $(SUITES)
 
+# Packages that stand on torch, Lightning or Ignite; PACKAGES="monai transformers" runs the cases of some.
+downstream: $(DOWNSTREAM)/.complete
+	$(DOWNSTREAM)/bin/python -m tests.downstream $(PACKAGES)
+
+$(DOWNSTREAM)/.complete: tests/downstream/requirements.txt
+	$(PYTHON) -m venv $(DOWNSTREAM)
+	$(DOWNSTREAM)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(DOWNSTREAM)/bin/python -m pip install --quiet torch==2.13.0
+	$(DOWNSTREAM)/bin/python -m pip install --quiet torch==2.13.0 --requirement $< --editable .
+	touch $@
+
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -77,4 +90,4 @@ build: venv
 	$(BIN)/check-wheel-contents dist/*.whl
 
 clean:
-	rm -rf .venv .tox build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .downstream .tox build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

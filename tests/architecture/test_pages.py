@@ -206,3 +206,12 @@ def test_readme_is_read_in_two_minutes():
     text = (ROOT / "README.md").read_text()
     assert text.count("\n") < 120
     assert "<!-- table" not in text  # generated tables have pages of their own
+
+
+def test_the_page_on_other_packages_names_the_releases_that_are_tried():
+    page = (ROOT / "docs/downstream.md").read_text()
+    lines = (ROOT / "tests/downstream/requirements.txt").read_text().splitlines()
+    pinned = [one.split("==") for one in lines if one and not one.startswith("#")]
+    own = {"lightning", "pytorch-lightning", "pytorch-ignite", "pytest"}
+    assert {name for name, _ in pinned} > own
+    assert not [name for name, version in pinned if name not in own and f"| {name} {version} |" not in page]
