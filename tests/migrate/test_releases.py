@@ -125,3 +125,8 @@ def test_what_a_script_relies_on_is_left_for_a_person(text, rule):
 def test_a_repair_acts_where_its_error_is_not_handled():
     text = MODULE.format("pass") + "try:\n    L.Trainer(gpus=0).fit(M())\nexcept (KeyboardInterrupt, OSError): pass\n"
     assert 'accelerator="cpu"' in migrated(text).text
+
+
+def test_classes_that_extend_each_other_come_to_an_end():
+    steps = "    def training_step(self): pass\n    def configure_optimizers(self): self.hparams = 1\n"
+    check_noop(f"import lightning as L\nclass A(B):\n{steps}class B(A):\n{steps}")

@@ -67,17 +67,16 @@ def _heirs(source: Source, owner: cst.ClassDef) -> list[cst.ClassDef]:
 
 def _may_extend(source: Source, owner: cst.ClassDef) -> bool:
     """Return whether a class has a base that the file does not show, and that may be a LightningModule."""
-    local = {one.name.value for one in source.all(cst.ClassDef)}
-    written = [source.code(one.value) for one in owner.bases]
-    if any(one not in local and one != "object" for one in written if not _is_other(source, owner, one)):
-        return True
-    known = [one for one in source.all(cst.ClassDef) if one.name.value in written and one is not owner]
-    return any(_may_extend(source, one) for one in known)
-
-
-def _is_other(source: Source, owner: cst.ClassDef, written: str) -> bool:
-    names = [source.name(one.value) for one in owner.bases if source.code(one.value) == written]
-    return any(name.startswith(_OTHERS) for name in names)
+    local = {one.name.value: one for one in source.all(cst.ClassDef)}
+    seen = [owner]
+    for one in seen:
+        for base in one.bases:
+            known = local.get(source.code(base.value))
+            if known is not None:
+                seen += [known] if known not in seen else []
+            elif source.code(base.value) != "object" and not source.name(base.value).startswith(_OTHERS):
+                return True
+    return False
 
 
 def is_data(source: Source, owner: cst.ClassDef) -> bool:
