@@ -11,6 +11,7 @@ import redis
 
 from unitrain import BackendNotInstalledError, ConfigError
 from unitrain.compat.optuna import (
+    RedisStorage,
     make_storage,
     suggest,
     suggest_discrete_uniform,
@@ -46,6 +47,49 @@ def test_two_prefixes_on_one_server_do_not_see_each_other(redis_url):
     assert optuna.get_all_study_names(make_storage(redis_url, prefix="two")) == []
     with pytest.raises(ConfigError, match="prefix="):
         make_storage(redis_url, prefix="")
+
+
+SECRET = "p@ss/word: 100%"
+
+
+@pytest.fixture
+def locked_url(redis_url):
+    """Yield the address of the server while it wants a password."""
+    client = redis.Redis.from_url(redis_url)
+    client.config_set("requirepass", SECRET)
+    yield redis_url
+    client.config_set("requirepass", "")
+
+
+def test_the_old_call_keeps_a_study_behind_a_password_that_nobody_sees(locked_url):
+    first = searched(RedisStorage(url=locked_url, password=SECRET), "locked")
+    assert searched(make_storage(locked_url, password=SECRET), "locked", trials=0) == first
+    assert "***" in repr(RedisStorage(locked_url, password=SECRET)._backend)
+    for given in (SECRET + "x", "wrong"):
+        with pytest.raises(ConfigError, match="does not answer: invalid username-password") as caught:
+            RedisStorage(locked_url, password=given)
+        assert given not in str(caught.value)
+        assert "%40" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "said"),
+    [
+        ("redis://:one@host", {"password": "two"}, "redis://:***@host' has a password already"),
+        ("redis://host", {"password": b"two"}, "must be a text; got a bytes"),
+        ("redis://host", {"heartbeat_interval": 60}, "takes no heartbeat_interval"),
+        ("sqlite:///study.db", {}, "is not the address of a Redis server"),
+    ],
+)
+def test_an_old_call_that_cannot_be_meant_is_refused(url, options, said):
+    with pytest.raises(ConfigError, match=re.escape(said)) as caught:
+        RedisStorage(url, **options)
+    assert "two" not in str(caught.value)
+
+
+def test_a_file_takes_no_password():
+    with pytest.raises(ConfigError, match="takes no password"):
+        make_storage("journal://study.log", password="two")
 
 
 @pytest.mark.parametrize("form", ["journal://{}/study.journal", "{}/study.log"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from unitrain.compat.differences import difference
 from unitrain.compat.optuna_redis import RedisJournal, redacted
@@ -28,24 +29,25 @@ def _optuna() -> Any:
 
 
 @difference("optuna", since="3.1", drop="4.0", link=_2_TO_3)
-def make_storage(url: str, *, prefix: str = _PREFIX) -> Any:
+def make_storage(url: str, *, password: str | None = None, prefix: str = _PREFIX) -> Any:
     """Return where a study is kept; all that was a ``RedisStorage`` before Optuna 3.1 is a journal.
 
     Args:
         url: ``redis://...`` (many machines), ``journal:///path`` or a path that ends by ``.log`` (one machine),
             ``postgresql://...`` (many machines) or ``sqlite:///...`` (one process: it runs more trials than asked for
             when several take from it).
+        password: Of a server, if it is not in the address. No error and no repr shows it.
         prefix: What the keys in Redis begin with, so that two projects on one server do not read each other's.
 
     Raises:
         BackendNotInstalledError: If optuna, or the client of a server, is not installed.
-        ConfigError: If the address is none of these.
+        ConfigError: If the address is none of these, or does not take the password.
 
     Example:
         >>> type(make_storage("sqlite://")).__name__
         'RDBStorage'
     """
-    text = str(url)
+    text = _with_password(str(url), password)
     scheme = text.partition("://")[0].partition("+")[0] if "://" in text else ""
     make = _STORAGES.get("journal" if not scheme and text.endswith(".log") else scheme)
     if make is None:
@@ -62,6 +64,49 @@ def make_storage(url: str, *, prefix: str = _PREFIX) -> Any:
         raise BackendNotInstalledError(
             f"make_storage({redacted(text)!r}): {error}", hint=install_hint("tune")
         ) from error
+
+
+def _with_password(url: str, password: str | None) -> str:
+    """Return the address of a server with its password, quoted."""
+    if not password:
+        return url
+    parts = urlsplit(url)
+    if not isinstance(password, str):
+        raise ConfigError(f"password= must be a text; got a {type(password).__name__}.", hint="password.decode()")
+    if parts.scheme.partition("+")[0] not in _SERVERS:
+        raise ConfigError(
+            f"the storage {redacted(url)!r} takes no password; that of a server does.", hint='"redis://HOST:6379/0"'
+        )
+    if parts.password is not None:
+        raise ConfigError(f"{redacted(url)!r} has a password already, and password= is given.", hint="remove one.")
+    user, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user.removesuffix(':')}:{quote(password, safe='')}@{host}"))
+
+
+@difference("optuna", since="3.1", drop="4.0", link=_2_TO_3)
+def RedisStorage(url: str, *, password: str | None = None, **of_old: Any) -> Any:  # noqa: N802 - as it was called
+    """Return what ``optuna.storages.RedisStorage`` was: a study's place in Redis, which is a journal now.
+
+    Studies that the old class wrote are in another form, and are not read.
+
+    Args:
+        url: ``redis://...``, ``rediss://...`` or ``unix://...``.
+        password: Of the server, if it is not in the address.
+        **of_old: Nothing: ``heartbeat_interval``, ``grace_period`` and ``failed_trial_callback`` are refused.
+
+    Raises:
+        ConfigError: If the address is not that of a Redis server, or another argument is given.
+    """
+    if of_old:
+        raise ConfigError(
+            f"RedisStorage(): a journal takes no {', '.join(of_old)}.",
+            hint="remove them; unitrain.tune notices dead workers by itself.",
+        )
+    if urlsplit(str(url)).scheme not in _REDIS:
+        raise ConfigError(
+            f"RedisStorage({redacted(str(url))!r}) is not the address of a Redis server.", hint='"redis://HOST:6379/0"'
+        )
+    return make_storage(url, password=password)
 
 
 @difference("optuna", since="4.0", drop="4.0", link=_3_TO_4)
@@ -92,6 +137,8 @@ def _postgresql(url: str, _: str) -> Any:
     return _optuna().storages.RDBStorage(f"{scheme if '+' in scheme else 'postgresql+psycopg'}://{rest}")
 
 
+_REDIS = ("redis", "rediss", "unix")
+_SERVERS = (*_REDIS, "postgresql", "postgres")
 _STORAGES: dict[str, Callable[[str, str], Any]] = {
     "redis": _redis,
     "rediss": _redis,

@@ -9,7 +9,7 @@ import json
 import uuid
 import warnings
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from unitrain.errors import ConfigError
 
@@ -86,7 +86,9 @@ def connected(url: str, name: str | None = None) -> Any:
 def _scrubbed(error: Exception, url: str) -> str:
     password = urlsplit(url).password
     text = str(error).replace(url, redacted(url))
-    return text.replace(password, "***") if password else text
+    for one in (password, unquote(password)) if password else ():
+        text = text.replace(one, "***")
+    return text
 
 
 class RedisJournal:
