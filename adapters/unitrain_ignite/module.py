@@ -94,6 +94,7 @@ class TrainingLoop:
         if verdict is Verdict.VALIDATE and self._validator is not None:
             self._validator.run()
             verdict = program.batch_done()
+            engine.state.metrics.update(program.metrics)  # where handlers of the epoch's end look
         # an epoch of a trusted length ends by itself
         if verdict is Verdict.END_FIT or (verdict is Verdict.END_EPOCH and not program.batches.sized):
             engine.terminate_epoch()
@@ -103,7 +104,7 @@ class TrainingLoop:
         program = self._program
         assert program is not None  # noqa: S101 - for the type checker
         verdict = program.epoch_end()
-        engine.state.metrics.update(program.metrics)  # where Ignite's own handlers look
+        engine.state.metrics.update(program.metrics)
         if verdict is Verdict.END_FIT:
             engine.terminate()
 

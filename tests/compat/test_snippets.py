@@ -12,6 +12,7 @@ import ignite.handlers
 import optuna
 import pytest
 import pytorch_lightning as pl
+import redis
 import torch
 import torchmetrics
 from torch import nn
@@ -46,6 +47,7 @@ TODAY = {
     "Ignite's contrib loggers": Today(says=("has been moved to",)),
     "A learning rate from optuna": Today(says=("suggest_loguniform has been deprecated",) * 2),
     "Trials in Redis": Today(AttributeError, ("has no attribute RedisStorage",)),
+    "A pruning callback from optuna": Today(says=("pytorch_lightning` has been deprecated",)),
     "Export from Lightning": Today(says=("to_torchscript` has been deprecated", "torch.jit.script` is deprecated")),
     "ONNX with an opset": Today(shows=lambda found: written(Path("model.onnx")) == (18, 1, True)),
     "Early stopping in Ignite": Today(TypeError, ("missing 1 required positional argument: 'trainer'",)),
@@ -129,10 +131,20 @@ def test_what_people_copy_does_today_what_the_page_says(title):
     assert today.shows is None or today.shows(found)
 
 
+@pytest.fixture
+def locked_redis(redis_url):
+    """Yield the address and the password of a Redis server."""
+    client, password = redis.Redis.from_url(redis_url), "p@ss/word"
+    client.config_set("requirepass", password)
+    yield {"redis_url": redis_url, "redis_password": password}
+    client.config_set("requirepass", "")
+    client.flushdb()
+
+
 @pytest.mark.parametrize("framework", ["lightning", "ignite"])
 @pytest.mark.parametrize("title", TODAY)
 def test_the_form_of_unitrain_runs_on_both_backends_and_says_nothing(title, framework, request):
-    given = {"redis_url": request.getfixturevalue("redis_url")} if title == "Trials in Redis" else {}
+    given = request.getfixturevalue("locked_redis") if title == "Trials in Redis" else {}
     _, error, said = ran(PAIRS[title][1], framework=framework, **given)
     if error is not None:
         raise error

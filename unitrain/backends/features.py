@@ -172,7 +172,9 @@ _INSTEAD = "subclass unitrain.Callback, or use trainer.on(event, handler)."
 
 
 def _own(callback: object) -> str | None:
-    """Return a hint at unitrain's callback of the same name, if there is one: TerminateOnNaN for Ignite's."""
+    """Return a hint at unitrain's callback of the same name or use, if there is one: TerminateOnNaN for Ignite's."""
+    if _package(callback) == "optuna_integration":
+        return 'unitrain.Pruning(trial, "val/loss"), which works on every backend.'
     name = type(callback).__name__.lower()
     own = next((one for one in unitrain.callbacks.__all__ if one.lower() == name), None)
     return None if own is None else f"unitrain.{own}, which works on every backend."
@@ -191,7 +193,7 @@ def _no_callback(adapter: Adapter, callback: object) -> UnitrainError:
             f"{name} of {_package(callback)} cannot be attached without further arguments.",
             hint=_own(callback) or "attach it to the object that trainer.create_trainer() returns.",
         )
-    hint = f"create an instance first: {name}(...)." if isinstance(callback, type) else _INSTEAD
+    hint = f"create an instance first: {name}(...)." if isinstance(callback, type) else _own(callback) or _INSTEAD
     if callable(getattr(callback, "log_metrics", None)):
         hint = f"pass trackers to loggers=[{name}(...)]."
     return SpecError(f"a callback must be a unitrain.Callback or a native one; got {callback!r}.", hint=hint)

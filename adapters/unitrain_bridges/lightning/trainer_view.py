@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
@@ -219,6 +220,7 @@ _REASONS = (("EarlyStopping", EARLY_STOPPING), ("Timer", MAX_TIME))
 """Lightning callbacks that set ``trainer.should_stop``, and the stop reason of each."""
 
 _OF_RUN: dict[str, Callable[[RunContext], Any]] = {
+    "_accelerator_connector": lambda run: SimpleNamespace(is_distributed=run.world_size > 1),  # optuna-integration asks
     "default_root_dir": lambda run: os.fspath(run.config.default_root_dir),
     "global_rank": lambda run: run.rank,
     "global_step": lambda run: run.hub.occurred(Event.OPTIMIZER_STEP),
