@@ -67,19 +67,14 @@ def test_rank_0_reports_and_all_ranks_stop_in_the_same_epoch(tmp_path):
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_a_study_of_trials_of_two_processes_is_the_same_on_both_backends(strategy, tmp_path):
-    found = []
-    for framework in ("lightning", "ignite"):
-        found.append(
-            study(
-                n_trials=3,
-                framework=framework,
-                parallel=1,
-                trainer={"max_epochs": 3, "strategy": strategy, **TWO},
-                pruner=optuna.pruners.MedianPruner(n_startup_trials=1),
-                storage=f"journal://{tmp_path}/study.log",
-                study_name=framework,
-            )
-        )
+    given = {
+        "n_trials": 3,
+        "parallel": 1,
+        "trainer": {"max_epochs": 3, "strategy": strategy, **TWO},
+        "pruner": optuna.pruners.MedianPruner(n_startup_trials=1),
+        "storage": f"journal://{tmp_path}/study.log",
+    }
+    found = [study(framework=framework, study_name=framework, **given) for framework in ("lightning", "ignite")]
     assert rows(found[0]) == rows(found[1])
     assert {one.state.name for one in found[0].trials} <= {"COMPLETE", "PRUNED"}
     assert all(len(one.intermediate_values) for one in found[0].trials)
@@ -88,9 +83,8 @@ def test_a_study_of_trials_of_two_processes_is_the_same_on_both_backends(strateg
             assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
 
 
-@pytest.mark.parametrize("framework", ["lightning", "ignite"])
-def test_a_study_in_memory_is_refused_before_a_process_starts(framework):
-    trainer = UnifiedTrainer(framework, max_epochs=1, callbacks=[Pruning(asked(), MONITOR)], **TWO)
+def test_a_study_in_memory_is_refused_before_a_process_starts():
+    trainer = UnifiedTrainer("ignite", max_epochs=1, callbacks=[Pruning(asked(), MONITOR)], **TWO)
     with pytest.raises(SpecError, match=r"in this process's memory[\s\S]*make_storage\(\"journal:///study\.log\"\)"):
         trainer.fit(cases.spec("mlp"), loader(), loader(samples=6))
     with pytest.raises(ConfigError, match="in this process's memory"):

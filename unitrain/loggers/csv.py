@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from unitrain.compat.other_names import callback_arguments_for
 from unitrain.errors import ConfigError, named_arguments
 from unitrain.loggers.figures import file_name
-from unitrain.loggers.logger import run_folder
+from unitrain.loggers.logger import group_folder, run_folder
 from unitrain.utilities.files import user_path, written
 from unitrain.utilities.signature import Shown
 
@@ -58,6 +58,7 @@ class CSVLogger(Shown):
     _known: tuple[int, str | None] = (0, None)
     _handle: tuple[int, int] | None = None
     _lost = False
+    _fixed = False
 
     def __init__(self, save_dir: str | Path, name: str = "run") -> None:
         self._save_dir = user_path(save_dir)
@@ -73,6 +74,9 @@ class CSVLogger(Shown):
     @property
     def folder(self) -> Path:
         """The folder; it is made by what is written first."""
+        if self._folder is None and self._fixed:
+            self._folder = self._here / self._save_dir / self._name
+            self._folder.mkdir(parents=True, exist_ok=True)
         if self._folder is None:
             self._folder = run_folder(
                 self._here / self._save_dir,
@@ -82,6 +86,16 @@ class CSVLogger(Shown):
                 copied=self._copied,
             )
         return self._folder
+
+    def begin_group(self, study: str) -> dict[str, str]:
+        """Make the folder of a study."""
+        return group_folder(self._save_dir, study)
+
+    def for_trial(self, name: str, group: Mapping[str, Any]) -> CSVLogger:
+        """Return the tracker of a trial, whose folder is that of the trial; begun anew, it begins its file anew."""
+        made = CSVLogger(self._save_dir / group["folder"], name)
+        made._fixed = True
+        return made
 
     def begin(self, rows: int) -> None:
         """Start a run, or continue after ``rows`` rows."""

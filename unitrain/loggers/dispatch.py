@@ -32,7 +32,7 @@ class Tracking(Callback):
 
     def __init__(self, loggers: Sequence[Any], every: int) -> None:
         self._every = every
-        self._outlets = _named_outlets(loggers)
+        self._outlets = {name: Outlet(one) for name, one in names_of(loggers).items()}
         self._beginning = [one for one in loggers if hasattr(one, "begin")]
         self._hub: EventHub | None = None
         self._undrawn: set[str] = set()
@@ -156,11 +156,11 @@ class Tracking(Callback):
         self._states = state.get("trackers", {})
 
 
-def _named_outlets(loggers: Sequence[Any]) -> dict[str, Outlet]:
-    """Return the trackers by class name, for a checkpoint; the second of a class is ``Name#2``."""
-    found: dict[str, Outlet] = {}
+def names_of(loggers: Sequence[Any]) -> dict[str, Any]:
+    """Return the trackers by class name, as a checkpoint knows them; the second of a class is ``Name#2``."""
+    found: dict[str, Any] = {}
     for logger in loggers:
         name = type(logger).__name__
         number = 1 + sum(key.partition("#")[0] == name for key in found)
-        found[name if number == 1 else f"{name}#{number}"] = Outlet(logger)
+        found[name if number == 1 else f"{name}#{number}"] = logger
     return found

@@ -17,6 +17,10 @@ class Logger(Protocol):
     written: 0 for a new run, more for one that is resumed. One with ``run_state()`` returns a mapping by which it knows
     its run again; a checkpoint keeps it, and ``load_run_state(state)`` gets it before ``begin`` when a fit is resumed,
     in a new process too. After ``finalize`` more may come: the result of an evaluation that follows a fit.
+
+    In a study, a tracker with ``for_trial(name, group)`` returns one for the run of a trial, ``group`` being what its
+    ``begin_group(study_name)`` returned once for the whole study. ``end_trial(state, params, values)`` tells the
+    trial's tracker how Optuna has it, and ``end_group(group)`` that the study is done.
     """
 
     def log_metrics(self, metrics: dict[str, float], step: int) -> None:
@@ -76,6 +80,11 @@ def run_folder(
         if here.is_dir() and (not recorded.exists() or here.samefile(recorded) or copied(here)):  # or renamed
             return here
     return new_folder(save_dir, name)
+
+
+def group_folder(save_dir: Path, study: str) -> dict[str, str]:
+    """Make the folder of a study's trials, and return its name: other machines have it below a path of their own."""
+    return {"folder": new_folder(Path.cwd() / save_dir, study).name}
 
 
 def flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -28,6 +28,7 @@ _IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEO
 
 _SQLITE = "sqlite:///"
 
+_PARENT = "mlflow.parentRunId"
 _STATUS = {"success": "FINISHED", "finished": "FINISHED"}
 
 
@@ -78,18 +79,58 @@ class MLflowLogger(Shown):
         self._client: Any = None
         self._names = MLflowNames()
         self._unseen = False
+        self._tags: dict[str, str] = {}
         self.run_id = run_id
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the client, which holds a connection."""
         return {**vars(self), "_client": None}
 
+    def begin_group(self, study: str) -> dict[str, str]:
+        """Make the run that a study's runs are nested in."""
+        parent = MLflowLogger(self._experiment, tracking_uri=self._tracking_uri, run_name=study)
+        with impatient():
+            parent._open()
+        return {"run_id": str(parent.run_id)}
+
+    def for_trial(self, name: str, group: Mapping[str, Any]) -> MLflowLogger:
+        """Return the tracker of a trial: of the run that an earlier worker has made for it, if there is one."""
+        made = MLflowLogger(self._experiment, tracking_uri=self._tracking_uri, run_name=name)
+        made._tags = {_PARENT: group["run_id"]}
+        with impatient():
+            made._take_over(f"tags.{_PARENT} = '{group['run_id']}' and attributes.run_name = '{name}'")
+        return made
+
+    def end_trial(self, state: str, params: dict[str, Any], values: Mapping[str, float | None]) -> None:  # noqa: ARG002 - they are in the run
+        """Tag the trial's run with its state, and store the values of its objectives."""
+        with impatient():
+            client = self._open()
+            client.set_tag(self.run_id, "state", state)
+            for name, value in values.items():
+                if value is not None:
+                    client.log_metric(self.run_id, self._names(f"objective/{name}"), value)
+
+    def end_group(self, group: Mapping[str, Any]) -> None:
+        """End the run of a study."""
+        MLflowLogger(self._experiment, tracking_uri=self._tracking_uri, run_id=group["run_id"]).finalize("success")
+
+    def _take_over(self, search: str) -> None:
+        """Make the run of a trial, or continue the one that is found."""
+        client = self._connected()
+        found = client.search_runs([self._number()], search, max_results=1)
+        if found:
+            self._run_id = self.run_id = found[0].info.run_id
+            self._unseen = True
+        else:
+            self._open()
+            self._run_id = self.run_id
+
     def begin(self, rows: int) -> None:
         """Start a run, or continue with the last one."""
         if self._client is None:
             self._address = _absolute(self._tracking_uri)
         if rows == 0:
-            self.run_id, self._unseen = self._run_id, False
+            self.run_id, self._unseen = self._run_id, bool(self._tags and self._run_id)
 
     def run_state(self) -> dict[str, Any]:
         """Return the run's id and where it is."""
@@ -137,15 +178,23 @@ class MLflowLogger(Shown):
 
     def _open(self) -> Any:
         """Return a client, after a run was made if there is none."""
-        if self._client is None:
-            self._client = self._mlflow.MlflowClient(tracking_uri=self._address)
+        self._connected()
         if self._unseen:
             self.run_id, self._unseen = self._taken_up(), False
         if self.run_id is None:
-            found = self._client.get_experiment_by_name(self._experiment)
-            number = self._client.create_experiment(self._experiment) if found is None else found.experiment_id
-            self.run_id = self._client.create_run(number, run_name=self._run_name).info.run_id
+            made = self._client.create_run(self._number(), run_name=self._run_name, tags=self._tags or None)
+            self.run_id = made.info.run_id
         return self._client
+
+    def _connected(self) -> Any:
+        if self._client is None:
+            self._client = self._mlflow.MlflowClient(tracking_uri=self._address)
+        return self._client
+
+    def _number(self) -> str:
+        """Return the number of the experiment, which is made if there is none."""
+        found = self._client.get_experiment_by_name(self._experiment)
+        return str(self._client.create_experiment(self._experiment) if found is None else found.experiment_id)
 
     def _taken_up(self) -> str | None:
         """Set the run of a checkpoint running again; return None if the server does not have it any more."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from unitrain.compat.other_names import callback_arguments_for
 from unitrain.errors import BackendNotInstalledError, ConfigError, install_hint, named_arguments
-from unitrain.loggers.logger import flat, run_folder
+from unitrain.loggers.logger import flat, group_folder, run_folder
 from unitrain.utilities.files import user_path
 from unitrain.utilities.signature import Shown
 
@@ -45,7 +45,27 @@ class TensorBoardLogger(Shown):
         self._save_dir = user_path(save_dir)
         self._name = name
         self._before: str | None = None
+        self._of_trial = False
         self.begin(0)
+
+    def begin_group(self, study: str) -> dict[str, str]:
+        """Make the folder of a study."""
+        return group_folder(self._save_dir, study)
+
+    def for_trial(self, name: str, group: Mapping[str, Any]) -> TensorBoardLogger:
+        """Return the tracker of a trial, whose folder is that of the trial."""
+        made = TensorBoardLogger(self._save_dir / group["folder"], name)
+        made._of_trial = True
+        return made
+
+    def end_trial(self, state: str, params: dict[str, Any], values: Mapping[str, float | None]) -> None:
+        """Write the trial's line of the tab HPARAMS, with the values of its objectives."""
+        measured = {f"objective/{name}": value for name, value in values.items()}
+        self._write_hparams({**params, "state": state}, measured)
+        for name, value in measured.items():
+            if value is not None:
+                self.writer.add_scalar(name, value, 0)
+        self.finalize(state)
 
     def begin(self, rows: int) -> None:
         """Start a run, or continue with the last one."""
@@ -74,12 +94,14 @@ class TensorBoardLogger(Shown):
             writer.add_scalar(name, value, step)
 
     def log_hyperparams(self, params: dict[str, Any]) -> None:
-        """Write the hyper-parameters, for the tab HPARAMS; a resumed run has them already."""
-        if self._resumed:
-            return
+        """Write the hyper-parameters, for the tab HPARAMS; a resumed run has them already; a trial has them last."""
+        if not self._resumed and not self._of_trial:
+            self._write_hparams(params, {})
+
+    def _write_hparams(self, params: Mapping[str, Any], values: Mapping[str, Any]) -> None:
         from torch.utils.tensorboard.summary import hparams  # noqa: PLC0415 - only those who use it need it
 
-        for summary in hparams(plain(params), {}):  # type: ignore[no-untyped-call]
+        for summary in hparams(plain(params), dict(values)):  # type: ignore[no-untyped-call]
             self.writer.file_writer.add_summary(summary)
 
     def log_figure(self, name: str, figure: Any, step: int) -> None:
@@ -93,12 +115,16 @@ class TensorBoardLogger(Shown):
     def _open(self, step: int | None) -> Any:
         """Return the writer; the first row of a resumed run hides what was written at its step and later."""
         if self._writer is None:
-            purge = step if self._resumed and self.folder is None else None
-            self.folder = self.folder or run_folder(
-                self._here / self._save_dir, self._name, resumed=self._resumed, before=self._before
-            )
+            purge = step if (self._resumed or self._of_trial) and self.folder is None else None
+            self.folder = self.folder or self._found_folder()
             self._writer = self._make(log_dir=str(self.folder), purge_step=purge)
         return self._writer
+
+    def _found_folder(self) -> Path:
+        parent = self._here / self._save_dir
+        if self._of_trial:
+            return parent / self._name
+        return run_folder(parent, self._name, resumed=self._resumed, before=self._before)
 
     def save(self) -> None:
         """Write what is in the writer's queue."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,16 @@ class WandbLogger:
         given = {"name": self._options["name"], "mode": self._options["mode"]}
         more = [f"{name}={shown(value)}" for name, value in given.items() if value is not None]
         return f"WandbLogger({', '.join([shown(self._options['project']), *more])})"
+
+    def begin_group(self, study: str) -> dict[str, str]:
+        """Return the group of a study's runs."""
+        return {"group": study}
+
+    def for_trial(self, name: str, group: Mapping[str, Any]) -> WandbLogger:
+        """Return the tracker of a trial, in the group of its study."""
+        made = copy.copy(self)
+        made._options = {"group": group["group"], **self._options, "name": name}  # noqa: SLF001 - our own copy
+        return made
 
     def begin(self, rows: int) -> None:
         """Start a run, or continue with the last one."""

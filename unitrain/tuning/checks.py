@@ -15,12 +15,12 @@ from unitrain.distributed.world import world_here
 from unitrain.errors import ConfigError, DataError
 from unitrain.trainer import UnifiedTrainer
 from unitrain.tuning.arguments import require_options, whole
+from unitrain.tuning.executors import PROCESSES, executor_of, require_executor
 from unitrain.tuning.plan import BEST, LAST, MAXIMIZE, MINIMIZE, StudyPlan
-from unitrain.tuning.processes import packed
 from unitrain.tuning.samplers import is_object, require_pruner, require_sampler
 
 
-def require_valid(plan: StudyPlan, workers: int, timeout: Any) -> None:
+def require_valid(plan: StudyPlan, workers: int, timeout: Any, executor: str = PROCESSES) -> None:
     """Refuse what is invalid, before a study is made.
 
     Raises:
@@ -30,7 +30,8 @@ def require_valid(plan: StudyPlan, workers: int, timeout: Any) -> None:
         check(plan)
     require_sampler(plan.sampler, plan.n_trials)
     require_pruner(plan.pruner, len(plan.monitor))
-    _workers(plan, workers)
+    require_executor(executor)
+    _workers(plan, workers, executor)
     _timeout(timeout)
 
 
@@ -108,11 +109,12 @@ def _trainer(plan: StudyPlan) -> None:
         UnifiedTrainer(plan.framework, **{"enable_progress_bar": False, **plan.trainer})
 
 
-def _workers(plan: StudyPlan, workers: int) -> None:
+def _workers(plan: StudyPlan, workers: int, executor: str) -> None:
     whole("workers", workers, 1)
-    if workers > 1 and plan.address.url is None:
+    if (workers > 1 or executor != PROCESSES) and plan.address.url is None:
+        what = f"workers={workers} need" if executor == PROCESSES else f"executor={executor!r} needs"
         raise ConfigError(
-            f"workers={workers} need a storage that several processes reach; this study is in memory.",
+            f"{what} a storage that several processes reach; this study is in memory.",
             hint='storage="journal:///study.log", study_name="mine"',
         )
     if workers > 1 and is_object(plan.sampler):
@@ -120,8 +122,8 @@ def _workers(plan: StudyPlan, workers: int) -> None:
             f"sampler= is one object, whose state only one worker knows; got workers={workers}.",
             hint='a name as "tpe", or a function: sampler=lambda seed: optuna.samplers.TPESampler(seed=seed)',
         )
-    if workers > 1:
-        packed(plan)
+    if workers > 1 or executor != PROCESSES:
+        executor_of(executor).packed(plan)
     world = world_here()
     if world is not None:
         raise ConfigError(
@@ -129,7 +131,7 @@ def _workers(plan: StudyPlan, workers: int) -> None:
             hint='trainer={"devices": 2} starts the processes of a trial.',
         )
     gpus = devices_of(plan) * workers
-    if gpus > torch.cuda.device_count():
+    if executor == PROCESSES and gpus > torch.cuda.device_count():
         raise ConfigError(
             f"{workers} workers with {devices_of(plan)} GPUs each need {gpus}; there are {torch.cuda.device_count()}.",
             hint="fewer workers=, or fewer devices.",

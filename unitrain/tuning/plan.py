@@ -84,9 +84,14 @@ class StudyPlan:
             "pruner": _name_of(self.pruner),
         }
 
+    @staticmethod
+    def run_name(number: int) -> str:
+        """Return the name of a trial's run."""
+        return f"trial-{number:05d}"
+
     def folder(self, number: int) -> Path:
         """Return the folder of a trial."""
-        return self.dirpath / f"trial-{number:05d}"
+        return self.dirpath / self.run_name(number)
 
 
 def _name_of(given: Any) -> str | None:

@@ -47,11 +47,20 @@ class WorkerProcesses:
 
     def __init__(self, plan: StudyPlan, count: int, devices: int = 0) -> None:
         self._plan = plan
-        self._order = packed(plan)
+        self._order = self.packed(plan)
         self._devices = devices
         self._spawn = multiprocessing.get_context("spawn")
         self._left = plan.retries
         self._workers = [self._start(index) for index in range(count)]
+
+    @staticmethod
+    def packed(plan: StudyPlan) -> bytes:
+        """Return a plan as it is sent to a worker.
+
+        Raises:
+            ConfigError: If something of it cannot be sent.
+        """
+        return packed(plan, pickle.dumps)
 
     def _start(self, index: int) -> _Worker:
         ours, theirs = self._spawn.Pipe()
@@ -111,25 +120,25 @@ class WorkerProcesses:
             one.process.join()
 
 
-def packed(plan: StudyPlan) -> bytes:
+def packed(plan: StudyPlan, dumps: Callable[[Any], bytes]) -> bytes:
     """Return a plan as it is sent to a worker.
 
     Raises:
         ConfigError: If something of it cannot be sent.
     """
     try:
-        return pickle.dumps(plan)
+        return dumps(plan)
     except Exception as error:
-        names = [name for name, part in vars(plan).items() if not _travels(part)]
+        names = [name for name, part in vars(plan).items() if not _travels(part, dumps)]
         raise ConfigError(
             f"workers are processes, to which these arguments cannot be sent: {', '.join(names)} ({error}).",
             hint="define functions at module level (no lambdas, no inner functions), or use workers=1.",
         ) from error
 
 
-def _travels(part: Any) -> bool:
+def _travels(part: Any, dumps: Callable[[Any], bytes]) -> bool:
     try:
-        pickle.dumps(part)
+        dumps(part)
     except Exception:  # noqa: BLE001 - whatever its reason, it cannot be sent
         return False
     return True
@@ -144,7 +153,7 @@ def _main(order: bytes, answers: Connection, gpus: str) -> None:
     try:
         run_worker(pickle.loads(order))  # noqa: S301 - from the process that started this one
     except Exception as error:  # noqa: BLE001 - the first process raises it
-        answers.send(_sendable(error))
+        answers.send(sendable(error))
     finally:
         answers.close()
 
@@ -171,7 +180,7 @@ def _end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _sendable(error: Exception) -> Exception:
+def sendable(error: Exception) -> Exception:
     """Return an error that can be sent, with its traceback as a note."""
     error.add_note("".join(traceback.format_exception(error)).rstrip())
     try:

@@ -13,9 +13,9 @@ import torch
 from unitrain.errors import BackendNotInstalledError, ConfigError, install_hint
 from unitrain.tuning.arguments import names, parameters, whole
 from unitrain.tuning.checks import devices_of, require_valid
+from unitrain.tuning.executors import PROCESSES, executor_of
 from unitrain.tuning.leases import leases_of
 from unitrain.tuning.plan import StudyPlan
-from unitrain.tuning.processes import WorkerProcesses
 from unitrain.tuning.progress import StudyProgress
 from unitrain.tuning.queue import OURS, TrialQueue
 from unitrain.tuning.result import TuneResult
@@ -50,6 +50,7 @@ def tune(
     pruner: Any = None,
     seed: int = 0,
     workers: int = 1,
+    executor: str = "processes",
     parallel: int | None = None,
     timeout: float | None = None,
     retries: int = 3,
@@ -84,7 +85,8 @@ def tune(
             ``seed -> sampler``; or a sampler of Optuna, for one worker.
         pruner: ``"median"``, ``"successive_halving"``, ``"hyperband"``, a pruner of Optuna, or None.
         seed: Of the samplers, the first weights and the fits.
-        workers: How many processes of this machine work; other machines join by the same call.
+        workers: How many processes work; other machines join by the same call.
+        executor: Where they work: ``"processes"`` of this machine, or ``"ray"``, as tasks of a Ray cluster.
         parallel: See above; by default ``workers`` of the first call.
         timeout: Seconds after which the call ends; running trials leave a checkpoint, and the next call resumes them.
         retries: How often a trial may lose its worker before it counts as failed.
@@ -126,10 +128,11 @@ def tune(
         warm_start=parameters(warm_start),
         dirpath=Path(),
     )
-    require_valid(plan, workers, timeout)
+    require_valid(plan, workers, timeout, executor)
     with _opened(plan, study) as (found, leases):
         plan = _settled(plan, found, parallel)
-        return _run(_begun(plan, found, leases, dirpath), found, leases, workers, timeout, shows=enable_progress_bar)
+        team = None if workers == 1 and executor == PROCESSES else (executor, workers)
+        return _run(_begun(plan, found, leases, dirpath), found, leases, team, timeout, shows=enable_progress_bar)
 
 
 def _require_optuna() -> None:
@@ -238,15 +241,22 @@ def _own(folder: Path, name: str, identity: str) -> None:
 
 
 def _run(
-    plan: StudyPlan, study: Any, leases: Leases, workers: int, timeout: float | None, *, shows: bool
+    plan: StudyPlan,
+    study: Any,
+    leases: Leases,
+    team: tuple[str, int] | None,
+    timeout: float | None,
+    *,
+    shows: bool,
 ) -> TuneResult:
     queue, halt = TrialQueue(study, leases), Halt()
     with StudyProgress(plan, queue, wanted=shows) as progress:
-        if workers == 1:
+        if team is None:
             with stopping(halt, timeout):
                 work(plan, study, leases, halt, progress.update)
         else:
-            team = WorkerProcesses(plan, workers, devices_of(plan))
+            executor, count = team
+            workers = executor_of(executor)(plan, count, devices_of(plan))
             with stopping(halt, timeout):
-                team.run(halt, queue.done, progress.update)
+                workers.run(halt, queue.done, progress.update)
     return TuneResult(study, plan, halt.reason or "n_trials")

@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,6 +23,7 @@ from unitrain.tuning.plan import BEST, StudyPlan, data_for_trial, depends_on_tri
 from unitrain.tuning.pruning import Pruning
 from unitrain.tuning.queue import PARKED
 from unitrain.tuning.samplers import pruner_for, sampler_for
+from unitrain.tuning.trackers import end_trial
 from unitrain.tuning.visible import VisibleTrials
 from unitrain.utilities.copies import copied
 from unitrain.utilities.rng import preserved_rng, seed_everything
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from unitrain.run.context import RunContext
     from unitrain.run.result import FitResult
     from unitrain.tuning.queue import Taken
+    from unitrain.tuning.trackers import StudyTrackers
 
 _SAVE_EVERY = 2.0
 """Seconds between two checkpoints of a trial, at the ends of epochs."""
@@ -93,6 +96,8 @@ class StudyTrial:
         self._lease = lease
         self._study: Any = None
         self._trial: Any = None
+        self.trackers: StudyTrackers | None = None
+        self._loggers: list[Any] = []
         if storage is not None:
             self._connect(storage)
 
@@ -123,6 +128,17 @@ class StudyTrial:
         """What was reported, by epoch."""
         found: dict[int, float] = self._study._storage.get_trial(self._trial_id).intermediate_values  # noqa: SLF001
         return found
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters that were suggested."""
+        return dict(self._trial.params)
+
+    def tracked(self, loggers: Any) -> list[Any]:
+        """Return the trackers of this trial."""
+        name = self._plan.run_name(self.number)
+        self._loggers = list(loggers) if self.trackers is None else self.trackers.of_trial(loggers, name)
+        return self._loggers
 
     def report(self, value: float, step: int) -> None:
         """Store the value of an epoch, unless the run that is resumed has stored it.
@@ -166,6 +182,7 @@ class StudyTrial:
                 raise
         except optuna.exceptions.UpdateFinishedTrialError:
             return
+        end_trial(self._loggers, self._study._storage.get_trial(self._trial_id), self._plan.monitor)  # noqa: SLF001
 
     def park(self) -> None:
         """Note that the worker left the trial in order, to be resumed."""
@@ -180,7 +197,13 @@ def give_up(plan: StudyPlan, taken: Taken, storage: Any) -> None:
     trial.tell(None, optuna.trial.TrialState.FAIL, f"its worker died {taken.deaths} times")
 
 
-def run_trial(plan: StudyPlan, taken: Taken, storage: Any, models: WeakKeyDictionary[Any, int]) -> bool:
+def run_trial(
+    plan: StudyPlan,
+    taken: Taken,
+    storage: Any,
+    models: WeakKeyDictionary[Any, int],
+    trackers: StudyTrackers | None = None,
+) -> bool:
     """Run a trial to its end, and store that; return False if a signal cut it, to be resumed.
 
     Args:
@@ -188,6 +211,7 @@ def run_trial(plan: StudyPlan, taken: Taken, storage: Any, models: WeakKeyDictio
         taken: The trial.
         storage: The open storage.
         models: The models and optimizers of earlier trials of this process, with their numbers.
+        trackers: Those of the study.
 
     Raises:
         Exception: What the trial raised, unless ``catch`` has it; the trial has failed then.
@@ -196,6 +220,7 @@ def run_trial(plan: StudyPlan, taken: Taken, storage: Any, models: WeakKeyDictio
 
     states = optuna.trial.TrialState
     trial = StudyTrial(plan, taken.trial_id, taken.number, storage, taken.lease)
+    trial.trackers = trackers
     try:
         values = _values_of(plan, trial, models)
     except optuna.TrialPruned:
@@ -254,6 +279,9 @@ def _fitted(plan: StudyPlan, trial: StudyTrial, models: WeakKeyDictionary[Any, i
         ours = [Pruning(trial, name) for name in plan.monitor] + [TrialCheckpoint(folder)]
         if plan.value == BEST:
             ours.append(ModelCheckpoint(folder, "best", monitor=plan.monitor[0], mode=plan.mode))  # type: ignore[arg-type]
+        if isinstance(options.get("loggers"), (list, tuple)) and options["loggers"]:
+            options["loggers"] = trial.tracked(options["loggers"])
+            spec = replace(spec, hparams={**trial.params, **(spec.hparams or {})})
         given = {"enable_progress_bar": False, **options, "callbacks": (*options.get("callbacks", ()), *ours)}
         framework = for_trial(plan.framework, trial.suggests)
         trainer = UnifiedTrainer(framework, **given, seed=plan.seed, default_root_dir=folder)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from unitrain.tuning.queue import TrialQueue
+from unitrain.tuning.trackers import StudyTrackers
 from unitrain.tuning.trial import give_up, run_trial
 
 if TYPE_CHECKING:
@@ -65,13 +66,15 @@ def work(plan: StudyPlan, study: Any, leases: Leases, halt: Halt, after_each: Ca
         Exception: What a trial raised, unless ``catch`` has it.
     """
     queue, models, idle = TrialQueue(study, leases), WeakKeyDictionary[Any, int](), 0
+    trackers = StudyTrackers(study, leases)
     while halt.reason is None:
         taken = queue.take(plan.parallel)
         if taken is not None:
             idle = 0
             with _releasing(taken.lease):
-                _run(plan, taken, study._storage, models, halt)  # noqa: SLF001 - Optuna has no public way
+                _run(plan, taken, study._storage, models, halt, trackers=trackers)  # noqa: SLF001 - Optuna has no public way
         elif queue.done():
+            trackers.end()
             return
         else:
             time.sleep(_PAUSES[min(idle, len(_PAUSES) - 1)])
@@ -87,11 +90,19 @@ def _releasing(lease: Lease) -> Iterator[None]:
         lease.release()
 
 
-def _run(plan: StudyPlan, taken: Taken, storage: Any, models: WeakKeyDictionary[Any, int], halt: Halt) -> None:
+def _run(
+    plan: StudyPlan,
+    taken: Taken,
+    storage: Any,
+    models: WeakKeyDictionary[Any, int],
+    halt: Halt,
+    *,
+    trackers: StudyTrackers,
+) -> None:
     """Run a trial, unless it has killed too many workers; a trial that was cut means that all is to stop."""
     if taken.deaths > plan.retries:
         give_up(plan, taken, storage)
-    elif not run_trial(plan, taken, storage, models):
+    elif not run_trial(plan, taken, storage, models, trackers):
         halt.reason = halt.reason or "signal"
 
 

@@ -43,6 +43,11 @@ class Address:
         os.environ[variable] = password
         return _arrived, (redacted(self.url), variable)
 
+    def secrets(self) -> dict[str, str]:
+        """Return the variables in which a process elsewhere is to find the password."""
+        _, (_, variable) = self.__reduce__()
+        return {} if variable is None else {variable: os.environ[variable]}
+
     @classmethod
     def of(cls, given: Any) -> Address:
         """Return the address that a user means; the path of a file as it is now, whatever ``os.chdir`` comes later.
