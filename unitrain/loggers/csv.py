@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import errno
 import hashlib
@@ -93,8 +94,9 @@ class CSVLogger(Shown):
 
     def for_trial(self, name: str, group: Mapping[str, Any]) -> CSVLogger:
         """Return the tracker of a trial, whose folder is that of the trial; begun anew, it begins its file anew."""
-        made = CSVLogger(self._save_dir / group["folder"], name)
-        made._fixed = True
+        made = copy.copy(self)
+        vars(made).update(_save_dir=self._save_dir / group["folder"], _name=name, _fixed=True)
+        made.begin(0)
         return made
 
     def begin(self, rows: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 import warnings
@@ -95,8 +96,8 @@ class MLflowLogger(Shown):
 
     def for_trial(self, name: str, group: Mapping[str, Any]) -> MLflowLogger:
         """Return the tracker of a trial: of the run that an earlier worker has made for it, if there is one."""
-        made = MLflowLogger(self._experiment, tracking_uri=self._tracking_uri, run_name=name)
-        made._tags = {_PARENT: group["run_id"]}
+        made = copy.copy(self)
+        vars(made).update(_run_name=name, _run_id=None, run_id=None, _tags={_PARENT: group["run_id"]})
         with impatient():
             made._take_over(f"tags.{_PARENT} = '{group['run_id']}' and attributes.run_name = '{name}'")
         return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,8 +55,9 @@ class TensorBoardLogger(Shown):
 
     def for_trial(self, name: str, group: Mapping[str, Any]) -> TensorBoardLogger:
         """Return the tracker of a trial, whose folder is that of the trial."""
-        made = TensorBoardLogger(self._save_dir / group["folder"], name)
-        made._of_trial = True
+        made = copy.copy(self)
+        vars(made).update(_save_dir=self._save_dir / group["folder"], _name=name, _of_trial=True)
+        made.begin(0)
         return made
 
     def end_trial(self, state: str, params: dict[str, Any], values: Mapping[str, float | None]) -> None:

