@@ -99,7 +99,9 @@ class MLflowLogger(Shown):
         made = copy.copy(self)
         vars(made).update(_run_name=name, _run_id=None, run_id=None, _tags={_PARENT: group["run_id"]})
         with impatient():
-            made._take_over(f"tags.{_PARENT} = '{group['run_id']}' and attributes.run_name = '{name}'")
+            made._take_over(  # noqa: SLF001 - our own copy
+                f"tags.{_PARENT} = '{group['run_id']}' and attributes.run_name = '{name}'"
+            )
         return made
 
     def end_trial(self, state: str, params: dict[str, Any], values: Mapping[str, float | None]) -> None:  # noqa: ARG002 - they are in the run
