@@ -33,6 +33,31 @@ class Row(NamedTuple):
     check: str = ""
 
 
+SUGGESTED = """
+import optuna
+trial = optuna.trial.FixedTrial({"lr": 0.01, "x": 0.5, "q": 1.5})
+print(trial.suggest_loguniform("lr", 1e-5, 1e-1), trial.suggest_uniform("x", 0, 1))
+print(trial.suggest_discrete_uniform("q", 0, 2, 0.5), trial.distributions)
+"""
+INTEGRATED = """
+import optuna
+from optuna.integration import TorchDistributedTrial
+print(TorchDistributedTrial, optuna.integration.PyTorchIgnitePruningHandler(None, "loss", None)._metric)
+"""
+IN_REDIS = """
+import optuna
+from optuna.storages import RedisStorage
+def study():
+    return optuna.create_study(storage=RedisStorage("redis://localhost"))
+print("ready")
+"""
+OF_LIGHTNING = """
+import optuna
+import pytorch_lightning
+from optuna_integration import PyTorchLightningPruningCallback
+PyTorchLightningPruningCallback(None, "loss")
+"""
+
 LIGHTNING = """
 import pytorch_lightning as pl
 import torch
@@ -255,6 +280,11 @@ RULES = {
         ),
     ),
     "lightning-attribute": Row(SAME, lightning(run="trainer.fit(Model(), data())\nprint(trainer.global_step)")),
+    "optuna-suggest": Row(SAME, SUGGESTED),
+    "optuna-integration": Row(SAME, INTEGRATED),
+    "optuna-redis": Row(REPAIR, IN_REDIS),
+    "optuna-gone": Row(TOLD, "from optuna.integration import SkoptSampler\n"),
+    "optuna-lightning": Row(TOLD, OF_LIGHTNING),
     "lightning-escapes": Row(TOLD, lightning(run="from elsewhere import go\ngo(trainer)")),
 }
 """Each rule of `unitrain migrate --list-rules`."""

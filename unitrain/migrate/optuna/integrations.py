@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import libcst as cst
 
-from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, person
+from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, Severity, person
 from unitrain.migrate.optuna.redis_storages import NAME as REDIS
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from unitrain.migrate.source import Source
 
 MOVED = Rule("optuna-integration", "names of optuna.integration are imported from optuna_integration")
-GONE = Rule("optuna-gone", "names that left optuna.integration for good are reported")
-CALLBACK = Rule("optuna-lightning", "a pruning callback that is not for pytorch_lightning is reported")
+GONE = Rule("optuna-gone", "names that left optuna.integration for good are reported", Severity.PERSON)
+CALLBACK = Rule("optuna-lightning", "a pruning callback not for pytorch_lightning is reported", Severity.PERSON)
 
 _OLD, _NEW = "optuna.integration", "optuna_integration"
 _REASON = f"{_OLD} is deprecated since Optuna 4.9 and goes in Optuna 6"
