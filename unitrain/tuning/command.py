@@ -71,6 +71,7 @@ _OPTIONS = {
     "--sampler": ("NAME", f"{', '.join(SAMPLERS)}; or MODULE:NAME of a function seed -> sampler"),
     "--pruner": ("NAME", f"{', '.join(PRUNERS)}; or MODULE:NAME of a pruner; default: none"),
     "--value": ("EPOCH", "last or best: which epoch's value is the trial's; default: last"),
+    "--executor": ("NAME", "processes of this machine (default), or ray: tasks of a Ray cluster"),
     "--dirpath": ("FOLDER", "where trials write checkpoints; default: runs/STUDY"),
 }
 _NUMBERS = {
