@@ -214,3 +214,26 @@ def test_it_is_a_command_and_brackets_are_shown(capsys):
     shown = capsys.readouterr().out
     assert distribution("pytorch-unitrain").version in shown
     assert "no problems found." in shown
+
+
+@pytest.mark.parametrize(
+    ("torch", "vision", "pinned", "told"),
+    [
+        ("2.13.0+cpu", "0.28.0", "2.13.0", True),
+        ("2.13.0+cpu", "0.28.0+cu130", "2.13.0", True),
+        ("2.13.0+cpu", "0.28.0+cpu", "2.12.0", True),
+        ("2.13.0+cpu", "0.28.0+cpu", "2.13.0", False),
+        ("2.13.0", "0.28.0", "2.13.0", False),
+        ("2.13.0+cpu", "0.28.0+0af1b2c", "2.13.0", False),
+    ],
+)
+def test_a_torchvision_of_another_build_is_told(here, front, monkeypatch, torch, vision, pinned, told):
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    plant(front, "torch", torch, package=False)
+    plant(front, "torchvision", vision, package=False)
+    metadata = front / f"torchvision-{vision}.dist-info" / "METADATA"
+    metadata.write_text(metadata.read_text() + f"Requires-Dist: torch=={pinned}\n")
+    _, report = here()
+    found = [one for one in report["findings"] if one["about"] == "torchvision"]
+    assert [one["level"] for one in found] == ["warning"] * told
+    assert all(f"{vision} was not built for torch {torch}" in one["message"] for one in found)

@@ -29,7 +29,13 @@ def examine() -> Report:
     packages = [_package(name) for name in WINDOWS]
     backends = [_backend(entry.name, entry.dist) for entry in sorted(entry_points(group="unitrain.adapters"))]
     accelerators = _accelerators()
-    findings = [*_of_packages(packages), *_of_lightning(), *_of_backends(backends), *_of_devices(accelerators)]
+    findings = [
+        *_of_packages(packages),
+        *_of_lightning(),
+        *_of_backends(backends),
+        *_of_devices(accelerators),
+        *_of_torchvision(),
+    ]
     return Report(__version__, packages, backends, accelerators, _extras(), findings)
 
 
@@ -123,6 +129,26 @@ def _of_backends(backends: list[Backend]) -> Iterator[Finding]:
 def _of_devices(accelerators: list[Accelerator]) -> Iterator[Finding]:
     if not accelerators[0].available:
         yield Finding(Level.FAILURE, "torch", accelerators[0].told, "pip install 'torch>=2.4'")
+
+
+def _of_torchvision() -> Iterator[Finding]:
+    """Find a torchvision that was built for another torch: importing it fails, and so do parts of Lightning."""
+    torch, vision = (blocked.parsed(_version(name) or "") for name in ("torch", "torchvision"))
+    if torch is None or vision is None:
+        return
+    pinned = [one for one in map(Requirement, requires("torchvision") or []) if one.name == "torch"]
+    builds = {one.local for one in (torch, vision) if one.local is None or one.local.startswith(_BUILDS)}
+    # elsewhere than on Linux, a release without a label is the one for a CPU
+    other_build = len(builds) > 1 and platform.system() == "Linux"
+    if other_build or not all(_there(one) for one in pinned):
+        message = f"{vision} was not built for torch {torch}: importing it, and parts of Lightning, may fail."
+        yield Finding(
+            Level.WARNING, "torchvision", message, f"pip uninstall torchvision, or its build for torch {torch}"
+        )
+
+
+_BUILDS = ("cpu", "cu", "rocm", "xpu")
+"""How the labels begin that tell what a release was built for."""
 
 
 # --- devices and parts ------------------------------------------------------------------------------------------------
