@@ -7,13 +7,13 @@ import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from unitrain.tuning.result import TuneResult
+    from unitrain.tuning.plan import StudyOutcome
 
 _WIDTH = 40
 """The length of the longest bar in a terminal."""
 
 
-def importances(result: TuneResult) -> dict[str, float]:
+def importances(result: StudyOutcome) -> dict[str, float]:
     """Return how much each parameter matters for the first objective, the most important one first.
 
     It is computed by PED-ANOVA, which draws no random numbers. It is empty where that says nothing: fewer than two

@@ -14,7 +14,7 @@ from unitrain.tuning.importances import importances
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from unitrain.tuning.result import TuneResult
+    from unitrain.tuning.plan import StudyOutcome
 
 _PAGE = Template("""<!doctype html>
 <html lang="en">
@@ -62,11 +62,11 @@ $rows
 """)
 
 
-def page(result: TuneResult) -> str:
+def page(result: StudyOutcome) -> str:
     """Return the page of a study."""
     plan = result.plan
     objectives = ", ".join(f"{way} {name}" for name, way in zip(plan.monitor, plan.directions, strict=True))
-    ranked = sorted((one for one in result.trials if one.values), key=result.rank)
+    ranked = sorted((one for one in result.trials if one.values), key=plan.rank)
     others = [one for one in result.trials if not one.values]
     names = list(dict.fromkeys([*importances(result), *sorted({name for one in ranked for name in one.params})]))
     best = _best(result)
@@ -80,7 +80,7 @@ def page(result: TuneResult) -> str:
     )
 
 
-def _best(result: TuneResult) -> set[int]:
+def _best(result: StudyOutcome) -> set[int]:
     """Return the numbers of the trials that no other beats."""
     if len(result.plan.monitor) > 1:
         return {one.number for one in result.study.best_trials}
@@ -88,17 +88,17 @@ def _best(result: TuneResult) -> set[int]:
     return {result.best_trial.number} if complete else set()
 
 
-def _cards(result: TuneResult, best: set[int]) -> list[str]:
+def _cards(result: StudyOutcome, best: set[int]) -> list[str]:
     states = [one.state.name.lower() for one in result.trials]
     cards = [("trials", str(len(states)), "")]
     cards += [(state, str(states.count(state)), "") for state in sorted(set(states))]
     if len(result.plan.monitor) == 1 and best:
-        cards.append((f"best {result.plan.monitor[0]}", f"{result.best_value:.6g}", "best"))
-        cards += [(name, _text(value), "") for name, value in result.best_params.items()]
+        cards.append((f"best {result.plan.monitor[0]}", f"{result.best_trial.value:.6g}", "best"))
+        cards += [(name, _text(value), "") for name, value in result.best_trial.params.items()]
     return [f'<div class="card {kind}"><b>{escape(value)}</b>{escape(name)}</div>' for name, value, kind in cards]
 
 
-def _row(result: TuneResult, trial: Any, names: Sequence[str], *, is_best: bool) -> str:
+def _row(result: StudyOutcome, trial: Any, names: Sequence[str], *, is_best: bool) -> str:
     values = list(trial.values or ()) + [""] * (len(result.plan.monitor) - len(trial.values or ()))
     seconds = "" if trial.duration is None else f"{trial.duration.total_seconds():.1f} s"
     cells = [trial.number, trial.state.name.lower(), *values, *(trial.params.get(one, "") for one in names), seconds]
@@ -111,7 +111,7 @@ def _text(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _picture(result: TuneResult) -> str:
+def _picture(result: StudyOutcome) -> str:
     """Return the picture, as the address of an image within the page."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "study.svg"

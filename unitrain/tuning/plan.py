@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,9 +89,38 @@ class StudyPlan:
         """Return the name of a trial's run."""
         return f"trial-{number:05d}"
 
+    def rank(self, trial: Any) -> tuple[Any, ...]:
+        """Return what sorts trials that have values: the complete ones first, the better ones first."""
+        signs = [1 if one == MINIMIZE else -1 for one in self.directions]
+        values = [sign * value for sign, value in zip(signs, trial.values, strict=False)]
+        return (trial.state.name != "COMPLETE", values, trial.number)
+
     def folder(self, number: int) -> Path:
         """Return the folder of a trial."""
         return self.dirpath / self.run_name(number)
+
+
+class StudyOutcome(Protocol):
+    """A study as pictures and pages see it; ``TuneResult`` is one."""
+
+    @property
+    def plan(self) -> StudyPlan:
+        """How it was made."""
+
+    @property
+    def study(self) -> Any:
+        """Optuna's."""
+
+    @property
+    def trials(self) -> list[Any]:
+        """Its trials."""
+
+    @property
+    def best_trial(self) -> Any:
+        """The best one of them."""
+
+    def plot(self, path: str | Path) -> None:
+        """Write its picture."""
 
 
 def _name_of(given: Any) -> str | None:

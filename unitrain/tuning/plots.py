@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from unitrain.tuning.result import TuneResult
+    from unitrain.tuning.plan import StudyOutcome
 
 _BEST, _DONE, _PRUNED, _CROSS, _INK = "#c2255c", "#2f6f9f", "#a3a9b0", "#6c757d", "#343a40"
 _LOOK = {
@@ -56,7 +56,7 @@ _SEVERAL: list[Any] = [["values", "importances"], ["coordinates", "coordinates"]
 _MOST_BARS, _MOST_COLUMNS = 12, 6
 
 
-def plot_study(result: TuneResult, path: str | Path) -> None:
+def plot_study(result: StudyOutcome, path: str | Path) -> None:
     """Write the picture of a study, all or nothing; the ending of ``path`` chooses the format.
 
     Raises:
@@ -76,17 +76,17 @@ def plot_study(result: TuneResult, path: str | Path) -> None:
         save_figure(figure, path, UnitrainError)
 
 
-def _headline(result: TuneResult) -> str:
+def _headline(result: StudyOutcome) -> str:
     trials, plan = result.trials, result.plan
     words = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
     counts = [(sum(one.state.name == state for one in trials), word) for state, word in words.items()]
     parts = [f"{len(trials)} trial{'s' * (len(trials) != 1)}", *(f"{count} {word}" for count, word in counts if count)]
     if len(plan.monitor) == 1 and counts[0][0]:
-        parts.append(f"best {plan.monitor[0]} {result.best_value:.6g} in trial {result.best_trial.number}")
+        parts.append(f"best {plan.monitor[0]} {result.best_trial.value:.6g} in trial {result.best_trial.number}")
     return f"{plan.study_name}:  {',  '.join(parts)}"
 
 
-def _in_state(result: TuneResult, *states: str) -> list[Any]:
+def _in_state(result: StudyOutcome, *states: str) -> list[Any]:
     return [one for one in result.trials if one.state.name in states and one.values]
 
 
@@ -97,7 +97,7 @@ def _empty(axes: Any, title: str, reason: str) -> None:
     axes.text(0.5, 0.5, reason, ha="center", va="center", color="#868e96", transform=axes.transAxes)
 
 
-def _history(axes: Any, result: TuneResult) -> None:
+def _history(axes: Any, result: StudyOutcome) -> None:
     complete, pruned = _in_state(result, "COMPLETE"), _in_state(result, "PRUNED")
     name, better = result.plan.monitor[0], min if result.plan.mode == "min" else max
     if not complete and not pruned:
@@ -120,7 +120,7 @@ def _points(axes: Any, trials: list[Any], marker: str, **looks: Any) -> None:
         axes.scatter([one.number for one in trials], [one.value for one in trials], marker=marker, **looks)
 
 
-def _front(axes: Any, result: TuneResult) -> None:
+def _front(axes: Any, result: StudyOutcome) -> None:
     """Draw two objectives, with the trials that no other beats in all of them."""
     trials = _in_state(result, "COMPLETE")
     if not trials:
@@ -154,7 +154,7 @@ def _bars(axes: Any, name: str, found: dict[str, float]) -> None:
     axes.grid(visible=False, axis="y")
 
 
-def _curves(axes: Any, result: TuneResult) -> None:
+def _curves(axes: Any, result: StudyOutcome) -> None:
     """Draw what each trial reported; those that were pruned end in a cross."""
     trials = [one for one in result.trials if one.intermediate_values]
     if not trials:
@@ -193,7 +193,7 @@ def _focus(axes: Any, values: Sequence[float]) -> None:
         axes.set_title(text, loc="right", fontsize=9, fontweight="normal", color="#868e96")
 
 
-def _coordinates(axes: Any, result: TuneResult, by_importance: list[str], most: int) -> None:
+def _coordinates(axes: Any, result: StudyOutcome, by_importance: list[str], most: int) -> None:
     """Draw a line for each trial through its parameters and its value, the better the darker."""
     trials = _in_state(result, "COMPLETE", "PRUNED")
     columns, left_out = columns_of(result.plan, trials, by_importance, most)
@@ -220,10 +220,10 @@ def _coordinates(axes: Any, result: TuneResult, by_importance: list[str], most: 
 _BEHIND = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
 
 
-def _colours(result: TuneResult) -> dict[int, Any]:
+def _colours(result: StudyOutcome) -> dict[int, Any]:
     """Return the colour of each trial by its number, in the order of drawing: the pruned ones, the worst, the best."""
     colours: dict[int, Any] = {one.number: "#dee2e6" for one in _in_state(result, "PRUNED")}
-    ranked = sorted(_in_state(result, "COMPLETE"), key=result.rank, reverse=True)
+    ranked = sorted(_in_state(result, "COMPLETE"), key=result.plan.rank, reverse=True)
     for index, one in enumerate(ranked):
         step = index / max(len(ranked) - 1, 1)
         colours[one.number] = (0.80 - 0.62 * step, 0.88 - 0.45 * step, 0.94 - 0.32 * step, 0.9)

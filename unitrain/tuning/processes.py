@@ -6,11 +6,13 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitrain.errors import ConfigError, DistributedError, UnitrainError
@@ -24,12 +26,14 @@ if TYPE_CHECKING:
     from unitrain.tuning.plan import StudyPlan
 
 _GLANCE = 0.1
+_GUARD = 'guard the code of the script with: if __name__ == "__main__":'
 
 
 @dataclass
 class _Worker:
     process: Any
     answers: Connection
+    began: bool = False
     error: BaseException | None = None
 
 
@@ -60,7 +64,9 @@ class WorkerProcesses:
         Raises:
             ConfigError: If something of it cannot be sent.
         """
-        return packed(plan, pickle.dumps)
+        order = packed(plan, pickle.dumps)
+        _require_importable(order)
+        return order
 
     def _start(self, index: int) -> _Worker:
         ours, theirs = self._spawn.Pipe()
@@ -96,11 +102,15 @@ class WorkerProcesses:
         with suppress(EOFError):
             if worker.answers.poll():
                 worker.error = worker.answers.recv()
-                self._stop()
+                worker.began = True
+                if worker.error is not None:
+                    self._stop()
                 return
         worker.process.join(_GLANCE)
         if worker.process.exitcode in (0, None) or done():
             return
+        if not worker.began and worker.process.exitcode > 0:
+            raise ConfigError("a worker could not start; its error is above.", hint=_GUARD)
         if self._left == 0:
             raise DistributedError(
                 f"a worker of the study was killed (exit status {worker.process.exitcode}), after"
@@ -144,12 +154,29 @@ def _travels(part: Any, dumps: Callable[[Any], bytes]) -> bool:
     return True
 
 
+def _require_importable(order: bytes) -> None:
+    """Refuse a script that a worker cannot import, or that would start further workers in it.
+
+    Raises:
+        ConfigError: If it is one.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself asks
+        raise ConfigError("each worker imports this script, which would start further workers.", hint=_GUARD)
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    if (script is None and b"__main__" in order) or not Path(script or __file__).exists():
+        raise ConfigError(
+            "workers import the functions of a study, and cannot import from a notebook, a prompt or a pipe.",
+            hint="move make_spec and the data to a file, such as search.py, and import them; or use workers=1.",
+        )
+
+
 def _main(order: bytes, answers: Connection, gpus: str) -> None:
     """Be a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells the first process, which tells us
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    answers.send(None)  # the script is imported
     try:
         run_worker(pickle.loads(order))  # noqa: S301 - from the process that started this one
     except Exception as error:  # noqa: BLE001 - the first process raises it

@@ -167,7 +167,7 @@ class TuneResult:
         counts = ", ".join(f"{count} {name}" for name, count in sorted(states.items()))
         ended = f", stopped by {self.stopped_by}" if self.stopped_by else ""
         lines = [f"study {self.plan.study_name!r}: {len(trials)} trials ({counts}){ended}"]
-        ranked = sorted((one for one in trials if one.values), key=self.rank)
+        ranked = sorted((one for one in trials if one.values), key=self.plan.rank)
         names = sorted({name for one in ranked for name in one.params})
         header = ("trial", "state", *self.plan.monitor, *names)
         rows = [self._row(one, names) for one in ranked[:_SHOWN]]
@@ -175,12 +175,6 @@ class TuneResult:
         if len(ranked) > _SHOWN:
             lines.append(f"and {len(ranked) - _SHOWN} more in .trials")
         return "\n".join(lines)
-
-    def rank(self, trial: Any) -> tuple[Any, ...]:
-        """Return what sorts trials that have values: the complete ones first, the better ones first."""
-        signs = [1 if one == "minimize" else -1 for one in self.plan.directions]
-        values = [sign * value for sign, value in zip(signs, trial.values, strict=False)]
-        return (trial.state.name != "COMPLETE", values, trial.number)
 
     def _row(self, trial: Any, names: list[str]) -> tuple[str, ...]:
         values = [f"{one:.6g}" for one in trial.values] + [""] * (len(self.plan.monitor) - len(trial.values))
