@@ -22,6 +22,7 @@ from unitrain import UnifiedTrainer
 from unitrain.config import TrainerConfig
 from unitrain.errors import CheckpointError, ConfigError, SpecError, UnitrainError, UnsupportedFeatureError
 from unitrain.interop.ignite_programs import from_engine, from_step
+from unitrain_bridges.ignite import bridge
 from unitrain_bridges.ignite.engine_run import EngineRun
 from unitrain_bridges.ignite.foreign_program import EngineProgram
 from unitrain_bridges.ignite.options import REFUSED
@@ -381,18 +382,29 @@ def test_a_handler_of_the_bridge_is_noticed(monkeypatch):
         test_no_handler_of_the_bridge_is_seen("reference")
 
 
-@pytest.mark.parametrize("framework", EVERYWHERE)
-def test_an_engine_is_freed_with_its_last_reference(framework):
-    engine = Engine(lambda engine, batch: None)
+def fit_by_a_trainer(framework, engine):
     UnifiedTrainer(framework, max_epochs=1, enable_progress_bar=False).fit(from_engine(engine), [1, 2])
-    kept = weakref.ref(engine)
-    gc.collect()
-    gc.disable()
-    try:
-        del engine
-        assert kept() is None
-    finally:
-        gc.enable()
+
+
+def run_by_a_script(framework, engine):
+    engine.run([1, 2])
+
+
+@pytest.mark.parametrize("fit", [fit_by_a_trainer, run_by_a_script])
+@pytest.mark.parametrize("framework", EVERYWHERE)
+def test_an_engine_is_freed_with_its_last_reference(framework, fit, monkeypatch):
+    monkeypatch.setattr(bridge, "trains", lambda engine: True)
+    with bridge.IgniteBridge().redirected(framework):
+        engine = Engine(lambda engine, batch: None)
+        fit(framework, engine)
+        kept = weakref.ref(engine)
+        gc.collect()
+        gc.disable()
+        try:
+            del engine
+            assert kept() is None
+        finally:
+            gc.enable()
 
 
 def test_an_engine_that_a_program_keeps_is_noticed(monkeypatch):
@@ -403,7 +415,7 @@ def test_an_engine_that_a_program_keeps_is_noticed(monkeypatch):
 
     monkeypatch.setattr(EngineProgram, "release", release)
     with pytest.raises(AssertionError):
-        test_an_engine_is_freed_with_its_last_reference("lightning")
+        test_an_engine_is_freed_with_its_last_reference("lightning", fit_by_a_trainer, monkeypatch)
 
 
 def test_a_legacy_engine_is_not_run_within_itself():

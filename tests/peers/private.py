@@ -5,4 +5,19 @@ By pattern of a test's id: such a test fails on another backend although a progr
 
 from __future__ import annotations
 
-PRIVATE: dict[str, dict[str, str]] = {"ignite": {}, "lightning": {}}
+_CLOSURE = "calls `trainer.fit_loop.epoch_loop.automatic_optimization._make_closure`"
+
+PRIVATE: dict[str, dict[str, str]] = {
+    "ignite": {},
+    "lightning": {
+        "*/test_evaluation_loop.py::test_on_evaluation_epoch_end": "replaces `_EvaluationLoop._on_evaluation_epoch_end`",
+        "*/test_evaluation_loop_flow.py::test__eval_step__flow": _CLOSURE,
+        "*/test_training_loop_flow_scalar.py::test__training_step__epoch_end__flow_scalar": _CLOSURE,
+        "*/test_auto_restart.py::test_auto_restart_under_signal*": (
+            "reads `epoch_loop._is_training_done`, and the names of the methods of Lightning's loops from a traceback"
+        ),
+        "*/test_dataloaders.py::test_dataloaders_load_only_once_passed_loaders*": (
+            "replaces `_request_dataloader` in the modules of two of Lightning's loops"
+        ),
+    },
+}
