@@ -39,7 +39,7 @@ NOT_OURS = (
     "unitrain.data.vectorized",
     "unitrain.loggers.csv",
     "unitrain.loggers.mlflow",
-    "unitrain.tuning.finders.lr_finder",
+    "unitrain.tuning",
     "unitrain.migrate",
     "unitrain.interop.command",
     "unitrain.testing",
