@@ -8,6 +8,7 @@ import pytest
 from tests.tuning.studies import EPOCHS, mixed, study
 from unitrain import ConfigError, CSVLogger, MLflowLogger, TensorBoardLogger, WandbLogger
 from unitrain.loggers import mlflow as ours
+from unitrain.tuning.queue import TrialQueue
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
@@ -165,6 +166,21 @@ def test_a_tracker_that_fails_at_the_end_of_a_trial_does_not_end_the_study(tmp_p
     with pytest.warns(UserWarning, match="the disk is full"):
         result = tracked([Fails(tmp_path / "logs")], framework="reference")
     assert len(result.trials) == 5
+
+
+class Told(CSVLogger):
+    def end_trial(self, state, params, values):
+        (self.folder / "state").write_text(state)
+
+
+def test_trackers_hear_of_a_trial_that_is_given_up(tmp_path, monkeypatch):
+    original = TrialQueue._begun
+    monkeypatch.setattr(
+        TrialQueue, "_begun", lambda self, trial: original(self, trial) if trial else (original(self, trial) or 0) + 9
+    )
+    result = study(n_trials=2, framework="reference", trainer={"max_epochs": 1, "loggers": [Told(tmp_path / "logs")]})
+    states = [(tmp_path / "logs" / "tune" / name / "state").read_text() for name in NAMES[:2]]
+    assert states == [one.state.name for one in result.trials] == ["FAIL", "COMPLETE"]
 
 
 def test_w_and_b_groups_by_the_study():

@@ -105,13 +105,14 @@ class MLflowLogger(Shown):
         return made
 
     def end_trial(self, state: str, params: dict[str, Any], values: Mapping[str, float | None]) -> None:  # noqa: ARG002 - they are in the run
-        """Tag the trial's run with its state, and store the values of its objectives."""
+        """Tag the trial's run with its state, store the values of its objectives, and end the run."""
         with impatient():
             client = self._open()
             client.set_tag(self.run_id, "state", state)
             for name, value in values.items():
                 if value is not None:
                     client.log_metric(self.run_id, self._names(f"objective/{name}"), value)
+            client.set_terminated(self.run_id, "FAILED" if state == "FAIL" else "FINISHED")
 
     def end_group(self, group: Mapping[str, Any]) -> None:
         """End the run of a study."""

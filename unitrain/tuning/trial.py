@@ -189,11 +189,14 @@ class StudyTrial:
         self._study._storage._storage.set_trial_system_attr(self._trial_id, PARKED, True)  # noqa: SLF001
 
 
-def give_up(plan: StudyPlan, taken: Taken, storage: Any) -> None:
+def give_up(plan: StudyPlan, taken: Taken, storage: Any, trackers: StudyTrackers | None = None) -> None:
     """Fail a trial in which too many workers have died."""
     import optuna  # noqa: PLC0415 - an extra
 
     trial = StudyTrial(plan, taken.trial_id, taken.number, storage, taken.lease)
+    trial.trackers = trackers
+    if not callable(plan.trainer):
+        trial.tracked(_copied(plan.trainer).get("loggers") or ())
     trial.tell(None, optuna.trial.TrialState.FAIL, f"its worker died {taken.deaths} times")
 
 

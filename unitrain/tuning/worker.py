@@ -101,7 +101,7 @@ def _run(
 ) -> None:
     """Run a trial, unless it has killed too many workers; a trial that was cut means that all is to stop."""
     if taken.deaths > plan.retries:
-        give_up(plan, taken, storage)
+        give_up(plan, taken, storage, trackers)
     elif not run_trial(plan, taken, storage, models, trackers):
         halt.reason = halt.reason or "signal"
 
