@@ -74,6 +74,8 @@ class IgniteHandler(EpochDecision):
         framework: The backend that runs.
     """
 
+    _within = False
+
     def __init__(self, handler: Any, framework: str) -> None:
         self.native = handler
         self.state_key = f"{HOME}.{type(handler).__name__}"
@@ -155,6 +157,11 @@ class IgniteHandler(EpochDecision):
         state: Any = self._engine.state
         state.output = run.state.loss
         self._fire(run, Events.ITERATION_COMPLETED)
+
+    def on_val_end(self, run: RunContext) -> None:
+        """Show what was measured so far, where handlers of the epoch's end look, as on Ignite."""
+        if self._within and not self._over:
+            self._engine.state.metrics.update(run.hub.epoch_metrics)
 
     def on_epoch_end(self, run: RunContext) -> None:
         """End an epoch; unitrain ends one of no trusted length, and one that is cut short, by hand."""
