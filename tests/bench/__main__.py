@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import DataLoader
 
-from tests.bench import bridged, by_hand, growth, idioms, memory, startup, unified
+from tests.bench import bridged, by_hand, growth, idioms, memory, startup, tuning, unified
 from tests.bench.goals import BARE, Outcome, outcomes
 from tests.bench.profile import profiled
-from tests.bench.report import bridged_text, results, text, write
+from tests.bench.report import bridged_text, results, text, tuning_text, write
 from tests.bench.timing import measured
 from tests.bench.work import WORK
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # ruff: noqa: T201 - it is a script
 
 FOLDER = Path(__file__).parent
-BRIDGED = "bridged"
+BRIDGED, TUNING = "bridged", "tuning"
 VARIANTS = {
     "bare loop": by_hand.bare,
     "fabric": idioms.fabric,
@@ -64,7 +64,10 @@ def main() -> None:
     """Measure, print, and write if all was measured."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "work", nargs="*", metavar="WORK", help=f"some of {', '.join(WORK)} or bridged; by default all, and written"
+        "work",
+        nargs="*",
+        metavar="WORK",
+        help=f"some of {', '.join(WORK)} bridged or tuning; by default all, and written",
     )
     parser.add_argument("--rounds", type=int, default=11)
     given = parser.parse_args()
@@ -72,7 +75,9 @@ def main() -> None:
     times = {}
     bridges = list(bridged.compared(given.rounds)) if not given.work or BRIDGED in given.work else []
     print(bridged_text(bridges))
-    for name in [one for one in given.work or WORK if one != BRIDGED]:
+    studies = list(tuning.compared(given.rounds)) if not given.work or TUNING in given.work else []
+    print(tuning_text(studies))
+    for name in [one for one in given.work or WORK if one not in (BRIDGED, TUNING)]:
         work = WORK[name]
         times[name] = measured(work, by_hand.bare_m, variants_of(work), given.rounds)
         print(text(results({name: times[name]}, outcomes({name: times[name]}), {})))
@@ -85,6 +90,7 @@ def main() -> None:
         "memory": memory.memory_table(),
         "growth": growth.growth_table(),
         "bridged": bridges,
+        "tuning": studies,
     }
     found = results(times, reached, further)
     print(text(found))

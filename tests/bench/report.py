@@ -109,6 +109,15 @@ def bridged_text(rows: Iterable[Mapping[str, Any]]) -> str:
     )
 
 
+def tuning_text(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return what studies cost, for a console."""
+    return "\n".join(
+        f"{row['work']:24} on {row['on']:10} {row['reached']:.3f}, at most {row['limit']:.2f}:"
+        f" {'met' if row['met'] else 'NOT MET'}"
+        for row in rows
+    )
+
+
 def parts(profiles: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the header and the rows of a table that says ``WHERE`` the time goes; small parts are in one row."""
     columns = {
