@@ -100,11 +100,12 @@ def ours(url: str, name: str, trials: int = TRIALS) -> None:
 
 def machinery(url: str, rounds: int) -> float:
     """Return the ratio of a study's own work to that of plain Optuna."""
-    kind = url.partition(":")[0]
-    return median(
-        seconds(partial(ours, url, f"ours-{kind}-{index}")) / seconds(partial(bare, url, f"bare-{kind}-{index}"))
-        for index in range(rounds)
-    )
+    kind, ratios = url.partition(":")[0], []
+    for index in range(rounds):
+        own = url.replace("/0", f"/{index + 1}").replace("study", f"study-{index}")  # an empty one each time
+        mine = seconds(partial(ours, own, f"ours-{kind}-{index}"))
+        ratios.append(mine / seconds(partial(bare, own, f"bare-{kind}-{index}")))
+    return median(ratios)
 
 
 def joining(url: str) -> float:

@@ -23,20 +23,28 @@ _PATIENCE: Final = 90
 """How often a broken connection is tried again, after at most a second each."""
 
 _APPEND: Final = """
+local prefix, seen = ARGV[1], tonumber(ARGV[2])
 local last = tonumber(redis.call('get', KEYS[1]) or '-1')
-local seen = tonumber(ARGV[2])
-if redis.call('get', KEYS[2]) == ARGV[4] then return last end
-if last < seen then return -2 end
-if seen >= 0 and redis.call('get', ARGV[1] .. ':log:' .. seen) ~= ARGV[3] then return -2 end
-for index = 5, #ARGV do
-  last = last + 1
-  redis.call('set', ARGV[1] .. ':log:' .. last, ARGV[index])
+if last < seen then return false end
+if seen >= 0 and redis.call('get', prefix .. ':log:' .. seen) ~= ARGV[3] then return false end
+if redis.call('get', KEYS[2]) ~= ARGV[4] then
+  for index = 5, #ARGV do
+    last = last + 1
+    redis.call('set', prefix .. ':log:' .. last, ARGV[index])
+  end
+  redis.call('set', KEYS[1], last)
+  redis.call('set', KEYS[2], ARGV[4], 'EX', 86400)
 end
-redis.call('set', KEYS[1], last)
-redis.call('set', KEYS[2], ARGV[4], 'EX', 86400)
-return last
+local found = {}
+for number = seen + 1, math.min(last, seen + 1000) do
+  found[#found + 1] = redis.call('get', prefix .. ':log:' .. number)
+end
+return found
 """
-"""Appends all records or none; a second try after a lost answer appends nothing. -2: the newest record read is gone."""
+"""Appends all records or none, and returns what is new since the newest record that was read.
+
+A second try after a lost answer appends nothing. False: the newest record that was read is gone.
+"""
 
 
 def redacted(url: str) -> str:
@@ -126,6 +134,7 @@ class RedisJournal:
         self._append = self._client.register_script(_APPEND)
         self._writer, self._appended = uuid.uuid4().hex, 0
         self._seen: tuple[int, bytes] = (-1, b"")
+        self._news: list[bytes | None] = []
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """Yield the records from a number on.
@@ -133,6 +142,12 @@ class RedisJournal:
         Raises:
             ConfigError: If the server has lost records that were read before.
         """
+        news, self._news = self._news, []
+        if news and log_number_from == self._seen[0] + 1:  # what the append has just returned is as new as can be
+            yield from self._read(log_number_from, news)
+            if len(news) < _AT_ONCE:
+                return
+            log_number_from += len(news)
         number, text = self._seen
         last, same = self._client.mget(self._counter, self._record(number))
         newest = -1 if last is None else int(last)
@@ -140,11 +155,14 @@ class RedisJournal:
             raise self._went_back()
         for first in range(log_number_from, newest + 1, _AT_ONCE):
             numbers = range(first, min(first + _AT_ONCE, newest + 1))
-            for at, record in zip(numbers, self._client.mget(map(self._record, numbers)), strict=True):
-                if record is None:
-                    raise self._went_back()
-                self._seen = (at, record)
-                yield json.loads(record)
+            yield from self._read(first, self._client.mget(map(self._record, numbers)))
+
+    def _read(self, first: int, records: list[bytes | None]) -> Iterator[dict[str, Any]]:
+        for number, record in enumerate(records, first):
+            if record is None:
+                raise self._went_back()
+            self._seen = (number, record)
+            yield json.loads(record)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append records: all of them, or none.
@@ -155,8 +173,10 @@ class RedisJournal:
         self._appended += 1
         number, text = self._seen
         given = [self._prefix, number, text, self._appended, *(json.dumps(one) for one in logs)]
-        if int(self._append(keys=[self._counter, f"{self._prefix}:writer:{self._writer}"], args=given)) == _GONE:
+        news = self._append(keys=[self._counter, f"{self._prefix}:writer:{self._writer}"], args=given)
+        if news is _GONE:
             raise self._went_back()
+        self._news = news
 
     @property
     def _counter(self) -> str:
@@ -173,7 +193,8 @@ class RedisJournal:
         )
 
 
-_GONE = -2
+_GONE = None
+"""What a script's false becomes."""
 
 
 def _require_durable(client: Any, shown: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from unitrain.callbacks import ModelCheckpoint
+from unitrain.callbacks import Callback, ModelCheckpoint
 from unitrain.callbacks.comparison import improved
 from unitrain.errors import ConfigError, SpecError, UnitrainError
 from unitrain.run.stopping import SIGNAL
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from unitrain.tuning.queue import Taken
     from unitrain.tuning.trackers import StudyTrackers
 
+_ASK_EVERY = 0.5
+"""Seconds between two questions whether the lease is still ours."""
 _SAVE_EVERY = 2.0
 """Seconds between two checkpoints of a trial, at the ends of epochs."""
 
@@ -54,6 +56,7 @@ class TrialCheckpoint(ModelCheckpoint):
     """
 
     saves_at_interrupt = True
+    on_batch_end = Callback.on_batch_end  # it is not called after each batch, which would cost a trial time
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, save_top_k=0, save_last=True)
@@ -94,6 +97,7 @@ class StudyTrial:
         self._trial_id = trial_id
         self.number = number
         self._lease = lease
+        self._asked = -math.inf
         self._study: Any = None
         self._trial: Any = None
         self.trackers: StudyTrackers | None = None
@@ -148,10 +152,17 @@ class StudyTrial:
         """
         if self._study is None:
             self._connect(self._plan.address.opened())
-        if self._lease is not None and not self._lease.held():
+        self._require_lease()
+        if len(self._plan.monitor) == 1:
+            self._trial.report(value, step)  # does nothing if the step has a value
+
+    def _require_lease(self) -> None:
+        now = time.monotonic()
+        if self._lease is None or now < self._asked + _ASK_EVERY:
+            return
+        self._asked = now
+        if not self._lease.held():
             raise LeaseLostError(f"trial {self.number} was taken over by another worker.", hint="nothing is lost.")
-        if len(self._plan.monitor) == 1 and step not in self.values:
-            self._trial.report(value, step)
 
     def should_prune(self) -> bool:
         """Return what the pruner says of the newest value.
@@ -161,10 +172,12 @@ class StudyTrial:
         """
         if self._plan.pruner is None:
             return False
-        frozen = self._study._storage.get_trial(self._trial_id)  # noqa: SLF001
-        for step in sorted(one for one in frozen.intermediate_values if one > self._judged):
-            then = copy.copy(self._study._storage.get_trial(self._trial_id))  # noqa: SLF001
-            then.intermediate_values = {at: value for at, value in frozen.intermediate_values.items() if at <= step}
+        view = self._study._storage  # noqa: SLF001
+        now = view.get_trial(self._trial_id)
+        for step in sorted(one for one in now.intermediate_values if one > self._judged):
+            then = copy.copy(now)
+            then.intermediate_values = {at: value for at, value in now.intermediate_values.items() if at <= step}
+            then.system_attrs = {**now.system_attrs, **view.notes}
             self._judged, self._verdict = step, self._study.pruner.prune(self._study, then)
         return self._verdict
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 class VisibleTrials:
     """A storage of Optuna as one trial sees it; what it does not limit is the storage's own.
 
+    Attributes:
+        notes: What the sampler and the pruner have noted about the trial, until it ends.
+
     Args:
         storage: Of the study.
         study_id: Of the study.
@@ -27,14 +30,19 @@ class VisibleTrials:
     def __init__(self, storage: Any, study_id: int, trial_id: int, number: int, parallel: int) -> None:
         self._storage = storage
         self._trial_id = trial_id
+        self._study_id = study_id
         everything = storage.get_all_trials(study_id, deepcopy=False)
         self._seen = [one for one in everything if one.number <= number - parallel and one.state.is_finished()]
         self._study_attrs: dict[str, Any] = copy.deepcopy(storage.get_study_system_attrs(study_id))
-        self._own_attrs: dict[str, Any] = {}
+        self.notes: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
         """Return what the storage has."""
         return getattr(self._storage, name)
+
+    def get_study_id_from_name(self, study_name: str) -> int:  # noqa: ARG002 - Optuna's
+        """Return the study's identity."""
+        return self._study_id
 
     def get_all_trials(self, study_id: int, deepcopy: bool = True, states: Container[Any] | None = None) -> list[Any]:  # noqa: ARG002 - Optuna's
         """Return the trials that are seen, and the trial itself."""
@@ -49,9 +57,9 @@ class VisibleTrials:
     def get_trial(self, trial_id: int) -> Any:
         """Return a trial; the trial itself with what its pruner noted."""
         found = self._storage.get_trial(trial_id)
-        if trial_id == self._trial_id and self._own_attrs:
+        if trial_id == self._trial_id and self.notes:
             found = copy.copy(found)
-            found.system_attrs = {**found.system_attrs, **self._own_attrs}
+            found.system_attrs = {**found.system_attrs, **self.notes}
         return found
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:  # noqa: ARG002 - Optuna's
@@ -70,13 +78,13 @@ class VisibleTrials:
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Note something about the trial; it is stored when the trial ends, so that a resumed trial notes it again."""
         if trial_id == self._trial_id:
-            self._own_attrs[key] = value
+            self.notes[key] = value
         else:
             self._storage.set_trial_system_attr(trial_id, key, value)
 
     def keep_notes(self) -> None:
         """Store the notes about the trial; other trials read them."""
-        for key, value in self._own_attrs.items():
+        for key, value in self.notes.items():
             self._storage.set_trial_system_attr(self._trial_id, key, value)
 
     def set_trial_state_values(self, trial_id: int, state: Any, values: Sequence[float] | None = None) -> bool:
