@@ -101,6 +101,7 @@ def ours(url: str, name: str, trials: int = TRIALS) -> None:
 def machinery(url: str, rounds: int) -> float:
     """Return the ratio of a study's own work to that of plain Optuna."""
     kind, ratios = url.partition(":")[0], []
+    ours(url.replace("study", "first"), f"first-{kind}", 2)  # imports what a first study needs
     for index in range(rounds):
         own = url.replace("/0", f"/{index + 1}").replace("study", f"study-{index}")  # an empty one each time
         mine = seconds(partial(ours, own, f"ours-{kind}-{index}"))

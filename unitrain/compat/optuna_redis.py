@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _AT_ONCE: Final = 1000
 """How many records one request reads."""
 CONNECT_SECONDS: Final = 5
-_PATIENCE: Final = 90
+_PATIENCE: Final = 60
 """How often a broken connection is tried again, after at most a second each."""
 
 _APPEND: Final = """
