@@ -223,7 +223,7 @@ def test_each_file_that_contributing_names_exists():
 
 def test_readme_is_read_in_two_minutes():
     text = (ROOT / "README.md").read_text()
-    assert text.count("\n") < 126
+    assert text.count("\n") < 140
     assert "<!-- table" not in text  # generated tables have pages of their own
 
 

@@ -81,7 +81,7 @@ REFUSED = [
 @pytest.mark.parametrize(("changes", "said"), REFUSED, ids=[f"{n}-{next(iter(c))}" for n, (c, _) in enumerate(REFUSED)])
 def test_refused_before_the_first_trial_and_before_a_folder_is_made(changes, said, tmp_path, monkeypatch):
     made = []
-    monkeypatch.setattr("unitrain.tuning.worker.run_trial", lambda *given: made.append(given))
+    monkeypatch.setattr("unitrain.tuning.workers.worker.run_trial", lambda *given: made.append(given))
     given = {"make_spec": make_spec, "train": TRAIN, "val": VAL, "n_trials": 8, "monitor": "val/loss"}
     given = {**given, "framework": "reference", "pruner": "median", "enable_progress_bar": False, **changes}
     with pytest.raises(UnitrainError, match=said) as caught:

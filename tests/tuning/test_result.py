@@ -8,8 +8,8 @@ import unitrain
 from tests.tuning.studies import TRAIN, VAL, study
 from unitrain import ConfigError, UnifiedTrainer, UnitrainError
 from unitrain.tuning.finders.search_fit import untouched
-from unitrain.tuning.importances import importances, told
-from unitrain.tuning.parallel_coordinates import columns_of, near
+from unitrain.tuning.report.importances import importances, told
+from unitrain.tuning.report.parallel_coordinates import columns_of, near
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -108,7 +108,7 @@ def test_other_trials_are_another_picture(result, two_objectives, tmp_path):
 def panels(result, tmp_path, monkeypatch):
     """Return the titles and the texts of the panels of a picture."""
     drawn = []
-    monkeypatch.setattr("unitrain.tuning.plots.save_figure", lambda figure, *_: drawn.append(figure))
+    monkeypatch.setattr("unitrain.tuning.report.plots.save_figure", lambda figure, *_: drawn.append(figure))
     result.plot(tmp_path / "study.png")
     return {axes.get_title(loc="left"): [one.get_text() for one in axes.texts] for axes in drawn[0].axes}
 

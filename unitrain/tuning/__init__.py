@@ -6,14 +6,14 @@ whatever worker killed, it ends with the same trials. Start reading in `study.py
     study.py        `tune()`: from the arguments to a result
     plan.py         the arguments in one piece, as workers get them; arguments.py and checks.py refuse what is invalid
     queue.py        which trial is next; leases/ says whose it is
-    worker.py       takes trials and runs them
-    executors.py    where workers run: processes.py starts them on this machine, ray_workers.py on a Ray cluster
+    workers/        take trials and run them; executors.py says where: this machine, a Ray cluster
     trial.py        runs one trial: a fit, begun or resumed
     visible.py      what a trial's sampler and pruner see of the study
     trackers.py     the runs of the trials at MLflow, TensorBoard and so on
     pruning.py      the callback that reports to a trial and stops a fit
     storage/        opens storages
-    result.py       what `tune()` returns
+    result.py       what `tune()` returns; report/ draws it and writes it
+    command.py      `unitrain tune`
 
 Modules here are private, except for what `unitrain` exports.
 """

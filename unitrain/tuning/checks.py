@@ -15,9 +15,9 @@ from unitrain.distributed.world import world_here
 from unitrain.errors import ConfigError, DataError
 from unitrain.trainer import UnifiedTrainer
 from unitrain.tuning.arguments import require_options, whole
-from unitrain.tuning.executors import PROCESSES, executor_of, require_executor
 from unitrain.tuning.plan import BEST, LAST, MAXIMIZE, MINIMIZE, StudyPlan
 from unitrain.tuning.samplers import is_object, require_pruner, require_sampler
+from unitrain.tuning.workers.executors import PROCESSES, executor_of, require_executor
 
 
 def require_valid(plan: StudyPlan, workers: int, timeout: Any, executor: str = PROCESSES) -> None:

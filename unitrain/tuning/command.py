@@ -122,7 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         UnitrainError: If it cannot be done.
     """
-    from unitrain.tuning.exports import export, require_exportable  # noqa: PLC0415 - after `--help`
+    from unitrain.tuning.report.exports import export, require_exportable  # noqa: PLC0415 - after `--help`
 
     if arguments.overwrite and arguments.export is None:
         raise ConfigError("--overwrite has no effect without --export.", hint="--export study.html --overwrite")
@@ -143,7 +143,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _looked_up(arguments: argparse.Namespace) -> TuneResult:
     """Return a study that exists, and print it if it is to be shown."""
     from unitrain.tuning.existing import existing_study  # noqa: PLC0415 - after `--help`
-    from unitrain.tuning.importances import importances, told  # noqa: PLC0415 - after `--help`
+    from unitrain.tuning.report.importances import importances, told  # noqa: PLC0415 - after `--help`
 
     if not arguments.show and arguments.export is None:
         raise ConfigError("MAKE_SPEC is missing.", hint="unitrain tune train:make_spec ..., or --show, or --export.")

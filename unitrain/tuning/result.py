@@ -155,7 +155,7 @@ class TuneResult:
             UnitrainError: If matplotlib is not installed, or the file cannot be written.
         """
         try:
-            from unitrain.tuning.plots import plot_study  # noqa: PLC0415 - matplotlib is an extra
+            from unitrain.tuning.report.plots import plot_study  # noqa: PLC0415 - matplotlib is an extra
         except ModuleNotFoundError as error:
             raise UnitrainError("TuneResult.plot needs matplotlib.", hint=install_hint("plot")) from error
         plot_study(self, path)

@@ -13,14 +13,14 @@ import torch
 from unitrain.errors import BackendNotInstalledError, ConfigError, install_hint
 from unitrain.tuning.arguments import names, parameters, whole
 from unitrain.tuning.checks import devices_of, require_valid
-from unitrain.tuning.executors import PROCESSES, executor_of
 from unitrain.tuning.leases import leases_of
 from unitrain.tuning.plan import StudyPlan
 from unitrain.tuning.progress import StudyProgress
 from unitrain.tuning.queue import OURS, TrialQueue
 from unitrain.tuning.result import TuneResult
 from unitrain.tuning.storage.address import Address
-from unitrain.tuning.worker import Halt, stopping, work
+from unitrain.tuning.workers.executors import PROCESSES, executor_of
+from unitrain.tuning.workers.worker import Halt, stopping, work
 from unitrain.utilities import files
 
 if TYPE_CHECKING:

@@ -93,7 +93,7 @@ def _in_json(value: Any) -> Any:
 
 
 def _html(result: TuneResult) -> str:
-    from unitrain.tuning.page import page  # noqa: PLC0415 - only for a page
+    from unitrain.tuning.report.page import page  # noqa: PLC0415 - only for a page
 
     return page(result)
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitrain.errors import BackendNotInstalledError, ConfigError, DistributedError, install_hint
-from unitrain.tuning.processes import packed, run_worker, sendable
+from unitrain.tuning.workers.processes import packed, run_worker, sendable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from unitrain.tuning.plan import StudyPlan
-    from unitrain.tuning.worker import Halt
+    from unitrain.tuning.workers.worker import Halt
 
 _GLANCE = 0.2
 _PATIENCE = 120.0

@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from unitrain.tuning.importances import importances
+from unitrain.tuning.report.importances import importances
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

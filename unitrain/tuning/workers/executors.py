@@ -9,8 +9,8 @@ from unitrain.errors import ConfigError, did_you_mean
 
 PROCESSES: Final = "processes"
 _EXECUTORS: Final = {
-    PROCESSES: ("unitrain.tuning.processes", "WorkerProcesses"),
-    "ray": ("unitrain.tuning.ray_workers", "RayWorkers"),
+    PROCESSES: ("unitrain.tuning.workers.processes", "WorkerProcesses"),
+    "ray": ("unitrain.tuning.workers.ray_workers", "RayWorkers"),
 }
 
 

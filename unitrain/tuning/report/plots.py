@@ -15,8 +15,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from unitrain.errors import UnitrainError
-from unitrain.tuning.importances import importances
-from unitrain.tuning.parallel_coordinates import columns_of, near
+from unitrain.tuning.report.importances import importances
+from unitrain.tuning.report.parallel_coordinates import columns_of, near
 from unitrain.utilities.files import save_figure
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from unitrain.errors import ConfigError, DistributedError, UnitrainError
 from unitrain.tuning.leases import leases_of
-from unitrain.tuning.worker import Halt, stopping, work
+from unitrain.tuning.workers.worker import Halt, stopping, work
 
 if TYPE_CHECKING:
     from collections.abc import Callable

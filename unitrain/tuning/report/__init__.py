@@ -1,0 +1,1 @@
+"""A study for people: the picture (`plots.py`), the files of `--export` (`exports.py`) and its HTML page."""
