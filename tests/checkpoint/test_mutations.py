@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from tests.checkpoint import mutations
 from unitrain import CheckpointError
@@ -84,13 +86,13 @@ TOLD = {
     ("unitrain", "progress", "rng", "python", 1, 0): ("huge", r"contents are not as unitrain writes them \(Overflow"),
     ("unitrain", "callbacks", "EMA", "step"): (
         "text",
-        r"state does not fit EMA: its state\['step'\] is 'x', not a int",
+        r"state does not fit EMA: its state\['step'\] is 'x', not a number",
     ),
     ("optimizer_states", 0, "state", 0, "exp_avg"): (
         "gone",
         "does not fit Adam: the state of a parameter lacks 'exp_avg'",
     ),
-    ("optimizer_states", 0, "state", 0, "exp_avg_sq"): ("tensor", r"'exp_avg_sq' has not the shape \(2, 2\)"),
+    ("optimizer_states", 0, "state", 0, "exp_avg_sq"): ("tensor", r"'exp_avg_sq' does not have the shape \(2, 2\)"),
     ("optimizer_states", 0, "param_groups", 0, "lr"): ("list", r"does not fit Adam: group 0\['lr'\] is \[\]"),
     ("optimizer_states", 0, "param_groups", 0, "params", 0): ("None", "does not fit Adam: the parameters of group 0"),
     ("lr_schedulers", 0, "last_epoch"): ("gone", "does not fit StepLR: it lacks 'last_epoch'"),
@@ -113,7 +115,7 @@ def test_the_place_is_told_before_training(content, framework, path):
 FAULTS = {
     "the form": (restore, "misfit", lambda own, place: None, "unitrain.hub.counts"),
     "the optimizer": (restore, "require_usable", lambda *arguments: None, "optimizer_states.0.state.0"),
-    "the kinds": (restore, "unlike", lambda value, known, place: None, "lr_schedulers.0"),
+    "the kinds": (restore, "unlike", lambda *arguments, **options: None, "lr_schedulers.0"),
     "the step": (optimizer_forms, "_made", lambda *arguments: {}, "optimizer_states.0.state.0"),
 }
 
@@ -165,3 +167,52 @@ def require_taken(name, **options):
     for number, state in new.state_dict()["state"].items():
         for kind, one in state.items():
             assert one is None or torch.equal(torch.as_tensor(one), torch.as_tensor(written["state"][number][kind]))
+
+
+def options_taken(options, changed):
+    made = torch.optim.Adam([torch.nn.Parameter(torch.ones(2))], **options)
+    state = made.state_dict()
+    state["param_groups"][0].update(changed)
+    known = made.param_groups
+    made.load_state_dict(state)
+    optimizer_forms.require_usable(made, state, known)
+
+
+@pytest.mark.parametrize("name", ["fused", "foreach"])
+def test_a_choice_that_the_file_leaves_to_torch_is_taken_up(name):
+    options_taken({name: True}, {name: None})
+    options_taken({name: None}, {name: True})
+    with pytest.raises(ValueError, match="group 0\\['lr'\\] is None, not a number"):
+        options_taken({}, {"lr": None})
+
+
+@pytest.mark.filterwarnings("ignore:optimizer contains a parameter group with duplicate")
+def test_a_parameter_given_twice_is_numbered_as_torch_numbers_it():
+    one = torch.nn.Parameter(torch.ones(2))
+    made = torch.optim.SGD([one, one, torch.nn.Parameter(torch.ones(3))], lr=0.1, momentum=0.9)
+    sum(one.sum() for one in made.param_groups[0]["params"]).backward()
+    made.step()
+    state, known = made.state_dict(), made.param_groups
+    made.load_state_dict(state)
+    optimizer_forms.require_usable(made, state, known)
+
+
+def test_the_trial_step_calls_no_hooks_of_the_users():
+    calls = []
+    handle = register_optimizer_step_pre_hook(lambda *arguments: calls.append(1))
+    try:
+        require_taken("Adam", lr=0.1)
+    finally:
+        handle.remove()
+    assert len(calls) == 3  # of the steps that were asked for
+
+
+def test_a_scheduler_of_a_release_that_knew_fewer_options_is_taken_up():
+    made = ReduceLROnPlateau(torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1))
+    state = made.state_dict()
+    for name in ("eps", "default_min_lr"):
+        del state[name]
+    restore._require_alike(made, state, made.state_dict)
+    del state["num_bad_epochs"]
+    with pytest.raises(ValueError, match="lacks 'num_bad_epochs'"):
+        restore._require_alike(made, state, made.state_dict)

@@ -5,7 +5,7 @@ A form is a function of a value and its place. It returns what is wrong with the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any, TypeAlias
 
@@ -147,7 +147,7 @@ _OWN_PART = _record(
             },
             {"files": _by_name(_maybe(_TEXT)), "tensors": _by_name(_anything)},
         ),
-        "callbacks": _by_name(_DICT),
+        "callbacks": _by_name(_anything),
     },
     {"ranks": _list(_PROGRESS), "versions": _by_name(_TEXT)},
 )
@@ -164,22 +164,39 @@ def misfit(own: Any, place: str) -> str | None:
     return None
 
 
-_ALIKE: tuple[tuple[type, ...], ...] = ((bool,), (int, float, Tensor), (str,), (list, tuple), (dict,))
+_ALIKE: dict[tuple[type, ...], str] = {
+    (bool,): "True or False",
+    (int, float, Tensor): "a number",
+    (str,): "a string",
+    (list, tuple): "a list",
+    (dict,): "a dict",
+}
 
 
-def unlike(value: Any, known: Any, place: str) -> str | None:
+def unlike(value: Any, known: Any, place: str, *, sized: bool = True) -> str | None:
     """Return where ``value`` is of another kind than ``known``, of the same thing; None where it fits.
 
     What is None in ``known`` may be anything, as may be what only one of them has.
+
+    Args:
+        value: What a file has.
+        known: What is there now.
+        place: What to call it.
+        sized: Whether it has as many numbers as there are now.
     """
     if known is None:
         return None
     kind: Any = next((kind for kind in _ALIKE if isinstance(known, kind)), (object,))
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind != (bool,)) or _more(value, known):
-        return _told(value, place, f"a {type(known).__name__}")
+    more = sized and _more(value, known)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind != (bool,)) or more or _huge(value):
+        several = isinstance(known, Tensor) and known.numel() != 1
+        expected = "a tensor" if several else _ALIKE.get(kind, f"of the class {type(known).__name__}")
+        return _told(value, place, f"{expected} below 2**53" if _huge(value) else expected)
     if isinstance(known, dict):
-        return _first(unlike(value[key], one, f"{place}[{key!r}]") for key, one in known.items() if key in value)
-    if isinstance(known, (list, tuple)) and known and isinstance(known[0], Real):
+        return _first(
+            unlike(value[key], one, f"{place}[{key!r}]", sized=sized) for key, one in known.items() if key in value
+        )
+    if sized and isinstance(known, (list, tuple)) and known and isinstance(known[0], Real):
         if len(value) != len(known):
             return _told(value, place, f"a list of {len(known)}")
         return _first(unlike(value[at], one, f"{place}[{at}]") for at, one in enumerate(known))
@@ -187,12 +204,11 @@ def unlike(value: Any, known: Any, place: str) -> str | None:
 
 
 def _more(value: Any, known: Any) -> bool:
-    """Return whether ``value`` is many numbers where one belongs, or one that no run comes to."""
-    if isinstance(value, Tensor):
-        return (not isinstance(known, Tensor) or known.numel() == 1) and value.numel() != 1
+    """Return whether ``value`` is many numbers where one belongs."""
+    one = not isinstance(known, Tensor) or known.numel() == 1
+    return isinstance(value, Tensor) and one and value.numel() != 1
+
+
+def _huge(value: Any) -> bool:
+    """Return whether no run comes to ``value``."""
     return isinstance(value, int) and abs(value) >= _MOST
-
-
-def lacking(value: Mapping[str, Any], known: Mapping[str, Any]) -> Sequence[str]:
-    """Return which public names of ``known`` are missing in ``value``; those with an underscore vary with releases."""
-    return [name for name in known if not name.startswith("_") and name not in value]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from unitrain.checkpoint.forms import unlike
-from unitrain.optim.optimizers import all_parameters, needs_closure
+from unitrain.optim.optimizers import needs_closure
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -34,17 +36,27 @@ def require_usable(optimizer: Optimizer, state: dict[str, Any], known: list[dict
         return
     odd = [one for one in state["state"].values() if not isinstance(one, dict)]
     _refuse(f"the state of a parameter is a {type(odd[0]).__name__}, not a dict" if odd else None)
-    numbers = iter(range(len(all_parameters(optimizer))))
-    groups = zip(optimizer.param_groups, state["param_groups"], known, strict=True)
-    for number, (group, given, before) in enumerate(groups):
-        if given["params"] != [next(numbers) for _ in group["params"]]:
+    packed = optimizer.state_dict()["param_groups"]
+    groups = zip(optimizer.param_groups, packed, state["param_groups"], known, strict=True)
+    for number, (group, numbered, given, before) in enumerate(groups):
+        if given["params"] != numbered["params"]:
             raise ValueError(f"the parameters of group {number} are not numbered as torch numbers them.")
-        _refuse(unlike(given, {name: one for name, one in before.items() if name != "params"}, f"group {number}"))
+        compared = {name: one for name, one in before.items() if name != "params" and not _unset(given, name, one)}
+        _refuse(unlike(given, compared, f"group {number}"))
         _require_usable(optimizer, group)
 
 
+def _unset(given: dict[str, Any], name: str, known: Any) -> bool:
+    """Return whether an option is None in the file that may be None: torch then chooses, such as for ``fused``."""
+    value = given.get(name, known)
+    if name == "eps" and isinstance(value, (list, tuple)):  # of Adafactor
+        return any(one is None for one in value)
+    return value is None and isinstance(known, (bool, str))
+
+
 def _require_usable(optimizer: Optimizer, group: dict[str, Any]) -> None:
-    loaded = [(one, optimizer.state[one]) for one in group["params"] if optimizer.state.get(one)]
+    # a lazy parameter has no shape yet: the weights are put back after the optimizers
+    loaded = [(one, optimizer.state[one]) for one in group["params"] if optimizer.state.get(one) and not is_lazy(one)]
     if not loaded:
         return
     try:
@@ -70,10 +82,9 @@ def _made(optimizer: Optimizer, group: dict[str, Any], like: Tensor) -> dict[str
     vars(trial).update(
         state=defaultdict(dict),
         param_groups=[{**copy.deepcopy(options), "params": [small]}],
-        _optimizer_step_pre_hooks={},
-        _optimizer_step_post_hooks={},
     )
-    type(optimizer).step(trial)
+    with torch.no_grad():  # the step without what torch wraps it in, which calls the user's hooks
+        inspect.unwrap(type(optimizer).step)(trial)
     return dict(trial.state[small])
 
 
@@ -83,7 +94,7 @@ def _wrong(state: dict[str, Any], name: str, known: Any, parameter: Tensor) -> s
     value, shaped = state[name], isinstance(known, Tensor) and known.shape == _LENGTHS[: parameter.ndim]
     if shaped:
         fits = isinstance(value, Tensor) and value.shape == parameter.shape
-        return None if fits else f"{name!r} has not the shape {tuple(parameter.shape)} of its parameter"
+        return None if fits else f"{name!r} does not have the shape {tuple(parameter.shape)} of its parameter"
     wrong = unlike(value, known, repr(name))
     number = known is not None and not (isinstance(value, Tensor) and value.numel() != 1)
     return f"{name!r} is negative" if wrong is None and number and value < 0 else wrong

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from unitrain.callbacks import ModelCheckpoint
 from unitrain.checkpoint import sharded_files as parts
 from unitrain.checkpoint.capture import sources
-from unitrain.checkpoint.forms import lacking, misfit, unlike
+from unitrain.checkpoint.forms import misfit, unlike
 from unitrain.checkpoint.gate import restored
 from unitrain.checkpoint.layout import FORMAT, KEY
 from unitrain.checkpoint.model_weights import require_same_weights, weights_of
@@ -23,13 +24,13 @@ from unitrain.checkpoint.resume_checks import fitted, own_of_validation, require
 from unitrain.data.position import Position, keeper
 from unitrain.distributed.strategies.dtensors import is_part, part_like
 from unitrain.errors import DISTRIBUTION, CheckpointError, UnitrainError
-from unitrain.metrics.metric import stage_metric
+from unitrain.metrics.metric import LibraryMetric, stage_metric
 from unitrain.optim.optimizers import all_parameters
 from unitrain.run.progress import Progress, shared_out
 from unitrain.utilities.rng import RngSnapshot, preserved_rng
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch import nn
@@ -38,7 +39,13 @@ if TYPE_CHECKING:
     from unitrain.backends.protocol import FitJob
     from unitrain.callbacks import Callback
     from unitrain.data.sources import DataSource
+    from unitrain.metrics.metric import StageMetric
     from unitrain.run.hub import EventHub
+
+
+_CHANGING = ("last_epoch", "best", "num_bad_epochs", "cooldown_counter", "T_cur", "T_i")
+"""What torch's schedulers count; the rest is options, of which an older release may lack some."""
+_METRICS = ("torchmetrics", "ignite", "unitrain")
 
 
 @contextmanager
@@ -46,7 +53,7 @@ def _as_written(path: Path) -> Iterator[None]:
     """Say of an error that the file is not as unitrain writes files, and not whatever fails first then."""
     try:
         yield
-    except (UnitrainError, Warning, OSError):
+    except (UnitrainError, Warning, OSError, MemoryError):
         raise
     except Exception as error:
         raise _not_as_written(path, repr(error)) from error
@@ -111,7 +118,7 @@ def restored_but_for_weights(found: Found, job: FitJob) -> Iterator[None]:
             require_same_kinds(found.path, job, found.content, found.own)
         for schedule, state, number in schedules:
             with _fitting(found.path, schedule.scheduler):
-                _require_alike(schedule.scheduler, state, schedule.scheduler.state_dict())
+                _require_alike(schedule.scheduler, state, schedule.scheduler.state_dict)
                 schedule.scheduler.load_state_dict(state)
             schedule.steps = number
         with _as_written(found.path):
@@ -151,18 +158,42 @@ def _require_measures(path: Path, progress: Progress, job: FitJob) -> None:
     """Refuse what the epoch has measured, and pending gradients, if they are of another kind or shape."""
     measured = (progress.meter or {}).get("metrics", {})
     for name, given in (job.spec.metrics or {}).items() if measured else ():
-        wrong = unlike(measured[name], stage_metric(name, given).state_dict(), f"the state of the metric {name!r}")
-        if wrong is not None:
-            raise _not_as_written(path, wrong)
+        _require_metric(path, name, stage_metric(name, given), measured[name])
     if progress.gradients is None or job.sharded is not None:
         return
-    shapes = {name: one.shape for name, one in job.spec.model.named_parameters()}
+    shapes = {name: one.shape for name, one in job.spec.model.named_parameters() if not is_lazy(one)}
     for name, one in progress.gradients.items():
         if one.shape != shapes.get(name, one.shape):
-            raise _not_as_written(path, f"the gradient of {name!r} has the shape {tuple(one.shape)}")
+            raise _not_of_spec(
+                path,
+                f"the gradient of {name!r} has the shape {tuple(one.shape)}, and its parameter {tuple(shapes[name])}",
+            )
 
 
-def _require_alike(one: Any, state: dict[str, Any], known: dict[str, Any]) -> None:
+def _require_metric(path: Path, name: str, fresh: StageMetric, state: Any) -> None:
+    """Refuse a state of another kind than ``fresh`` has, and one that it does not take up.
+
+    A user's own metric may hold anything once it has measured, and that of a library tensors of any shape.
+    """
+    own = isinstance(fresh, LibraryMetric) and type(fresh.given).__module__.partition(".")[0] not in _METRICS
+    wrong = None if own else unlike(state, fresh.state_dict(), f"the state of the metric {name!r}", sized=False)
+    if wrong is not None:
+        raise _not_of_spec(path, wrong)
+    try:
+        fresh.load_state_dict(copy.deepcopy(state))
+    except (UnitrainError, Warning, MemoryError):
+        raise
+    except Exception as error:
+        raise _not_of_spec(path, f"the metric {name!r} does not take up its state: {error!r}") from error
+
+
+def _not_of_spec(path: Path, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} does not fit: {why}.", hint="resume with the same spec, or from a checkpoint between epochs."
+    )
+
+
+def _require_alike(one: Any, state: Any, known: Callable[[], dict[str, Any]]) -> None:
     """Refuse a state of a class of torch's or unitrain's that lacks something, or has it in another kind.
 
     Raises:
@@ -171,8 +202,10 @@ def _require_alike(one: Any, state: dict[str, Any], known: dict[str, Any]) -> No
     called = getattr(one, "called", one)
     if not type(called).__module__.startswith(("torch.", "unitrain.")):
         return
-    wrong = unlike(state, known, "its state")
-    missing = lacking(state, known) if wrong is None and type(called).__module__.startswith("torch.") else ()
+    now = known()
+    wrong = unlike(state, now, "its state")
+    counts = _CHANGING if type(called).__module__.startswith("torch.") and wrong is None else ()
+    missing = [name for name in counts if name in now and name not in state]
     if wrong is not None or missing:
         raise ValueError(wrong or f"it lacks {', '.join(map(repr, missing))}.")
 
@@ -284,9 +317,9 @@ def _load_callbacks(path: Path, callbacks: Mapping[str, Callback], states: dict[
     for name, callback in callbacks.items():
         if name in states:
             with _fitting(path, callback):
-                _require_alike(callback, states[name], callback.state_dict())
+                _require_alike(callback, states[name], callback.state_dict)
                 callback.load_state_dict(copy.deepcopy(states[name]))
-    left = [name for name, state in states.items() if state and name not in callbacks]
+    left = [name for name, state in states.items() if state not in (None, {}, []) and name not in callbacks]
     if left:
         warnings.warn(f"{path} contains state for callbacks not in this run: {', '.join(left)}.", stacklevel=2)
 
