@@ -5,17 +5,18 @@ from __future__ import annotations
 import ast
 import re
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from operator import itemgetter
-from types import FunctionType, MethodType, ModuleType
+from types import FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from unitrain.data.loaders import members_of, samplers_of
-from unitrain.utilities.rng import kind_of, made, maybe_generators, put, state_of
+from unitrain.utilities.rng import global_generators, kind_of, made, maybe_generators, put, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -84,18 +85,21 @@ class OwnRandom:
         holders: dict[str, Any] = {str(number): loader for number, loader in enumerate(self._loaders)}
         parts = [*self._loaders, *(one for loader in self._loaders for one in samplers_of(loader))]
         seen = {id(one) for part in parts if _of_torch(part) and (one := getattr(part, "generator", None)) is not None}
+        seen |= {id(one) for one in global_generators()}
         queue = deque(holders.items())
         while queue and len(holders) < _MOST:
             place, part = queue.popleft()
             for step, one in _within(part):
                 if type(one) in _PLAIN or id(one) in seen:
                     continue
-                if type(one) in (list, tuple) and _PLAIN.issuperset(map(type, one)):  # such as a batch
+                if type(one) in (list, tuple) and _PLAIN.issuperset(
+                    map(type, islice(one, _MOST_ITEMS))
+                ):  # such as a batch
                     continue
                 seen.add(id(one))
                 if kind_of(one) is not None:
                     found[place + step] = one
-                elif not isinstance(one, (type, ModuleType)):
+                elif not issubclass(type(one), (type, ModuleType)):
                     holders[place + step] = one
                     queue.append((place + step, one))
         return found, holders
@@ -106,21 +110,24 @@ def _of_torch(part: Any) -> bool:
 
 
 def _within(part: Any) -> list[tuple[str, Any]]:
-    """Return what ``part`` consists of, each with the step that leads to it."""
+    """Return what ``part`` consists of, each with the step that leads to it; a user's own code does not run."""
     found: list[tuple[str, Any]] = []
-    if isinstance(part, (list, tuple)):
-        found += [(f"[{index}]", one) for index, one in enumerate(islice(part, _MOST_ITEMS))]
-    elif isinstance(part, dict):
-        found += [(f"[{key!r}]", one) for key, one in islice(part.items(), _MOST_ITEMS) if type(key) in (str, int)]
-    if type(part) in (list, tuple, dict):
+    cls = type(part)
+    sequence = next((one for one in (list, tuple) if issubclass(cls, one)), None)
+    if sequence is not None:
+        found += [(f"[{index}]", one) for index, one in enumerate(islice(sequence.__iter__(part), _MOST_ITEMS))]
+    elif issubclass(cls, dict):
+        items = islice(dict.items(part), _MOST_ITEMS)
+        found += [(f"[{key!r}]", one) for key, one in items if type(key) in (str, int)]
+    if cls in (list, tuple, dict):
         return found
     for kind, names in _LOOKED_AT.items():
-        if isinstance(part, kind):
+        if issubclass(cls, kind):
             found += [(f".{name}", getattr(part, name, None)) for name in names]
-    if isinstance(part, FunctionType):
+    if cls is FunctionType:
         pairs = zip(part.__code__.co_freevars, part.__closure__ or (), strict=True)
         return found + [(f".<{name}>", _content(cell)) for name, cell in pairs]
-    return found if isinstance(part, DataLoader) else found + [(f".{key}", one) for key, one in _attributes(part)]
+    return found if issubclass(cls, DataLoader) else found + [(f".{key}", one) for key, one in _attributes(part)]
 
 
 _LOOKED_AT: dict[Any, tuple[str, ...]] = {
@@ -140,13 +147,25 @@ def _content(cell: Any) -> Any:
 
 def _attributes(part: Any) -> list[tuple[str, Any]]:
     """Return the attributes of ``part`` in an order that does not depend on when they were made."""
-    cls = type(part)
     kinds = maybe_generators()
-    held = {name: one for base in reversed(cls.__mro__) for name, one in vars(base).items() if isinstance(one, kinds)}
-    slots = getattr(cls, "__slots__", ())
-    held |= {name: getattr(part, name, None) for name in ([slots] if isinstance(slots, str) else slots)}
-    held |= getattr(part, "__dict__", {})
+    held: dict[str, Any] = {}
+    for base in reversed(type(part).__mro__):
+        for name, one in vars(base).items():
+            if issubclass(type(one), kinds):
+                held[name] = one
+            elif type(one) is MemberDescriptorType and "__slots__" in vars(base):
+                with suppress(AttributeError):  # it is not set
+                    held[name] = one.__get__(part)
+    held |= {name: one for name, one in dict.items(_dict_of(part)) if type(name) is str}
     return sorted(held.items(), key=itemgetter(0))
+
+
+def _dict_of(part: Any) -> dict[Any, Any]:
+    try:
+        held = object.__getattribute__(part, "__dict__")
+    except AttributeError:
+        return {}
+    return held if issubclass(type(held), dict) else {}  # a class has a mapping proxy
 
 
 def _free(holders: Mapping[str, Any], place: str) -> Callable[[Any], Any] | None:
@@ -154,7 +173,7 @@ def _free(holders: Mapping[str, Any], place: str) -> Callable[[Any], Any] | None
     attribute, item = re.fullmatch(r"(.+)\.(\w+)", place), re.fullmatch(r"(.+)\[([^\[\]]+)\]", place)
     if attribute is not None:
         holder = holders.get(attribute[1])
-        return None if _of_torch(holder) else _at(getattr(holder, "__dict__", None), attribute[2])
+        return None if _of_torch(holder) else _at(_dict_of(holder), attribute[2])
     try:
         return None if item is None else _at(holders.get(item[1]), ast.literal_eval(item[2]))
     except (SyntaxError, ValueError):
@@ -162,4 +181,5 @@ def _free(holders: Mapping[str, Any], place: str) -> Callable[[Any], Any] | None
 
 
 def _at(held: Any, key: Any) -> Callable[[Any], Any] | None:
-    return partial(held.__setitem__, key) if isinstance(held, dict) and held.get(key) is None else None
+    free = issubclass(type(held), dict) and dict.get(held, key) is None
+    return partial(held.__setitem__, key) if free else None

@@ -167,6 +167,13 @@ def maybe_generators() -> tuple[type[Any], ...]:
     return (random.Random, torch.Generator, *of_numpy)
 
 
+def global_generators() -> list[Any]:
+    """Return the global generators, which each ``RngSnapshot`` has anyway."""
+    numpy = sys.modules.get("numpy")
+    read: list[Any] = [random.getstate] if numpy is None else [random.getstate, numpy.random.get_state]
+    return [*(one.__self__ for one in read), torch.default_generator, *torch.cuda.default_generators]
+
+
 def kind_of(one: Any) -> str | None:
     """Return which kind of generator ``one`` is, or None if it is none, or one without a state that can be read."""
     kind = type(one)
