@@ -219,6 +219,102 @@ def test_without_the_containers_they_would_begin_anew(tmp_path, monkeypatch):
     assert not same(fit("ignite", held("list"), ckpt_path=path), whole)
 
 
+class AttrDict(dict):
+    def __init__(self, **values):
+        super().__init__(values)
+        self.__dict__ = self
+
+
+class Base:
+    __slots__ = ("__dict__", "_rng", "unset")
+
+
+class Derived(Base):
+    __slots__ = ("more",)
+
+
+class Strict(Derived):
+    def __getattr__(self, name):
+        raise KeyError(name)
+
+
+class Refusing:
+    """Counts the user's code that a search would run."""
+
+    ran = 0
+
+    @property
+    def __class__(self):
+        Refusing.ran += 1
+        return list
+
+    def run(self, *arguments):
+        Refusing.ran += 1
+        raise RuntimeError
+
+
+class OwnList(Refusing, list):
+    __iter__ = Refusing.run
+
+
+class OwnDict(Refusing, dict):
+    items = get = Refusing.run
+
+
+def with_slots(cls, generator):
+    made = cls()
+    made._rng = generator
+    return made
+
+
+ODD = {
+    "own dict": lambda generator: filled(AttrDict(own=generator), {0: 1, (1, 2): 3}),
+    "slots of a base": lambda generator: with_slots(Derived, generator),
+    "unset slots": lambda generator: with_slots(Strict, generator),
+    "list": lambda generator: OwnList([generator]),
+    "dict": lambda generator: OwnDict(a=generator),
+}
+
+
+def filled(held, more):
+    dict.update(held, more)
+    return held
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_one_in_an_odd_object_is_found_without_running_its_code(kind):
+    Refusing.ran = 0
+    own = of_core.OwnRandom([DataLoader(Rows(ODD[kind](random.Random(3))), 3)])
+    saved = own.states()
+    assert len(saved) == 1
+    assert own.differing(saved) == ([], [])
+    assert Refusing.ran == 0
+
+
+ALIASES = {
+    "python": lambda: random.random.__self__,
+    "numpy": lambda: np.random.mtrand._rand,
+    "torch": lambda: torch.default_generator,
+}
+
+
+@pytest.mark.parametrize("kind", ALIASES)
+def test_another_name_of_a_global_generator_is_none_of_its_own(kind):
+    assert not of_core.OwnRandom([held_by(ALIASES[kind]())]).states()
+
+
+def held_by(generator):
+    return DataLoader(Rows(Noise(generator)), 3)
+
+
+def test_a_long_list_is_not_walked():
+    rows = Rows()
+    rows.many = [1] * 3_000_000
+    began = time.process_time()
+    of_core.OwnRandom([DataLoader(rows, 3)]).states()
+    assert time.process_time() - began < 0.02  # to walk it takes 0.07
+
+
 def test_data_that_holds_itself_or_very_much_is_looked_at_in_time():
     rows = Rows(Noise(random.Random(3)))
     rows.itself, rows.many = rows, [[{str(n): Noise(n)} for n in range(200)] for _ in range(200)]

@@ -179,8 +179,9 @@ def _warn_of_own_random(path: Path, job: FitJob, own: dict[str, Any], progress: 
             told = [f"the state of {', '.join(lost)}, which cannot be restored"] * bool(lost)
             told += [f"no state of {', '.join(new)}"] * bool(new)
             warnings.warn(
-                f"{path} has {' and '.join(told)}, in the {what} data; their random numbers are not continued. Resume"
-                " with the same data, and create its random generators before the fit, such as in __init__.",
+                f"{path} has {' and '.join(told)}, in the {what} data; their random numbers are not continued. If the"
+                " data makes them anew each time, nothing is lost; else resume with the same data, and create its"
+                " random generators before the fit, such as in __init__.",
                 stacklevel=2,
             )
 
