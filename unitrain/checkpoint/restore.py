@@ -24,7 +24,7 @@ from unitrain.checkpoint.resume_checks import fitted, own_of_validation, require
 from unitrain.data.position import Position, keeper
 from unitrain.distributed.strategies.dtensors import is_part, part_like
 from unitrain.errors import DISTRIBUTION, CheckpointError, UnitrainError
-from unitrain.metrics.metric import LibraryMetric, stage_metric
+from unitrain.metrics.metric import stage_metric
 from unitrain.optim.optimizers import all_parameters
 from unitrain.run.progress import Progress, shared_out
 from unitrain.utilities.rng import RngSnapshot, preserved_rng
@@ -175,8 +175,8 @@ def _require_metric(path: Path, name: str, fresh: StageMetric, state: Any) -> No
 
     A user's own metric may hold anything once it has measured, and that of a library tensors of any shape.
     """
-    own = isinstance(fresh, LibraryMetric) and type(fresh.given).__module__.partition(".")[0] not in _METRICS
-    wrong = None if own else unlike(state, fresh.state_dict(), f"the state of the metric {name!r}", sized=False)
+    known = fresh.mean is not None or type(fresh.given).__module__.partition(".")[0] in _METRICS
+    wrong = unlike(state, fresh.state_dict(), f"the state of the metric {name!r}", sized=False) if known else None
     if wrong is not None:
         raise _not_of_spec(path, wrong)
     try:
