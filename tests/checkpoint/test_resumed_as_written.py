@@ -32,11 +32,11 @@ class Growing(torchmetrics.Metric):
         return self.total.sum()
 
 
-def fit(path, model, *, callbacks=(), metrics=None, at=6, **options):
+def fit(path, model, framework="reference", *, callbacks=(), metrics=None, at=6, **options):
     """Fit with a checkpoint after the batch ``at``, or resume from it."""
     spec = TrainSpec(model=model, loss=nn.MSELoss(), optimizer=partial(torch.optim.Adam, lr=0.1), metrics=metrics or {})
     trainer = UnifiedTrainer(
-        "reference", callbacks=list(callbacks), max_epochs=3, seed=0, enable_progress_bar=False, **options
+        framework, callbacks=list(callbacks), max_epochs=3, seed=0, enable_progress_bar=False, **options
     )
     found = path if path.exists() else None
     trainer.on(Event.BATCH_END, lambda run: run.save_checkpoint(path) if not found and run.state.batch == at else None)
@@ -71,11 +71,12 @@ def test_a_state_that_the_metric_does_not_take_up_is_refused(tmp_path, monkeypat
 
 
 @pytest.mark.filterwarnings("ignore:Lazy modules")
+@pytest.mark.parametrize("framework", ["lightning", "ignite", "reference"])
 @pytest.mark.parametrize("accumulated", [1, 4])
-def test_lazy_layers_are_resumed(accumulated, tmp_path):
+def test_lazy_layers_are_resumed(framework, accumulated, tmp_path):
     path = tmp_path / "x.ckpt"
-    whole = fit(path, nn.LazyLinear(3), accumulate_grad_batches=accumulated)
-    assert same(fit(path, nn.LazyLinear(3), accumulate_grad_batches=accumulated), whole)
+    whole = fit(path, nn.LazyLinear(3), framework, accumulate_grad_batches=accumulated)
+    assert same(fit(path, nn.LazyLinear(3), framework, accumulate_grad_batches=accumulated), whole)
 
 
 class Stateful(Callback):
