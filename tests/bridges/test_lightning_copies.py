@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import importlib
+import importlib.util
 import logging
 import pickle
 import re
@@ -208,6 +208,8 @@ def test_what_waits_for_a_package_acts_once_it_is_there(package, monkeypatch):
             importlib.import_module(package)
         assert not seen
         monkeypatch.delenv("BROKEN")
+        assert importlib.util.find_spec(package), "whoever only looks imports nothing"
+        assert not seen
         importlib.import_module(package)
         importlib.import_module(package)
         assert seen == [1]

@@ -554,6 +554,11 @@ def test_amp():
         'import torch, ignite\nwith torch.amp.autocast("cuda", enabled=True): pass\n',
         rule="torch-amp",
     )
+    check_transformed(
+        "import torch, ignite\nfrom torch.cuda.amp import autocast\nwith autocast(): pass\nwith torch.cuda.amp.autocast(): pass\n",
+        'import torch, ignite\nfrom torch.amp import autocast\nwith autocast("cuda"): pass\nwith torch.amp.autocast("cuda"): pass\n',
+        rule="torch-amp",
+    )
     check_noop('import torch, ignite\nwith torch.amp.autocast("cuda"): pass\nwith torch.autocast("cpu"): pass\n')
 
 

@@ -137,9 +137,10 @@ def _of_torchvision() -> Iterator[Finding]:
     if torch is None or vision is None:
         return
     pinned = [one for one in map(Requirement, requires("torchvision") or []) if one.name == "torch"]
-    builds = {one.local for one in (torch, vision) if one.local is None or one.local.startswith(_BUILDS)}
-    # elsewhere than on Linux, a release without a label is the one for a CPU
-    other_build = len(builds) > 1 and platform.system() == "Linux"
+    builds = {one.local for one in (torch, vision) if one.local is not None and one.local.startswith(_BUILDS)}
+    default = "cu" if platform.system() == "Linux" else "cpu"  # what a release without a label was built for
+    unlabelled = None in (torch.local, vision.local)
+    other_build = len(builds) > 1 or (unlabelled and not all(one.startswith(default) for one in builds))
     if other_build or not all(_there(one) for one in pinned):
         message = f"{vision} was not built for torch {torch}: importing it, and parts of Lightning, may fail."
         yield Finding(

@@ -47,7 +47,9 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
 def _otherwise_used(source: Source, calls: list[cst.Call]) -> bool:
     """Return whether an old name is also asked for or passed on: there the new one is another object."""
     called = {source.start(call.func) for call in calls}
-    uses: list[cst.CSTNode] = [*source.all(cst.Attribute), *source.all(cst.Name)]
+    attributes = source.all(cst.Attribute)
+    last_parts = {id(one.attr) for one in attributes}  # an import may give the same name a meaning of its own
+    uses: list[cst.CSTNode] = [*attributes, *(one for one in source.all(cst.Name) if id(one) not in last_parts)]
     return any(
         source.name(one) in _OLD_NAMES
         and source.start(one) not in called

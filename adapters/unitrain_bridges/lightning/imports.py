@@ -34,6 +34,7 @@ class _Awaited:
     def __init__(self, package: str, act: Callable[[], None]) -> None:
         self._package = package
         self._act = act
+        self._asks = False
 
     def start(self) -> None:
         """Be asked before the others."""
@@ -45,25 +46,25 @@ class _Awaited:
             sys.meta_path.remove(self)
 
     def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
-        """Find the package as the others do; nothing else."""
-        if name != self._package:
+        """Find the package as the others do; nothing else. Whoever only looks whether it is there imports nothing."""
+        if name != self._package or self._asks:
             return None
-        self.stop()
-        found = find_spec(name)
-        if found is None or found.loader is None:
-            self.start()
-            return found
-        loader: Any = found.loader
+        self._asks = True
+        try:
+            found = find_spec(name)
+        finally:
+            self._asks = False
+        if found is not None and found.loader is not None:
+            self._watch(found.loader)
+        return found
+
+    def _watch(self, loader: Any) -> None:
         execute = loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
             del loader.exec_module  # the class's own again
-            try:
-                execute(module)
-            except BaseException:
-                self.start()  # it may be tried again
-                raise
+            execute(module)
+            self.stop()
             self._act()
 
         loader.exec_module = exec_module
-        return found
