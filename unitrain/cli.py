@@ -109,8 +109,9 @@ def _taken(given: list[str], prefix: str) -> dict[str, str]:
     while (index := next((at for at, one in enumerate(given) if one.startswith(prefix)), None)) is not None:
         option, equals, value = given.pop(index).partition("=")
         if not equals:
-            if index == len(given):
+            if index == len(given) or given[index].startswith("--"):
                 raise ConfigError(f"{option} needs a value.", hint=f"{option} VALUE")
             value = given.pop(index)
-        found[option.removeprefix(prefix)] = value
+        if found.setdefault(option.removeprefix(prefix), value) != value:
+            raise ConfigError(f"{option} is given twice.", hint="remove one.")
     return found

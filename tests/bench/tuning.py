@@ -55,7 +55,7 @@ def objective(trial: Any) -> float:
     return value
 
 
-def nothing_trained(plan: Any, trial: StudyTrial, models: Any) -> FitResult:
+def nothing_trained(context: Any, trial: StudyTrial) -> FitResult:
     """Be a trial whose training costs nothing, within a study of unitrain."""
     value = suggested(trial.suggests)
     for step in range(REPORTS):

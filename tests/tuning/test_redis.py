@@ -96,7 +96,15 @@ def test_a_server_that_evicts_is_refused(tmp_path):
         study(storage=server.url, study_name="s")
 
 
-@pytest.mark.parametrize("url", ["redis://:secret-word@127.0.0.1:9/0", "rediss://me:secret-word@127.0.0.1:9/0"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:secret-word@127.0.0.1:9/0",
+        "rediss://me:secret-word@127.0.0.1:9/0",
+        "redis://:a/secret#word@127.0.0.1:9/0",
+        "redis://127.0.0.1:9/0?password=secret-word",
+    ],
+)
 def test_a_password_is_never_shown(url):
     address = Address.of(url)
     assert "secret" not in repr(address) + str(address) + redacted(url)

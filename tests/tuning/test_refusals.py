@@ -68,6 +68,7 @@ REFUSED = [
     ({"catch": ("RuntimeError",)}, "classes of errors"),
     ({"timeout": 0}, "timeout"),
     ({"timeout": "1h"}, "timeout"),
+    ({"timeout": float("inf")}, "timeout"),
     ({"value": "first"}, "last"),
     ({"warm_start": [3]}, "dicts"),
     ({"warm_start": [{"lr": 0.01}] * 9}, "more than n_trials"),
@@ -105,6 +106,14 @@ def test_another_study_of_the_same_name_is_refused(changes, said):
     study(n_trials=1, framework="reference", **journal())
     with pytest.raises(ConfigError, match=said):
         study(n_trials=2, framework="reference", **journal(**changes))
+
+
+def test_a_warm_start_adds_nothing_beyond_n_trials():
+    study(n_trials=2, framework="reference", **journal())
+    warm = {"warm_start": [{"lr": 0.01, "width": 3, "drop": 0.0}], "framework": "reference"}
+    with pytest.raises(ConfigError, match="n_trials=3"):
+        study(n_trials=2, **warm, **journal())
+    assert len(study(n_trials=3, **warm, **journal()).trials) == 3
 
 
 def test_the_folder_of_another_study_is_refused(tmp_path):

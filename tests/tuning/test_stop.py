@@ -5,10 +5,12 @@ import signal
 import threading
 import time
 
+import optuna
 import pytest
 
 from tests.tuning.studies import EPOCHS, equal, make_spec, rows, study
-from unitrain import Callback, ConfigError
+from unitrain import Callback, ConfigError, UnifiedTrainer
+from unitrain.tuning.trial import StorageLostError, StudyTrial
 
 PARALLEL = 1
 
@@ -113,3 +115,62 @@ def test_without_the_main_thread_a_timeout_is_refused_and_a_study_runs(undisturb
     thread.start()
     thread.join()
     assert equal(found[0], undisturbed)
+
+
+@pytest.mark.parametrize("framework", ["ignite", "lightning"])
+@pytest.mark.parametrize("moment", ["make_spec", "fit_start"])
+def test_a_signal_before_the_first_batch_is_heard(framework, moment, undisturbed, tmp_path, monkeypatch):
+    given = {"storage": f"journal://{tmp_path}/study.log", "study_name": "s", "parallel": PARALLEL}
+    begun = []
+
+    def slow(trial):
+        if not begun and moment == "make_spec":
+            kill(signal.SIGTERM)()
+        begun.append(1)
+        return make_spec(trial)
+
+    def fit(trainer, *args, **kwargs):
+        if len(begun) == 1 and moment == "fit_start":
+            kill(signal.SIGTERM)()
+        return original(trainer, *args, **kwargs)
+
+    original = UnifiedTrainer.fit
+    monkeypatch.setattr(UnifiedTrainer, "fit", fit)
+    first = study(make_spec=slow, framework=framework, **given)
+    assert first.stopped_by == "signal"
+    assert begun == [1]
+    assert [one.state.name for one in first.trials] == ["RUNNING"] + ["WAITING"] * 7
+    assert not first.trials[0].intermediate_values
+    assert equal(study(**given), undisturbed)
+
+
+def test_a_storage_that_fails_leaves_its_trial_to_be_resumed(undisturbed, tmp_path, monkeypatch):
+    given = {"storage": f"journal://{tmp_path}/study.log", "study_name": "s", "parallel": PARALLEL}
+    original, times = optuna.trial.Trial.report, iter(range(6))
+
+    def failing(trial, value, step):
+        if next(times, None) is None:
+            raise OSError("the disk is gone")
+        original(trial, value, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.trial.Trial, "report", failing)
+        with pytest.raises(StorageLostError, match="the disk is gone"):
+            study(catch=Exception, **given)
+    assert equal(study(**given), undisturbed)
+
+
+def test_a_worker_that_lost_its_lease_fails_nothing(tmp_path):
+    class Lost:
+        def held(self):
+            return False
+
+    result = study(n_trials=1, framework="reference")
+    result.study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING))
+    trial = StudyTrial(result.plan, 1, 1, result.study._storage, Lost())
+    trial.tell(None, optuna.trial.TrialState.FAIL, "RuntimeError: too late")
+    trial.park()
+    assert result.study.trials[1].state.name == "RUNNING"
+    assert not result.study.trials[1].system_attrs
+    StudyTrial(result.plan, 1, 1, result.study._storage).tell(None, optuna.trial.TrialState.FAIL, "RuntimeError: mine")
+    assert result.study.trials[1].state.name == "FAIL"

@@ -6,10 +6,11 @@ The keys are those of Optuna's ``JournalRedisBackend``, so that either reads wha
 from __future__ import annotations
 
 import json
+import re
 import uuid
 import warnings
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote
 
 from unitrain.errors import ConfigError
 
@@ -54,11 +55,12 @@ def redacted(url: str) -> str:
         >>> redacted("redis://:secret@host:6379/0")
         'redis://:***@host:6379/0'
     """
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    user, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}"))
+    shown = _PASSWORD.sub(r"\1:***@", url)
+    return _QUERY.sub(r"\1***", shown)
+
+
+_PASSWORD: Final = re.compile(r"(://[^:/@?#]*):.*@")
+_QUERY: Final = re.compile(r"([?&](?:password|passwd|pwd)=)[^&#]*", re.IGNORECASE)
 
 
 def connected(url: str, name: str | None = None) -> Any:
@@ -91,11 +93,16 @@ def connected(url: str, name: str | None = None) -> Any:
     return redis.Redis.from_url(url, retry=retry, socket_timeout=30, **limits)
 
 
+def _secrets(url: str) -> list[str]:
+    found = [*_PASSWORD.finditer(url), *_QUERY.finditer(url)]
+    return [one[0].removeprefix(one[1]).removeprefix(":").removesuffix("@") for one in found]
+
+
 def _scrubbed(error: Exception, url: str) -> str:
-    password = urlsplit(url).password
     text = str(error).replace(url, redacted(url))
-    for one in (password, unquote(password)) if password else ():
-        text = text.replace(one, "***")
+    for password in _secrets(url):
+        for one in {password, unquote(password)} - {""}:
+            text = text.replace(one, "***")
     return text
 
 

@@ -150,7 +150,7 @@ def devices_of(plan: StudyPlan) -> int:
 def _timeout(timeout: Any) -> None:
     if timeout is None:
         return
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout <= threading.TIMEOUT_MAX:
         raise ConfigError(f"tune(timeout=) must be a number of seconds above 0; got {timeout!r}.", hint="timeout=3600")
     if threading.current_thread() is not threading.main_thread():
         raise ConfigError("tune(timeout=) works in the main thread only.", hint="call tune() there.")

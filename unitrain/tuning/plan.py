@@ -124,8 +124,14 @@ class StudyOutcome(Protocol):
 
 
 def _name_of(given: Any) -> str | None:
-    """Return what a sampler or a pruner is called, as far as that is known of an object."""
-    return given if given is None or isinstance(given, str) else type(given).__name__
+    """Return what a sampler or a pruner is called, with the plain settings of an object."""
+    if given is None or isinstance(given, str):
+        return given
+    if inspect.isroutine(given):
+        return f"{given.__module__}.{given.__qualname__}".removeprefix("__mp_main__.").removeprefix("__main__.")
+    plain = {name: one for name, one in sorted(vars(given).items()) if isinstance(one, (int, float, str, bool))}
+    shown = ", ".join(f"{name.lstrip('_')}={one!r}" for name, one in plain.items())
+    return f"{type(given).__name__}({shown})"
 
 
 def for_trial(given: Any, trial: Any) -> Any:

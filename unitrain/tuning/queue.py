@@ -8,8 +8,10 @@ whose worker has died: it continues it.
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from unitrain.errors import ConfigError
 from unitrain.tuning.leases.lease import alone
@@ -57,27 +59,40 @@ class TrialQueue:
         self._study_id: int = study._study_id  # noqa: SLF001 - as above
         self._leases = leases
 
-    def fill(self, plan: StudyPlan) -> dict[str, Any]:
-        """Make the study's identity if it has none, add the trials that are missing, and return the identity.
+    def fill(self, plan: StudyPlan, *, chosen: bool = True) -> tuple[StudyPlan, dict[str, Any]]:
+        """Make the study's identity if it has none, and add the trials that are missing.
+
+        Args:
+            plan: The study.
+            chosen: Whether the user chose ``parallel``; if not, it is that of the study's first call.
+
+        Returns:
+            The plan as the study has it, and the study's identity.
 
         Raises:
             ConfigError: If the study was begun with other arguments.
         """
         with alone(self._leases, "study"):
-            known = self.study.user_attrs.get(OURS)
-            if known is None:
+            known: dict[str, Any] = self.study.user_attrs.get(OURS, {})
+            plan = _settled(plan, known, chosen=chosen)
+            if not known:
                 known = {**plan.identity(), "id": uuid.uuid4().hex}
                 self.study.set_user_attr(OURS, known)
             require_same(plan, known)
-            ours = list(self.trials())
-            fixed = [one.system_attrs.get("fixed_params") for one in ours]
-            for params in (dict(one) for one in plan.warm_start if dict(one) not in fixed):
-                self._add({"fixed_params": params})
-                ours.append(None)
-            for _ in range(len(ours), plan.n_trials or 0):
-                self._add({})
-        found: dict[str, Any] = known
-        return found
+            self._add_missing(plan)
+        return plan, known
+
+    def _add_missing(self, plan: StudyPlan) -> None:
+        ours = list(self.trials())
+        fixed = [one.system_attrs.get("fixed_params") for one in ours]
+        new = [dict(one) for one in plan.warm_start if dict(one) not in fixed]
+        if plan.n_trials is not None and new and len(ours) + len(new) > plan.n_trials:
+            raise ConfigError(
+                f"the study has {len(ours)} of n_trials={plan.n_trials} trials; warm_start= adds {len(new)}.",
+                hint=f"n_trials={len(ours) + len(new)}",
+            )
+        for attrs in [{"fixed_params": one} for one in new] + [{}] * ((plan.n_trials or 0) - len(ours) - len(new)):
+            self._add(attrs)
 
     def _add(self, attrs: dict[str, Any]) -> None:
         import optuna  # noqa: PLC0415 - an extra
@@ -127,6 +142,14 @@ class TrialQueue:
             return deaths
         self._storage.set_trial_system_attr(trial_id, DEATHS, deaths + 1)
         return deaths + 1
+
+
+def _settled(plan: StudyPlan, known: dict[str, Any], *, chosen: bool) -> StudyPlan:
+    """Return the plan with what an earlier call has settled for the study, where this call does not say."""
+    if not chosen:
+        plan = replace(plan, parallel=known.get("parallel", plan.parallel))
+    share = max(1, torch.get_num_threads() // plan.parallel)
+    return replace(plan, threads=known.get("threads", share))
 
 
 def require_same(plan: StudyPlan, known: dict[str, Any]) -> None:

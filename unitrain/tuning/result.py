@@ -12,7 +12,7 @@ from unitrain.errors import ConfigError, UnitrainError, install_hint
 from unitrain.trainer import UnifiedTrainer
 from unitrain.tuning.plan import BEST, data_for_trial, for_trial
 from unitrain.tuning.queue import OURS
-from unitrain.tuning.trial import newest_checkpoint, require_spec, surroundings
+from unitrain.tuning.trial import newest_checkpoint, options_of, require_spec, surroundings
 from unitrain.utilities.columns import in_columns
 from unitrain.utilities.rng import preserved_rng, seed_everything
 
@@ -125,7 +125,7 @@ class TuneResult:
                 hint="call resume() on the machine that ran the trial.",
             )
         plan, fixed = self.plan, _fixed(trial)
-        given = {"enable_progress_bar": False, **for_trial(plan.trainer, fixed), **options}
+        given = {"enable_progress_bar": False, **options_of(plan, fixed), **options}
         folder = plan.folder(number).with_name(f"{plan.folder(number).name}-resumed")
         given["callbacks"] = (*given.get("callbacks", ()), ModelCheckpoint(folder, save_top_k=0, save_last=True))
         trainer = UnifiedTrainer(for_trial(plan.framework, fixed), **given, seed=plan.seed, default_root_dir=folder)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-
-import torch
 
 from unitrain.errors import BackendNotInstalledError, ConfigError, install_hint
 from unitrain.tuning.arguments import names, parameters, whole
@@ -16,7 +14,7 @@ from unitrain.tuning.checks import devices_of, require_valid
 from unitrain.tuning.leases import leases_of
 from unitrain.tuning.plan import StudyPlan
 from unitrain.tuning.progress import StudyProgress
-from unitrain.tuning.queue import OURS, TrialQueue
+from unitrain.tuning.queue import TrialQueue
 from unitrain.tuning.result import TuneResult
 from unitrain.tuning.storage.address import Address
 from unitrain.tuning.workers.executors import PROCESSES, executor_of
@@ -130,9 +128,9 @@ def tune(
     )
     require_valid(plan, workers, timeout, executor)
     with _opened(plan, study) as (found, leases):
-        plan = _settled(plan, found, parallel)
         team = None if workers == 1 and executor == PROCESSES else (executor, workers)
-        return _run(_begun(plan, found, leases, dirpath), found, leases, team, timeout, shows=enable_progress_bar)
+        plan = _begun(plan, found, leases, dirpath, chosen=parallel is not None)
+        return _run(plan, found, leases, team, timeout, shows=enable_progress_bar)
 
 
 def _require_optuna() -> None:
@@ -195,22 +193,13 @@ def _of_storage(plan: StudyPlan) -> Any:
         return optuna.load_study(storage=storage, study_name=plan.study_name)
 
 
-def _settled(plan: StudyPlan, study: Any, parallel: int | None) -> StudyPlan:
-    """Return the plan with what an earlier call has settled for the study, where this call does not say."""
-    known = study.user_attrs.get(OURS, {})
-    if parallel is None:
-        plan = replace(plan, parallel=known.get("parallel", plan.parallel))
-    share = max(1, torch.get_num_threads() // plan.parallel)
-    return replace(plan, threads=known.get("threads", share))
-
-
-def _begun(plan: StudyPlan, study: Any, leases: Leases, dirpath: str | Path | None) -> StudyPlan:
+def _begun(plan: StudyPlan, study: Any, leases: Leases, dirpath: str | Path | None, *, chosen: bool) -> StudyPlan:
     """Fill the study's queue, and return the plan with its folder.
 
     Raises:
         ConfigError: If the study was begun with other arguments, or the folder is that of another study.
     """
-    identity = TrialQueue(study, leases).fill(plan)
+    plan, identity = TrialQueue(study, leases).fill(plan, chosen=chosen)
     if dirpath is not None:
         folder = files.user_path(dirpath).absolute()
     elif plan.address.url is None:
@@ -229,9 +218,8 @@ def _own(folder: Path, name: str, identity: str) -> None:
     """
     path, mine = folder / _IDENTITY, {"study": name, "id": identity}
     with files.failing_as(ConfigError, path):
-        if not path.exists():
-            with files.written(path, new=True) as file:
-                file.write(json.dumps(mine).encode())
+        with suppress(FileExistsError), files.written(path, new=True) as file:
+            file.write(json.dumps(mine).encode())
         theirs = json.loads(path.read_bytes())
     if theirs != mine:
         raise ConfigError(
@@ -256,7 +244,7 @@ def _run(
                 work(plan, study, leases, halt, progress.update)
         else:
             executor, count = team
-            workers = executor_of(executor)(plan, count, devices_of(plan))
             with stopping(halt, timeout):
+                workers = executor_of(executor)(plan, count, devices_of(plan))
                 workers.run(halt, queue.done, progress.update)
-    return TuneResult(study, plan, halt.reason or "n_trials")
+    return TuneResult(study, plan, halt.reason or ("n_trials" if queue.done() else "signal"))

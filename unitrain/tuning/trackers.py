@@ -44,14 +44,19 @@ class StudyTrackers:
             loggers: As the user gave them, or copies of these.
             name: What the trial's run is called.
         """
-        return [self._of_trial(key, one, name) for key, one in names_of(loggers).items()]
+        made: list[Any] = []
+        for key, one in names_of(loggers).items():
+            group = self._known(key, one)  # the study does not begin without its trackers
+            with _failing_softly(one):
+                made.append(one.for_trial(name, group) if hasattr(one, "for_trial") else one)
+        return made
 
-    def _of_trial(self, key: str, logger: Any, name: str) -> Any:
+    def _known(self, key: str, logger: Any) -> Mapping[str, Any]:
         if not hasattr(logger, "for_trial"):
-            return logger
+            return {}
         if key not in self._groups:
             self._groups[key] = logger, self._group(key, logger)
-        return logger.for_trial(name, self._groups[key][1])
+        return self._groups[key][1]
 
     def _group(self, key: str, logger: Any) -> Mapping[str, Any]:
         """Return by what a tracker knows the study, and begin it there if no worker has.
@@ -108,4 +113,4 @@ def _failing_softly(logger: Any) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 - whatever a tracker does, the study continues
-        tell(f"the tracker {type(logger).__name__} failed at the end of a trial: {error!r}. The study continues.")
+        tell(f"the tracker {type(logger).__name__} failed: {error!r}. The study continues without it.")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -31,7 +33,6 @@ from unitrain.utilities.rng import preserved_rng, seed_everything
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
-    from weakref import WeakKeyDictionary
 
     from unitrain.run.context import RunContext
     from unitrain.run.result import FitResult
@@ -48,23 +49,64 @@ class LeaseLostError(UnitrainError):
     """Another worker has taken the trial over, since this one was stopped for too long."""
 
 
+class StorageLostError(UnitrainError):
+    """The storage failed in the middle of a trial, which stays as it is, to be resumed."""
+
+
+class Stop(Protocol):
+    """Says whether all is to stop.
+
+    Attributes:
+        reason: Why, or None.
+    """
+
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class TrialContext:
+    """What a worker has for its trials.
+
+    Attributes:
+        plan: The study.
+        storage: The open storage.
+        halt: Whether the worker is to stop.
+        trackers: Those of the study.
+        models: The models and optimizers of earlier trials of this process, with their numbers.
+    """
+
+    plan: StudyPlan
+    storage: Any
+    halt: Stop
+    trackers: StudyTrackers | None = None
+    models: WeakKeyDictionary[Any, int] = field(default_factory=WeakKeyDictionary)
+
+
 class TrialCheckpoint(ModelCheckpoint):
     """Keeps the state to resume a trial from: at the end of an epoch, not too often, and at the end of the fit.
 
     Args:
         folder: Of the trial.
+        halt: Whether the worker is to stop; the fit's own handlers know of the signals that come later.
     """
 
     saves_at_interrupt = True
     on_batch_end = Callback.on_batch_end  # it is not called after each batch, which would cost a trial time
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, halt: Stop | None = None) -> None:
         super().__init__(folder, save_top_k=0, save_last=True)
+        self._halt = halt
         self._saved = time.monotonic()
 
-    def on_fit_start(self, run: RunContext) -> None:  # noqa: ARG002 - an event's
-        """Start the clock."""
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is of this process."""
+        return {**vars(self), "_halt": None}
+
+    def on_fit_start(self, run: RunContext) -> None:
+        """Start the clock; stop at once if a signal came before the fit."""
         self._saved = time.monotonic()
+        if self._halt is not None and self._halt.reason is not None:
+            run.hub.stop_reason = SIGNAL
 
     def decide(self, run: RunContext) -> None:
         """Write, if it is time; of several clocks that of rank 0 counts."""
@@ -154,15 +196,19 @@ class StudyTrial:
             self._connect(self._plan.address.opened())
         self._require_lease()
         if len(self._plan.monitor) == 1:
-            self._trial.report(value, step)  # does nothing if the step has a value
+            with _storage_in_use():
+                self._trial.report(value, step)  # does nothing if the step has a value
 
     def _require_lease(self) -> None:
         now = time.monotonic()
-        if self._lease is None or now < self._asked + _ASK_EVERY:
+        if now < self._asked + _ASK_EVERY:
             return
         self._asked = now
-        if not self._lease.held():
+        if not self._is_ours():
             raise LeaseLostError(f"trial {self.number} was taken over by another worker.", hint="nothing is lost.")
+
+    def _is_ours(self) -> bool:
+        return self._lease is None or self._lease.held()
 
     def should_prune(self) -> bool:
         """Return what the pruner says of the newest value.
@@ -173,7 +219,8 @@ class StudyTrial:
         if self._plan.pruner is None:
             return False
         view = self._study._storage  # noqa: SLF001
-        now = view.get_trial(self._trial_id)
+        with _storage_in_use():
+            now = view.get_trial(self._trial_id)
         for step in sorted(one for one in now.intermediate_values if one > self._judged):
             then = copy.copy(now)
             then.intermediate_values = {at: value for at, value in now.intermediate_values.items() if at <= step}
@@ -182,13 +229,15 @@ class StudyTrial:
         return self._verdict
 
     def tell(self, values: list[float] | None, state: Any, reason: str = "") -> None:
-        """End the trial in the study, unless another worker has ended it meanwhile."""
+        """End the trial in the study, unless another worker has ended it, or has it now, and this one only failed."""
         import optuna  # noqa: PLC0415 - an extra
 
-        self.should_prune()
-        if reason:
-            self._study._storage.set_trial_system_attr(self._trial_id, "fail_reason", reason)  # noqa: SLF001
+        if reason and not self._is_ours():
+            return
         try:
+            self.should_prune()
+            if reason:
+                self._study._storage.set_trial_system_attr(self._trial_id, "fail_reason", reason)  # noqa: SLF001
             self._study.tell(self._trial, values, state, skip_if_finished=True)
         except RuntimeError:  # a sampler that has no more points asks for the end of `optimize`, which does not run
             if not self._study._storage.get_trial(self._trial_id).state.is_finished():  # noqa: SLF001
@@ -199,53 +248,68 @@ class StudyTrial:
 
     def park(self) -> None:
         """Note that the worker left the trial in order, to be resumed."""
-        self._study._storage._storage.set_trial_system_attr(self._trial_id, PARKED, True)  # noqa: SLF001
+        if self._is_ours():
+            self._study._storage._storage.set_trial_system_attr(self._trial_id, PARKED, True)  # noqa: SLF001
 
 
-def give_up(plan: StudyPlan, taken: Taken, storage: Any, trackers: StudyTrackers | None = None) -> None:
+@contextmanager
+def _storage_in_use() -> Iterator[None]:
+    """Tell a failing storage from a failing trial.
+
+    Raises:
+        StorageLostError: If the storage fails.
+    """
+    try:
+        yield
+    except UnitrainError:
+        raise
+    except Exception as error:
+        raise StorageLostError(
+            f"the storage of the study failed: {type(error).__name__}: {error}", hint="call again to resume the study."
+        ) from error
+
+
+def _trial(context: TrialContext, taken: Taken) -> StudyTrial:
+    trial = StudyTrial(context.plan, taken.trial_id, taken.number, context.storage, taken.lease)
+    trial.trackers = context.trackers
+    return trial
+
+
+def give_up(context: TrialContext, taken: Taken) -> None:
     """Fail a trial in which too many workers have died."""
     import optuna  # noqa: PLC0415 - an extra
 
-    trial = StudyTrial(plan, taken.trial_id, taken.number, storage, taken.lease)
-    trial.trackers = trackers
-    if not callable(plan.trainer):
-        trial.tracked(_copied(plan.trainer).get("loggers") or ())
+    trial = _trial(context, taken)
+    if not callable(context.plan.trainer):
+        trial.tracked(fresh_options(context.plan.trainer).get("loggers") or ())
     trial.tell(None, optuna.trial.TrialState.FAIL, f"its worker died {taken.deaths} times")
 
 
-def run_trial(
-    plan: StudyPlan,
-    taken: Taken,
-    storage: Any,
-    models: WeakKeyDictionary[Any, int],
-    trackers: StudyTrackers | None = None,
-) -> bool:
+def run_trial(context: TrialContext, taken: Taken) -> bool:
     """Run a trial to its end, and store that; return False if a signal cut it, to be resumed.
 
     Args:
-        plan: The study.
+        context: What the worker has.
         taken: The trial.
-        storage: The open storage.
-        models: The models and optimizers of earlier trials of this process, with their numbers.
-        trackers: Those of the study.
 
     Raises:
+        LeaseLostError: If another worker has the trial now.
+        StorageLostError: If the storage failed; the trial can be resumed.
         Exception: What the trial raised, unless ``catch`` has it; the trial has failed then.
     """
     import optuna  # noqa: PLC0415 - an extra
 
     states = optuna.trial.TrialState
-    trial = StudyTrial(plan, taken.trial_id, taken.number, storage, taken.lease)
-    trial.trackers = trackers
+    trial = _trial(context, taken)
     try:
-        values = _values_of(plan, trial, models)
+        values = _values_of(context, trial)
     except optuna.TrialPruned:
         trial.tell(None, states.PRUNED)
-    except LeaseLostError:
-        return True
+    except (LeaseLostError, StorageLostError):
+        raise
     except Exception as error:
         trial.tell(None, states.FAIL, f"{type(error).__name__}: {error}")
-        if not isinstance(error, plan.catch):
+        if not isinstance(error, context.plan.catch):
             raise
     except BaseException:  # a second Ctrl-C
         trial.park()
@@ -254,7 +318,7 @@ def run_trial(
         if values is None:
             trial.park()
             return False
-        wrong = _nan(plan.monitor, values)
+        wrong = _nan(context.plan.monitor, values)
         trial.tell(None if wrong else values, states.FAIL if wrong else states.COMPLETE, wrong)
     return True
 
@@ -264,10 +328,10 @@ def _nan(names: Sequence[str], values: Sequence[float]) -> str:
     return ", ".join(f"{name} is {one}" for name, one in zip(names, values, strict=True) if math.isnan(one))
 
 
-def _values_of(plan: StudyPlan, trial: StudyTrial, models: WeakKeyDictionary[Any, int]) -> list[float] | None:
+def _values_of(context: TrialContext, trial: StudyTrial) -> list[float] | None:
     """Run the trial, and return its values: of its last epoch, or of its best; None if a signal cut it."""
-    result = _fitted(plan, trial, models)
-    if result.stopped_by == SIGNAL:
+    result, plan = _fitted(context, trial), context.plan
+    if result is None or result.stopped_by == SIGNAL:
         return None
     if len(plan.monitor) > 1:
         return [result.metrics[name] for name in plan.monitor]
@@ -283,16 +347,19 @@ def _values_of(plan: StudyPlan, trial: StudyTrial, models: WeakKeyDictionary[Any
     return [best]
 
 
-def _fitted(plan: StudyPlan, trial: StudyTrial, models: WeakKeyDictionary[Any, int]) -> FitResult:
-    """Run the fit of a trial, from its newest checkpoint if it has one."""
+def _fitted(context: TrialContext, trial: StudyTrial) -> FitResult | None:
+    """Run the fit of a trial, from its newest checkpoint if it has one; None if all is to stop before it begins."""
+    plan = context.plan
     folder = plan.folder(trial.number)
     with surroundings(plan):
         seed_everything(plan.seed)
-        spec = _spec(plan, trial, models)
+        spec = _spec(context, trial)
         train, val = (data_for_trial(one, trial.suggests) for one in (plan.train, plan.val))
-        options = dict(for_trial(plan.trainer, trial.suggests)) if callable(plan.trainer) else _copied(plan.trainer)
+        options = (
+            dict(for_trial(plan.trainer, trial.suggests)) if callable(plan.trainer) else fresh_options(plan.trainer)
+        )
         require_options(options)
-        ours = [Pruning(trial, name) for name in plan.monitor] + [TrialCheckpoint(folder)]
+        ours = [Pruning(trial, name) for name in plan.monitor] + [TrialCheckpoint(folder, context.halt)]
         if plan.value == BEST:
             ours.append(ModelCheckpoint(folder, "best", monitor=plan.monitor[0], mode=plan.mode))  # type: ignore[arg-type]
         if isinstance(options.get("loggers"), (list, tuple)) and options["loggers"]:
@@ -301,16 +368,27 @@ def _fitted(plan: StudyPlan, trial: StudyTrial, models: WeakKeyDictionary[Any, i
         given = {"enable_progress_bar": False, **options, "callbacks": (*options.get("callbacks", ()), *ours)}
         framework = for_trial(plan.framework, trial.suggests)
         trainer = UnifiedTrainer(framework, **given, seed=plan.seed, default_root_dir=folder)
+        if context.halt.reason is not None:
+            return None
         return trainer.fit(spec, train, val, ckpt_path=newest_checkpoint(folder))
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """Return the checkpoint of a trial that was written last."""
-    found = [(one.stat().st_mtime_ns, one) for one in folder.glob("*.ckpt") if not one.name.startswith(".")]
+    found = [(one.stat().st_mtime_ns, one) for one in folder.glob("*.ckpt") if _OURS.fullmatch(one.name)]
     return max(found)[1] if found else None
 
 
-def _copied(options: Any) -> dict[str, Any]:
+_OURS = re.compile(r"(last|best|interrupted)(-v\d+)?\.ckpt")
+"""What a trial resumes from; the user's own callbacks may write other files beside."""
+
+
+def options_of(plan: StudyPlan, trial: Any) -> dict[str, Any]:
+    """Return the trainer's options for a trial."""
+    return dict(plan.trainer(trial)) if callable(plan.trainer) else fresh_options(plan.trainer)
+
+
+def fresh_options(options: Any) -> dict[str, Any]:
     """Return the trainer's options with callbacks and loggers that no earlier trial has used."""
     return copied("trainer=", dict(options), "trainer=lambda trial: {...} makes new objects for each trial.")
 
@@ -328,15 +406,17 @@ def surroundings(plan: StudyPlan) -> Iterator[None]:
         yield
 
 
-def _spec(plan: StudyPlan, trial: StudyTrial, models: WeakKeyDictionary[Any, int]) -> TrainSpec:
+def _spec(context: TrialContext, trial: StudyTrial) -> TrainSpec:
     """Return the spec of a trial.
 
     Raises:
         SpecError: If it is none, or has the model or the optimizer of an earlier trial.
     """
-    spec = require_spec(plan.make_spec(trial.suggests))
+    spec = require_spec(context.plan.make_spec(trial.suggests))
     for what, one in (("model", spec.model), ("optimizer", spec.optimizer)):
-        used = isinstance(one, (torch.nn.Module, torch.optim.Optimizer)) and models.setdefault(one, trial.number)
+        used = isinstance(one, (torch.nn.Module, torch.optim.Optimizer)) and context.models.setdefault(
+            one, trial.number
+        )
         if used is not False and used != trial.number:
             raise SpecError(
                 f"make_spec returned the {what} of trial {used}, which is trained already.",

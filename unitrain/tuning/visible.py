@@ -32,7 +32,8 @@ class VisibleTrials:
         self._trial_id = trial_id
         self._study_id = study_id
         everything = storage.get_all_trials(study_id, deepcopy=False)
-        self._seen = [one for one in everything if one.number <= number - parallel and one.state.is_finished()]
+        finished = [one for one in everything if one.state.is_finished()]
+        self._seen = [one for one in finished if one.number <= number - parallel]
         self._study_attrs: dict[str, Any] = copy.deepcopy(storage.get_study_system_attrs(study_id))
         self.notes: dict[str, Any] = {}
 

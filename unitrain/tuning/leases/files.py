@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from unitrain.errors import ConfigError
 from unitrain.tuning.leases.forked import not_inherited
-from unitrain.utilities.files import claimed
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from unitrain.tuning.storage.address import Address
-    from unitrain.utilities.files import Claim
 
 _SAFE = re.compile(r"[^\w.-]")
 
 
 class FileLease:
-    """A claimed file name.
+    """A locked file. What it contains, and who made it, do not matter: the lock decides.
 
     Args:
-        claim: To the name.
+        path: The file.
+        handle: It, open and locked.
     """
 
-    def __init__(self, claim: Claim) -> None:
-        self._claim = claim
-        self._handle: int | None = claim.handle
+    def __init__(self, path: Path, handle: int) -> None:
+        self._path = path
+        self._handle: int | None = handle
         not_inherited(self)
 
     def held(self) -> bool:
@@ -35,10 +41,11 @@ class FileLease:
         return True
 
     def release(self) -> None:
-        """Remove the file, and close it."""
-        if self._handle is not None:
-            self._handle = None
-            self._claim.release()
+        """Remove the file, and unlock it."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            self._path.unlink(missing_ok=True)
+            os.close(handle)
 
     def handles(self) -> list[int]:
         """Return the open file, for a child that is forked."""
@@ -59,8 +66,17 @@ class FileLeases:
 
     def take(self, name: str) -> FileLease | None:
         """Return the lease of ``name``, or None if a living worker has it."""
-        claim = claimed(self._folder / f"{self._study}.{name}")
-        return None if claim is None else FileLease(claim)
+        path = self._folder / f"{self._study}.{name}.lock"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                return FileLease(path, handle)
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        os.close(handle)  # another has it, or has just removed it
+        return None
 
     def close(self) -> None:
         """Remove the folder, if nobody has a lease."""
@@ -69,5 +85,14 @@ class FileLeases:
 
 
 def make(address: Address, study: str) -> FileLeases:
-    """Return the leases of a study that is kept in a file."""
+    """Return the leases of a study that is kept in a file.
+
+    Raises:
+        ConfigError: On Windows, which has no such locks.
+    """
+    if fcntl is None:
+        raise ConfigError(
+            f"storage={str(address)!r}: a study in a file needs file locks, which Windows has not.",
+            hint='storage="redis://HOST/0" or storage="postgresql://USER@HOST/DB"',
+        )
     return FileLeases(address.path.with_name(f"{address.path.name}.leases"), study)

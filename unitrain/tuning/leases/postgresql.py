@@ -25,10 +25,11 @@ class PostgresqlLease:
     def __init__(self, leases: PostgresqlLeases, key: tuple[int, int]) -> None:
         self._leases = leases
         self._key = key
+        self._connection = leases.connection
 
     def held(self) -> bool:
         """Return whether the connection lives, and the lock with it."""
-        return self._leases.ask("select true", ())
+        return self._connection is self._leases.connection and self._leases.ask("select true", ())
 
     def release(self) -> None:
         """Release the lock."""
@@ -51,7 +52,7 @@ class PostgresqlLeases:
         self._psycopg: Any = psycopg
         self._study = _signed(zlib.crc32(study.encode()))
         self._lock = threading.Lock()
-        self._connection: Any = self._connected()
+        self.connection: Any = self._connected()
         not_inherited(self)
 
     def _connected(self) -> Any:
@@ -59,12 +60,15 @@ class PostgresqlLeases:
 
     def handles(self) -> list[int]:
         """Return the open connection, for a child that is forked."""
-        return [] if self._connection.closed else [self._connection.fileno()]
+        return [] if self.connection.closed else [self.connection.fileno()]
 
     def take(self, name: str) -> PostgresqlLease | None:
         """Return the lease of ``name``, or None if a living worker has it."""
-        if self._connection.closed:
-            self._connection = self._connected()
+        if self.connection.closed:
+            try:
+                self.connection = self._connected()
+            except self._psycopg.OperationalError:
+                return None  # the server is starting again
         key = (self._study, _signed(zlib.crc32(name.encode())))
         return PostgresqlLease(self, key) if self.ask("select pg_try_advisory_lock(%s, %s)", key) else None
 
@@ -72,14 +76,14 @@ class PostgresqlLeases:
         """Return the answer of the database; False if the connection is lost."""
         with self._lock:
             try:
-                return bool(self._connection.execute(query, values).fetchone()[0])
+                return bool(self.connection.execute(query, values).fetchone()[0])
             except self._psycopg.OperationalError:
-                self._connection.close()
+                self.connection.close()
                 return False
 
     def close(self) -> None:
         """Close the connection."""
-        self._connection.close()
+        self.connection.close()
 
 
 def _signed(number: int) -> int:

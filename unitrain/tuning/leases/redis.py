@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 LOST_AFTER: Final = 30.0
 """Seconds without a renewal after which a holder whose connection seems alive is taken for lost."""
 _RENEWED_EVERY: Final = 2.0
-_ABSENT_FOR: Final = 0.7
-"""Seconds for which a connection must be gone; a client may be connecting again."""
+_ABSENT_FOR: Final = 1.5
+"""Seconds for which a connection must be gone; a client that connects again waits a second at most between tries."""
 _UP_FOR: Final = 6
 """Seconds after a server's start in which clients may still be connecting again."""
 

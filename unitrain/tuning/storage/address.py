@@ -7,7 +7,6 @@ import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from unitrain.compat.optuna import make_storage
 from unitrain.compat.optuna_redis import redacted
@@ -36,11 +35,10 @@ class Address:
 
     def __reduce__(self) -> tuple[Callable[..., Address], tuple[str | None, str | None]]:
         """Travel without the password, which started processes find in their environment."""
-        password = None if self.url is None else urlsplit(self.url).password
-        if self.url is None or password is None:
+        if self.url is None or redacted(self.url) == self.url:
             return _arrived, (self.url, None)
-        variable = f"UNITRAIN_PASSWORD_{zlib.crc32(self.url.encode()):08X}"
-        os.environ[variable] = password
+        variable = f"UNITRAIN_STORAGE_{zlib.crc32(self.url.encode()):08X}"
+        os.environ[variable] = self.url
         return _arrived, (redacted(self.url), variable)
 
     def secrets(self) -> dict[str, str]:
@@ -115,10 +113,8 @@ class Address:
 
 
 def _arrived(url: str | None, variable: str | None) -> Address:
-    """Return an address, with the password that ``variable`` holds."""
-    if url is None or variable is None:
-        return Address(url)
-    return Address(url.replace(":***@", f":{os.environ[variable]}@", 1))
+    """Return an address, as a whole from ``variable`` if it has a password."""
+    return Address(url if variable is None else os.environ[variable])
 
 
 _ALIASES = {"rediss": "redis", "unix": "redis", "postgres": "postgresql"}

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import traceback
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from unitrain.tuning.leases import leases_of
 from unitrain.tuning.workers.worker import Halt, stopping, work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
 
     from unitrain.tuning.plan import StudyPlan
@@ -35,6 +35,17 @@ class _Worker:
     answers: Connection
     began: bool = False
     error: BaseException | None = None
+
+    def listen(self) -> None:
+        """Hear all that it has said: that it began, and what a trial raised."""
+        with suppress(EOFError, OSError):
+            while self.answers.poll():
+                self.error = self.answers.recv() or self.error
+                self.began = True
+
+    def was_lost(self) -> bool:
+        """Return whether it ended without an error of its own; whoever calls knows whether anything is left to do."""
+        return self.process.exitcode is not None and self.error is None
 
 
 class WorkerProcesses:
@@ -55,7 +66,8 @@ class WorkerProcesses:
         self._devices = devices
         self._spawn = multiprocessing.get_context("spawn")
         self._left = plan.retries
-        self._workers = [self._start(index) for index in range(count)]
+        self._count = count
+        self._workers: list[_Worker] = []
 
     @staticmethod
     def packed(plan: StudyPlan) -> bytes:
@@ -70,64 +82,95 @@ class WorkerProcesses:
 
     def _start(self, index: int) -> _Worker:
         ours, theirs = self._spawn.Pipe()
-        gpus = ",".join(str(index * self._devices + one) for one in range(self._devices))
-        process = self._spawn.Process(target=_main, args=(self._order, theirs, gpus), name=f"unitrain-worker-{index}")
-        process.start()
+        arguments = (self._order, theirs)
+        process = self._spawn.Process(target=_main, args=arguments, name=f"unitrain-worker-{index}")
+        with _visible(_share(index, self._devices)):
+            process.start()
         theirs.close()
         return _Worker(process, ours)
 
     def run(self, halt: Halt, done: Callable[[], bool], after_each: Callable[[], object]) -> None:
-        """Wait for the workers; start one again that was killed, a few times; stop all at a halt or an error.
+        """Run the workers; start one again that was killed, a few times; stop all at a halt or an error.
 
         Raises:
             DistributedError: If workers keep dying.
             Exception: What a trial raised.
         """
         try:
-            while halt.reason is None and any(one.process.is_alive() for one in self._workers):
+            for index in range(self._count):
+                self._workers.append(self._start(index))
+            while halt.reason is None and self._error() is None and not self._ended():
                 time.sleep(_GLANCE)
                 after_each()
                 for index, worker in enumerate(self._workers):
-                    self._look_after(index, worker, done)
+                    worker.listen()
+                    if self._error() is None and worker.was_lost() and not done():
+                        self._replace(index, worker)
         finally:
             self._stop()
-        error = next((one.error for one in self._workers if one.error is not None), None)
+        error = self._error()
         if error is not None:
             raise error
 
-    def _look_after(self, index: int, worker: _Worker, done: Callable[[], bool]) -> None:
-        """Hear what a worker says, and replace it if it was killed."""
-        if worker.process.is_alive() and not worker.answers.poll():
-            return
-        with suppress(EOFError):
-            if worker.answers.poll():
-                worker.error = worker.answers.recv()
-                worker.began = True
-                if worker.error is not None:
-                    self._stop()
-                return
-        worker.process.join(_GLANCE)
-        if worker.process.exitcode in (0, None) or done():
-            return
-        if not worker.began and worker.process.exitcode > 0:
+    def _error(self) -> BaseException | None:
+        return next((one.error for one in self._workers if one.error is not None), None)
+
+    def _ended(self) -> bool:
+        return not any(one.process.is_alive() for one in self._workers)
+
+    def _replace(self, index: int, worker: _Worker) -> None:
+        status = worker.process.exitcode
+        if not worker.began and status > 0:
             raise ConfigError("a worker could not start; its error is above.", hint=_GUARD)
         if self._left == 0:
             raise DistributedError(
-                f"a worker of the study was killed (exit status {worker.process.exitcode}), after"
-                f" {self._plan.retries} others.",
+                f"a worker of the study was killed (exit status {status}), after {self._plan.retries} others.",
                 hint="SIGKILL often means that the machine ran out of memory; a call with fewer workers resumes it.",
             )
         self._left -= 1
         self._workers[index] = self._start(index)
 
     def _stop(self) -> None:
-        """End the workers; each leaves a checkpoint of its trial."""
+        """End the workers; each leaves a checkpoint of its trial. A second Ctrl-C kills them."""
         for one in self._workers:
             if one.process.is_alive():
                 with suppress(ProcessLookupError):
                     os.kill(one.process.pid, signal.SIGTERM)
-        for one in self._workers:
-            one.process.join()
+        try:
+            for one in self._workers:
+                one.process.join()
+                one.listen()
+        except BaseException:
+            for one in self._workers:
+                one.process.kill()
+            raise
+
+
+def _share(index: int, devices: int) -> str | None:
+    """Return the GPUs of a worker, among those that this process sees; None if it may see all."""
+    if not devices:
+        return None
+    given = os.environ.get(_GPUS)
+    seen = given.split(",") if given else [str(one) for one in range((index + 1) * devices)]
+    return ",".join(seen[index * devices : (index + 1) * devices])
+
+
+@contextmanager
+def _visible(gpus: str | None) -> Iterator[None]:
+    """Show only these GPUs to a process that is started, from its first line on."""
+    before = os.environ.get(_GPUS)
+    if gpus is not None:
+        os.environ[_GPUS] = gpus
+    try:
+        yield
+    finally:
+        if gpus is not None:
+            os.environ.pop(_GPUS)
+            if before is not None:
+                os.environ[_GPUS] = before
+
+
+_GPUS = "CUDA_VISIBLE_DEVICES"
 
 
 def packed(plan: StudyPlan, dumps: Callable[[Any], bytes]) -> bytes:
@@ -170,11 +213,9 @@ def _require_importable(order: bytes) -> None:
         )
 
 
-def _main(order: bytes, answers: Connection, gpus: str) -> None:
+def _main(order: bytes, answers: Connection) -> None:
     """Be a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells the first process, which tells us
-    if gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus
     threading.Thread(target=_end_with_parent, daemon=True).start()
     answers.send(None)  # the script is imported
     try:

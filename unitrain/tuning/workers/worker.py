@@ -6,14 +6,14 @@ import os
 import signal
 import threading
 import time
-from contextlib import contextmanager
+import warnings
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from unitrain.tuning.queue import TrialQueue
 from unitrain.tuning.trackers import StudyTrackers
-from unitrain.tuning.trial import give_up, run_trial
+from unitrain.tuning.trial import LeaseLostError, TrialContext, give_up, run_trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2)
 """Seconds between two looks for a trial, while others have those that could be taken."""
+_LONG = 300
+"""After so many looks, a minute, a worker says what it waits for."""
 
 
 @dataclass
@@ -65,21 +67,29 @@ def work(plan: StudyPlan, study: Any, leases: Leases, halt: Halt, after_each: Ca
     Raises:
         Exception: What a trial raised, unless ``catch`` has it.
     """
-    queue, models, idle = TrialQueue(study, leases), WeakKeyDictionary[Any, int](), 0
+    queue, idle = TrialQueue(study, leases), 0
     trackers = StudyTrackers(study, leases)
+    context = TrialContext(plan, study._storage, halt, trackers)  # noqa: SLF001 - Optuna has no public way
     while halt.reason is None:
         taken = queue.take(plan.parallel)
         if taken is not None:
             idle = 0
             with _releasing(taken.lease):
-                _run(plan, taken, study._storage, models, halt, trackers=trackers)  # noqa: SLF001 - Optuna has no public way
+                _run(context, taken)
         elif queue.done():
             trackers.end()
             return
         else:
-            time.sleep(_PAUSES[min(idle, len(_PAUSES) - 1)])
             idle += 1
+            _wait(queue, idle)
         after_each()
+
+
+def _wait(queue: TrialQueue, idle: int) -> None:
+    time.sleep(_PAUSES[min(idle, len(_PAUSES)) - 1])
+    if idle == _LONG:
+        waiting = [one.number for one in queue.trials() if one.state.name == "RUNNING"]
+        warnings.warn(f"waiting for other workers, which have the trials {waiting}.", stacklevel=3)
 
 
 @contextmanager
@@ -90,20 +100,14 @@ def _releasing(lease: Lease) -> Iterator[None]:
         lease.release()
 
 
-def _run(
-    plan: StudyPlan,
-    taken: Taken,
-    storage: Any,
-    models: WeakKeyDictionary[Any, int],
-    halt: Halt,
-    *,
-    trackers: StudyTrackers,
-) -> None:
+def _run(context: TrialContext, taken: Taken) -> None:
     """Run a trial, unless it has killed too many workers; a trial that was cut means that all is to stop."""
-    if taken.deaths > plan.retries:
-        give_up(plan, taken, storage, trackers)
-    elif not run_trial(plan, taken, storage, models, trackers):
-        halt.reason = halt.reason or "signal"
+    if taken.deaths > context.plan.retries:
+        give_up(context, taken)
+        return
+    with suppress(LeaseLostError):  # another worker has the trial
+        if not run_trial(context, taken):
+            context.halt.reason = context.halt.reason or "signal"
 
 
 @contextmanager
@@ -128,5 +132,7 @@ def stopping(halt: Halt, timeout: float | None) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+        if timer.is_alive():
+            timer.join()  # a signal that is on its way must not meet the user's handlers
         for number in ours:
             signal.signal(number, before[number])
