@@ -135,8 +135,9 @@ def test_a_signal_before_the_first_batch_is_heard(framework, moment, undisturbed
         return original(trainer, *args, **kwargs)
 
     original = UnifiedTrainer.fit
-    monkeypatch.setattr(UnifiedTrainer, "fit", fit)
-    first = study(make_spec=slow, framework=framework, **given)
+    with monkeypatch.context() as patch:
+        patch.setattr(UnifiedTrainer, "fit", fit)
+        first = study(make_spec=slow, framework=framework, **given)
     assert first.stopped_by == "signal"
     assert begun == [1]
     assert [one.state.name for one in first.trials] == ["RUNNING"] + ["WAITING"] * 7
