@@ -112,6 +112,5 @@ def _taken(given: list[str], prefix: str) -> dict[str, str]:
             if index == len(given) or given[index].startswith("--"):
                 raise ConfigError(f"{option} needs a value.", hint=f"{option} VALUE")
             value = given.pop(index)
-        if found.setdefault(option.removeprefix(prefix), value) != value:
-            raise ConfigError(f"{option} is given twice.", hint="remove one.")
+        found[option.removeprefix(prefix)] = value
     return found

@@ -26,7 +26,7 @@ from unitrain.tuning.storage.address import Address
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from unitrain.tuning.trial import StudyTrial
+    from unitrain.tuning.study_trial import StudyTrial
 
 TRIALS, JOINED = 400, 1000
 REPORTS, PARAMETERS = 3, 4

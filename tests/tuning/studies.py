@@ -77,12 +77,14 @@ def equal(result, other):
 
 def killed_at(place, count):
     """Kill this process, as a machine that fails does, at the n-th time that it comes to a place."""
-    from unitrain.tuning import trial
+    from unitrain.tuning import study_trial
     from unitrain.utilities import files
 
-    owner, name = {"report": (trial.StudyTrial, "report"), "save": (files, "put"), "tell": (trial.StudyTrial, "tell")}[
-        place.partition("-")[0]
-    ]
+    owner, name = {
+        "report": (study_trial.StudyTrial, "report"),
+        "save": (files, "put"),
+        "tell": (study_trial.StudyTrial, "tell"),
+    }[place.partition("-")[0]]
     original, times = getattr(owner, name), iter(range(count))
 
     def patched(*args, **kwargs):

@@ -60,7 +60,8 @@ def test_samplers_and_pruners_keep_nothing_between_calls(sampler, pruner, tmp_pa
 def test_without_a_sampler_for_each_trial_the_studies_differ(undisturbed, monkeypatch, tmp_path):
     made = {}
     monkeypatch.setattr(
-        "unitrain.tuning.trial.sampler_for", lambda given, seed, _: made.setdefault(1, samplers._made(given, seed))
+        "unitrain.tuning.study_trial.sampler_for",
+        lambda given, seed, _: made.setdefault(1, samplers._made(given, seed)),
     )
     given = {"storage": f"journal://{tmp_path}/study.log", "study_name": "s", "parallel": 2}
     study(n_trials=3, **given)

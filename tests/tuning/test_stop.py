@@ -10,7 +10,7 @@ import pytest
 
 from tests.tuning.studies import EPOCHS, equal, make_spec, rows, study
 from unitrain import Callback, ConfigError, UnifiedTrainer
-from unitrain.tuning.trial import StorageLostError, StudyTrial
+from unitrain.tuning.study_trial import StorageLostError, StudyTrial
 
 PARALLEL = 1
 

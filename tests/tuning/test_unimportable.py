@@ -18,7 +18,7 @@ def two_workers(folder):
 
 
 def test_a_script_from_a_pipe_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "<stdin>"))
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "<stdin>"), raising=False)
     with pytest.raises(ConfigError, match=r"a pipe(.|\n)*search\.py"):
         two_workers(tmp_path)
 

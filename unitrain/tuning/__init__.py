@@ -8,6 +8,7 @@ whatever worker killed, it ends with the same trials. Start reading in `study.py
     queue.py        which trial is next; leases/ says whose it is
     workers/        take trials and run them; executors.py says where: this machine, a Ray cluster
     trial.py        runs one trial: a fit, begun or resumed
+    study_trial.py  what a trial reports to its study, and how it ends there
     visible.py      what a trial's sampler and pruner see of the study
     trackers.py     the runs of the trials at MLflow, TensorBoard and so on
     pruning.py      the callback that reports to a trial and stops a fit

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from unitrain.tuning.queue import TrialQueue
+from unitrain.tuning.study_trial import LeaseLostError
 from unitrain.tuning.trackers import StudyTrackers
-from unitrain.tuning.trial import LeaseLostError, TrialContext, give_up, run_trial
+from unitrain.tuning.trial import TrialContext, give_up, run_trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
