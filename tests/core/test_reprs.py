@@ -28,6 +28,7 @@ from unitrain import (
     ModelSummary,
     PredictionWriter,
     ProgressBar,
+    Pruning,
     StochasticWeightAveraging,
     TensorBoardLogger,
     TerminateOnNaN,
@@ -66,6 +67,7 @@ SHOWN = {
     "ModelSummary(depth=2)": lambda: ModelSummary(2),
     "PredictionWriter('out', format='csv')": lambda: PredictionWriter("out", format="csv"),
     "ProgressBar()": ProgressBar,
+    "Pruning(None, 'val/loss')": lambda: Pruning(None, "val/loss"),
     "StochasticWeightAveraging([0.1, 0.2], avg_fn=<function average>)": lambda: StochasticWeightAveraging(
         [0.1, 0.2], avg_fn=average
     ),

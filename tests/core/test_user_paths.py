@@ -27,6 +27,7 @@ from unitrain import (
     convert_checkpoint,
     export_module,
     load_weights,
+    tune,
 )
 
 BATCHES = [(torch.ones(2, 2), torch.ones(2, 1))] * 2
@@ -63,6 +64,11 @@ def plotted():
     finder.run("reference", spec(), BATCHES).plot("~/plot.png")
 
 
+def studied(**options):
+    given = {"n_trials": 1, "monitor": "train/loss", "framework": "reference", "trainer": {"max_epochs": 1}}
+    return tune(lambda trial: spec(), BATCHES, enable_progress_bar=False, **given, **options)
+
+
 def through_wandb():
     logger = WandbLogger(save_dir="~/wandb")
     logger._wandb = SimpleNamespace(init=lambda **_: SimpleNamespace(id="1", starting_step=0))
@@ -96,6 +102,9 @@ PATHS = {
     "WandbLogger(save_dir=)": through_wandb,
     "FitResult.plot(path=)": lambda: trainer().fit(spec(), BATCHES).plot("~/plot.png"),
     "LRFinder.plot(path=)": plotted,
+    "tune(storage=)": lambda: studied(storage="~/study.log", study_name="s", dirpath="~/study"),
+    "tune(dirpath=)": lambda: studied(dirpath="~/study"),
+    "TuneResult.plot(path=)": lambda: studied(dirpath="~/study").plot("~/study.png"),
     "convert_checkpoint(src=)": lambda: convert(saved(), "~/x.safetensors"),
     "convert_checkpoint(dst=)": lambda: convert(saved(), "~/x.safetensors"),
     "load_weights(path=)": lambda: load_weights(saved()),

@@ -101,6 +101,17 @@ def tune(
         ConfigError: If anything is invalid, before the first trial.
         BackendNotInstalledError: If optuna, or the client of the storage, is not installed.
         Exception: What a trial raised, unless ``catch`` has it; that trial has failed, and the next call goes on.
+
+    Example:
+        >>> def make_spec(trial):
+        ...     sgd = partial(torch.optim.SGD, lr=trial.suggest_float("lr", 1e-3, 1e-1, log=True))
+        ...     return TrainSpec(model=torch.nn.Linear(4, 1), loss=torch.nn.MSELoss(), optimizer=sgd)
+        >>> study = tune(
+        ...     make_spec, batches, n_trials=3, monitor="train/loss", framework="reference",
+        ...     trainer={"max_epochs": 2}, enable_progress_bar=False,
+        ... )
+        >>> study.stopped_by, len(study.trials)
+        ('n_trials', 3)
     """
     _require_optuna()
     address = _address(storage, study_name, study)
