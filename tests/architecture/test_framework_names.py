@@ -14,6 +14,7 @@ WORD = re.compile(r"[\w.:-]*(lightning|ignite)[\w.:-]*", re.IGNORECASE)
 ALLOWED = {
     "checkpoint/convert/conversion.py": "the type of to=, for editors",
     "checkpoint/layout.py": "a portable file is one that a plain Trainer resumes, so it has Lightning's layout",
+    "checkpoint/restore.py": "the packages whose metrics keep states of known kinds, told without importing them",
     "compat/blocked.py": "malicious releases, told before anything is imported",
     "compat/instantiator.py": "releases that run code of a file, told before anything is imported",
     "compat/trainer_arguments.py": "the release that renamed arguments",
