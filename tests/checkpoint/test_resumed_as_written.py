@@ -1,4 +1,4 @@
-"""What a fit has written itself, it takes up again: no check of the form may refuse it."""
+"""A fit resumes from whatever it has written itself: no check of the form may refuse it."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ def test_a_state_of_a_metric_is_taken_up_within_an_epoch(kind, tmp_path):
     assert same(fit(path, copy.deepcopy(start), metrics={"one": METRICS[kind]()}), whole)
 
 
-def test_a_state_that_the_metric_does_not_take_up_is_refused(tmp_path, monkeypatch):
+def test_a_state_that_the_metric_cannot_load_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "x.ckpt"
     fit(path, nn.Linear(3, 3), metrics={"one": Growing()})
     monkeypatch.setattr(Growing, "load_state_dict", lambda self, state: state["no"])
-    with pytest.raises(CheckpointError, match=r"does not take up its state: KeyError[\s\S]*between epochs"):
+    with pytest.raises(CheckpointError, match=r"cannot load its state: KeyError[\s\S]*between epochs"):
         fit(path, nn.Linear(3, 3), metrics={"one": Growing()})
 
 

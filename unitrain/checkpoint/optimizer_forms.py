@@ -1,4 +1,4 @@
-"""Tries the state of one of torch's optimizers on a small parameter, since torch itself takes up any."""
+"""Tries the state of a torch optimizer on a small parameter, because torch itself loads any state."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ def _require_measures(path: Path, progress: Progress, job: FitJob) -> None:
 
 
 def _require_metric(path: Path, name: str, fresh: StageMetric, state: Any) -> None:
-    """Refuse a state of another kind than ``fresh`` has, and one that it does not take up.
+    """Refuse a state of another kind than ``fresh`` has, and one that it cannot load.
 
     A user's own metric may hold anything once it has measured, and that of a library tensors of any shape.
     """
@@ -184,7 +184,7 @@ def _require_metric(path: Path, name: str, fresh: StageMetric, state: Any) -> No
     except (UnitrainError, Warning, MemoryError):
         raise
     except Exception as error:
-        raise _not_of_spec(path, f"the metric {name!r} does not take up its state: {error!r}") from error
+        raise _not_of_spec(path, f"the metric {name!r} cannot load its state: {error!r}") from error
 
 
 def _not_of_spec(path: Path, why: str) -> CheckpointError:

@@ -195,9 +195,7 @@ def _fitted(context: TrialContext, trial: StudyTrial) -> FitResult | None:
         seed_everything(plan.seed)
         spec = _spec(context, trial)
         train, val = (data_for_trial(one, trial.suggests) for one in (plan.train, plan.val))
-        options = (
-            dict(for_trial(plan.trainer, trial.suggests)) if callable(plan.trainer) else fresh_options(plan.trainer)
-        )
+        options = options_of(plan, trial.suggests)
         require_options(options)
         ours = [Pruning(trial, name) for name in plan.monitor] + [TrialCheckpoint(folder, context.halt)]
         if plan.value == BEST:
@@ -254,12 +252,11 @@ def _spec(context: TrialContext, trial: StudyTrial) -> TrainSpec:
     """
     spec = require_spec(context.plan.make_spec(trial.suggests))
     for what, one in (("model", spec.model), ("optimizer", spec.optimizer)):
-        used = isinstance(one, (torch.nn.Module, torch.optim.Optimizer)) and context.models.setdefault(
-            one, trial.number
-        )
-        if used is not False and used != trial.number:
+        shared = isinstance(one, (torch.nn.Module, torch.optim.Optimizer))  # else it is made for each trial
+        first = context.models.setdefault(one, trial.number) if shared else trial.number
+        if first != trial.number:
             raise SpecError(
-                f"make_spec returned the {what} of trial {used}, which is trained already.",
+                f"make_spec returned the {what} of trial {first}, which is trained already.",
                 hint=f"make a new {what} inside make_spec.",
             )
     return spec

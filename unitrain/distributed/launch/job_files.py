@@ -81,7 +81,7 @@ def serialize(order: Job, dumps: Callable[[Any], bytes], hint: str) -> bytes:
     try:
         return dumps(order)
     except Exception as error:
-        names = [name for name, part in _parts(order) if not _travels(part, dumps)]
+        names = [name for name, part in _parts(order) if not travels(part, dumps)]
         raise SpecError(
             f"objects for started processes must be picklable; these are not: {', '.join(names)} ({error}).",
             hint=hint,
@@ -166,7 +166,8 @@ def _named_parts(name: str, value: Any) -> dict[str, Any] | None:
     return None
 
 
-def _travels(part: Any, dumps: Callable[[Any], bytes]) -> bool:
+def travels(part: Any, dumps: Callable[[Any], bytes]) -> bool:
+    """Return whether ``part`` can be sent to another process."""
     try:
         dumps(part)
     except Exception:  # noqa: BLE001 - whatever its reason, it cannot be sent

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unitrain.distributed.launch.job_files import travels
 from unitrain.errors import ConfigError, DistributedError, UnitrainError
 from unitrain.tuning.leases import leases_of
 from unitrain.tuning.workers.worker import Halt, stopping, work
@@ -182,19 +183,11 @@ def packed(plan: StudyPlan, dumps: Callable[[Any], bytes]) -> bytes:
     try:
         return dumps(plan)
     except Exception as error:
-        names = [name for name, part in vars(plan).items() if not _travels(part, dumps)]
+        names = [name for name, part in vars(plan).items() if not travels(part, dumps)]
         raise ConfigError(
             f"workers are processes, to which these arguments cannot be sent: {', '.join(names)} ({error}).",
             hint="define functions at module level (no lambdas, no inner functions), or use workers=1.",
         ) from error
-
-
-def _travels(part: Any, dumps: Callable[[Any], bytes]) -> bool:
-    try:
-        dumps(part)
-    except Exception:  # noqa: BLE001 - whatever its reason, it cannot be sent
-        return False
-    return True
 
 
 def _require_importable(order: bytes) -> None:
