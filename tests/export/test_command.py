@@ -8,6 +8,7 @@ import torch
 
 from unitrain.cli import main
 from unitrain.export.formats.table import FORMATS, find_format
+from unitrain.export.metadata import read_metadata
 
 SCRIPT = """
 import torch
@@ -71,7 +72,7 @@ def test_it_exports_and_tells_how_far_the_file_is_from_the_model(run, runs, caps
 def test_the_command_and_the_trainer_write_the_same_file(run, runs, folder):
     trainer, path = runs("mlp", "lightning")
     trainer.export(folder / "trainer.pt2", ckpt_path=path)
-    assert run("command.pt2", "--model", "my_models:make_spec", "--example", "2,5", backend="lightning") == 0
+    assert run("command.pt2", "--model", "my_models:make_spec", backend="lightning") == 0
     assert (folder / "trainer.pt2").read_bytes() == (folder / "command.pt2").read_bytes()
 
 
@@ -84,7 +85,7 @@ def test_all_that_can_be_typed_acts(run):
     assert [one.dim_param for one in model.graph.input[0].type.tensor_type.shape.dim] == ["many", ""]
     assert (model.graph.input[0].name, model.graph.output[0].name) == ("rows", "logits")
     assert model.opset_import[0].version == 18
-    assert find_format("onnx").read_metadata("x.onnx")["half"]
+    assert read_metadata("x.onnx")["half"]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,7 @@ def test_an_example_is_a_shape_or_a_name(run, example):
 def test_examples_of_a_dict_have_names(run):
     words = ["--example", "numbers=2,5", "--example", "kinds=2,2:int64"]
     assert run("x.pt2", "--model", "my_models:make_dict", *words, name="dict") == 0
-    inputs = find_format("torch_export").read_metadata("x.pt2")["inputs"]
+    inputs = read_metadata("x.pt2")["inputs"]
     assert [(one["name"], one["dtype"]) for one in inputs] == [("numbers", "float32"), ("kinds", "int64")]
 
 

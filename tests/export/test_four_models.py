@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from tests.export.models import MODELS, made
 from unitrain.checkpoint.convert.conversion import convert_checkpoint
 from unitrain.export.formats.table import find_format
+from unitrain.export.metadata import read_metadata
 from unitrain.export.sources import checksum
 
 FORMATS = {"onnx": ".onnx", "torch_export": ".pt2", "torchscript": ".pt", "safetensors": ".safetensors"}
@@ -84,7 +85,7 @@ def test_safetensors_holds_the_trained_weights(exports, runs, name):
 @pytest.mark.parametrize("kind", FORMATS)
 def test_the_metadata_are_in_the_file(exports, runs, kind):
     report = exports("dict", kind)[0]
-    found = find_format(kind).read_metadata(report.path)
+    found = read_metadata(report.path)
     assert found == report.metadata
     assert found["checkpoint_sha256"] == checksum(runs("dict", "lightning")[1])
     assert not any(word in str(found) for word in ("lightning", "ignite"))
@@ -93,7 +94,11 @@ def test_the_metadata_are_in_the_file(exports, runs, kind):
             {"name": "numbers", "dtype": "float32", "shape": ["batch", 5]},
             {"name": "kinds", "dtype": "int64", "shape": ["batch", 2]},
         ]
-        assert found["outputs"] == [{"name": "logits", "dtype": "float32"}, {"name": "features", "dtype": "float32"}]
+        assert found["outputs"] == [
+            {"name": "logits", "dtype": "float32", "shape": ["batch", 3]},
+            {"name": "features", "dtype": "float32", "shape": ["batch", 8]},
+        ]
+        assert found["example"] == {"numbers": [0.0] * 5, "kinds": [0, 0]}
 
 
 @pytest.mark.parametrize("kind", ["onnx", "torch_export", "torchscript"])

@@ -204,7 +204,7 @@ def test_modules_before_and_after_are_in_the_file(tmp_path, half):
 
 
 def test_a_tolerance_of_ones_own_is_held(tmp_path):
-    with pytest.raises(ExportError, match=r"(?s)allowed: 0 \(from tolerance=\).*output at batch=1"):
+    with pytest.raises(ExportError, match=r"(?s)allowed: 0 \(from tolerance=\).*output at batch=\d"):
         export_module(net(), tmp_path / "x.onnx", example_input=ROWS, tolerance=0.0)
     assert export_module(net(), tmp_path / "x.onnx", example_input=ROWS, tolerance=1e-5).tolerance.limit == 1e-5
 

@@ -25,11 +25,11 @@ class Axes:
     """The axes that may have any length, and the example.
 
     Attributes:
-        dynamic: For each input its axes, as ``torch.export.Dim``.
-        sizes: Of the example, by the axis's name.
+        dynamic: The dynamic axes of each input, as ``torch.export.Dim``.
+        sizes: Sizes of the example, by axis name.
 
     Args:
-        names: Of the inputs.
+        names: Names of the inputs.
         inputs: The example.
         asked: ``dynamic_axes=``, or None for the batch of each input.
 
@@ -101,7 +101,7 @@ class Axes:
         """Return the example at other sizes: its rows, again and again.
 
         Args:
-            sizes: By the axis's name.
+            sizes: Sizes by axis name.
             varied: Make floating inputs differ from row to row, by as much as those of the example do.
         """
         generator = torch.Generator().manual_seed(_SEED)
@@ -123,6 +123,24 @@ class Axes:
             }
             for name, tensor, axes in zip(names, self._inputs, self.dynamic, strict=True)
         ]
+
+
+def output_shape(name: str, shapes: Sequence[Sequence[int]], sizes: Sequence[Mapping[str, int]]) -> list[int | str]:
+    """Return the shape of an output: for each axis its length, or the name of the axis of an input that it follows.
+
+    One that varies otherwise, as the sum of two does, has a name of its own.
+
+    Args:
+        name: Of the output.
+        shapes: What it had in each comparison.
+        sizes: Those of the inputs' axes in each comparison, by name.
+    """
+    found: list[int | str] = []
+    for axis, lengths in enumerate(zip(*shapes, strict=False)):  # of different ranks: the comparison will refuse it
+        follows = [one for one in sizes[0] if tuple(at[one] for at in sizes) == lengths]
+        varies = follows[0] if len(follows) == 1 else f"{name}_{axis}"
+        found.append(lengths[0] if len(set(lengths)) == 1 else varies)
+    return found
 
 
 def _name(given: Any) -> str:

@@ -38,7 +38,7 @@ a file for any runtime, with the example from TrainSpec(example_input=...):
 describe an input by its shape, batch first, and by its dtype if it is not float32:
   unitrain export run.ckpt model.onnx --model train:make_net --example 1,3,224,224
   unitrain export run.ckpt model.onnx --model train:make_net --example ids=2,128:int64 --example mask=2,128:bool
-or load a real example from a module (a tensor, or a function that returns one):
+or load a real example from a module (a tensor, or a function that returns one), whose first row is stored in the file:
   unitrain export run.ckpt model.onnx --model train:make_net --example train:one_batch
 
 a dynamic sequence axis beside the batch, with custom names:
@@ -65,7 +65,7 @@ _SEED = 0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of this command."""
     parser.description, parser.epilog = _DESCRIPTION, _EXAMPLES
     add = parser.add_argument
     add("ckpt", metavar="CKPT", type=user_path, help="the checkpoint to read")
@@ -76,7 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--example",
         metavar="WHAT",
         action="append",
-        help="[NAME=]SHAPE[:DTYPE] of a tensor, named for a model that takes a dict or keywords; or MODULE:NAME",
+        help="[NAME=]SHAPE[:DTYPE] of a tensor, named for a model that takes a dict or keywords; or MODULE:NAME, whose"
+        " first row is stored in the file",
     )
     add("--weights", choices=get_args(Weights), default="model", help="ema: the average of the EMA callback")
     add("--part", metavar="WORD", help="the prefix of the model's names in CKPT, if several match")
@@ -85,18 +86,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dynamic", metavar="INPUT:AXIS=NAME[:MAX]", action="append", help="an axis of any length")
     add("--static", action="store_true", help="fix all axes to the lengths of the example")
     add("--opset", type=int, help="the ONNX opset; default: the one that matches torch")
-    add("--half", action="store_true", help="float16 inside; inputs and outputs stay as they are")
-    add("--quantize", metavar="KIND", help="int8")
+    add("--half", action="store_true", help="compute in float16; inputs and outputs keep their dtype")
+    add("--quantize", metavar="KIND", help="quantize the weights; the only KIND is int8")
     add("--preprocess", metavar="MODULE:NAME", help="a module to run before the model")
     add("--postprocess", metavar="MODULE:NAME", help="a module to run after it")
     add("--tolerance", type=float, help="the allowed difference, relative to the largest output")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Export, print how far the file is from the model, and return the exit status.
+    """Export, print the differences from the model, and return the exit status.
 
     Raises:
-        UnitrainError: If it cannot be done.
+        UnitrainError: If an argument is invalid, or the export fails.
     """
     made = template_of(arguments.model)
     model = unwrapped(made.model if isinstance(made, TrainSpec) else made)

@@ -60,8 +60,8 @@ def explained(error: Exception, request: Request, program: ExportedProgram | Non
     """Return the error for what torch raised while it followed ``request.module``.
 
     Args:
-        error: What torch raised.
-        request: What was to be written.
+        error: The error of torch.
+        request: The export request.
         program: The graph, if there is one already: torch then names a node of it.
     """
     chain = _chain(error)

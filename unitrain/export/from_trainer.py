@@ -33,12 +33,12 @@ def export_model(
 
     Args:
         model: The model; a framework's own module is exported by its ``forward``.
-        spec: What it was trained by, or None for a framework's own code.
+        spec: The spec of the run, or None for a framework's own code.
         path: The file.
-        format: Its format, or None for what the suffix tells.
-        options: Those of ``export_module``.
-        callbacks: Those of the run.
-        ckpt_path: Where to take the weights from, or None for the model unchanged.
+        format: Format of the file; None infers it from the suffix.
+        options: The options of ``export_module``.
+        callbacks: The callbacks of the run.
+        ckpt_path: Checkpoint to load weights from; None uses the model's own.
         weights: ``"model"`` or ``"ema"``.
 
     Raises:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 import torch
 from torch import nn
 
-from unitrain._version import __version__
-from unitrain.errors import ExportError, refuse_unknown
+from unitrain.errors import ExportError, complete_call, refuse_unknown
 from unitrain.export.formats.table import find_format, name_of
+from unitrain.export.metadata import read_metadata
 from unitrain.export.probe import ModelProbe
 from unitrain.export.quiet import quiet
 from unitrain.export.request import EXAMPLE, OTHER_NAMES, ExportOptions, Request
@@ -19,6 +19,7 @@ from unitrain.export.verify import ExportReport, Tolerance, require_close
 from unitrain.export.wrap import at_rest, borrowed, halved, require_float32, unwrapped
 from unitrain.utilities.files import failing_as, user_path, workspace
 from unitrain.utilities.rng import preserved_rng
+from unitrain.utilities.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _AROUND = ("preprocess", "postprocess")
 
 
+@complete_call(ExportError, 'unitrain.export_module(model, "model.onnx", example_input=batch)')
 def export_module(
     module: Any,
     path: str | Path,
@@ -41,22 +43,23 @@ def export_module(
     default_example: Any = None,
     **options: Unpack[ExportOptions],
 ) -> ExportReport:
-    """Write ``module`` to ``path`` in eval mode, and compare the file with it; the module is unchanged.
+    """Export ``module`` to ``path`` in eval mode and verify the file; the module is unchanged.
 
     Args:
-        module: The module.
-        path: The file; one that was there stays if this fails.
-        format: One of ``FORMATS``; by default the suffix of ``path`` tells.
-        weights: What replaces the module's own, by name.
-        source: Where the weights are from, for the metadata.
-        default_example: The example where none is given; formats that need none pass it over.
-        **options: What is asked of the export; see ``ExportOptions``.
+        module: The module to export.
+        path: The file to write; an existing one is kept if the export fails.
+        format: One of ``FORMATS``; by default inferred from the suffix of ``path``.
+        weights: Weights to use instead of the module's own, by name.
+        source: Origin of the weights, for the metadata.
+        default_example: Example if none is given; formats that need none ignore it. None of its values
+            are in the file.
+        **options: The fields of ``ExportOptions``.
 
     Returns:
-        How far the file is from the module.
+        The differences between the file and the module.
 
     Raises:
-        ExportError: If it cannot be written so, or computes something else.
+        ExportError: If the file cannot be written, or its outputs differ.
 
     Example:
         >>> report = export_module(torch.nn.Linear(4, 1), "linear.pt2", example_input=torch.randn(8, 4))
@@ -75,7 +78,8 @@ def export_module(
             stack.enter_context(context)
         for around in filter(None, map(asked.get, _AROUND)):
             stack.enter_context(at_rest(unwrapped(around), {}))
-        request = _request(model, name, asked, source or {})
+        given = options.get(EXAMPLE) is not None
+        request = _request(model, name, asked, source or {}, publish=given)
         with borrowed(model, halved) if request.half else nullcontext():
             chosen.write(request, part)
         differences = chosen.verify(request, part)
@@ -83,14 +87,14 @@ def export_module(
             chosen.tolerance(request) if request.tolerance is None else Tolerance(request.tolerance, "from tolerance=")
         )
         size, seconds = part.stat().st_size, time.perf_counter() - began
-        report = ExportReport(path, name, differences, limit, seconds, size, chosen.read_metadata(part))
+        report = ExportReport(path, name, differences, limit, seconds, size, _metadata(part))
         require_close(report)
         part.replace(path)
     return report
 
 
 def _asked(name: str, chosen: Format, options: Mapping[str, Any], default_example: Any) -> dict[str, Any]:
-    """Return the options that say something.
+    """Return the given options.
 
     Raises:
         ExportError: If the format does not take one of them, or has no example to follow.
@@ -115,10 +119,10 @@ def _asked(name: str, chosen: Format, options: Mapping[str, Any], default_exampl
 
 
 def _require_values(asked: Mapping[str, Any]) -> None:
-    """Refuse values that mean nothing.
+    """Refuse invalid values.
 
     Raises:
-        ExportError: For the first one.
+        ExportError: If there is one; the message names the first.
     """
     if not 0 <= _number(asked.get("tolerance", 0)) < 1:
         raise ExportError(
@@ -141,7 +145,7 @@ def _number(given: Any) -> float:
 
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """Yield a path in a folder of its own beside ``path``, which is gone afterwards.
+    """Yield a path in a temporary folder beside ``path``.
 
     The file's name there is always the same, since torch writes it into the file.
 
@@ -154,8 +158,22 @@ def _beside(path: Path) -> Iterator[Path]:
         yield folder / f"model{path.suffix}"
 
 
-def _request(model: nn.Module, name: str, asked: Mapping[str, Any], source: Mapping[str, Any]) -> Request:
-    """Return what the format is to write."""
+def _metadata(path: Path) -> dict[str, Any]:
+    """Return the metadata in the file, read as users read it.
+
+    Raises:
+        ExportError: If there is none.
+    """
+    found = read_metadata(path)
+    if found is None:
+        raise ExportError("the metadata cannot be read from the file, so it was deleted.")
+    return found
+
+
+def _request(
+    model: nn.Module, name: str, asked: Mapping[str, Any], source: Mapping[str, Any], *, publish: bool
+) -> Request:
+    """Return the request for the format."""
     if asked.get("half"):
         require_float32(model)
     plain: dict[str, Any] = {key: asked[key] for key in ("half", "opset", "quantize", "tolerance") if key in asked}
@@ -169,4 +187,4 @@ def _request(model: nn.Module, name: str, asked: Mapping[str, Any], source: Mapp
     }
     if EXAMPLE not in asked:
         return Request(module=model, source=model, metadata=facts, **plain)
-    return ModelProbe(model, asked).request(facts, **plain)
+    return ModelProbe(model, asked, publish=publish).request(facts, **plain)

@@ -9,7 +9,8 @@ import torch
 from unitrain.data.batch import describe, to_device
 from unitrain.data.structure import tensors
 from unitrain.errors import ExportError
-from unitrain.export.axes import Axes
+from unitrain.export.axes import Axes, output_shape
+from unitrain.export.example import example_row
 from unitrain.export.failures import line_of
 from unitrain.export.request import EXAMPLE, Check, Request
 from unitrain.export.tree import named, names_of_inputs
@@ -28,15 +29,16 @@ class ModelProbe:
     """The inputs and outputs of a model, found by calling it.
 
     Args:
-        model: In eval mode, on the CPU.
-        asked: The options of the export.
+        model: The model, in eval mode and on the CPU.
+        asked: The given export options.
+        publish: Whether the file may contain a row of the example.
 
     Raises:
         ExportError: If it cannot be called with the example, or gives something else than tensors.
     """
 
-    def __init__(self, model: nn.Module, asked: Mapping[str, Any]) -> None:
-        self._model, self._asked = model, asked
+    def __init__(self, model: nn.Module, asked: Mapping[str, Any], *, publish: bool = False) -> None:
+        self._model, self._asked, self._publish = model, asked, publish
         self._example = to_device(asked[EXAMPLE], _CPU)
         found = names_of_inputs(asked.get("preprocess") or model, self._example)
         if not found:
@@ -52,18 +54,19 @@ class ModelProbe:
         self._outputs = _named_as("output_names", asked, given)
 
     def request(self, facts: Mapping[str, Any], *, half: bool = False, **plain: Any) -> Request:
-        """Return what a format is to write.
+        """Return the request for a format.
 
         Args:
-            facts: For the metadata.
-            half: Whether in float16.
-            **plain: What is handed through.
+            facts: Facts for the metadata.
+            half: Whether to compute in float16.
+            **plain: Further fields of the request.
         """
         checks = tuple(self._check(sizes) for sizes in self._axes.checked_sizes())
-        outputs = [
-            {"name": name, "dtype": str(one.dtype).removeprefix("torch.")}
-            for name, one in zip(self._outputs, checks[0].outputs, strict=True)
-        ]
+        signature = {
+            "inputs": self._axes.signature(self._inputs),
+            "outputs": _outputs(self._outputs, checks),
+            "example": example_row(self._axes, self._inputs, self._row, own=self._publish),
+        }
         return Request(
             module=self._prepared(half=half),
             source=self._model,
@@ -73,7 +76,7 @@ class ModelProbe:
             dynamic=tuple(self._axes.dynamic),
             checks=checks,
             half=half,
-            metadata={**facts, "inputs": self._axes.signature(self._inputs), "outputs": outputs},
+            metadata={**facts, **signature},
             **plain,
         )
 
@@ -135,6 +138,20 @@ class ModelProbe:
     def _row(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return copies of the outputs: a model may write into its inputs, and return a buffer of its own."""
         return tuple(one.clone() for one in tensors(self._module.nested(*(one.clone() for one in inputs))))
+
+
+def _outputs(names: Sequence[str], checks: Sequence[Check]) -> list[dict[str, Any]]:
+    """Return names, dtypes and shapes of the outputs."""
+    sizes = [one.sizes for one in checks]
+    columns = zip(*(one.outputs for one in checks), strict=True)
+    return [
+        {
+            "name": name,
+            "dtype": str(column[0].dtype).removeprefix("torch."),
+            "shape": output_shape(name, [one.shape for one in column], sizes),
+        }
+        for name, column in zip(names, columns, strict=True)
+    ]
 
 
 def _require_here(model: nn.Module, output: Any) -> None:

@@ -38,16 +38,17 @@ class ExportOptions(TypedDict, total=False):
     Attributes:
         example_input: One input of the model, as in training: a tensor, or tuples, mappings and dataclasses of them. A
             tuple is spread over the arguments of ``forward``, and a mapping over its keywords, if it takes them so.
-        input_names: Of the tensors in it, in their order.
-        output_names: Of the tensors in what the model returns, in their order.
+            The file contains its first row as an example; of ``TrainSpec.example_input`` it contains only the shapes.
+        input_names: Names of the input tensors, in order.
+        output_names: Names of the output tensors, in order.
         dynamic_axes: By input, which axes may have any length: ``{"input": {0: "batch", 1: "sequence"}}``; for a name
             there may be a ``torch.export.Dim`` with bounds. By default axis 0 of each input; ``{}``: none.
-        opset: Which set of operators.
-        half: float16 inside; what comes in and goes out is unchanged.
+        opset: The ONNX opset.
+        half: Whether to compute in float16; inputs and outputs keep their dtype.
         quantize: ``"int8"``.
-        preprocess: A module that is run before the model; the example is then what it takes.
-        postprocess: A module that is run after the model.
-        tolerance: How far the file may be from the model, relative to each output's largest value.
+        preprocess: Module to run before the model; ``example_input`` is then its input.
+        postprocess: Module to run after the model.
+        tolerance: Largest allowed difference, relative to each output's largest value.
     """
 
     example_input: Any
@@ -67,9 +68,9 @@ class Check:
     """One comparison of the file with the model.
 
     Attributes:
-        sizes: Of the axes that may have any length, by name.
+        sizes: Sizes of the dynamic axes, by name.
         inputs: The named inputs.
-        outputs: What the model returned for them.
+        outputs: The model's outputs for them.
     """
 
     sizes: Mapping[str, int]
@@ -87,15 +88,15 @@ class Request:
         source: The user's model within it, with the weights that are exported.
         inputs: An example; no axis that may have any length is shorter than two, since torch.export takes 0 and 1 for
             constants.
-        input_names: Of the inputs.
-        output_names: Of the outputs.
-        dynamic: For each input its axes that may have any length, as ``torch.export.Dim``.
-        checks: What the file has to give.
+        input_names: Names of the inputs.
+        output_names: Names of the outputs.
+        dynamic: The dynamic axes of each input, as ``torch.export.Dim``.
+        checks: The comparisons to make.
         opset: The set of operators, or None for the format's own.
         half: Whether ``module`` computes in float16.
-        quantize: How the weights are to be made smaller, or None.
-        tolerance: What the user allows, or None for the format's own.
-        metadata: What is to be in the file, plain values only.
+        quantize: The kind of quantization, or None.
+        tolerance: The user's tolerance, or None for the format's own.
+        metadata: Metadata for the file, plain values only.
     """
 
     module: nn.Module

@@ -33,8 +33,8 @@ class Source:
     """Weights, and what the file is to say of them.
 
     Attributes:
-        tensors: By the model's names; what is not in it is as the model has it.
-        facts: For the metadata; nothing that differs from backend to backend.
+        tensors: The weights by the model's names; missing ones are the model's own.
+        facts: Facts for the metadata, identical on all backends.
     """
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
@@ -45,7 +45,7 @@ def from_run(callbacks: Iterable[Any], weights: Weights) -> Source:
     """Return the weights that a run has reached.
 
     Args:
-        callbacks: Those of the run; an EMA holds the average.
+        callbacks: The callbacks of the run; an EMA holds the average.
         weights: ``"model"`` or ``"ema"``.
 
     Raises:
@@ -64,9 +64,9 @@ def from_checkpoint(path: Path, model: nn.Module, weights: Weights, part: str | 
 
     Args:
         path: A file or folder of unitrain's, a file of Lightning's or Ignite's, bare weights or .safetensors.
-        model: What they are for.
+        model: The model that they are for.
         weights: ``"model"`` or ``"ema"``.
-        part: What stands before the names of the model in the file, where several fit.
+        part: Prefix of the model's names in the file, where several fit.
 
     Raises:
         CheckpointError: If it cannot be read or is of another model.

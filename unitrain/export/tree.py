@@ -24,7 +24,7 @@ def named(value: Any, name: str, *, top: bool = True) -> Iterator[tuple[str, Ten
 
     Args:
         value: A tensor, or tuples, lists, mappings and dataclasses of tensors.
-        name: What it is called.
+        name: Name of the value.
         top: Whether the name is to be left out where there are keys.
 
     Raises:

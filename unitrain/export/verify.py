@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from unitrain.errors import ExportError
+from unitrain.reports.html.markup import element, joined
+from unitrain.reports.html.notebook import summary
+from unitrain.reports.html.numbers import duration, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +29,7 @@ class Tolerance:
 
     Attributes:
         limit: The largest difference, relative to the largest value of the output.
-        why: Where it comes from.
+        why: Reason for it.
     """
 
     limit: float
@@ -44,11 +47,11 @@ class Difference:
     """The difference of one output at one size.
 
     Attributes:
-        sizes: Of the axes that may have any length, by name.
-        output: The output's name.
-        absolute: The largest difference of two numbers.
-        relative: The same, divided by the largest value of the output at any of the sizes.
-        same_choice: In what share of the rows the largest value is at the same place; None if there is no choice.
+        sizes: Sizes of the dynamic axes, by name.
+        output: Name of the output.
+        absolute: Largest absolute difference.
+        relative: Largest absolute difference, divided by the largest value of the output at any size.
+        same_choice: Fraction of rows with the largest value at the same place; None if not applicable.
     """
 
     sizes: Mapping[str, int]
@@ -70,12 +73,12 @@ class ExportReport:
 
     Attributes:
         path: The file.
-        format: Its format.
-        differences: For each size and each output; none for weights alone, which are compared bit for bit.
-        tolerance: What was allowed.
-        seconds: What writing and comparing took.
-        bytes: The file's size.
-        metadata: What the file says of itself.
+        format: Format of the file.
+        differences: The differences for each size and output; empty for weights alone, which are compared bit for bit.
+        tolerance: The tolerance.
+        seconds: Time for writing and verifying, in seconds.
+        bytes: File size in bytes.
+        metadata: The metadata in the file.
 
     Example:
         >>> report = export_module(torch.nn.Linear(4, 1), "model.pt2", example_input=torch.randn(8, 4))
@@ -106,6 +109,15 @@ class ExportReport:
         lines += [f"  {one}" for one in self.differences]
         lines.append(f"  allowed: {self.tolerance}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the file, and a row for each difference."""
+        title = f"{self.path.name}: {self.format}, {size(self.bytes)}, {duration(self.seconds)}"
+        rows = [(one.output, shown(one.sizes), one.absolute, one.relative, one.same_choice) for one in self.differences]
+        columns = ("output", "at", "absolute", "relative", "same choice")
+        return summary(
+            title, columns, rows, f"allowed: {self.tolerance}", joined(["file: ", element("code", self.path)])
+        )
 
 
 def shown(sizes: Mapping[str, int]) -> str:
@@ -158,8 +170,8 @@ def apart(given: Tensor, reference: Tensor, scale: float | None = None) -> tuple
     """Return the largest difference, absolute and relative; the same NaN or infinity is none.
 
     Args:
-        given: What was computed.
-        reference: What it should be.
+        given: The computed value.
+        reference: The expected value.
         scale: Relative to what; by default the largest value of ``reference``.
     """
     ours, theirs = given.detach().to(torch.float64), reference.detach().to(torch.float64)
@@ -180,7 +192,9 @@ def largest(tensor: Tensor) -> float:
 
 def same_choice(given: Tensor, reference: Tensor) -> float | None:
     """Return in what share of the rows the largest value is at the same place; None if there is no choice."""
-    if min(reference.ndim, *reference.shape[-1:]) < _ROWS or not (reference.is_floating_point() and reference.numel()):
+    if min((reference.ndim, *reference.shape[-1:])) < _ROWS or not (
+        reference.is_floating_point() and reference.numel()
+    ):
         return None
     return float((given.argmax(-1) == reference.argmax(-1)).double().mean())
 

@@ -26,11 +26,11 @@ class Prepared(nn.Module):
 
     Args:
         model: The model.
-        example: What it is called with; the tensors are replaced by those that come in.
-        names: Of the inputs, which become the parameters of ``forward``.
-        preprocess: What is done to the inputs before the model.
-        postprocess: What is done to the model's outputs.
-        half: Whether the model computes in float16; what comes in and goes out stays float32.
+        example: The example input, whose tensors are replaced by the given ones.
+        names: Names of the inputs, which become the parameters of ``forward``.
+        preprocess: Module to run before the model.
+        postprocess: Module to run after the model.
+        half: Whether the model computes in float16; inputs and outputs stay float32.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ def unwrapped(module: Any) -> nn.Module:
     """Return the module itself, without what torch.compile and DistributedDataParallel put around it.
 
     Raises:
-        ExportError: If it is no module, or no process has all of its weights.
+        ExportError: If it is not a module, or no process has all of its weights.
     """
     if not isinstance(module, nn.Module):
         raise ExportError(
@@ -97,7 +97,7 @@ def at_rest(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
 
     Args:
         module: Is afterwards as it was: the modes of its parts, its parameters and buffers, by identity.
-        weights: What replaces its own, by name.
+        weights: Weights to use instead of its own, by name.
     """
     modes = ModuleModes(module)
     compiled = [one for one in module.modules() if vars(one).get("_compiled_call_impl") is not None]

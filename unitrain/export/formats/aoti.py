@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import zipfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from unitrain.export.verify import Difference
 
 _CACHE = "TORCHINDUCTOR_CACHE_DIR"
-_SAID_OF_ITSELF = "wrapper_metadata.json"
 
 
 class AOTInductor:
@@ -70,13 +68,6 @@ class AOTInductor:
         with _nothing_left():
             loaded: Callable[..., Any] = torch._inductor.aoti_load_package(str(path))  # noqa: SLF001
         return loaded
-
-    def read_metadata(self, path: Path) -> dict[str, Any]:
-        """Return the metadata in the file."""
-        with zipfile.ZipFile(path) as package:
-            name = next(one for one in package.namelist() if one.endswith(_SAID_OF_ITSELF))
-            found: dict[str, Any] = json.loads(json.loads(package.read(name))[METADATA])
-        return found
 
 
 @contextmanager

@@ -92,10 +92,17 @@ class ExecuTorch:
 
         return run
 
-    def read_metadata(self, path: Path) -> dict[str, Any]:
-        """Return the metadata in the file: a method that returns it."""
-        found: dict[str, Any] = json.loads(_told(_method(path, METADATA).execute, [])[0])
-        return found
+
+def metadata_in(path: Path) -> str:
+    """Return the metadata in the file: a method returns it.
+
+    Raises:
+        ValueError: If it has no such method.
+    """
+    try:
+        return str(_told(_method(path, METADATA).execute, [])[0])
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
 
 
 def largest(request: Request) -> dict[str, int]:

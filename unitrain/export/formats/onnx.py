@@ -106,12 +106,6 @@ class Onnx:
 
         return run
 
-    def read_metadata(self, path: Path) -> dict[str, Any]:
-        """Return the metadata in the file."""
-        props = {one.key: one.value for one in onnx.load(path, load_external_data=False).metadata_props}
-        found: dict[str, Any] = json.loads(props[METADATA])
-        return found
-
 
 def _require_small(request: Request) -> None:
     weights = [*request.module.parameters(), *request.module.buffers()]

@@ -34,9 +34,9 @@ class Quantized:
     """The quantized layers.
 
     Attributes:
-        layers: What was quantized, as the format names it.
-        before: The bytes of their weights in the model.
-        after: The same in the file, with the scales.
+        layers: The quantized layers, by the format's names.
+        before: Size of their weights in the model, in bytes.
+        after: Size of their weights in the file, with the scales, in bytes.
     """
 
     layers: tuple[str, ...]

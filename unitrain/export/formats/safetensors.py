@@ -72,11 +72,6 @@ class SafeTensors:
             hint="model.load_state_dict(unitrain.load_weights(path))",
         )
 
-    def read_metadata(self, path: Path) -> dict[str, Any]:
-        """Return the metadata in the file."""
-        found: dict[str, Any] = json.loads(safetensors_file.noted_in(path)[METADATA])
-        return found
-
 
 def _same(one: Tensor, other: Tensor) -> bool:
     if one.dtype != other.dtype or one.shape != other.shape:

@@ -20,17 +20,17 @@ class Format(Protocol):
     """Writes files of one format, and reads them for the comparison.
 
     Attributes:
-        options: Which of ``ExportOptions`` it takes; the others are refused.
+        options: The fields of ``ExportOptions`` that it accepts; the others are refused.
     """
 
     options: frozenset[str]
 
     def tolerance(self, request: Request) -> Tolerance:
-        """Return how far the file may be from the model, and why."""
+        """Return the tolerance, and the reason for it."""
         ...
 
     def write(self, request: Request, path: Path) -> None:
-        """Write one file with ``request.metadata`` in it.
+        """Write one file with ``request.metadata`` in it, where ``metadata.read_metadata`` finds it.
 
         Raises:
             ExportError: If the model cannot be written so.
@@ -45,18 +45,14 @@ class Format(Protocol):
         """Return what the file computes: takes the named inputs by position, returns a tensor or a tuple of them."""
         ...
 
-    def read_metadata(self, path: Path) -> dict[str, Any]:
-        """Return the metadata in the file."""
-        ...
-
 
 class Entry(NamedTuple):
-    """Where a format is.
+    """An entry of the table.
 
     Attributes:
-        module: Its module, in which it is called ``FORMAT``.
-        suffixes: Of its files.
-        needs: The packages that must be there.
+        module: The format's module, which defines ``FORMAT``.
+        suffixes: File suffixes.
+        needs: The required packages.
         extra: The extra of unitrain that installs them.
     """
 
@@ -84,10 +80,10 @@ def name_of(path: Path, name: str | None = None) -> str:
 
     Args:
         path: The file to write.
-        name: The format that was asked for; by default the suffix tells.
+        name: The requested format; by default inferred from the suffix.
 
     Raises:
-        ExportError: If there is no such format, or the suffix is not one of its.
+        ExportError: If there is no such format, or the suffix does not belong to it.
     """
     if name is None:
         found = next((one for one, entry in FORMATS.items() if path.suffix in entry.suffixes), None)
@@ -110,7 +106,7 @@ def find_format(name: str) -> Format:
     """Return the format of that name.
 
     Raises:
-        ExportError: If what it needs is not installed.
+        ExportError: If a required package is not installed.
     """
     entry = FORMATS[name]
     missing = [one for one in entry.needs if find_spec(one) is None]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,11 +16,15 @@ from unitrain.export.request import FOLLOWED_OPTIONS, METADATA
 from unitrain.export.verify import HALF, Tolerance, compared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from unitrain.export.request import Request
     from unitrain.export.verify import Difference
+
+
+_WEIGHTS_ONLY, _ANYTHING = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+_LOCK = threading.Lock()
 
 
 class TorchExport:
@@ -48,16 +55,27 @@ class TorchExport:
         return compared(self.load(path), request)
 
     def load(self, path: Path) -> Callable[..., Any]:
-        """Return the module in the file."""
-        module: Callable[..., Any] = torch.export.load(path).module()
+        """Return the module in the file.
+
+        Raises:
+            pickle.UnpicklingError: If it has a pickle of anything but tensors.
+        """
+        with _weights_only():
+            module: Callable[..., Any] = torch.export.load(path).module()
         return module
 
-    def read_metadata(self, path: Path) -> dict[str, Any]:
-        """Return the metadata in the file."""
-        extra = {METADATA: ""}
-        torch.export.load(path, extra_files=extra)
-        found: dict[str, Any] = json.loads(extra[METADATA])
-        return found
+
+@contextmanager
+def _weights_only() -> Iterator[None]:
+    """Let ``torch.load`` refuse code in a pickle; torch.export.load would run it where tensors are expected."""
+    with _LOCK:
+        before = {name: os.environ.pop(name, None) for name in (_WEIGHTS_ONLY, _ANYTHING)}
+        os.environ[_WEIGHTS_ONLY] = "1"
+        try:
+            yield
+        finally:
+            del os.environ[_WEIGHTS_ONLY]
+            os.environ.update({name: one for name, one in before.items() if one is not None})
 
 
 FORMAT = TorchExport()

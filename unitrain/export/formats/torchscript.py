@@ -65,14 +65,6 @@ class TorchScript:
             module: Callable[..., Any] = _JIT.load(path, map_location="cpu")
         return module
 
-    def read_metadata(self, path: Path) -> dict[str, Any]:
-        """Return the metadata in the file."""
-        extra = {METADATA: ""}
-        with let_pass(_DEPRECATED):
-            _JIT.load(path, map_location="cpu", _extra_files=extra)
-        found: dict[str, Any] = json.loads(extra[METADATA])
-        return found
-
 
 def _without_paths(path: Path) -> None:
     """Drop what is for debuggers only: it names folders of this machine."""
