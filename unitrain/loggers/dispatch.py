@@ -8,32 +8,37 @@ from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks.callback import Callback
 from unitrain.errors import install_hint
+from unitrain.loggers.batches import BatchValues
 from unitrain.loggers.outlet import Outlet
+from unitrain.loggers.preparation import prepare, takes_batches
 from unitrain.run.active_runs import used_alone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from unitrain.metrics.tables import Table
     from unitrain.run.context import RunContext
-    from unitrain.run.hub import EventHub
+    from unitrain.run.hub import Event, EventHub
 
 
 class Tracking(Callback):
-    """Logs every n-th optimizer step's batch, each epoch's values and the result of an evaluation to all trackers.
+    """Logs the batch of every n-th optimizer step, each epoch's values and the results of evaluations to all trackers.
 
-    A row's step is the number of optimizer steps made, and ``epoch`` (from 0) stands beside the values. A step's row
-    holds the batch that made the step: its loss and what it logged; the device is waited for only then.
+    A row's step is the number of optimizer steps, and ``epoch`` (from 0) is one of its values. A step's row has the
+    values of the batch that made the step: its loss and logged values; only then is the device synchronized.
 
     Args:
         loggers: The trackers.
-        every: Optimizer steps between two rows; 0 writes only those of epochs.
+        every: Number of optimizer steps between two rows; 0 writes only rows of epochs.
     """
 
     def __init__(self, loggers: Sequence[Any], every: int) -> None:
         self._every = every
         self._outlets = {name: Outlet(one) for name, one in names_of(loggers).items()}
-        self._beginning = [one for one in loggers if hasattr(one, "begin")]
+        self._beginning = [one for one in loggers if hasattr(one, "begin") or takes_batches(one)]
+        pairs = zip(loggers, self._outlets.values(), strict=True)
+        self._batches = BatchValues([(one, outlet) for one, outlet in pairs if takes_batches(one)])
+        self._loggers = tuple(loggers)
         self._hub: EventHub | None = None
         self._undrawn: set[str] = set()
         self.reset_state()
@@ -47,19 +52,21 @@ class Tracking(Callback):
 
     @contextmanager
     def open(self, hub: EventHub, hparams: Mapping[str, Any] | None) -> Iterator[None]:
-        """Keep the trackers' runs open. An evaluation continues with the run of the fit before.
+        """Keep the trackers' runs open. An evaluation continues the run of the preceding fit.
 
         Args:
-            hub: Where the run is.
-            hparams: The spec's, told once per run; None of a prediction, which alone is no run to be tracked.
+            hub: The event hub of the run.
+            hparams: The spec's hyper-parameters, sent once per run; None for a prediction, which is not tracked on its
+                own.
 
         Raises:
-            ConfigError: If a tracker is in the middle of another run, and would begin this one within it.
+            ConfigError: If a tracker is in use by another run, or refuses to begin.
         """
         status = "failed"
         with used_alone(self._beginning):
-            self._take_up(hub, hparams)
+            prepare(self._loggers, lambda: (hub.state.step, hub.state.epoch))
             try:
+                self._take_up(hub, hparams)
                 yield
                 status = "success"
             finally:
@@ -83,7 +90,7 @@ class Tracking(Callback):
         self._step = run.state.step
 
     def on_batch_end(self, run: RunContext) -> None:
-        """Log the batch, if it made a step that is due."""
+        """Log the batch, if its step is due."""
         step = run.state.step
         if step == self._step:
             return
@@ -92,13 +99,17 @@ class Tracking(Callback):
             gauges = {name: read() for name, read in run.hub.step_metrics.items()}
             self.log_metrics({**gauges, **run.batch_values()})
 
+    def extra_handlers(self) -> Iterable[tuple[Event, Callable[[RunContext], Any]]]:
+        """Return the handlers for trackers of batches, if there are any."""
+        return self._batches.handlers()
+
     def on_epoch_end(self, run: RunContext) -> None:
-        """Log what the epoch measured."""
+        """Log the epoch's metrics."""
         if self._outlets:
             self.log_metrics(run.hub.epoch_metrics)
 
     def log_metrics(self, values: Mapping[str, float]) -> None:
-        """Send one row to all trackers, at the step where the run is."""
+        """Send one row to all trackers, at the current step."""
         if self._hub is None or not self._outlets:
             return
         state = self._hub.state
@@ -138,7 +149,7 @@ class Tracking(Callback):
         )
 
     def log_figure(self, name: str, figure: Any) -> None:
-        """Send a figure to all trackers that take one, at the step where the run is; warn once of those that do not."""
+        """Send a figure to all trackers that support figures, at the current step; warn once of those that do not."""
         if self._hub is None:
             return
         for outlet in self._outlets.values():
@@ -146,7 +157,7 @@ class Tracking(Callback):
                 outlet.send("log_figure", name, figure, self._hub.state.step)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how many rows were sent, and by what each tracker knows its run again."""
+        """Return the number of sent rows, and the data by which each tracker finds its run again."""
         states = {name: outlet.run_state() for name, outlet in self._outlets.items()}
         return {"rows": self._rows, "trackers": {name: state for name, state in states.items() if state}}
 
@@ -157,7 +168,7 @@ class Tracking(Callback):
 
 
 def names_of(loggers: Sequence[Any]) -> dict[str, Any]:
-    """Return the trackers by class name, as a checkpoint knows them; the second of a class is ``Name#2``."""
+    """Return the trackers by class name, as in a checkpoint; the second of a class is ``Name#2``."""
     found: dict[str, Any] = {}
     for logger in loggers:
         name = type(logger).__name__

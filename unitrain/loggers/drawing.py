@@ -22,7 +22,7 @@ _AXES = {"fpr": ("tpr", "false positive rate", "true positive rate"), "recall": 
 
 
 def can_draw() -> bool:
-    """Return whether there is what draws."""
+    """Return whether matplotlib is available."""
     try:
         with preserved_rng():
             import matplotlib.figure  # noqa: F401, PLC0415 - an extra
@@ -35,8 +35,8 @@ def drawn(name: str, table: Table) -> Any:
     """Return a figure of ``table``; None if it has no shape that can be drawn.
 
     Args:
-        name: Its full name, the title.
-        table: What a metric gave.
+        name: The full name, used as title.
+        table: The value of a metric.
     """
     with preserved_rng():
         if "" in table.tensors:
@@ -45,7 +45,7 @@ def drawn(name: str, table: Table) -> Any:
 
 
 def _matrices(name: str, values: Tensor, class_names: Sequence[str] | None) -> Any:
-    """Return one panel for a matrix; of a multilabel confusion matrix, of shape (labels, 2, 2), one a label."""
+    """Return one panel for a matrix; for a multilabel confusion matrix, of shape (labels, 2, 2), one per label."""
     if values.ndim == _MATRIX:
         return _panels(name, [("", values)], class_names)
     if values.ndim != _MATRICES or len(values) > _MOST_PANELS:
@@ -98,6 +98,6 @@ def _curves(name: str, table: Table) -> Any:
 
 
 def _lines(table: Table, part: str) -> list[list[float]]:
-    """Return the values of a part: one list a class."""
+    """Return the values of a part: one list per class."""
     found = [tensor for ending, tensor in table.tensors.items() if f"{ending}_".startswith(f"_{part}_")]
     return [row.tolist() for tensor in found for row in tensor.view(-1, tensor.shape[-1])]

@@ -13,14 +13,14 @@ from unitrain.utilities.files import folders_of, new_folder
 class Logger(Protocol):
     """A tracker, in the shape of Lightning's ``Logger``; only ``log_metrics`` must be there.
 
-    A tracker with a method ``begin(rows)`` is told, before anything else, how many rows an earlier part of the run has
-    written: 0 for a new run, more for one that is resumed. One with ``run_state()`` returns a mapping by which it knows
-    its run again; a checkpoint keeps it, and ``load_run_state(state)`` gets it before ``begin`` when a fit is resumed,
-    in a new process too. After ``finalize`` more may come: the result of an evaluation that follows a fit.
+    If a tracker has a method ``begin(rows)``, it is called first with the number of rows that an earlier part of the
+    run has written: 0 for a new run, more for a resumed one. ``run_state()`` returns a mapping that identifies the run;
+    a checkpoint stores it, and ``load_run_state(state)`` receives it before ``begin`` when a fit is resumed, in a new
+    process too. After ``finalize`` more rows may follow: the result of an evaluation after a fit.
 
-    In a study, a tracker with ``for_trial(name, group)`` returns one for the run of a trial, ``group`` being what its
-    ``begin_group(study_name)`` returned once for the whole study. ``end_trial(state, params, values)`` tells the
-    trial's tracker how Optuna has it, and ``end_group(group)`` that the study is done.
+    In a study, ``for_trial(name, group)`` returns the tracker for a trial's run, where ``group`` is the value that
+    ``begin_group(study_name)`` returned once for the whole study. ``end_trial(state, params, values)`` receives the
+    trial's outcome from Optuna, and ``end_group(group)`` ends the study.
     """
 
     def log_metrics(self, metrics: dict[str, float], step: int) -> None:
@@ -40,10 +40,10 @@ class Logger(Protocol):
 
 
 class Library:
-    """A library that is imported when it is first used, by each process for itself: a module cannot be sent to one.
+    """A library imported on first use, by each process for itself: a module cannot be sent to another process.
 
     Args:
-        name: The module's name.
+        name: Name of the module.
     """
 
     def __init__(self, name: str) -> None:
@@ -63,15 +63,15 @@ def run_folder(
     before: str | None = None,
     copied: Callable[[Path], bool] = lambda _: False,
 ) -> Path:
-    """Return the folder of a run: a new one, ``name``, ``name-2`` and so on, made here so that no other run gets it.
+    """Return the folder of a run: a new one, ``name``, ``name-2`` and so on, created here so that no other run gets it.
 
     Args:
-        save_dir: Where it is.
-        name: What it is called.
-        resumed: Whether to continue in the folder of the run that is resumed.
-        before: That folder, as its checkpoint names it. Without one, as of an old release, it is the last that there
-            is. If it is in another ``save_dir``, that run's files are unchanged, and a new folder is made.
-        copied: Tells whether another folder of that name is a copy of it.
+        save_dir: Parent directory.
+        name: Name of the folder.
+        resumed: Whether to continue in the folder of the resumed run.
+        before: The folder that the run's checkpoint names. If None, as with checkpoints of old releases, it is the
+            newest one. If it is in another ``save_dir``, its files are unchanged, and a new folder is created.
+        copied: Returns whether another folder of that name is a copy of it.
     """
     if resumed and before is None:
         return next(iter(folders_of(save_dir, name)), None) or new_folder(save_dir, name)
@@ -83,7 +83,7 @@ def run_folder(
 
 
 def group_folder(save_dir: Path, study: str) -> dict[str, str]:
-    """Make the folder of a study's trials, and return its name: other machines have it below a path of their own."""
+    """Create the folder of a study's trials, and return its name: its parent may differ on other machines."""
     return {"folder": new_folder(Path.cwd() / save_dir, study).name}
 
 

@@ -40,17 +40,16 @@ class MLflowLogger(Shown):
     Each request is tried once, for at most ten seconds, unless MLflow's own environment variables say otherwise.
 
     Args:
-        experiment: The name of the experiment; it is made if there is none.
-        tracking_uri: The server, as ``"http://127.0.0.1:5000"``, or a store; by default MLflow's own choice.
-        run_name: The name of the run.
-        run_id: A run to continue with. Without it a fit that is resumed continues with the run that its checkpoint
-            names, in
-            a new process too, if it has the same experiment and tracking_uri. What the part that was broken off had
-            logged beyond the checkpoint is then there twice.
+        experiment: Name of the experiment; created if it does not exist.
+        tracking_uri: The server, such as ``"http://127.0.0.1:5000"``, or a store; by default MLflow's own choice.
+        run_name: Name of the run.
+        run_id: A run to continue. Without it, a resumed fit continues the run that its checkpoint names, in a new
+            process too, if the experiment and tracking_uri are the same. Values that the interrupted run logged after
+            the checkpoint then appear twice.
 
     Raises:
         BackendNotInstalledError: If mlflow is not installed.
-        ConfigError: If the store is one of plain files, and this MLflow opens none.
+        ConfigError: If it is a file store, which the installed MLflow does not support.
 
     Example:
         >>> tracker = MLflowLogger("digits", tracking_uri="sqlite:///mlruns.db")
@@ -88,14 +87,14 @@ class MLflowLogger(Shown):
         return {**vars(self), "_client": None}
 
     def begin_group(self, study: str) -> dict[str, str]:
-        """Make the run that a study's runs are nested in."""
+        """Create the parent run of a study's runs."""
         parent = MLflowLogger(self._experiment, tracking_uri=self._tracking_uri, run_name=study)
         with impatient():
             parent._open()
         return {"run_id": str(parent.run_id)}
 
     def for_trial(self, name: str, group: Mapping[str, Any]) -> MLflowLogger:
-        """Return the tracker of a trial: of the run that an earlier worker has made for it, if there is one."""
+        """Return the tracker of a trial; it continues the run of an earlier worker, if there is one."""
         made = copy.copy(self)
         vars(made).update(_run_name=name, _run_id=None, run_id=None, _tags={_PARENT: group["run_id"]})
         with impatient():
@@ -119,7 +118,7 @@ class MLflowLogger(Shown):
         MLflowLogger(self._experiment, tracking_uri=self._tracking_uri, run_id=group["run_id"]).finalize("success")
 
     def _take_over(self, search: str) -> None:
-        """Make the run of a trial, or continue the one that is found."""
+        """Create the run of a trial, or continue an existing one."""
         client = self._connected()
         found = client.search_runs([self._number()], search, max_results=1)
         if found:

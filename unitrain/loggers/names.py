@@ -16,11 +16,11 @@ _LONGEST = 250
 
 
 class MLflowNames:
-    """Turns names of values into names that MLflow takes, and tells of each that it changes, once.
+    """Converts names of values to names that MLflow accepts, and warns once of each changed one.
 
-    MLflow takes letters, digits, ``_``, ``-``, ``.``, blanks and ``/``, in at most 250 characters, as a relative path:
-    ``val/acc@5`` is stored as ``val/acc_at_5``, ``f1 (macro)`` as ``f1 _macro_``. Two names that would become one get a
-    suffix each from what they were.
+    MLflow accepts letters, digits, ``_``, ``-``, ``.``, blanks and ``/``, in at most 250 characters, as a relative
+    path: ``val/acc@5`` is stored as ``val/acc_at_5``, ``f1 (macro)`` as ``f1 _macro_``. If two names would become
+    equal, each gets a suffix.
     """
 
     def __init__(self) -> None:

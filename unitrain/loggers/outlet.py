@@ -23,10 +23,15 @@ _KEPT = 100_000
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 """Seconds between retries; doubled after each failure."""
 
-_LOSSES = {"log_metrics": "rows", "log_figure": "figures", "log_hyperparams": "sets of hyper-parameters"}
+_LOSSES = {
+    "log_metrics": "rows",
+    "log_batch": "batches' values",
+    "log_figure": "figures",
+    "log_hyperparams": "sets of hyper-parameters",
+}
 """Labels for reporting lost values."""
 
-_NAMED = ("log_metrics", "log_hyperparams")
+_NAMED = ("log_metrics", "log_batch", "log_hyperparams")
 """Methods whose first argument is a mapping from which a single value can be dropped."""
 
 _REFUSING = frozenset({400, 409, 413, 422})
@@ -34,12 +39,11 @@ _REFUSING = frozenset({400, 409, 413, 422})
 
 
 class Outlet:
-    """Hands rows to one tracker, in their order, and keeps those that it cannot take at the moment.
+    """Sends rows to one tracker, in order, and keeps those that it cannot accept at the moment.
 
-    An error that passes (a connection, a timeout, a full disk, a server's own error) keeps everything back, to be sent
-    again. A refusal (ValueError, TypeError, a status such as 400) would come each time: the value that is refused is
-    found and left out, which is told once by its name, and the rest of the row is sent. Other errors count as passing
-    until the run ends, and as refusals then.
+    After a temporary error (connection, timeout, full disk, server error), everything is kept and sent again. A refusal
+    (ValueError, TypeError, a status such as 400) would recur: the refused value is found and dropped with one warning,
+    and the rest of the row is sent. Other errors count as temporary until the run ends, then as refusals.
 
     Args:
         logger: The tracker.
@@ -63,13 +67,13 @@ class Outlet:
         self._open, self._clock = True, clock
 
     def begin(self, rows: int, state: Any) -> None:
-        """Begin a run; or continue after ``rows`` rows, with what ``run_state`` returned in the earlier part."""
+        """Begin a run, or continue after ``rows`` rows, with the ``run_state`` of the earlier part."""
         if state:
             self.send("load_run_state", dict(state))
         self.send("begin", rows)
 
     def run_state(self) -> dict[str, Any]:
-        """Return by what the tracker knows its run again; nothing if it cannot tell."""
+        """Return the data by which the tracker finds its run again, if any."""
         if not hasattr(self._logger, "run_state"):
             return {}
         try:
@@ -79,7 +83,7 @@ class Outlet:
             return {}
 
     def takes(self, method: str) -> bool:
-        """Return whether the tracker has ``method``, and warn once if it has not."""
+        """Return whether the tracker has ``method``; warn once if not."""
         if hasattr(self._logger, method):
             return True
         if method not in self._without:
@@ -88,7 +92,7 @@ class Outlet:
         return False
 
     def send(self, method: str, *arguments: Any) -> None:
-        """Hand it over, or keep it until the tracker takes it."""
+        """Send it, or keep it until the tracker accepts it."""
         if not hasattr(self._logger, method):
             return
         self._waiting.append((method, arguments))
@@ -99,8 +103,12 @@ class Outlet:
         if method == "log_figure" and self._waiting:
             self._keep(*arguments)
 
+    def send_batch(self, values: Mapping[str, float], step: int) -> None:
+        """Send the values of one batch."""
+        self.send("log_batch", values, step)
+
     def _keep(self, name: str, figure: Any, step: int) -> None:
-        """Let what waits be a picture: the figure may be redrawn before it is taken."""
+        """Store a waiting figure as an image, because it may be redrawn before it is sent."""
         self._waiting.pop()
         try:
             self._waiting.append(("log_figure", (name, frozen(figure), step)))
@@ -116,7 +124,7 @@ class Outlet:
             self._waiting.popleft()
 
     def _take(self, method: str, *arguments: Any) -> bool:
-        """Hand one thing over, without the values that are refused; return False if it must wait."""
+        """Send one item, without refused values; return False if it must wait."""
         if method in _NAMED:
             values, *rest = arguments
             known = self._refused[method]
@@ -150,10 +158,10 @@ class Outlet:
         return True
 
     def _sift(self, method: str, error: Exception, values: Mapping[str, Any], *rest: Any) -> bool:
-        """Find the values for which a row is refused: leave out one, then all that look like it, then send each alone.
+        """Find the refused values of a row: omit one, then all similar ones, then send each alone.
 
         Returns:
-            Whether the row is done with; False if it must wait.
+            Whether the row is done; False if it must wait.
         """
         odd = [name for name in sorted(values, key=_plain) if not _plain(name)]
         for left_out in [*([name] for name in sorted(values, key=_plain)), odd, list(values)]:
@@ -166,7 +174,7 @@ class Outlet:
         return self._drop(method, error)
 
     def _alone(self, method: str, error: Exception, values: Mapping[str, Any], *rest: Any, whole: bool) -> bool:
-        """Send values themselves after the rest of their row; a single one is known to be refused."""
+        """Send values separately after the rest of their row; a single one is known to be refused."""
         single = len(values) == 1 and not whole
         errors = {name: error if single else self._call(method, {name: one}, *rest) for name, one in values.items()}
         passing = next((one for one in errors.values() if one is not None and self._passes(one)), None)
@@ -195,7 +203,7 @@ class Outlet:
             )
 
     def _call(self, method: str, *arguments: Any) -> Exception | None:
-        """Call the tracker, and return what it raised; a warning is no failure, even where warnings are errors."""
+        """Call the tracker, and return its error, if any; a warning is not one, even where warnings are errors."""
         try:
             with _warnings_are_none():
                 call = getattr(self._logger, method)
@@ -212,7 +220,7 @@ class Outlet:
             tell(f"the tracker {self._name} failed: {error!r}. Training continues; unsent rows are kept and retried.")
 
     def close(self, status: str) -> None:
-        """Send what waits, and end the tracker's run."""
+        """Send waiting rows, and end the tracker's run."""
         if not self._open:
             return
         self._last = True
@@ -231,14 +239,14 @@ class Outlet:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Return whether a later attempt would fail alike: the values are at fault, not the connection or the server."""
+    """Return whether a later attempt would also fail, because of the values rather than the connection or server."""
     if isinstance(error, OSError):  # a connection, a timeout, a disk; requests' own errors too
         return False
     return isinstance(error, (ValueError, TypeError)) or _status(error) in _REFUSING
 
 
 def _status(error: Exception) -> int | None:
-    """Return the HTTP status that an error carries, as those of MLflow, requests, httpx and W&B do."""
+    """Return the HTTP status of an error, such as one of MLflow, requests, httpx or W&B."""
     ask = getattr(error, "get_http_status_code", None)
     found = ask() if callable(ask) else getattr(error, "status_code", None)
     found = getattr(getattr(error, "response", None), "status_code", None) if found is None else found
@@ -246,13 +254,13 @@ def _status(error: Exception) -> int | None:
 
 
 def _plain(name: Any) -> bool:
-    """Sort first what looks as if it were refused: a name with other characters than most libraries take."""
+    """Sort likely refused values first: names with characters that most libraries reject."""
     return all(one.isalnum() or one in "_-./ " for one in str(name))
 
 
 @contextmanager
 def _warnings_are_none() -> Iterator[None]:
-    """Show a warning of a tracker where it would be raised: it is no failure, and training continues."""
+    """Show a warning of a tracker where it would be raised: it is not a failure, and training continues."""
     if not any(action == "error" for action, *_ in warnings.filters):
         yield
         return
@@ -263,6 +271,6 @@ def _warnings_are_none() -> Iterator[None]:
 
 
 def tell(message: str) -> None:
-    """Warn; where warnings are errors this one is only shown, so that no tracker ends a fit."""
+    """Warn; if warnings are errors, only show the warning, so that no tracker ends a fit."""
     with _warnings_are_none():
         warnings.warn(message, stacklevel=3)

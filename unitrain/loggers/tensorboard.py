@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @named_arguments(ConfigError, callback_arguments_for)
 class TensorBoardLogger(Shown):
-    """Writes event files into ``<save_dir>/<name>``, to be shown by ``tensorboard --logdir <save_dir>``.
+    """Writes event files into ``<save_dir>/<name>``, for ``tensorboard --logdir <save_dir>``.
 
-    A new run goes to ``<name>-2`` and so on; a resumed one continues in its own, and what the part that was
-    broken off had logged beyond is no longer shown.
+    A new run goes to ``<name>-2`` and so on. A resumed run continues in its own folder; values that the interrupted run
+    logged after the checkpoint are no longer shown.
 
     Args:
-        save_dir: Where the folder is made.
-        name: Its name.
+        save_dir: Parent directory.
+        name: Name of the run's folder.
 
     Raises:
         BackendNotInstalledError: If tensorboard is not installed.

@@ -19,17 +19,16 @@ if TYPE_CHECKING:
 class WandbLogger:
     """Sends a run to Weights & Biases, or with ``mode="offline"`` into a folder, for ``wandb sync``.
 
-    A fit that is resumed continues with the run that its checkpoint names, in a new process too, with
-    ``resume="allow"``,
-    if the project and the entity are the same; so does an evaluation that follows a fit. Offline each part is a folder
-    of its own with the same run id. W&B takes no step twice: it drops what the broken-off part has logged already.
+    A resumed fit continues the run that its checkpoint names, in a new process too, with ``resume="allow"``, if the
+    project and the entity are the same; so does an evaluation after a fit. Offline, each part is a folder of its own
+    with the same run id. W&B accepts each step once: it drops what the interrupted run has already logged.
 
     Args:
-        project: The project.
-        name: The name of the run; by default W&B makes one up.
-        save_dir: Where the folder ``wandb`` is made.
-        mode: ``"online"``, ``"offline"`` or ``"disabled"``; by default what W&B is set to.
-        **options: Further arguments of ``wandb.init``; an ``id=`` stands above that of a checkpoint.
+        project: Name of the project.
+        name: Name of the run; by default W&B generates one.
+        save_dir: Parent directory of the folder ``wandb``.
+        mode: ``"online"``, ``"offline"`` or ``"disabled"``; by default W&B's own setting.
+        **options: Further arguments of ``wandb.init``; an ``id=`` takes precedence over a checkpoint's.
 
     Raises:
         BackendNotInstalledError: If wandb is not installed.
