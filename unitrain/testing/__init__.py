@@ -1,4 +1,5 @@
-"""What proves that a backend means the same: the bare loop, the tape and the conformance suite.
+"""Verifies that a backend behaves identically: the reference loop, recorded traces, the conformance suite.
 
-It ships in the wheel, so that a third party can run it on a backend of its own.
+It ships in the wheel, so that a third party can run it on its own backend. Start reading in `conformance.py`;
+`reference.py` is the reference loop.
 """

@@ -1,4 +1,4 @@
-"""How the bare loop converts and counts a batch: naive, sharing only words with ``unitrain.data.batch``."""
+"""How the reference loop converts and counts a batch: naive, sharing only words with ``unitrain.data.batch``."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _names(value: Any) -> list[str]:
 
 
 class Counting(Protocol):
-    """The spec, the running stage as ``"val/"``, and the stages whose batch size was guessed."""
+    """The spec, the running stage such as ``"val/"``, and the stages whose batch size was guessed."""
 
     spec: TrainSpec
     prefix: str

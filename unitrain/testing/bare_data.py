@@ -1,4 +1,4 @@
-"""How the bare loop reads its data: naive, and sharing nothing with ``unitrain.data.batches``."""
+"""How the reference loop reads its data: naive, and sharing nothing with ``unitrain.data.batches``."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ Lengths: TypeAlias = "list[tuple[DataSource, int | None]]"
 
 
 class Reader(Protocol):
-    """The position of the bare loop in its training data.
+    """The position of the reference loop in its training data.
 
     Attributes:
         job: The fit.
-        midway: Where an earlier run stood within the epoch, until that epoch is resumed.
+        midway: The position of an earlier run within the epoch, until that epoch is resumed.
         at_iter: The generators when the epoch's iterator was made.
         before_ahead: The generators before the batch that was read ahead.
         data_before_ahead: The state of the loader before that batch, if the loader keeps its position.

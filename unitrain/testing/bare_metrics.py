@@ -1,4 +1,4 @@
-"""How the bare loop measures: naive, and sharing nothing with ``unitrain.loop.meter``."""
+"""How the reference loop measures: naive, and sharing nothing with ``unitrain.loop.meter``."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def from_sums(state: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str,
 
 
 def _curve(kind: str, value: tuple[Any, ...], names: tuple[str, ...] | None) -> Table:
-    """Return the tensors of a curve: one a part, or one a part and class."""
+    """Return the tensors of a curve: one per part, or one per part and class."""
     parts = ("fpr", "tpr", "thresholds") if kind.endswith("ROC") else ("precision", "recall", "thresholds")
     tensors = {}
     for part, one in zip(parts, value, strict=True):

@@ -1,4 +1,4 @@
-"""How the bare loop works on several processes: torch.distributed by hand, sharing nothing with the core."""
+"""How the reference loop works on several processes: torch.distributed by hand, sharing nothing with the core."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STOPS = [None, "max_epochs", "early_stopping", "max_time", "user", "nan", "max_
 
 
 def wrapped(job: FitJob) -> Any:
-    """Return what stands for the model in the forward pass of training."""
+    """Return the replacement of the model in the forward pass of training."""
     if job.team.size == 1 or not job.spec.automatic_optimization:
         return job.spec.model
     some_frozen = any(callback.leaves_unused for callback in job.callbacks.values())

@@ -7,9 +7,10 @@ A third party runs it on a backend of its own::
     class TestMine(AdapterConformance):
         framework = "mine"
 
-Each case is trained on the backend and on the bare loop (``framework="reference"``), and the two traces are compared in
-every bit: weights, optimizer state, losses, metrics, learning rates, events and the final random number generators.
-A case that needs a feature which the backend does not declare must be refused, and is then a declared refusal.
+Each case is trained on the backend and on the reference loop (``framework="reference"``), and the two traces are
+compared in every bit: weights, optimizer state, losses, metrics, learning rates, events and the final random number
+generators. A case that needs a feature which the backend does not declare must be refused, and is then a declared
+refusal.
 """
 
 from __future__ import annotations
@@ -18,18 +19,24 @@ from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import pytest
 import torch
 
 from unitrain.backends.protocol import Adapter, Feature
 from unitrain.backends.registry import find_adapter
-from unitrain.errors import UnsupportedFeatureError
+from unitrain.errors import BackendNotInstalledError, UnsupportedFeatureError, install_hint
 from unitrain.run.hub import Event
 from unitrain.testing import cases, cases_callbacks, cases_loaders, cases_precision, cases_views
 from unitrain.testing.models import loader
 from unitrain.testing.needs import needs
 from unitrain.testing.trace import Case, Trace, differences, record
 from unitrain.trainer import UnifiedTrainer
+
+try:
+    import pytest
+except ModuleNotFoundError as error:
+    raise BackendNotInstalledError(
+        "the conformance suite needs pytest, which is not installed.", hint=install_hint("testing")
+    ) from error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -55,7 +62,7 @@ ALL = {case.name: case for table in TABLES.values() for case in table}
 
 @cache
 def reference(name: str) -> Trace:
-    """Return the bare loop's trace of the case of that name."""
+    """Return the reference loop's trace of the case of that name."""
     return record("reference", ALL[name])
 
 

@@ -1,6 +1,6 @@
-"""The bare PyTorch loop, as a person would write it: the oracle of every test and the floor of every benchmark.
+"""The reference loop: plain PyTorch, as a person would write it. Every test and benchmark compares with it.
 
-It shares no training code with the core (no step, no program, no meter, no batches wrapper, no stop rule): an oracle
+It shares no training code with the core (no step, no program, no meter, no batches wrapper, no stop rule): a reference
 that shares the code under test proves nothing. It is naive on purpose; do not make it clever.
 """
 
@@ -72,7 +72,7 @@ class ReferenceAdapter:
     events: ClassVar[Mapping[Event, str]] = dict.fromkeys(Event, "the loop")
     unmapped: ClassVar[Mapping[str, str]] = {}
     options: ClassVar[Mapping[str, Translation]] = dict.fromkeys(
-        TrainerConfig.__dataclass_fields__, Translation(shared="the bare loop")
+        TrainerConfig.__dataclass_fields__, Translation(shared="the reference loop")
     )
 
     def build(
@@ -104,7 +104,7 @@ class ReferenceRun(Run):
         return _Bare(job).evaluate(job.data, job.stage)
 
     def run(self, program: Program) -> None:
-        """Run another framework's program in a bare loop."""
+        """Run another framework's program in the reference loop."""
         verdict = program.start()
         while verdict is Verdict.NEXT:
             program.epoch_start()
@@ -115,7 +115,7 @@ class ReferenceRun(Run):
         program.end()
 
     def run_evaluation(self, evaluation: EvaluationProgram) -> list[Any]:
-        """Run another framework's evaluation in a bare loop."""
+        """Run another framework's evaluation in the reference loop."""
         return [evaluation.batch(batch) for batch in evaluation.batches]
 
 
@@ -147,11 +147,15 @@ class _Bare(RunContext):
             self.hub.publish({full: float(value)})
         else:
             self.measured.setdefault(name, []).append((number, self.size))
-            self.logged[full] = number
+            self.logged[name] = number
 
     def batch_values(self) -> dict[str, float]:
         loss = {} if self.state.loss is None else {"train/loss": self.state.loss.float()}
-        return {name: value.item() for name, value in (loss | self.logged).items()}
+        logged = {self.name_of(self.prefix, name): value for name, value in self.logged.items()}
+        return {name: value.item() for name, value in (loss | logged).items()}
+
+    def logged_values(self) -> Mapping[str, Tensor]:
+        return self.logged
 
     def timing(self, part: str) -> AbstractContextManager[None]:
         """Measure what is within, for a profile."""
@@ -619,6 +623,8 @@ class _Training(_Bare):
             self.log(name, value)
         if pair is not None:
             feed(self, self.metrics, *pair)
+            if self.hub.batch_output is not None:
+                self.hub.batch_output(pair[0].detach() if isinstance(pair[0], Tensor) else pair[0], pair[1])
         return loss
 
     def stops(self) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from unitrain.doctor.examination import examine
-from unitrain.doctor.findings import SCHEMA, Level, Report
+from unitrain.cli.doctor.examination import examine
+from unitrain.cli.doctor.findings import SCHEMA, Level, Report
 
 if TYPE_CHECKING:
     import argparse

@@ -22,7 +22,7 @@ class Package:
     """A package that the window knows.
 
     Attributes:
-        name: Of the distribution.
+        name: Name of the distribution.
         version: The installed one; None if there is none.
         standing: "supported", "best effort", "outside", "dangerous" or "missing".
         supported: Which releases are.
@@ -43,7 +43,7 @@ class Backend:
     Attributes:
         name: As it is given.
         ready: Whether it can be used, as far as the metadata tell.
-        distribution: Who registered it.
+        distribution: The distribution that registered it.
         version: The registrar's.
         told: The framework's release, or what is missing.
     """
@@ -71,8 +71,8 @@ class Extra:
     Attributes:
         name: As in ``pip install 'pytorch-unitrain[NAME]'``.
         installed: Whether all that it needs is there.
-        missing: What is not, or is too old.
-        command: What adds it.
+        missing: Packages that are missing or too old.
+        command: The command that installs it.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Finding:
     Attributes:
         level: "warning" or "failure".
         about: The package, or what else it is about.
-        message: What is wrong.
+        message: The problem.
         fix: The command or the argument that fixes it.
     """
 

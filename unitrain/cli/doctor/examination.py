@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from unitrain._version import __version__
+from unitrain.cli.doctor.findings import Accelerator, Backend, Extra, Finding, Level, Package, Report
 from unitrain.compat import blocked
 from unitrain.compat.instantiator import FIXED_IN
 from unitrain.compat.windows import WINDOWS, Standing, standing
-from unitrain.doctor.findings import Accelerator, Backend, Extra, Finding, Level, Package, Report
 from unitrain.errors import DISTRIBUTION, install_hint
+from unitrain.utilities.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,16 +27,21 @@ _ALL = "all"
 def examine() -> Report:
     """Check installed packages and devices."""
     packages = [_package(name) for name in WINDOWS]
-    backends = [_backend(entry.name, entry.dist) for entry in sorted(entry_points(group="unitrain.adapters"))]
+    registered = backends()
     accelerators = _accelerators()
     findings = [
         *_of_packages(packages),
         *_of_lightning(),
-        *_of_backends(backends),
+        *_of_backends(registered),
         *_of_devices(accelerators),
         *_of_torchvision(),
     ]
-    return Report(__version__, packages, backends, accelerators, _extras(), findings)
+    return Report(__version__, packages, registered, accelerators, _extras(), findings)
+
+
+def backends() -> list[Backend]:
+    """Return the registered backends, and whether each can be used."""
+    return [_backend(entry.name, entry.dist) for entry in sorted(entry_points(group="unitrain.adapters"))]
 
 
 def _version(name: str) -> str | None:
@@ -123,7 +128,7 @@ def _of_backends(backends: list[Backend]) -> Iterator[Finding]:
         yield Finding(Level.FAILURE, DISTRIBUTION, message, f"pip install '{DISTRIBUTION}'")
     elif not any(one.ready for one in own):
         fix = " or ".join(install_hint(one.name) for one in own)
-        yield Finding(Level.WARNING, "backends", 'no framework is available; only "reference", the bare loop, is.', fix)
+        yield Finding(Level.WARNING, "backends", 'no framework is available; only "reference" is.', fix)
 
 
 def _of_devices(accelerators: list[Accelerator]) -> Iterator[Finding]:

@@ -14,43 +14,64 @@ if TYPE_CHECKING:
 
 FAILED = 1
 """The exit status of a failed command; some commands document further statuses."""
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, as shells have it."""
 
 
 class Command(NamedTuple):
-    """A command.
+    """A subcommand.
 
     Attributes:
-        module: Where it is: ``add_arguments(parser)`` and ``run(arguments) -> exit status``.
+        module: Its module, with ``add_arguments(parser)`` and ``run(arguments) -> exit status``.
         summary: One line, for ``unitrain --help``.
-        passes_on: Whether what stands after ``--`` is for another program; the command finds it as ``rest``.
-        settings: What options of any name start with, each with a value; the command finds them as ``settings``.
+        passes_on: Whether arguments after ``--`` are for another program; the command gets them as ``rest``.
+        settings: Prefix of options of any name, each with a value; the command gets them as ``settings``.
+        reads: Whether the command reads its arguments itself; it gets them as ``rest``.
     """
 
     module: str
     summary: str
     passes_on: bool = False
     settings: str | None = None
+    reads: bool = False
 
 
+_CONFIGURATION = "unitrain.cli.configuration"
 COMMANDS = {
+    "init": Command("unitrain.cli.project.init", "write a small project that runs at once"),
+    "fit": Command(f"{_CONFIGURATION}.fit", "train what YAML files describe", reads=True),
+    "validate": Command(f"{_CONFIGURATION}.evaluation", "validate what YAML files describe", reads=True),
+    "test": Command(f"{_CONFIGURATION}.evaluation", "test what YAML files describe", reads=True),
+    "predict": Command(f"{_CONFIGURATION}.evaluation", "predict with what YAML files describe", reads=True),
+    "compare": Command("unitrain.cli.compare", "compare trainings, or two checkpoints, bit by bit", reads=True),
     "convert": Command("unitrain.checkpoint.convert.command", "convert a checkpoint to the format of another program"),
     "export": Command(
         "unitrain.export.command", "export the model of a checkpoint for use without unitrain, and verify it"
     ),
-    "doctor": Command("unitrain.doctor.command", "report what is installed, what is dangerous, and how to fix it"),
+    "doctor": Command("unitrain.cli.doctor.command", "report installed and dangerous releases, and how to fix them"),
     "migrate": Command("unitrain.migrate.command", "rewrite scripts for unitrain or for another framework"),
+    "report": Command("unitrain.reports.command", "write the page of a run: one HTML file"),
     "tune": Command(
         "unitrain.tuning.command", "search hyper-parameters; show, join or export a study", settings="--trainer."
     ),
+    "serve": Command("unitrain.serving.command", "serve exported models over HTTP"),
+    "bench-serve": Command(
+        "unitrain.serving.load.command", "measure a running service: requests per second and latencies"
+    ),
+    "bundle": Command("unitrain.deployment.bundle.command", "pack an exported model for a cloud, or check a bundle"),
+    "deploy": Command("unitrain.deployment.commands.deploy", "deploy a bundle on this machine or in a cloud"),
+    "undeploy": Command("unitrain.deployment.commands.undeploy", "remove a deployment"),
+    "status": Command("unitrain.deployment.commands.status", "tell the state of a deployment"),
     "run": Command("unitrain.interop.command", "run an unchanged script on another framework", passes_on=True),
+    "completion": Command("unitrain.cli.completion", "print a script that completes options in a shell"),
 }
 
 
-def parser(name: str | None = None) -> argparse.ArgumentParser:
+def parser(*names: str) -> argparse.ArgumentParser:
     """Return the parser of the command line.
 
     Args:
-        name: The command whose arguments it is to know.
+        *names: The commands whose arguments to add.
     """
     top = argparse.ArgumentParser(
         prog="unitrain",
@@ -62,7 +83,7 @@ def parser(name: str | None = None) -> argparse.ArgumentParser:
         one = commands.add_parser(
             command, help=about.summary, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
         )
-        if command == name:
+        if command in names:
             import_module(about.module).add_arguments(one)
     return top
 
@@ -71,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        arguments: What was typed; ``sys.argv`` by default.
+        arguments: The arguments; by default those of ``sys.argv``.
 
     Returns:
         The exit status.
@@ -84,12 +105,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UnitrainError as error:
         print(f"unitrain {name}: {error}", file=sys.stderr)  # noqa: T201 - that is its output
         return FAILED
+    except KeyboardInterrupt:
+        if COMMANDS[name].passes_on:  # a script ends as Python ends it
+            raise
+        print(f"unitrain {name}: interrupted.", file=sys.stderr)  # noqa: T201
+        return INTERRUPTED
     return status
 
 
 def _parsed(given: list[str], name: str) -> argparse.Namespace:
-    """Return what was typed for a command."""
+    """Return the parsed arguments of a command."""
     command = COMMANDS.get(name, Command("", ""))
+    after = given[given.index(name) + 1 :] if command.reads else []
+    if command.reads and given[0] == name and not {"-h", "--help"} & {*after}:
+        return argparse.Namespace(command=name, rest=after)
     settings = {} if command.settings is None else _taken(given, command.settings)
     end = given.index("--") if command.passes_on and "--" in given else len(given)
     reading, own = parser(name), given[:end]

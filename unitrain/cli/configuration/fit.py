@@ -1,0 +1,119 @@
+"""``unitrain fit``: train what configuration files describe."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from unitrain.cli.configuration import command
+from unitrain.errors import ConfigError, UnitrainError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from unitrain.cli.configuration.command_line import CommandLine
+    from unitrain.cli.configuration.configuration import Built, Configuration
+    from unitrain.cli.configuration.run_folders import RunFolder
+    from unitrain.run.result import FitResult
+
+_DESCRIPTION = """\
+Train what YAML files describe. Options override the files: --trainer.max_epochs 3, --spec.optimizer.lr 0.01.
+
+Files of LightningCLI are read, too: they run as LightningCLI runs them, on any framework.
+
+The run gets a folder, runs/N: config.yaml (complete, so that it reproduces the run), run.json, metrics.csv and
+checkpoints."""
+_SIGNAL = "signal"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command, for ``--help``."""
+    parser.description = _DESCRIPTION
+    command.add_arguments(parser, command.COMMON)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, and return the exit status.
+
+    Raises:
+        UnitrainError: If anything is invalid; then nothing was trained and nothing is written.
+    """
+    with command.importable():
+        line = command.given_line("fit", arguments, command.COMMON)
+        if line.foreign is not None:
+            _report(line.foreign.run())
+            return 0
+        configuration = command.loaded(line)
+        if command.PRINT in line.options:
+            print(configuration.text, end="")  # noqa: T201 - a command
+            return 0
+        return _fitted(line, configuration)
+
+
+def _report(result: FitResult | None) -> None:
+    """Print the result of a framework's own files; there is none if only their configuration was asked for."""
+    if result is not None and command.is_first():
+        print(result)  # noqa: T201 - a command
+
+
+def _fitted(line: CommandLine, configuration: Configuration) -> int:
+    from unitrain.backends.registry import find_adapter  # noqa: PLC0415 - after `--help`
+    from unitrain.cli.configuration.configuration import require_fit  # noqa: PLC0415
+    from unitrain.cli.configuration.run_folders import with_keeper  # noqa: PLC0415
+
+    find_adapter(command.require_framework(configuration))
+    require_fit(configuration)
+    command.require_one_seed(configuration)
+    configuration = configuration.seeded()
+    built = with_keeper(configuration.build())
+    checkpoint = command.checkpoint(line, built)
+    if built.trainer_options["fast_dev_run"] or not command.is_first():
+        result = _trained(configuration, built, checkpoint, None)
+        if command.is_first():
+            print(result)  # noqa: T201 - a command
+        return 0
+    return _recorded(configuration, built, checkpoint)
+
+
+def _recorded(configuration: Configuration, built: Built, checkpoint: Any) -> int:
+    """Train in a new run folder."""
+    from unitrain.cli.configuration.run_folders import new_run  # noqa: PLC0415 - after `--help`
+    from unitrain.utilities.warned import warnings_noted  # noqa: PLC0415
+
+    title = str(built.spec.model if built.is_spec else built.spec)
+    folder = new_run(built.trainer_options["default_root_dir"], configuration, title)
+    folder = replace(folder, resumed_from=None if checkpoint is None else str(checkpoint))
+    with warnings_noted() as warned:
+        try:
+            result = _trained(configuration, built, checkpoint, folder)
+        except BaseException as error:
+            if isinstance(error, UnitrainError) and not built.is_spec:
+                folder.remove()  # if nothing else is in it, the framework has not begun
+            folder.end(error, warned)
+            if isinstance(error, KeyboardInterrupt):
+                kept = f"; {folder.path} has what was written until then" if folder.path.exists() else ""
+                raise ConfigError(f"interrupted{kept}.") from error
+            raise
+    folder.end(result, warned)
+    print(f"{result}\n{folder.path} has the configuration, the record, metrics and checkpoints.")  # noqa: T201
+    if result.stopped_by == _SIGNAL:
+        raise ConfigError(
+            "a signal stopped the run before its end.",
+            hint=f"unitrain fit --config {folder.path}/config.yaml --ckpt_path last resumes it.",
+        )
+    return 0
+
+
+def _trained(configuration: Configuration, built: Built, checkpoint: Any, folder: RunFolder | None) -> FitResult:
+    from unitrain.loggers.csv import in_folder  # noqa: PLC0415 - after `--help`
+    from unitrain.run.hub import Event  # noqa: PLC0415
+
+    options = dict(built.trainer_options)
+    if folder is not None:
+        options = {"loggers": [in_folder(folder.path)], **options, "default_root_dir": folder.path}
+    trainer = command.trainer(configuration, options)
+    if folder is not None and built.is_spec:
+        trainer.on(Event.FIT_START, folder.begin)
+    elif folder is not None:
+        folder.write_record()  # other code has its framework's events
+    return trainer.fit(built.spec, built.train, built.val, ckpt_path=checkpoint)

@@ -1,1 +1,0 @@
-"""``unitrain doctor``: what is installed, how it is supported, and how to fix the rest."""
