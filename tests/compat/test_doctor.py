@@ -194,7 +194,7 @@ def test_a_third_party_s_backend_is_listed_and_not_imported(front, here):
 
 
 def test_no_framework_is_imported_to_look():
-    code = "import sys; from unitrain.doctor.examination import examine; examine(); print([n for n in ('pytorch_lightning', 'lightning', 'ignite', 'torchmetrics', 'optuna', 'mlflow') if n in sys.modules])"
+    code = "import sys; from unitrain.cli.doctor.examination import examine; examine(); print([n for n in ('pytorch_lightning', 'lightning', 'ignite', 'torchmetrics', 'optuna', 'mlflow') if n in sys.modules])"
     assert python("-c", code).stdout.strip() == "[]"
 
 

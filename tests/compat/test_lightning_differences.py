@@ -176,7 +176,7 @@ def test_refuse_elsewhere_what_is_older_than_what_is_followed():
     parts = Parts(ROOT)
     versions.refuse_elsewhere(parts, "ignite")
     parts.version = "2.3.3"
-    with pytest.raises(VersionError, match=r"'ignite' as on Lightning 2\.4 or newer; installed: 2\.3\.3\.\nHint: pip"):
+    with pytest.raises(VersionError, match=r"'ignite' requires Lightning >= 2\.4; installed: 2\.3\.3\.\nHint: pip"):
         versions.refuse_elsewhere(parts, "ignite")
 
 
@@ -184,7 +184,7 @@ def test_refuse_resuming_where_the_first_batches_are_read_twice():
     parts = Parts(ROOT)
     versions.refuse_resuming(parts, "ignite")
     parts.version = "2.4.0"
-    with pytest.raises(UnsupportedFeatureError, match=r"in Lightning 2\.5\.6 or newer; installed: 2\.4\.0"):
+    with pytest.raises(UnsupportedFeatureError, match=r"requires Lightning >= 2\.5\.6; installed: 2\.4\.0"):
         versions.refuse_resuming(parts, "ignite")
 
 

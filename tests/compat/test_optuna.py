@@ -75,9 +75,9 @@ def test_the_old_call_keeps_a_study_behind_a_password_that_nobody_sees(locked_ur
 @pytest.mark.parametrize(
     ("url", "options", "said"),
     [
-        ("redis://:one@host", {"password": "two"}, "redis://:***@host' has a password already"),
-        ("redis://host", {"password": b"two"}, "must be a text; got a bytes"),
-        ("redis://host", {"heartbeat_interval": 60}, "takes no heartbeat_interval"),
+        ("redis://:one@host", {"password": "two"}, "redis://:***@host' already contains a password"),
+        ("redis://host", {"password": b"two"}, "must be a string; got a bytes"),
+        ("redis://host", {"heartbeat_interval": 60}, "does not take heartbeat_interval"),
         ("sqlite:///study.db", {}, "is not the address of a Redis server"),
     ],
 )
@@ -88,7 +88,7 @@ def test_an_old_call_that_cannot_be_meant_is_refused(url, options, said):
 
 
 def test_a_file_takes_no_password():
-    with pytest.raises(ConfigError, match="takes no password"):
+    with pytest.raises(ConfigError, match="does not take a password"):
         make_storage("journal://study.log", password="two")
 
 

@@ -88,6 +88,39 @@ def test_hooks_of_each_stage_are_called_around_those_of_the_stages():
     assert calls == ["pretrain", "first", "start", "last"]
 
 
+HOOKS = {
+    "on_train_batch_start": lambda self, batch, batch_idx, dataloader_idx: self.told.append(dataloader_idx),
+    "training_epoch_end": lambda self, outputs: self.told.append(len(outputs)),
+    "validation_epoch_end": lambda self, outputs: self.told.append(len(outputs)),
+}
+
+
+@pytest.mark.parametrize("framework", ["lightning", "ignite"])
+@pytest.mark.parametrize(
+    ("hook", "told"),
+    [("on_train_batch_start", [0, 0, 0, 0]), ("training_epoch_end", [4]), ("validation_epoch_end", [4])],
+)
+def test_one_hook_of_1_alone_is_enough(hook, told, framework):
+    class Old(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.told = nn.Linear(3, 2), []
+
+        def training_step(self, batch, batch_idx):
+            return nn.functional.cross_entropy(self.layer(batch[0]), batch[1])
+
+        validation_step = training_step
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    setattr(Old, hook, HOOKS[hook])
+    module = upgrade(Old(), "1.x")
+    options = {"max_epochs": 1, "num_sanity_val_steps": 0, "enable_progress_bar": False, "accelerator": "cpu"}
+    UnifiedTrainer(framework, native=QUIET, **options).fit(module, loader(), loader())
+    assert module.told == told
+
+
 @pytest.mark.parametrize(
     ("name", "parameters", "said"),
     [

@@ -51,6 +51,13 @@ def study():
     return optuna.create_study(storage=RedisStorage("redis://localhost"))
 print("ready")
 """
+IN_A_FILE = """
+import optuna
+from optuna.storages import JournalFileStorage, JournalStorage
+backend = JournalFileStorage("study.log", optuna.storages.JournalFileOpenLock("study.log"))
+backend.append_logs([{"op_code": 2}])
+print(JournalStorage.__name__, list(backend.read_logs(0)))
+"""
 OF_LIGHTNING = """
 import optuna
 import pytorch_lightning
@@ -283,6 +290,7 @@ RULES = {
     "optuna-suggest": Row(SAME, SUGGESTED),
     "optuna-integration": Row(SAME, INTEGRATED),
     "optuna-redis": Row(REPAIR, IN_REDIS),
+    "optuna-journal": Row(SAME, IN_A_FILE),
     "optuna-gone": Row(TOLD, "from optuna.integration import SkoptSampler\n"),
     "optuna-lightning": Row(TOLD, OF_LIGHTNING),
     "lightning-escapes": Row(TOLD, lightning(run="from elsewhere import go\ngo(trainer)")),

@@ -24,14 +24,15 @@ def refused(text, check="ignite"):
         ("L.Trainer(devices=[0, 1])", "check-trainer-argument"),
         ("L.Trainer(devices=-1)", "check-trainer-argument"),
         ("L.Trainer(num_nodes=2)", "check-trainer-argument"),
-        ("L.Trainer(plugins=[x])", "check-trainer-argument"),
+        ("from lightning.pytorch.plugins import FSDPPrecision as P; P(x)", "check-trainer-argument"),
+        ("L.pytorch.plugins.precision.BitsandbytesPrecision(mode)", "check-trainer-argument"),
         ('L.Trainer(model_registry="a")', "check-trainer-argument"),
         ("L.Trainer(**options)", "check-trainer-argument"),
         ('os.environ["PL_TRAINER_STRATEGY"] = "ddp"', "check-trainer-argument"),
         ('os.environ["PL_TRAINER_NUM_NODES"] = hosts', "check-trainer-argument"),
         ('os.environ.setdefault("PL_TRAINER_DEVICES", "2")', "check-trainer-argument"),
         ('os.environ.update({"PL_TRAINER_DEVICES": "-1"})', "check-trainer-argument"),
-        ('os.environ.update(PL_TRAINER_PLUGINS="bitsandbytes")', "check-trainer-argument"),
+        ('os.environ.update(PL_TRAINER_NUM_NODES="2")', "check-trainer-argument"),
         ("t = L.Trainer(); t.nonsense", "check-trainer-attribute"),
         ("class M(L.LightningModule):\n    def f(self): self.trainer._data_connector", "check-trainer-attribute"),
         ("class C(L.Callback):\n    def on_fit_start(self, trainer, m): trainer._run()", "check-trainer-attribute"),
@@ -54,7 +55,8 @@ def test_what_acts_on_lightning_only(text, rule, backend):
         "from lightning.pytorch.callbacks import LearningRateFinder as F; F()",
         'os.environ["PL_TRAINER_STRATEGY"] = "auto"; os.environ["PL_TRAINER_DEVICES"] = "1"',
         'os.environ["PL_TRAINER_MAX_EPOCHS"] = epochs; del os.environ["PL_TRAINER_STRATEGY"]',
-        'os.environ["PL_TRAINER_PLUGINS"] = ""; print(os.environ.get("PL_TRAINER_DEVICES", "2"))',
+        'from lightning.pytorch.plugins import AsyncCheckpointIO as A; L.Trainer(plugins=[A(), x], precision="64-true")',
+        'os.environ["PL_TRAINER_MODEL_REGISTRY"] = ""; print(os.environ.get("PL_TRAINER_DEVICES", "2"))',
         "class Other:\n    def f(self): return self.trainer.nonsense",
         "options = dict(max_epochs=1)\nL.Trainer(**options)",
     ],
@@ -84,7 +86,7 @@ def test_what_acts_on_ignite_only():
     assert [one[1] for one in told(migrated(text, check="lightning"))] == ["check-interrupt"]
 
 
-@pytest.mark.parametrize("name", ["plugins", "num_nodes", "model_registry"])
+@pytest.mark.parametrize("name", ["num_nodes", "model_registry"])
 def test_the_run_refuses_what_the_check_tells(name):
     """The table that the check reads is the one that the run refuses by."""
     from unitrain_bridges.lightning import arguments, supported

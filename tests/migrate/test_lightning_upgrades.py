@@ -5,6 +5,7 @@ from textwrap import dedent, indent
 import pytest
 
 from tests.migrate.checks import check_noop, check_person, check_transformed, migrated, told
+from unitrain_lightning.removed_hooks import BY_HAND, RENAMES
 
 
 def construction(before, after, rule):
@@ -481,6 +482,17 @@ def test_callbacks():
         4,
         behaviour=HOOKS,
     )
+
+
+@pytest.mark.parametrize("name", sorted(BY_HAND))
+@pytest.mark.parametrize("base", ["Callback", "LightningModule"])
+def test_a_hook_that_is_never_called_is_told(base, name):
+    text = f"import pytorch_lightning as pl\nclass C(pl.{base}):\n    def {name}(self, *given): pass\n"
+    outcome = migrated(text)
+    assert told(outcome) == [(3, "lightning-hooks", "behaviour")]
+    assert f"no longer calls the hook {name}" in outcome.told[0].finding.reason
+    assert outcome.told[0].finding.fix == f"left as it is; put it into {RENAMES[name]} by hand"
+    check_person(text, "lightning-hooks", 3, behaviour=HOOKS)
 
 
 @pytest.mark.parametrize(

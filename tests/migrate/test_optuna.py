@@ -38,6 +38,8 @@ def test_suggestions_that_are_a_persons(text):
         "import optuna\nfrom optuna.storages import RDBStorage\nRDBStorage(url)\n",
         'import optuna\noptuna.create_study(storage="sqlite:///study.db", study_name="redis")\n',
         "import optuna\nfrom optuna_integration import PyTorchLightningPruningCallback\n",
+        "from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock\nJournalFileBackend(path)\n",
+        "from optuna.storages import JournalStorage\nfrom mine import JournalFileStorage\nJournalFileStorage(path)\n",
         "import optuna\nfrom mine.integration import RedisStorage\nRedisStorage(url)\n",
     ],
 )
@@ -88,6 +90,60 @@ def test_studies_in_redis(before, after):
 )
 def test_storages_that_are_a_persons(text):
     check_person(f"import optuna\n{text}\n", "optuna-redis", 2)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            """\
+            from optuna.storages import JournalFileStorage, JournalStorage
+            storage = JournalStorage(JournalFileStorage("study.log"))
+            """,
+            """\
+            from optuna.storages import JournalStorage
+            from optuna.storages.journal import JournalFileBackend
+            storage = JournalStorage(JournalFileBackend("study.log"))
+            """,
+        ),
+        (
+            """\
+            def opened():
+                from optuna.storages import (
+                    JournalFileOpenLock as Lock,
+                    JournalRedisStorage,
+                )
+                return JournalRedisStorage(url), Lock
+            """,
+            """\
+            def opened():
+                from optuna.storages.journal import JournalFileOpenLock as Lock, JournalRedisBackend
+                return JournalRedisBackend(url), Lock
+            """,
+        ),
+        (
+            "import optuna\nlock = optuna.storages.JournalFileSymlinkLock(path)\n",
+            "import optuna\nlock = optuna.storages.journal.JournalFileSymlinkLock(path)\n",
+        ),
+        (
+            "from optuna import storages\nbackend = storages.JournalFileStorage\n",
+            "from optuna import storages\nbackend = storages.journal.JournalFileBackend\n",
+        ),
+    ],
+)
+def test_journals(before, after):
+    check_transformed(before, after, rule="optuna-journal")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from optuna.storages import (\n    JournalFileStorage,  # mine\n)\n",
+        "import os; from optuna.storages import JournalFileStorage\n",
+    ],
+)
+def test_journals_that_are_a_persons(text):
+    check_person(text, "optuna-journal", 1)
 
 
 @pytest.mark.parametrize(

@@ -33,12 +33,13 @@ def storage(request, tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def _quiet(tmp_path, monkeypatch):
+def _quiet(request, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     yield
     optuna.logging.set_verbosity(before)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # the pool of a database that is not needed any more
-        gc.collect()
+    if {"storage", "postgres"} & set(request.fixturenames):  # a collection takes half a second
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # the pool of a database that is not needed any more
+            gc.collect()

@@ -1,4 +1,4 @@
-"""Studies that the tests run, and what is compared of them; as a script, one study in a process of its own."""
+"""Studies that the tests run, and what is compared of them; as a script, workers in processes of their own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from functools import partial
 
 import torch
@@ -101,13 +102,39 @@ def killed_at(place, count):
     setattr(owner, name, patched)
 
 
-if __name__ == "__main__":
+def worked(order):
+    """Run a study as a worker does, and be killed, or save at each epoch, as the order says."""
     torch.set_num_threads(1)
-    order = json.loads(sys.argv[1])
     if "kill" in order:
         killed_at(*order.pop("kill"))
     if order.pop("saves", False):
-        import unitrain.tuning.trial
+        import unitrain.tuning.trial_checkpoints
 
-        unitrain.tuning.trial._SAVE_EVERY = 0.0
+        unitrain.tuning.trial_checkpoints._SAVE_EVERY = 0.0
+    os.chdir(order.pop("folder"))
     study(**order)
+
+
+def forked(order):
+    """Start a worker as a copy of this process, which has imported everything, and return its number."""
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        worked(order)
+        status = 0
+    finally:
+        if status:
+            traceback.print_exc()
+        os._exit(status)
+
+
+if __name__ == "__main__":
+    for _framework in ("ignite", "lightning"):  # imports all that they need
+        study(n_trials=1, framework=_framework, study_name=_framework)
+    for _line in sys.stdin:
+        _order = json.loads(_line)
+        _answer = os.waitpid(_order, 0)[1] if isinstance(_order, int) else forked(_order)
+        sys.stdout.write(f"{_answer}\n")
+        sys.stdout.flush()

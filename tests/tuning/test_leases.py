@@ -8,7 +8,10 @@ import time
 
 import pytest
 
-from unitrain.tuning.leases import leases_of
+from tests.servers import running_redis
+from tests.tuning.studies import study
+from unitrain import ConfigError
+from unitrain.tuning.leases import files, leases_of
 from unitrain.tuning.leases import redis as redis_leases
 from unitrain.tuning.leases.lease import alone
 from unitrain.tuning.storage.address import Address
@@ -94,8 +97,29 @@ def test_a_living_worker_renews_its_lease(redis, monkeypatch):
     other.close()
 
 
+def test_the_thread_that_renews_leases_ends_with_them_also_without_the_server(tmp_path, monkeypatch):
+    monkeypatch.setattr(redis_leases, "_RENEWED_EVERY", 0.05)
+    with running_redis(tmp_path) as server:
+        leases = leases_of(Address.of(server.url), "closed")
+        lease = leases.take("3")
+        server.kill()
+        time.sleep(0.3)  # the thread waits for the server now
+        began = time.monotonic()
+        leases.close()
+        assert time.monotonic() - began < 5, "a minute of patience would be in vain"
+        assert not leases._renewer.is_alive()
+        lease.release()
+
+
 def test_a_study_is_prepared_by_one_process(tmp_path):
     leases = leases_of(Address.of(f"journal://{tmp_path}/study.log"), "s")
     with alone(leases, "study"):
         assert leases.take("study") is None
     assert leases.take("study") is not None
+
+
+def test_without_file_locks_a_study_in_a_file_is_refused_before_anything_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "fcntl", None)
+    with pytest.raises(ConfigError, match=r"needs file locks, which Windows does not have(.|\n)*redis://"):
+        study(storage=f"journal://{tmp_path}/study.log", study_name="s")
+    assert not list(tmp_path.iterdir())

@@ -103,7 +103,7 @@ def test_a_metric_that_nobody_logs_is_named_with_those_there_are():
 
 @pytest.mark.parametrize(("trial", "monitor"), [("trial", "val/loss"), (3, "val/loss")])
 def test_what_is_no_trial_is_refused(trial, monitor):
-    with pytest.raises(ConfigError, match="must be a trial of Optuna"):
+    with pytest.raises(ConfigError, match="must be an Optuna trial"):
         Pruning(trial, monitor)
 
 

@@ -1,15 +1,14 @@
 """Workers on a real Ray: the study is that of one process here, also where a worker is killed."""
 
 import os
-import shutil
 import signal
 import sys
-import tempfile
 from functools import partial
 
 import pytest
 import torch
 
+from tests.servers import running_ray
 from tests.tuning.studies import equal, study
 from unitrain import BackendNotInstalledError, ConfigError, TrainSpec
 
@@ -23,16 +22,8 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def ray():
-    import ray
-
-    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # sockets' paths must be short
-    before = os.environ.get("RAY_AUTH_MODE")
-    os.environ["RAY_AUTH_MODE"] = "disabled"  # else Ray leaves a token in the home of whoever runs the tests
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, _temp_dir=folder)
-    yield ray
-    ray.shutdown()
-    os.environ.pop("RAY_AUTH_MODE") if before is None else os.environ.update(RAY_AUTH_MODE=before)
-    shutil.rmtree(folder, ignore_errors=True)
+    with running_ray() as found:
+        yield found
 
 
 @pytest.mark.slow

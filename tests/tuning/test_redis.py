@@ -1,6 +1,7 @@
 """Our journal in Redis: what it refuses, what it notices, and that Optuna's own reads it."""
 
 import pickle
+import time
 import warnings
 
 import optuna
@@ -9,8 +10,9 @@ import pytest
 from tests.servers import running_redis
 from tests.tuning.studies import rows, study
 from unitrain import ConfigError
-from unitrain.compat.optuna_redis import RedisJournal, redacted
+from unitrain.compat.optuna_redis import Patience, RedisJournal, redacted
 from unitrain.tuning.storage.address import Address
+from unitrain.tuning.storage.at_once import add_trials
 
 
 @pytest.fixture
@@ -78,6 +80,56 @@ def test_a_study_whose_server_lost_trials_ends_with_an_error(tmp_path):
         server.start()
         with pytest.raises(ConfigError, match="went back to an older state"):
             _ = result.trials
+
+
+def test_a_result_whose_server_is_away_says_so_within_seconds(tmp_path):
+    folder = tmp_path / "away"
+    folder.mkdir()
+    with running_redis(folder, "--appendonly", "yes") as server:
+        result = study(n_trials=1, storage=server.url, study_name="s", framework="reference")
+        server.kill()
+        began = time.monotonic()
+        with pytest.raises(ConfigError, match=r"127\.0\.0\.1:\d+/0 does not answer: [\s\S]*is the server running"):
+            _ = result.trials
+        assert time.monotonic() - began < 10
+        server.start()
+        assert len(result.trials) == 1
+
+
+def test_tries_to_connect_within_tries_of_a_command_take_no_longer():
+    patience, tries = Patience(0.3, (OSError,)), []
+
+    def refused():
+        tries.append(1)
+        raise ConnectionRefusedError
+
+    def asked():
+        return patience.call_with_retry(refused, lambda _: None)
+
+    began = time.monotonic()
+    with pytest.raises(ConnectionRefusedError):
+        patience.call_with_retry(asked, lambda *_: None, with_failure_count=True)
+    assert time.monotonic() - began < 1
+    assert len(tries) > 2
+    with pytest.raises(ConnectionRefusedError):
+        asked()
+    assert time.monotonic() - began < 1, "after that, a server that is still away is not waited for again"
+
+
+def test_new_trials_are_added_in_one_request(server, monkeypatch):
+    appended = []
+    original = RedisJournal.append_logs
+    monkeypatch.setattr(
+        RedisJournal, "append_logs", lambda self, logs: appended.append(len(logs)) or original(self, logs)
+    )
+    storage = optuna.storages.JournalStorage(RedisJournal(server.url, "filled"))
+    made = optuna.create_study(study_name="s", storage=storage)
+    waiting = optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING)
+    add_trials(made, [waiting] * 50)
+    assert appended == [1, 1, 49]
+    assert [one.number for one in made.trials] == list(range(50))
+    assert made.ask().number == 0, "the storage reads and writes as before"
+    assert {one.state.name for one in made.trials[1:]} == {"WAITING"}
 
 
 def test_a_lost_answer_appends_nothing_twice(server):

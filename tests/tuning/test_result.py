@@ -1,15 +1,18 @@
 """What `tune()` returns: the table, the best trial, its spec, the picture, a pruned trial continued."""
 
+from dataclasses import replace
+
 import matplotlib as mpl
 import pytest
 import torch
 
 import unitrain
 from tests.tuning.studies import TRAIN, VAL, study
-from unitrain import ConfigError, UnifiedTrainer, UnitrainError
+from unitrain import CheckpointError, ConfigError, UnifiedTrainer, UnitrainError
 from unitrain.tuning.finders.search_fit import untouched
 from unitrain.tuning.report.importances import importances, told
 from unitrain.tuning.report.parallel_coordinates import columns_of, near
+from unitrain.tuning.result import TuneResult
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -83,6 +86,25 @@ def test_a_pruned_trial_is_continued_to_the_weights_of_a_whole_fit(result):
     assert result.trials[number].state.name == "PRUNED"
 
 
+@pytest.mark.parametrize("value", ["last", "best"])
+def test_the_best_checkpoint_is_right_or_refused(value, tmp_path):
+    found = study(framework="reference", n_trials=2, pruner=None, value=value, dirpath=tmp_path / "here")
+    path = found.best_checkpoint
+    assert path.name == f"{value}.ckpt"
+    elsewhere = TuneResult(found.study, replace(found.plan, dirpath=tmp_path / "elsewhere"), "")
+    with pytest.raises(CheckpointError, match=r"does not exist[\s\S]*Copy trial-"):
+        _ = elsewhere.best_checkpoint
+    early = torch.load(path, weights_only=True)
+    states = early["unitrain"]["callbacks"]
+    if value == "last":
+        states["TrialCheckpoint"]["ended"] = False
+    else:
+        states["BestCheckpoint"]["best_k_models"][0][1] += 0.25
+    torch.save(early, path)
+    with pytest.raises(CheckpointError, match="written before the trial ended"):
+        _ = found.best_checkpoint
+
+
 def test_a_trial_that_does_not_exist_is_not_resumed(result):
     with pytest.raises(ConfigError, match=r"no trial 99(.|\n)*0 to 9"):
         result.resume(99)
@@ -99,6 +121,7 @@ def test_the_picture_depends_on_the_trials_only(result, tmp_path, ending):
     assert ending != "png" or first.startswith(PNG)
 
 
+@pytest.mark.slow
 def test_other_trials_are_another_picture(result, two_objectives, tmp_path):
     result.plot(tmp_path / "one.png")
     two_objectives.plot(tmp_path / "two.png")

@@ -11,6 +11,7 @@ import pytest
 from tests.tuning.studies import EPOCHS, equal, make_spec, rows, study
 from unitrain import Callback, ConfigError, UnifiedTrainer
 from unitrain.tuning.study_trial import StorageLostError, StudyTrial
+from unitrain.tuning.workers import worker
 
 PARALLEL = 1
 
@@ -41,8 +42,13 @@ def kill(number):
     return lambda: os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize("framework", ["ignite", "lightning", "reference"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+FAST = [("lightning", signal.SIGINT), ("ignite", signal.SIGTERM)]
+SENT = [(one, number) for one in ("ignite", "lightning", "reference") for number in (signal.SIGINT, signal.SIGTERM)]
+
+
+@pytest.mark.parametrize(
+    ("framework", "number"), [pytest.param(*one, marks=() if one in FAST else pytest.mark.slow) for one in SENT]
+)
 def test_a_signal_ends_after_the_batch_and_the_next_call_resumes(framework, number, undisturbed, tmp_path, capfd):
     Once.done = False
     given = {"storage": f"journal://{tmp_path}/study.log", "study_name": "s", "parallel": PARALLEL}
@@ -59,7 +65,9 @@ def test_a_signal_ends_after_the_batch_and_the_next_call_resumes(framework, numb
     assert equal(result, undisturbed)
 
 
-def test_a_timeout_leaves_the_running_trial_to_the_next_call(undisturbed, tmp_path):
+@pytest.mark.parametrize("windows", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_timeout_leaves_the_running_trial_to_the_next_call(windows, undisturbed, tmp_path, monkeypatch):
+    monkeypatch.setattr(worker, "_ENDS_AT_ONCE", windows)
     given = {"storage": f"journal://{tmp_path}/study.log", "study_name": "s", "parallel": PARALLEL}
 
     class Slow(Callback):
@@ -117,8 +125,15 @@ def test_without_the_main_thread_a_timeout_is_refused_and_a_study_runs(undisturb
     assert equal(found[0], undisturbed)
 
 
-@pytest.mark.parametrize("framework", ["ignite", "lightning"])
-@pytest.mark.parametrize("moment", ["make_spec", "fit_start"])
+@pytest.mark.parametrize(
+    ("framework", "moment"),
+    [
+        ("ignite", "make_spec"),
+        ("lightning", "fit_start"),
+        pytest.param("lightning", "make_spec", marks=pytest.mark.slow),
+        pytest.param("ignite", "fit_start", marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_before_the_first_batch_is_heard(framework, moment, undisturbed, tmp_path, monkeypatch):
     given = {"storage": f"journal://{tmp_path}/study.log", "study_name": "s", "parallel": PARALLEL}
     begun = []

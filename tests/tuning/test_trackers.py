@@ -173,14 +173,28 @@ class Told(CSVLogger):
         (self.folder / "state").write_text(state)
 
 
-def test_trackers_hear_of_a_trial_that_is_given_up(tmp_path, monkeypatch):
+@pytest.mark.parametrize("by_trial", [False, True])
+def test_trackers_hear_of_a_trial_that_is_given_up(by_trial, tmp_path, monkeypatch):
     original = TrialQueue._begun
     monkeypatch.setattr(
         TrialQueue, "_begun", lambda self, trial: original(self, trial) if trial else (original(self, trial) or 0) + 9
     )
-    result = study(n_trials=2, framework="reference", trainer={"max_epochs": 1, "loggers": [Told(tmp_path / "logs")]})
+    options = {"max_epochs": 1, "loggers": [Told(tmp_path / "logs")]}
+    result = study(n_trials=2, framework="reference", trainer=(lambda trial: options) if by_trial else options)
     states = [(tmp_path / "logs" / "tune" / name / "state").read_text() for name in NAMES[:2]]
     assert states == [one.state.name for one in result.trials] == ["FAIL", "COMPLETE"]
+
+
+def test_a_function_that_fails_again_does_not_keep_a_trial_from_being_given_up(monkeypatch):
+    original = TrialQueue._begun
+    monkeypatch.setattr(TrialQueue, "_begun", lambda self, trial: (original(self, trial) or 0) + 9)
+
+    def trainer(trial):
+        raise MemoryError
+
+    with pytest.warns(UserWarning, match="trackers of trial 0 were not told of its end: MemoryError"):
+        result = study(n_trials=1, framework="reference", trainer=trainer)
+    assert [one.state.name for one in result.trials] == ["FAIL"]
 
 
 def test_w_and_b_groups_by_the_study():

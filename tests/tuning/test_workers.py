@@ -15,6 +15,7 @@ def failing(trial):
     return studies.make_spec(trial)
 
 
+@pytest.mark.slow  # that workers run at all is proved by test_same_study in the fast tier
 def test_an_error_of_one_worker_ends_all_and_is_raised(tmp_path):
     given = {"storage": f"journal://{tmp_path}/study.log", "study_name": "s", "n_trials": 40}
     with pytest.raises(RuntimeError, match="no memory left"):

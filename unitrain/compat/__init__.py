@@ -1,8 +1,8 @@
 """Differences between releases of other packages: dangerous and supported ones, and shims.
 
 Each difference is one function under ``@difference``, in the module that is named after the package (Lightning's and
-Ignite's are in ``_compat.py`` of their adapters). ``upgrade`` brings up to date what
-was written for an older Lightning; it is looked up when asked for, since the rest of unitrain stands below it.
+Ignite's are in ``_compat.py`` of their adapters). ``upgrade`` converts what was written for an older Lightning;
+imported lazily, because it lives in a higher layer. Start reading in `differences.py`.
 """
 
 from importlib import import_module

@@ -18,8 +18,8 @@ class Blocked(NamedTuple):
     """A malicious upload.
 
     Attributes:
-        releases: Which; a suffix (``2.6.2+cpu``, ``2.6.2.dev1``) makes none of them harmless.
-        advisory: Who says so.
+        releases: The malicious releases, also with a suffix (``2.6.2+cpu``, ``2.6.2.dev1``).
+        advisory: Source of the advisory.
     """
 
     releases: frozenset[str]
@@ -34,13 +34,13 @@ UPGRADE = "pip install --upgrade 'pytorch-lightning>=2.4,!=2.6.2,!=2.6.3' 'light
 
 
 def installed(distribution: str) -> list[str]:
-    """Return the releases of ``distribution`` on the path, the one that Python takes first; nothing is imported."""
-    found = (one.metadata["Version"] for one in distributions(name=distribution))
-    return [version for version in found if version]
+    """Return the releases of ``distribution`` on the path, in Python's order; nothing is imported."""
+    found = (one.metadata.get_all("Version", []) for one in distributions(name=distribution))
+    return [version for versions in found for version in versions if version]
 
 
 def parsed(version: str) -> Version | None:
-    """Return ``version`` as one that can be compared, or None for a text that is none."""
+    """Return ``version`` parsed, or None if it is invalid."""
     try:
         return Version(version)
     except InvalidVersion:
@@ -48,7 +48,7 @@ def parsed(version: str) -> Version | None:
 
 
 def advisory(distribution: str, version: str) -> str | None:
-    """Return who says that a release is malicious, or None if unknown."""
+    """Return the advisory on a malicious release, or None."""
     known, release = BLOCKED.get(distribution), parsed(version)
     if known is None or release is None or release.base_version not in known.releases:
         return None
@@ -56,7 +56,7 @@ def advisory(distribution: str, version: str) -> str | None:
 
 
 def dangerous() -> Iterator[tuple[str, str, str]]:
-    """Yield each malicious release that is on the path, its version, and who says so."""
+    """Yield each malicious release on the path, its version and the advisory."""
     for distribution in BLOCKED:
         for version in installed(distribution):
             told = advisory(distribution, version)
@@ -68,7 +68,7 @@ def check_blocked() -> None:
     """Raise before an import of Lightning if a malicious release of it is on the path.
 
     Raises:
-        VersionError: If one is, under either name, also behind a good one: a ``.pth`` file of its could run.
+        VersionError: If there is one, under either name, even after a good one: its ``.pth`` file could run.
     """
     for distribution, version, told in dangerous():
         raise VersionError(
@@ -78,7 +78,7 @@ def check_blocked() -> None:
 
 
 def mismatch() -> tuple[str, str] | None:
-    """Return the releases of pytorch-lightning and lightning if both are there and differ, a local suffix aside."""
+    """Return the releases of pytorch-lightning and lightning if both are installed and differ (but for suffixes)."""
     first = [next(iter(installed(name)), None) for name in ("pytorch-lightning", "lightning")]
     one, other = first
     if one is None or other is None:
@@ -89,7 +89,7 @@ def mismatch() -> tuple[str, str] | None:
 
 
 def aligned(found: tuple[str, str]) -> str:
-    """Return the command that brings the two packages to one release: the newer of the two."""
+    """Return the command that installs the newer release of both packages."""
     known = [version for version in map(parsed, found) if version is not None]
     release = max(known).base_version if known else ""
     pin = f"=={release}" if release and not advisory("lightning", release) else ">=2.6.6"
@@ -97,7 +97,7 @@ def aligned(found: tuple[str, str]) -> str:
 
 
 def warn_mismatch() -> None:
-    """Warn if the two packages of Lightning are of different releases; ``lightning`` does not pin the other one."""
+    """Warn if the two Lightning packages have different releases; ``lightning`` does not pin the other one."""
     found = mismatch()
     if found is not None:
         warnings.warn(

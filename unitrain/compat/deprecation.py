@@ -12,19 +12,21 @@ from packaging.version import Version
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_MINOR_RELEASES = 2
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Deprecation:
-    """Why a name still exists.
+    """The deprecation of a public name.
 
     Attributes:
         name: The deprecated name.
         since: The release that deprecated it.
-        remove: The release that removes it: at least two minor releases later.
-        instead: What to write.
+        remove: The release that removes it: at least two minor releases later; the first release of a major version is
+            one of them.
+        instead: The replacement.
     """
 
     name: str
@@ -33,13 +35,19 @@ class Deprecation:
     instead: str
 
     def __post_init__(self) -> None:
-        """Check the order of the releases.
+        """Check that users have the time that docs/policy.md promises.
 
         Raises:
-            ValueError: If the name would go before users could know.
+            ValueError: If fewer than two minor releases are between.
         """
-        if Version(self.remove) <= Version(self.since):
-            raise ValueError(f"{self.name}: deprecated in {self.since}, so it cannot be removed in {self.remove}.")
+        since, remove = Version(self.since), Version(self.remove)
+        majors = remove.major - since.major
+        minors = remove.minor - since.minor if majors == 0 else majors + remove.minor
+        if majors < 0 or minors < _MINOR_RELEASES:
+            raise ValueError(
+                f"{self.name}: deprecated in {self.since}, so it cannot be removed in {self.remove}: a deprecated name"
+                f" stays for at least {_MINOR_RELEASES} minor releases."
+            )
 
     def __str__(self) -> str:
         """Return the text of the warning."""
@@ -53,7 +61,7 @@ def deprecated(*, since: str, remove: str, instead: str) -> Callable[[Callable[P
     Args:
         since: The release that deprecates it.
         remove: The release that removes it.
-        instead: What to write.
+        instead: The replacement.
 
     Example:
         >>> @deprecated(since="0.2", remove="0.4", instead="new()")

@@ -21,7 +21,7 @@ class Difference:
         package: The distribution that differs.
         since: The first release that means it in the new way.
         drop: The oldest supported release of ``package`` at which the function has no more use and may be deleted.
-        link: Where upstream tells of it.
+        link: Upstream's documentation or issue.
     """
 
     package: str
@@ -46,7 +46,7 @@ def difference(package: str, *, since: str, drop: str, link: str) -> Callable[[F
         package: The distribution that differs.
         since: The first release that means it in the new way.
         drop: The oldest supported release of ``package`` at which the function may be deleted.
-        link: Where upstream tells of it.
+        link: Upstream's documentation or issue.
     """
     what = Difference(package, since, drop, link)
 

@@ -33,14 +33,14 @@ _OF_A_FOLDER = "meta.pt"
     link="https://nvd.nist.gov/vuln/detail/CVE-2026-58659",
 )
 def refuse_instantiator(given: Any, release: str) -> None:
-    """Refuse to hand a file with the hyper-parameter ``_instantiator`` to a Lightning that imports what it names.
+    """Refuse to pass a file with the hyper-parameter ``_instantiator`` to a Lightning that imports its value.
 
     Args:
-        given: What was given as a checkpoint; only files and folders of this host are looked into.
-        release: Lightning's.
+        given: The given checkpoint; only local files and folders are checked.
+        release: The Lightning release.
 
     Raises:
-        CheckpointError: With the ways out.
+        CheckpointError: If it is such a file; the hint names alternatives.
     """
     if Version(release) >= Version(FIXED_IN) or not isinstance(given, (str, Path)):
         return
@@ -55,7 +55,7 @@ def refuse_instantiator(given: Any, release: str) -> None:
 
 
 def _texts(path: Path) -> Iterator[Any]:
-    """Yield what the pickles of a file of torch's are made of; of another file nothing, which is torch's to refuse."""
+    """Yield the strings in the pickles of a torch file; nothing for other files, which torch refuses."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:

@@ -20,14 +20,14 @@ _ALLOWED = "MLFLOW_ALLOW_FILE_STORE"
     "mlflow", since="3.13", drop="3.13", link="https://mlflow.org/docs/latest/self-hosting/migrate-from-file-store"
 )
 def refuse_file_store(uri: str | None, release: str | None = None) -> None:
-    """Refuse a store in plain files, which MLflow does not open any more, before a run would lose its rows.
+    """Refuse a file store, which MLflow no longer supports, before a run would lose its rows.
 
     Args:
-        uri: What was given as ``tracking_uri``.
-        release: MLflow's; by default the installed one.
+        uri: The given ``tracking_uri``.
+        release: The MLflow release; by default the installed one.
 
     Raises:
-        ConfigError: With the address of a store that it opens.
+        ConfigError: If it is a file store; the message suggests another one.
     """
     if uri is None or os.environ.get(_ALLOWED, "").lower() in ("true", "1"):
         return

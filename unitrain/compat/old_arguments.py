@@ -1,7 +1,8 @@
 """Arguments that Lightning's Trainer renamed or removed: the one table, for refusals, ``upgrade()`` and the codemod.
 
-What an argument became by its value, as ``gpus="0,1"``, is told where it is rewritten: ``compat.trainer_arguments`` for
-UnifiedTrainer, ``unitrain_lightning.fixers.trainer_arguments`` for a script that stays with Lightning.
+Replacements that depend on the value, such as for ``gpus="0,1"``, are where arguments are rewritten:
+``compat.trainer_arguments`` for UnifiedTrainer, ``unitrain_lightning.fixers.trainer_arguments`` for a script that stays
+with Lightning.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ class Removed(NamedTuple):
         group: The codemod's rule, without ``lightning-``.
         reason: Why it is gone.
         defaults: The values with which nothing is lost; empty if that is so with every value.
-        here: What to do in its place with UnifiedTrainer.
-        there: What to do in its place with Lightning's own Trainer; empty if nothing is to be done.
+        here: The replacement with UnifiedTrainer.
+        there: The replacement with Lightning's own Trainer; empty if none is necessary.
         reason_here: Why nothing is lost with UnifiedTrainer; empty if ``reason`` is true of both.
     """
 

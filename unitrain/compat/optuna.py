@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from unitrain.compat.differences import difference
+from unitrain.compat.optuna_lock import journal_lock
 from unitrain.compat.optuna_redis import RedisJournal, redacted
 from unitrain.errors import BackendNotInstalledError, ConfigError, install_hint
 
@@ -30,18 +31,18 @@ def _optuna() -> Any:
 
 @difference("optuna", since="3.1", drop="4.0", link=_2_TO_3)
 def make_storage(url: str, *, password: str | None = None, prefix: str = _PREFIX) -> Any:
-    """Return where a study is kept; all that was a ``RedisStorage`` before Optuna 3.1 is a journal.
+    """Return the Optuna storage at ``url``; what was a ``RedisStorage`` before Optuna 3.1 is now a journal.
 
     Args:
         url: ``redis://...`` (many machines), ``journal:///path`` or a path that ends by ``.log`` (one machine),
             ``postgresql://...`` (many machines) or ``sqlite:///...`` (one process: it runs more trials than asked for
             when several take from it).
-        password: Of a server, if it is not in the address. No error and no repr shows it.
-        prefix: What the keys in Redis begin with, so that two projects on one server do not read each other's.
+        password: Password of the server, if it is not in the address; never shown in errors or reprs.
+        prefix: Prefix of the Redis keys, which separates projects on one server.
 
     Raises:
         BackendNotInstalledError: If optuna, or the client of a server, is not installed.
-        ConfigError: If the address is none of these, or does not take the password.
+        ConfigError: If the address is none of these, or does not accept a password.
 
     Example:
         >>> type(make_storage("sqlite://")).__name__
@@ -72,34 +73,34 @@ def _with_password(url: str, password: str | None) -> str:
         return url
     parts = urlsplit(url)
     if not isinstance(password, str):
-        raise ConfigError(f"password= must be a text; got a {type(password).__name__}.", hint="password.decode()")
+        raise ConfigError(f"password= must be a string; got a {type(password).__name__}.", hint="password.decode()")
     if parts.scheme.partition("+")[0] not in _SERVERS:
         raise ConfigError(
-            f"the storage {redacted(url)!r} takes no password; that of a server does.", hint='"redis://HOST:6379/0"'
+            f"the storage {redacted(url)!r} does not take a password; only servers do.", hint='"redis://HOST:6379/0"'
         )
     if parts.password is not None:
-        raise ConfigError(f"{redacted(url)!r} has a password already, and password= is given.", hint="remove one.")
+        raise ConfigError(f"{redacted(url)!r} already contains a password, and password= is given.", hint="remove one.")
     user, _, host = parts.netloc.rpartition("@")
     return urlunsplit(parts._replace(netloc=f"{user.removesuffix(':')}:{quote(password, safe='')}@{host}"))
 
 
 @difference("optuna", since="3.1", drop="4.0", link=_2_TO_3)
 def RedisStorage(url: str, *, password: str | None = None, **of_old: Any) -> Any:  # noqa: N802 - as it was called
-    """Return what ``optuna.storages.RedisStorage`` was: a study's place in Redis, which is a journal now.
+    """Return a journal storage in Redis, the replacement of ``optuna.storages.RedisStorage``.
 
-    Studies that the old class wrote are in another form, and are not read.
+    Studies written by the old class have another format and cannot be read.
 
     Args:
         url: ``redis://...``, ``rediss://...`` or ``unix://...``.
-        password: Of the server, if it is not in the address.
-        **of_old: Nothing: ``heartbeat_interval``, ``grace_period`` and ``failed_trial_callback`` are refused.
+        password: Password of the server, if it is not in the address.
+        **of_old: Old arguments, which raise: ``heartbeat_interval``, ``grace_period`` and ``failed_trial_callback``.
 
     Raises:
-        ConfigError: If the address is not that of a Redis server, or another argument is given.
+        ConfigError: If it is not the address of a Redis server, or another argument is given.
     """
     if of_old:
         raise ConfigError(
-            f"RedisStorage(): a journal takes no {', '.join(of_old)}.",
+            f"RedisStorage(): a journal does not take {', '.join(of_old)}.",
             hint="remove them; unitrain.tune notices dead workers by itself.",
         )
     if urlsplit(str(url)).scheme not in _REDIS:
@@ -112,11 +113,15 @@ def RedisStorage(url: str, *, password: str | None = None, **of_old: Any) -> Any
 @difference("optuna", since="4.0", drop="4.0", link=_3_TO_4)
 def _journal(new: str, old: str, *given: Any, **more: Any) -> Any:
     """Return a JournalStorage over a backend, which had another name and another place before Optuna 4."""
-    storages = _optuna().storages
-    backend = getattr(getattr(storages, "journal", None), new, None) or getattr(storages, old)
+    backend = _of_journals(new, old)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".* is experimental", category=Warning)  # its own advice for Redis
-        return storages.JournalStorage(backend(*given, **more))
+        return _optuna().storages.JournalStorage(backend(*given, **more))
+
+
+def _of_journals(new: str, old: str) -> Any:
+    storages = _optuna().storages
+    return getattr(getattr(storages, "journal", None), new, None) or getattr(storages, old)
 
 
 def _redis(url: str, prefix: str) -> Any:
@@ -124,7 +129,8 @@ def _redis(url: str, prefix: str) -> Any:
 
 
 def _file(url: str, _: str) -> Any:
-    return _journal("JournalFileBackend", "JournalFileStorage", url.removeprefix("journal://"))
+    path, links = url.removeprefix("journal://"), "JournalFileSymlinkLock"
+    return _journal("JournalFileBackend", "JournalFileStorage", path, journal_lock(path, _of_journals(links, links)))
 
 
 def _sqlite(url: str, _: str) -> Any:
@@ -154,15 +160,15 @@ def suggest(trial: Any, name: str, low: float, high: float, *, log: bool = False
     """Return a number between ``low`` and ``high``: an int if both are, else a float.
 
     Args:
-        trial: Optuna's.
-        name: The parameter's.
-        low: The least, included.
-        high: The greatest, included.
-        log: Whether small numbers are as likely as large ones.
-        step: The distance between two numbers.
+        trial: The Optuna trial.
+        name: Name of the parameter.
+        low: The minimum, inclusive.
+        high: The maximum, inclusive.
+        log: Whether to sample on a logarithmic scale.
+        step: Distance between two numbers.
 
     Raises:
-        ConfigError: If ``log`` and ``step`` are both given, or a bound is no number.
+        ConfigError: If ``log`` and ``step`` are both given, or a bound is not a number.
     """
     if log and step is not None:
         raise ConfigError(
@@ -178,17 +184,17 @@ def suggest(trial: Any, name: str, low: float, high: float, *, log: bool = False
 
 @difference("optuna", since="3.0", drop="6.0", link=_SUGGEST)
 def suggest_uniform(trial: Any, name: str, low: float, high: float) -> float:
-    """Return what ``trial.suggest_uniform`` did, which goes in Optuna 6."""
+    """Do what ``trial.suggest_uniform`` did, which Optuna 6 removes."""
     return float(suggest(trial, name, float(low), float(high)))
 
 
 @difference("optuna", since="3.0", drop="6.0", link=_SUGGEST)
 def suggest_loguniform(trial: Any, name: str, low: float, high: float) -> float:
-    """Return what ``trial.suggest_loguniform`` did, which goes in Optuna 6."""
+    """Do what ``trial.suggest_loguniform`` did, which Optuna 6 removes."""
     return float(suggest(trial, name, float(low), float(high), log=True))
 
 
 @difference("optuna", since="3.0", drop="6.0", link=_SUGGEST)
 def suggest_discrete_uniform(trial: Any, name: str, low: float, high: float, q: float) -> float:
-    """Return what ``trial.suggest_discrete_uniform`` did, which goes in Optuna 6; ``q`` is the step."""
+    """Do what ``trial.suggest_discrete_uniform`` did, which Optuna 6 removes; ``q`` is the step."""
     return float(suggest(trial, name, float(low), float(high), step=q))

@@ -1,27 +1,33 @@
-"""A journal of Optuna in Redis: it pickles nothing, reads many records at once and notices a server that went back.
+"""An Optuna journal in Redis: it pickles nothing, reads many records at once and detects a server that lost records.
 
-The keys are those of Optuna's ``JournalRedisBackend``, so that either reads what the other wrote.
+The keys are those of Optuna's ``JournalRedisBackend``, so each can read the other's records.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
+import sys
+import time
 import uuid
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from unitrain.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 _AT_ONCE: Final = 1000
 """How many records one request reads."""
 CONNECT_SECONDS: Final = 5
-_PATIENCE: Final = 60
-"""How often a broken connection is tried again, after at most a second each."""
+PATIENCE: Final = 60.0
+"""For how many seconds a server that is away is tried again."""
+_GLANCE: Final = 2.0
+"""For how many, by who only reads a study."""
 
 _APPEND: Final = """
 local prefix, seen = ARGV[1], tonumber(ARGV[2])
@@ -48,6 +54,10 @@ A second try after a lost answer appends nothing. False: the newest record that 
 """
 
 
+class ServerAwayError(ConfigError):
+    """The server of a study does not answer; what it has is not lost."""
+
+
 def redacted(url: str) -> str:
     """Return an address without its password.
 
@@ -68,16 +78,14 @@ def connected(url: str, name: str | None = None) -> Any:
 
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://``.
-        name: What the server calls the connection.
+        name: Name of the connection on the server.
 
     Raises:
         ConfigError: If the server does not answer within five seconds; the password is not shown.
     """
     import redis  # noqa: PLC0415 - an extra
-    from redis.backoff import ExponentialBackoff, NoBackoff  # noqa: PLC0415
-    from redis.exceptions import ConnectionError as Lost  # noqa: PLC0415
+    from redis.backoff import NoBackoff  # noqa: PLC0415
     from redis.exceptions import RedisError  # noqa: PLC0415
-    from redis.exceptions import TimeoutError as Late  # noqa: PLC0415
     from redis.retry import Retry  # noqa: PLC0415
 
     limits: dict[str, Any] = {"socket_connect_timeout": CONNECT_SECONDS, "client_name": name}
@@ -85,12 +93,90 @@ def connected(url: str, name: str | None = None) -> Any:
         with redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=CONNECT_SECONDS, **limits) as first:
             first.ping()
     except (RedisError, OSError, ValueError) as error:
-        raise ConfigError(
-            f"the Redis server at {redacted(url)} does not answer: {_scrubbed(error, url)}.",
-            hint="redis://HOST:6379/0, or redis://:PASSWORD@HOST:6379/0; is the server running?",
-        ) from None  # the original may show the password
-    retry = Retry(ExponentialBackoff(cap=1.0, base=0.05), _PATIENCE, (Lost, Late, OSError))
-    return redis.Redis.from_url(url, retry=retry, socket_timeout=30, **limits)
+        raise _away(url, error) from None  # the original may show the password
+    return _client(url, name)
+
+
+def _client(url: str, name: str | None = None, patience: float = PATIENCE, answers_within: float = 30) -> Any:
+    import redis  # noqa: PLC0415 - an extra
+    from redis.exceptions import ConnectionError as Lost  # noqa: PLC0415
+    from redis.exceptions import TimeoutError as Late  # noqa: PLC0415
+
+    return redis.Redis.from_url(
+        url,
+        client_name=name,
+        retry=Patience(patience, (Lost, Late, OSError)),
+        socket_timeout=answers_within,
+        socket_connect_timeout=CONNECT_SECONDS,
+    )
+
+
+class Patience:
+    """Tries again for some seconds since the server answered last; redis-py has a copy in each connection.
+
+    redis-py's own Retry counts, and counts twice: the tries to connect within each try of a command. Sixty tries, of a
+    second each, so may take an hour.
+
+    Attributes:
+        seconds: For how long.
+
+    Args:
+        seconds: For how long.
+        errors: Those that are tried again.
+    """
+
+    def __init__(self, seconds: float, errors: tuple[type[Exception], ...]) -> None:
+        self.seconds = seconds
+        self._errors = errors
+        self._away_since: float | None = None
+
+    def call_with_retry(
+        self,
+        do: Callable[[], Any],
+        fail: Callable[..., object],
+        is_retryable: Callable[[Exception], bool] | None = None,
+        with_failure_count: bool = False,
+    ) -> Any:
+        """Return what ``do`` returns; tell ``fail`` of each error."""
+        began, failures = math.inf, 0
+        while True:
+            try:
+                found = do()
+            except self._errors as error:
+                if is_retryable is not None and not is_retryable(error):
+                    raise
+                failures += 1
+                fail(error, failures) if with_failure_count else fail(error)
+                now = time.monotonic()
+                began = min(began, now)  # a server that only accepts connections does not answer
+                self._away_since = now if self._away_since is None else self._away_since
+                if now - min(began, self._away_since) >= self.seconds:
+                    raise
+                time.sleep(min(1.0, 0.05 * 2**failures))
+            else:
+                self._away_since = None
+                return found
+
+    def get_retries(self) -> int:
+        """Return how many tries there are at most: they are not counted."""
+        return sys.maxsize
+
+    def update_supported_errors(self, errors: Iterable[type[Exception]]) -> None:
+        """Try again after these errors, too."""
+        self._errors = (*self._errors, *errors)
+
+
+def connections_of(client: Any) -> list[Any]:
+    """Return the connections of a client, used and unused."""
+    pool = client.connection_pool
+    return [*pool._available_connections, *pool._in_use_connections]  # noqa: SLF001 - there is no public way
+
+
+def _away(url: str, error: Exception) -> ServerAwayError:
+    return ServerAwayError(
+        f"the Redis server at {redacted(url)} does not answer: {_scrubbed(error, url)}.",
+        hint="redis://HOST:6379/0, or redis://:PASSWORD@HOST:6379/0; is the server running?",
+    )
 
 
 def _secrets(url: str) -> list[str]:
@@ -111,7 +197,7 @@ class RedisJournal:
 
     Args:
         url: The server.
-        prefix: What the keys begin with.
+        prefix: Prefix of the keys.
 
     Raises:
         ConfigError: If the server does not answer, or may evict records.
@@ -136,9 +222,17 @@ class RedisJournal:
         self.__dict__.update(state)
         self._open()
 
+    def hurry(self) -> None:
+        """Wait a few seconds only for a server that is away, as from now on nobody works on the study."""
+        self._client.close()
+        self._talk(_client(self._url, patience=_GLANCE, answers_within=CONNECT_SECONDS))
+
+    def _talk(self, client: Any) -> None:
+        self._client = client
+        self._append = client.register_script(_APPEND)
+
     def _open(self) -> None:
-        self._client = connected(self._url)
-        self._append = self._client.register_script(_APPEND)
+        self._talk(connected(self._url))
         self._writer, self._appended = uuid.uuid4().hex, 0
         self._seen: tuple[int, bytes] = (-1, b"")
         self._news: list[bytes | None] = []
@@ -156,13 +250,33 @@ class RedisJournal:
                 return
             log_number_from += len(news)
         number, text = self._seen
-        last, same = self._client.mget(self._counter, self._record(number))
+        last, same = self._records(self._counter, self._record(number))
         newest = -1 if last is None else int(last)
         if newest < number or (number >= 0 and same != text):
             raise self._went_back()
         for first in range(log_number_from, newest + 1, _AT_ONCE):
             numbers = range(first, min(first + _AT_ONCE, newest + 1))
-            yield from self._read(first, self._client.mget(map(self._record, numbers)))
+            yield from self._read(first, self._records(*map(self._record, numbers)))
+
+    def _records(self, *keys: str) -> list[bytes | None]:
+        with self._answering():
+            found: list[bytes | None] = self._client.mget(keys)
+        return found
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Say in one sentence that the server is away.
+
+        Raises:
+            ServerAwayError: If it is.
+        """
+        from redis.exceptions import ConnectionError as Lost  # noqa: PLC0415 - an extra
+        from redis.exceptions import TimeoutError as Late  # noqa: PLC0415
+
+        try:
+            yield
+        except (Lost, Late, OSError) as error:
+            raise _away(self._url, error) from None  # the original may show the password
 
     def _read(self, first: int, records: list[bytes | None]) -> Iterator[dict[str, Any]]:
         for number, record in enumerate(records, first):
@@ -180,7 +294,8 @@ class RedisJournal:
         self._appended += 1
         number, text = self._seen
         given = [self._prefix, number, text, self._appended, *(json.dumps(one) for one in logs)]
-        news = self._append(keys=[self._counter, f"{self._prefix}:writer:{self._writer}"], args=given)
+        with self._answering():
+            news = self._append(keys=[self._counter, f"{self._prefix}:writer:{self._writer}"], args=given)
         if news is _GONE:
             raise self._went_back()
         self._news = news
@@ -194,8 +309,8 @@ class RedisJournal:
 
     def _went_back(self) -> ConfigError:
         return ConfigError(
-            f"the Redis server at {redacted(self._url)} went back to an older state, or lost records: what this"
-            " process has read is not there any more. Nothing was written.",
+            f"the Redis server at {redacted(self._url)} went back to an older state, or lost records that"
+            " this process has read. Nothing was written.",
             hint="restore the server's newest data, or use a new study_name=; `appendonly yes` keeps all records.",
         )
 

@@ -207,17 +207,17 @@ EVENTS: Mapping[str, str] = {
 
 
 def options_for(given: Mapping[str, Any]) -> dict[str, str]:
-    """Return what to write for those of ``given`` that another trainer has, by their names."""
+    """Return the equivalents of those of ``given`` that are options of other trainers, by name."""
     return {name: OPTIONS[name] or _SPEC.format(name) for name in given if name in OPTIONS}
 
 
 def spec_fields_for(given: Mapping[str, Any]) -> dict[str, str]:
-    """Return what to write for those of ``given`` that a spec has under another name, or that belong elsewhere."""
+    """Return the equivalents of those of ``given`` that a spec has under another name, or that belong elsewhere."""
     return {name: SPEC_FIELDS[name].format(name) for name in given if name in SPEC_FIELDS}
 
 
 def callback_arguments_for(given: Mapping[str, Any]) -> dict[str, str]:
-    """Return what to write for those of ``given`` that a callback or a logger of another library takes."""
+    """Return the equivalents of those of ``given`` that are arguments of other libraries' callbacks or loggers."""
     return {name: CALLBACKS[name] for name in given if name in CALLBACKS}
 
 

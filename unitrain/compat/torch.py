@@ -19,9 +19,9 @@ _2_6 = "https://github.com/pytorch/pytorch/releases/tag/v2.6.0"
 
 @difference("torch", since="2.6", drop="2.6", link=_2_6)
 def code_finder() -> Callable[[str], list[str]] | None:
-    """Return what lists the names of code in a file that ``weights_only`` does not allow; None before torch 2.6.
+    """Return torch's function that lists disallowed names in a file; None before torch 2.6.
 
-    Without it nothing can be let in, and only what torch itself allows is read.
+    Without it, only names that torch itself allows can be read.
     """
     return getattr(torch.serialization, "get_unsafe_globals_in_checkpoint", None)
 
@@ -31,7 +31,7 @@ def fully_shard() -> Callable[..., Any]:
     """Return torch's ``fully_shard``, which is public since 2.6.
 
     Raises:
-        UnsupportedFeatureError: If this torch has none.
+        UnsupportedFeatureError: If the installed torch has none.
     """
     try:
         from torch.distributed.fsdp import fully_shard as found  # noqa: PLC0415 - it takes a moment to import
@@ -44,6 +44,6 @@ def fully_shard() -> Callable[..., Any]:
 
 @difference("torch", since="2.6", drop="2.6", link=_2_6)
 def uncompiled() -> AbstractContextManager[Any]:
-    """Return what keeps torch.compile from compiling meanwhile; before torch 2.6 nothing does."""
+    """Return a context that disables torch.compile; before torch 2.6 it does nothing."""
     stance = getattr(torch.compiler, "set_stance", None)
     return nullcontext() if stance is None else cast("AbstractContextManager[Any]", stance("force_eager"))

@@ -94,7 +94,7 @@ _OPTIONS = {
     "torchmetrics", since="1.0", drop="1.0", link="https://github.com/Lightning-AI/torchmetrics/releases/tag/v1.0.0"
 )
 def torchmetrics() -> Any:
-    """Import torchmetrics; below 1.0 it asks for ``pkg_resources``, which is gone."""
+    """Import torchmetrics; before 1.0 it requires ``pkg_resources``, which was removed."""
     if "torchmetrics" in sys.modules:  # to look for its release takes milliseconds
         return sys.modules["torchmetrics"]
     old = any(Version(one) < Version("1.0") for one in installed("torchmetrics"))
@@ -104,13 +104,13 @@ def torchmetrics() -> Any:
 
 @difference("torchmetrics", since="0.11", drop="1.0", link=_0_11)
 def new_name(given: str, known: Mapping[str, str]) -> str | None:
-    """Return how ``metric()`` spells what is named as a class of torchmetrics or Ignite, or was; None if it knows none.
+    """Return the ``metric()`` spelling for a current or old class name of torchmetrics or Ignite, or None.
 
-    Since 0.11 the task is an option, no part of the name; ``F1`` is ``F1Score``, ``IoU`` is ``JaccardIndex``.
+    Since 0.11 the task is an option, not part of the name; ``F1`` is ``F1Score``, ``IoU`` is ``JaccardIndex``.
 
     Args:
-        given: What was asked for.
-        known: The class of torchmetrics by its short name.
+        given: The requested name.
+        known: The torchmetrics class by short name.
     """
     task = _TASK.match(given)
     plain = _plain(given[task.end() :] if task else given)
@@ -125,10 +125,10 @@ def _plain(name: str) -> str:
 
 @difference("torchmetrics", since="0.11", drop="1.0", link=_0_11)
 def refuse_old_options(name: str, options: Iterable[str]) -> None:
-    """Refuse an option that metrics took before, with what became of it.
+    """Refuse an option that metrics took in older releases, and name its replacement.
 
     Raises:
-        SpecError: For the first one.
+        SpecError: If there is one; the message names the first.
     """
     for option in options:
         if option in _OPTIONS:
@@ -136,7 +136,7 @@ def refuse_old_options(name: str, options: Iterable[str]) -> None:
 
 
 def refuse_tracker(metric: Any) -> None:
-    """Refuse a MetricTracker, which asks to be told of each epoch.
+    """Refuse a MetricTracker, which requires a call per epoch.
 
     Raises:
         SpecError: If ``metric`` is one.
@@ -156,7 +156,7 @@ def make_persistent(metric: Any) -> None:
 
 
 def memory(metric: Any) -> dict[str, Any]:
-    """Return what a metric keeps beside its states, by name."""
+    """Return a metric's data outside of its states, by name."""
     return {
         f"{path}:{name}": copy.deepcopy(vars(one)[name])
         for path, one in metric.named_modules()

@@ -18,9 +18,9 @@ class Now(NamedTuple):
     """The current equivalent of an old argument.
 
     Attributes:
-        options: Of UnifiedTrainer; none if it goes.
-        by_hand: What a person is to do, where no option means the same.
-        reason: Why it goes.
+        options: Options of UnifiedTrainer; empty if the argument was removed.
+        by_hand: Instructions for the user, where no option is equivalent.
+        reason: Why it was removed.
     """
 
     options: Mapping[str, Any] = {}

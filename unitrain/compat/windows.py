@@ -24,8 +24,8 @@ class Window(NamedTuple):
     """The releases of one package.
 
     Attributes:
-        supported: They need no shim, and are tested.
-        best_effort: They go through shims; empty if there are none.
+        supported: Tested releases that need no shim.
+        best_effort: Releases that work through shims; empty if there are none.
         outside: Why older ones do not work, if there is more to say than that nobody tried.
     """
 
@@ -34,7 +34,7 @@ class Window(NamedTuple):
     outside: str = ""
 
     def standing(self, package: str, version: str) -> Standing:
-        """Return how ``version`` of ``package`` is held; a suffix, as of a build from the source, changes nothing."""
+        """Return the support status of ``version``; a suffix, such as that of a source build, does not matter."""
         release = parsed(version)
         if advisory(package, version) is not None:
             return Standing.DANGEROUS
@@ -58,14 +58,14 @@ WINDOWS: dict[str, Window] = {
     "torchmetrics": Window(">=1.0", ">=0.11.4,<1.0", "before 0.11 metrics have no task=."),
     "optuna": Window(">=4.0", ">=3.1,<4.0", "before 3.1 there is no JournalStorage."),
     "mlflow": Window(">=2.14"),
-    "packaging": Window(">=23"),
+    "packaging": Window(">=24.2"),
     "rich": Window(">=13"),
 }
 """Support windows by distribution name; any other version is unsupported."""
 
 
 def standing(package: str, version: str) -> Standing:
-    """Return how ``version`` of ``package`` is held.
+    """Return the support status of ``version`` of ``package``.
 
     Raises:
         KeyError: If the table has no such package.
@@ -74,10 +74,10 @@ def standing(package: str, version: str) -> Standing:
 
 
 def refuse_outside(package: str) -> None:
-    """Refuse an installed release that was never made to work, before anything of it is imported.
+    """Refuse an installed release outside the supported window, before it is imported.
 
     Raises:
-        VersionError: With what is installed and what is accepted.
+        VersionError: If it is; the message lists installed and accepted releases.
     """
     found, window = next(iter(installed(package)), None), WINDOWS[package]
     if found is None or standing(package, found) is not Standing.OUTSIDE:

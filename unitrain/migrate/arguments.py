@@ -25,10 +25,10 @@ class Argument:
     """An argument of a call.
 
     Attributes:
-        index: Its position.
-        keyword: Its name, empty if it has none.
-        star: ``"*"`` or ``"**"`` if it stands for several.
-        text: Its value, as it is written.
+        index: Position of the argument.
+        keyword: Name of the argument; empty if it has none.
+        star: ``"*"`` or ``"**"`` if it unpacks several.
+        text: The value as source text.
         node: The node.
     """
 
@@ -105,7 +105,7 @@ class Piece:
 
     Attributes:
         text: ``name=value``.
-        index: Its position before, or None if it is new.
+        index: Former position, or None if it is new.
         comments: Comments that go with it.
     """
 
@@ -150,7 +150,7 @@ class Layout:
         return replace(self.pieces[index], index=None, comments=self.comments(index))
 
     def edit(self, pieces: Sequence[Piece]) -> Edit:
-        """Return the edit that writes the arguments in another order; neighbours keep what stands between them."""
+        """Return the edit that writes the arguments in another order; neighbours keep the text between them."""
         if not pieces:
             return Edit(self.start, self.end, "")
         text = self.head

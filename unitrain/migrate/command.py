@@ -35,9 +35,9 @@ A LightningModule, a process function and their handlers stay unchanged: unitrai
 surrounding script is rewritten, so that one argument selects the backend: UnifiedTrainer(framework="lightning"). Names
 that newer framework releases renamed or removed are updated, too.
 
-A rewritten script does what the original does with the installed releases, or what failed there is repaired. A rule of
-severity `behaviour` would change what runs, as a hook that is no longer called: it is reported, and only acts if
---behaviour names it.
+A rewritten script does what the original does with the installed releases, or repairs what fails there. A rule of
+severity `behaviour` would change what runs, such as reviving a hook that is no longer called: it is reported, and only
+applied if --behaviour names it.
 
 What cannot be decided from the source is reported as `file:line RULE person: reason -> fix`, and a file with such an
 item is not changed. A comment at the end of the line that creates an Engine can tell whether it trains or evaluates:
@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="RULE",
-        help="also write the changes of this rule, which change what the script does today; repeatable, `all` for all",
+        help="also apply this rule, which changes what the script does; repeatable, `all` for all",
     )
     parser.add_argument(
         "--check-backend", choices=backends, help="report what this backend does not support; nothing is rewritten"
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command.
 
     Args:
-        arguments: What was typed.
+        arguments: The parsed arguments.
 
     Returns:
         The exit status.

@@ -66,7 +66,7 @@ def migrate_text(text: str, families: Sequence[Family], goal: Goal, disabled: Co
     Args:
         text: A Python file.
         families: The fixers' families.
-        goal: What the user asked for.
+        goal: The goal of the migration.
         disabled: The names of rules that are not to act.
     """
     try:
@@ -93,8 +93,8 @@ class _Work:
     """A text on its way.
 
     Args:
-        source: It, parsed.
-        goal: What the user asked for.
+        source: The parsed source.
+        goal: The goal of the migration.
         disabled: The names of rules that are not to act.
         weights: The severities of the rules.
     """
@@ -156,7 +156,8 @@ class _Work:
         """Return the finding, without its edits where they would change what the script does today."""
         if self.weights.get(finding.rule) is Severity.BEHAVIOUR:
             if finding.rule not in self.goal.behaviour:
-                fix = f"left as it is; --behaviour {finding.rule}: {finding.fix}"
+                chosen = f"--behaviour {finding.rule}: " if finding.edits else ""
+                fix = f"left as it is; {chosen}{finding.fix}"
                 return replace(finding, edits=(), imports=(), severity=Severity.BEHAVIOUR, fix=fix)
             finding = replace(finding, severity=Severity.BEHAVIOUR) if finding.edits else finding
         elif repairs and finding.needed and finding.edits and is_handled(self.source, finding.start):

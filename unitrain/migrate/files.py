@@ -26,7 +26,7 @@ class Text(NamedTuple):
     """A file's text.
 
     Attributes:
-        text: It, with the newlines as they are.
+        text: The text with its original newlines.
         encoding: How it is written.
     """
 

@@ -40,8 +40,8 @@ class Rule(NamedTuple):
     """A named rule, for ``--list-rules``, ``--disable`` and ``--behaviour``.
 
     Attributes:
-        name: Its name.
-        summary: What it does.
+        name: The name.
+        summary: One line on what it does.
         severity: That of its findings, unless one is left for a person.
     """
 
@@ -56,10 +56,10 @@ class Finding:
 
     Attributes:
         rule: The name of the rule.
-        start: Where, in bytes.
+        start: Offset in bytes.
         reason: Why it is found.
-        fix: What it becomes, or what to do by hand.
-        edits: What is to be written; all of them or none.
+        fix: The replacement, or instructions for the user.
+        edits: The edits, applied together or not at all.
         imports: Names of unitrain, or ``module:name``, that the new text uses.
         severity: How much it weighs; by default a change.
         needed: Whether the script does not run if this alone is left out: an upgrade repairs what fails today.
@@ -118,7 +118,7 @@ class Family:
 
     Attributes:
         framework: The backend that runs the framework's code unchanged.
-        packages: Its top-level packages; a file in which none of these words stands is not read further.
+        packages: Its top-level packages; files that contain none of these words are skipped.
         upgrades: Fixers for what newer releases renamed or removed; run until nothing changes.
         conversions: Fixers that put unitrain around the script; all of a file's, or none.
         checks: Fixers that tell what a backend refuses, for ``--check-backend``.
@@ -146,7 +146,7 @@ class Entry:
         rule: The name of the rule.
         severity: How much it weighs.
         reason: Why.
-        fix: What it becomes, or what to do.
+        fix: The replacement, or instructions for the user.
         cell: The number of a notebook's cell, from 1; None in a script.
     """
 

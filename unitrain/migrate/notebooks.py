@@ -28,7 +28,7 @@ class Notebook:
         text: The file.
 
     Raises:
-        ValueError: If it is no notebook.
+        ValueError: If it is not a notebook.
     """
 
     def __init__(self, text: str) -> None:
@@ -51,7 +51,7 @@ class Notebook:
         return "".join(f"{CELL.format(number)}\n{_hidden(source)}\n" for number, source in sorted(self._python.items()))
 
     def place(self, line: int) -> Place:
-        """Return where a line of the module stands in the notebook."""
+        """Return the position in the notebook of a line of the module."""
         for number, source in sorted(self._python.items()):
             length = source.count("\n") + 2
             if line <= length:

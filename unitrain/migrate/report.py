@@ -28,11 +28,11 @@ class FileReport:
     """The result for one file.
 
     Attributes:
-        file: Its name, as it was given.
-        entries: What was found.
-        before: Its text.
-        after: Its text afterwards.
-        kept: Where the original is, if it was written.
+        file: The given file name.
+        entries: The findings.
+        before: The original text.
+        after: The rewritten text.
+        kept: Path of the kept original, if the file was written.
         alien: Whether no framework is in it.
     """
 

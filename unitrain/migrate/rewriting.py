@@ -36,7 +36,7 @@ def apply(data: bytes, edits: Iterable[Edit], origins: Sequence[int]) -> tuple[s
 
     Args:
         data: The text before.
-        edits: What to write; insertions at one place stand in the order given.
+        edits: The edits; insertions at the same place are made in the given order.
         origins: The original line of each line before.
     """
     parts: list[str] = []
@@ -72,7 +72,7 @@ def import_edits(source: Source, wanted: Iterable[str], used: int) -> list[Edit]
     Args:
         source: The file.
         wanted: Names of unitrain, or ``module:name``.
-        used: Where the first of them is used.
+        used: Position of their first use.
     """
     modules: dict[str, list[str]] = {}
     for one in sorted(set(wanted)):
@@ -109,7 +109,7 @@ def _imported(source: Source) -> set[str]:
 
 
 def _place(source: Source, used: int) -> tuple[int, str, str]:
-    """Return where the next import goes, with what stands before and after it."""
+    """Return the position of the next import, with the text before and after it."""
     after: cst.BaseStatement | None = None
     first: cst.BaseStatement | None = None
     for one in source.module.body:
@@ -149,7 +149,7 @@ def drop_imported(source: Source, name: str, gone: Iterable[int]) -> list[Edit]:
     Args:
         source: The file.
         name: The name, as the file writes it.
-        gone: Where the uses start that go away.
+        gone: Positions of removed uses.
     """
     scope, places = source.scope(source.module), set(gone)
     if scope is None:

@@ -33,9 +33,9 @@ def migrate_files(
     """Migrate files and folders.
 
     Args:
-        paths: What was named.
+        paths: The given paths.
         families: The fixers' families.
-        goal: What the user asked for.
+        goal: The goal of the migration.
         disabled: The names of rules that are not to act.
         write: Whether to write; otherwise the reports hold what would be written.
 

@@ -24,7 +24,7 @@ class Source:
     """A parsed file.
 
     Args:
-        text: Its text.
+        text: The source text.
 
     Raises:
         libcst.ParserSyntaxError: If it is no Python.
@@ -121,7 +121,7 @@ class Source:
     # --- names --------------------------------------------------------------------------------------------------------
 
     def scope(self, node: cst.CSTNode) -> Scope | None:
-        """Return the scope that a node stands in."""
+        """Return the scope of a node."""
         for one in (node, *self.ancestors(node)):
             scope: Scope | None = self._scopes.get(one)
             if scope is not None:

@@ -13,10 +13,10 @@ _OWN_OPTIONS = {"seed": "seed=", "default_root_dir": "dirpath="}
 
 
 def names(given: Any, argument: str, example: str) -> tuple[str, ...]:
-    """Return one text or several as a tuple.
+    """Return one string or several as a tuple.
 
     Raises:
-        ConfigError: If one of them is none.
+        ConfigError: If one of them is not a string.
     """
     several = (given,) if isinstance(given, str) or not isinstance(given, Sequence) else tuple(given)
     wrong = [one for one in several if not isinstance(one, str) or not one]
@@ -29,7 +29,7 @@ def parameters(given: Any) -> tuple[Any, ...]:
     """Return the parameters of the first trials as a tuple.
 
     Raises:
-        ConfigError: If they are no list.
+        ConfigError: If they are not a list.
     """
     if not isinstance(given, Sequence) or isinstance(given, (str, bytes)):
         raise ConfigError(f"tune(warm_start=) takes a list of dicts; got {given!r}.", hint='warm_start=[{"lr": 0.1}]')
@@ -37,10 +37,10 @@ def parameters(given: Any) -> tuple[Any, ...]:
 
 
 def whole(name: str, given: Any, least: int) -> int:
-    """Return a whole number.
+    """Return an integer.
 
     Raises:
-        ConfigError: If it is none, or too small.
+        ConfigError: If it is not an integer, or too small.
     """
     if not isinstance(given, int) or isinstance(given, bool) or given < least:
         raise ConfigError(
@@ -50,10 +50,10 @@ def whole(name: str, given: Any, least: int) -> int:
 
 
 def require_options(options: Mapping[str, Any]) -> None:
-    """Refuse an option of the trainer that is unknown, or for ``tune`` to say.
+    """Refuse a trainer option that is unknown or that ``tune`` sets itself.
 
     Raises:
-        ConfigError: With the argument to use.
+        ConfigError: If there is one; the message names the argument to use.
     """
     for name, instead in _OWN_OPTIONS.items():
         if name in options:

@@ -1,4 +1,4 @@
-"""What is refused before the first trial."""
+"""Checks the arguments of a study before the first trial."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ from typing import Any
 
 import torch
 
+from unitrain.backends.registry import find_trackers
 from unitrain.config import TrainerConfig
 from unitrain.distributed.launch.process_group import wanted
 from unitrain.distributed.world import world_here
 from unitrain.errors import ConfigError, DataError
 from unitrain.trainer import UnifiedTrainer
 from unitrain.tuning.arguments import require_options, whole
+from unitrain.tuning.leases import require_leasable
 from unitrain.tuning.plan import BEST, LAST, MAXIMIZE, MINIMIZE, StudyPlan
 from unitrain.tuning.samplers import is_object, require_pruner, require_sampler
 from unitrain.tuning.workers.executors import PROCESSES, executor_of, require_executor
 
 
 def require_valid(plan: StudyPlan, workers: int, timeout: Any, executor: str = PROCESSES) -> None:
-    """Refuse what is invalid, before a study is made.
+    """Refuse invalid arguments before a study is created.
 
     Raises:
-        ConfigError: With what was given, what is accepted, and a hint.
+        ConfigError: If an argument is invalid.
     """
     for check in (_functions, _numbers, _names, _data, _trainer):
         check(plan)
+    require_leasable(plan.address)
     require_sampler(plan.sampler, plan.n_trials)
     require_pruner(plan.pruner, len(plan.monitor))
     require_executor(executor)
@@ -38,7 +41,7 @@ def require_valid(plan: StudyPlan, workers: int, timeout: Any, executor: str = P
 def _functions(plan: StudyPlan) -> None:
     if not callable(plan.make_spec) or inspect.isclass(plan.make_spec):
         raise ConfigError(
-            f"tune() takes a function that makes the spec of a trial; got {type(plan.make_spec).__name__}.",
+            f"tune() takes a function that returns the spec of a trial; got {type(plan.make_spec).__name__}.",
             hint="def make_spec(trial): return TrainSpec(...)",
         )
     for one in plan.catch:
@@ -119,8 +122,8 @@ def _workers(plan: StudyPlan, workers: int, executor: str) -> None:
         )
     if workers > 1 and is_object(plan.sampler):
         raise ConfigError(
-            f"sampler= is one object, whose state only one worker knows; got workers={workers}.",
-            hint='a name as "tpe", or a function: sampler=lambda seed: optuna.samplers.TPESampler(seed=seed)',
+            f"sampler= is a single object, whose state other workers cannot see; got workers={workers}.",
+            hint='a name such as "tpe", or a function: sampler=lambda seed: optuna.samplers.TPESampler(seed=seed)',
         )
     if workers > 1 or executor != PROCESSES:
         executor_of(executor).packed(plan)
@@ -139,10 +142,13 @@ def _workers(plan: StudyPlan, workers: int, executor: str) -> None:
 
 
 def devices_of(plan: StudyPlan) -> int:
-    """Return how many GPUs a trial uses; 0 if it uses none, or if a function of the trial says it."""
+    """Return how many GPUs a trial uses; 0 if it uses none, or if a function of the trial decides."""
     if callable(plan.trainer):
         return 0
-    config = TrainerConfig(**plan.trainer).resolved()
+    given = dict(plan.trainer)
+    if "loggers" in given:
+        given["loggers"] = find_trackers(given["loggers"])
+    config = TrainerConfig(**given).resolved()
     on_gpu = config.accelerator in ("cuda", "gpu") or (config.accelerator == "auto" and torch.cuda.is_available())
     return wanted(config) if on_gpu else 0
 
@@ -153,4 +159,4 @@ def _timeout(timeout: Any) -> None:
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout <= threading.TIMEOUT_MAX:
         raise ConfigError(f"tune(timeout=) must be a number of seconds above 0; got {timeout!r}.", hint="timeout=3600")
     if threading.current_thread() is not threading.main_thread():
-        raise ConfigError("tune(timeout=) works in the main thread only.", hint="call tune() there.")
+        raise ConfigError("tune(timeout=) only works in the main thread.", hint="call tune() there.")

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from unitrain.tuning.result import TuneResult
 
 TIME_IS_UP, STOPPED = 124, 130
-"""The exit statuses of a study that is to be continued: as of the command ``timeout``, and as after Ctrl-C."""
+"""Exit statuses of an unfinished study, as those of the command ``timeout`` and of Ctrl-C."""
 
 _DESCRIPTION = """\
-Search hyper-parameters with Optuna. MAKE_SPEC is a function of a trial that returns a TrainSpec. The trials are the
-same for any number of workers and on any backend; a killed worker's trial is resumed to the same bits.
+Search hyper-parameters with Optuna. MAKE_SPEC is a function that takes a trial and returns a TrainSpec. The trials are
+the same for any number of workers, on any backend. The trial of a killed worker is resumed with bit-identical results.
 """
 
 _EPILOG = """\
@@ -32,36 +32,38 @@ train.py:
       lr = trial.suggest_float("lr", 1e-4, 1e-1, log=True)
       return TrainSpec(model=Net(), loss=nn.CrossEntropyLoss(), optimizer=partial(AdamW, lr=lr), metrics=...)
 
-  def loaders():               # or loaders(trial), for a batch size that is searched, too
+  def loaders():               # or loaders(trial), to search the batch size too
       return train_loader, val_loader
 
-40 trials of 5 epochs, two at a time; the same command continues a study that was stopped:
+40 trials of 5 epochs, two at a time; the same command continues a stopped study:
   unitrain tune train:make_spec --data train:loaders --trials 40 --monitor val/acc --direction maximize \\
     --framework ignite --storage journal:///study.log --study digits --workers 2 --pruner median \\
     --trainer.max_epochs 5
 
-a second machine helps; a server has the study, and who began it has said how many trials, of what:
+join the study from a second machine; the server stores its number of trials, metric and so on:
   unitrain tune train:make_spec --data train:loaders --join --framework lightning \\
     --storage redis://HOST/0 --study digits --trainer.max_epochs 5
 
-look at it meanwhile, or afterwards:
+show or export the study at any time:
   unitrain tune --show --storage journal:///study.log --study digits
   unitrain tune --export study.html --storage journal:///study.log --study digits
 
---trainer.NAME VALUE is an option of UnifiedTrainer; VALUE is read as Python or JSON, else as text.
-Functions are MODULE:NAME, imported from the current directory, or FILE.py:NAME.
+--trainer.NAME VALUE is an option of UnifiedTrainer; VALUE is parsed as Python or JSON, else taken as a string.
+Name functions by MODULE:NAME, imported from the current directory, or FILE.py:NAME.
 Two objectives: --monitor val/loss --direction minimize --monitor val/acc --direction maximize.
 
 exit status:
-  0    all trials are finished; or the study was shown or exported
-  1    something is invalid, or a trial raised an error; the message says what
-  124  --timeout stopped the study, and
-  130  Ctrl-C or SIGTERM did: the same command continues it
+  0    all trials are finished, or the study was shown or exported
+  1    an argument is invalid, or a trial raised an error
+  124  --timeout stopped the study; the same command continues it
+  130  Ctrl-C or SIGTERM stopped the study; the same command continues it
 """
 
 _TEXTS = {
-    "--monitor": ("NAME", "the metric to optimize, as val/acc; again for a further objective"),
-    "--direction": ("WAY", "minimize (default) or maximize; again for a further objective"),
+    "--monitor": ("NAME", "the metric to optimize, such as val/acc; repeat for several objectives"),
+    "--direction": ("WAY", "minimize (default) or maximize; repeat for several objectives"),
+    "--catch": ("ERROR", "an error that fails only its trial, such as torch:OutOfMemoryError; repeat for several"),
+    "--warm-start": ("DICT", "parameters of one of the first trials: '{\"lr\": 0.1}'; repeat for several"),
 }
 _OPTIONS = {
     "--data": ("MODULE:NAME", "a function that returns (train, val), or train alone; it may take the trial"),
@@ -70,31 +72,31 @@ _OPTIONS = {
     "--study": ("NAME", "the study's name in the storage"),
     "--sampler": ("NAME", f"{', '.join(SAMPLERS)}; or MODULE:NAME of a function seed -> sampler"),
     "--pruner": ("NAME", f"{', '.join(PRUNERS)}; or MODULE:NAME of a pruner; default: none"),
-    "--value": ("EPOCH", "last or best: which epoch's value is the trial's; default: last"),
-    "--executor": ("NAME", "processes of this machine (default), or ray: tasks of a Ray cluster"),
-    "--dirpath": ("FOLDER", "where trials write checkpoints; default: runs/STUDY"),
+    "--value": ("EPOCH", "the epoch whose value is the trial's: last or best; default: last"),
+    "--executor": ("NAME", "processes on this machine (default), or ray, for tasks of a Ray cluster"),
+    "--dirpath": ("FOLDER", "folder of the trials' checkpoints; default: runs/STUDY"),
 }
 _NUMBERS = {
-    "--trials": (int, "how many trials the study is to have in all"),
-    "--workers": (int, "how many processes work here; default: 1"),
-    "--parallel": (int, "how many of the newest trials a trial does not know; default: --workers of the first call"),
-    "--seed": (int, "of the samplers, the first weights and the fits; default: 0"),
-    "--retries": (int, "how often a trial may lose its worker before it counts as failed; default: 3"),
-    "--timeout": (float, "seconds after which to stop; running trials leave a checkpoint"),
+    "--trials": (int, "total number of trials"),
+    "--workers": (int, "number of worker processes on this machine; default: 1"),
+    "--parallel": (int, "a trial sees those numbered at least N below its own; default: --workers of the first call"),
+    "--seed": (int, "seed of the samplers, initial weights and fits; default: 0"),
+    "--retries": (int, "number of times a trial may lose its worker before it counts as failed; default: 3"),
+    "--timeout": (float, "seconds after which to stop; running trials write a checkpoint"),
 }
 _FLAGS = {
-    "--join": "work on a study that exists, as who began it said",
-    "--show": "print the study and what matters in it",
+    "--join": "work on an existing study, with its stored arguments",
+    "--show": "print the study and the importance of its parameters",
     "--overwrite": "replace the file of --export if it exists",
 }
 _NAMES = {"trials": "n_trials", "study": "study_name"}
-"""Options whose argument of ``tune`` has another name."""
-_OF_STUDY = ("trials", "monitor", "direction", "seed", "parallel", "value")
-"""What ``--join`` takes from the study."""
+"""Options with another name than the argument of ``tune``."""
+_OF_STUDY = ("trials", "monitor", "direction", "seed", "parallel", "value", "warm_start")
+"""Options that ``--join`` takes from the study."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of this command."""
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     parser.usage = (
         "unitrain tune MAKE_SPEC --data LOADERS --trials N --monitor METRIC --framework NAME [...]\n"
@@ -111,7 +113,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for option, text in _FLAGS.items():
         parser.add_argument(option, help=text, action="store_true")
     parser.add_argument(
-        "--trainer.NAME", metavar="VALUE", help="an option of UnifiedTrainer, as --trainer.max_epochs 5"
+        "--trainer.NAME", metavar="VALUE", help="an option of UnifiedTrainer, such as --trainer.max_epochs 5"
     )
     parser.add_argument("--export", metavar="FILE", help="write the study to a .csv, .json or .html file", type=Path)
 
@@ -120,7 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Tune, show or export, and return the exit status.
 
     Raises:
-        UnitrainError: If it cannot be done.
+        UnitrainError: If an argument is invalid, or a trial fails.
     """
     from unitrain.tuning.report.exports import export, require_exportable  # noqa: PLC0415 - after `--help`
 
@@ -131,7 +133,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.make_spec is None:
         result, status = _looked_up(arguments), 0
     elif arguments.show:
-        raise ConfigError("--show runs nothing, and MAKE_SPEC would have no effect.", hint="remove one.")
+        raise ConfigError("--show runs no trials, so MAKE_SPEC has no effect.", hint="remove one of them.")
     else:
         result, status = _tuned(arguments)
     if arguments.export is not None:
@@ -150,7 +152,9 @@ def _looked_up(arguments: argparse.Namespace) -> TuneResult:
     allowed = {"command", "storage", "study", "show", "export", "overwrite", "rest"}
     given = [name for name, value in vars(arguments).items() if name not in allowed and value]
     if given:
-        raise ConfigError(f"without MAKE_SPEC nothing runs, and --{given[0]} would have no effect.", hint="remove it.")
+        raise ConfigError(
+            f"without MAKE_SPEC nothing runs, and --{_typed(given[0])} would have no effect.", hint="remove it."
+        )
     _require(arguments, "storage", "study")
     result = existing_study(arguments.storage, arguments.study)
     if arguments.show:
@@ -165,7 +169,7 @@ def _tuned(arguments: argparse.Namespace) -> tuple[TuneResult, int]:
     with _importable(arguments):
         given = _joined(arguments) if arguments.join else _begun(arguments)
         data = _data(arguments.data, int(given.get("seed", 0)))
-        result = tune(_named(arguments.make_spec, "MAKE_SPEC"), **data, **given)
+        result = tune(named(arguments.make_spec, "MAKE_SPEC"), **data, **given)
     print(result)  # noqa: T201 - a command
     if result.stopped_by != "n_trials":
         print("The study is not finished; the same command continues it.")  # noqa: T201 - a command
@@ -181,12 +185,14 @@ def _require(arguments: argparse.Namespace, *names: str) -> None:
 def _begun(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of ``tune``."""
     _require(arguments, "data", "trials", "monitor", "framework")
-    names = [option[2:] for option in (*_TEXTS, *_OPTIONS, *_NUMBERS) if option != "--data"]
+    names = [option[2:].replace("-", "_") for option in (*_TEXTS, *_OPTIONS, *_NUMBERS) if option != "--data"]
     found = {_NAMES.get(name, name): getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     for name in ("sampler", "pruner"):
         if ":" in str(found.get(name, "")):
-            found[name] = _named(found[name], f"--{name}")
-    return {**found, "trainer": {name: _literal(text) for name, text in arguments.settings.items()}}
+            found[name] = named(found[name], f"--{name}")
+    found["catch"] = tuple(map(_error, found.get("catch", ())))
+    found["warm_start"] = list(map(literal, found.get("warm_start", ())))
+    return {**found, "trainer": {name: literal(text) for name, text in arguments.settings.items()}}
 
 
 def _joined(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -201,7 +207,8 @@ def _joined(arguments: argparse.Namespace) -> dict[str, Any]:
     given = [name for name in _OF_STUDY if getattr(arguments, name) is not None]
     if given:
         raise ConfigError(
-            f"--join takes --{given[0]} from the study.", hint="remove it; without --join, more --trials are added."
+            f"--join takes --{_typed(given[0])} from the study.",
+            hint="remove it; without --join, more --trials are added.",
         )
     result = existing_study(arguments.storage, arguments.study)
     plan = result.plan
@@ -214,7 +221,16 @@ def _joined(arguments: argparse.Namespace) -> dict[str, Any]:
     return _begun(arguments)
 
 
-def _literal(text: str) -> Any:
+def _error(name: str) -> Any:
+    """Return the class of an error; one without a module is Python's own."""
+    return named(name if ":" in name else f"builtins:{name}", "--catch")
+
+
+def _typed(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def literal(text: str) -> Any:
     """Return what a text means in Python, or in JSON, or the text."""
     for read in (ast.literal_eval, json.loads):
         try:
@@ -228,7 +244,7 @@ def _literal(text: str) -> Any:
 def _importable(arguments: argparse.Namespace) -> Iterator[None]:
     """Let the functions that are named be imported, here and in workers, which get ``sys.path``."""
     before = sys.path[:]
-    texts = [arguments.make_spec, arguments.data, arguments.sampler, arguments.pruner]
+    texts = [arguments.make_spec, arguments.data, arguments.sampler, arguments.pruner, *(arguments.catch or ())]
     files = [Path(one.rpartition(":")[0]) for one in texts if one is not None and ".py:" in one]
     sys.path[:0] = dict.fromkeys([*(str(one.expanduser().resolve().parent) for one in files), str(Path.cwd())])
     try:
@@ -237,8 +253,12 @@ def _importable(arguments: argparse.Namespace) -> Iterator[None]:
         sys.path[:] = before
 
 
-def _named(given: str, option: str) -> Any:
+def named(given: str, option: str) -> Any:
     """Return what ``MODULE:NAME`` or ``FILE.py:NAME`` names.
+
+    Args:
+        given: The given text.
+        option: Name of the option, for messages.
 
     Raises:
         ConfigError: If there is no such thing.
@@ -265,7 +285,7 @@ def _data(given: str, seed: int) -> dict[str, Any]:
     from unitrain.tuning.data_of_trial import DataOfTrial, once  # noqa: PLC0415 - after `--help`
     from unitrain.tuning.plan import depends_on_trial  # noqa: PLC0415
 
-    function = _named(given, "--data")
+    function = named(given, "--data")
     if not callable(function):
         raise ConfigError(f"--data {given!r} must be a function; got {function!r}.", hint="def loaders(): ...")
     return {"train": DataOfTrial(given, function)} if depends_on_trial(function) else once(given, function, seed)

@@ -18,10 +18,10 @@ _PAIR = 2
 
 @dataclass(frozen=True)
 class DataOfTrial:
-    """Training and validation data as a function of the trial, which makes both at once.
+    """A function of the trial that returns training and validation data together.
 
     Attributes:
-        name: Of the function, for messages.
+        name: Name of the function, for messages.
         function: Takes a trial, and returns ``(train, val)`` or training data alone.
     """
 
@@ -40,9 +40,9 @@ def once(name: str, function: Callable[[], Any], seed: int) -> dict[str, Any]:
     A split that the function draws is the same in each call for a study, and on each machine.
 
     Args:
-        name: Of the function, for messages.
+        name: Name of the function, for messages.
         function: Takes nothing.
-        seed: Of the study.
+        seed: Seed of the study.
 
     Raises:
         ConfigError: If it takes anything, or does not return data.

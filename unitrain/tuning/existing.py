@@ -1,4 +1,4 @@
-"""A study that exists, looked up by its storage and its name."""
+"""Looks up an existing study by its storage and name."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from unitrain.errors import BackendNotInstalledError, ConfigError, did_you_mean,
 from unitrain.tuning.plan import StudyPlan
 from unitrain.tuning.queue import OURS
 from unitrain.tuning.result import TuneResult
-from unitrain.tuning.storage.address import Address
+from unitrain.tuning.storage.address import Address, hurry
 
 
 def existing_study(storage: str, study_name: str) -> TuneResult:
-    """Return a study as far as it is; nothing is written.
+    """Return the current state of a study; nothing is written.
 
     Raises:
-        ConfigError: If there is no such study, or it was not made by ``tune``.
+        ConfigError: If there is no such study, or it was not created by ``tune``.
         BackendNotInstalledError: If optuna, or the client of the storage, is not installed.
     """
     study, address = _loaded(storage, study_name)
     known = study.user_attrs.get(OURS)
     if known is None:
         raise ConfigError(
-            f"the study {study_name!r} was not made by unitrain.tune.", hint="optuna.load_study() reads any study."
+            f"the study {study_name!r} was not created by unitrain.tune.", hint="optuna.load_study() reads any study."
         )
     plan = StudyPlan(
         make_spec=None,
@@ -49,7 +49,7 @@ def _loaded(storage: str, study_name: str) -> tuple[Any, Address]:
     try:
         import optuna  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
-        raise BackendNotInstalledError("studies need optuna.", hint=install_hint("tune")) from error
+        raise BackendNotInstalledError("studies require optuna.", hint=install_hint("tune")) from error
     address = Address.of(storage)
     if address.url is None:
         raise ConfigError("a study in memory ends with its process.", hint="journal:///study.log")
@@ -57,7 +57,9 @@ def _loaded(storage: str, study_name: str) -> tuple[Any, Address]:
         raise ConfigError(f"there is no file {address.path}.", hint="run the command in the folder of the study.")
     opened = address.opened()
     try:
-        return optuna.load_study(storage=opened, study_name=study_name), address
+        found = optuna.load_study(storage=opened, study_name=study_name)
     except KeyError:
         names = optuna.study.get_all_study_names(opened)
-    raise ConfigError(f"{address} has no study {study_name!r}.", hint=did_you_mean(study_name, names))
+        raise ConfigError(f"{address} has no study {study_name!r}.", hint=did_you_mean(study_name, names)) from None
+    hurry(opened)
+    return found, address

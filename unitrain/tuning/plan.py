@@ -1,4 +1,4 @@
-"""A study's arguments in one piece."""
+"""The arguments of a study as one object."""
 
 from __future__ import annotations
 
@@ -31,18 +31,19 @@ class StudyPlan:
         monitor: The objectives.
         directions: ``"minimize"`` or ``"maximize"``, one for each.
         value: Whether the ``"last"`` or the ``"best"`` epoch's value is the trial's.
-        n_trials: How many trials the study is to have in all; None takes what there are.
-        address: Of the storage.
-        study_name: The name in the storage.
+        n_trials: Total number of trials; None means the existing ones.
+        address: Address of the storage.
+        study_name: Name of the study in the storage.
         sampler: A name, a function of the seed, or an object.
         pruner: A name, an object, or None.
-        seed: Of the samplers, the first weights and the fits.
-        parallel: How many of the newest trials a trial does not know.
-        threads: Of torch, for each trial: the bits of a sum depend on it.
-        retries: How often a trial may lose its worker before it has failed.
-        catch: Errors that only fail their trial.
+        seed: Seeds the samplers, initial weights and fits.
+        parallel: A trial sees the finished trials numbered at least this much below its own.
+        threads: Number of torch threads of each trial, which affects the bits of a sum.
+        retries: Number of times a trial may lose its worker before it counts as failed.
+        catch: Errors that fail only their trial.
         warm_start: Parameters of the first trials.
         dirpath: The folder of the trials' checkpoints.
+        earlier: The numbers of finished trials of the user's own, which the study had before; samplers know them, too.
     """
 
     make_spec: Any
@@ -65,6 +66,7 @@ class StudyPlan:
     catch: tuple[type[Exception], ...]
     warm_start: tuple[Mapping[str, Any], ...]
     dirpath: Path = field(repr=False)
+    earlier: tuple[int, ...] = field(default=(), repr=False)
 
     @property
     def mode(self) -> str:
@@ -105,22 +107,22 @@ class StudyOutcome(Protocol):
 
     @property
     def plan(self) -> StudyPlan:
-        """How it was made."""
+        """The arguments of the study."""
 
     @property
     def study(self) -> Any:
-        """Optuna's."""
+        """The Optuna study."""
 
     @property
     def trials(self) -> list[Any]:
-        """Its trials."""
+        """The trials of the study."""
 
     @property
     def best_trial(self) -> Any:
-        """The best one of them."""
+        """The best trial."""
 
     def plot(self, path: str | Path) -> None:
-        """Write its picture."""
+        """Write the picture of the study."""
 
 
 def _name_of(given: Any) -> str | None:

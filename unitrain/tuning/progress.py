@@ -1,4 +1,4 @@
-"""The progress of a study: one line that changes in a terminal, else a line for each trial that ends."""
+"""The progress of a study: one line that changes in a terminal or a notebook, else a line for each trial that ends."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Self
 
+from unitrain.reports.live import LiveOutput, in_notebook
 from unitrain.utilities.rng import preserved_rng
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class StudyProgress:
 
     Args:
         plan: The study.
-        queue: Its trials.
+        queue: The queue of its trials.
         wanted: Whether to show anything.
     """
 
@@ -31,7 +32,8 @@ class StudyProgress:
         self._plan, self._queue, self._wanted = plan, queue, wanted
         self._began, self._looked = time.monotonic(), 0.0
         self._shown = self._at_first = sum(one.state.is_finished() for one in queue.trials()) if wanted else 0
-        self._live = self._made() if wanted and sys.stderr.isatty() else None
+        self._output = LiveOutput() if wanted and in_notebook() else None
+        self._live = self._made() if wanted and self._output is None and sys.stderr.isatty() else None
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -59,6 +61,9 @@ class StudyProgress:
         self._looked = time.monotonic()
         trials = list(self._queue.trials())
         finished = sorted((one for one in trials if one.state.is_finished()), key=lambda one: one.datetime_complete)
+        if self._output is not None:
+            self._output.show(len(finished) / len(trials) if trials else None, self.line(trials, finished))
+            return
         if self._live is not None:
             self._live.update(self.line(trials, finished), refresh=True)
             return

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Reports(Protocol):
-    """A trial that takes values; Optuna's is one."""
+    """A trial that accepts values, such as Optuna's."""
 
     def report(self, value: float, step: int) -> None:
         """Store the value of an epoch."""
@@ -26,11 +26,11 @@ class Reports(Protocol):
 
 @named_arguments(ConfigError)
 class Pruning(EpochDecision):
-    """Reports a metric to a trial of Optuna after each epoch, and stops the fit if the trial is to be pruned.
+    """Reports a metric to an Optuna trial after each epoch, and stops the fit if the trial should be pruned.
 
-    The fit ends in order, with FIT_END and checkpoints, and then raises ``optuna.TrialPruned``, so an objective needs
-    no further code. Of several processes rank 0 reports, and all stop in the same epoch. An epoch that Ctrl-C or
-    SIGTERM cuts is not reported; the resumed run reports it.
+    The fit ends cleanly, with FIT_END and checkpoints, and then raises ``optuna.TrialPruned``, so an objective needs no
+    further code. With several processes, rank 0 reports and all stop in the same epoch. An epoch that Ctrl-C or SIGTERM
+    interrupts is not reported; the resumed run reports it.
 
     ``unitrain.tune`` adds it itself.
 
@@ -38,11 +38,11 @@ class Pruning(EpochDecision):
         pruned_epoch: The epoch (from 0) in which the trial was pruned, or None.
 
     Args:
-        trial: Optuna's. Under torchrun, a ``TorchDistributedTrial``, or None on all ranks but 0.
-        monitor: The metric's full name, as ``"val/acc"``.
+        trial: The Optuna trial. Under torchrun, a ``TorchDistributedTrial``, or None on all ranks except 0.
+        monitor: The metric's full name, such as ``"val/acc"``.
 
     Raises:
-        ConfigError: If the monitor is no name, or the trial no trial.
+        ConfigError: If ``monitor`` is not a string, or ``trial`` is not an Optuna trial.
 
     Example:
         >>> import optuna
@@ -62,14 +62,14 @@ class Pruning(EpochDecision):
         require_monitor("Pruning", monitor, "min")
         if trial is not None and not all(callable(getattr(trial, name, None)) for name in _METHODS):
             raise ConfigError(
-                f"Pruning(trial=) must be a trial of Optuna; got {trial!r}.", hint='Pruning(trial, "val/loss")'
+                f"Pruning(trial=) must be an Optuna trial; got {trial!r}.", hint='Pruning(trial, "val/loss")'
             )
         self.trial = trial
         self.monitor = monitor
         self.reset_state()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Refuse a trial that is kept in this process's memory, where no other process can report.
+        """Refuse a trial stored in this process's memory, to which no other process can report.
 
         Raises:
             ConfigError: If it is.

@@ -1,13 +1,14 @@
-"""The trials of a study as a queue that any number of workers take from.
+"""The trials of a study as a queue shared by any number of workers.
 
-Who creates a study fills it with waiting trials; nobody else makes any, so there are exactly ``n_trials``. A worker
-takes the first trial that nobody has a lease of, and whose visible trials are finished. That may be a running trial
-whose worker has died: it continues it.
+Whoever creates a study fills it with waiting trials; nobody else adds any, so there are exactly ``n_trials``. A worker
+takes the first trial that has no lease and whose visible trials are finished. That may be a running trial whose worker
+has died: the new worker continues it.
 """
 
 from __future__ import annotations
 
 import uuid
+import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import torch
 
 from unitrain.errors import ConfigError
 from unitrain.tuning.leases.lease import alone
+from unitrain.tuning.storage.at_once import add_trials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,8 +26,9 @@ if TYPE_CHECKING:
 
 OURS = "unitrain"
 """The study's attribute with its identity, and the mark of the trials that unitrain made."""
-DEATHS, PARKED = "unitrain:deaths", "unitrain:parked"
-"""How many workers died in a trial; and whether the last one left it in order."""
+DEATHS, PARKED, SURVIVED = "unitrain:deaths", "unitrain:parked", "unitrain:survived:"
+"""How many workers seemed to have died in a trial; whether the last one left it in order; and the marks of those who
+only lost their lease, each with a name of its own, since two may write at once."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,10 @@ class Taken:
     """A trial that this worker has.
 
     Attributes:
-        trial_id: Its identity in the storage.
-        number: Its number.
-        lease: The right to it.
-        deaths: How many workers have died in it.
+        trial_id: Identity of the trial in the storage.
+        number: Number of the trial.
+        lease: The lease of the trial.
+        deaths: Number of workers that have died in it.
     """
 
     trial_id: int
@@ -49,8 +52,8 @@ class TrialQueue:
     """The trials of one study.
 
     Args:
-        study: Optuna's.
-        leases: Who has which.
+        study: The Optuna study.
+        leases: The leases of its trials.
     """
 
     def __init__(self, study: Any, leases: Leases) -> None:
@@ -60,7 +63,7 @@ class TrialQueue:
         self._leases = leases
 
     def fill(self, plan: StudyPlan, *, chosen: bool = True) -> tuple[StudyPlan, dict[str, Any]]:
-        """Make the study's identity if it has none, and add the trials that are missing.
+        """Create the study's identity if it has none, and add the missing trials.
 
         Args:
             plan: The study.
@@ -76,9 +79,12 @@ class TrialQueue:
             known: dict[str, Any] = self.study.user_attrs.get(OURS, {})
             plan = _settled(plan, known, chosen=chosen)
             if not known:
-                known = {**plan.identity(), "id": uuid.uuid4().hex}
+                earlier = [one.number for one in self._strangers() if one.state.is_finished()]
+                known = {**plan.identity(), "id": uuid.uuid4().hex, "earlier": earlier}
                 self.study.set_user_attr(OURS, known)
             require_same(plan, known)
+            plan = replace(plan, earlier=tuple(known.get("earlier", ())))
+            self._warn_of_strangers(plan)
             self._add_missing(plan)
         return plan, known
 
@@ -91,14 +97,23 @@ class TrialQueue:
                 f"the study has {len(ours)} of n_trials={plan.n_trials} trials; warm_start= adds {len(new)}.",
                 hint=f"n_trials={len(ours) + len(new)}",
             )
-        for attrs in [{"fixed_params": one} for one in new] + [{}] * ((plan.n_trials or 0) - len(ours) - len(new)):
-            self._add(attrs)
+        missing = [{"fixed_params": one} for one in new] + [{}] * ((plan.n_trials or 0) - len(ours) - len(new))
+        add_trials(self.study, list(map(_waiting, missing)))
 
-    def _add(self, attrs: dict[str, Any]) -> None:
-        import optuna  # noqa: PLC0415 - an extra
+    def _strangers(self) -> list[Any]:
+        """Return the trials that unitrain did not make."""
+        everything = self._storage.get_all_trials(self._study_id, deepcopy=False)
+        return [one for one in everything if not one.system_attrs.get(OURS)]
 
-        waiting = optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING, system_attrs={OURS: True, **attrs})
-        self.study.add_trial(waiting)
+    def _warn_of_strangers(self, plan: StudyPlan) -> None:
+        unseen = [one.number for one in self._strangers() if one.number not in plan.earlier]
+        if unseen:
+            warnings.warn(
+                f"the study {plan.study_name!r} has {len(unseen)} trials (the first is {unseen[0]}) that tune() did not"
+                " make, and that were not finished when it began. Its sampler and pruner do not see them, since nobody"
+                " knows when they end.",
+                stacklevel=5,
+            )
 
     def trials(self) -> Iterator[Any]:
         """Yield the trials that unitrain made, in order."""
@@ -107,7 +122,7 @@ class TrialQueue:
                 yield one
 
     def take(self, parallel: int) -> Taken | None:
-        """Return a trial that can be worked on now, or None."""
+        """Return a trial that can run now, or None."""
         unfinished = [one for one in self.trials() if not one.state.is_finished()]
         for one in unfinished:
             if one.number - parallel >= unfinished[0].number:
@@ -136,12 +151,19 @@ class TrialQueue:
             return 0 if self._storage.set_trial_state_values(trial_id, states.RUNNING) else None
         if found.state != states.RUNNING:
             return None
-        deaths = int(found.system_attrs.get(DEATHS, 0))
+        counted = int(found.system_attrs.get(DEATHS, 0))
+        survived: int = sum(one.startswith(SURVIVED) for one in found.system_attrs)
         if found.system_attrs.get(PARKED):
             self._storage.set_trial_system_attr(trial_id, PARKED, False)
-            return deaths
-        self._storage.set_trial_system_attr(trial_id, DEATHS, deaths + 1)
-        return deaths + 1
+            return counted - survived
+        self._storage.set_trial_system_attr(trial_id, DEATHS, counted + 1)
+        return counted + 1 - survived
+
+
+def _waiting(attrs: dict[str, Any]) -> Any:
+    import optuna  # noqa: PLC0415 - an extra
+
+    return optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING, system_attrs={OURS: True, **attrs})
 
 
 def _settled(plan: StudyPlan, known: dict[str, Any], *, chosen: bool) -> StudyPlan:
@@ -156,7 +178,7 @@ def require_same(plan: StudyPlan, known: dict[str, Any]) -> None:
     """Refuse to continue a study with arguments that make it another one.
 
     Raises:
-        ConfigError: With both values.
+        ConfigError: If an argument differs; the message shows both values.
     """
     for name, given in plan.identity().items():
         if known.get(name) != given:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks import ModelCheckpoint
 from unitrain.errors import ConfigError, UnitrainError, install_hint
+from unitrain.reports.html.notebook import summary
 from unitrain.trainer import UnifiedTrainer
-from unitrain.tuning.plan import BEST, data_for_trial, for_trial
+from unitrain.tuning.plan import data_for_trial, for_trial
 from unitrain.tuning.queue import OURS
-from unitrain.tuning.trial import newest_checkpoint, options_of, require_spec, surroundings
+from unitrain.tuning.trial import options_of, require_spec, surroundings
+from unitrain.tuning.trial_checkpoints import final_checkpoint, newest_checkpoint
 from unitrain.utilities.columns import in_columns
 from unitrain.utilities.rng import preserved_rng, seed_everything
 
@@ -29,12 +31,12 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class TuneResult:
-    """A study, as far as it is.
+    """The result of ``tune`` so far.
 
     Attributes:
-        study: Optuna's, to be read by all that Optuna has.
-        plan: How it was made.
-        stopped_by: ``"n_trials"``, ``"timeout"`` or ``"signal"``; of the last two, another call continues.
+        study: The Optuna study, for Optuna's own tools.
+        plan: The arguments of the study.
+        stopped_by: ``"n_trials"``, ``"timeout"`` or ``"signal"``; after the last two, another call continues the study.
 
     Example:
         >>> import torch
@@ -67,10 +69,12 @@ class TuneResult:
             ConfigError: If no trial is complete, or the study has several objectives.
         """
         if len(self.plan.monitor) > 1:
-            raise ConfigError("of several objectives, no trial is the best.", hint="result.study.best_trials")
+            raise ConfigError(
+                "a study with several objectives has no single best trial.", hint="result.study.best_trials"
+            )
         complete = [one for one in self.trials if one.state.name == "COMPLETE"]
         if not complete:
-            raise ConfigError("no trial of the study is complete.", hint="print(result) shows what became of them.")
+            raise ConfigError("no trial of the study is complete.", hint="print(result) shows the state of each.")
         return (min if self.plan.mode == "min" else max)(complete, key=lambda one: one.value)
 
     @property
@@ -84,17 +88,18 @@ class TuneResult:
         return float(self.best_trial.value)
 
     @property
-    def best_checkpoint(self) -> Path | None:
-        """The checkpoint of the best trial; None if it is on another machine.
+    def best_checkpoint(self) -> Path:
+        """The checkpoint of the best trial.
 
-        It has the weights of the last epoch, or with ``value="best"`` of the best one.
+        It contains the weights of the last epoch, or with ``value="best"`` of the best one.
+
+        Raises:
+            CheckpointError: If it is not in ``dirpath``: another machine, with another folder, ended the trial.
         """
-        name = "best.ckpt" if self.plan.value == BEST else "last.ckpt"
-        path = self.plan.folder(self.best_trial.number) / name
-        return path if path.exists() else None
+        return final_checkpoint(self.plan, self.best_trial)
 
     def best_spec(self) -> TrainSpec:
-        """Return the spec of the best trial, with the first weights that the trial had."""
+        """Return the spec of the best trial, with the trial's initial weights."""
         return self._spec(self.best_trial)
 
     def _spec(self, trial: Any) -> TrainSpec:
@@ -103,17 +108,17 @@ class TuneResult:
             return require_spec(self.plan.make_spec(_fixed(trial)))
 
     def resume(self, number: int, **options: Any) -> FitResult:
-        """Continue the fit of a pruned trial to its end; the study and the trial's files stay as they are.
+        """Resume the fit of a pruned trial and run it to its end; the study and the trial's files are unchanged.
 
         Args:
-            number: Of the trial.
-            **options: Options of ``UnifiedTrainer`` to change, as ``max_epochs=50``.
+            number: Number of the trial.
+            **options: Options of ``UnifiedTrainer`` to change, such as ``max_epochs=50``.
 
         Returns:
             The result of the fit; its ``last_checkpoint``, in ``trial-<number>-resumed``, has the weights.
 
         Raises:
-            ConfigError: If there is no such trial, or no checkpoint of it on this machine.
+            ConfigError: If there is no such trial, or its checkpoint is not on this machine.
         """
         trial = next((one for one in self.trials if one.number == number), None)
         if trial is None:
@@ -149,7 +154,7 @@ class TuneResult:
         """Write a picture: history, importances, learning curves and parallel coordinates.
 
         Args:
-            path: The file; its ending chooses the format.
+            path: The file; its suffix sets the format.
 
         Raises:
             UnitrainError: If matplotlib is not installed, or the file cannot be written.
@@ -162,31 +167,36 @@ class TuneResult:
 
     def __str__(self) -> str:
         """The study as a table: the best trials first."""
+        header, rows, left = self._table()
+        lines = [self._headline(), *(in_columns([header, *rows]) if rows else [])]
+        return "\n".join([*lines, *([f"and {left} more in .trials"] if left else [])])
+
+    def _headline(self) -> str:
         trials = self.trials
         states = Counter(one.state.name.lower() for one in trials)
         counts = ", ".join(f"{count} {name}" for name, count in sorted(states.items()))
         ended = f", stopped by {self.stopped_by}" if self.stopped_by else ""
-        lines = [f"study {self.plan.study_name!r}: {len(trials)} trials ({counts}){ended}"]
-        ranked = sorted((one for one in trials if one.values), key=self.plan.rank)
+        return f"study {self.plan.study_name!r}: {len(trials)} trials ({counts}){ended}"
+
+    def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]], int]:
+        """Return the headers, the rows of the best trials, and how many more there are."""
+        ranked = sorted((one for one in self.trials if one.values), key=self.plan.rank)
         names = sorted({name for one in ranked for name in one.params})
-        header = ("trial", "state", *self.plan.monitor, *names)
         rows = [self._row(one, names) for one in ranked[:_SHOWN]]
-        lines += in_columns([header, *rows]) if rows else []
-        if len(ranked) > _SHOWN:
-            lines.append(f"and {len(ranked) - _SHOWN} more in .trials")
-        return "\n".join(lines)
+        return ("trial", "state", *self.plan.monitor, *names), rows, max(0, len(ranked) - _SHOWN)
 
     def _row(self, trial: Any, names: list[str]) -> tuple[str, ...]:
         values = [f"{one:.6g}" for one in trial.values] + [""] * (len(self.plan.monitor) - len(trial.values))
-        return (
-            str(trial.number),
-            trial.state.name.lower(),
-            *values,
-            *(_text(trial.params.get(one, "")) for one in names),
-        )
+        params = [_text(trial.params.get(one, "")) for one in names]
+        return (str(trial.number), trial.state.name.lower(), *values, *params)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002 - IPython's
         printer.text(str(self))
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the best trials."""
+        header, rows, left = self._table()
+        return summary(self._headline(), header, rows, f"and {left} more in .trials" if left else "")
 
 
 def _text(value: Any) -> str:
@@ -194,7 +204,7 @@ def _text(value: Any) -> str:
 
 
 def _fixed(trial: Any) -> Any:
-    """Return a trial that suggests the parameters of a finished one."""
+    """Return a trial whose suggestions are the parameters of a finished trial."""
     import optuna  # noqa: PLC0415 - an extra
 
     return optuna.trial.FixedTrial(trial.params, number=trial.number)

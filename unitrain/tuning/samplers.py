@@ -23,7 +23,7 @@ Factory = "Callable[[int], Any]"
 
 
 def is_object(sampler: Any) -> bool:
-    """Return whether ``sampler`` is one object for all trials, whose state no other worker knows."""
+    """Return whether ``sampler`` is a single object for all trials, whose state other workers do not have."""
     return not isinstance(sampler, str) and not _is_factory(sampler)
 
 
@@ -35,9 +35,9 @@ def sampler_for(given: Any, seed: int, number: int) -> Any:
     """Return the sampler of a trial.
 
     Args:
-        given: A name, ``seed -> sampler``, or a sampler.
-        seed: Of the study.
-        number: Of the trial. Each trial has a seed of its own, which does not depend on who runs it.
+        given: A name, a function ``seed -> sampler``, or a sampler.
+        seed: Seed of the study.
+        number: Number of the trial. Each trial has its own seed, whichever worker runs it.
     """
     if is_object(given):
         return given
@@ -53,14 +53,14 @@ def _made(given: Any, seed: int) -> Any:
     made = given(seed)
     if not isinstance(made, optuna.samplers.BaseSampler):
         raise ConfigError(
-            f"sampler= must return a sampler of Optuna for a seed; got a {type(made).__name__}.",
+            f"sampler= must return an Optuna sampler for a seed; got a {type(made).__name__}.",
             hint="sampler=lambda seed: optuna.samplers.TPESampler(seed=seed, n_startup_trials=20)",
         )
     return made
 
 
 def pruner_for(given: Any) -> Any:
-    """Return a new pruner for a trial, which remembers nothing of other trials."""
+    """Return a new pruner for a trial, without state from other trials."""
     import optuna  # noqa: PLC0415 - an extra
 
     if given is None:
@@ -71,10 +71,10 @@ def pruner_for(given: Any) -> Any:
 
 
 def require_sampler(given: Any, n_trials: int | None) -> None:
-    """Refuse what is no sampler, and one that cannot keep the promise of a study.
+    """Refuse anything that is not a sampler, and samplers whose trials would depend on the number of workers.
 
     Raises:
-        ConfigError: With what is accepted.
+        ConfigError: If it is invalid; the message says what is accepted.
     """
     import optuna  # noqa: PLC0415 - an extra
 
@@ -84,7 +84,7 @@ def require_sampler(given: Any, n_trials: int | None) -> None:
         )
     if inspect.isclass(given) or (not isinstance(given, (str, optuna.samplers.BaseSampler)) and not callable(given)):
         raise ConfigError(
-            f"sampler= must be a name, a function of the seed, or a sampler of Optuna; got {given!r}.",
+            f"sampler= must be a name, a function of the seed, or an Optuna sampler; got {given!r}.",
             hint='sampler="tpe" or sampler=lambda seed: optuna.samplers.TPESampler(seed=seed)',
         )
     one = given if isinstance(given, optuna.samplers.BaseSampler) else _made(given, 0)
@@ -102,10 +102,10 @@ def require_sampler(given: Any, n_trials: int | None) -> None:
 
 
 def require_pruner(given: Any, objectives: int) -> None:
-    """Refuse what is no pruner, and one for several objectives.
+    """Refuse anything that is not a pruner, and a pruner for several objectives.
 
     Raises:
-        ConfigError: With what is accepted.
+        ConfigError: If it is invalid; the message says what is accepted.
     """
     import optuna  # noqa: PLC0415 - an extra
 
@@ -115,7 +115,7 @@ def require_pruner(given: Any, objectives: int) -> None:
         raise ConfigError(f"pruner={given!r} is unknown.", hint=f"{did_you_mean(given, PRUNERS)} Or None.")
     if not isinstance(given, (str, optuna.pruners.BasePruner)):
         raise ConfigError(
-            f"pruner= must be a name, a pruner of Optuna or None; got {given!r}.",
+            f"pruner= must be a name, an Optuna pruner or None; got {given!r}.",
             hint='pruner="median" or pruner=optuna.pruners.MedianPruner(n_warmup_steps=3)',
         )
     if objectives > 1:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from unitrain.errors import BackendNotInstalledError, ConfigError, install_hint
+from unitrain.errors import BackendNotInstalledError, ConfigError, complete_call, install_hint
 from unitrain.tuning.arguments import names, parameters, whole
 from unitrain.tuning.checks import devices_of, require_valid
 from unitrain.tuning.leases import leases_of
+from unitrain.tuning.leases.lease import alone
 from unitrain.tuning.plan import StudyPlan
 from unitrain.tuning.progress import StudyProgress
 from unitrain.tuning.queue import TrialQueue
 from unitrain.tuning.result import TuneResult
-from unitrain.tuning.storage.address import Address
+from unitrain.tuning.storage.address import Address, hurry
 from unitrain.tuning.workers.executors import PROCESSES, executor_of
 from unitrain.tuning.workers.worker import Halt, stopping, work
 from unitrain.utilities import files
@@ -31,6 +33,7 @@ _RUNS = "runs"
 _IDENTITY = "study.json"
 
 
+@complete_call(ConfigError, 'unitrain.tune(make_spec, loader, n_trials=20, monitor="val/loss", framework="lightning")')
 def tune(
     make_spec: Callable[[Any], TrainSpec],
     train: Any,
@@ -61,46 +64,49 @@ def tune(
     """Search hyper-parameters with Optuna; the trials are the same for any number of workers, on any backend.
 
     A trial is a fit. A worker that is killed leaves its trial to another worker, or to the next call, which resumes it
-    from its checkpoint to the same bits. Calling again with the same study continues it; a larger ``n_trials`` adds.
+    from its checkpoint with bit-identical results. Calling again with the same study continues it; a larger
+    ``n_trials`` adds trials.
 
-    A trial's sampler and pruner know the finished trials whose number is at least ``parallel`` less than its own.
-    So ``parallel`` decides the trials, and ``workers`` only the time.
+    A trial's sampler and pruner see the finished trials numbered at least ``parallel`` below its own. So ``parallel``
+    determines the trials, and ``workers`` only how long they take.
 
     Args:
-        make_spec: Takes a trial of Optuna, and returns the spec to train. The generators are seeded before.
-        train: Training data, or a function of the trial: its one parameter is called ``trial``.
+        make_spec: Takes an Optuna trial and returns the spec to train. Random generators are seeded first.
+        train: Training data, or a function of the trial: its only parameter is called ``trial``.
         val: Validation data, or a function of the trial.
-        n_trials: How many trials the study is to have in all.
-        monitor: The metric to optimize, as ``"val/acc"``; several are several objectives.
+        n_trials: Total number of trials.
+        monitor: The metric to optimize, such as ``"val/acc"``; a sequence for several objectives.
         direction: ``"minimize"`` or ``"maximize"``; one for each objective.
-        framework: As of ``UnifiedTrainer``, or a function of the trial.
+        framework: As for ``UnifiedTrainer``, or a function of the trial.
         trainer: Options of ``UnifiedTrainer``, or a function of the trial that returns them.
         storage: ``"journal:///study.log"`` (one machine), ``"redis://HOST/0"`` or ``"postgresql://USER@HOST/DB"``
             (many machines), ``"sqlite:///study.db"`` (one machine); by default this process's memory.
         study_name: The study's name in the storage.
-        study: A study of Optuna to work in, instead of ``storage`` and ``study_name``.
-        sampler: ``"tpe"``, ``"random"``, ``"gp"``, ``"cmaes"``, ``"nsgaii"``, ``"nsgaiii"``; a function
-            ``seed -> sampler``; or a sampler of Optuna, for one worker.
-        pruner: ``"median"``, ``"successive_halving"``, ``"hyperband"``, a pruner of Optuna, or None.
-        seed: Of the samplers, the first weights and the fits.
-        workers: How many processes work; other machines join by the same call.
-        executor: Where they work: ``"processes"`` of this machine, or ``"ray"``, as tasks of a Ray cluster.
-        parallel: See above; by default ``workers`` of the first call.
-        timeout: Seconds after which the call ends; running trials leave a checkpoint, and the next call resumes them.
-        retries: How often a trial may lose its worker before it counts as failed.
-        catch: Errors that only fail their trial; others end the call, too.
-        dirpath: Where trials write checkpoints, ``trial-00000`` and so on; ``runs/<study_name>`` by default.
-        value: A trial's value: of its ``"last"`` epoch, or of its ``"best"``, whose weights are then kept.
+        study: An Optuna study to use, instead of ``storage`` and ``study_name``. The sampler sees its finished trials,
+            not those that others add later.
+        sampler: ``"tpe"``, ``"random"``, ``"gp"``, ``"cmaes"``, ``"nsgaii"``, ``"nsgaiii"``; a function ``seed ->
+            sampler``; or an Optuna sampler, for one worker.
+        pruner: ``"median"``, ``"successive_halving"``, ``"hyperband"``, an Optuna pruner, or None.
+        seed: Seeds the samplers, initial weights and fits.
+        workers: Number of worker processes; other machines join by the same call.
+        executor: Where the workers run: ``"processes"`` on this machine, or ``"ray"``, as tasks of a Ray cluster.
+        parallel: See above; by default, ``workers`` of the first call.
+        timeout: Seconds after which the call ends; running trials write a checkpoint, and the next call resumes them.
+        retries: Number of times a trial may lose its worker before it counts as failed.
+        catch: Errors that fail only their trial; all others also end the call.
+        dirpath: Folder of the trials' checkpoints, in ``trial-00000`` and so on; by default ``runs/<study_name>``.
+        value: Whether a trial's value is that of its ``"last"`` or its ``"best"`` epoch, whose weights are then kept.
         warm_start: Parameters of the first trials.
         enable_progress_bar: Whether to show progress.
 
     Returns:
-        The result, as far as the study is.
+        The result so far.
 
     Raises:
         ConfigError: If anything is invalid, before the first trial.
         BackendNotInstalledError: If optuna, or the client of the storage, is not installed.
-        Exception: What a trial raised, unless ``catch`` has it; that trial has failed, and the next call goes on.
+        Exception: Any error that a trial raised, unless listed in ``catch``. That trial has failed; the next call
+            continues the study.
 
     Example:
         >>> def make_spec(trial):
@@ -146,7 +152,9 @@ def tune(
 
 def _require_optuna() -> None:
     try:
-        import optuna  # noqa: F401, PLC0415 - an extra
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "IProgress not found")  # tqdm's, which asks notebooks for widgets
+            import optuna  # noqa: F401, PLC0415 - an extra
     except ModuleNotFoundError as error:
         raise BackendNotInstalledError("tune() needs optuna.", hint=install_hint("tune")) from error
 
@@ -163,7 +171,7 @@ def _address(storage: Any, study_name: Any, study: Any) -> Address:
 def _name(given: Any, study: Any) -> str:
     if study is not None:
         if not hasattr(study, "study_name"):
-            raise ConfigError(f"tune(study=) must be a study of Optuna; got {study!r}.", hint="optuna.create_study()")
+            raise ConfigError(f"tune(study=) must be an Optuna study; got {study!r}.", hint="optuna.create_study()")
         return str(study.study_name)
     if given is not None and (not isinstance(given, str) or not given):
         raise ConfigError(f"tune(study_name=) must be a name; got {given!r}.", hint='study_name="digits"')
@@ -172,7 +180,7 @@ def _name(given: Any, study: Any) -> str:
 
 @contextmanager
 def _opened(plan: StudyPlan, study: Any) -> Iterator[tuple[Any, Leases]]:
-    """Yield Optuna's study, made if there is none, and the leases of its trials; without Optuna's own lines."""
+    """Yield Optuna's study, created if necessary, and the leases of its trials; silences Optuna's own output."""
     import optuna  # noqa: PLC0415 - an extra
 
     before = optuna.logging.get_verbosity()
@@ -188,6 +196,8 @@ def _opened(plan: StudyPlan, study: Any) -> Iterator[tuple[Any, Leases]]:
                 hint=f"direction={given[0] if len(given) == 1 else given!r}, or another study_name=.",
             )
         yield found, leases
+        if study is None:
+            hurry(found._storage)  # noqa: SLF001 - Optuna has no public way
     finally:
         if leases is not None:
             leases.close()
@@ -197,11 +207,26 @@ def _opened(plan: StudyPlan, study: Any) -> Iterator[tuple[Any, Leases]]:
 def _of_storage(plan: StudyPlan) -> Any:
     import optuna  # noqa: PLC0415 - an extra
 
-    storage = plan.address.opened()
+    with _alone_in_database(plan.address):
+        storage = plan.address.opened()
     try:
         return optuna.create_study(storage=storage, study_name=plan.study_name, directions=list(plan.directions))
     except optuna.exceptions.DuplicatedStudyError:
         return optuna.load_study(storage=storage, study_name=plan.study_name)
+
+
+@contextmanager
+def _alone_in_database(address: Address) -> Iterator[None]:
+    """Let only one process at a time create Optuna's tables, which fails if two do."""
+    if address.kind not in ("sqlite", "postgresql"):
+        yield
+        return
+    leases = leases_of(address, "")
+    try:
+        with alone(leases, "tables"):
+            yield
+    finally:
+        leases.close()
 
 
 def _begun(plan: StudyPlan, study: Any, leases: Leases, dirpath: str | Path | None, *, chosen: bool) -> StudyPlan:

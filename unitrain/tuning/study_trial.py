@@ -1,17 +1,19 @@
-"""A trial of a study: what it reports, what its pruner says, and how it ends."""
+"""A trial of a study: reports values, asks the pruner, and stores the final state."""
 
 from __future__ import annotations
 
 import copy
 import math
 import time
+import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from unitrain.compat.optuna_redis import ServerAwayError
 from unitrain.errors import UnitrainError
 from unitrain.tuning.plan import StudyPlan
-from unitrain.tuning.queue import PARKED
-from unitrain.tuning.samplers import pruner_for, sampler_for
+from unitrain.tuning.queue import PARKED, SURVIVED
+from unitrain.tuning.samplers import is_object, pruner_for, sampler_for
 from unitrain.tuning.trackers import end_trial
 from unitrain.tuning.visible import VisibleTrials
 
@@ -38,9 +40,9 @@ class StudyTrial:
     Args:
         plan: The study.
         trial_id: The trial's identity in the storage.
-        number: Its number.
+        number: Number of the trial.
         storage: The open storage; None opens it when it is needed.
-        lease: The right to the trial, where this process holds it.
+        lease: The lease of the trial, if this process holds it.
     """
 
     def __init__(self, plan: StudyPlan, trial_id: int, number: int, storage: Any = None, lease: Any = None) -> None:
@@ -67,11 +69,32 @@ class StudyTrial:
 
         plan, number = self._plan, self.number
         study_id = storage.get_study_id_from_name(plan.study_name)
-        view = VisibleTrials(storage, study_id, self._trial_id, number, plan.parallel)
+        view = VisibleTrials(storage, study_id, self._trial_id, number, plan.parallel, earlier=plan.earlier)
         sampler = sampler_for(plan.sampler, plan.seed, number)
         self._study = optuna.Study(plan.study_name, view, sampler, pruner_for(plan.pruner))
         self._trial = optuna.trial.Trial(self._study, self._trial_id)
+        if not is_object(plan.sampler):
+            self._draw_again(view)
         self._judged, self._verdict = -1, False
+
+    def _draw_again(self, view: VisibleTrials) -> None:
+        """Let the sampler of a resumed trial draw its stored parameters again.
+
+        Parameters share a random number generator: without this, the next ones would not be those of an uninterrupted
+        trial.
+        """
+        stored = self._trial._cached_frozen_trial  # noqa: SLF001 - Optuna has no public way
+        if not stored.distributions:
+            return
+        view.again = copy.copy(stored)
+        view.again.params, view.again.distributions = {}, {}
+        self._trial._cached_frozen_trial = view.again  # noqa: SLF001
+        try:
+            for name, distribution in stored.distributions.items():
+                self._trial._suggest(name, distribution)  # noqa: SLF001
+        finally:
+            view.again = None
+            self._trial._cached_frozen_trial = stored  # noqa: SLF001
 
     @property
     def suggests(self) -> Any:
@@ -103,9 +126,9 @@ class StudyTrial:
         """
         if self._study is None:
             self._connect(self._plan.address.opened())
-        self._require_lease()
-        if len(self._plan.monitor) == 1:
-            with _storage_in_use():
+        with storage_in_use():
+            self._require_lease()
+            if len(self._plan.monitor) == 1:
                 self._trial.report(value, step)  # does nothing if the step has a value
 
     def _require_lease(self) -> None:
@@ -128,7 +151,7 @@ class StudyTrial:
         if self._plan.pruner is None:
             return False
         view = self._study._storage  # noqa: SLF001
-        with _storage_in_use():
+        with storage_in_use():
             now = view.get_trial(self._trial_id)
         for step in sorted(one for one in now.intermediate_values if one > self._judged):
             then = copy.copy(now)
@@ -153,26 +176,39 @@ class StudyTrial:
                 raise
         except optuna.exceptions.UpdateFinishedTrialError:
             return
+        self.tell_trackers()
+
+    def tell_trackers(self) -> None:
+        """Tell the trackers how the trial has ended."""
         end_trial(self._loggers, self._study._storage.get_trial(self._trial_id), self._plan.monitor)  # noqa: SLF001
 
+    def survive(self) -> None:
+        """Note that the worker, which lost its lease, lives: whoever took the trial over has counted a death."""
+        self._study._storage._storage.set_trial_system_attr(self._trial_id, f"{SURVIVED}{uuid.uuid4().hex}", True)  # noqa: SLF001
+
     def park(self) -> None:
-        """Note that the worker left the trial in order, to be resumed."""
+        """Note that the worker released the trial cleanly, to be resumed."""
         if self._is_ours():
             self._study._storage._storage.set_trial_system_attr(self._trial_id, PARKED, True)  # noqa: SLF001
 
 
 @contextmanager
-def _storage_in_use() -> Iterator[None]:
+def storage_in_use() -> Iterator[None]:
     """Tell a failing storage from a failing trial.
 
     Raises:
+        LeaseLostError: If another worker has ended the trial.
         StorageLostError: If the storage fails.
     """
+    import optuna  # noqa: PLC0415 - an extra
+
     try:
         yield
-    except UnitrainError:
-        raise
+    except optuna.exceptions.UpdateFinishedTrialError as error:
+        raise LeaseLostError("another worker has ended the trial.", hint="nothing is lost.") from error
     except Exception as error:
+        if isinstance(error, UnitrainError) and not isinstance(error, ServerAwayError):
+            raise
         raise StorageLostError(
             f"the storage of the study failed: {type(error).__name__}: {error}", hint="call again to resume the study."
         ) from error

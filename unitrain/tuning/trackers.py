@@ -28,8 +28,8 @@ class StudyTrackers:
     """The trackers of a study, in one worker.
 
     Args:
-        study: Optuna's.
-        leases: So that only one worker begins a group.
+        study: The Optuna study.
+        leases: The leases of the study, so that only one worker begins a group.
     """
 
     def __init__(self, study: Any, leases: Leases) -> None:
@@ -42,7 +42,7 @@ class StudyTrackers:
 
         Args:
             loggers: As the user gave them, or copies of these.
-            name: What the trial's run is called.
+            name: Name of the trial's run.
         """
         made: list[Any] = []
         for key, one in names_of(loggers).items():
@@ -97,7 +97,7 @@ def end_trial(loggers: Sequence[Any], trial: Any, monitor: Sequence[str]) -> Non
 
     Args:
         loggers: The trackers of the trial.
-        trial: Optuna's, as it is stored.
+        trial: The stored Optuna trial.
         monitor: The names of its values.
     """
     values = dict(zip(monitor, trial.values or [None] * len(monitor), strict=True))

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-import re
-import time
-from contextlib import ExitStack, contextmanager
+import warnings
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
 
-from unitrain.callbacks import Callback, ModelCheckpoint
+from unitrain.backends.registry import find_trackers
 from unitrain.callbacks.comparison import improved
+from unitrain.compat.optuna_redis import ServerAwayError
 from unitrain.errors import ConfigError, SpecError
 from unitrain.run.stopping import SIGNAL
 from unitrain.spec import TrainSpec
@@ -23,41 +23,29 @@ from unitrain.tuning.finders.search_fit import untouched
 from unitrain.tuning.plan import BEST, StudyPlan, data_for_trial, depends_on_trial, for_trial
 from unitrain.tuning.pruning import Pruning
 from unitrain.tuning.study_trial import LeaseLostError, StorageLostError, StudyTrial
+from unitrain.tuning.trial_checkpoints import TrialCheckpoint, best_kept, newest_checkpoint
 from unitrain.utilities.copies import copied
 from unitrain.utilities.rng import preserved_rng, seed_everything
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
-    from unitrain.run.context import RunContext
+    from unitrain.callbacks import Callback
     from unitrain.run.result import FitResult
     from unitrain.tuning.queue import Taken
     from unitrain.tuning.trackers import StudyTrackers
-
-_SAVE_EVERY = 2.0
-"""Seconds between two checkpoints of a trial, at the ends of epochs."""
-
-
-class Stop(Protocol):
-    """Says whether all is to stop.
-
-    Attributes:
-        reason: Why, or None.
-    """
-
-    reason: str | None
+    from unitrain.tuning.trial_checkpoints import Stop
 
 
 @dataclass(frozen=True)
 class TrialContext:
-    """What a worker has for its trials.
+    """The objects that a worker shares between its trials.
 
     Attributes:
         plan: The study.
         storage: The open storage.
-        halt: Whether the worker is to stop.
-        trackers: Those of the study.
+        halt: Whether the worker should stop.
+        trackers: Trackers of the study.
         models: The models and optimizers of earlier trials of this process, with their numbers.
     """
 
@@ -68,47 +56,6 @@ class TrialContext:
     models: WeakKeyDictionary[Any, int] = field(default_factory=WeakKeyDictionary)
 
 
-class TrialCheckpoint(ModelCheckpoint):
-    """Keeps the state to resume a trial from: at the end of an epoch, not too often, and at the end of the fit.
-
-    Args:
-        folder: Of the trial.
-        halt: Whether the worker is to stop; the fit's own handlers know of the signals that come later.
-    """
-
-    saves_at_interrupt = True
-    on_batch_end = Callback.on_batch_end  # it is not called after each batch, which would cost a trial time
-
-    def __init__(self, folder: Path, halt: Stop | None = None) -> None:
-        super().__init__(folder, save_top_k=0, save_last=True)
-        self._halt = halt
-        self._saved = time.monotonic()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out what is of this process."""
-        return {**vars(self), "_halt": None}
-
-    def on_fit_start(self, run: RunContext) -> None:
-        """Start the clock; stop at once if a signal came before the fit."""
-        self._saved = time.monotonic()
-        if self._halt is not None and self._halt.reason is not None:
-            run.hub.stop_reason = SIGNAL
-
-    def decide(self, run: RunContext) -> None:
-        """Write, if it is time; of several clocks that of rank 0 counts."""
-        if run.rank == 0 and time.monotonic() >= self._saved + _SAVE_EVERY:
-            self._saved = time.monotonic()
-            self._want(run, _LAST)
-
-    def on_fit_end(self, run: RunContext) -> None:
-        """Write the end, unless a signal cut the fit, which has a checkpoint of its own."""
-        if run.hub.stop_reason != SIGNAL:
-            self._want(run, _LAST)
-
-
-_LAST = "last.ckpt"
-
-
 def _trial(context: TrialContext, taken: Taken) -> StudyTrial:
     trial = StudyTrial(context.plan, taken.trial_id, taken.number, context.storage, taken.lease)
     trial.trackers = context.trackers
@@ -116,26 +63,32 @@ def _trial(context: TrialContext, taken: Taken) -> StudyTrial:
 
 
 def give_up(context: TrialContext, taken: Taken) -> None:
-    """Fail a trial in which too many workers have died."""
+    """Fail a trial in which too many workers have died, and tell its trackers."""
     import optuna  # noqa: PLC0415 - an extra
 
     trial = _trial(context, taken)
-    if not callable(context.plan.trainer):
-        trial.tracked(fresh_options(context.plan.trainer).get("loggers") or ())
     trial.tell(None, optuna.trial.TrialState.FAIL, f"its worker died {taken.deaths} times")
+    try:  # only now: a function of the user's may be what its workers died in
+        loggers = options_of(context.plan, trial.suggests).get("loggers") or ()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the trial has ended
+        warnings.warn(f"the trackers of trial {taken.number} were not told of its end: {error!r}", stacklevel=2)
+    else:
+        if isinstance(loggers, (list, tuple)):
+            trial.tracked(loggers)
+            trial.tell_trackers()
 
 
 def run_trial(context: TrialContext, taken: Taken) -> bool:
-    """Run a trial to its end, and store that; return False if a signal cut it, to be resumed.
+    """Run a trial to its end and store the outcome; return False if a signal interrupted it, to be resumed.
 
     Args:
-        context: What the worker has.
+        context: The worker's shared objects.
         taken: The trial.
 
     Raises:
         LeaseLostError: If another worker has the trial now.
         StorageLostError: If the storage failed; the trial can be resumed.
-        Exception: What the trial raised, unless ``catch`` has it; the trial has failed then.
+        Exception: Any error that the trial raised, unless listed in ``catch``; the trial has then failed.
     """
     import optuna  # noqa: PLC0415 - an extra
 
@@ -145,7 +98,9 @@ def run_trial(context: TrialContext, taken: Taken) -> bool:
         values = _values_of(context, trial)
     except optuna.TrialPruned:
         trial.tell(None, states.PRUNED)
-    except (LeaseLostError, StorageLostError):
+    except (LeaseLostError, StorageLostError, ServerAwayError) as error:
+        with suppress(Exception):  # the trial has ended, or the storage is still away
+            trial.survive() if isinstance(error, LeaseLostError) else trial.park()
         raise
     except Exception as error:
         trial.tell(None, states.FAIL, f"{type(error).__name__}: {error}")
@@ -169,7 +124,7 @@ def _nan(names: Sequence[str], values: Sequence[float]) -> str:
 
 
 def _values_of(context: TrialContext, trial: StudyTrial) -> list[float] | None:
-    """Run the trial, and return its values: of its last epoch, or of its best; None if a signal cut it."""
+    """Run the trial, and return its values: of its last epoch, or of its best; None if a signal interrupted it."""
     result, plan = _fitted(context, trial), context.plan
     if result is None or result.stopped_by == SIGNAL:
         return None
@@ -197,9 +152,10 @@ def _fitted(context: TrialContext, trial: StudyTrial) -> FitResult | None:
         train, val = (data_for_trial(one, trial.suggests) for one in (plan.train, plan.val))
         options = options_of(plan, trial.suggests)
         require_options(options)
-        ours = [Pruning(trial, name) for name in plan.monitor] + [TrialCheckpoint(folder, context.halt)]
+        ours: list[Callback] = [Pruning(trial, name) for name in plan.monitor]
+        ours.append(TrialCheckpoint(folder, context.halt))
         if plan.value == BEST:
-            ours.append(ModelCheckpoint(folder, "best", monitor=plan.monitor[0], mode=plan.mode))  # type: ignore[arg-type]
+            ours.append(best_kept(folder, plan))
         if isinstance(options.get("loggers"), (list, tuple)) and options["loggers"]:
             options["loggers"] = trial.tracked(options["loggers"])
             spec = replace(spec, hparams={**trial.params, **(spec.hparams or {})})
@@ -211,19 +167,12 @@ def _fitted(context: TrialContext, trial: StudyTrial) -> FitResult | None:
         return trainer.fit(spec, train, val, ckpt_path=newest_checkpoint(folder))
 
 
-def newest_checkpoint(folder: Path) -> Path | None:
-    """Return the checkpoint of a trial that was written last."""
-    found = [(one.stat().st_mtime_ns, one) for one in folder.glob("*.ckpt") if _OURS.fullmatch(one.name)]
-    return max(found)[1] if found else None
-
-
-_OURS = re.compile(r"(last|best|interrupted)(-v\d+)?\.ckpt")
-"""What a trial resumes from; the user's own callbacks may write other files beside."""
-
-
 def options_of(plan: StudyPlan, trial: Any) -> dict[str, Any]:
     """Return the trainer's options for a trial."""
-    return dict(plan.trainer(trial)) if callable(plan.trainer) else fresh_options(plan.trainer)
+    found = dict(plan.trainer(trial)) if callable(plan.trainer) else fresh_options(plan.trainer)
+    if "loggers" in found:
+        found["loggers"] = find_trackers(found["loggers"])
+    return found
 
 
 def fresh_options(options: Any) -> dict[str, Any]:
@@ -256,8 +205,8 @@ def _spec(context: TrialContext, trial: StudyTrial) -> TrainSpec:
         first = context.models.setdefault(one, trial.number) if shared else trial.number
         if first != trial.number:
             raise SpecError(
-                f"make_spec returned the {what} of trial {first}, which is trained already.",
-                hint=f"make a new {what} inside make_spec.",
+                f"make_spec returned the {what} of trial {first}, which is already trained.",
+                hint=f"create a new {what} inside make_spec.",
             )
     return spec
 
@@ -266,7 +215,7 @@ def require_spec(made: Any) -> TrainSpec:
     """Return what ``make_spec`` made.
 
     Raises:
-        SpecError: If it is no spec.
+        SpecError: If it is not a TrainSpec.
     """
     if not isinstance(made, TrainSpec):
         raise SpecError(

@@ -1,7 +1,8 @@
-"""What the sampler and the pruner of a trial see of its study.
+"""The part of a study that a trial's sampler and pruner see.
 
-They see the finished trials whose number is at least ``parallel`` less than the trial's own, however many workers
-there are and in whatever order these finish. That is what makes a study the same for any number of workers.
+They see the study's finished trials numbered at least ``parallel`` below the trial's own, whatever the number of
+workers and the order in which trials finish. So a study has the same trials for any number of workers. Of trials made
+by others, they see those that were finished before the study's first call.
 """
 
 from __future__ import annotations
@@ -9,33 +10,45 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+from unitrain.tuning.queue import OURS
+
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
 
 class VisibleTrials:
-    """A storage of Optuna as one trial sees it; what it does not limit is the storage's own.
+    """An Optuna storage as one trial sees it; everything that it does not limit is passed on.
 
     Attributes:
-        notes: What the sampler and the pruner have noted about the trial, until it ends.
+        notes: Notes of the sampler and the pruner about the trial, until it ends.
+        again: The trial as it is shown while its sampler draws again what is stored; None at all other times.
 
     Args:
-        storage: Of the study.
-        study_id: Of the study.
-        trial_id: Of the trial, which may be written to.
-        number: Of the trial.
-        parallel: How many trials may run at once; the last ones of them are not seen.
+        storage: Storage of the study.
+        study_id: Identity of the study in the storage.
+        trial_id: Identity of the trial, the only one that may be written to.
+        number: Number of the trial.
+        parallel: Finished trials of the study's own numbered at least this much below the trial's are visible.
+        earlier: Numbers of the visible trials that others made.
     """
 
-    def __init__(self, storage: Any, study_id: int, trial_id: int, number: int, parallel: int) -> None:
+    def __init__(
+        self, storage: Any, study_id: int, trial_id: int, number: int, parallel: int, *, earlier: Sequence[int] = ()
+    ) -> None:
         self._storage = storage
         self._trial_id = trial_id
         self._study_id = study_id
         everything = storage.get_all_trials(study_id, deepcopy=False)
-        finished = [one for one in everything if one.state.is_finished()]
-        self._seen = [one for one in finished if one.number <= number - parallel]
+        known = set(earlier)
+        self._seen = [
+            one
+            for one in everything
+            if one.state.is_finished()
+            and (one.number in known or (one.system_attrs.get(OURS) and one.number <= number - parallel))
+        ]
         self._study_attrs: dict[str, Any] = copy.deepcopy(storage.get_study_system_attrs(study_id))
         self.notes: dict[str, Any] = {}
+        self.again: Any = None
 
     def __getattr__(self, name: str) -> Any:
         """Return what the storage has."""
@@ -57,11 +70,18 @@ class VisibleTrials:
 
     def get_trial(self, trial_id: int) -> Any:
         """Return a trial; the trial itself with what its pruner noted."""
+        if trial_id == self._trial_id and self.again is not None:
+            return self.again
         found = self._storage.get_trial(trial_id)
         if trial_id == self._trial_id and self.notes:
             found = copy.copy(found)
             found.system_attrs = {**found.system_attrs, **self.notes}
         return found
+
+    def set_trial_param(self, trial_id: int, param_name: str, param_value_internal: float, distribution: Any) -> None:
+        """Store a parameter, unless it is the repetition of a stored one."""
+        if self.again is None:
+            self._storage.set_trial_param(trial_id, param_name, param_value_internal, distribution)
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:  # noqa: ARG002 - Optuna's
         """Return the notes of the sampler about the study, as far as this trial's own has made them."""

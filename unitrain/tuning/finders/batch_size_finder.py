@@ -33,7 +33,7 @@ _OUT_OF_MEMORY: Final = ("out of memory", "can't allocate memory", "CUDNN_STATUS
 
 
 class Trial(NamedTuple):
-    """One batch size that was tried.
+    """The outcome of one batch size.
 
     Attributes:
         batch_size: The size.
@@ -50,19 +50,19 @@ class BatchSizeFinder(Shown):
 
     The size doubles until memory runs out. With ``mode="power"`` the last size that fits is the result; with
     ``"binsearch"`` the sizes between it and the first that does not are searched. If not even ``init_val`` fits,
-    smaller ones are tried. Errors other than an exhausted memory are raised. Only training is measured: leave room for
-    what the search leaves out (metrics, EMA, larger validation batches), with ``margin``.
+    smaller ones are tried. Errors other than running out of memory are raised. Only training is measured: leave room
+    for what the search leaves out (metrics, EMA, larger validation batches), with ``margin``.
 
     Attributes:
         batch_size: The largest size that fits, after ``run``; None before.
-        trials: What was tried, in order.
+        trials: The tried sizes, in order.
 
     Args:
         mode: ``"power"`` or ``"binsearch"``.
         steps_per_trial: Batches to train on with each size.
         init_val: The first size.
-        max_trials: How many sizes to try at most.
-        margin: The share by which ``"binsearch"`` reduces what it found, 0 to below 1.
+        max_trials: Maximum number of sizes to try.
+        margin: The fraction by which ``"binsearch"`` reduces the size it found, in [0, 1).
         max_val: The largest size to try.
 
     Raises:
@@ -130,8 +130,8 @@ class BatchSizeFinder(Shown):
         """Search, on copies of the spec's model and optimizer; model, optimizer and generators stay as they were.
 
         Args:
-            trainer: Whose framework and options to search with (precision, accumulation, devices, ...), or a framework.
-            spec: What to train; its schedules, metrics and callbacks are left out.
+            trainer: A trainer with the framework and options to use (precision, accumulation, ...), or a framework.
+            spec: What to train; its schedules, metrics and callbacks are ignored.
             train_dataloaders: A DataLoader, which is copied with another batch size, or ``make_loader(batch_size)``.
 
         Returns:

@@ -36,14 +36,14 @@ class LRFinder(Shown):
     on every backend.
 
     Attributes:
-        results: The rate of each optimizer step and the smoothed loss that it met, after ``run``.
+        results: The rate of each optimizer step and the smoothed loss at that rate, after ``run``.
 
     Args:
         min_lr: The rate of the first step.
         max_lr: The rate of the last step.
         num_training: Optimizer steps to try.
-        smoothing: The share of the past in the smoothed loss, 0 to below 1.
-        early_stop_threshold: Ends the search when the loss is above so many times the best; None never does.
+        smoothing: The weight of earlier losses in the smoothed loss, in [0, 1).
+        early_stop_threshold: Ends the search when the loss exceeds this multiple of the best; None disables it.
 
     Raises:
         ConfigError: If a value is invalid.
@@ -85,10 +85,10 @@ class LRFinder(Shown):
         """Search, on a copy of the spec's model and optimizer; model, optimizer and generators stay as they were.
 
         Args:
-            trainer: Whose framework and options to search with (precision, accumulation, clipping, seed, ...), or a
+            trainer: A trainer with the framework and options to use (precision, accumulation, seed, ...), or a
                 framework.
-            spec: What to train; its schedules, metrics and callbacks are left out.
-            train_dataloaders: As in ``fit``; only what there is to train on is used.
+            spec: What to train; its schedules, metrics and callbacks are ignored.
+            train_dataloaders: As in ``fit``; only training data is used.
 
         Returns:
             This object, with its ``results``.
@@ -126,12 +126,12 @@ class LRFinder(Shown):
     def _require_results(self, method: str) -> None:
         if not self.results:
             raise ConfigError(
-                f"LRFinder.{method}() tells of a search, and none was made yet.",
+                f"LRFinder.{method}() requires a search; call run() first.",
                 hint=f'LRFinder().run("lightning", spec, loader).{method}(...)',
             )
 
     def plot(self, path: str | Path) -> None:
-        """Write the curve, with the suggestion where there is one, as a picture; the ending chooses the format.
+        """Plot the curve, with the suggestion if there is one; the suffix sets the format.
 
         Raises:
             ConfigError: If nothing was searched yet.

@@ -59,10 +59,10 @@ def trial_trainer(owner: str, trainer: UnifiedTrainer | str | Adapter, **limits:
 
 
 def require_spec(owner: str, spec: Any) -> None:
-    """Refuse what is no spec, as where two arguments have changed places.
+    """Refuse anything that is not a TrainSpec, as when two arguments are swapped.
 
     Raises:
-        SpecError: If it is none.
+        SpecError: If it is not a TrainSpec.
     """
     if not isinstance(spec, TrainSpec):
         raise SpecError(

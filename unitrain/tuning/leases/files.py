@@ -24,11 +24,11 @@ _SAFE = re.compile(r"[^\w.-]")
 
 
 class FileLease:
-    """A locked file. What it contains, and who made it, do not matter: the lock decides.
+    """A locked file. Its content and owner do not matter: only the lock counts.
 
     Args:
         path: The file.
-        handle: It, open and locked.
+        handle: The open and locked file.
     """
 
     def __init__(self, path: Path, handle: int) -> None:
@@ -56,8 +56,8 @@ class FileLeases:
     """The leases of a study.
 
     Args:
-        folder: Where the files are.
-        study: Its name.
+        folder: Folder of the files.
+        study: Name of the study.
     """
 
     def __init__(self, folder: Path, study: str) -> None:
@@ -68,7 +68,10 @@ class FileLeases:
         """Return the lease of ``name``, or None if a living worker has it."""
         path = self._folder / f"{self._study}.{name}.lock"
         self._folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        except FileNotFoundError:  # another worker has just removed the folder
+            return None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(handle), path.stat()):
@@ -84,15 +87,19 @@ class FileLeases:
             self._folder.rmdir()
 
 
-def make(address: Address, study: str) -> FileLeases:
-    """Return the leases of a study that is kept in a file.
+def require_locks(address: Address) -> None:
+    """Refuse a study in a file where files cannot be locked.
 
     Raises:
-        ConfigError: On Windows, which has no such locks.
+        ConfigError: On Windows, which does not have such locks.
     """
     if fcntl is None:
         raise ConfigError(
-            f"storage={str(address)!r}: a study in a file needs file locks, which Windows has not.",
+            f"storage={str(address)!r}: a study in a file needs file locks, which Windows does not have.",
             hint='storage="redis://HOST/0" or storage="postgresql://USER@HOST/DB"',
         )
+
+
+def make(address: Address, study: str) -> FileLeases:
+    """Return the leases of a study stored in a file."""
     return FileLeases(address.path.with_name(f"{address.path.name}.leases"), study)

@@ -1,4 +1,4 @@
-"""What a lease is."""
+"""The lease protocols."""
 
 from __future__ import annotations
 
@@ -37,16 +37,17 @@ class Leases(Protocol):
 
 @contextmanager
 def alone(leases: Leases, name: str) -> Iterator[None]:
-    """Wait until nobody else has the lease of ``name``, and hold it.
+    """Wait until nobody else holds the lease of ``name``, and hold it.
 
     Raises:
-        ConfigError: If somebody has it for a minute.
+        ConfigError: If another process holds it for a minute.
     """
     deadline = time.monotonic() + _PATIENCE
     while (lease := leases.take(name)) is None:
         if time.monotonic() > deadline:
             raise ConfigError(
-                f"another process has been preparing the study for {_PATIENCE:.0f} s.", hint="is it stopped?"
+                f"another process has been preparing the study for {_PATIENCE:.0f} s.",
+                hint="check whether that process is suspended.",
             )
         time.sleep(_PAUSE)
     try:

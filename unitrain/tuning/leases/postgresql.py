@@ -6,6 +6,8 @@ import threading
 import zlib
 from typing import TYPE_CHECKING, Any
 
+from unitrain.compat.optuna_redis import redacted
+from unitrain.errors import BackendNotInstalledError, ConfigError, install_hint
 from unitrain.tuning.leases.forked import not_inherited
 
 if TYPE_CHECKING:
@@ -18,8 +20,8 @@ class PostgresqlLease:
     """One lock.
 
     Args:
-        leases: Whose it is.
-        key: Two numbers.
+        leases: The study's leases.
+        key: The two numbers of the lock.
     """
 
     def __init__(self, leases: PostgresqlLeases, key: tuple[int, int]) -> None:
@@ -28,8 +30,13 @@ class PostgresqlLease:
         self._connection = leases.connection
 
     def held(self) -> bool:
-        """Return whether the connection lives, and the lock with it."""
-        return self._connection is self._leases.connection and self._leases.ask("select true", ())
+        """Return whether the connection lives, and the lock with it; one that nobody has taken is taken back."""
+        if self._connection is self._leases.connection and self._leases.ask("select true", ()):
+            return True
+        if not self._leases.locked(self._key):
+            return False
+        self._connection = self._leases.connection
+        return True
 
     def release(self) -> None:
         """Release the lock."""
@@ -45,14 +52,25 @@ class PostgresqlLeases:
     """
 
     def __init__(self, url: str, study: str) -> None:
-        import psycopg  # noqa: PLC0415 - an extra
-
+        try:
+            import psycopg  # noqa: PLC0415 - an extra
+        except ModuleNotFoundError as error:
+            raise BackendNotInstalledError(
+                "a study in PostgreSQL requires psycopg.", hint=install_hint("tune")
+            ) from error
         scheme, _, rest = url.partition("://")
         self._url = f"{scheme.partition('+')[0]}://{rest}"
         self._psycopg: Any = psycopg
         self._study = _signed(zlib.crc32(study.encode()))
         self._lock = threading.Lock()
-        self.connection: Any = self._connected()
+        try:
+            self.connection: Any = self._connected()
+        except psycopg.OperationalError as error:
+            reason = str(error).partition("\n")[0]
+            raise ConfigError(
+                f"the database at {redacted(url)} does not answer: {reason}",
+                hint="postgresql://USER:PASSWORD@HOST/DATABASE",
+            ) from None  # the original might show the password
         not_inherited(self)
 
     def _connected(self) -> Any:
@@ -64,13 +82,17 @@ class PostgresqlLeases:
 
     def take(self, name: str) -> PostgresqlLease | None:
         """Return the lease of ``name``, or None if a living worker has it."""
+        key = (self._study, _signed(zlib.crc32(name.encode())))
+        return PostgresqlLease(self, key) if self.locked(key) else None
+
+    def locked(self, key: tuple[int, int]) -> bool:
+        """Lock, if nobody else has; connect again, if the connection was lost."""
         if self.connection.closed:
             try:
                 self.connection = self._connected()
             except self._psycopg.OperationalError:
-                return None  # the server is starting again
-        key = (self._study, _signed(zlib.crc32(name.encode())))
-        return PostgresqlLease(self, key) if self.ask("select pg_try_advisory_lock(%s, %s)", key) else None
+                return False  # the server is starting again
+        return self.ask("select pg_try_advisory_lock(%s, %s)", key)
 
     def ask(self, query: str, values: tuple[int, ...]) -> bool:
         """Return the answer of the database; False if the connection is lost."""
@@ -91,6 +113,6 @@ def _signed(number: int) -> int:
 
 
 def make(address: Address, study: str) -> PostgresqlLeases:
-    """Return the leases of a study that is kept in PostgreSQL."""
+    """Return the leases of a study stored in PostgreSQL."""
     url: Any = address.url
     return PostgresqlLeases(url, study)

@@ -12,7 +12,7 @@ import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from unitrain.compat.optuna_redis import connected
+from unitrain.compat.optuna_redis import connected, connections_of
 from unitrain.tuning.leases.forked import not_inherited
 from unitrain.tuning.storage.address import PREFIX
 
@@ -27,7 +27,13 @@ _ABSENT_FOR: Final = 1.5
 _UP_FOR: Final = 6
 """Seconds after a server's start in which clients may still be connecting again."""
 
-_RENEW: Final = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('pexpire', KEYS[1], ARGV[2]) or 0"
+_RENEW: Final = """
+local holder = redis.call('get', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('set', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+"""A lease that has run out, and that nobody has taken, is still ours."""
 _RELEASE: Final = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('del', KEYS[1]) or 0"
 _REPLACE: Final = """
 if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -40,8 +46,8 @@ class RedisLease:
     """One key.
 
     Args:
-        leases: Whose it is.
-        key: Its name.
+        leases: The study's leases.
+        key: Name of the key.
     """
 
     def __init__(self, leases: RedisLeases, key: str) -> None:
@@ -75,7 +81,8 @@ class RedisLeases:
         self._lock = threading.Lock()  # one request at a time, so one connection: it is what says that we live
         self._over = threading.Event()
         not_inherited(self)
-        threading.Thread(target=self._renewing, name="unitrain-leases", daemon=True).start()
+        self._renewer = threading.Thread(target=self._renewing, name="unitrain-leases", daemon=True)
+        self._renewer.start()
 
     def take(self, name: str) -> RedisLease | None:
         """Return the lease of ``name``, or None if a living worker has it."""
@@ -109,11 +116,16 @@ class RedisLeases:
     def holds(self, key: str) -> bool:
         """Return whether a lease is still ours."""
         with self._lock:
-            return bool(self._client.get(key) == self._token.encode())
+            return key in self._keys and self._renewed(key)
+
+    def _renewed(self, key: str) -> bool:
+        return bool(self._renew(keys=[key], args=[self._token, int(LOST_AFTER * 1000)]))
 
     def give_back(self, key: str) -> None:
-        """Release a lease."""
-        with self._lock:
+        """Release a lease; where the server is away it runs out by itself."""
+        from redis.exceptions import RedisError  # noqa: PLC0415 - an extra
+
+        with self._lock, suppress(RedisError, OSError):
             self._keys.discard(key)
             self._release(keys=[key], args=[self._token])
 
@@ -122,21 +134,23 @@ class RedisLeases:
             with self._lock, suppress(Exception):  # a server that is away is tried again
                 self._client.ping()
                 for key in self._keys:
-                    self._renew(keys=[key], args=[self._token, int(LOST_AFTER * 1000)])
+                    self._renewed(key)
 
     def close(self) -> None:
         """End the thread, and the connection."""
         self._over.set()
+        for one in connections_of(self._client):
+            one.retry.seconds = 0.0  # the thread must not wait for a server that is away
+        self._renewer.join()
         self._client.close()
 
     def handles(self) -> list[int]:
         """Return the open connections, for a child that is forked."""
-        pool = self._client.connection_pool
-        known = (*pool._available_connections, *pool._in_use_connections)  # noqa: SLF001 - there is no public way
-        return [one._sock.fileno() for one in known if one._sock is not None]  # noqa: SLF001
+        known = connections_of(self._client)
+        return [one._sock.fileno() for one in known if one._sock is not None]  # noqa: SLF001 - there is no public way
 
 
 def make(address: Address, study: str) -> RedisLeases:
-    """Return the leases of a study that is kept in Redis."""
+    """Return the leases of a study stored in Redis."""
     url: Any = address.url
     return RedisLeases(url, study)

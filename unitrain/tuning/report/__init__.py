@@ -1,1 +1,4 @@
-"""A study for people: the picture (`plots.py`), the files of `--export` (`exports.py`) and its HTML page."""
+"""Reports of a study.
+
+The picture is in `plots.py`, files of `--export` in `exports.py`, the page for a browser in `page.py` and `charts.py`.
+"""

@@ -22,22 +22,21 @@ def require_exportable(path: Path, *, overwrite: bool) -> None:
     """Refuse a file that cannot be exported to.
 
     Raises:
-        ConfigError: If its ending is unknown, or it exists and is not to be replaced.
+        ConfigError: If its extension is not supported, or it exists and must not be replaced.
     """
     if path.suffix.lower() not in _FORMATS:
         raise ConfigError(
-            f"--export {path}: the ending says the format, and {path.suffix or 'none'!r} is unknown.",
+            f"--export {path}: the file extension sets the format; {path.suffix!r} is not supported.",
             hint=f"{path.stem or 'study'}.csv, .json or .html",
         )
     files.refuse_existing(path, ConfigError, overwrite=overwrite, hint="--overwrite replaces it.")
 
 
 def export(result: TuneResult, path: Path) -> None:
-    """Write a study to a file, all or nothing.
+    """Write a study to a file atomically.
 
     Raises:
         ConfigError: If the file cannot be written.
-        UnitrainError: If a page needs matplotlib, which is not installed.
     """
     text = _FORMATS[path.suffix.lower()](result)
     with files.failing_as(ConfigError, path), files.written(path) as file:
@@ -93,9 +92,9 @@ def _in_json(value: Any) -> Any:
 
 
 def _html(result: TuneResult) -> str:
-    from unitrain.tuning.report.page import page  # noqa: PLC0415 - only for a page
+    from unitrain.tuning.report.page import study_page  # noqa: PLC0415 - only for a page
 
-    return page(result)
+    return study_page(result)
 
 
 _FORMATS: dict[str, Callable[[TuneResult], str]] = {".csv": _csv, ".json": _json, ".html": _html}

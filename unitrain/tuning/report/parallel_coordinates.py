@@ -1,4 +1,4 @@
-"""Where each trial stands on each parameter's axis, in a picture with parallel axes."""
+"""Axes and positions for a parallel-coordinates plot."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Column:
     """One axis.
 
     Attributes:
-        name: Of a parameter or an objective.
-        places: Of each trial, from 0 to 1; NaN for a trial that has none.
-        ticks: Places and their texts.
+        name: Name of the parameter or objective.
+        places: Position of each trial, from 0 to 1; NaN if it has none.
+        ticks: Positions and their labels.
     """
 
     name: str
@@ -46,9 +46,9 @@ def columns_of(plan: StudyPlan, trials: Sequence[Any], first: Sequence[str], mos
 
     Args:
         plan: The study.
-        trials: Those with values.
-        first: Parameters to take before others.
-        most: How many to take.
+        trials: The trials with values.
+        first: Parameters to include before others.
+        most: Maximum number of axes.
     """
     names = list(dict.fromkeys([*first, *sorted({name for one in trials for name in one.params})]))
     if not names:
@@ -70,7 +70,7 @@ def _parameter(name: str, trials: Sequence[Any]) -> Column:
 
 
 def _numbers(name: str, values: list[Any], inside: list[float], *, is_log: bool) -> Column:
-    """Return the axis of numbers; those that are not inside stand at its ends."""
+    """Return the axis of numbers; values outside it are drawn at its ends."""
     if not inside:
         return Column(name, [math.nan] * len(values), [])
     turned = math.log if is_log else float

@@ -57,7 +57,7 @@ _MOST_BARS, _MOST_COLUMNS = 12, 6
 
 
 def plot_study(result: StudyOutcome, path: str | Path) -> None:
-    """Write the picture of a study, all or nothing; the ending of ``path`` chooses the format.
+    """Write the picture of a study atomically; the suffix of ``path`` sets the format.
 
     Raises:
         UnitrainError: If the file cannot be written.

@@ -1,1 +1,1 @@
-"""Storages of studies: `address.py` says what an address means and opens it."""
+"""Storages of studies: `address.py` parses an address and opens its storage; `at_once.py` adds trials in one write."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitrain.compat.optuna import make_storage
-from unitrain.compat.optuna_redis import redacted
+from unitrain.compat.optuna_redis import RedisJournal, redacted
 from unitrain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ _FILES = {"journal": "journal://", "sqlite": "sqlite:///"}
 
 @dataclass(frozen=True)
 class Address:
-    """Where a study is kept. Its text hides the password.
+    """The address of a study's storage; ``str()`` hides the password.
 
     Attributes:
-        url: What the user gave, made absolute; None is this process's memory.
+        url: The given address, made absolute; None means this process's memory.
     """
 
     url: str | None = field(repr=False)
@@ -53,14 +53,14 @@ class Address:
         ``journal:///study.log`` is a file in the working folder: nobody means one in the root of the disk.
 
         Raises:
-            ConfigError: If it is no text.
+            ConfigError: If it is not a string.
         """
         if given is None:
             return cls(None)
         if not isinstance(given, (str, Path)):
             raise ConfigError(
-                f"storage= must be an address, as text; got {given!r}.",
-                hint='storage="journal:///study.log", or study= for a study of Optuna.',
+                f"storage= must be a URL or path; got {given!r}.",
+                hint='storage="journal:///study.log", or study= for an Optuna study.',
             )
         text = str(given)
         if "://" not in text and text.endswith(".log"):
@@ -110,6 +110,13 @@ class Address:
         raise ConfigError(
             f"the database at {self} does not answer: {reason}", hint="postgresql://USER:PASSWORD@HOST/DATABASE"
         )
+
+
+def hurry(storage: Any) -> None:
+    """Let a study whose server is away be an error within seconds, as nobody works on it from now on."""
+    backend = getattr(storage, "_backend", None)
+    if isinstance(backend, RedisJournal):
+        backend.hurry()
 
 
 def _arrived(url: str | None, variable: str | None) -> Address:

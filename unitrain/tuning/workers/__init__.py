@@ -1,1 +1,1 @@
-"""Who runs the trials (`worker.py`), and where: in this process, in others of this machine, on Ray (`executors.py`)."""
+"""Workers (`worker.py`) run the trials: in this process, in others on this machine, or on Ray (`executors.py`)."""

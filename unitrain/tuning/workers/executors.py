@@ -1,4 +1,4 @@
-"""Where the workers of a study may run."""
+"""The executors, which run the workers of a study."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _EXECUTORS: Final = {
 
 
 def require_executor(name: Any) -> None:
-    """Refuse an executor that there is not.
+    """Refuse an unknown executor.
 
     Raises:
-        ConfigError: With those there are.
+        ConfigError: If it is unknown; the message lists the accepted names.
     """
     if not isinstance(name, str) or name not in _EXECUTORS:
         raise ConfigError(f"tune(executor={name!r}) is unknown.", hint=did_you_mean(str(name), _EXECUTORS))

@@ -12,13 +12,14 @@ import time
 import traceback
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitrain.distributed.launch.job_files import travels
 from unitrain.errors import ConfigError, DistributedError, UnitrainError
 from unitrain.tuning.leases import leases_of
-from unitrain.tuning.workers.worker import Halt, stopping, work
+from unitrain.tuning.workers.worker import Halt, stopping, terminate, work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,7 +55,7 @@ class WorkerProcesses:
 
     Args:
         plan: The study.
-        count: How many.
+        count: Number of workers.
         devices: The GPUs of each trial, for ``CUDA_VISIBLE_DEVICES``; 0 leaves all visible.
 
     Raises:
@@ -95,7 +96,7 @@ class WorkerProcesses:
 
         Raises:
             DistributedError: If workers keep dying.
-            Exception: What a trial raised.
+            Exception: Any error that a trial raised.
         """
         try:
             for index in range(self._count):
@@ -134,9 +135,12 @@ class WorkerProcesses:
     def _stop(self) -> None:
         """End the workers; each leaves a checkpoint of its trial. A second Ctrl-C kills them."""
         for one in self._workers:
-            if one.process.is_alive():
-                with suppress(ProcessLookupError):
-                    os.kill(one.process.pid, signal.SIGTERM)
+            one.listen()
+            if one.began:
+                with suppress(OSError):  # it has ended
+                    one.answers.send(None)
+            elif one.process.is_alive():
+                one.process.terminate()
         try:
             for one in self._workers:
                 one.process.join()
@@ -209,14 +213,12 @@ def _require_importable(order: bytes) -> None:
 def _main(order: bytes, answers: Connection) -> None:
     """Be a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells the first process, which tells us
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_when_told, args=(answers,), daemon=True).start()
     answers.send(None)  # the script is imported
     try:
         run_worker(pickle.loads(order))  # noqa: S301 - from the process that started this one
     except Exception as error:  # noqa: BLE001 - the first process raises it
         answers.send(sendable(error))
-    finally:
-        answers.close()
 
 
 def run_worker(plan: StudyPlan) -> None:
@@ -233,12 +235,11 @@ def run_worker(plan: StudyPlan) -> None:
         leases.close()
 
 
-def _end_with_parent() -> None:
-    """Stop in order when the process that started this one is gone."""
+def _end_when_told(answers: Connection) -> None:
+    """Stop in order when the process that started this one says so, or is gone; Windows has no signal for that."""
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
+    wait([answers] if parent is None else [answers, parent.sentinel])
+    terminate()
 
 
 def sendable(error: Exception) -> Exception:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 from contextlib import suppress
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from unitrain.errors import BackendNotInstalledError, ConfigError, DistributedError, install_hint
 from unitrain.tuning.workers.processes import packed, run_worker, sendable
+from unitrain.tuning.workers.worker import terminate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ class RayWorkers:
 
     Args:
         plan: The study.
-        count: How many.
+        count: Number of workers.
         devices: The GPUs of each trial.
 
     Raises:
@@ -68,7 +68,7 @@ class RayWorkers:
 
         Raises:
             DistributedError: If workers keep dying.
-            Exception: What a trial raised.
+            Exception: Any error that a trial raised.
         """
         try:
             while halt.reason is None and self._tasks:
@@ -136,7 +136,7 @@ def _require_cluster(ray: Any, plan: StudyPlan, asked: dict[str, int]) -> None:
     """Refuse what Ray would wait for without end, and a file that other machines do not have.
 
     Raises:
-        ConfigError: With what there is.
+        ConfigError: If resources are missing; the message lists the available ones.
     """
     there = ray.cluster_resources()
     for name, number in asked.items():
@@ -179,4 +179,4 @@ def _listen(ray: Any, bell: Any) -> None:
         rung = True
         with suppress(Exception):
             rung = ray.get(bell.rung.remote())
-    os.kill(os.getpid(), signal.SIGTERM)
+    terminate()

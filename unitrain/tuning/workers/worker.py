@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import threading
@@ -27,11 +28,13 @@ _PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2)
 """Seconds between two looks for a trial, while others have those that could be taken."""
 _LONG = 300
 """After so many looks, a minute, a worker says what it waits for."""
+_ENDS_AT_ONCE = os.name == "nt"
+"""Whether ``os.kill`` ends a process without a word to its handlers, as on Windows."""
 
 
 @dataclass
 class Halt:
-    """Whether a worker is to stop, and why.
+    """Whether a worker should stop, and why.
 
     Attributes:
         reason: ``"timeout"``, ``"signal"``, or None.
@@ -43,7 +46,7 @@ class Halt:
         """Answer a signal between two fits.
 
         Raises:
-            KeyboardInterrupt: At the second Ctrl-C.
+            KeyboardInterrupt: On the second Ctrl-C.
         """
         if self.reason == "signal" and number == signal.SIGINT:
             raise KeyboardInterrupt
@@ -52,6 +55,14 @@ class Halt:
     def time_is_up(self) -> None:
         """Stop as SIGTERM does, which a fit that runs answers by itself."""
         self.reason = self.reason or "timeout"
+        terminate()
+
+
+def terminate() -> None:
+    """Act as if SIGTERM had come: whoever handles it stops in order, and leaves a checkpoint."""
+    if _ENDS_AT_ONCE and callable(signal.getsignal(signal.SIGTERM)):
+        _thread.interrupt_main(signal.SIGTERM)
+    else:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -60,13 +71,13 @@ def work(plan: StudyPlan, study: Any, leases: Leases, halt: Halt, after_each: Ca
 
     Args:
         plan: The study.
-        study: Optuna's.
-        leases: Who has which trial.
+        study: The Optuna study.
+        leases: The leases of the trials.
         halt: Says when to stop.
         after_each: Called after each trial, and while there is nothing to do.
 
     Raises:
-        Exception: What a trial raised, unless ``catch`` has it.
+        Exception: Any error that a trial raised, unless listed in ``catch``.
     """
     queue, idle = TrialQueue(study, leases), 0
     trackers = StudyTrackers(study, leases)
@@ -102,7 +113,7 @@ def _releasing(lease: Lease) -> Iterator[None]:
 
 
 def _run(context: TrialContext, taken: Taken) -> None:
-    """Run a trial, unless it has killed too many workers; a trial that was cut means that all is to stop."""
+    """Run a trial, unless it has killed too many workers; an interrupted trial means that the worker should stop."""
     if taken.deaths > context.plan.retries:
         give_up(context, taken)
         return
@@ -113,7 +124,7 @@ def _run(context: TrialContext, taken: Taken) -> None:
 
 @contextmanager
 def stopping(halt: Halt, timeout: float | None) -> Iterator[None]:
-    """Stop at Ctrl-C, at SIGTERM and after ``timeout`` seconds; a fit that runs leaves a checkpoint first.
+    """Stop at Ctrl-C, at SIGTERM and after ``timeout`` seconds; a running fit writes a checkpoint first.
 
     Within a fit its own handlers answer; between two fits, those set here.
     """
