@@ -95,7 +95,7 @@ def heard(engine: Engine, event: Events | str) -> bool:
 
 
 def bound(engine: Engine) -> list[str]:
-    """Return the names of the handlers that are given ``engine``: Ignite keeps a weak reference to it beside each."""
+    """Return the names of the handlers bound to ``engine``: Ignite stores a weak reference to it beside each."""
     handlers = (one for some in engine._event_handlers.values() for one in some)  # noqa: SLF001 - there is no public way
     return [
         getattr(handler, "__qualname__", type(handler).__name__)

@@ -79,7 +79,7 @@ class IgniteAdapter:
 
 
 class IgniteRun(BackendRun):
-    """One engine and what it runs.
+    """A run on one engine.
 
     Args:
         handlers: Ignite handlers, attached as they are.
@@ -94,7 +94,7 @@ class IgniteRun(BackendRun):
             handler.attach(self._engine)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copy the engine; what is bound to it would act on this one, not on the copy.
+        """Copy the engine; objects bound to it would act on this one, not on the copy.
 
         Raises:
             ConfigError: If handlers are bound to it.
@@ -153,7 +153,7 @@ class IgniteRun(BackendRun):
         return evaluator.run()
 
     def _relay(self, event: CustomEvent) -> None:
-        """Tell the engine's own handlers, if it knows the event by ``engine.register_events``."""
+        """Fire the event for the engine's own handlers, if it is registered by ``engine.register_events``."""
         if heard(self._engine, event):
             self._engine.fire_event(event)
 

@@ -44,7 +44,7 @@ class IgniteCodec(CheckpointCodec):
         return any(map(is_weights, content.values()))
 
     def read(self, path: Path, content: dict[str, Any]) -> ForeignCheckpoint:
-        """Return what the file holds.
+        """Return the content of the file.
 
         Raises:
             CheckpointError: If it has several engines, or one that does not say how long an epoch is.
@@ -77,7 +77,7 @@ class IgniteCodec(CheckpointCodec):
         )
 
     def write(self, run: ForeignCheckpoint, target: Path, template: TrainSpec | nn.Module | None) -> list[str]:
-        """Write what ``Checkpoint.load_objects`` takes.
+        """Write a file for ``Checkpoint.load_objects``.
 
         Raises:
             CheckpointError: If an optimizer has the name of another part, or the length of the epoch is not known.
@@ -166,7 +166,7 @@ def _schedule_names(optimizers: list[str]) -> list[str]:
 def _trainer(source: Path, stand: TrainingPosition) -> dict[str, Any]:
     """Return the state of the Ignite engine: the iteration, or the epoch where the epochs differ in length.
 
-    Without a number of epochs Ignite would start over; where none is known, it continues for one.
+    Without a number of epochs Ignite would start over; if none is known, it runs one more epoch.
     """
     length = stand.epoch_length or (None if stand.midway else stand.in_epoch)
     if not length:

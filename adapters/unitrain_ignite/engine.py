@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def running(engine: Engine) -> Iterator[None]:
-    """Let ``engine`` run here: it says nothing of errors twice, skips events without a handler, and does not pause.
+    """Adapt ``engine`` for a run here: it does not log errors twice, skips events without handlers, and does not pause.
 
     It stays of Ignite's own class, and is as it was when the run is over. ``_fire_event`` is private: where a release
     has another name for it, the run is as slow as Ignite makes it.

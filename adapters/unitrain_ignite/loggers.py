@@ -29,7 +29,7 @@ UNTAGGED = "run"
 
 
 def tracker(given: Any) -> IgniteTracker | None:
-    """Return a tracker of one of Ignite's loggers, or None if ``given`` is none; its progress bar is none.
+    """Wrap one of Ignite's loggers in a tracker; None if ``given`` is not one, or is its progress bar.
 
     Raises:
         VersionError: If it would fail at the first row.
@@ -80,7 +80,7 @@ class IgniteTracker:
         return found
 
     def save(self) -> None:
-        """Write what the logger has not written yet, if it can be told to."""
+        """Flush the logger, if it supports that."""
         flush = getattr(self.logger, "flush", None)
         if callable(flush):
             flush()

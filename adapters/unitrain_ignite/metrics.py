@@ -35,11 +35,11 @@ class IgniteMetric(LibraryMetric):
         engine.state.output = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what it has measured, for a checkpoint."""
+        """Return the state of the metric, for a checkpoint."""
         return _state_of(self._metric)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what ``state_dict`` returned."""
+        """Restore the state returned by ``state_dict``."""
         _load_state(self._metric, state)
 
 
@@ -76,7 +76,7 @@ class _Engine:
     What puts the value where an engine has it is left out; whoever owns the metric calls ``compute``.
 
     Attributes:
-        state: Its ``output`` is what the metric reads.
+        state: The state whose ``output`` the metric reads.
         starting: Called at the start of an epoch.
         each: Called after each batch.
     """

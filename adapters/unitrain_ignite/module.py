@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unitrain.backends.protocol import Verdict
 from unitrain.errors import ConfigError
 from unitrain.loop.backend import evaluating
-from unitrain_ignite._compat import Engine, Events
+from unitrain_ignite._compat import Engine, Events, heard
 from unitrain_ignite.engine import running
 from unitrain_ignite.stopping import why_terminated
 
@@ -23,10 +23,10 @@ _NO_BATCH = object()
 
 
 class _UntilEnded:
-    """Batches of no certain length: an epoch of none ends by hand too, or Ignite would take 0 for all lengths.
+    """Batches of unknown length: an empty epoch ends by hand too, or Ignite would take 0 as the length of all epochs.
 
     Args:
-        batches: Those of the program.
+        batches: The batches of the program.
     """
 
     def __init__(self, batches: EpochBatches) -> None:
@@ -45,9 +45,10 @@ class TrainingLoop:
     _program: Program | None = None
     _validator: Evaluator | None = None
     _verdict = Verdict.NEXT
+    _unheard = False
 
-    def process(self, engine: Engine, batch: Any) -> Any:  # noqa: ARG002 - Ignite's signature
-        """Train on a batch, and return what the step gave.
+    def process(self, engine: Engine, batch: Any) -> Any:
+        """Train on a batch, and return the output of the step.
 
         Raises:
             ConfigError: If the engine runs itself.
@@ -57,8 +58,12 @@ class TrainingLoop:
             raise ConfigError("this engine was created by create_trainer(); run it with trainer.fit(spec, loader).")
         if batch is _NO_BATCH:
             self._verdict = Verdict.END_EPOCH
+            if self._unheard:
+                engine.terminate_epoch()
             return None
         self._verdict = program.train_batch(batch)
+        if self._unheard and self._verdict is not Verdict.NEXT:
+            engine.terminate_epoch()
         return program.output
 
     def run(self, engine: Engine, program: Program) -> None:
@@ -67,7 +72,10 @@ class TrainingLoop:
         self._validator = None if program.validation is None else Evaluator(program.validation)
         engine.add_event_handler(Events.STARTED, self._started)
         engine.add_event_handler(Events.EPOCH_STARTED, program.epoch_start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration_completed)
+        # foreign code validates within its step: if nobody listens, an event after each costs more than it tells
+        self._unheard = program.foreign and not heard(engine, Events.ITERATION_COMPLETED)
+        if not self._unheard:
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration_completed)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
         engine.add_event_handler(Events.COMPLETED, program.end)
         batches = program.batches
@@ -116,7 +124,7 @@ class Evaluator:
         engine: The real engine.
 
     Args:
-        evaluation: What to drive.
+        evaluation: The evaluation to drive.
     """
 
     def __init__(self, evaluation: EvaluationProgram) -> None:
@@ -130,7 +138,7 @@ class Evaluator:
         self._results.append(self._evaluation.batch(batch))
 
     def run(self) -> list[Any]:
-        """Evaluate once, and return what the steps returned."""
+        """Evaluate once, and return the outputs of the steps."""
         self._results = []
         batches = self._evaluation.batches
         if not batches.sized:

@@ -40,7 +40,7 @@ def until(release: str) -> Callable[[F], F]:
 
 
 def default_root() -> str:
-    """Return the package to take where nothing of the user's says which: one that is imported, else one that is there.
+    """Return the default Lightning package: one that is imported, else one that is installed.
 
     Raises:
         ModuleNotFoundError: If neither is installed.
@@ -67,7 +67,7 @@ refuse_outside(ROOTS[default_root()])
 
 @until("2.4.0")
 def importing(root: str) -> AbstractContextManager[None]:
-    """Return what surrounds the import of ``root``: an older one asks for ``pkg_resources``, which is gone."""
+    """Return a context for importing ``root``: older releases require ``pkg_resources``, which was removed."""
     return pkg_resources_there() if release(root) < Version("2.4") else nullcontext()
 
 
@@ -110,7 +110,7 @@ _BESIDE_THE_POINT = (
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Keep back what Lightning says about things that unitrain decided; real warnings pass."""
+    """Silence Lightning's messages about unitrain's own decisions; real warnings pass."""
     logs = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch")]
     levels = [log.level for log in logs]
     for log in logs:
@@ -194,7 +194,7 @@ def keep_modes(shell: Any, root: str) -> None:
 
 @until("2.4.0")
 def fetches_by_itself(root: str) -> bool:
-    """Return whether a step may fetch its batches itself: tried from 2.4 on; in 2.0 it gets nothing but a batch."""
+    """Return whether a step may fetch its batches itself: tested from 2.4 on; in 2.0 it only gets a batch."""
     return release(root) >= Version("2.4")
 
 

@@ -102,7 +102,7 @@ _INSIST_ON_AUTOMATIC = {
 
 
 def _flat(given: Iterable[Any]) -> Iterator[Any]:
-    """Yield what is given to a Trainer, and what is in its lists."""
+    """Yield the arguments of a Trainer, including items of lists."""
     for one in given:
         yield from one if isinstance(one, (list, tuple)) else (one,)
 
@@ -155,7 +155,7 @@ def _plugins(lightning: Namespace, config: TrainerConfig, device: torch.device, 
 
 
 def _arguments(lightning: Namespace, config: TrainerConfig, callbacks: Sequence[Any]) -> dict[str, Any]:
-    """Return what the Trainer is made with: what Lightning does itself, and what it must leave to unitrain."""
+    """Return the Trainer's arguments: Lightning's own features, and switches that leave the rest to unitrain."""
 
     def given(kind: Any) -> bool:
         return any(isinstance(callback, kind) for callback in callbacks)
@@ -194,7 +194,7 @@ def _placed(lightning: Namespace, config: TrainerConfig, device: torch.device, t
 
 
 class LightningRun(BackendRun):
-    """One Trainer and what it runs.
+    """A run on one Trainer.
 
     Args:
         lightning: The package that the Trainer is of.
@@ -217,11 +217,11 @@ class LightningRun(BackendRun):
         return lent(self._trainer, data)
 
     def primitives(self, job: FitJob) -> LightningPrimitives:
-        """Return what is done within a step: what the Trainer's strategy and precision plugin do."""
+        """Return the operations of a step: those of the Trainer's strategy and precision plugin."""
         return LightningPrimitives(self._lightning, self._trainer, self._callbacks, self.context(job))
 
     def context(self, job: FitJob | EvalJob) -> Context:
-        """Return the plugin's own context; a plugin that the user gave is entered by Lightning."""
+        """Return the plugin's own context; Lightning itself enters a user's plugin."""
         return None if job.config.precision == "32-true" else self._trainer.precision_plugin.forward_context
 
     def fit(self, job: FitJob) -> None:

@@ -40,7 +40,7 @@ def may_batch_steps(lightning: Namespace, trainer: Any, hooks: tuple[str, ...]) 
     Args:
         lightning: The package that the Trainer is of.
         trainer: The Trainer.
-        hooks: What it would call there.
+        hooks: The hooks that it would call there.
     """
     return (
         fetches_by_itself(lightning.root)

@@ -61,12 +61,12 @@ class LightningCodec(CheckpointCodec):
     hollow = ("pytorch_lightning.", "lightning.pytorch.", "lightning_fabric.", "lightning.fabric.")
 
     def recognises(self, content: dict[str, Any]) -> bool:
-        """Return whether it is what a Trainer writes."""
+        """Return whether a Trainer wrote it."""
         marks = {VERSION, "optimizer_states", "loops"} & content.keys()
         return isinstance(content.get("state_dict"), dict) and bool(marks)
 
     def read(self, path: Path, content: dict[str, Any]) -> ForeignCheckpoint:
-        """Return what the file holds, as the installed Lightning would have written it.
+        """Return the content of the file, as the installed Lightning would have written it.
 
         Raises:
             CheckpointError: If it was written by Lightning 1.x or older, and Lightning is not installed.
@@ -99,7 +99,7 @@ class LightningCodec(CheckpointCodec):
         )
 
     def write(self, run: ForeignCheckpoint, target: Path, template: TrainSpec | nn.Module | None) -> list[str]:
-        """Write what a plain ``Trainer`` continues with: the portable layout is Lightning's already."""
+        """Write a file that a plain ``Trainer`` resumes: the portable layout is already Lightning's."""
         written = {key: value for key, value in run.content.items() if key != KEY}
         if isinstance(template, nn.Module):  # by the names in a LightningModule; else behind PREFIX
             written["state_dict"] = weights_of(run.content)
@@ -110,7 +110,7 @@ class LightningCodec(CheckpointCodec):
     def write_weights(
         self, weights: dict[str, Any], target: Path, template: TrainSpec | nn.Module | None, lost: list[str]
     ) -> None:
-        """Write what ``load_from_checkpoint`` takes."""
+        """Write a file for ``load_from_checkpoint``."""
         before = "" if isinstance(template, nn.Module) else PREFIX
         state = {f"{before}{name}": value for name, value in weights.items()}
         io.write(target, {"state_dict": state, VERSION: LAYOUT_VERSION, "epoch": 0, "global_step": 0}, lost)
@@ -127,7 +127,7 @@ def _hparams(content: dict[str, Any], lost: list[str]) -> dict[str, Any]:
 
 
 def _private(content: Mapping[str, Any]) -> list[str]:
-    """Return what only the writer of the file understands."""
+    """Return the data that only the file's own program understands."""
     callbacks = content.get("callbacks") or {}
     told = [f"the state of {name.partition('{')[0]}" for name, state in callbacks.items() if state]
     return told + [
@@ -153,7 +153,7 @@ def _upgraded(path: Path, content: dict[str, Any]) -> tuple[dict[str, Any], bool
 
 
 def _migration() -> Callable[[dict[str, Any]], dict[str, Any]] | None:
-    """Return what brings Lightning's files up to date, if Lightning is installed."""
+    """Return the function that upgrades Lightning's files, if Lightning is installed."""
     try:
         with preserved_rng():  # rich, which Lightning imports, draws a number
             from unitrain_lightning._compat import default_root  # noqa: PLC0415 - it imports Lightning

@@ -24,10 +24,10 @@ _Place = tuple[str, int, int, int]
 
 @contextmanager
 def remembered(root: str) -> Iterator[None]:
-    """Let the Trainers made within take the entry points from the last reading, as long as no folder of them changed.
+    """Cache the entry points that new Trainers read, as long as no folder with packages has changed.
 
-    It is left unchanged in a release that asks in another way, where somebody replaced what it asks, or where a
-    finder other than Python's own knows packages: no change of those would be seen.
+    Nothing is cached in a release that reads them in another way, if the function that it calls was replaced, or if a
+    finder other than Python's own finds packages, whose changes would go unnoticed.
     """
     registry = part(root, "fabric.utilities.registry:")
     if getattr(registry, "entry_points", None) is not metadata.entry_points or _other_finders():
@@ -50,7 +50,7 @@ def _read(group: str, _places: tuple[_Place, ...]) -> metadata.EntryPoints:
 
 
 def _place(folder: str) -> _Place:
-    """Return what changes when a package comes to a folder or goes: an installation makes or removes a folder in it."""
+    """Return a value that changes when a package is installed into or removed from a folder."""
     try:
         seen = Path(folder).stat()
     except OSError:

@@ -35,7 +35,7 @@ class LightningBatches:
     the shell tells it the last batch.
 
     Args:
-        batches: What to iterate.
+        batches: The batches to iterate.
     """
 
     def __init__(self, batches: EpochBatches) -> None:
@@ -58,7 +58,7 @@ class Shell(OnLightning):
     """Carries the user's model under ``model`` and hands each hook to the program.
 
     Args:
-        model: What the program runs; None if nobody is to touch it.
+        model: The model of the program; None if the backend must not touch it.
     """
 
     stands_on = "LightningModule"
@@ -104,7 +104,7 @@ class FitShell(Shell):
       ``trainer.limit_val_batches``.
 
     Args:
-        program: What to drive.
+        program: The program to drive.
     """
 
     def __init__(self, program: Program) -> None:
@@ -167,7 +167,7 @@ class FitShell(Shell):
         return self._program.output if self._tells_loss else None
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
-        """End the batch, behind the native callbacks: a checkpoint holds what they made of the batch."""
+        """End the batch after the native callbacks, so that a checkpoint includes their changes."""
         if self._open:
             self._open = False
             verdict = self._program.batch_done()
@@ -207,7 +207,7 @@ class FitShell(Shell):
         return verdict
 
     def _heed(self, verdict: Verdict) -> None:
-        """Let Lightning's loop do what the program wants next."""
+        """Apply the program's verdict to Lightning's loop."""
         if verdict is Verdict.VALIDATE:
             self.trainer.val_check_batch = 1
         elif verdict is Verdict.END_FIT:
@@ -268,7 +268,7 @@ class EvalShell(Shell):
     """The shell of an evaluation or a prediction alone.
 
     Args:
-        evaluation: What to drive.
+        evaluation: The evaluation to drive.
     """
 
     def __init__(self, evaluation: EvaluationProgram) -> None:

@@ -21,6 +21,7 @@ _PLACES: dict[str, str] = {
     "DoublePrecision": "plugins:DoublePrecision",
     "EarlyStopping": "callbacks:EarlyStopping",
     "HalfPrecision": "plugins:HalfPrecision",
+    "LightningCLI": "cli:LightningCLI",
     "LightningEnvironment": "plugins.environments:LightningEnvironment",
     "LightningModule": "core.module:LightningModule",
     "Logger": "loggers.logger:Logger",
@@ -30,6 +31,7 @@ _PLACES: dict[str, str] = {
     "Precision": "plugins:Precision",
     "Profiler": "profilers:Profiler",
     "ProgressBar": "callbacks:ProgressBar",
+    "SaveConfigCallback": "cli:SaveConfigCallback",
     "Timer": "callbacks:Timer",
     "Trainer": "trainer.trainer:Trainer",
     "migrate_checkpoint": "utilities.migration:migrate_checkpoint",
@@ -58,7 +60,7 @@ class Namespace:
         return found
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Be pickled as the name of the package: modules and functions are among what was looked up."""
+        """Pickle as the package's name: the looked-up objects include modules and functions."""
         return type(self), (self.root,)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -66,7 +68,7 @@ class Namespace:
         return self
 
     def made(self, own: Any) -> Any:
-        """Return ``own``, an ``OnLightning``, as a class of this package: mixed into the class that it stands on."""
+        """Return ``own``, an ``OnLightning``, mixed into its base class of this package."""
         return _mixed(self.root, own)
 
 
@@ -74,7 +76,7 @@ _Anything: Any = object  # the class beneath is known when a run is made; to the
 
 
 class OnLightning(_Anything):  # type: ignore[misc]
-    """To be mixed into a class of Lightning's, by ``Namespace.made``.
+    """A mixin for classes of Lightning, applied by ``Namespace.made``.
 
     Attributes:
         stands_on: The name of that class.
@@ -85,7 +87,7 @@ class OnLightning(_Anything):  # type: ignore[misc]
     lightning: ClassVar[Namespace]
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        """Be copied and pickled by the name of its own class, as the mixed one has none."""
+        """Copy and pickle by the name of its own class, because the mixed one has none."""
         cls = type(self)
         if "lightning" not in vars(cls):
             return super().__reduce_ex__(protocol)  # type: ignore[no-any-return]
@@ -125,8 +127,8 @@ def namespace_of(things: Iterable[object], loggers: Iterable[object] = ()) -> Na
     """Return the package that the user's own objects come from.
 
     Args:
-        things: What a Trainer is given; it must be of its package.
-        loggers: What only gets rows, from any package: they decide if nothing else does.
+        things: Arguments of a Trainer, which must be of its package.
+        loggers: Loggers of any package, which decide only if nothing else does.
 
     Raises:
         ConfigError: If ``things`` come from both.

@@ -34,11 +34,11 @@ class _Entered(OnLightning):
     val_step_context = test_step_context = predict_step_context = train_step_context
 
     def convert_module(self, module: Any) -> Any:
-        """Leave the model as the job made it."""
+        """Leave the model unchanged: the job has converted it."""
         return module
 
     def convert_input(self, data: Any) -> Any:
-        """Leave the batch as the job's data made it."""
+        """Leave the batch unchanged: the job's data has converted it."""
         return data
 
 
@@ -49,19 +49,19 @@ class Precision(_Entered):
 
 
 class HalfPrecision(_Entered):
-    """Model, input and what is made within the forward pass in half."""
+    """Model, input and tensors created in the forward pass in half precision."""
 
     stands_on = "HalfPrecision"
 
 
 class DoublePrecision(_Entered):
-    """Model, input and what is made within the forward pass in double."""
+    """Model, input and tensors created in the forward pass in double precision."""
 
     stands_on = "DoublePrecision"
 
 
 class MixedPrecision(_Entered):
-    """Autocast, with a scaler on every device where float16 was asked for.
+    """Autocast, with a scaler on every device for float16.
 
     Attributes:
         scaling: When the scaler does what, or None.

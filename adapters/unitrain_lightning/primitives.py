@@ -68,5 +68,5 @@ class LightningPrimitives:
         self._wrapper(optimizer).step(closure)
 
     def update(self) -> None:
-        """Let the scale of the loss follow what the steps found."""
+        """Update the loss scale."""
         self._scaling.update()

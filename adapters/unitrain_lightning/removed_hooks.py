@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 
 class EpochEnd(NamedTuple):
-    """What a removed ``..._epoch_end(outputs)`` becomes.
+    """The replacement of a removed ``..._epoch_end(outputs)``.
 
     Attributes:
         hook: The stage as the hooks name it.
@@ -37,10 +37,20 @@ RENAMES: Final = {
     "on_batch_end": "on_train_batch_end",
     "on_pretrain_routine_start": "on_fit_start",
     "on_pretrain_routine_end": "on_fit_start",
+    "on_before_accelerator_backend_setup": "setup",
+    "on_configure_sharded_model": "setup",
     "on_init_start": "setup",
+    "on_init_end": "setup",
     "on_keyboard_interrupt": "on_exception",
+    "on_hpc_load": "on_load_checkpoint",
+    "on_hpc_save": "on_save_checkpoint",
+    "on_post_move_to_device": "configure_model",
+    **{f"on_{stage}_dataloader": f"{stage}_dataloader" for stage in ("train", "val", "test", "predict")},
 }
-BY_HAND: Final = frozenset({"on_init_start", "on_init_end", "on_keyboard_interrupt", "on_pretrain_routine_end"})
+"""Hooks that Lightning 2 no longer calls, with the ones that are called instead."""
+
+_AT_THE_SAME_TIME = {"on_epoch_start", "on_epoch_end", "on_batch_start", "on_batch_end", "on_pretrain_routine_start"}
+BY_HAND: Final = frozenset(RENAMES.keys() - _AT_THE_SAME_TIME)
 """Hooks whose replacements are called at other times."""
 
 PARAMETERS: Final = {

@@ -14,7 +14,7 @@ def why_stopped(callbacks: Iterable[Any], early_stopping: type[Any], timer: type
     """Return which of ``callbacks`` set ``trainer.should_stop``, as a reason.
 
     Args:
-        callbacks: Those of the run.
+        callbacks: The callbacks of the run.
         early_stopping: The class ``EarlyStopping`` of the package in use.
         timer: The class ``Timer`` of the package in use.
     """

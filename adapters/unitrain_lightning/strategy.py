@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class TeamEnvironment(OnLightning):
-    """Tells Lightning what unitrain knows of the processes; whoever started them, it was not Lightning.
+    """Describes the processes to Lightning, which did not start them.
 
     Args:
         world: The place of this process.
@@ -33,7 +33,7 @@ class TeamEnvironment(OnLightning):
 
     @property
     def creates_processes_externally(self) -> bool:
-        """Whether somebody else starts the processes."""
+        """Whether another program starts the processes."""
         return True
 
     @property
@@ -97,7 +97,7 @@ class TeamStrategy(OnLightning):
 
     Args:
         world: The place of this process.
-        timeout: How long an exchange may take.
+        timeout: Maximum duration of an exchange.
     """
 
     stands_on = "DDPStrategy"

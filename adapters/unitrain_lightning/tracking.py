@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class TrackingLogger(OnLightning):
-    """What ``trainer.logger`` is if there are trackers: it hands rows on, and their step is unitrain's.
+    """The ``trainer.logger`` of a run with trackers: it forwards rows, with unitrain's step.
 
     Lightning derives the folder of its own checkpoints from a logger; with this one it is the same as without.
 
@@ -24,7 +24,7 @@ class TrackingLogger(OnLightning):
         hub: The clock of the running job.
 
     Args:
-        save_dir: Where files go.
+        save_dir: Folder for files.
     """
 
     stands_on = "Logger"

@@ -24,6 +24,7 @@ from unitrain import cli
 SCRIPTS = Path(__file__).parent / "scripts"
 HOMES = ("lightning", "ignite")
 BACKENDS = ("lightning", "ignite", "reference")
+OTHER = {"lightning": "ignite", "ignite": "lightning"}
 PATHS = sorted(path for home in HOMES for path in (SCRIPTS / home).glob("*.py"))
 
 

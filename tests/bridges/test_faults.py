@@ -8,8 +8,9 @@ from unittest.mock import patch
 import pytest
 from ignite.engine import Engine
 
-from tests.bridges.running import SCRIPTS, redirected
+from tests.bridges.running import OTHER, SCRIPTS, redirected
 from tests.bridges.trace import difference, unproved
+from tests.peers.plain_path import plain_path
 from unitrain_bridges.ignite.bridge import IgniteBridge
 from unitrain_bridges.ignite.engine_run import EngineRun
 from unitrain_bridges.ignite.foreign_program import EngineProgram
@@ -210,11 +211,22 @@ def test_a_fault_of_ignites_bridge_is_noticed(fault, native):
     noticed(SCRIPTS / "ignite" / f"{script}.py", seeded, native)
 
 
-def noticed(path, seeded, native):
+def noticed(path, seeded, native, framework="reference"):
     wanted = native(path)
     with seeded():
-        got = redirected(path, "reference")
+        got = redirected(path, framework)
     assert difference(wanted, got)
+
+
+FAULTS = {"lightning": LIGHTNING, "ignite": IGNITE}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("home", "fault"), [(home, fault) for home, faults in FAULTS.items() for fault in faults])
+def test_a_fault_is_noticed_on_the_plain_path(home, fault, native):
+    script, seeded = FAULTS[home][fault]
+    with plain_path():
+        noticed(SCRIPTS / home / f"{script}.py", seeded, native, OTHER[home])
 
 
 @contextmanager

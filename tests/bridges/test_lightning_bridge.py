@@ -29,8 +29,8 @@ from tests.bridges.lightning_subject import (
     subject,
     told,
 )
+from tests.bridges.lightning_ways import Breaking
 from tests.bridges.test_lightning_same import plain
-from tests.bridges.test_lightning_ways import Breaking
 from unitrain import (
     DDP,
     Callback,
@@ -42,6 +42,7 @@ from unitrain import (
     UnifiedTrainer,
     UnsupportedFeatureError,
 )
+from unitrain.compat import upgrade
 from unitrain_bridges.lightning import epoch, fit, hooks, optimization, self_log, supported
 from unitrain_bridges.lightning.bridge import LightningBridge
 
@@ -343,8 +344,9 @@ def test_a_module_that_is_not_compiled_is_noticed(graphs, monkeypatch):
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
+_SHARDED = pl.plugins.FSDPPrecision("bf16-mixed")
 REFUSED = {
-    "plugins": ({"native": {"plugins": [pl.plugins.HalfPrecision()]}}, UnsupportedFeatureError, "plugins="),
+    "plugin": ({"native": {"plugins": [_SHARDED]}}, UnsupportedFeatureError, "the plugin FSDPPrecision only works on"),
     "strategy": ({"native": {"strategy": "ddp_spawn"}}, UnsupportedFeatureError, "strategy='ddp_spawn'"),
     "strategy of unitrain": ({"strategy": DDP()}, UnsupportedFeatureError, "for a TrainSpec"),
     "registry": ({"native": {"model_registry": "a"}}, UnsupportedFeatureError, "model_registry='a'"),
@@ -365,6 +367,57 @@ def test_refused_before_it_runs(name):
         unified("ignite", **options).fit(module(log=log), shuffled(), in_order())
     assert log == []
     assert "Hint:" in str(raised.value) or error is TypeError
+
+
+@pytest.mark.parametrize("framework", BACKENDS[1:])
+def test_hooks_that_nobody_calls_any_more_are_told(framework, recwarn):
+    class Old(pl.Callback):
+        def on_init_end(self, trainer):
+            raise AssertionError
+
+    class OldSteps(Steps):
+        def on_epoch_end(self):
+            raise AssertionError
+
+    unified(framework, max_epochs=1, callbacks=[Old()]).fit(module(steps=OldSteps), shuffled())
+    told = [str(one.message) for one in recwarn if "Lightning 2 does not call" in str(one.message)]
+    assert told == [
+        f"Lightning 2 does not call {name}. Hint: put it into {instead}."
+        for name, instead in (("OldSteps.on_epoch_end", "on_train_epoch_end"), ("Old.on_init_end", "setup"))
+    ]
+
+
+@pytest.mark.parametrize("framework", BACKENDS[1:])
+def test_hooks_that_upgrade_calls_are_not_told(framework, recwarn):
+    class OldSteps(Steps):
+        def on_epoch_end(self):
+            self.ends = getattr(self, "ends", 0) + 1
+
+    class Newer(upgrade(subject(pl, OldSteps), "1.x")):
+        def on_batch_end(self):
+            raise AssertionError
+
+    torch.manual_seed(3)
+    made = Newer()
+    unified(framework, max_epochs=2).fit(made, shuffled())
+    assert made.ends == 2
+    told = [str(one.message) for one in recwarn if "Lightning 2 does not call" in str(one.message)]
+    assert told == ["Lightning 2 does not call Newer.on_batch_end. Hint: put it into on_train_batch_end."]
+
+
+def test_an_ignite_handler_stops_a_module_after_the_iteration_that_it_hears():
+    heard, made = [], module()
+
+    class Stops:
+        def attach(self, engine):
+            engine.add_event_handler(ignite.engine.Events.ITERATION_COMPLETED, self.hear)
+
+        def hear(self, engine):
+            heard.append(engine.state.iteration)
+            made.trainer.should_stop = engine.state.iteration == 2
+
+    result = unified("ignite", callbacks=[Stops()]).fit(made, shuffled())
+    assert (heard, result.step) == ([1, 2], 2)
 
 
 @pytest.mark.parametrize("package", [pl, lp], ids=["pytorch_lightning", "lightning.pytorch"])
@@ -452,6 +505,7 @@ def test_redirected_everywhere_and_put_back():
     real = pl.Trainer, lp.Trainer
     with LightningBridge().redirected("ignite"):
         import lightning
+        from pytorch_lightning.cli import LightningCLI
         from pytorch_lightning.trainer.trainer import Trainer
 
         assert Trainer is pl.Trainer is not real[0]
@@ -459,9 +513,9 @@ def test_redirected_everywhere_and_put_back():
         assert isinstance(pl.Trainer(logger=False, enable_checkpointing=False), pl.Trainer)
         with pytest.raises(UnsupportedFeatureError, match="a real Trainer only runs on 'lightning'"):
             real[0](logger=False)
-        assert pl.Trainer in pl.cli.LightningCLI.__init__.__defaults__
+        assert pl.Trainer in LightningCLI.__init__.__defaults__
     assert (pl.Trainer, lp.Trainer) == real
-    assert pl.Trainer in pl.cli.LightningCLI.__init__.__defaults__
+    assert pl.Trainer in LightningCLI.__init__.__defaults__
     assert pl.Trainer(logger=False, enable_checkpointing=False).fit_loop.__class__ is _FitLoop
 
 

@@ -13,8 +13,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from tests.bridges.lightning_subject import Steps, Stream, in_order, parted, samples, shuffled, told
+from tests.bridges.lightning_ways import Combined, Manual, by_mode, dict_of_loaders, fitted
 from tests.bridges.test_lightning_same import BACKENDS, compared
-from tests.bridges.test_lightning_ways import Combined, Manual, by_mode, dict_of_loaders, fitted
 from unitrain import UnsupportedFeatureError
 from unitrain_bridges.lightning import arguments, epoch, evaluation, fit, prediction, trainer
 from unitrain_bridges.lightning.bridge import LightningBridge
@@ -438,7 +438,6 @@ VARIABLES = {
     ("name", "value", "said"),
     [
         ("strategy", "ddp", "the environment variable PL_TRAINER_STRATEGY='ddp' only works on 'lightning'"),
-        ("plugins", "bitsandbytes", "the environment variable PL_TRAINER_PLUGINS='bitsandbytes'"),
         ("num_nodes", "2", "the environment variable PL_TRAINER_NUM_NODES=2"),
         ("model_registry", "a", "the environment variable PL_TRAINER_MODEL_REGISTRY='a'"),
         ("devices", "2", r"devices=2 and strategy='auto' select DDPStrategy.*\n.*PL_TRAINER_\*"),

@@ -2,8 +2,9 @@
 
 import pytest
 
-from tests.bridges.running import BACKENDS, PATHS, home_of, natively, redirected
+from tests.bridges.running import BACKENDS, OTHER, PATHS, home_of, natively, redirected
 from tests.bridges.trace import difference, unproved
+from tests.peers.plain_path import plain_path
 
 # a choice of scripts in which each construct occurs at least once; all of them are in the slow tier
 FAST = {
@@ -30,6 +31,17 @@ def test_there_are_many_scripts_of_either_framework():
 @pytest.mark.parametrize(("path", "framework"), [tiered(path, one) for path in PATHS for one in BACKENDS])
 def test_a_script_does_the_same_on_another_engine(path, framework, native):
     wanted, got = native(path), redirected(path, framework)
+    assert not difference(wanted, got)
+    assert not unproved(got, framework, wanted)
+
+
+@pytest.mark.parametrize(
+    "path", [pytest.param(one, id=name(one), marks=() if one.stem == "resume" else pytest.mark.slow) for one in PATHS]
+)
+def test_a_script_does_the_same_on_the_plain_path(path, native):
+    framework, wanted = OTHER[home_of(path)], native(path)
+    with plain_path():
+        got = redirected(path, framework)
     assert not difference(wanted, got)
     assert not unproved(got, framework, wanted)
 

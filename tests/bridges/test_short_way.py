@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import pytest
 import torch
@@ -79,6 +79,26 @@ class NoLoss(Steps):
         return None if batch_idx == 2 else super().training_step(batch, batch_idx)
 
 
+class Keeping(Steps):
+    def training_step(self, batch, batch_idx):
+        self.__dict__["kept"] = self.loss(batch)
+        return self.kept
+
+
+class Looking(Keeping):
+    """Looks at the loss before its backward: Lightning has divided it, by 1 too."""
+
+    def on_before_backward(self, loss):
+        self.log("same", float(loss is self.kept))
+
+
+class Accumulating(Steps):
+    """Changes within an epoch how many batches are accumulated."""
+
+    def on_train_batch_start(self, batch, batch_idx):
+        self.trainer.accumulate_grad_batches = 1 + batch_idx // 3
+
+
 class Manual(Steps):
     def __init__(self, **options):
         super().__init__(**options)
@@ -119,11 +139,13 @@ CASES = {
     "rows at each step": fit(trainer={"log_every_n_steps": 1}),
     "hooks within a step": fit(Nested),
     "no loss": fit(NoLoss),
+    "a loss that is looked at": fit(Looking),
+    "accumulation that changes": fit(Accumulating),
     "manual": fit(Manual),
     "twice with other arguments": fit(Contradicting),
     "a vector": fit(Vector),
 }
-FAST = {"every manner of logging", "clipping and accumulation", "hooks within a step", "a vector"}
+FAST = {"every manner of logging", "clipping and accumulation", "hooks within a step", "accumulation that changes"}
 """What the fast tier runs; the others differ from one of these in one thing."""
 
 
@@ -167,7 +189,12 @@ def _unnamed(self, name, *arguments, **options):
     return getattr(self._strategy.lightning_module, name)(*arguments, **options)
 
 
+def _undivided(self, output):
+    return self._trainer.parts.ClosureResult(output)
+
+
 FAULTS = {
+    "a loss that is not divided": (ShortWay, "result", _undivided),
     "a batch that is another": (ShortWay, "move", _unscaled),
     "hooks and clipping left out": (ShortWay, "step", _unclipped),
     "a value that is another": (RepeatedLog, "_add", _heavier),
@@ -222,6 +249,24 @@ def test_what_is_replaced_in_lightnings_classes_is_called(name, wraps, tmp_path)
         return len(count)
 
     assert calls("ignite") == calls(None) > 0
+
+
+def test_a_callback_whose_class_has_no_hooks_listens(tmp_path):
+    """As a mock of one does: what it has of its own is found in no class."""
+
+    def seen(framework):
+        losses = []
+
+        def work(package, tools):
+            watching = Mock(spec=package.Callback)
+            watching.on_before_backward = lambda trainer, module, loss: losses.append(loss is module.kept)
+            trainer = tools.trainer(max_epochs=1, callbacks=[watching], enable_checkpointing=False)
+            trainer.fit(tools.module(Keeping, listens=False), shuffled())
+
+        assert told(framework, work, tmp_path / str(framework)).error is None
+        return losses
+
+    assert seen("ignite") == seen(None) == [False] * 8
 
 
 def test_a_wrapper_of_an_optimizer_keeps_its_step(tmp_path):

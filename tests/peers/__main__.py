@@ -53,9 +53,9 @@ SUITES = (
 BACKENDS = {"ignite": ("lightning", "reference"), "lightning": ("ignite", "reference")}
 
 
-def run(suite: Suite, suites: Path, backend: str | None, only: str | None) -> Path:
+def run(suite: Suite, suites: Path, backend: str | None, only: str | None, *, plain: bool = False) -> Path:
     """Run the tests on ``backend``, by default on their own framework; return the file of the outcomes."""
-    file = suites / f"{suite.name}_on_{backend or suite.name}.jsonl"
+    file = suites / f"{suite.name}_on_{backend or suite.name}{'_plain' * plain}.jsonl"
     file.unlink(missing_ok=True)
     command = [
         sys.executable,
@@ -70,7 +70,7 @@ def run(suite: Suite, suites: Path, backend: str | None, only: str | None) -> Pa
     ]
     command += ["--suite", suite.name, "--outcomes", str(file), "--timeout", "200", *(only or suite.tests).split()]
     if backend is not None:
-        command += ["--on", backend]
+        command += ["--on", backend, *["--plain"] * plain]
     folder = suites / suite.folder
     # the suite's own package is called tests too, so it comes before ours, and the plugin is not in ours
     path = os.pathsep.join(map(str, (folder, Path(__file__).parent, ROOT / "adapters", ROOT)))
@@ -111,6 +111,7 @@ def main() -> None:
     parser.add_argument("--suite", choices=[one.name for one in SUITES], action="append")
     parser.add_argument("--on", action="append", help="only on these backends")
     parser.add_argument("--only", help="only these tests")
+    parser.add_argument("--plain", action="store_true", help="on the plain path of the bridges")
     parser.add_argument("--keep-own", action="store_true", help="take what an earlier run left of their own framework")
     given = parser.parse_args()
     for suite in SUITES:
@@ -119,7 +120,7 @@ def main() -> None:
         kept = given.suites / f"{suite.name}_on_{suite.name}.jsonl"
         own = read(kept if given.keep_own else run(suite, given.suites, None, given.only))
         for backend in given.on or BACKENDS[suite.name]:
-            redirected = read(run(suite, given.suites, backend, given.only))
+            redirected = read(run(suite, given.suites, backend, given.only, plain=given.plain))
             kinds = sorted_out(own, redirected, PRIVATE[suite.name])
             print(told(suite, backend, kinds, redirected))
             print(row(suite, backend, kinds), f"goal: {suite.goal:.1%}")

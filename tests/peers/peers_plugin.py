@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from plain_path import plain_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--on", help="the backend that is to run what the tests train; by default, their own framework")
     group.addoption("--suite", choices=sorted(HOSTS), help="whose tests these are")
     group.addoption("--outcomes", help="the JSONL file to append to")
+    group.addoption("--plain", action="store_true", help="make all the calls that the bridges' short way leaves out")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -43,6 +45,7 @@ class Recorder:
     def __init__(self, config: pytest.Config) -> None:
         self._backend = config.getoption("--on")
         self._suite = config.getoption("--suite")
+        self._plain = config.getoption("--plain")
         self._file = Path(config.getoption("--outcomes"))
         self._redirection = ExitStack()
         self._hosted = 0
@@ -51,6 +54,8 @@ class Recorder:
         """Redirect: the modules of the tests hold their Trainer by now."""
         if self._backend:
             self._redirection.enter_context(HOSTS[self._suite](self._backend, self._host))
+        if self._plain:
+            self._redirection.enter_context(plain_path())
 
     def pytest_sessionfinish(self) -> None:
         """Undo the redirection."""

@@ -1,4 +1,4 @@
-"""What ``unitrain migrate --check-backend`` knows: what a bridge would refuse, from the tables that it refuses by."""
+"""The checks of ``unitrain migrate --check-backend``: what a bridge refuses, from the bridge's own tables."""
 
 from __future__ import annotations
 

@@ -9,10 +9,10 @@ import libcst as cst
 from unitrain.migrate.arguments import UNKNOWN, Argument, arguments
 from unitrain.migrate.findings import Finding, Fixer, Goal, Rule, Severity, person
 from unitrain_bridges.fixers.variables import in_force, set_in
-from unitrain_bridges.lightning.supported import ARGUMENTS, ELSEWHERE, ENVIRONMENT, STRATEGIES, TRAINER
+from unitrain_bridges.lightning.supported import ARGUMENTS, ELSEWHERE, ENVIRONMENT, PLUGINS, STRATEGIES, TRAINER
 from unitrain_lightning.fixers import keywords
 from unitrain_lightning.fixers.attributes import trainer_attributes
-from unitrain_lightning.fixers.names import PACKAGES, calls
+from unitrain_lightning.fixers.names import PACKAGES, calls, short
 from unitrain_lightning.fixers.names import TRAINER as TRAINER_NAMES
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
             yield from _argument(source, goal, one)
         for variable, value in in_force({one.keyword for one in given}, _REFUSED):
             yield from _variable(goal, source.start(call), variable, value)
+    yield from _plugins(source, goal)
     for place, variable, value in set_in(source):
         yield from _variable(goal, source.start(place), variable, value)
     for node in trainer_attributes(source):
@@ -52,6 +53,14 @@ def _argument(source: Source, goal: Goal, given: Argument) -> Iterator[Finding]:
         yield _refused(start, goal, f"Trainer({given.keyword}={given.text})", fix)
     elif given.star:
         yield from _mapping(source, goal, given)
+
+
+def _plugins(source: Source, goal: Goal) -> Iterator[Finding]:
+    """Find the plugins that are made for a Trainer, wherever that is."""
+    for call in source.all(cst.Call):
+        package, _, name = short(source.name(call.func)).rpartition(".")
+        if name in PLUGINS and package.partition(".")[0] == "plugins":
+            yield _refused(source.start(call), goal, f"the plugin {name}", PLUGINS[name])
 
 
 def _variable(goal: Goal, start: int, variable: str, value: Any) -> Iterator[Finding]:

@@ -1,1 +1,1 @@
-"""An Ignite process function, its engine and its handlers on Lightning's Trainer and on the bare loop."""
+"""Ignite engines on Lightning's Trainer and on the reference loop. Start reading in `session.py`."""

@@ -31,7 +31,7 @@ class IgniteBridge:
     upgrades: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
 
     def open(self, adapter: Adapter, config: TrainerConfig) -> IgniteSession:
-        """Return what runs Ignite programs on ``adapter``.
+        """Return the session that runs Ignite programs on ``adapter``.
 
         Raises:
             UnitrainError: If an argument cannot act there.

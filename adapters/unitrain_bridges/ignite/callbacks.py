@@ -30,7 +30,7 @@ _OWNED = ("epoch", "iteration", "max_epochs", "epoch_length", "batch")
 
 
 class ShadowEngine(Engine):
-    """An engine that runs nothing: what it would do is told to it.
+    """An engine that runs nothing and mirrors another backend's run.
 
     Args:
         framework: The backend that runs.
@@ -45,11 +45,11 @@ class ShadowEngine(Engine):
         raise self._absent("run")
 
     def terminate_epoch(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuse: elsewhere an epoch is whole, or the run's last."""
+        """Refuse: other backends cannot end an epoch early."""
         raise self._absent("terminate_epoch")
 
     def interrupt(self) -> NoReturn:
-        """Refuse: a run elsewhere cannot be resumed."""
+        """Refuse: other backends cannot pause a run."""
         raise self._absent("interrupt")
 
     def _absent(self, method: str) -> UnsupportedFeatureError:
@@ -70,7 +70,7 @@ class IgniteHandler(EpochDecision):
         native: The handler.
 
     Args:
-        handler: What has ``attach(engine)``.
+        handler: An object with ``attach(engine)``.
         framework: The backend that runs.
     """
 
@@ -98,12 +98,12 @@ class IgniteHandler(EpochDecision):
         self._within = self._over = self._exhausted = self._ended = False
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the handler keeps."""
+        """Return the handler's state."""
         keep = getattr(self.native, "state_dict", None)
         return dict(keep()) if callable(keep) else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Give the handler back what it kept."""
+        """Restore the handler's state."""
         if state:
             self.native.load_state_dict(state)
 
@@ -159,7 +159,7 @@ class IgniteHandler(EpochDecision):
         self._fire(run, Events.ITERATION_COMPLETED)
 
     def on_val_end(self, run: RunContext) -> None:
-        """Show what was measured so far, where handlers of the epoch's end look, as on Ignite."""
+        """Publish the metrics so far to handlers of the epoch's end, as on Ignite."""
         if self._within and not self._over:
             self._engine.state.metrics.update(run.hub.epoch_metrics)
 
@@ -177,7 +177,7 @@ class IgniteHandler(EpochDecision):
         self._within = False
 
     def decide(self, run: RunContext) -> None:
-        """Show what the epoch measured, where Ignite's own handlers look for it."""
+        """Publish the epoch's metrics to Ignite's own handlers."""
         if self._ended:
             self._engine.state.metrics.update(run.hub.epoch_metrics)
 
@@ -191,7 +191,7 @@ class IgniteHandler(EpochDecision):
             engine._fire_event(Events.COMPLETED)
 
     def _fire(self, run: RunContext, event: Events, **further: Any) -> bool:
-        """Fire an event, do what its handlers asked for, and return whether the engine continues.
+        """Fire an event, apply its handlers' requests, and return whether the engine continues.
 
         Raises:
             UnsupportedFeatureError: If one changed what would change the run of a real engine.
@@ -219,7 +219,7 @@ def refuse_named(handler: Any, framework: str) -> None:
     """Refuse a handler that works in Ignite's own loop only.
 
     Raises:
-        UnsupportedFeatureError: With its name and the way out.
+        UnsupportedFeatureError: If it is not supported; the hint names an alternative.
     """
     for cls in type(handler).__mro__:
         if cls.__name__ in REFUSED and cls.__module__.startswith("ignite."):

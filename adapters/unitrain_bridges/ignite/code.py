@@ -42,7 +42,7 @@ LOOPS = (
 
 
 def program_of(code: Any) -> IgniteProgram:
-    """Return what was given to fit as a program.
+    """Return the argument of ``fit`` as a program.
 
     Raises:
         SpecError: If it is none.
@@ -88,10 +88,10 @@ def evaluator_of(code: Any, stage: str) -> IgniteProgram:
 
 
 def refuse_for_engines(val: Any, ckpt_path: Any) -> None:
-    """Refuse what only means something where unitrain validates and saves.
+    """Refuse arguments that have no effect on an Ignite program.
 
     Raises:
-        ConfigError: With a hint.
+        ConfigError: If it is invalid.
     """
     if val is not None:
         raise ConfigError(

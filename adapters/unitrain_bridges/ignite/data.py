@@ -22,7 +22,7 @@ class Limited:
 
     Args:
         loader: The user's loader.
-        count: How many batches.
+        count: Number of batches.
     """
 
     def __init__(self, loader: Iterable[Any], count: int) -> None:
@@ -43,7 +43,7 @@ def limited(loader: Any, config: TrainerConfig, epoch_length: int | None) -> Any
     """Return the batches to train on.
 
     Raises:
-        DataError: If it is no iterable of batches.
+        DataError: If it is not an iterable of batches.
         ConfigError: If the limit leaves none, or there are two limits.
     """
     limit = config.limit_train_batches

@@ -31,7 +31,7 @@ _PLAIN = (str, bytes, int, float, complex, bool, type(None), type, Tensor, Modul
 
 @dataclass
 class Discovered:
-    """What was found, by the names under which the program knows it.
+    """The modules and optimizers found, by their names in the program.
 
     Attributes:
         modules: Those that hold weights, each once; none is a part of another.
@@ -45,7 +45,7 @@ class Discovered:
 
 
 def discover(engine: Engine, program: IgniteProgram | None = None) -> Discovered:
-    """Return what the engine's process function and handlers refer to, or what the program names instead."""
+    """Return the modules and optimizers that the process function and the handlers refer to, or the given ones."""
     search = _Search(engine)
     search.visit(engine._process_function, "step", 0)  # noqa: SLF001 - there is no public way to it
     for handlers in list(engine._event_handlers.values()):  # noqa: SLF001 - as above
@@ -74,7 +74,7 @@ def wrap_modules(modules: Mapping[str, nn.Module]) -> nn.Module:
 
 
 def references(function: FunctionType) -> dict[str, Any]:
-    """Return what a function refers to by name: its closure, its defaults, and the globals that it names."""
+    """Return a function's references by name: its closure, its defaults, and the globals that it names."""
     try:
         names = inspect.getclosurevars(function)
     except ValueError:  # a name that is bound later on
@@ -94,7 +94,7 @@ def named(function: FunctionType, owner: Any) -> list[str]:
 
 
 def names_in(code: CodeType) -> Iterator[str]:
-    """Yield the globals and attributes that code names, with what is defined within it."""
+    """Yield the globals and attributes named in code, including nested code."""
     yield from code.co_names
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
@@ -121,7 +121,7 @@ class _Search:
         self._kept: list[Any] = []  # so that no id is used twice
 
     def visit(self, value: Any, name: str, depth: int) -> None:
-        """Look at a value, and at what it refers to."""
+        """Visit a value and its references."""
         if isinstance(value, _PLAIN) or id(value) in self._seen or depth > DEPTH:
             return
         self._seen.add(id(value))
@@ -150,7 +150,7 @@ def _put(collected: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _parts(value: Any) -> list[tuple[str, Any]]:
-    """Return what a value refers to, with the names; an empty name is the value's own."""
+    """Return the references of a value with their names; an empty name stands for the value's own."""
     for kind, parts in _PARTS.items():
         if isinstance(value, kind):
             return parts(value)
@@ -183,6 +183,6 @@ def _numbered(name: str, given: Iterable[Any]) -> dict[str, Any]:
 
 
 def _outermost(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
-    """Leave out what holds no weights, as losses do, and what is a part of another."""
+    """Omit modules without weights, such as losses, and modules that are part of another."""
     inner = {id(part) for module in modules.values() for part in list(module.modules())[1:]}
     return {name: one for name, one in modules.items() if id(one) not in inner and one.state_dict(keep_vars=True)}

@@ -45,7 +45,7 @@ class Pause(Enum):
 
 
 class Terminated(Exception):  # noqa: N818 - no error: the way out of nested loops, as in Ignite
-    """The run is to end; thrown in at a pause, it ends there."""
+    """Ends the run at a pause."""
 
 
 class _EpochTerminated(Exception):  # noqa: N818 - as above
@@ -64,7 +64,7 @@ class EngineRun:
     """One run of an engine.
 
     Args:
-        engine: Whose run; its state is prepared.
+        engine: The engine of the run; its state is prepared.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -214,12 +214,12 @@ class EngineRun:
         return restarted
 
     def _announce(self, event: Events) -> None:
-        """Fire an event of the data; an engine that runs without any has none."""
+        """Fire a data event; an engine that runs without data has none."""
         if self._state.dataloader is not None:
             self._engine._fire_event(event)  # noqa: SLF001
 
     def _heed(self, asked: bool = True) -> Generator[Pause, None, None]:
-        """Do what a handler asked for."""
+        """Apply a handler's request."""
         engine = self._engine
         if not asked:
             return

@@ -34,8 +34,8 @@ class Pending:
     ``Engine.run`` asks it for what comes next. Within a handler that is an error, as in Ignite.
 
     Args:
-        framework: Whose loop runs it.
-        engine: Whose run it is.
+        framework: The framework whose loop runs it.
+        engine: The engine of the run.
     """
 
     def __init__(self, framework: str, engine: Engine) -> None:
@@ -65,19 +65,19 @@ class EngineProgram:
 
     Attributes:
         foreign: True: it sees to devices, modes and gradients itself.
-        model: What it trains.
-        optimizers: What it trains with, by name.
-        batches: Those of the running epoch.
-        output: What the engine's process function gave last.
+        model: The trained model.
+        optimizers: The optimizers by name.
+        batches: The batches of the running epoch.
+        output: The last output of the engine's process function.
         last: Whether the last batch was its epoch's last.
         grad_mode: Whether the run records gradients, as it left the switch.
 
     Args:
         engine: The user's own engine, with its handlers; its state is prepared here.
-        framework: Whose loop runs it.
+        framework: The framework whose loop runs it.
         wanted: The arguments of the run.
-        model: What it trains.
-        optimizers: What it trains with, by name.
+        model: The trained model.
+        optimizers: The optimizers by name.
 
     Raises:
         ValueError: If Ignite would refuse the arguments.
@@ -163,7 +163,7 @@ class EngineProgram:
             self._advance()
 
     def stopped(self, reason: str) -> None:
-        """Do nothing: what ended the run is in the engine's own state."""
+        """Do nothing: the engine's own state has the reason."""
 
     def fail(self, error: BaseException) -> None:
         """Notify the engine's handlers of an error of the backend, unless the engine has raised it.
@@ -215,7 +215,7 @@ class EngineProgram:
 
 
 def _refuse_elsewhere(left: Any, framework: str) -> None:
-    """Refuse what runs already, and what Ignite itself has interrupted.
+    """Refuse an engine that is already running, or that Ignite itself has interrupted.
 
     Raises:
         ValueError: As Ignite does, if the engine runs.

@@ -9,6 +9,7 @@ import torch
 from unitrain.backends.registry import find_adapter
 from unitrain.config import UNLIMITED
 from unitrain.errors import ConfigError, UnsupportedFeatureError
+from unitrain.loggers.preparation import takes_batches
 from unitrain.loop.device import choose_device
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ REFUSED: dict[str, str] = {
     "num_sanity_val_steps": "run the evaluator before the trainer: evaluator.run(loader, epoch_length=n).",
     "reload_dataloaders_every_n_epochs": "engine.set_data(loader) in a handler of Events.EPOCH_STARTED.",
     "overfit_batches": "limit_train_batches=n, with a loader that does not shuffle.",
-    "loggers": "attach Ignite's own: TensorboardLogger(...).attach_output_handler(engine, ...).",
+    "loggers": "MetricsClient(logger), or attach Ignite's: TensorboardLogger(...).attach_output_handler(engine, ...).",
     "profiler": "attach ignite.handlers.BasicTimeProfiler to the engine, for a run on Ignite.",
     "log_every_n_steps": "give every=n to the event of the logger's handler.",
 }
@@ -53,7 +54,7 @@ def check(adapter: Adapter, config: TrainerConfig) -> None:
     """Refuse the arguments that cannot act.
 
     Args:
-        adapter: Whose engine is to run the program.
+        adapter: The backend that runs the program.
         config: The arguments as they were given.
 
     Raises:
@@ -61,6 +62,8 @@ def check(adapter: Adapter, config: TrainerConfig) -> None:
         UnsupportedFeatureError: If several devices are asked for.
     """
     for name, instead in REFUSED.items():
+        if name == "loggers" and all(takes_batches(one) for one in config.loggers):
+            continue  # they take an iteration's values, whoever runs it
         if config.changed(name):
             raise ConfigError(f"{name}={getattr(config, name)!r} does not apply to an Ignite program.", hint=instead)
     if config.devices not in (1, "auto") and not (isinstance(config.devices, list) and len(config.devices) == 1):
@@ -131,7 +134,7 @@ def device_of(modules: Mapping[str, nn.Module], config: TrainerConfig) -> torch.
 
 
 def epochs_of(config: TrainerConfig) -> int | None:
-    """Return ``max_epochs`` for ``Engine.run``; None is what Ignite makes of it."""
+    """Return ``max_epochs`` for ``Engine.run``; None leaves it to Ignite."""
     return _ENDLESS if config.max_epochs == UNLIMITED else config.max_epochs
 
 

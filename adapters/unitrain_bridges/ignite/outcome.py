@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 class Record:
-    """Counts the optimizers' steps of a run, and keeps what each of its epochs measured.
+    """Counts the optimizer steps of a run, and keeps the metrics of each epoch.
 
     Args:
-        engine: Whose run.
-        optimizers: Whose steps count; if none is known, iterations do.
+        engine: The engine of the run.
+        optimizers: The optimizers whose steps count; if none is known, iterations count.
     """
 
     def __init__(self, engine: Engine, optimizers: Iterable[Optimizer]) -> None:
@@ -43,14 +43,14 @@ class Record:
 
     @property
     def steps(self) -> int:
-        """The steps made by the optimizers that are known, or the iterations if none is."""
+        """Number of steps of the known optimizers, or of iterations if none is known."""
         if not self._optimizers:
             return self._engine.state.iteration - self._first
         return sum(self._counts[id(one)] for one in self._optimizers)
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
-        """Count and keep what happens within; the row of an epoch is written after its handlers.
+        """Record steps and metrics within; the row of an epoch is written after its handlers.
 
         No handler is added, as Ignite's profilers and the user would see it: the engine stores how long an epoch took,
         before its handlers and after them, and that is listened to.
@@ -87,10 +87,10 @@ class Record:
 
 
 class _Times(dict[str, Any]):
-    """What an engine's ``state.times`` is during a run; a copy is a plain dict.
+    """An engine's ``state.times`` during a run; a copy is a plain dict.
 
     Args:
-        times: Those of the state.
+        times: The times in the state.
         stored: Told the name of each time that is stored.
     """
 
@@ -103,7 +103,7 @@ class _Times(dict[str, Any]):
         self._stored(name)
 
     def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
-        """Be copied and pickled as the dict that it stands for."""
+        """Copy and pickle as a plain dict."""
         return dict, (dict(self),)
 
 
@@ -136,5 +136,5 @@ def _stopped_by(engine: Engine, found: Discovered) -> str:
     if iterations is not None and state.iteration >= iterations:
         return MAX_STEPS
     if engine.should_terminate:
-        return why_terminated(engine, found.engines.values())
+        return why_terminated(engine, found.engines.values(), transformed=False)
     return MAX_EPOCHS if engine._is_done(state) else USER  # noqa: SLF001 - interrupted, or out of data

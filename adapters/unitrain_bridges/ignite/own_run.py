@@ -33,7 +33,7 @@ def _owner(engine: Engine) -> type:
 
 
 def refuse_arguments(engine: Engine, wanted: RunArguments) -> None:
-    """Refuse what a class's own ``run`` does not take; it sets what it leaves out itself.
+    """Refuse arguments that a class's own ``run`` does not accept; it sets the others itself.
 
     Raises:
         ConfigError: With the argument, and what to do without it.
@@ -67,7 +67,7 @@ def given_of(wanted: RunArguments) -> dict[str, Any]:
 def runs_redirected(
     drive: Callable[[Engine, RunArguments], object], meant: Callable[[Engine], bool]
 ) -> Iterator[list[str]]:
-    """Let ``drive`` do what ``Engine.run`` does, and yield a list of the names of the classes that it ran.
+    """Replace ``Engine.run`` with ``drive``, and yield a list of the names of the classes that it ran.
 
     The engines themselves are not kept: Ignite frees one as soon as its user drops it.
 

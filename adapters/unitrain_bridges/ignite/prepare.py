@@ -47,7 +47,7 @@ def prepare(engine: Engine, wanted: RunArguments) -> None:
 
 
 def max_iters_of(state: Any) -> int | None:
-    """Return the iterations to run; before 0.5.5 a state knows of none."""
+    """Return the number of iterations to run; states before 0.5.5 have none."""
     iterations: int | None = getattr(state, "max_iters", None)
     return iterations
 

@@ -63,7 +63,7 @@ def _trains(value: Any, seen: set[int], depth: int, *, by_optimizer: bool = True
 
 
 def _named_below(function: FunctionType, owners: list[Any]) -> list[Any]:
-    """Return what the function may reach by the names in it: ``self.agent.learn`` is two attributes away."""
+    """Return the objects that the function may reach by its names: ``self.agent.learn`` is two attributes away."""
     found: list[Any] = []
     for _ in range(CHAIN):
         owners = [part for one in owners for part in _attributes(function, one)]
@@ -89,7 +89,7 @@ def _owner(value: Any) -> list[Any]:
 
 
 def _attributes(function: FunctionType, owner: Any) -> Iterator[Any]:
-    """Yield the attributes of ``owner`` that the function names; no property is asked."""
+    """Yield the attributes of ``owner`` that the function names, without evaluating properties."""
     if isinstance(owner, (type, ModuleType)) or is_library(type(owner).__module__):
         return
     held = named(function, owner)

@@ -1,4 +1,4 @@
-"""Runs Ignite programs: natively on Ignite, elsewhere in the backend's loop."""
+"""Runs Ignite programs: natively on Ignite, in the backend's loop elsewhere."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from unitrain.config import UNLIMITED
 from unitrain.errors import CheckpointError, ConfigError, UnsupportedFeatureError
 from unitrain.loop.device import torch_switches
 from unitrain.run.result import show_metrics
+from unitrain_bridges.ignite.batch_values import batches_sent
 from unitrain_bridges.ignite.code import LOOPS, evaluator_of, program_of, refuse_for_engines, refuse_own_loops
 from unitrain_bridges.ignite.data import limited
 from unitrain_bridges.ignite.discovery import Discovered, discover, wrap_modules
@@ -36,13 +37,13 @@ if TYPE_CHECKING:
 
 
 class IgniteSession:
-    """What runs Ignite programs on one backend.
+    """Runs Ignite programs on one backend.
 
     Attributes:
         bridged: The engine that ran last.
 
     Args:
-        adapter: Whose engine is to run them.
+        adapter: The backend that runs them.
         config: The trainer's arguments, as they were given.
 
     Raises:
@@ -100,7 +101,8 @@ class IgniteSession:
         engine = self._opened(program)
         found = self._found = discover(engine, program)
         record = Record(engine, found.optimizers.values())
-        with torch_switches(self._config), record.keeping():
+        sent = batches_sent(engine, self._config.loggers, found.optimizers.values())
+        with torch_switches(self._config), sent, record.keeping():
             self._run(engine, wanted, lambda given: self._train_elsewhere(engine, given, found), by_its_own=by_its_own)
         return result(engine, discover(engine, program), record, self._adapter.name, self._native)
 
@@ -203,7 +205,7 @@ class IgniteSession:
             elsewhere(wanted)
 
     def _built(self, found: Discovered) -> Run:
-        """Return the backend's run for what was found in a program."""
+        """Return the backend's run for the modules found in a program."""
         config = replace(self._config, max_epochs=UNLIMITED, limit_train_batches=1.0, callbacks=(), seed=None)
         run = self._adapter.build(config, device_of(found.modules, self._config), self._callbacks.backend)
         self._native = run.native
@@ -245,7 +247,7 @@ def _failures_told(program: EngineProgram) -> Iterator[None]:
 
 @contextmanager
 def _not_within_itself(engine: Engine, framework: str) -> Iterator[None]:
-    """Refuse what only an engine without interruption allows: a run of its own within its run."""
+    """Refuse a run of an engine within its own run, which only engines without interruption allow."""
     if engine.interrupt_resume_enabled:
         yield
         return
@@ -265,7 +267,7 @@ def _not_within_itself(engine: Engine, framework: str) -> Iterator[None]:
 
 @contextmanager
 def _states_beside_weights(optimizers: Mapping[str, Any]) -> Iterator[None]:
-    """Bring what a Trainer has moved to the CPU at its end back to the weights that it belongs to."""
+    """Move optimizer states, which a Trainer moves to the CPU at its end, back to the device of their weights."""
     try:
         yield
     finally:

@@ -1,1 +1,1 @@
-"""A LightningModule on Ignite's engine and on the bare loop."""
+"""A LightningModule on Ignite's engine and on the reference loop. Start reading in `sessions.py`."""

@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from unitrain.errors import UnsupportedFeatureError
-from unitrain_bridges.lightning.supported import ARGUMENTS, ENVIRONMENT, STRATEGIES
+from unitrain_bridges.lightning.supported import ARGUMENTS, ENVIRONMENT, PLUGINS, STRATEGIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ def check_arguments(parts: Parts, given: Mapping[str, Any], framework: str, owne
 
     Args:
         parts: The parts of the Lightning that is in use.
-        given: What was given.
+        given: The given arguments of the Trainer, by name.
         framework: The backend that runs.
         owner: The class that is made; the variables are named after it.
 
@@ -47,12 +47,12 @@ def refuse_processes(parts: Parts, strategy: Any, asked: Mapping[str, Any], fram
 
     Args:
         parts: The parts of the Lightning that is in use.
-        strategy: What Lightning has made of the arguments.
+        strategy: The strategy that Lightning created from the arguments.
         asked: All arguments of a Trainer.
         framework: The backend that runs.
 
     Raises:
-        UnsupportedFeatureError: If it is no strategy for a single device.
+        UnsupportedFeatureError: If it is not a strategy for a single device.
     """
     if isinstance(strategy, parts.SingleDeviceStrategy):
         return
@@ -61,6 +61,21 @@ def refuse_processes(parts: Parts, strategy: Any, asked: Mapping[str, Any], fram
         f"{given} select {type(strategy).__name__}, but {framework!r} runs a LightningModule on one device.",
         hint=f"devices=1, or framework='lightning'; {ENVIRONMENT}* variables of the environment are arguments too.",
     )
+
+
+def refuse_plugin(plugin: Any, framework: str) -> None:
+    """Refuse a precision plugin that belongs to another strategy, or to hardware on which it was never compared.
+
+    Args:
+        plugin: The plugin that Lightning created from the arguments.
+        framework: The backend that runs.
+
+    Raises:
+        UnsupportedFeatureError: With its name.
+    """
+    for one in type(plugin).__mro__:
+        if one.__name__ in PLUGINS:
+            raise _refused(f"the plugin {type(plugin).__name__}", framework, PLUGINS[one.__name__])
 
 
 def _told(name: str, asked: Mapping[str, Any], given: Mapping[str, Any], owner: type) -> str:
@@ -75,10 +90,10 @@ def _refused(what: str, framework: str, fix: str) -> UnsupportedFeatureError:
 
 
 def clip_algorithm(parts: Parts, given: Mapping[str, Any]) -> Any:
-    """Return how gradients are clipped; None if nobody said.
+    """Return the clipping algorithm; None if it is not set.
 
     Raises:
-        TypeError: If the value is no number, as Lightning raises.
+        TypeError: If the value is not a number, as in Lightning.
         MisconfigurationException: If there is no such algorithm, as Lightning raises.
     """
     value, algorithm, known = given["gradient_clip_val"], given["gradient_clip_algorithm"], parts.GradClipAlgorithmType

@@ -1,4 +1,4 @@
-"""``Trainer(barebones=True)``: what it turns off, and which arguments contradict it, in Lightning's words."""
+"""``Trainer(barebones=True)``: disables features, and rejects conflicting arguments with Lightning's messages."""
 
 from __future__ import annotations
 

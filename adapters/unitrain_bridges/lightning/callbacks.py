@@ -50,7 +50,7 @@ def refuse_named(callback: Any, framework: str) -> None:
     """Refuse a callback that works in Lightning's own loops only.
 
     Raises:
-        UnsupportedFeatureError: With its name, or that of its hook, and the way out.
+        UnsupportedFeatureError: If it, or one of its hooks, is not supported; the hint names an alternative.
     """
     for cls in type(callback).__mro__:
         if cls.__module__.startswith(tuple(f"{root}." for root in ROOTS)) and cls.__name__ not in TAKEN:
@@ -119,13 +119,13 @@ def _end(name: str) -> Any:
 class LightningCallback(EpochDecision):
     """A Lightning callback that follows a run of another backend.
 
-    Its hooks are called in Lightning's order, with what the Lightning backend gives them.
+    Its hooks are called in Lightning's order, with the arguments that the Lightning backend passes.
 
     Attributes:
         native: The callback.
 
     Args:
-        callback: Of either of Lightning's packages.
+        callback: A callback of either Lightning package.
         framework: The backend that runs.
     """
 
@@ -145,11 +145,11 @@ class LightningCallback(EpochDecision):
         self._within = False
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the callback keeps."""
+        """Return the callback's state."""
         return dict(self.native.state_dict())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Give the callback back what it kept."""
+        """Restore the callback's state."""
         if state:
             self.native.load_state_dict(state)
 
@@ -220,7 +220,7 @@ class LightningCallback(EpochDecision):
             self._call("on_train_epoch_end")
 
     def decide(self, run: RunContext) -> None:  # noqa: ARG002 - the signature of an event
-        """Show what the epoch measured, and ask the callback that decides on it."""
+        """Publish the epoch's metrics, and call the callback's deciding hook."""
         self._trainer.publish()
         if self._monitors:
             self._call("on_train_epoch_end")

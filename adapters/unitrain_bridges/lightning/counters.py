@@ -15,7 +15,7 @@ class Counters:
 
     Attributes:
         stands_for: The part of Lightning that ``isinstance`` takes it for, as Lightning's own searches ask; "" if none.
-        trainer: What the module sees as its Trainer.
+        trainer: The trainer that the module sees as ``self.trainer``.
 
     Args:
         trainer: The same.
@@ -63,11 +63,11 @@ class Counters:
         self._restart_stage = ""
 
     def on_save_checkpoint(self) -> dict[str, Any]:
-        """Return what is kept beside the counters."""
+        """Return the state stored beside the counters."""
         return {}
 
     def on_load_checkpoint(self, state_dict: dict[str, Any]) -> None:
-        """Take what was kept beside the counters."""
+        """Restore the state stored beside the counters."""
 
     def state_dict(self, prefix: str = "") -> dict[str, Any]:
         """Return the tree below this node, flat."""
@@ -80,7 +80,7 @@ class Counters:
         return found
 
     def load_state_dict(self, state_dict: dict[str, Any], prefix: str = "") -> None:
-        """Take the tree below this node; keys that an older version did not write keep what they are."""
+        """Restore the tree below this node; keys that an older version did not write are unchanged."""
         for name, value in vars(self).items():
             if isinstance(value, self.trainer.parts.BaseProgress) and prefix + name in state_dict:
                 value.load_state_dict(state_dict[prefix + name])

@@ -15,11 +15,11 @@ def combined(trainer: ModuleTrainer, source: Any, mode: str, stage: Any, functio
     """Ask ``source`` for its loaders and return them as one.
 
     Args:
-        trainer: What the module sees as its Trainer.
-        source: Where the loaders come from.
+        trainer: The trainer that the module sees as ``self.trainer``.
+        source: The source of the loaders.
         mode: How several are combined, if the author did not.
-        stage: What they are for.
-        function: What runs.
+        stage: The stage of the loaders.
+        function: Name of the running function.
     """
     parts = trainer.parts
     given = parts.request_dataloader(source)
@@ -49,7 +49,7 @@ def limits(trainer: ModuleTrainer, loader: Any, stage: Any, limit: float) -> lis
 
 
 def fetcher_for(trainer: ModuleTrainer, stage: Any) -> Any:
-    """Return what fetches the batches, and knows which is the last."""
+    """Return the fetcher of the batches, which knows the last one."""
     return trainer.parts.select_data_fetcher(trainer, stage)
 
 
@@ -71,5 +71,5 @@ def profile_fetching(trainer: ModuleTrainer, fetcher: Any, action: str) -> None:
 
 
 def is_profiled(trainer: ModuleTrainer) -> bool:
-    """Return whether the author asked for a profiler."""
+    """Return whether the user set a profiler."""
     return type(trainer.profiler) is not trainer.parts.PassThroughProfiler

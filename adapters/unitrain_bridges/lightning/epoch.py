@@ -28,10 +28,10 @@ _NOT_RESUMABLE = (
 
 
 class EpochLoop(Counters):
-    """The counters of the batches, and what is done with each of them.
+    """The loop over the batches of an epoch, with its counters.
 
     Args:
-        trainer: What the module sees as its Trainer.
+        trainer: The trainer that the module sees as ``self.trainer``.
         min_steps: Optimizer steps before a stop is granted.
         max_steps: Optimizer steps to make; -1 is without limit.
 
@@ -75,7 +75,7 @@ class EpochLoop(Counters):
 
     @property
     def global_step(self) -> int:
-        """The optimizer steps made."""
+        """Number of optimizer steps."""
         module = self.trainer.lightning_module
         if module is None or module.automatic_optimization:
             return int(self.automatic_optimization.optim_progress.optimizer_steps)
@@ -225,7 +225,7 @@ class EpochLoop(Counters):
             trainer.logging.update_train_step_metrics()
 
     def _given(self, fetcher: Any, fetched: Any) -> tuple[Any, int]:
-        """Return the batch on its device and its number; from an iterator, what the step has read last."""
+        """Return the batch on its device and its number; with an iterator, the last batch that the step read."""
         if self._iterates:
             return taken(fetcher)[:2]
         batch, batch_idx = fetched[0], self.batch_idx + 1
@@ -292,7 +292,7 @@ class EpochLoop(Counters):
         trainer.logging._first_loop_iter = first
 
     def teardown(self) -> None:
-        """Let go of what the devices hold."""
+        """Release tensors on devices."""
         self._results.cpu()
         self.val_loop.teardown()
 

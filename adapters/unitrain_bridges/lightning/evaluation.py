@@ -24,12 +24,12 @@ _MID = "mid_evaluation"
 
 
 class EvaluationLoop(Counters):
-    """The counters of an evaluation, and what is done in it.
+    """The loop of an evaluation, with its counters.
 
     Args:
-        trainer: What the module sees as its Trainer.
-        function: What it is a part of.
-        stage: What it is.
+        trainer: The trainer that the module sees as ``self.trainer``.
+        function: Name of the Trainer method that it belongs to.
+        stage: The stage.
         verbose: Print the results as a table.
         inference_mode: Evaluate without gradients and without versions of tensors, as opposed to without gradients.
     """
@@ -102,7 +102,7 @@ class EvaluationLoop(Counters):
     # --- running ------------------------------------------------------------------------------------------------------
 
     def run(self) -> list[dict[str, Any]]:
-        """Evaluate, and return what was logged, a dict a loader."""
+        """Evaluate, and return the logged values, one dict per loader."""
         with torch.inference_mode() if self.inference_mode else torch.no_grad():
             self.setup_data()
             if self.skip:
@@ -271,7 +271,7 @@ class EvaluationLoop(Counters):
         verify(names, self._several, self._stage, module)
 
     def teardown(self) -> None:
-        """Let go of the loaders and of what the devices hold."""
+        """Release the loaders and tensors on devices."""
         if self._data_fetcher is not None:
             self._data_fetcher.teardown()
             self._data_fetcher = None

@@ -43,10 +43,10 @@ _SEQUENTIAL = '`_FitLoop` does not support the `CombinedLoader(mode="sequential"
 
 
 class FitLoop(Counters):
-    """The counters of the epochs, when the training ends, and what is done around an epoch.
+    """The loop over epochs, with its counters and stop conditions.
 
     Args:
-        trainer: What the module sees as its Trainer.
+        trainer: The trainer that the module sees as ``self.trainer``.
         arguments: The Trainer's arguments.
 
     Raises:
@@ -86,7 +86,7 @@ class FitLoop(Counters):
 
     @property
     def logged_step(self) -> int:
-        """The number by which it is decided whether a row is due: the step that is being made."""
+        """Number of the current step, which decides whether a row is logged."""
         return self.epoch_loop._batches_that_stepped + 1
 
     @property
@@ -131,7 +131,7 @@ class FitLoop(Counters):
 
     @property
     def done(self) -> bool:
-        """Whether no further epoch is to run."""
+        """Whether training has ended."""
         info, current = self.trainer.parts.rank_zero_info, self.epoch_progress.current
         if self.max_batches == 0:
             info("`Trainer.fit` stopped: No training batches.")
@@ -245,7 +245,7 @@ class FitLoop(Counters):
         hooks.all("on_train_start")
 
     def reset(self) -> None:
-        """Find out where the checkpoint that was read was written, and count what precedes it."""
+        """Determine where the loaded checkpoint was written, and restore the counters."""
         torch.set_grad_enabled(True)
         self._find_restart_stage()
         self.epoch_loop.update_restart_stage()
@@ -328,7 +328,7 @@ class FitLoop(Counters):
         self.trainer.parts.fit_loop_log.debug(f"_FitLoop: {what}")
 
     def teardown(self) -> None:
-        """Let go of the loaders and of what the devices hold."""
+        """Release the loaders and tensors on devices."""
         if self._data_fetcher is not None:
             self._data_fetcher.teardown()
             self._data_fetcher = None

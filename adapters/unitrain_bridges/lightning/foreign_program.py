@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 
 class ModuleProgram:
-    """A module's fit as a ``Program``; what the calls mean is in the trainer's ``fit_loop``.
+    """A module's fit as a ``Program``; the trainer's ``fit_loop`` implements the calls.
 
     Attributes:
         foreign: True: it sees to devices, modes and gradients itself.
         model: The module.
         optimizers: The trainer's, by number.
-        batches: What is fetched for the running epoch.
-        output: What the step gave last.
+        batches: The batches of the running epoch.
+        output: The output of the last step.
         last: Whether the last batch was its epoch's last.
 
     Args:
-        trainer: What the module sees as its Trainer.
+        trainer: The trainer that the module sees as ``self.trainer``.
     """
 
     foreign = True
@@ -77,7 +77,7 @@ class ModuleProgram:
             yield fetched
 
     def train_batch(self, batch: Any) -> Verdict:
-        """Train on what was fetched."""
+        """Train on the fetched batch."""
         loop, fetcher = self._loop.epoch_loop, self._loop._data_fetcher
         self.output = None
         try:

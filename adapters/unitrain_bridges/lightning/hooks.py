@@ -1,4 +1,4 @@
-"""Calls the hooks of a module, its callbacks and its datamodule as Lightning does, and tells ``self.log`` which."""
+"""Calls the hooks of a module, its callbacks and its datamodule as Lightning does, and tells ``self.log`` the hook."""
 
 # ruff: noqa: SLF001 - what a Trainer keeps has Lightning's private names
 
@@ -11,13 +11,13 @@ from unitrain_bridges.lightning.stock import does_nothing, stock
 
 
 class Hooks:
-    """The hooks of one run; which hook runs is kept on the module, where ``self.log`` looks for its defaults.
+    """The hooks of one run; the module stores the running hook, from which ``self.log`` takes its defaults.
 
     Lightning opens a profiler's context and writes a debug line for each call. Where neither is used, the hooks are
     called without them, and those of Lightning's classes that do nothing not at all.
 
     Args:
-        trainer: What the module sees as its Trainer.
+        trainer: The trainer that the module sees as ``self.trainer``.
     """
 
     def __init__(self, trainer: Any) -> None:
@@ -30,7 +30,7 @@ class Hooks:
         self._lean = False
 
     def look(self) -> None:
-        """Find out whether anybody takes note of each call, as is done at the start of a stage and of each batch."""
+        """Determine whether a profiler records each call; checked at the start of a stage and of each batch."""
         self._lean = not self.observed()
         for (base, name), function in self._silent.items():
             if function is not None and getattr(base, name) is not function:  # somebody has replaced it since
@@ -53,14 +53,10 @@ class Hooks:
             return
         trainer, key = self._trainer, (self._callback, name)
         empty = self._silent[key] if key in self._silent else self._empty(key)
-        module = self._strategy._lightning_module
-        state = vars(module)
-        before, state["_current_fx_name"] = state["_current_fx_name"], name
         for callback in trainer.callbacks:
             hook = getattr(callback, name)
             if getattr(hook, "__func__", hook) is not empty and callable(hook):
-                hook(trainer, module, *arguments)
-        state["_current_fx_name"] = before
+                self._named(name, hook, (trainer, self._strategy._lightning_module, *arguments), {})
 
     def _empty(self, key: tuple[type, str]) -> Any:
         """Return a hook of a class of Lightning if it does nothing; None if it acts or somebody has replaced it."""
@@ -76,7 +72,7 @@ class Hooks:
         return self._called(self._strategy._lightning_module, self._module, name, arguments, options)
 
     def strategy(self, name: str, *arguments: Any, **options: Any) -> Any:
-        """Call a method of the strategy, which is what takes a batch to its device and calls the module's steps."""
+        """Call a method of the strategy, which moves a batch to its device and calls the module's steps."""
         if not self._lean:
             return self._parts.call._call_strategy_hook(self._trainer, name, *arguments, **options)
         return self._called(self._strategy, self._parts.SingleDeviceStrategy, name, arguments, options)
@@ -86,6 +82,10 @@ class Hooks:
         empty = self._silent[key] if key in self._silent else self._empty(key)
         if getattr(hook, "__func__", self) is empty or not callable(hook):
             return None
+        return self._named(name, hook, arguments, options)
+
+    def _named(self, name: str, hook: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Call a hook while the module knows its name."""
         state = vars(self._strategy._lightning_module)
         before, state["_current_fx_name"] = state["_current_fx_name"], name
         returned = hook(*arguments, **options)
@@ -93,7 +93,7 @@ class Hooks:
         return returned
 
     def both(self, name: str, *arguments: Any) -> Any:
-        """Call a hook of the callbacks, then the module's, and return what that returns."""
+        """Call a hook of the callbacks, then the module's, and return the module's result."""
         self.callbacks(name, *arguments)
         return self.module(name, *arguments)
 

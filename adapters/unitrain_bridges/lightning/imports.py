@@ -1,4 +1,4 @@
-"""Acts when a package has been imported, by whomever."""
+"""Calls a function once a package has been imported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def when_imported(stack: ExitStack, package: str, act: Callable[[], None]) -> None:
-    """Call ``act`` at once if a package is imported, else when it is, as long as ``stack`` is open."""
+    """Call ``act`` now if a package is imported, else once it is, as long as ``stack`` is open."""
     if package in sys.modules:
         act()
         return
@@ -24,11 +24,11 @@ def when_imported(stack: ExitStack, package: str, act: Callable[[], None]) -> No
 
 
 class _Awaited:
-    """A finder of modules that finds what the others find, and is told when its package has been executed.
+    """A module finder that defers to the others and calls ``act`` once its package has been executed.
 
     Args:
-        package: Its name.
-        act: What to do then.
+        package: Name of the package.
+        act: The function to call.
     """
 
     def __init__(self, package: str, act: Callable[[], None]) -> None:
@@ -37,16 +37,16 @@ class _Awaited:
         self._asks = False
 
     def start(self) -> None:
-        """Be asked before the others."""
+        """Install the finder."""
         sys.meta_path.insert(0, self)
 
     def stop(self) -> None:
-        """Be asked no more."""
+        """Remove the finder."""
         if self in sys.meta_path:
             sys.meta_path.remove(self)
 
     def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
-        """Find the package as the others do; nothing else. Whoever only looks whether it is there imports nothing."""
+        """Find the package as the other finders do, and nothing else. A mere look-up imports nothing."""
         if name != self._package or self._asks:
             return None
         self._asks = True

@@ -93,6 +93,7 @@ _PLACES = {
     "print_results": "loops.evaluation_loop:_EvaluationLoop._print_results",
     "rank_zero_debug": "utilities.rank_zero:rank_zero_debug",
     "rank_zero_info": "utilities.rank_zero:rank_zero_info",
+    "rank_zero_only": "utilities.rank_zero:rank_zero_only",
     "rank_zero_warn": "utilities.rank_zero:rank_zero_warn",
     "seen_batches_wrapper": "overrides.distributed:_IndexBatchSamplerWrapper",
     "to_uncompiled": "utilities.compile:to_uncompiled",
@@ -102,7 +103,7 @@ _PLACES = {
 
 
 class Parts(Namespace):
-    """Lightning's objects, by the names of a table, each looked up when it is first asked for.
+    """Lightning's objects by name, each looked up on first use.
 
     Args:
         root: The package.

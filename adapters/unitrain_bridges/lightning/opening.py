@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Opening:
-    """What a stand-in calls for a run; an object, as a Trainer can be pickled.
+    """The callable that a stand-in uses for a run; a class, because a Trainer can be pickled.
 
     Attributes:
-        adapter: Whose run.
+        adapter: The backend of the run.
         config: UnifiedTrainer's options.
         callbacks: The backend's own.
     """

@@ -30,10 +30,10 @@ _SKIPPED = (
 
 
 class Closure:
-    """The training step, ``zero_grad`` and backward in one call: what an optimizer gets, and calls as it likes.
+    """The training step, ``zero_grad`` and backward in one call: the closure of an optimizer.
 
     Attributes:
-        result: What the last call made of the training step's output; None before.
+        result: The processed output of the last training step; None before.
 
     Args:
         kind: Lightning's class, which ``isinstance`` takes it for.
@@ -71,7 +71,7 @@ class Closure:
 
 
 class AutomaticOptimization(Counters):
-    """The training step, backward and the optimizer's step, in the order that the optimizer's closure gives.
+    """The training step, backward and the optimizer's step, in the order of the optimizer's closure.
 
     Attributes:
         short: The `ShortWay` of the running epoch; None before the first.
@@ -112,7 +112,7 @@ class AutomaticOptimization(Counters):
             trainer.strategy.post_training_step()
         if output is None and trainer.world_size > 1:
             raise RuntimeError(_SKIPPED)
-        result = trainer.parts.ClosureResult.from_training_step_output(output, trainer.accumulate_grad_batches)
+        result = self.short.result(output)
         if result.closure_loss is None:
             self._warning_cache.warn("`training_step` returned `None`. If this was on purpose, ignore this warning...")
         return result
@@ -177,7 +177,7 @@ class ManualOptimization(Counters):
         return dict(output)
 
     def _counting(self) -> tuple[Callable[[], None], Callable[[], None]]:
-        """Return what is called before and after an optimizer's step."""
+        """Return the functions called before and after an optimizer's step."""
         progress, profiler = self.optim_step_progress, self.trainer.profiler
         if not is_profiled(self.trainer):
             return progress.increment_ready, progress.increment_completed

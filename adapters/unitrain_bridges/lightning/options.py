@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from unitrain.config import TrainerConfig
 from unitrain.distributed.options import Strategy
 from unitrain.errors import ConfigError, UnsupportedFeatureError
-from unitrain.validators import NotGiven
+from unitrain.loggers.preparation import takes_batches
+from unitrain.utilities.validators import NotGiven
 from unitrain_bridges.lightning.trackers import logger_of
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def arguments(config: TrainerConfig, parts: Parts, callbacks: list[Any]) -> dict
     if callbacks:
         found["callbacks"] = callbacks
     if not isinstance(config.loggers, NotGiven):
-        found["logger"] = [logger_of(parts, one) for one in config.loggers] or False
+        found["logger"] = _loggers(config, parts) or False
     own = dict((config.native or {}).get(HOME, {}))
     twice = sorted((found.keys() - {"devices"}) & own.keys())
     if twice:
@@ -47,6 +48,11 @@ def arguments(config: TrainerConfig, parts: Parts, callbacks: list[Any]) -> dict
             f"{', '.join(twice)}: given both as an option and in native={{{HOME!r}: ...}}.", hint="use one of them."
         )
     return {**found, **own}
+
+
+def _loggers(config: TrainerConfig, parts: Parts) -> list[Any]:
+    """Return the trackers of rows; those of batches are called by a callback."""
+    return [logger_of(parts, one) for one in config.loggers if not takes_batches(one)]
 
 
 def _refuse(config: TrainerConfig) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def recorder(parts: Parts) -> Any:
-    """Return a callback that keeps what each epoch measured."""
+    """Return a callback that keeps the metrics of each epoch."""
     return parts.made(EpochRecorder)()
 
 
@@ -67,19 +67,19 @@ class EpochRecorder(OnLightning):
 
 
 def floats(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Return what Lightning measured as plain numbers."""
+    """Return Lightning's metrics as plain numbers."""
     return {name: float(value) for name, value in metrics.items()}
 
 
 def outcome(parts: Parts, trainer: Any, rows: list[dict[str, float]], framework: str, native: Any) -> FitResult:
-    """Return what a fit left.
+    """Return the result of a fit.
 
     Args:
         parts: The parts of Lightning that the module comes from.
-        trainer: The Trainer, or what stands for it.
+        trainer: The Trainer, or its stand-in.
         rows: One dict an epoch.
         framework: The backend whose engine ran the steps.
-        native: That engine.
+        native: The real engine.
     """
     saved = next((one for one in trainer.checkpoint_callbacks if isinstance(one, parts.ModelCheckpoint)), None)
     return FitResult(

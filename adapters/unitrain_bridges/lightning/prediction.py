@@ -21,10 +21,10 @@ _CPU = torch.device("cpu")
 
 
 class PredictionLoop(Counters):
-    """The counters of a prediction, what is done with each batch, and what came of it.
+    """The loop of a prediction, with its counters and results.
 
     Args:
-        trainer: What the module sees as its Trainer.
+        trainer: The trainer that the module sees as ``self.trainer``.
         inference_mode: Predict without gradients and without versions of tensors, as opposed to without gradients.
     """
 
@@ -58,7 +58,7 @@ class PredictionLoop(Counters):
 
     @property
     def predictions(self) -> list[Any]:
-        """What was predicted: one item per batch, in one list per loader if there are several."""
+        """The predictions: one item per batch, in one list per loader if there are several."""
         return self._predictions[0] if self._predictions and self.num_dataloaders == 1 else self._predictions
 
     def run(self) -> list[Any] | None:

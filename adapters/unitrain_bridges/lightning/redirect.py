@@ -29,13 +29,13 @@ _OWN = ("unitrain", "unitrain_lightning", "unitrain_bridges")
 
 @contextmanager
 def redirected(framework: str) -> Iterator[None]:
-    """Put a stand-in for ``Trainer`` wherever the class is known by a name, in Lightning's packages and in others.
+    """Replace every module attribute that refers to Lightning's ``Trainer`` with a stand-in.
 
-    The real one cannot be made meanwhile, so that nothing falls back to it unseen. A package that is not imported yet
-    is left to the script: importing both would change, among other things, whose log speaks.
+    Meanwhile creating the real Trainer raises, so that nothing uses it unnoticed. A package is patched once the script
+    imports it: importing both packages here would change, for example, which of them logs.
 
     Args:
-        framework: The backend that is to run what scripts train meanwhile; on ``"lightning"`` nothing is replaced.
+        framework: The backend that runs the scripts' training; on ``"lightning"`` nothing is replaced.
     """
     adapter = find_adapter(framework)
     with ExitStack() as stack:
@@ -56,11 +56,11 @@ def _replace(stack: ExitStack, root: str, adapter: Adapter) -> None:
 
 
 _MADE: dict[tuple[str, str], Any] = {}
-"""The stand-ins' classes, by package and backend, for copies and pickles of their objects."""
+"""The stand-in classes by package and backend, for copying and unpickling their objects."""
 
 
 def _exchange(root: str, old: type, new: type) -> None:
-    """Put one class in the place of another, wherever that is known by a name or what LightningCLI takes by default."""
+    """Replace one class with another in all modules and in LightningCLI's defaults."""
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] in _OWN:
             continue
@@ -76,7 +76,7 @@ def _exchange_default(function: Any, old: type, new: type) -> None:
 
 
 def _refuse(stack: ExitStack, cls: Any, framework: str, what: str, hint: str) -> None:
-    """Let nobody make an object of ``cls``."""
+    """Make creating an object of ``cls`` raise."""
     original = cls.__init__
 
     @wraps(original)
@@ -114,7 +114,7 @@ def _stand_in(parts: Parts, adapter: Adapter) -> type:
 
 
 def _empty(root: str, adapter: Adapter) -> Any:
-    """Return a stand-in to be filled with a copied or pickled state; its class is the one of the last redirection."""
+    """Return an empty stand-in of the last redirection's class, for copying and unpickling."""
     key = root, adapter.name
     if key not in _MADE:
         _MADE[key] = _stand_in(Parts(root), adapter)
@@ -123,7 +123,7 @@ def _empty(root: str, adapter: Adapter) -> Any:
 
 
 def _under_its_signature(trainer: type, name: str) -> Any:
-    """Return the stand-in's method with the signature and the help of Lightning's; a command line is made of them."""
+    """Return the stand-in's method with Lightning's signature and docstring, from which LightningCLI builds options."""
     own = getattr(StandInTrainer, name)
 
     @wraps(getattr(trainer, name))

@@ -1,4 +1,4 @@
-"""``self.log`` of a training step at the cost of what changes: the value.
+"""A fast ``self.log`` for repeated calls in a training step, where only the value changes.
 
 Lightning checks the arguments of each ``self.log`` anew, builds their metadata, compares it, and moves the whole result
 to its device. Here the first call with some arguments goes that way; a later one with equal arguments, in the same
@@ -45,7 +45,7 @@ class RepeatedLog:
     Trainer to which it logs.
 
     Args:
-        trainer: What the module sees as its Trainer.
+        trainer: The trainer that the module sees as ``self.trainer``.
     """
 
     def __init__(self, trainer: ModuleTrainer) -> None:
@@ -61,7 +61,7 @@ class RepeatedLog:
         self._long = False
 
     def took_long_way(self) -> bool:
-        """Return whether Lightning's own ``log`` was called since this was last asked."""
+        """Return whether Lightning's own ``log`` was called since the last check."""
         long, self._long = self._long, False
         return long
 

@@ -20,7 +20,7 @@ _OURS = 2
 
 
 def logging_of(trainer: Any) -> Any:
-    """Return Lightning's own book-keeping of logged values, asked for the step by the bridge's counters.
+    """Return Lightning's own connector for logged values, with the step from the bridge's counters.
 
     It needs no real Trainer, except that it recognizes training by the class of Lightning's loop; here the counters
     answer instead.
@@ -44,13 +44,13 @@ def _kept(name: str) -> Any:
 
 
 class SelfLog(OnLightning):
-    """What differs from Lightning's ``_LoggerConnector``.
+    """Overrides of Lightning's ``_LoggerConnector``.
 
     Lightning copies the values of each training batch to the callbacks', the loggers' and the progress bar's. Here that
     is done when somebody looks, or before the values are reset at the end of the epoch.
 
     Attributes:
-        repeated: What stands for the module's ``log`` in training; None where Lightning's own does.
+        repeated: The replacement of the module's ``log`` in training; None where Lightning's own is used.
     """
 
     stands_on = "LoggerConnector"
@@ -85,7 +85,7 @@ class SelfLog(OnLightning):
         results.batch = results.batch_size = None
 
     def _watched(self) -> bool:
-        """Return whether somebody has kept what ``callback_metrics`` gave, which Lightning changes in place."""
+        """Return whether user code holds the dict of ``callback_metrics``, which Lightning changes in place."""
         return max(map(sys.getrefcount, map(vars(self).__getitem__, _KINDS))) > _OURS
 
     def _catch_up(self) -> None:

@@ -11,11 +11,14 @@ from unitrain.backends.protocol import Stage
 from unitrain.compat.instantiator import refuse_instantiator
 from unitrain.data.sources import DataSpec
 from unitrain.errors import ConfigError, DataError, SpecError
+from unitrain_bridges.lightning.batch_values import batch_values
 from unitrain_bridges.lightning.namespace import Parts, parts_of
 from unitrain_bridges.lightning.opening import Opening
 from unitrain_bridges.lightning.options import HOME, arguments
 from unitrain_bridges.lightning.outcome import floats, outcome, recorder
+from unitrain_bridges.lightning.trackers import following
 from unitrain_bridges.lightning.trainer import StandInTrainer
+from unitrain_lightning.entry_point_cache import remembered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +36,7 @@ def _check_data(*given: Any) -> None:
     """Refuse data that only a TrainSpec's run reads.
 
     Raises:
-        DataError: With a hint.
+        DataError: If it is invalid.
     """
     if any(isinstance(one, DataSpec) for one in given):
         raise DataError(
@@ -51,10 +54,10 @@ class LightningSession:
     """One trainer for LightningModules, from its first run on.
 
     Attributes:
-        bridged: ``self.trainer`` of the module: the real Trainer at home, elsewhere what stands for it; None before.
+        bridged: ``self.trainer`` of the module: the real Trainer on Lightning, a stand-in elsewhere; None before.
 
     Args:
-        adapter: Whose engine is to run it.
+        adapter: The backend that runs it.
         config: UnifiedTrainer's options, as they were given.
     """
 
@@ -152,9 +155,12 @@ class LightningSession:
         native, own = self._sorted(parts)
         given = arguments(self._config, parts, own)
         listed = given.get("callbacks") or []
-        given["callbacks"] = [*(listed if isinstance(listed, (list, tuple)) else [listed]), self._recorder]
+        listed = listed if isinstance(listed, (list, tuple)) else [listed]
+        loggers = self._config.loggers
+        given["callbacks"] = [*listed, *following(parts, loggers), *batch_values(parts, loggers), self._recorder]
         if self._adapter.name == HOME:
-            return parts.Trainer(**given)
+            with remembered(parts.root):
+                return parts.Trainer(**given)
         return StandInTrainer(parts, given, self._adapter.name, Opening(self._adapter, self._config, tuple(native)))
 
     def _sorted(self, parts: Parts) -> tuple[list[Any], list[Any]]:

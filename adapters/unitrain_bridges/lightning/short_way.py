@@ -1,4 +1,4 @@
-"""The short way through a training step, for what the author left as Lightning has it.
+"""The short way through a training step, for modules that do not override the skipped hooks.
 
 Between a step and its optimizer, Lightning asks the strategy, the precision plugin, the optimizer's wrapper and the
 module in turn, each of which hands on to the next. Where none of them is the author's own, the few calls that act are
@@ -49,7 +49,7 @@ _LOGGING = ("on_batch_start", "on_batch_end", "update_train_step_metrics", "log_
 
 
 class ShortWay:
-    """What may be left out of the steps of one epoch.
+    """The calls that may be skipped in the steps of one epoch.
 
     Attributes:
         transfer: Whether a batch is only moved.
@@ -58,7 +58,7 @@ class ShortWay:
         logging: Whether what Lightning does with logged values around a batch is as in its source.
 
     Args:
-        trainer: What the module sees as its Trainer.
+        trainer: The trainer that the module sees as ``self.trainer``.
     """
 
     def __init__(self, trainer: ModuleTrainer) -> None:
@@ -86,10 +86,28 @@ class ShortWay:
         )
         self.zero_grad = plain and as_in(parts.LightningModule, module, ("optimizer_zero_grad",))
         self._clips = not as_in(parts.LightningModule, module, _CLIPPING)
+        self._keeps_loss = self._loss_is_unseen()
         connector = parts.LoggerConnector
         self.logging = plain and all(stock(getattr(connector, name), name) for name in _LOGGING)
         self._device = strategy.root_device
         self._move: Callable[[Any, Any], Any] = parts.move_data_to_device
+
+    def _loss_is_unseen(self) -> bool:
+        """Return whether the loss goes from the step to its backward unseen."""
+        trainer, name = self._trainer, "on_before_backward"
+        parts = trainer.parts
+        return (
+            self.optimization
+            and as_in(parts.LightningModule, trainer.lightning_module, ("backward", name))
+            and all(as_in(parts.Callback, one, (name,)) for one in trainer.callbacks)
+        )
+
+    def result(self, output: Any) -> Any:
+        """Return what Lightning makes of a step's output; a loss that nobody sees is not divided by 1."""
+        kind, count = self._trainer.parts.ClosureResult, self._trainer.accumulate_grad_batches
+        if self._keeps_loss and count == 1 and type(output) is Tensor and output.is_floating_point():
+            return kind(output)
+        return kind.from_training_step_output(output, count)
 
     def move(self, batch: Any) -> Any:
         """Return the batch on the device, in a container of its own."""

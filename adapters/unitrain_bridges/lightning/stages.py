@@ -12,6 +12,7 @@ import torch
 from unitrain.compat.instantiator import refuse_instantiator
 from unitrain_bridges.lightning.barebones import RUNS
 from unitrain_bridges.lightning.data import is_profiled
+from unitrain_bridges.lightning.dead_hooks import warn_of_dead_hooks
 from unitrain_bridges.lightning.repeated_log import repeated_log
 from unitrain_bridges.lightning.trainer_protocol import ModuleTrainer
 from unitrain_bridges.lightning.versions import refuse_resuming
@@ -25,7 +26,7 @@ _BOTH_FIT = "You cannot pass `train_dataloader` or `val_dataloaders` to `trainer
 
 
 class _Given(NamedTuple):
-    """What an author gave to one of the four calls."""
+    """The arguments of one of the four calls."""
 
     model: Any
     dataloaders: Any
@@ -54,7 +55,7 @@ class StagedTrainer(ModuleTrainer, Protocol):
 
     @property
     def _active_loop(self) -> Any:
-        """The loop of what runs now, or None."""
+        """The loop of the running stage, or None."""
 
     @property
     def log_dir(self) -> str | None:
@@ -65,11 +66,11 @@ class StagedTrainer(ModuleTrainer, Protocol):
         """The loop of the running validation or test."""
 
     def _teardown(self) -> None:
-        """End what a run began."""
+        """Tear down a run."""
 
 
 class Stages:
-    """``fit``, ``validate``, ``test`` and ``predict``, with what comes before and after, in Lightning's order."""
+    """``fit``, ``validate``, ``test`` and ``predict`` with their set-up and teardown, in Lightning's order."""
 
     def fit(  # noqa: PLR0917 - Lightning's signature
         self: StagedTrainer,
@@ -103,7 +104,7 @@ class Stages:
         datamodule: Any = None,
         weights_only: bool | None = None,
     ) -> Any:
-        """Return what a validation logs, a dict a loader."""
+        """Return the logged values of a validation, one dict per loader."""
         given = _Given(model, dataloaders, datamodule, ckpt_path, weights_only)
         return _evaluate(self, "validate", given, verbose=verbose)
 
@@ -116,7 +117,7 @@ class Stages:
         datamodule: Any = None,
         weights_only: bool | None = None,
     ) -> Any:
-        """Return what a test logs, a dict a loader."""
+        """Return the logged values of a test, one dict per loader."""
         given = _Given(model, dataloaders, datamodule, ckpt_path, weights_only)
         return _evaluate(self, "test", given, verbose=verbose)
 
@@ -155,7 +156,7 @@ def _evaluate(trainer: StagedTrainer, name: str, given: _Given, *, verbose: bool
 
 
 def _told(trainer: StagedTrainer, what: str) -> None:
-    """Say in the debug log what a run does, in Lightning's words."""
+    """Write Lightning's debug messages about a run."""
     trainer.parts.trainer_log.debug(f"{type(trainer).__name__}: {what}")
 
 
@@ -182,12 +183,12 @@ def _begin(trainer: StagedTrainer, model: Any, function: str, stage: str, name: 
 
 
 def _guarded(trainer: StagedTrainer, work: Any) -> Any:
-    """Do ``work``; notify callbacks, loggers and the strategy of an error, and raise what Lightning raises."""
+    """Do ``work``; notify callbacks, loggers and the strategy of an error, and raise as Lightning does."""
     return trainer.parts.call._call_and_handle_interrupt(trainer, work)
 
 
 def _data(trainer: StagedTrainer, loaders: Any, datamodule: Any) -> tuple[Any, Any]:
-    """Return the loaders and the datamodule; a datamodule may stand in the loaders' place."""
+    """Return the loaders and the datamodule; a datamodule may be given instead of loaders."""
     return (None, loaders) if isinstance(loaders, trainer.parts.LightningDataModule) else (loaders, datamodule)
 
 
@@ -217,6 +218,7 @@ def _run(trainer: StagedTrainer, model: Any, ckpt_path: Any, weights_only: Any) 
         parts.clean_namespace(model.hparams)
     trainer.strategy.connect(model)
     trainer._callback_connector._attach_model_callbacks()
+    warn_of_dead_hooks(one for one in (model, trainer.datamodule, *trainer.callbacks) if one is not None)
     refuse_instantiator(ckpt_path, parts.version)
     if fits and ckpt_path:
         refuse_resuming(parts, trainer.framework)

@@ -16,7 +16,7 @@ def as_in(cls: Any, owner: Any, names: tuple[str, ...]) -> bool:
     """
     state = vars(owner)
     return all(
-        name not in state and getattr(type(owner), name) is getattr(cls, name) and stock(getattr(cls, name), name)
+        name not in state and getattr(type(owner), name, None) is getattr(cls, name) and stock(getattr(cls, name), name)
         for name in names
     )
 

@@ -147,11 +147,17 @@ ELSEWHERE: dict[str, str] = {}
 """Public Trainer attributes that only exist on Lightning, with alternatives; "" if there is none."""
 
 ARGUMENTS = {
-    "plugins": "precision= for the precision; other plugins need framework='lightning'.",
     "model_registry": "upload the file that ModelCheckpoint wrote.",
     "num_nodes": "num_nodes=1, or framework='lightning'.",
 }
 """Trainer arguments that only work on Lightning, with alternatives."""
+
+PLUGINS = {
+    "BitsandbytesPrecision": "framework='lightning'.",
+    "DeepSpeedPrecision": "precision=, or framework='lightning'.",
+    "FSDPPrecision": 'precision=, or a TrainSpec with strategy="fsdp".',
+}
+"""Precision plugins that only work on Lightning, with alternatives; the others act everywhere."""
 
 ENVIRONMENT = "PL_TRAINER_"
 """How the environment variables begin from which a Trainer takes the arguments that are not given."""

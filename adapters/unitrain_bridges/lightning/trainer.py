@@ -11,7 +11,12 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from unitrain.errors import UnsupportedFeatureError, did_you_mean
-from unitrain_bridges.lightning.arguments import check_arguments, clip_algorithm, refuse_processes
+from unitrain_bridges.lightning.arguments import (
+    check_arguments,
+    clip_algorithm,
+    refuse_plugin,
+    refuse_processes,
+)
 from unitrain_bridges.lightning.barebones import without_extras
 from unitrain_bridges.lightning.evaluation import EvaluationLoop
 from unitrain_bridges.lightning.fit import FitLoop
@@ -21,6 +26,7 @@ from unitrain_bridges.lightning.self_log import logging_of
 from unitrain_bridges.lightning.stages import Stages
 from unitrain_bridges.lightning.supported import ELSEWHERE, TRAINER
 from unitrain_bridges.lightning.versions import refuse_elsewhere
+from unitrain_lightning.entry_point_cache import remembered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -31,16 +37,16 @@ if TYPE_CHECKING:
 
 
 class NoSuchAttributeError(UnsupportedFeatureError, AttributeError):
-    """The code asked its trainer for what this backend has not; ``hasattr`` is false."""
+    """The requested attribute does not exist on this backend; ``hasattr`` is false."""
 
 
 def _from(path: str) -> Any:
-    """Return a property that reads what is at ``path``, and says what is there."""
+    """Return a documented property that reads the attribute at ``path``."""
     return property(attrgetter(path), doc=f"Equivalent to the Trainer attribute; reads ``{path}``.")
 
 
 def _stage(name: str) -> Any:
-    """Return a property that says whether a stage runs, and by which it is set."""
+    """Return a property that tells whether a stage is running, and can be set."""
 
     def get(self: Any) -> bool:
         stage, asked = self.state.stage, getattr(self.parts.RunningStage, name)
@@ -65,7 +71,7 @@ def _kept(kind: str) -> Any:
 
 
 def _first(path: str) -> Any:
-    """Return a property with the first of what is at ``path``, or None."""
+    """Return a property with the first item of the list at ``path``, or None."""
     return property(lambda self: next(iter(attrgetter(path)(self)), None), doc=f"The first of ``{path}``, or None.")
 
 
@@ -87,7 +93,7 @@ _VAL_LOOP = "fit_loop.epoch_loop.val_loop"
 
 
 class StandInTrainer(Stages):
-    """Has what a Trainer has, as far as every backend can have it; its steps are run by a backend's own loop.
+    """A Trainer with the attributes that every backend supports; a backend's own loop runs its steps.
 
     Args:
         parts: The parts of Lightning that the module comes from.
@@ -133,6 +139,7 @@ class StandInTrainer(Stages):
         self._data_connector = parts.DataConnector(self)
         self._accelerator_connector = parts.AcceleratorConnector(**{name: given[name] for name in names + more})
         refuse_processes(parts, self.strategy, given, self.framework)
+        refuse_plugin(self.precision_plugin, self.framework)
         self.hooks = Hooks(self)
         self.logging = self._logger_connector = logging_of(self)
         self._callback_connector = parts.CallbackConnector(self)
@@ -152,14 +159,15 @@ class StandInTrainer(Stages):
             return default if given[name] is None else given[name]
 
         self.accumulate_grad_batches = given["accumulate_grad_batches"]
-        self._callback_connector.on_trainer_init(
-            given["callbacks"],
-            switch("enable_checkpointing", True),
-            switch("enable_progress_bar", True),
-            given["default_root_dir"] and os.fspath(given["default_root_dir"]),
-            switch("enable_model_summary", True),
-            given["max_time"],
-        )
+        with remembered(parts.root):
+            self._callback_connector.on_trainer_init(
+                given["callbacks"],
+                switch("enable_checkpointing", True),
+                switch("enable_progress_bar", True),
+                given["default_root_dir"] and os.fspath(given["default_root_dir"]),
+                switch("enable_model_summary", True),
+                given["max_time"],
+            )
         every, reload = given["val_check_interval"], given["reload_dataloaders_every_n_epochs"]
         self._data_connector.on_trainer_init(every, reload, given["check_val_every_n_epoch"])
         self.gradient_clip_val = given["gradient_clip_val"]
@@ -328,7 +336,7 @@ class StandInTrainer(Stages):
 
     @property
     def default_root_dir(self) -> str:
-        """Where files go that nobody gave a place."""
+        """Default folder for files."""
         folder: str = self._default_root_dir
         local = self.parts.is_local_file_protocol(folder)
         return os.path.normpath(os.path.expanduser(folder)) if local else folder  # noqa: PTH111 - text, as Lightning's

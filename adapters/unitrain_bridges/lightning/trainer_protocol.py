@@ -43,14 +43,14 @@ class TrainingLoop(Protocol):
 
     @property
     def done(self) -> bool:
-        """Whether no further epoch is to run."""
+        """Whether training has ended."""
 
     @property
     def _can_stop_early(self) -> bool:
         """Whether the minima are met."""
 
     def _should_accumulate(self) -> bool:
-        """Return whether the running batch makes no optimizer step."""
+        """Return whether the current batch does not step the optimizer."""
 
     def reset(self) -> None:
         """Find out where the checkpoint that was read was written."""

@@ -54,7 +54,7 @@ class ModuleView(Shell):
         return found[0] if len(found) == 1 else found
 
     def log(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuse: what a callback logs belongs to Lightning's own results."""
+        """Refuse: values logged by a callback belong to Lightning's own results."""
         raise UnsupportedFeatureError(
             "a callback called log() or log_dict(), whose values Lightning's own loop collects.",
             hint="@trainer.on(Event.EPOCH_END) with run.log(name, value), or framework='lightning'.",
@@ -64,11 +64,11 @@ class ModuleView(Shell):
 
 
 class StrategyView:
-    """What a Trainer's strategy does for several processes.
+    """The multi-process methods of a Trainer's strategy.
 
     Args:
         run: The run.
-        framework: Whose it is.
+        framework: The framework.
     """
 
     def __init__(self, run: RunContext, framework: str) -> None:
@@ -84,7 +84,7 @@ class StrategyView:
         self._team.barrier()
 
     def broadcast(self, value: Any, src: int = 0) -> Any:
-        """Return what one process has."""
+        """Return the object of one process."""
         return value if self._team.size == 1 else self._team.all_gather_object(value)[src]
 
     def reduce_boolean_decision(self, decision: bool, all: bool = True) -> bool:  # noqa: A002 - Lightning's signature
@@ -96,19 +96,19 @@ class StrategyView:
 
 
 class TrainerView:
-    """Has what a Trainer has, as far as a run of unitrain's has it; the rest raises an error with its name.
+    """A view of a unitrain run with the attributes of a Trainer; unsupported ones raise an error with their name.
 
     Attributes:
         run: The run that is followed.
         current_epoch: Epochs that are over, as Lightning counts them.
-        callback_metrics: What was measured, as tensors.
+        callback_metrics: The metrics as tensors.
         is_last_batch: Whether the batch is the epoch's last, where the epoch's length is known.
 
     Args:
         run: The run.
         parts: The parts of the Lightning that the callback comes from.
         callback: The callback.
-        framework: Whose run it is.
+        framework: The framework of the run.
     """
 
     def __init__(self, run: RunContext, parts: Parts, callback: Any, framework: str) -> None:
@@ -150,7 +150,7 @@ class TrainerView:
 
     @property
     def should_stop(self) -> bool:
-        """Whether the run is to end with the batch that is running."""
+        """Whether the run ends with the current batch."""
         hub = self.run.hub
         return self._asked or StopRule(self.run.config, hub).granted(hub.occurred(Event.EPOCH_END))
 
@@ -183,7 +183,7 @@ class TrainerView:
 
     @property
     def logger(self) -> Any:
-        """What hands rows on to the trackers; None if there are none."""
+        """The logger that forwards rows to the trackers; None if there are none."""
         return self.loggers[0] if self.loggers else None
 
     def enter(self, stage: str, function: str) -> None:

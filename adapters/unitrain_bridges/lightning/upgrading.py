@@ -1,7 +1,7 @@
 """Upgrades LightningModules of 1.x to 2.x: removed hooks are called as in 1.x.
 
-The class gets a child with today's hooks, which call the author's own. Between the author's class and LightningModule
-stands another one, which takes what the author's hooks hand to ``super()`` and leaves out what 2.x does not know.
+A subclass adds the current hooks, which call the old ones. A class between the user's class and LightningModule
+receives the arguments that old hooks pass to ``super()``, and drops those that 2.x does not have.
 """
 
 # ruff: noqa: ARG001 - the parameters are those by which 1.x called
@@ -30,9 +30,12 @@ _INDEX_AT = {"optimizer_step": 3, "lr_scheduler_step": 1, "configure_gradient_cl
 _STEP_ENDS = ("training_step", "validation_step", "test_step")
 _EVERY_STAGE = {"on_epoch_start": "on_{}_epoch_start", "on_epoch_end": "on_{}_epoch_end"}
 _STAGES = ("train", "validation", "test")
+REVIVED = "_hooks_called_by_upgrade"
+"""The attribute of an upgraded class that names the renamed hooks that it calls."""
+_RENAMED = (*_EVERY_STAGE, "on_pretrain_routine_start")
 _MANUAL = "self.automatic_optimization = False, and step each optimizer of self.optimizers() by hand."
 _REFUSED = {
-    **dict.fromkeys(BY_HAND & RENAMES.keys(), "its successor is called at another time: rewrite it."),
+    **dict.fromkeys(BY_HAND, "its successor is called at another time: rewrite it."),
     "tbptt_split_batch": "split the batch in training_step, with manual optimization.",
     "get_progress_bar_dict": "ProgressBar.get_metrics of a callback.",
 }
@@ -81,8 +84,9 @@ def _class(cls: type) -> type:
         hooks |= make(cls, hooks)
     if not hooks:
         return cls
-    said = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-    return type(cls.__name__, (cls, type(_BASE, (base,), _for_super(base))), {**hooks, **said})
+    said = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__, REVIVED: _RENAMED}
+    hidden = dict.fromkeys(EPOCH_ENDS, _Hidden())
+    return type(cls.__name__, (cls, type(_BASE, (base,), _for_super(base))), {**hooks, **hidden, **said})
 
 
 def _refuse(cls: type) -> None:
@@ -115,7 +119,7 @@ def _needed(function: Hook | None) -> list[str]:
 
 
 def _of(cls: type, hooks: Mapping[str, Hook], name: str) -> Hook:
-    """Return the hook as it is by now: the one that was made for it, or the class's own, or one that does nothing."""
+    """Return the current hook: the generated one, or the class's own, or a no-op."""
     found: Hook = hooks[name] if name in hooks else getattr(cls, name, _nothing)
     return found
 
@@ -128,7 +132,7 @@ def _nothing(self: Any, *_: Any, **__: Any) -> None:
 
 
 def _with_old_parameters(cls: type, hooks: Hooks) -> Hooks:
-    """Return hooks that hand the author's own what 2.x does not: no index but 0 is known, no switch is on."""
+    """Return hooks that pass the old hooks their removed arguments: index 0, and all switches off."""
     made: Hooks = {}
     for name, position in _INDEX_AT.items():
         given = _names(getattr(cls, name, None))
@@ -181,7 +185,7 @@ def _padded(own: Hook, count: int, more: int) -> Hook:
 
 
 def _for_super(base: Any) -> Hooks:
-    """Return what takes the author's ``super()`` calls in 1.x's way, and calls LightningModule in 2.x's."""
+    """Return the class that accepts ``super()`` calls as in 1.x, and calls LightningModule as in 2.x."""
 
     def optimizer_step(self: Any, epoch: int, batch_idx: int, optimizer: Any, *given: Any, **named: Any) -> Any:
         closures = [one for one in (*given, named.get("optimizer_closure")) if callable(one)]
@@ -200,7 +204,7 @@ def _for_super(base: Any) -> Hooks:
 
     return {
         **{name: trimmed(name, count) for name, count in PARAMETERS.items()},
-        **dict.fromkeys((*EPOCH_ENDS, *_EVERY_STAGE, "on_pretrain_routine_start"), _nothing),
+        **dict.fromkeys((*EPOCH_ENDS, *_RENAMED), _nothing),
         "optimizer_step": optimizer_step,
         "lr_scheduler_step": lr_scheduler_step,
         "configure_gradient_clipping": configure_gradient_clipping,
@@ -265,7 +269,6 @@ def _with_epoch_ends(cls: type, hooks: Hooks) -> Hooks:
     for name, end in EPOCH_ENDS.items():
         if hasattr(cls, name):
             made |= _collecting(cls, hooks, getattr(cls, name), end)
-            made[name] = _Hidden()
     return made
 
 

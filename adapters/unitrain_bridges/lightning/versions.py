@@ -25,28 +25,27 @@ def steps_schedules_when_cut(parts: Parts) -> bool:
 
 @until("2.5.6")
 def refuse_resuming(parts: Parts, framework: str) -> None:
-    """Refuse to continue from a checkpoint as older releases do: they read the first batches of an epoch twice.
+    """Refuse to resume as older releases do: they read the first batches of an epoch twice.
 
     Raises:
-        UnsupportedFeatureError: If the release is older than the one whose meaning is known here.
+        UnsupportedFeatureError: If the installed release is older than the oldest supported one.
     """
     if Version(parts.version) < _RESUMING:
         raise UnsupportedFeatureError(
-            f"fit(ckpt_path=...) behaves on {framework!r} as in Lightning {_RESUMING} or newer; installed:"
-            f" {parts.version}.",
+            f"fit(ckpt_path=...) on {framework!r} requires Lightning >= {_RESUMING}; installed: {parts.version}.",
             hint=f"pip install 'pytorch-lightning>={_RESUMING}', or framework='lightning'.",
         )
 
 
 @until("2.4.0")
 def refuse_elsewhere(parts: Parts, framework: str) -> None:
-    """Refuse to stand for a Trainer of a release whose loops are others than those that are followed here.
+    """Refuse to replace a Trainer of a release whose loops differ from the supported ones.
 
     Raises:
         VersionError: If it is older than 2.4.
     """
     if Version(parts.version) < _KNOWN:
         raise VersionError(
-            f"a LightningModule runs on {framework!r} as on Lightning {_KNOWN} or newer; installed: {parts.version}.",
+            f"a LightningModule on {framework!r} requires Lightning >= {_KNOWN}; installed: {parts.version}.",
             hint=f"pip install 'pytorch-lightning>={_KNOWN}', or framework='lightning'.",
         )

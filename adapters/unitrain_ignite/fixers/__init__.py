@@ -1,4 +1,4 @@
-"""What ``unitrain migrate`` knows of Ignite's scripts. Nothing here imports Ignite: a migration runs without it."""
+"""The rules of ``unitrain migrate`` for Ignite scripts. Nothing here imports Ignite, so a migration runs without it."""
 
 from __future__ import annotations
 

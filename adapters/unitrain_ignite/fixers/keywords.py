@@ -23,9 +23,9 @@ class _Old(NamedTuple):
     """An argument that is gone.
 
     Attributes:
-        since: What removed it.
+        since: The release that removed it.
         same: Values that mean what there is without it.
-        fix: What to do about another value.
+        fix: Instructions for other values.
     """
 
     since: str

@@ -1,4 +1,4 @@
-"""What ``unitrain migrate`` knows of Lightning's scripts. Nothing here imports Lightning: it runs without."""
+"""The rules of ``unitrain migrate`` for Lightning scripts. Nothing here imports Lightning."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def _namespaces(source: Source) -> set[str]:
 
 
 def _helper(source: Source, node: cst.Attribute, own: set[str], offered: list[str]) -> Finding | None:
-    """Return what becomes of one helper; None if it cannot be rewritten where it stands."""
+    """Return the replacement of one helper; None if it cannot be rewritten there."""
     call = source.parent(node)
     if not isinstance(call, cst.Call) or call.func is not node or not call.args:
         return None

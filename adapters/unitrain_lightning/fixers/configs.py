@@ -1,4 +1,4 @@
-"""Trainers that a config makes: which arguments they get stands in another file."""
+"""Trainers created from a config, whose arguments are in another file."""
 
 from __future__ import annotations
 

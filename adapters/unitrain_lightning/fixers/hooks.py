@@ -80,7 +80,7 @@ def _renamed(source: Source, owner: cst.ClassDef, function: cst.FunctionDef, *, 
     new = RENAMES.get(old)
     if new is None:
         return
-    start, reason = source.start(function.name), f"Lightning no longer calls the hook {old}, which 2.0 removed"
+    start, reason = source.start(function.name), f"Lightning 2 no longer calls the hook {old}"
     if old in BY_HAND or method(owner, new) is not None or called_by_hand(source, old, function):
         yield person(RENAMED.name, start, reason, f"put it into {new} by hand")
         return

@@ -27,7 +27,7 @@ def may_be_several(source: Source, call: cst.Call, method: str, folder: str | No
     Args:
         source: The file.
         call: The call.
-        method: Its name.
+        method: Name of the method.
         folder: The folder of the file, whose modules it may import; None if there is none.
     """
     texts = [source.text, *_neighbours(source, folder)]

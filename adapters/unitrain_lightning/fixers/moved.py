@@ -125,7 +125,7 @@ def _told(start: int, full: str) -> Iterator[Finding]:
 
 
 def _new_home(full: str) -> str:
-    """Return the dotted name that stands for an old one today; empty if it is not old."""
+    """Return the current dotted name for an old one; empty if it is not old."""
     name = short(full)
     last = name.rpartition(".")[2]
     if name.startswith("metrics.") and last in _EXACT:

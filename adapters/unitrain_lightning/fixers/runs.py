@@ -25,7 +25,7 @@ class Method(NamedTuple):
 
     Attributes:
         parameters: Its parameters in Lightning; empty ones may not be given by position.
-        names: What they are called in unitrain.
+        names: Their names in unitrain.
         dropped: Arguments that go, and the values for which they do; any value if there are none.
         unused: As ``dropped``, where the value of the call is not used.
         returns_list: Whether Lightning returns a list where unitrain returns what is in it.

@@ -60,7 +60,7 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
 
 
 def _elsewhere(source: Source, gone: list[int]) -> Iterator[Finding]:
-    """Find names of the Trainer that are no call: given to something that may call it."""
+    """Find names of the Trainer without a call, passed to code that may call it."""
     for node in [*source.all(cst.Attribute), *source.all(cst.Name)]:
         if short(source.name(node)) not in TRAINER or source.start(node) in gone:
             continue
@@ -176,7 +176,7 @@ def _taken(name: str, value: Any) -> bool:
 
 
 def _is_default(given: Argument) -> bool:
-    """Return whether a None stands for Lightning's own default, where unitrain has no None."""
+    """Return whether None means Lightning's own default, where unitrain has no None."""
     return given.keyword in _OURS and given.value is None and not _taken(given.keyword, None)
 
 

@@ -34,7 +34,7 @@ class Change(NamedTuple):
         reason: Why.
         new: The arguments that take its place; none if it goes.
         callbacks: Objects that are added to callbacks=.
-        by_hand: What a person is to do, if nothing else can be done.
+        by_hand: Instructions for the user, if it cannot be rewritten.
     """
 
     reason: str

@@ -39,6 +39,7 @@ def make(lr):
 
 def main():
     engine, loader = make(0.05)
+    engine.add_event_handler(Events.ITERATION_COMPLETED, TerminateOnNan(output_transform=lambda loss: 2 * loss))
 
     @engine.on(Events.ITERATION_COMPLETED)
     def good_enough():
