@@ -17,3 +17,8 @@ with warnings.catch_warnings():  # torch.distributed, which Ignite imports, stil
 def framework(request):
     """Run a test on each backend."""
     return request.param
+
+
+def one_quickly(quick, names=FRAMEWORKS):
+    """Return ``names`` for ``parametrize``: one in the quick tier, the others in the slow one."""
+    return [name if name == quick else pytest.param(name, marks=pytest.mark.slow) for name in names]

@@ -9,7 +9,6 @@ import sys as _sys
 import typing as _typing
 
 if _typing.TYPE_CHECKING:
-    from unitrain._version import __version__
     from unitrain.callbacks.accumulation import GradientAccumulationSchedule
     from unitrain.callbacks.callback import Callback
     from unitrain.callbacks.device_stats import DeviceStats
@@ -33,12 +32,18 @@ if _typing.TYPE_CHECKING:
     from unitrain.data.sharding import OwnBatches, ShardedBatches
     from unitrain.data.sources import DataSpec
     from unitrain.data.vectorized import vectorized
+    from unitrain.deployment.bundle.make import bundle
+    from unitrain.deployment.cloud_model import CloudModel
+    from unitrain.deployment.deploy import deploy
+    from unitrain.deployment.deployment import Deployment
+    from unitrain.deployment.undeploy import undeploy
     from unitrain.distributed.options import DDP, FSDP
     from unitrain.errors import (
         BackendNotInstalledError,
         CheckpointError,
         ConfigError,
         DataError,
+        DeployError,
         DistributedError,
         ExportError,
         SpecError,
@@ -50,7 +55,11 @@ if _typing.TYPE_CHECKING:
     from unitrain.export.verify import ExportReport
     from unitrain.interop.ignite_programs import from_engine, from_step
     from unitrain.loggers.csv import CSVLogger
+    from unitrain.loggers.metrics_client import MetricsClient
     from unitrain.loggers.mlflow import MLflowLogger
+    from unitrain.loggers.otlp import OTLPLogger
+    from unitrain.loggers.prometheus import PrometheusLogger
+    from unitrain.loggers.statsd import StatsDLogger
     from unitrain.loggers.tensorboard import TensorBoardLogger
     from unitrain.loggers.wandb import WandbLogger
     from unitrain.metrics.class_names import per_class
@@ -58,7 +67,11 @@ if _typing.TYPE_CHECKING:
     from unitrain.run.context import RunContext
     from unitrain.run.hub import CustomEvent, Event, RunState
     from unitrain.run.result import FitResult
+    from unitrain.serving.engine import InferenceEngine
+    from unitrain.serving.serve import serve
     from unitrain.spec import LRSchedule, TrainSpec
+    from unitrain.testing.comparison.compare import compare
+    from unitrain.testing.comparison.comparison import Comparison
     from unitrain.trainer import UnifiedTrainer
     from unitrain.tuning.finders.batch_size_finder import BatchSizeFinder
     from unitrain.tuning.finders.lr_finder import LRFinder
@@ -66,9 +79,10 @@ if _typing.TYPE_CHECKING:
     from unitrain.tuning.result import TuneResult
     from unitrain.tuning.study import tune
     from unitrain.utilities.rng import seed_everything
+    from unitrain.utilities.version import __version__
 
 _MODULES = {
-    "unitrain._version": ("__version__",),
+    "unitrain.utilities.version": ("__version__",),
     "unitrain.tuning.finders.batch_size_finder": ("BatchSizeFinder",),
     "unitrain.callbacks.accumulation": ("GradientAccumulationSchedule",),
     "unitrain.callbacks.callback": ("Callback",),
@@ -92,6 +106,11 @@ _MODULES = {
     "unitrain.data.combined": ("CombinedLoader",),
     "unitrain.data.sources": ("DataSpec",),
     "unitrain.data.sharding": ("OwnBatches", "ShardedBatches"),
+    "unitrain.deployment.cloud_model": ("CloudModel",),
+    "unitrain.deployment.deploy": ("deploy",),
+    "unitrain.deployment.deployment": ("Deployment",),
+    "unitrain.deployment.undeploy": ("undeploy",),
+    "unitrain.deployment.bundle.make": ("bundle",),
     "unitrain.distributed.options": ("DDP", "FSDP"),
     "unitrain.interop.ignite_programs": ("from_engine", "from_step"),
     "unitrain.errors": (
@@ -99,6 +118,7 @@ _MODULES = {
         "CheckpointError",
         "ConfigError",
         "DataError",
+        "DeployError",
         "DistributedError",
         "ExportError",
         "SpecError",
@@ -111,16 +131,24 @@ _MODULES = {
     "unitrain.export.verify": ("ExportReport",),
     "unitrain.data.vectorized": ("vectorized",),
     "unitrain.loggers.csv": ("CSVLogger",),
+    "unitrain.loggers.metrics_client": ("MetricsClient",),
     "unitrain.loggers.mlflow": ("MLflowLogger",),
+    "unitrain.loggers.otlp": ("OTLPLogger",),
+    "unitrain.loggers.prometheus": ("PrometheusLogger",),
+    "unitrain.loggers.statsd": ("StatsDLogger",),
     "unitrain.loggers.tensorboard": ("TensorBoardLogger",),
     "unitrain.loggers.wandb": ("WandbLogger",),
     "unitrain.tuning.finders.lr_finder": ("LRFinder",),
     "unitrain.metrics.metric": ("metric",),
     "unitrain.metrics.class_names": ("per_class",),
     "unitrain.run.result": ("FitResult",),
+    "unitrain.serving.engine": ("InferenceEngine",),
+    "unitrain.serving.serve": ("serve",),
     "unitrain.utilities.rng": ("seed_everything",),
     "unitrain.spec": ("LRSchedule", "TrainSpec"),
     "unitrain.callbacks.summary": ("Summary", "summarize"),
+    "unitrain.testing.comparison.compare": ("compare",),
+    "unitrain.testing.comparison.comparison": ("Comparison",),
     "unitrain.trainer": ("UnifiedTrainer",),
     "unitrain.tuning.pruning": ("Pruning",),
     "unitrain.tuning.result": ("TuneResult",),
@@ -134,12 +162,16 @@ __all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
     "CSVLogger",
     "Callback",
     "CheckpointError",
+    "CloudModel",
     "CombinedLoader",
+    "Comparison",
     "ConfigError",
     "CustomEvent",
     "DDP",
     "DataError",
     "DataSpec",
+    "DeployError",
+    "Deployment",
     "DeviceStats",
     "DistributedError",
     "EMA",
@@ -152,20 +184,25 @@ __all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
     "FitResult",
     "Freeze",
     "GradientAccumulationSchedule",
+    "InferenceEngine",
     "LRFinder",
     "LRMonitor",
     "LRSchedule",
     "MLflowLogger",
+    "MetricsClient",
     "ModelCheckpoint",
     "ModelSummary",
+    "OTLPLogger",
     "OwnBatches",
     "PredictionWriter",
     "ProgressBar",
+    "PrometheusLogger",
     "Pruning",
     "RunContext",
     "RunState",
     "ShardedBatches",
     "SpecError",
+    "StatsDLogger",
     "StochasticWeightAveraging",
     "Summary",
     "TensorBoardLogger",
@@ -181,7 +218,10 @@ __all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
     "VersionError",
     "WandbLogger",
     "__version__",
+    "bundle",
+    "compare",
     "convert_checkpoint",
+    "deploy",
     "export_module",
     "from_engine",
     "from_step",
@@ -189,8 +229,10 @@ __all__ = [  # noqa: RUF022 - as sorted() has it, which a test holds
     "metric",
     "per_class",
     "seed_everything",
+    "serve",
     "summarize",
     "tune",
+    "undeploy",
     "vectorized",
 ]
 

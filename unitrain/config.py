@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence  # noqa: TC003 - what reads type hints needs these names
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
+from datetime import timedelta  # noqa: TC003
+from functools import cache
+from pathlib import Path  # noqa: TC003
+from typing import Any, Literal, TypeAlias, TypedDict
 
-from unitrain import validators
 from unitrain.compat.trainer_arguments import old_spellings
 from unitrain.distributed.options import STRATEGIES, Strategy
 from unitrain.errors import ConfigError, named_arguments
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from datetime import timedelta
-    from pathlib import Path
+from unitrain.utilities import validators
 
 Limit: TypeAlias = int | float
 """An int is a number of batches, a float a fraction: ``1`` is one batch, ``1.0`` all batches."""
@@ -68,53 +67,54 @@ class TrainerOptions(TypedDict, total=False):
 @named_arguments(ConfigError, old_spellings)
 @dataclass(frozen=True, kw_only=True)
 class TrainerConfig:
-    """How to train. The names are Lightning's; the meaning is the same on every backend.
+    """How to train. Names follow Lightning; the meaning is the same on every backend.
 
     Attributes:
-        max_epochs: Epochs to run; -1 means unlimited. Defaults to 1000 if max_steps and max_time are not given either.
+        max_epochs: Number of epochs; -1 means unlimited. Defaults to 1000 if max_steps and max_time are not given.
         min_epochs: Minimum epochs before a stop (max_epochs and max_steps always apply).
-        max_steps: Optimizer steps to make; -1 means unlimited.
+        max_steps: Number of optimizer steps; -1 means unlimited.
         min_steps: Minimum optimizer steps before a stop.
         max_time: ``"DD:HH:MM:SS"``, a timedelta or its keywords; checked after each batch.
         accelerator: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"gpu"``, ``"cuda"`` or ``"mps"``.
-        devices: How many devices, or which.
-        num_nodes: How many hosts.
+        devices: Number of devices, or a list of their indices.
+        num_nodes: Number of hosts.
         strategy: The distributed strategy: ``"ddp"`` (also ``"auto"``), ``"fsdp"``, or a ``DDP`` or ``FSDP`` object
             with options.
-        precision: ``"32-true"`` (the model as given), ``"64-true"``, ``"bf16-true"``, ``"16-true"`` (it is converted
-            and stays so), ``"bf16-mixed"`` or ``"16-mixed"`` (the loss is scaled, on a CPU too); or an old spelling.
+        precision: ``"32-true"`` (the model as given), ``"64-true"``, ``"bf16-true"``, ``"16-true"`` (the model is
+            converted permanently), ``"bf16-mixed"`` or ``"16-mixed"`` (the loss is scaled, on a CPU too); or an old
+            spelling.
         accumulate_grad_batches: Batches per optimizer step, counted within the epoch; the last batch always steps.
         gradient_clip_val: The maximum norm or value of the gradients; None or 0 disables clipping.
         gradient_clip_algorithm: ``"norm"`` or ``"value"``.
         val_check_interval: Validate every n batches (int), or at a fraction of the epoch (float).
         check_val_every_n_epoch: Validate in every n-th epoch; None counts val_check_interval over all epochs.
-        limit_train_batches: Batches of an epoch (int) or their fraction (float); so the other three.
-        limit_val_batches: 0 disables validation.
+        limit_train_batches: Number (int) or fraction (float) of batches per epoch.
+        limit_val_batches: As limit_train_batches; 0 disables validation.
         limit_test_batches: As limit_train_batches.
         limit_predict_batches: As limit_train_batches.
-        num_sanity_val_steps: Batches of each validation loader to validate on before training starts, to fail early;
-            -1 means all. It calls no handlers and does not change the random state. Skipped on resume. None means 0
-            for a TrainSpec and Lightning's default for a LightningModule.
+        num_sanity_val_steps: Number of batches of each validation loader to validate on before training, to fail early;
+            -1 means all. It calls no handlers and does not change the random state. Skipped on resume. None means 0 for
+            a TrainSpec and Lightning's default for a LightningModule.
         reload_dataloaders_every_n_epochs: Recreate the loaders in every n-th epoch, by the hooks of a datamodule or by
             functions given as loaders: ``fit(spec, lambda: DataLoader(...))``, or ``lambda epoch: ...``; 0 disables it.
-        fast_dev_run: Run n batches (True: one) of every stage for one epoch, as a smoke test.
-        overfit_batches: Train and validate on that many batches; the training batches are the same in every epoch.
-        sync_batchnorm: Compute batch norm over all processes.
-        compile: Run the model through torch.compile; the model object stays the same and is eager again after the run.
-        deterministic: Use deterministic algorithms only; ``"warn"`` warns where there are none.
+        fast_dev_run: Number of batches (True: one) of every stage to run for one epoch, as a smoke test.
+        overfit_batches: Number (int) or fraction (float) of batches to train and validate on, the same in every epoch.
+        sync_batchnorm: Whether to compute batch norm over all processes.
+        compile: Whether to run the model through torch.compile; the model object is unchanged and eager again
+            afterwards.
+        deterministic: Whether to use deterministic algorithms only; ``"warn"`` warns where there are none.
         benchmark: cuDNN's autotuner; None leaves it unchanged.
-        detect_anomaly: Stop at the first NaN in a backward pass.
-        seed: Seeds Python, NumPy and torch when a run starts.
-        callbacks: unitrain's Callbacks or native ones, besides those of the spec.
+        detect_anomaly: Whether to raise at the first NaN in a backward pass.
+        seed: Seed for Python, NumPy and torch when a run starts.
+        callbacks: unitrain's Callbacks or native ones, in addition to the spec's.
         loggers: Trackers. An empty list means none: with a LightningModule it disables Lightning's default logger.
-        log_every_n_steps: Optimizer steps between rows of a tracker.
-        enable_progress_bar: A bar on a terminal, one line per epoch elsewhere.
-        default_root_dir: Where files go.
+        log_every_n_steps: Number of optimizer steps between the rows of a tracker.
+        enable_progress_bar: Whether to show a progress bar on a terminal, and one line per epoch elsewhere.
+        default_root_dir: Folder for files.
         profiler: ``"simple"`` profiles a run in the same way on every backend; the table is printed at the end and
-            stored in
-            ``FitResult.profile`` and ``trainer.profile``. A ``torch.profiler.profile``, or a function that returns one
-            per run, is started and stopped with the run and stepped after each batch.
-        native: ``{"lightning": {...}}``: arguments for the real constructor; ``{"ddp": {...}}``: for
+            stored in ``FitResult.profile`` and ``trainer.profile``. A ``torch.profiler.profile``, or a function that
+            returns one per run, is started and stopped with the run and stepped after each batch.
+        native: Arguments for native objects: ``{"lightning": {...}}`` for the real Trainer, ``{"ddp": {...}}`` for
             torch's DistributedDataParallel.
 
     Raises:
@@ -163,10 +163,10 @@ class TrainerConfig:
     native: Mapping[str, Mapping[str, Any]] | None = field(default=None)
 
     def __post_init__(self) -> None:
-        """Check every field by its rule, then what several fields say together."""
+        """Check every field by its rule, then combinations of fields."""
         clips = self.gradient_clip_val is not None
-        for name, rule in _RULES.items():
-            object.__setattr__(self, name, _apply(rule, name, getattr(self, name)))
+        for name in _RULES:
+            object.__setattr__(self, name, checked(name, getattr(self, name)))
         contradictions = (
             (
                 bool(self.min_epochs) and 0 <= (self.max_epochs or UNLIMITED) < (self.min_epochs or 0),
@@ -232,10 +232,10 @@ class TrainerConfig:
 
     def changed(self, name: str) -> bool:
         """Return whether a field is not its default; one batch is not ``1.0`` of them, and ``Path(".")`` is ``"."``."""
-        return str(getattr(self, name)) != str(getattr(TrainerConfig(), name))
+        return str(getattr(self, name)) != str(getattr(_defaults(), name))
 
     def resolved(self) -> TrainerConfig:
-        """Return the config that ``fast_dev_run`` stands for; without it, this one."""
+        """Return the config with ``fast_dev_run`` applied."""
         count = int(self.fast_dev_run)
         if not count:
             return self
@@ -246,11 +246,26 @@ class TrainerConfig:
         return replace(self, max_epochs=1, max_steps=UNLIMITED, **changes)
 
 
+@cache
+def _defaults() -> TrainerConfig:
+    return TrainerConfig()
+
+
 def _is_all(limit: Limit) -> bool:
     return isinstance(limit, float) and limit == 1.0
 
 
-def _apply(rule: validators.Validator, name: str, value: Any) -> Any:
+def checked(name: str, value: Any) -> Any:
+    """Return the valid form of one option.
+
+    Args:
+        name: Name of a field of TrainerConfig.
+        value: The given value.
+
+    Raises:
+        ConfigError: If it is invalid.
+    """
+    rule = _RULES[name]
     try:
         return rule(value)
     except validators.Invalid as refusal:

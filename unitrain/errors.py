@@ -6,11 +6,12 @@
     ├── ConfigError              an argument of UnifiedTrainer            (also a ValueError)
     ├── SpecError                a TrainSpec, a metric or a callback      (also a ValueError)
     ├── DataError                a loader or a batch                      (also a ValueError)
-    ├── UnsupportedFeatureError  the chosen backend lacks what was asked  (also a NotImplementedError)
+    ├── UnsupportedFeatureError  the backend does not support a feature    (also a NotImplementedError)
     ├── BackendNotInstalledError                                          (also an ImportError)
     ├── VersionError             a release that is too old, or dangerous
     ├── CheckpointError
     ├── ExportError
+    ├── DeployError              a bundle or a deployment
     └── DistributedError
 
 Each message says what was given and what is accepted; its last line is ``Hint:`` and a hint.
@@ -21,7 +22,8 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -30,14 +32,15 @@ DISTRIBUTION = "pytorch-unitrain"
 """The name on the package index; the import name is ``unitrain``."""
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class UnitrainError(Exception):
     """The root of all errors that unitrain raises itself.
 
     Args:
-        message: What was given and what is accepted.
-        hint: The command or the argument that fixes it.
+        message: The given value and what is accepted.
+        hint: The command or argument that fixes it.
     """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
@@ -58,7 +61,7 @@ class DataError(UnitrainError, ValueError):
 
 
 class UnsupportedFeatureError(UnitrainError, NotImplementedError):
-    """The chosen backend does not support what was asked; it says which one does."""
+    """The chosen backend does not support a requested feature; the hint names an alternative."""
 
 
 class BackendNotInstalledError(UnitrainError, ImportError):
@@ -74,11 +77,15 @@ class CheckpointError(UnitrainError):
 
 
 class ExportError(UnitrainError):
-    """An export failed or does not compute what the model computes."""
+    """An export failed, or its outputs differ from the model's."""
+
+
+class DeployError(UnitrainError):
+    """A bundle cannot be written or read, or a deployment failed; the message says what remains."""
 
 
 class DistributedError(UnitrainError):
-    """A run on several processes cannot start or was broken by one of them."""
+    """A run on several processes cannot start, or one of them failed."""
 
 
 def install_hint(extra: str) -> str:
@@ -112,9 +119,9 @@ def refuse_unknown(
     Args:
         given: The names that were given.
         accepted: The names there are.
-        what: What the names belong to, for the message.
+        what: Description of the names' owner, for messages.
         error: The class to raise.
-        spellings: How to write today what had another name once, by that name.
+        spellings: Current spellings by former name.
     """
     known, today = set(accepted), spellings or {}
     for name in given:
@@ -123,10 +130,58 @@ def refuse_unknown(
             raise error(f"{what} got an unknown argument {name!r}.", hint=hint)
 
 
+@dataclass(frozen=True)
+class _Arguments:
+    """The arguments that a call accepts.
+
+    Attributes:
+        what: Name of the function or class, for messages.
+        accepted: All names.
+        positional: Those that may be given by position, in order.
+        required: Those without a default.
+        takes_others: Whether further keywords reach the function, which checks them itself.
+    """
+
+    what: str
+    accepted: tuple[str, ...]
+    positional: tuple[str, ...]
+    required: tuple[str, ...]
+    takes_others: bool
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], what: str, *, is_method: bool) -> Self:
+        every = list(inspect.signature(function).parameters.values())[1 if is_method else 0 :]
+        named = [one for one in every if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+        return cls(
+            what,
+            accepted=tuple(one.name for one in named),
+            positional=tuple(one.name for one in named if one.kind is not one.KEYWORD_ONLY),
+            required=tuple(one.name for one in named if one.default is one.empty),
+            takes_others=any(one.kind is one.VAR_KEYWORD for one in every),
+        )
+
+    def check(
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        error: type[UnitrainError],
+        example: str | None,
+        spellings: Mapping[str, str] | None,
+    ) -> None:
+        """Raise ``error`` for an unknown keyword, or for arguments that are missing."""
+        if not self.takes_others:
+            refuse_unknown(kwargs, self.accepted, self.what, error, spellings)
+        given = {*self.positional[: len(args)], *kwargs}
+        missing = [f"{name}=" for name in self.required if name not in given]
+        if missing:
+            call = f"{self.what.removesuffix('()')}({', '.join(f'{name}=...' for name in self.required)})"
+            raise error(f"{self.what} needs {' and '.join(missing)}.", hint=example or call)
+
+
 def named_arguments(
     error: type[UnitrainError], spellings: Callable[[Mapping[str, Any]], Mapping[str, str]] | None = None
 ) -> Callable[[type[T]], type[T]]:
-    """Make a class refuse an unknown keyword with ``error`` and a spelling hint, not with a bare TypeError.
+    """Make a class refuse an unknown or missing argument with ``error`` and a hint, not with a bare TypeError.
 
     Args:
         error: The class to raise.
@@ -135,11 +190,11 @@ def named_arguments(
 
     def decorate(cls: type[T]) -> type[T]:
         original = cls.__init__
-        accepted = list(inspect.signature(original).parameters)[1:]
+        arguments = _Arguments.of(original, cls.__name__, is_method=True)
 
         @functools.wraps(original)
         def __init__(self: T, *args: Any, **kwargs: Any) -> None:  # noqa: N807
-            refuse_unknown(kwargs, accepted, cls.__name__, error, spellings(kwargs) if spellings else None)
+            arguments.check(args, kwargs, error, None, spellings(kwargs) if spellings else None)
             original(self, *args, **kwargs)
 
         cls.__init__ = __init__  # type: ignore[method-assign, assignment]
@@ -148,14 +203,38 @@ def named_arguments(
     return decorate
 
 
+def complete_call(
+    error: type[UnitrainError], example: str, *, is_method: bool = False
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Make a function refuse an unknown or missing argument with ``error`` and a hint, not with a bare TypeError.
+
+    Args:
+        error: The class to raise.
+        example: A complete call, which is the hint where an argument is missing.
+        is_method: Whether the first parameter is the object.
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        arguments = _Arguments.of(function, f"{function.__name__}()", is_method=is_method)
+
+        @functools.wraps(function)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+            arguments.check(args[1:] if is_method else args, kwargs, error, example, None)
+            return function(*args, **kwargs)
+
+        return checked
+
+    return decorate
+
+
 def no_attribute(given: object, name: str, what: str, equivalents: Mapping[str, str]) -> AttributeError:
     """Return the error for an attribute that ``given`` lacks, with the one that was meant.
 
     Args:
-        given: What was asked.
+        given: The object whose attribute was requested.
         name: The attribute.
-        what: What ``given`` is, for the message.
-        equivalents: What to write for attributes of other libraries, by their names.
+        what: Description of ``given``, for messages.
+        equivalents: Equivalents of attributes of other libraries, by name.
 
     Raises:
         AttributeError: The error of a property's own code, if there is a property of that name.

@@ -5,19 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from unitrain.compat.other_names import spec_fields_for
 from unitrain.errors import SpecError, named_arguments
 from unitrain.metrics.metric import LOSS, stage_metric
 
-if TYPE_CHECKING:
-    from torch.optim.lr_scheduler import LRScheduler
-
-OptimizerLike: TypeAlias = "Optimizer | Callable[[list[nn.Parameter]], Optimizer]"
+OptimizerLike: TypeAlias = Optimizer | Callable[[list[nn.Parameter]], Optimizer]
 Interval: TypeAlias = Literal["step", "epoch"]
 
 _INTERVALS = ("step", "epoch")
@@ -27,21 +25,21 @@ _STEP_ARGUMENTS = 2
 @named_arguments(SpecError)
 @dataclass(frozen=True)
 class LRSchedule:
-    """How a learning rate changes.
+    """A learning-rate schedule.
 
     During warm-up, optimizer step ``k`` (from 0) uses ``(k + 1) / warmup_steps`` of the scheduled rate (the linear
     warm-up of `Goyal et al., 2017 <https://arxiv.org/abs/1706.02677>`_). The schedule itself is not delayed by the
     warm-up.
 
     Attributes:
-        factory: Makes the scheduler from its optimizer: ``partial(StepLR, step_size=2)``, or a parameter scheduler of
+        factory: Creates the scheduler from its optimizer: ``partial(StepLR, step_size=2)``, or a parameter scheduler of
             Ignite: ``partial(CosineAnnealingScheduler, param_name="momentum", ...)``. None with ``warmup_steps`` keeps
-                the rate constant after the warm-up.
-        interval: ``"epoch"``: after an epoch's last batch. ``"step"``: after an optimizer step.
-        frequency: Every n-th epoch or optimizer step.
+            the rate constant after the warm-up.
+        interval: When to step it: ``"epoch"``, after an epoch's last batch, or ``"step"``, after an optimizer step.
+        frequency: Number of epochs or optimizer steps between its steps.
         monitor: The metric for ReduceLROnPlateau, such as ``"val/loss"``; it steps in the epochs that measured it,
             after the handlers of EPOCH_END.
-        warmup_steps: The optimizer steps of a linear warm-up; 0 disables it.
+        warmup_steps: Number of optimizer steps of a linear warm-up; 0 disables it.
 
     Raises:
         SpecError: If a value is invalid.
@@ -86,7 +84,7 @@ class LRSchedule:
             )
 
 
-ScheduleLike: TypeAlias = "LRSchedule | Callable[[Optimizer], LRScheduler]"
+ScheduleLike: TypeAlias = LRSchedule | Callable[[Optimizer], LRScheduler]
 
 
 class SpecOptions(TypedDict, total=False):
@@ -116,26 +114,27 @@ class TrainSpec:
     Attributes:
         model: The module to train.
         loss: ``loss(output, target) -> scalar``, the mean over the batch.
-        optimizer: Makes the optimizer from the list of parameters (``partial(torch.optim.AdamW, lr=1e-3)``), or is one.
-            Several, for manual optimization: a mapping; each key names the submodule whose parameters it gets.
+        optimizer: An optimizer, or a factory that takes the list of parameters (``partial(torch.optim.AdamW,
+            lr=1e-3)``). Several, for manual optimization: a mapping; each key names the submodule whose parameters it
+            gets.
         lr_scheduler: An LRSchedule, a bare factory (stepped each epoch), a sequence of them, or, with several
             optimizers, a mapping by the same keys.
         metrics: Metrics by name, computed in training and evaluation from ``(output, target)``.
         callbacks: unitrain's Callbacks, or native ones of the backend in use.
         training_step: ``training_step(model, batch)`` returns the loss, or a mapping with ``"loss"`` and values to
-            log; ``"output"`` and ``"target"`` in it feed the metrics. Of a model's own output, such as a ModelOutput
-            of transformers, the loss and what is one number count. In manual optimization it is
-            ``training_step(run, batch)``.
+            log; ``"output"`` and ``"target"`` in it feed the metrics. From a model's own output, such as a ModelOutput
+            of transformers, the loss and all scalars are used. In manual optimization it is ``training_step(run,
+            batch)``.
         validation_step: ``validation_step(model, batch)`` returns ``(output, target)``, or a mapping of values to log;
             ``"output"`` and ``"target"`` in it feed the metrics and the loss.
         predict_step: ``predict_step(model, batch)`` returns the prediction.
-        automatic_optimization: Whether unitrain runs backward and the optimizer. If not, the training step does.
+        automatic_optimization: Whether unitrain runs backward and the optimizer; otherwise the training step does.
         hparams: Hyper-parameters for trackers and checkpoints.
         example_input: An example input of the model, for exports.
-        batch_size: How many samples a batch has: a number, or ``batch_size(batch) -> int``. It is the weight of the
-            batch in the means of the loss, of logged values and of functions as metrics. If None, it is counted:
-            ``batch_size`` or ``num_graphs`` of the batch, else the rows of its target, else the leading dimension
-            that its tensors share; a warning says once if it can only be guessed.
+        batch_size: Number of samples of a batch, or ``batch_size(batch) -> int``. It is the weight of the batch in the
+            means of the loss, of logged values and of functions as metrics. If None, it is counted: ``batch_size`` or
+            ``num_graphs`` of the batch, else the rows of its target, else the leading dimension that its tensors share;
+            a warning says once if it can only be guessed.
 
     Raises:
         SpecError: If a value is invalid.

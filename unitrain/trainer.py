@@ -66,16 +66,16 @@ if TYPE_CHECKING:
 
 @with_options(TrainerConfig)
 class UnifiedTrainer(RunSetup):
-    """Trains one spec on a real Lightning ``Trainer`` or a real Ignite ``Engine``, with bit-identical results.
+    """Trains a spec on a real Lightning ``Trainer`` or a real Ignite ``Engine``, with bit-identical results.
 
     A trainer can be pickled and copied, even after a run: the copy has the options, handlers, callbacks and counters,
-    but not the native object and optimizers of the last run, and needs a spec again. A native object that
-    ``create_trainer()`` has built for the next run is copied too, with its handlers.
+    but not the native object and optimizers of the last run, and requires a spec again. A native object that
+    ``create_trainer()`` built for the next run is copied too, with its handlers.
 
     Args:
         framework: ``"lightning"``, ``"ignite"``, ``"reference"`` (the bare PyTorch loop), the name of another installed
             backend, or an Adapter object.
-        **options: The fields of ``TrainerConfig``, as below; the names are Lightning's.
+        **options: The fields of ``TrainerConfig``, as below; names follow Lightning.
 
     Raises:
         ConfigError: If an option is unknown or invalid.
@@ -158,7 +158,7 @@ class UnifiedTrainer(RunSetup):
         Raises:
             UnitrainError: If anything is invalid, before training starts.
             KeyboardInterrupt: On a second Ctrl-C; the first one stops the fit like ``stop()``, and SIGTERM also saves.
-            optuna.TrialPruned: If a ``Pruning`` callback stopped it.
+            optuna.TrialPruned: If a ``Pruning`` callback stopped the fit.
         """
         refuse_unknown(unknown, _FIT, "fit()", ConfigError, RUN_ARGUMENTS)
         return unless_pruned(self._fit(spec, (train_dataloaders, val_dataloaders), ckpt_path))
@@ -196,7 +196,7 @@ class UnifiedTrainer(RunSetup):
             if finished(ready):
                 self._hub.last_checkpoint = path
                 self._hub.context = cast("Any", Ended(ready))
-                return outcome(self.config, self._hub, history.rows, callbacks.values(), (self.framework, run.native))
+                return outcome(ready, history, (self.framework, run.native))
             with (
                 profiled(self.config.profiler, self._hub, Event.BATCH_END, shows=not self.rank),
                 tracking.open(self._hub, hparams),
@@ -208,7 +208,7 @@ class UnifiedTrainer(RunSetup):
             ):
                 run.fit(fit_on_the_clock(ready))
             warn_of_idle(ready)
-            return outcome(self.config, self._hub, history.rows, callbacks.values(), (self.framework, run.native))
+            return outcome(ready, history, (self.framework, run.native))
 
     def train(
         self,
@@ -217,10 +217,10 @@ class UnifiedTrainer(RunSetup):
         val_dataloaders: EvalData | None = None,
         **spec: Unpack[SpecOptions],
     ) -> FitResult:
-        """Train a spec, native code, or a plain module with the spec's other fields as keywords.
+        """Train a spec, native code, or a plain module with the other fields of TrainSpec as keywords.
 
         Args:
-            model: What ``fit`` takes, or the module for a TrainSpec.
+            model: As ``spec`` in ``fit``, or a module.
             train_dataloaders: As in ``fit``.
             val_dataloaders: As in ``fit``.
             **spec: ``loss=``, ``optimizer=`` and the like, if ``model`` is a module.
@@ -235,17 +235,17 @@ class UnifiedTrainer(RunSetup):
         verbose: bool | None = None,
         **unknown: Never,
     ) -> dict[str, float]:
-        """Return the validation metrics, as ``val/...``; matrices and curves are in ``trainer.state.tensors``.
+        """Return the validation metrics, named ``val/...``; matrices and curves are in ``trainer.state.tensors``.
 
         After a fit, ``validate(ckpt_path="best")`` is enough. Trackers get a row at the step of the fit.
 
         Args:
             spec: As in ``fit``; by default, what ran last.
             dataloaders: As in ``fit``; by default, the validation data of the last fit of the same spec.
-            ckpt_path: A checkpoint to load the weights from: its path, ``"best"`` or ``"last"``, as in ``fit``. The
-                model keeps them.
+            ckpt_path: A checkpoint to load weights from: its path, ``"best"`` or ``"last"``, as in ``fit``. The model
+                keeps these weights.
             **unknown: Always raises; the error suggests the intended name.
-            verbose: Whether to print them as a table; None prints a table for a LightningModule only, as Lightning
+            verbose: Whether to print the metrics as a table; None prints it only for a LightningModule, as Lightning
                 does.
         """
         refuse_unknown(unknown, _EVALUATE, "validate()", ConfigError, RUN_ARGUMENTS)
@@ -259,7 +259,7 @@ class UnifiedTrainer(RunSetup):
         verbose: bool | None = None,
         **unknown: Never,
     ) -> dict[str, float]:
-        """Return the test metrics, as ``test/...``; matrices and curves are in ``trainer.state.tensors``.
+        """Return the test metrics, named ``test/...``; matrices and curves are in ``trainer.state.tensors``.
 
         Args:
             spec: As in ``fit``; by default, what ran last.
@@ -286,11 +286,11 @@ class UnifiedTrainer(RunSetup):
             spec: As in ``fit``; by default, what ran last.
             dataloaders: As in ``fit``; by default, the data to predict of the DataSpec or datamodule of the last fit.
             ckpt_path: As in ``validate``: a path, ``"best"`` or ``"last"``.
-            return_predictions: False keeps none in memory and returns None, for a PredictionWriter.
+            return_predictions: False keeps no predictions in memory and returns None, for a PredictionWriter.
             **unknown: Always raises; the error suggests the intended name.
 
         Returns:
-            A list; of several loaders of a TrainSpec, a dict of lists by the loader's name.
+            A list; for several loaders of a TrainSpec, a dict of lists by loader name.
 
         Raises:
             ConfigError: If ``return_predictions`` is given with a framework's own code, which collects them itself.
@@ -327,7 +327,7 @@ class UnifiedTrainer(RunSetup):
 
         Args:
             path: The file. An existing file is replaced once the new one is complete.
-            sharded: Make ``path`` a folder into which each process writes its shards.
+            sharded: Whether to make ``path`` a folder into which each process writes its shards.
         """
         if self._last is not None and self._last is self._code.session:
             self._code.save_checkpoint(path, sharded=sharded)

@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))  # a script has only its own folder on the path
 from tests.bench import report  # noqa: E402
 from tests.matrix import table  # noqa: E402
 
-PAGES = ("MIGRATION.md", "docs/reference.md", "docs/versions.md", "docs/benchmarks.md")
+PAGES = ("README.md", "MIGRATION.md", "docs/reference.md", "docs/versions.md", "docs/benchmarks.md")
 BLOCK = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -111,6 +111,45 @@ def bridged() -> str:
     found = json.loads((ROOT / "tests" / "bench" / "results.json").read_text())["bridged"]
     rows = [(one["says"], one["on"], f"{one['reached']:.2f}", f"{one['limit']:.2f}") for one in found]
     return _table(("foreign code", "on", "time against the same at home", "goal"), rows)
+
+
+def _results() -> dict:
+    return json.loads((ROOT / "tests" / "bench" / "results.json").read_text())
+
+
+def studies() -> str:
+    return _goals(_results()["tuning"])
+
+
+def services() -> str:
+    return _goals(_results()["serving"])
+
+
+def _goals(found: list[dict]) -> str:
+    rows = [
+        (one["work"], one["on"], f"{one['reached']:.2f}", f"≤ {one['limit']:g}", "yes" if one["met"] else "no")
+        for one in found
+    ]
+    return _table(("", "", "reached", "goal", "met"), rows)
+
+
+_SERVERS = {
+    "unitrain": "unitrain",
+    "fastapi": "FastAPI + pydantic",
+    "litserve": "LitServe",
+    "echo": "an echo (bare ASGI)",
+}
+
+
+def servers() -> str:
+    rows = []
+    for one in _results()["servers"]:
+        small = (f"{one['one row, us']:.0f} µs", f"{one['one client, p50 ms']:.2f} ms")
+        binary = f" ({one['32 rows, binary, us']:.0f} in binary)" if "32 rows, binary, us" in one else ""
+        large = (f"{one['32 rows, us']:.0f} µs{binary}", f"{one['start, s']:.1f} s", f"{one['memory, MiB']:.0f} MiB")
+        rows.append((_SERVERS[one["server"]], *small, *large))
+    header = ("", "CPU of a request", "one client waits", "CPU, 32 rows", "start", "memory")
+    return _table(header, rows)
 
 
 def _described(docstring: str) -> dict[str, str]:
@@ -203,6 +242,9 @@ TABLES = {
     "reasons": lambda: _table(("`stopped_by`", "why"), [(f"`{name}`", why) for name, why in REASONS.items()]),
     "bench": bench,
     "bridged": bridged,
+    "studies": studies,
+    "services": services,
+    "servers": servers,
     "matrix": matrix,
     "support": support,
     "events": events,

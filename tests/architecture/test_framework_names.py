@@ -15,12 +15,16 @@ ALLOWED = {
     "checkpoint/convert/conversion.py": "the type of to=, for editors",
     "checkpoint/layout.py": "a portable file is one that a plain Trainer resumes, so it has Lightning's layout",
     "checkpoint/restore.py": "the packages whose metrics keep states of known kinds, told without importing them",
+    "cli/doctor/examination.py": "tells of those releases",
+    **{
+        f"cli/project/templates/{one}/test_training.py": "a user's test: runs on each backend"
+        for one in ("digits", "tabular", "text")
+    },
     "compat/blocked.py": "malicious releases, told before anything is imported",
     "compat/instantiator.py": "releases that run code of a file, told before anything is imported",
     "compat/trainer_arguments.py": "the release that renamed arguments",
     "compat/windows.py": "the releases that are supported, told before anything is imported",
     "data/combined.py": "Lightning's CombinedLoader, known by its shape, means what unitrain's means",
-    "doctor/examination.py": "tells of those releases",
     "interop/ignite_programs.py": "public: from_engine and from_step",
     "migrate/optuna/integrations.py": "the names in optuna-integration, told without importing it",
     "testing/bare_metrics.py": "the oracle measures Ignite's metrics with an engine of Ignite's",

@@ -184,7 +184,7 @@ def test_ignites_handler_has_a_namesake(make_trainer, make_spec, make_batches, r
 
 def test_a_file_where_the_folder_must_be(make_trainer, make_spec, make_batches, tmp_path):
     (tmp_path / "kept").write_text("mine")
-    with pytest.raises(CheckpointError, match=r"Hint: a file stands where the folder must be"):
+    with pytest.raises(CheckpointError, match=r"Hint: there is a file in place of the folder"):
         make_trainer(callbacks=[ModelCheckpoint(tmp_path / "kept")]).fit(make_spec(), make_batches())
     assert Path(tmp_path / "kept").read_text() == "mine"
 

@@ -46,7 +46,7 @@ def test_argument_of_ignite_s_engine(make_spec, make_batches, refused):
 
 
 def test_argument_of_the_reference():
-    with pytest.raises(UnsupportedFeatureError, match=r"native arguments[\s\S]*'reference'[\s\S]*Hint:"):
+    with pytest.raises(UnsupportedFeatureError, match=r"'reference' \(native arguments\)[\s\S]*Hint:"):
         UnifiedTrainer("reference", native={"reference": {"any": 1}})
 
 

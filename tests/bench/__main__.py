@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import DataLoader
 
-from tests.bench import bridged, by_hand, growth, idioms, memory, startup, tuning, unified
+from tests.bench import bridged, by_hand, growth, idioms, memory, monitoring, serving, startup, tuning, unified
 from tests.bench.goals import BARE, Outcome, outcomes
 from tests.bench.profile import profiled
 from tests.bench.report import bridged_text, results, text, tuning_text, write
@@ -20,7 +20,7 @@ from tests.bench.timing import measured
 from tests.bench.work import WORK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from tests.bench.timing import Variant
     from tests.bench.work import Work
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # ruff: noqa: T201 - it is a script
 
 FOLDER = Path(__file__).parent
-BRIDGED, TUNING = "bridged", "tuning"
+BRIDGED, TUNING, SERVING, MONITORING = SECTIONS = "bridged", "tuning", "serving", "monitoring"
 VARIANTS = {
     "bare loop": by_hand.bare,
     "fabric": idioms.fabric,
@@ -60,6 +60,13 @@ def profiles_of(reached: list[Outcome]) -> Iterator[dict[str, Any]]:
             yield {"work": name, "variant": variant, "parts": [part._asdict() for part in parts]}
 
 
+def shown(rows: Iterable[dict[str, Any]], text_of: Callable[[list[dict[str, Any]]], str]) -> Iterator[dict[str, Any]]:
+    """Print each row as soon as it is measured, and yield it."""
+    for row in rows:
+        print(text_of([row]), flush=True)
+        yield row
+
+
 def main() -> None:
     """Measure, print, and write if all was measured."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -67,17 +74,19 @@ def main() -> None:
         "work",
         nargs="*",
         metavar="WORK",
-        help=f"some of {', '.join(WORK)} bridged or tuning; by default all, and written",
+        help=f"some of {', '.join(WORK)} {', '.join(SECTIONS)}; by default all, and written",
     )
     parser.add_argument("--rounds", type=int, default=11)
     given = parser.parse_args()
     torch.set_num_threads(1)
     times = {}
-    bridges = list(bridged.compared(given.rounds)) if not given.work or BRIDGED in given.work else []
-    print(bridged_text(bridges))
-    studies = list(tuning.compared(given.rounds)) if not given.work or TUNING in given.work else []
-    print(tuning_text(studies))
-    for name in [one for one in given.work or WORK if one not in (BRIDGED, TUNING)]:
+    wanted = set(given.work or SECTIONS)
+    bridges = list(shown(bridged.compared(given.rounds), bridged_text)) if BRIDGED in wanted else []
+    studies = list(shown(tuning.compared(given.rounds), tuning_text)) if TUNING in wanted else []
+    served, servers = serving.compared() if SERVING in wanted else ([], [])
+    print(tuning_text(served))
+    reported = list(shown(monitoring.compared(given.rounds), tuning_text)) if MONITORING in wanted else []
+    for name in [one for one in given.work or WORK if one not in SECTIONS]:
         work = WORK[name]
         times[name] = measured(work, by_hand.bare_m, variants_of(work), given.rounds)
         print(text(results({name: times[name]}, outcomes({name: times[name]}), {})))
@@ -91,6 +100,9 @@ def main() -> None:
         "growth": growth.growth_table(),
         "bridged": bridges,
         "tuning": studies,
+        "serving": served,
+        "servers": servers,
+        "monitoring": reported,
     }
     found = results(times, reached, further)
     print(text(found))

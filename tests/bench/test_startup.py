@@ -34,7 +34,7 @@ NOT_OURS = (
     "unitrain.cli",
     "unitrain.compat.optuna",
     "unitrain.compat.mlflow",
-    "unitrain.doctor",
+    "unitrain.cli.doctor",
     "unitrain.export",
     "unitrain.data.vectorized",
     "unitrain.loggers.csv",
@@ -90,6 +90,6 @@ def test_a_first_step_imports_nothing_beyond_its_framework(framework):
 
 
 def test_an_import_too_many_is_noticed():
-    found = imported(NAMES + "\nimport unitrain.doctor, rich.console")
+    found = imported(NAMES + "\nimport unitrain.cli.doctor, rich.console")
     assert "rich" in packages(found) - FOREIGN
     assert superfluous(found)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
 import time
 import warnings
 from contextlib import ExitStack
@@ -24,7 +26,7 @@ from unitrain.run.result import FitResult
 from unitrain.tuning.storage.address import Address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from unitrain.tuning.study_trial import StudyTrial
 
@@ -72,6 +74,12 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def least(pairs: Iterable[tuple[float, float]]) -> float:
+    """Return the ratio of the shortest times: what else a machine does only ever adds to a time."""
+    mine, theirs = zip(*pairs, strict=True)
+    return min(mine) / min(theirs)
+
+
 def theirs(url: str, prefix: str) -> Any:
     """Return Optuna's own storage."""
     journal = optuna.storages.journal
@@ -100,13 +108,13 @@ def ours(url: str, name: str, trials: int = TRIALS) -> None:
 
 def machinery(url: str, rounds: int) -> float:
     """Return the ratio of a study's own work to that of plain Optuna."""
-    kind, ratios = url.partition(":")[0], []
+    kind, pairs = url.partition(":")[0], []
     ours(url.replace("study", "first"), f"first-{kind}", 2)  # imports what a first study needs
     for index in range(rounds):
         own = url.replace("/0", f"/{index + 1}").replace("study", f"study-{index}")  # an empty one each time
         mine = seconds(partial(ours, own, f"ours-{kind}-{index}"))
-        ratios.append(mine / seconds(partial(bare, own, f"bare-{kind}-{index}")))
-    return median(ratios)
+        pairs.append((mine, seconds(partial(bare, own, f"bare-{kind}-{index}"))))
+    return least(pairs)
 
 
 def joining(url: str) -> float:
@@ -147,15 +155,69 @@ def study(framework: str, **changes: Any) -> Any:
 def around_a_fit(framework: str, rounds: int) -> float:
     """Return the ratio of a study to its fits."""
     fits(framework)
-    return median(seconds(partial(study, framework)) / seconds(partial(fits, framework)) for _ in range(rounds))
+    study(framework)  # imports what a first study needs
+    return least((seconds(partial(study, framework)), seconds(partial(fits, framework))) for _ in range(rounds))
 
 
-def two_workers() -> float:
-    """Return the ratio of the time of two workers to that of one, for trials of about two seconds each."""
-    options = {"max_epochs": 80}
-    given = {"trainer": options, "n_trials": 12}
-    one = seconds(partial(study, "ignite", **given, storage="journal:///one.log", study_name="one"))
-    return seconds(partial(study, "ignite", **given, workers=2, storage="journal:///two.log", study_name="two")) / one
+def two_workers(rounds: int) -> float:
+    """Return the ratio of the time of two workers to that of one, for trials of some seconds each."""
+
+    def run(name: str, workers: int) -> float:
+        given = {"trainer": {"max_epochs": 30}, "n_trials": 12, "workers": workers}
+        return seconds(partial(study, "ignite", **given, storage=f"journal:///{name}.log", study_name=name))
+
+    return least((run(f"two-{index}", 2), run(f"one-{index}", 1)) for index in range(rounds))
+
+
+KILLED = {"n_trials": 1, "trainer": {"max_epochs": 12}, "study_name": "killed"}
+"""A study of one trial of twelve epochs of some tenths of a second each."""
+
+
+def victim(url: str) -> None:
+    """Train the trial that is killed, in a process of its own."""
+    heavier()
+    study("ignite", **KILLED, storage=url, dirpath="killed")
+
+
+def heavier() -> None:
+    """Make an epoch five times longer."""
+    DATA.extend(DATA * 4)
+
+
+def beyond_an_epoch() -> float:
+    """Return the seconds that a kill costs beyond the epoch that is trained again: to notice, take over and resume."""
+    url, epochs = "journal:///killed.log", KILLED["trainer"]["max_epochs"]  # type: ignore[index]
+    study("ignite", n_trials=1, trainer={"max_epochs": 1})  # imports what a first study needs
+    heavier()
+    whole = seconds(partial(study, "ignite", **{**KILLED, "study_name": "whole"}, storage="journal:///whole.log"))
+    command = [sys.executable, "-c", f"from tests.bench.tuning import victim; victim({url!r})"]
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}) as process:
+        done = 0
+        while done < epochs // 2:
+            time.sleep(whole / epochs / 10)
+            done = reported(url)
+        process.kill()
+    rest = seconds(partial(study, "ignite", **KILLED, storage=url, dirpath="killed"))
+    return rest - whole * (epochs - done + 1) / epochs
+
+
+def reported(url: str) -> int:
+    """Return after how many epochs the killed trial has reported."""
+    if not Path(Address.of(url).path).exists():
+        return 0
+    try:
+        trials = optuna.load_study(storage=Address.of(url).opened(), study_name="killed").trials
+    except KeyError:
+        return 0
+    return len(trials[0].intermediate_values) if trials else 0
+
+
+def alone(name: str) -> float:
+    """Return what a function of this module returns in a process that has done nothing before."""
+    command = [sys.executable, "-c", f"from tests.bench.tuning import {name}; print({name}())"]
+    path = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=os.environ | path, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
 
 
 def growth() -> float:
@@ -189,8 +251,9 @@ def compared(rounds: int) -> Iterator[Row]:
         url = stack.enter_context(running_redis(Path(folder) / "redis")).url
         for framework in ("ignite", "lightning"):
             yield row("trials around fits", framework, around_a_fit(framework, max(3, rounds // 3)), 1.05)
-        yield row("400 trials of nothing", "redis", machinery(url, max(1, rounds // 3)), 1.1)
-        yield row("400 trials of nothing", "file", machinery("journal:///study.log", max(1, rounds // 3)), 1.1)
+        yield row("400 trials of nothing", "redis", machinery(url, max(3, rounds // 2)), 1.1)
+        yield row("400 trials of nothing", "file", machinery("journal:///study.log", max(3, rounds // 2)), 1.1)
         yield row("joining 1,000 trials", "redis", joining(url), 0.25)
-        yield row("two workers", "ignite", two_workers(), 0.6)
-        yield row("growth of 50 trials, MiB", "ignite", growth(), 2.0)
+        yield row("two workers", "ignite", two_workers(max(2, rounds // 3)), 0.6)
+        yield row("growth of 50 trials, MiB", "ignite", median(alone("growth") for _ in range(3)), 2.0)
+        yield row("a kill, s beyond an epoch", "ignite", alone("beyond_an_epoch"), 3.0)

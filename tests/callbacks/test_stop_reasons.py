@@ -49,6 +49,15 @@ def patience_of_one():
     return Waits(1, lambda _: 0.0, ignite.engine.Engine(lambda *_: None))
 
 
+class Ignores:
+    """A TerminateOnNan that finds no NaN in what it looks at, and an EarlyStopping that ends a run whose output is one."""
+
+    def attach(self, engine):
+        engine.add_event_handler(Events.ITERATION_COMPLETED, ignite.handlers.TerminateOnNan(lambda _: 0.0))
+        engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: setattr(engine.state, "output", torch.nan))
+        patience_of_one().attach(engine)
+
+
 NATIVE = {
     "Lightning's EarlyStopping": (
         lambda: pl.callbacks.EarlyStopping("val/loss", patience=1, min_delta=9.0),
@@ -69,6 +78,7 @@ NATIVE = {
         lambda: On(ignite.handlers.TerminateOnNan(lambda _: float("nan")), Events.ITERATION_COMPLETED(every=2)),
         "nan",
     ),
+    "Ignite's EarlyStopping beside a TerminateOnNan that looks elsewhere": (Ignores, "early_stopping"),
     "Ignite's own stop": (lambda: On(lambda engine: engine.terminate()), "user"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -258,7 +259,7 @@ def test_a_claim_that_was_released_and_taken_again_meanwhile_stays(tmp_path, mon
     lock = files.fcntl.flock
 
     def late(handle, mode):
-        if not taken:  # between opening the marker and locking it
+        if not taken and mode & files.fcntl.LOCK_NB:  # between opening the marker and locking it
             first.release()
             taken.append(None)
             taken[0] = files.claimed(path)
@@ -268,3 +269,32 @@ def test_a_claim_that_was_released_and_taken_again_meanwhile_stays(tmp_path, mon
     assert files.claimed(path) is None
     assert taken[0].marker.exists()
     taken[0].release()
+
+
+def test_a_process_killed_while_it_reserves_a_name_leaves_the_name_free(tmp_path):
+    code = (
+        "import os, signal, sys; from pathlib import Path; from unitrain.utilities import files\n"
+        "os.write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "files.claimed(Path(sys.argv[1]))"
+    )
+    path = tmp_path / "last.ckpt"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    killed = subprocess.run([sys.executable, "-c", code, str(path)], env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    claim = files.claimed(path)
+    assert claim is not None, "the next process would write last-v1.ckpt beside an outdated last.ckpt"
+    claim.release()
+    files.sweep(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_are_reserved_without_hard_links_too(tmp_path, monkeypatch):
+    def unsupported(*_):
+        raise PermissionError(errno.EPERM, "no hard links")
+
+    monkeypatch.setattr(Path, "hardlink_to", unsupported)
+    claim = files.claimed(tmp_path / "last.ckpt")
+    assert claim is not None
+    assert files.claimed(tmp_path / "last.ckpt") is None
+    claim.release()
+    assert not list(tmp_path.iterdir())

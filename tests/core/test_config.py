@@ -40,7 +40,7 @@ MEANS = {
     "max_time": lambda given: [None] if given is None else DURATIONS,
     "devices": lambda given: [
         given,
-        list(given) if isinstance(given, tuple) else int(given) if given != "auto" else None,
+        list(given) if isinstance(given, (tuple, list)) else int(given) if given != "auto" else None,
     ],
     "precision": lambda given: [f"{given:.0f}-true", "16-mixed"] if isinstance(given, float) else PRECISIONS,
     "gradient_clip_val": lambda given: [None if given is None else float(given) or None],

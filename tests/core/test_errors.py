@@ -20,6 +20,7 @@ TREE = {
     "VersionError": None,
     "CheckpointError": None,
     "ExportError": None,
+    "DeployError": None,
     "DistributedError": None,
 }
 

@@ -105,7 +105,7 @@ print(json.dumps([step, refusals]))
         assert cause.startswith("ModuleNotFoundError")
 
 
-PACKAGES = ("callbacks", "checkpoint", "compat", "distributed", "doctor", "export", "loggers", "migrate", "testing")
+PACKAGES = ("callbacks", "checkpoint", "cli", "compat", "distributed", "export", "loggers", "migrate", "testing")
 
 
 @pytest.mark.parametrize("name", PACKAGES)

@@ -53,7 +53,7 @@ def test_arguments_that_a_scheduler_lacks_are_named(scheduler, hint):
 @pytest.mark.parametrize("method", ["suggestion", "plot"])
 def test_a_finder_that_has_not_run_says_so(method, tmp_path):
     finder = LRFinder()
-    with pytest.raises(ConfigError, match=rf"LRFinder\.{method}\(\) tells of a search, and none was made") as raised:
+    with pytest.raises(ConfigError, match=rf"LRFinder\.{method}\(\) requires a search") as raised:
         getattr(finder, method)(*([tmp_path / "x.png"] if method == "plot" else []))
     assert "LRFinder().run(" in raised.value.hint
     assert not list(tmp_path.iterdir())
@@ -70,7 +70,7 @@ def test_arguments_of_run_that_changed_places_are_told(finder):
 @pytest.mark.parametrize("name", ["val/loss", "train/acc", "val/clean/loss"])
 def test_a_metric_is_no_folder(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match="it is that of a metric") as raised:
+    with pytest.raises(ConfigError, match="with the name of a metric") as raised:
         ModelCheckpoint(name)
     assert f"monitor={name!r}" in raised.value.hint
     assert ModelCheckpoint(Path(name)).dirpath == Path(name)
@@ -91,7 +91,7 @@ def test_a_metric_of_the_spec_is_no_folder(framework, tmp_path, monkeypatch):
     measured = spec(metrics={"closeness": lambda output, target: (output - target).abs().mean()})
     options = {"max_epochs": 1, "enable_progress_bar": False}
     keep = ModelCheckpoint("train/closeness")
-    with pytest.raises(ConfigError, match="it is that of a metric") as raised:
+    with pytest.raises(ConfigError, match="with the name of a metric") as raised:
         UnifiedTrainer(framework, callbacks=[keep], **options).fit(measured, BATCHES)
     assert "monitor='train/closeness'" in raised.value.hint
     assert not list(tmp_path.iterdir())

@@ -175,7 +175,7 @@ def test_a_folder_that_cannot_be_made_is_an_error_of_ours(framework, option, tmp
     trained = []
     trainer.on(Event.FIT_START, trained.append)
     with pytest.raises(
-        CheckpointError, match=r"could not be written[\s\S]*Hint: a file stands where the folder must be"
+        CheckpointError, match=r"could not be written[\s\S]*Hint: there is a file in place of the folder"
     ):
         trainer.fit(*spec_and_data())
     assert not trained

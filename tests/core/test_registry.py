@@ -7,10 +7,20 @@ import pytest
 import torch
 from torch import nn
 
-from unitrain import ConfigError, TrainSpec, UnifiedTrainer, UnitrainError, convert_checkpoint
+from unitrain import (
+    BackendNotInstalledError,
+    ConfigError,
+    DeployError,
+    TrainSpec,
+    UnifiedTrainer,
+    UnitrainError,
+    convert_checkpoint,
+    deploy,
+)
 from unitrain.backends import registry
 from unitrain.backends.registry import adapter_names, find_adapter
 from unitrain.cli import main
+from unitrain.deployment.providers.registry import find_provider
 from unitrain.migrate.registry import families
 from unitrain.testing.reference import ReferenceAdapter
 
@@ -91,3 +101,32 @@ def test_a_broken_plugin_that_is_asked_for_is_refused(broken, tmp_path, capsys):
 def test_broken_fixers_are_left_out(broken):
     with pytest.warns(UserWarning, match=BROKEN.format("unitrain.fixers")):
         assert {one.framework for one in families()} >= {"lightning", "ignite"}
+
+
+@pytest.fixture
+def incomplete(tmp_path, monkeypatch):
+    """Install a package whose provider and backend need another package, which is not there."""
+    info = tmp_path / "incomplete_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: incomplete-plugin\nVersion: 1.0\n")
+    groups = ("adapters", "providers")
+    (info / "entry_points.txt").write_text(
+        "".join(f"[unitrain.{group}]\nincomplete = incomplete_plugin:Made\n" for group in groups)
+    )
+    (tmp_path / "incomplete_plugin.py").write_text("import cloud_of_theirs")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+
+
+def test_a_provider_that_lacks_a_package_is_named_as_one(incomplete):
+    with pytest.raises(BackendNotInstalledError) as caught:
+        deploy("out", provider="incomplete", name="digits")
+    told = "provider='incomplete' needs the package 'cloud_of_theirs', which is not installed."
+    assert str(caught.value) == f"{told}\nHint: pip install cloud_of_theirs"
+    with pytest.raises(BackendNotInstalledError, match=r"^framework='incomplete' needs the package 'cloud_of_theirs'"):
+        UnifiedTrainer("incomplete")
+
+
+def test_what_is_no_name_is_unknown():
+    for given in (3, None, ["local"]):
+        with pytest.raises(DeployError, match=r"^provider=.* is unknown; available: 'aws', 'gcp', 'local'"):
+            find_provider(given)

@@ -23,12 +23,16 @@ from unitrain import (
     GradientAccumulationSchedule,
     LRFinder,
     LRMonitor,
+    MetricsClient,
     MLflowLogger,
     ModelCheckpoint,
     ModelSummary,
+    OTLPLogger,
     PredictionWriter,
     ProgressBar,
+    PrometheusLogger,
     Pruning,
+    StatsDLogger,
     StochasticWeightAveraging,
     TensorBoardLogger,
     TerminateOnNaN,
@@ -77,6 +81,15 @@ SHOWN = {
     "MLflowLogger(experiment='e', tracking_uri='http://host:5000')": lambda: MLflowLogger(
         "e", tracking_uri="http://user:secret@host:5000"
     ),
+    "PrometheusLogger(port=9100, job='digits')": lambda: PrometheusLogger(9100, job="digits"),
+    "PrometheusLogger(pushgateway='http://host:9091', keep=True)": lambda: PrometheusLogger(
+        pushgateway="http://user:secret@host:9091", keep=True
+    ),
+    "StatsDLogger('host:8125', prefix='digits', tags='dogstatsd')": lambda: StatsDLogger(
+        "host:8125", prefix="digits", tags="dogstatsd"
+    ),
+    "OTLPLogger('http://host:4318')": lambda: OTLPLogger("http://user:secret@host:4318"),
+    "MetricsClient(CSVLogger('runs'), every=10)": lambda: MetricsClient(CSVLogger("runs"), every=10),
     "WandbLogger('p', mode='offline')": lambda: WandbLogger("p", mode="offline"),
 }
 

@@ -91,7 +91,7 @@ def test_a_callback_serves_one_fit_at_a_time(framework, name, tmp_path):
     second = trainer(framework, callbacks=[shared])
     (error,) = within(framework, lambda: second.fit(model, BATCHES), callbacks=[shared])
     assert f"this {name} is in use by another run" in str(error)
-    assert f"make another {name}" in error.hint
+    assert f"create another {name}" in error.hint
     assert torch.equal(model.model.weight, before)
     if name == "Own":
         assert shared.batches == len(BATCHES)
@@ -227,7 +227,7 @@ def test_a_fit_of_another_thread_holds_it_too():
             errors.append(error)
     over.set()
     thread.join(30)
-    assert "make another EarlyStopping" in errors[0].hint
+    assert "create another EarlyStopping" in errors[0].hint
 
 
 @pytest.mark.parametrize("framework", BACKENDS)

@@ -24,11 +24,14 @@ from unitrain import (
     TrainSpec,
     UnifiedTrainer,
     WandbLogger,
+    compare,
     convert_checkpoint,
     export_module,
     load_weights,
     tune,
 )
+from unitrain.testing.comparison import launch
+from unitrain.testing.comparison.side import run_side
 
 BATCHES = [(torch.ones(2, 2), torch.ones(2, 1))] * 2
 BACKENDS = ("lightning", "ignite", "reference")
@@ -51,6 +54,18 @@ def fitted(**options):
 def saved(path="~/saved.ckpt"):
     fitted().save_checkpoint(path)
     return path
+
+
+def compared(**options):
+    """Compare two programs that differ, in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "in_process", lambda program, orders: run_side(program, orders, lambda _: None))
+        return compare(
+            lambda: (spec(), BATCHES),
+            lambda: (spec(), [(torch.zeros(2, 2), BATCHES[0][1])] * 2),
+            trainer={"max_epochs": 1},
+            **options,
+        )
 
 
 def in_a_handler():
@@ -80,6 +95,25 @@ def convert(src, dst):
     convert_checkpoint(src, dst, to="safetensors")
 
 
+def served():
+    export_module(nn.Linear(2, 1), "~/x.onnx", example_input=torch.ones(2, 2))
+    unitrain.serve("~/x.onnx", port=0, block=False).stop()
+
+
+def served_from_a_checkpoint():
+    fitted().serve(port=0, ckpt_path=saved(), example_input=torch.ones(2, 2)).stop()
+
+
+def bundled(model="~/bundled.onnx", folder="~/bundled"):
+    export_module(nn.Linear(2, 1), model, example_input=torch.ones(2, 2))
+    unitrain.bundle(model, folder)
+
+
+def deployed():
+    bundled()
+    unitrain.deploy("~/bundled", provider="local", name="x", folder="~/deployments", dry_run=True)
+
+
 READS = {
     f"UnifiedTrainer.{name}(ckpt_path=)": partial(
         lambda name: getattr(trainer(max_epochs=2), name)(spec(), BATCHES, ckpt_path=saved()), name
@@ -101,12 +135,23 @@ PATHS = {
     "TensorBoardLogger(save_dir=)": lambda: fitted(loggers=[TensorBoardLogger("~/boards")]),
     "WandbLogger(save_dir=)": through_wandb,
     "FitResult.plot(path=)": lambda: trainer().fit(spec(), BATCHES).plot("~/plot.png"),
+    "FitResult.report(path=)": lambda: trainer().fit(spec(), BATCHES).report("~/report.html"),
     "LRFinder.plot(path=)": plotted,
     "tune(storage=)": lambda: studied(storage="~/study.log", study_name="s", dirpath="~/study"),
     "tune(dirpath=)": lambda: studied(dirpath="~/study"),
+    "compare(make=)": lambda: compare(saved(), saved("~/other.ckpt")),
+    "compare(other=)": lambda: compare(saved(), saved("~/other.ckpt")),
+    "compare(bisect=)": lambda: compared(bisect="~/tensors"),
+    "Comparison.save_json(path=)": lambda: compare(saved(), saved()).save_json("~/out.json"),
+    "Comparison.report(path=)": lambda: compare(saved(), saved()).report("~/out.html"),
     "TuneResult.plot(path=)": lambda: studied(dirpath="~/study").plot("~/study.png"),
     "convert_checkpoint(src=)": lambda: convert(saved(), "~/x.safetensors"),
     "convert_checkpoint(dst=)": lambda: convert(saved(), "~/x.safetensors"),
+    "bundle(model=)": lambda: bundled(model="~/x.onnx"),
+    "bundle(folder=)": lambda: bundled(folder="~/out"),
+    "deploy(bundle=)": deployed,
+    "serve(models=)": served,
+    "UnifiedTrainer.serve(ckpt_path=)": served_from_a_checkpoint,
     "load_weights(path=)": lambda: load_weights(saved()),
 }
 GIVEN_BY_UNITRAIN = {

@@ -61,7 +61,7 @@ def test_help_and_the_signature_show_each_option_with_its_default():
     assert list(parameters) == ["framework", *(one.name for one in fields(TrainerConfig))]
     assert all(parameters[one.name].default == one.default for one in fields(TrainerConfig))
     listed = UnifiedTrainer.__doc__.partition("Options:")[2]
-    assert all(f"\n{one.name}: " in listed for one in fields(TrainerConfig))
+    assert all(f"\n    {one.name}: " in listed for one in fields(TrainerConfig))
 
 
 def test_a_subclass_with_options_of_its_own_keeps_its_signature():

@@ -65,7 +65,10 @@ def expect_end(fault, launcher, plan, folder):
 
 @pytest.mark.parametrize(
     ("fault", "moment", "launcher", "framework"),
-    [("raise", "batch", "own", "ignite"), ("kill", "checkpoint", "torchrun", "lightning")],
+    [
+        pytest.param("raise", "batch", "own", "ignite", marks=pytest.mark.slow),
+        ("kill", "checkpoint", "torchrun", "lightning"),
+    ],
 )
 def test_the_others_end_and_a_new_run_goes_on_exactly(fault, moment, launcher, framework, tmp_path):
     plan = plan_for(fault, moment, framework=framework)

@@ -67,7 +67,7 @@ EXPECTED = {
     "compile": "compile=True is not supported",
     "batch norm": "sync_batchnorm=True",
     "closure": "an optimizer with a closure",
-    "reference": "needs sharded parameters (FSDP), which 'reference' does not support",
+    "reference": "strategy='fsdp' is not supported by 'reference' (sharded parameters (FSDP))",
     "unknown option": "unknown argument 'reshard'",
     "bad option": "accepted are None, True and False",
     "refused by torch": "Invalid shard_placement_fn result",
@@ -148,6 +148,7 @@ def test_both_backends_start_processes_that_reach_the_same(tmp_path):
     assert not differences(*found)
 
 
+@pytest.mark.slow  # the quick tier starts DDP's processes from a script, and FSDP's from a launcher
 def test_processes_that_a_script_starts_bring_back_the_whole_and_one_process_goes_on(tmp_path):
     reached = by_itself("ignite", tmp_path)
     kept = Path(reached["kept"])

@@ -207,13 +207,18 @@ def test_durations_must_be_durations():
         DDP(timeout=3)
 
 
+def _slow(*row):
+    """One refusal is enough for the quick tier: each starts two processes."""
+    return pytest.param(*row, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("changes", "spec_changes", "samples", "error", "words"),
     [
         ({}, {"optimizer": cases.OPTIMIZERS["lbfgs"]}, 22, UnsupportedFeatureError, "an optimizer with a closure"),
-        ({"sync_batchnorm": True}, {}, 22, ConfigError, "SyncBatchNorm only works on GPUs"),
-        ({}, {}, 1, Exception, "1 samples for 2 processes"),
-        ({"native": {"ddp": {"bukket": 3}}}, {}, 22, ConfigError, "DistributedDataParallel raised"),
+        _slow({"sync_batchnorm": True}, {}, 22, ConfigError, "SyncBatchNorm only works on GPUs"),
+        _slow({}, {}, 1, Exception, "1 samples for 2 processes"),
+        _slow({"native": {"ddp": {"bukket": 3}}}, {}, 22, ConfigError, "DistributedDataParallel raised"),
     ],
 )
 def test_a_refusal_in_the_processes_is_raised_here_as_it_is(changes, spec_changes, samples, error, words):
@@ -223,6 +228,7 @@ def test_a_refusal_in_the_processes_is_raised_here_as_it_is(changes, spec_change
     assert not [one for one in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(one.cmdline())]
 
 
+@pytest.mark.slow
 def test_a_run_that_has_ended_gives_its_result_to_the_parent_too(tmp_path):
     options = {"max_epochs": 1, "devices": 2, "accelerator": "cpu", "seed": 0, "enable_progress_bar": False}
     trainer = UnifiedTrainer("ignite", callbacks=[ModelCheckpoint(tmp_path, save_last=True)], **options)

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 from types import SimpleNamespace
@@ -14,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from tests.servers import running_ray
 from unitrain import BackendNotInstalledError, ConfigError, DistributedError, Event, ModelCheckpoint, SpecError
 from unitrain import UnifiedTrainer as Trainer
 from unitrain.distributed import ray as on_ray
@@ -36,17 +36,8 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def ray():
-    """A Ray of two processors, with its files in a folder that goes with it."""
-    import ray
-
-    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # sockets' paths must be short
-    before = os.environ.get("RAY_AUTH_MODE")
-    os.environ["RAY_AUTH_MODE"] = "disabled"  # else Ray leaves a token in the home of whoever runs the tests
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, _temp_dir=folder)
-    yield ray
-    ray.shutdown()
-    os.environ.pop("RAY_AUTH_MODE") if before is None else os.environ.update(RAY_AUTH_MODE=before)
-    shutil.rmtree(folder, ignore_errors=True)
+    with running_ray() as found:
+        yield found
 
 
 def on_cluster(framework, folder, **options):

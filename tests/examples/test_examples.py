@@ -11,6 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+from tests.monitoring_servers import program
+from tests.servers import free_port
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = (
     "quickstart",
@@ -22,6 +25,9 @@ NAMES = (
     "tune_digits",
     "tune_redis",
     "tune_own_optuna",
+    "serve_digits",
+    "monitor_digits",
+    "deploy_digits",
 )
 FRAMEWORKS = ("lightning", "ignite")
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -169,6 +175,7 @@ def test_tabular_regression_is_better_than_the_mean_and_the_same_on_both(tmp_pat
     assert len(re.findall(r"^ +\d+\.\d +\d+$", text, flags=re.MULTILINE)) == 5
 
 
+@pytest.mark.slow  # breadth: what it shows is tested in the fast tier elsewhere
 def test_gan_draws_better_with_training_and_the_same_on_both(tmp_path):
     text = run_both(tmp_path, "gan_digits", "--epochs", 50)
     first, last = first_and_last(text, "drawings/distance")
@@ -178,6 +185,7 @@ def test_gan_draws_better_with_training_and_the_same_on_both(tmp_path):
     assert_picture(tmp_path / "gan_digits.png")
 
 
+@pytest.mark.slow  # breadth: what it shows is tested in the fast tier elsewhere
 def test_char_lm_learns_to_spell_and_writes_the_same_on_both(tmp_path):
     text = run_both(tmp_path, "char_lm", "--epochs", 2, "--prompt", "When I")
     for name in ("train/loss", "val/loss"):
@@ -210,6 +218,7 @@ def test_a_killed_run_goes_on_elsewhere(first, then, tmp_path):
     assert "Warning" not in done.stderr
 
 
+@pytest.mark.slow  # breadth: what it shows is tested in the fast tier elsewhere
 def test_two_processes_give_equal_weights_on_both_backends(tmp_path):
     text = run(tmp_path, "two_processes")
     lightning, ignite, last = text.splitlines()
@@ -251,3 +260,47 @@ def test_own_optuna_code_has_the_same_trials_on_both(tmp_path):
     assert ignite == lightning
     assert "pruned" in ignite
     assert number(ignite, r"^best: (\S+)") > 0.9
+
+
+@pytest.mark.slow
+def test_a_service_answers_the_same_bytes_on_both_backends(tmp_path):
+    printed = run(tmp_path, "serve_digits")
+    assert "the same bytes on both backends: True" in printed
+    assert "on Engine" in printed
+
+
+def test_prometheus_beside_a_training_reads_the_same_on_both(tmp_path):
+    program("prometheus")
+    printed = [
+        run(
+            tmp_path,
+            "monitor_digits",
+            "--framework",
+            one,
+            "--epochs",
+            2,
+            "--port",
+            free_port(),
+            "--prometheus",
+            free_port(),
+        ).replace(one, "here")
+        for one in FRAMEWORKS
+    ]
+    assert printed[0] == printed[1]
+    assert "94 steps; Prometheus has read" in printed[0]
+    assert number(printed[0], r"^val/acc +(\S+)$") > 0.8
+    assert printed[0].splitlines()[-1] == "equal to the result: yes"
+
+
+def test_without_prometheus_the_page_of_the_run_is_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))  # without any program
+    text = run(tmp_path, "monitor_digits", "--framework", "reference", "--epochs", 1, "--port", free_port())
+    assert "the page of the run has read" in text
+    assert text.splitlines()[-1] == "equal to the result: yes"
+
+
+def test_a_deployment_is_replaced_under_load_on_both_backends(tmp_path):
+    printed = run_both(tmp_path, "deploy_digits")
+    assert "requests that failed: 0; some were answered: True" in printed
+    assert number(printed, r"accuracy after 3 epochs: (\S+)") > number(printed, r"accuracy after one epoch: (\S+)")
+    assert printed.endswith("digits: absent\n")

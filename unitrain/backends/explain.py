@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from unitrain.backends.features import REQUESTS
 from unitrain.config import TrainerConfig
 from unitrain.metrics.class_names import unwrapped
+from unitrain.reports.html.notebook import summary
 from unitrain.utilities.columns import in_columns
 
 if TYPE_CHECKING:
@@ -24,9 +25,9 @@ class Row(NamedTuple):
 
     Attributes:
         what: The option, or the part of the spec.
-        given: Its value.
-        native: The backend's part in it; empty if it has none.
-        shared: unitrain's part in it; empty if the backend does it all.
+        given: The given value.
+        native: The backend's part; empty if it has none.
+        shared: unitrain's part; empty if the backend does everything.
     """
 
     what: str
@@ -45,18 +46,22 @@ class Explanation(tuple[Row, ...]):
         lines.insert(1, "─" * max(map(len, lines)))
         return "\n".join(lines)
 
+    def _repr_html_(self) -> str:
+        """For notebooks: the table."""
+        return summary(f"{len(self)} options and parts of the spec", _HEADINGS, self)
+
     def __repr__(self) -> str:
         return f"<Explanation of {len(self)} rows; print() shows them>"
 
 
 def explain(adapter: Adapter, config: TrainerConfig, spec: TrainSpec | None, *, everything: bool) -> Explanation:
-    """Return what ``config`` and ``spec`` become on ``adapter``.
+    """Return how ``adapter`` implements ``config`` and ``spec``.
 
     Args:
         adapter: The backend.
         config: The trainer's arguments.
-        spec: What to train; without it only the arguments are explained.
-        everything: Explain the options that are at their defaults too.
+        spec: What to train; if None, only the arguments are explained.
+        everything: Whether to explain options at their defaults too.
     """
     rows = [row for row in _options(adapter, config) if everything or config.changed(row.what)]
     if spec is not None:
@@ -88,7 +93,7 @@ def _spec(adapter: Adapter, spec: TrainSpec) -> Iterator[Row]:
         )
         yield Row("lr_scheduler", _short(spec.lr_scheduler), "", rule)
     for name, metric in (spec.metrics or {}).items():
-        why = "unitrain.metrics.metric: updated in the step, computed once an epoch"
+        why = "unitrain.metrics.metric: updated in the step, computed once per epoch"
         yield Row(f"metrics[{name!r}]", type(unwrapped(metric)).__name__, hook("epoch_end"), why)
     for callback in spec.callbacks:
         native = adapter.accepts_callback(callback)

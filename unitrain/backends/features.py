@@ -1,12 +1,14 @@
-"""The features that a run needs; raises for those a backend does not declare."""
+"""Refuses features that a run needs and a backend does not declare."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import unitrain.callbacks
 from unitrain.backends.protocol import Feature, Stage
+from unitrain.backends.registry import adapter_names, find_adapter
 from unitrain.callbacks import Callback
 from unitrain.distributed.options import FSDP
 from unitrain.errors import SpecError, UnitrainError, UnsupportedFeatureError
@@ -22,9 +24,9 @@ class Request(NamedTuple):
     """An option that asks for a feature.
 
     Attributes:
-        feature: What it asks for.
-        asked: Whether a config asks for it.
-        instead: The way out where it is not supported.
+        feature: The requested feature.
+        asked: Returns whether a config requests it.
+        instead: The alternative if it is not supported.
     """
 
     feature: Feature
@@ -59,18 +61,25 @@ REQUESTS: dict[str, Request] = {
 }
 
 
-def refuse(adapter: Adapter, feature: Feature, what: str, instead: str) -> UnsupportedFeatureError:
-    """Return the error for something that ``adapter`` does not support."""
-    return UnsupportedFeatureError(
-        f"{what} needs {feature.value}, which {adapter.name!r} does not support.", hint=instead
-    )
+def refuse(adapter: Adapter, feature: Feature, what: str, instead: str | None = None) -> UnsupportedFeatureError:
+    """Return the error for something that ``adapter`` does not support; by default it names a backend that does."""
+    hint = _elsewhere(adapter, feature) if instead is None else instead
+    return UnsupportedFeatureError(f"{what} is not supported by {adapter.name!r} ({feature.value}).", hint=hint)
+
+
+def _elsewhere(adapter: Adapter, feature: Feature) -> str:
+    for name in adapter_names():
+        with suppress(UnitrainError):  # a backend whose framework is not installed
+            if name != adapter.name and feature in find_adapter(name).features:
+                return f"framework={name!r} supports it."
+    return "choose another framework."
 
 
 def require_config(adapter: Adapter, config: TrainerConfig) -> None:
     """Refuse what ``adapter`` does not support of ``config``.
 
     Raises:
-        UnsupportedFeatureError: With the option, the backend and the way out.
+        UnsupportedFeatureError: If an option is not supported; the hint names an alternative.
     """
     for option, request in REQUESTS.items():
         if request.feature not in adapter.features and request.asked(config):
@@ -87,22 +96,22 @@ def require_spec(adapter: Adapter, spec: TrainSpec, *, closure: bool) -> None:
 
     Args:
         adapter: The backend.
-        spec: What to train.
+        spec: The spec to train.
         closure: Whether its optimizer needs a closure.
 
     Raises:
-        UnsupportedFeatureError: With what was asked, the backend and the way out.
+        UnsupportedFeatureError: If a feature is not supported; the hint names an alternative.
     """
     if not spec.automatic_optimization and Feature.MANUAL_OPTIMIZATION not in adapter.features:
-        raise refuse(adapter, Feature.MANUAL_OPTIMIZATION, "automatic_optimization=False", "choose another framework.")
+        raise refuse(adapter, Feature.MANUAL_OPTIMIZATION, "automatic_optimization=False")
     if closure and Feature.CLOSURE_OPTIMIZERS not in adapter.features:
         raise refuse(adapter, Feature.CLOSURE_OPTIMIZERS, "the optimizer", "use an optimizer without a closure.")
 
 
-_METHODS = {
-    None: (Feature.TRAINING, "fit()", "choose another framework."),
-    Stage.VAL: (Feature.EVALUATION, "validate()", "choose another framework."),
-    Stage.TEST: (Feature.EVALUATION, "test()", "choose another framework."),
+_METHODS: dict[Stage | None, tuple[Feature, str, str | None]] = {
+    None: (Feature.TRAINING, "fit()", None),
+    Stage.VAL: (Feature.EVALUATION, "validate()", None),
+    Stage.TEST: (Feature.EVALUATION, "test()", None),
     Stage.PREDICT: (Feature.PREDICTION, "predict()", "call the model under torch.no_grad()."),
 }
 
@@ -115,7 +124,7 @@ def require_stage(adapter: Adapter, stage: Stage | None) -> None:
         stage: The evaluation; None is the training.
 
     Raises:
-        UnsupportedFeatureError: With the method, the backend and the way out.
+        UnsupportedFeatureError: If the method is not supported; the hint names an alternative.
     """
     feature, method, instead = _METHODS[stage]
     if feature not in adapter.features:
@@ -123,12 +132,12 @@ def require_stage(adapter: Adapter, stage: Stage | None) -> None:
 
 
 class Sorted(NamedTuple):
-    """Callbacks by whom they belong to.
+    """Callbacks sorted by owner.
 
     Attributes:
-        own: unitrain's.
-        native: Those of the backend's framework.
-        foreign: Those of another framework.
+        own: unitrain's callbacks.
+        native: Callbacks of the backend's framework.
+        foreign: Callbacks of another framework.
     """
 
     own: list[Callback]
@@ -139,15 +148,15 @@ class Sorted(NamedTuple):
 def sorted_callbacks(
     adapter: Adapter, callbacks: Sequence[Any], takes: Callable[[Any], bool] = lambda _: False
 ) -> Sorted:
-    """Return the callbacks by whom they belong to, seen from ``adapter``.
+    """Return the callbacks sorted by owner, as seen from ``adapter``.
 
     Args:
         adapter: The backend.
-        callbacks: As they were given.
-        takes: Whether another framework takes an object for its own of which no class says so.
+        callbacks: The given callbacks.
+        takes: Returns whether another framework accepts an object whose classes do not tell.
 
     Raises:
-        SpecError: If one is no callback, or cannot be attached without further arguments.
+        SpecError: If one is not a callback, or cannot be attached without further arguments.
     """
     found = Sorted([], [], [])
     for callback in callbacks:
@@ -172,7 +181,7 @@ _INSTEAD = "subclass unitrain.Callback, or use trainer.on(event, handler)."
 
 
 def _own(callback: object) -> str | None:
-    """Return a hint at unitrain's callback of the same name or use, if there is one: TerminateOnNaN for Ignite's."""
+    """Return a hint at unitrain's counterpart, if there is one, such as TerminateOnNaN for Ignite's."""
     if _package(callback) == "optuna_integration":
         return 'unitrain.Pruning(trial, "val/loss"), which works on every backend.'
     name = type(callback).__name__.lower()

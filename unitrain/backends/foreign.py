@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from unitrain.backends.protocol import Stage
 from unitrain.errors import UnsupportedFeatureError
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class ForeignTrainer(Protocol):
-    """What runs one framework's own code for a trainer, from its first run on.
+    """Runs one framework's own code for a trainer.
 
     Attributes:
-        bridged: The trainer as that code sees it: a LightningModule's ``self.trainer``, or the Ignite engine.
+        bridged: The trainer that the code sees: a LightningModule's ``self.trainer``, or the Ignite engine.
     """
 
     bridged: Any
@@ -39,38 +39,38 @@ class ForeignTrainer(Protocol):
         """Train; ``data`` is for training and for validation."""
 
     def evaluate(self, code: Any, data: Any, stage: Stage, ckpt_path: Any, *, verbose: bool | None) -> dict[str, float]:
-        """Validate or test; without ``code``, that of the last run. None prints what the code's framework would."""
+        """Validate or test ``code``, by default that of the last run. None prints what its own framework would."""
 
     def predict(self, code: Any, data: Any, ckpt_path: Any) -> list[Any]:
-        """Return the predictions, one item per batch; without ``code``, with that of the last run."""
+        """Return the predictions of ``code``, by default that of the last run, one item per batch."""
 
     def save_checkpoint(self, path: str | Path) -> None:
-        """Write a checkpoint in the form of the code's own framework."""
+        """Write a checkpoint in the format of the code's own framework."""
 
     def stop(self) -> None:
-        """Ask the running fit to end, as the code's own framework does."""
+        """Stop the running fit as the code's own framework does."""
 
 
 class Bridge(Protocol):
     """Runs one framework's own code on any backend.
 
     Attributes:
-        home: The name of the backend on which the code is at home; there nothing stands in between.
-        upgrades: By the release that code was written for ("1.x"), what makes today's of it: ``(code) -> code``.
+        home: Name of the backend that runs this code natively.
+        upgrades: Functions ``(code) -> code`` that upgrade code, by the release that it was written for ("1.x").
     """
 
     home: ClassVar[str]
     upgrades: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
 
     def open(self, adapter: Adapter, config: TrainerConfig) -> ForeignTrainer:
-        """Return what runs such code on ``adapter``.
+        """Return an object that runs this framework's code on ``adapter``.
 
         Args:
-            adapter: Whose engine is to run it.
-            config: The trainer's arguments, as they were given.
+            adapter: The backend that runs it.
+            config: The given trainer arguments.
 
         Raises:
-            UnitrainError: If an argument cannot act there, or such code runs on its own framework only.
+            UnitrainError: If an argument has no effect there, or the code runs only on its own framework.
         """
         del config
         raise UnsupportedFeatureError(
@@ -79,31 +79,81 @@ class Bridge(Protocol):
         )
 
     def callback(self, native: Any, adapter: Adapter) -> Callback | None:
-        """Return one of this framework's callbacks or handlers as a callback of unitrain, which every backend calls.
+        """Wrap one of this framework's callbacks or handlers in a unitrain callback, which every backend calls.
 
         Args:
-            native: What was given.
-            adapter: The backend that is to run, another than its own.
+            native: The given object.
+            adapter: The backend of the run, not the framework's own.
 
         Returns:
-            The callback; None if ``native`` is none, or cannot be one alone.
+            The callback; None if ``native`` is not a callback, or not a complete one.
 
         Raises:
-            UnsupportedFeatureError: If it works in its own framework's loops only.
+            UnsupportedFeatureError: If it works only in its own framework's loops.
         """
 
     def redirected(self, framework: str) -> AbstractContextManager[None]:
-        """Let scripts of this framework that are run meanwhile, unchanged, train on ``framework``."""
+        """Make unchanged scripts of this framework train on ``framework`` meanwhile."""
         del framework
         return nullcontext()
 
 
 @dataclass(frozen=True)
-class Unsized:
-    """The batches of a foreign program: only iterating tells how many an epoch has.
+class FrameworkFiles:
+    """Configuration files for a framework's own command line, and what was added on the command line.
 
     Attributes:
-        read: A generator function, so that nothing is read before the first batch is asked for.
+        stage: ``"fit"``, ``"validate"``, ``"test"`` or ``"predict"``.
+        paths: The files, as given; later ones win.
+        contents: The contents of each file.
+        arguments: Further arguments, as given.
+    """
+
+    stage: str
+    paths: tuple[str, ...]
+    contents: tuple[Mapping[str, Any], ...]
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The files, for messages."""
+        return ", ".join(self.paths)
+
+
+@runtime_checkable
+class FileReader(Protocol):
+    """A bridge whose framework has a command line of its own, with configuration files.
+
+    Attributes:
+        home: Name of the backend that runs them by default.
+    """
+
+    home: ClassVar[str]
+
+    def reads(self, contents: Mapping[str, Any]) -> bool:
+        """Return whether a file with these contents is one of that command line."""
+
+    def run_files(self, files: FrameworkFiles, framework: str) -> Any:
+        """Run the files as the framework's own command line does, on another engine.
+
+        Args:
+            files: The files.
+            framework: Name of the backend that runs them.
+
+        Returns:
+            A FitResult, the metrics of an evaluation, or predictions; None if nothing was to be run.
+
+        Raises:
+            UnitrainError: If a file is invalid, or needs what the backend does not support.
+        """
+
+
+@dataclass(frozen=True)
+class Unsized:
+    """The batches of a foreign program; the length of an epoch is unknown.
+
+    Attributes:
+        read: A generator function, so that nothing is read before the first batch is requested.
     """
 
     read: Callable[[], Iterator[Any]]
@@ -116,10 +166,10 @@ class Unsized:
 
 @dataclass(frozen=True)
 class ForeignEvaluation:
-    """An evaluation that is nothing but a step on each batch; the code around it sees to modes and gradients.
+    """An evaluation that only runs a step on each batch; the caller manages modes and gradients.
 
     Attributes:
-        batches: Those of all loaders.
+        batches: The batches of all loaders.
         batch: The step.
     """
 

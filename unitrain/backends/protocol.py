@@ -1,7 +1,8 @@
-"""THE SEAM between unitrain and a backend: Adapter, Run, and the Program that a backend's loop drives.
+"""The interface between unitrain and a backend: Adapter, Run, and the Program that a backend's loop drives.
 
-An adapter translates; a run owns one real ``Trainer`` or ``Engine`` and lends its loop. What training *means* is the
-program's: ``unitrain.loop.fit.FitProgram`` for a spec; a framework's own code brings another. Start reading at Program.
+An adapter translates options; a run owns one real ``Trainer`` or ``Engine`` and its loop. The program defines what
+training *means*: ``unitrain.loop.fit.FitProgram`` for a spec; a framework's own code has another. Start reading at
+Program.
 """
 
 from __future__ import annotations
@@ -86,8 +87,8 @@ class Translation(NamedTuple):
     """How a backend implements an option.
 
     Attributes:
-        native: The backend's own argument or hook; empty if it has no part in it.
-        shared: The part of unitrain that does it, and why; empty if the backend does it all.
+        native: The backend's own argument or hook; empty if it is not involved.
+        shared: The part of unitrain that implements it, and why; empty if the backend does everything.
     """
 
     native: str = ""
@@ -99,22 +100,22 @@ class FitJob:
     """One training run, checked and ready.
 
     Attributes:
-        spec: What to train; the model is on ``device`` already.
-        config: How.
-        hub: Whose events to fire.
+        spec: What to train; the model is already on ``device``.
+        config: How to train.
+        hub: The hub whose events to fire.
         train: The training data.
-        val: The validation data, one source a loader; empty if there is none.
-        optimizers: By name.
+        val: The validation data, one source per loader; empty if there is none.
+        optimizers: The optimizers by name.
         schedules: The learning-rate schedules.
-        device: Where it runs.
-        callbacks: unitrain's callbacks by the name under which a checkpoint keeps their state.
+        device: The device of the run.
+        callbacks: unitrain's callbacks, by the name of their state in a checkpoint.
         team: The processes that train together.
-        sharded: The model, if each process has a part of it.
+        sharded: The sharded model, if each process has a part of it.
         reload: Returns the job with loaders that are recreated for an epoch; None if they are kept.
-        rng_at_load: The global generators before the loaders were made, if they are to be recreated.
-        loss_before: By the name of each part of the loss's state, whether what it is given is as before the run.
-        resume: Where an earlier run stood, if this one continues with it; model, optimizers, schedules, hub
-            and callbacks have been brought there already.
+        rng_at_load: State of the global generators before the loaders were created, if loaders are recreated.
+        loss_before: Functions that tell whether a part of the loss's state is as before the run, by its name.
+        resume: Progress of the resumed run, if any; model, optimizers, schedules, hub and callbacks are already
+            restored.
     """
 
     spec: TrainSpec
@@ -136,10 +137,10 @@ class FitJob:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalJob:
-    """One evaluation or prediction, checked and ready; the fields are FitJob's, ``data`` has one source a loader.
+    """One evaluation or prediction, checked and ready; fields as in FitJob, and ``data`` with one source per loader.
 
     Attributes:
-        keep: Whether predictions are returned; if not, handlers alone see them.
+        keep: Whether predictions are returned; otherwise only handlers see them.
     """
 
     spec: TrainSpec
@@ -157,11 +158,11 @@ class Verdict(Enum):
     """A program's instruction to the loop that drives it.
 
     Attributes:
-        NEXT: Go on, with the next batch or, at an epoch's end, with the next epoch.
+        NEXT: Continue with the next batch or, at an epoch's end, with the next epoch.
         VALIDATE: Run the program's ``validation``, then ask ``batch_done`` again.
-        END_EPOCH: That was the epoch's last batch.
-        END_FIT: The run is to stop: end the epoch, if one is running, and then the fit.
-        COMPLETE: All epochs were run. A framework that counts epochs ends itself; any other loop ends here.
+        END_EPOCH: The batch was the last of its epoch.
+        END_FIT: Stop: end the epoch, if one is running, and then the fit.
+        COMPLETE: All epochs are done. A framework that counts epochs ends by itself; any other loop ends here.
     """
 
     NEXT = auto()
@@ -172,11 +173,11 @@ class Verdict(Enum):
 
 
 class EpochBatches(Protocol):
-    """What a loop iterates once per epoch; nothing is read or drawn before the first batch is asked for.
+    """The iterable of a loop, iterated once per epoch; nothing is read or drawn before the first batch is requested.
 
     Attributes:
-        sized: Whether each epoch has ``length`` batches; if not, a verdict ends it.
-        length: The number of batches of the epoch, as far as it is known.
+        sized: Whether each epoch has ``length`` batches; otherwise a verdict ends it.
+        length: Number of batches of the epoch, if known.
     """
 
     @property
@@ -189,13 +190,13 @@ class EpochBatches(Protocol):
 
 
 class EvaluationProgram(Protocol):
-    """An evaluation as a loop drives it: ``start``, ``batch`` with each of ``batches``, ``end``.
+    """An evaluation, driven by a loop: ``start``, ``batch`` for each of ``batches``, ``end``.
 
     Attributes:
-        stage: Which one it is.
-        model: What to put into eval mode, with gradients off; None if the program sees to both itself.
-        batches: Those of all its loaders.
-        metrics: What was measured by its end, by full name.
+        stage: The stage.
+        model: The model to put into eval mode with gradients off; None if the program does both itself.
+        batches: The batches of all its loaders.
+        metrics: The metrics, by full name, once it has ended.
     """
 
     @property
@@ -221,9 +222,9 @@ class EvaluationProgram(Protocol):
 
 
 class Program(Protocol):
-    """A training as a loop drives it: a spec's fit, or another framework's own code.
+    """A training, driven by a loop: a spec's fit, or another framework's own code.
 
-    A loop, with nothing of a framework around it, is this::
+    Without a framework, the loop is::
 
         verdict = program.start()
         while verdict is Verdict.NEXT:
@@ -238,17 +239,17 @@ class Program(Protocol):
         program.end()
 
     Attributes:
-        foreign: Whether it is another framework's, which sees to devices, modes and gradients itself: a backend
-            leaves its modules alone.
-        model: What it trains, as far as it is known; a backend's own checkpoints hold it.
-        optimizers: What it trains with, as far as they are known, by name.
+        foreign: Whether it is another framework's own code, which manages devices, modes and gradients itself: a
+            backend leaves its modules alone.
+        model: The trained model, if known; a backend's own checkpoints contain it.
+        optimizers: The optimizers by name, if known.
         schedules: Their learning-rate schedules; the program steps them.
-        max_epochs: Epochs at most; None if only a verdict ends the fit.
-        batches: Those of the running epoch.
-        validation: What ``Verdict.VALIDATE`` asks for; None if it never does.
-        output: What the last step gave.
-        last: Whether the last batch was its epoch's last.
-        metrics: The newest values, for a framework's own callbacks.
+        max_epochs: Maximum number of epochs; None if only a verdict ends the fit.
+        batches: The batches of the running epoch.
+        validation: The evaluation to run on ``Verdict.VALIDATE``; None if there is none.
+        output: The output of the last step.
+        last: Whether the last batch was the last of its epoch.
+        metrics: The latest values, for a framework's own callbacks.
     """
 
     foreign: bool
@@ -277,7 +278,7 @@ class Program(Protocol):
     def metrics(self) -> Mapping[str, float]: ...  # noqa: D102
 
     def start(self) -> Verdict:
-        """Begin; END_FIT or COMPLETE if there is nothing to do."""
+        """Begin; return END_FIT or COMPLETE if there is nothing to do."""
 
     def epoch_start(self) -> None:
         """Begin an epoch."""
@@ -289,7 +290,7 @@ class Program(Protocol):
         """End the batch after the framework's own callbacks and validation; a callback may have asked for a stop.
 
         Returns:
-            What is next. VALIDATE only if a callback asked for a stop, before which a validation is due.
+            The next verdict. VALIDATE only if a callback requested a stop, before which a validation is due.
         """
 
     def epoch_end(self) -> Verdict:
@@ -309,8 +310,9 @@ class Program(Protocol):
 class Run(Protocol):
     """One real backend object, ready to work.
 
-    ``unitrain.loop.backend.BackendRun`` has all of it but the loop of a program. Two of the methods are loops, and run
-    what they are given. Two take a job and make a program of it, or train themselves, as the oracle does.
+    ``unitrain.loop.backend.BackendRun`` implements all of it except the loop of a program. ``run`` and
+    ``run_evaluation`` are loops that drive a program. ``fit`` and ``evaluate`` create a program from a job, or train
+    themselves, as the reference does.
     """
 
     @property
@@ -318,33 +320,33 @@ class Run(Protocol):
         """The real ``Trainer`` or ``Engine``; None if there is none."""
 
     def run(self, program: Program) -> None:
-        """Train: the loop."""
+        """Drive a training."""
 
     def run_evaluation(self, evaluation: EvaluationProgram) -> list[Any]:
-        """Evaluate: the loop. Return what each batch gave, if it is a prediction."""
+        """Drive an evaluation; return the predictions, if any."""
 
     def fit(self, job: FitJob) -> None:
         """Train a spec, firing the hub's events; metrics are published to the hub."""
 
     def evaluate(self, job: EvalJob) -> list[Any]:
-        """Validate, test or predict a spec; metrics are published to the hub, predictions are returned, one a batch."""
+        """Validate, test or predict a spec; metrics go to the hub, predictions are returned, one per batch."""
 
     def lent_to(self, data: Any) -> AbstractContextManager[None]:  # noqa: ARG002 - most frameworks have no such thing
-        """Let a framework's own datamodule see the native object meanwhile."""
+        """Give a framework's own datamodule access to the native object meanwhile."""
         return nullcontext()
 
 
 class Adapter(Protocol):
-    """A backend; a subclass states ``name``, ``features`` and the tables, and makes a run.
+    """A backend. A subclass sets ``name``, ``features`` and the tables, and builds a run.
 
     Attributes:
-        name: Its name, the entry point's.
-        requires: What must be installed, as PEP 508 requirements.
-        packages: The framework's import names, by which its callbacks are known.
-        features: The one source of truth for what it supports.
-        events: Which native hook or event drives each of ours.
-        unmapped: Each native hook or event that drives none, with the reason.
-        options: What each of the trainer's arguments becomes, but for those of features that it does not declare.
+        name: Name of the backend and of its entry point.
+        requires: The required packages, as PEP 508 requirements.
+        packages: The framework's import names, which identify its callbacks.
+        features: The supported features.
+        events: The native hook or event for each Event.
+        unmapped: The native hooks or events without an Event, with the reason.
+        options: How each trainer argument is implemented, except those of undeclared features.
     """
 
     name: ClassVar[str]
@@ -358,18 +360,18 @@ class Adapter(Protocol):
     def build(
         self, config: TrainerConfig, device: torch.device, callbacks: Sequence[Any], team: Collectives = SINGLE_PROCESS
     ) -> Run:
-        """Make the real backend object.
+        """Create the real backend object.
 
         Args:
             config: The trainer's arguments.
-            device: Where to run.
-            callbacks: The native callbacks the user gave.
+            device: The device of the run.
+            callbacks: The user's native callbacks.
             team: The processes that run together.
 
         Raises:
-            ConfigError: If a native argument is unknown or unitrain's own.
+            ConfigError: If a native argument is unknown or set by unitrain.
         """
 
     def accepts_callback(self, callback: object) -> bool:  # noqa: ARG002 - a backend may have none
-        """Return whether ``callback`` is a native one of this backend."""
+        """Return whether ``callback`` is a native callback of this backend."""
         return False

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
-from unitrain.errors import ConfigError, did_you_mean
+from unitrain.backends.foreign import FileReader
+from unitrain.errors import ConfigError
+from unitrain.loggers.metrics_client import MetricsClient, is_client
+from unitrain.loggers.preparation import refuse_twice
 from unitrain.utilities.plugins import (
     ADAPTERS,
     BRIDGES,
@@ -13,13 +16,13 @@ from unitrain.utilities.plugins import (
     entries,
     left_out_if_broken,
     loaded,
-    look_again,
     made,
+    named,
     packages_of,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from importlib.metadata import EntryPoint
 
     from unitrain.backends.foreign import Bridge
@@ -36,7 +39,7 @@ def adapter_names() -> tuple[str, ...]:
 
 
 def find_adapter(framework: Framework) -> Adapter:
-    """Return the backend ``framework`` names, or is.
+    """Return the backend that ``framework`` names, or the given adapter.
 
     Raises:
         ConfigError: If no backend has that name.
@@ -44,16 +47,7 @@ def find_adapter(framework: Framework) -> Adapter:
     """
     if not isinstance(framework, str):
         return _checked(framework)
-    known = entries(ADAPTERS)
-    if framework not in known:
-        look_again()
-        known = entries(ADAPTERS)
-    if framework not in known:
-        raise ConfigError(
-            f"framework={framework!r} is unknown; available: {', '.join(map(repr, sorted(known)))}.",
-            hint=did_you_mean(framework, known),
-        )
-    return cast("Adapter", made(known[framework]))
+    return cast("Adapter", made(named(ADAPTERS, framework, ConfigError)))
 
 
 def _checked(given: Any) -> Adapter:
@@ -66,25 +60,27 @@ def _checked(given: Any) -> Adapter:
 
 
 def find_trackers(given: Any) -> Any:
-    """Return ``given`` with a tracker instead of each object that a framework's own package knows."""
+    """Return ``given`` with each framework's own logger, and each monitoring client, wrapped in a tracker."""
     if not isinstance(given, (list, tuple)) or not given:
         return given
     makers = entries(TRACKERS)
-    return [_tracker(makers, one) for one in given]
+    found = [_tracker(makers, one) for one in given]
+    refuse_twice(found)
+    return found
 
 
 def _tracker(makers: dict[str, EntryPoint], given: Any) -> Any:
-    """Return what the package of one of the object's classes makes of it, else the object itself."""
+    """Return the object wrapped by its package's entry point, or as a client; if neither is the case, the object."""
     for name in {*packages_of(type(given))} & makers.keys():
         make: Callable[[Any], Any] = loaded(makers[name])
         tracker = make(given)
         if tracker is not None:
             return tracker
-    return given
+    return MetricsClient(given) if is_client(given) else given
 
 
 def find_bridge(code: Any) -> Bridge | None:
-    """Return what runs ``code`` unchanged, or None if no registered framework is its own.
+    """Return the bridge that runs ``code`` unchanged, or None if it belongs to no registered framework.
 
     Raises:
         BackendNotInstalledError: If the code's framework is not installed.
@@ -93,7 +89,7 @@ def find_bridge(code: Any) -> Bridge | None:
 
 
 def bridge_of(kind: type) -> Bridge | None:
-    """Return what runs objects of a class, or None if no registered framework is its own.
+    """Return the bridge for objects of a class, or None if it belongs to no registered framework.
 
     Raises:
         BackendNotInstalledError: If the framework is not installed.
@@ -105,14 +101,20 @@ def bridge_of(kind: type) -> Bridge | None:
 
 
 def bridges() -> list[Bridge]:
-    """Return what runs the code of each framework that is installed."""
+    """Return the bridges of all installed frameworks."""
     return _made(BRIDGES)
 
 
-def checkpoint_codecs() -> list[Any]:
-    """Return the codecs of frameworks' checkpoints; each is a ``CheckpointCodec``, a room above this one.
+def find_file_reader(contents: Mapping[str, Any]) -> FileReader | None:
+    """Return the bridge of the framework whose own command line reads a file with these contents, or None."""
+    readers = (one for one in bridges() if isinstance(one, FileReader))
+    return next((one for one in readers if one.reads(contents)), None)
 
-    One that needs a package that is not installed is left out, and one that cannot be loaded, with a warning.
+
+def checkpoint_codecs() -> list[Any]:
+    """Return the codecs of frameworks' checkpoints; each is a ``CheckpointCodec``, which a higher layer defines.
+
+    A codec is omitted if its package is not installed, and omitted with a warning if it cannot be loaded.
     """
     return _made(CHECKPOINTS)
 
@@ -130,7 +132,7 @@ def require_codec(name: str) -> None:
 
 
 def _made(group: str) -> list[Any]:
-    """Return an instance of what each entry point of a group names, as far as it can be used."""
+    """Return an instance of each usable entry point of a group."""
     found: dict[Any, Any] = {}
     for _, entry in sorted(entries(group).items()):
         with left_out_if_broken(entry):
@@ -141,10 +143,10 @@ def _made(group: str) -> list[Any]:
 
 
 def find_callback(native: Any, adapter: Adapter) -> Callback | None:
-    """Return another framework's callback as one of unitrain, or None if no registered framework takes it for its own.
+    """Wrap another framework's callback in a unitrain callback; None if no registered framework accepts it.
 
     Raises:
-        UnsupportedFeatureError: If it works on its own framework only.
+        UnsupportedFeatureError: If it works only on its own framework.
     """
     own = find_bridge(native)
     for bridge in bridges() if own is None else [own]:  # a handler may be a class of the user's, with no base

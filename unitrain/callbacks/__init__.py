@@ -1,6 +1,6 @@
 """Callbacks: several handlers and their state in one object; one callback per file.
 
-What no run needs unless it is asked for is imported when it is first used.
+The callbacks are public through `unitrain`. Optional ones are imported on first use. Start reading in `callback.py`.
 """
 
 from importlib import import_module

@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 @named_arguments(ConfigError, callback_arguments_for)
 class GradientAccumulationSchedule(Callback):
-    """Accumulates over another number of batches from certain epochs on.
+    """Changes the number of accumulated batches at given epochs.
 
     It sets ``run.accumulate_grad_batches``, which the training step reads; as always, batches are counted within the
     epoch and the epoch's last batch steps.
 
     Args:
-        schedule: The number of batches by the epoch (from 0) from which it holds: ``{0: 1, 4: 2}``; before the first
-            one it is 1.
+        schedule: Number of batches by the first epoch (from 0) that uses it: ``{0: 1, 4: 2}``; 1 before the first of
+            these.
 
     Raises:
-        ConfigError: If it is not such a mapping.
+        ConfigError: If ``schedule`` is not such a mapping.
 
     Example:
-        >>> schedule = GradientAccumulationSchedule({0: 1, 1: 3})  # from the second epoch on, 3 batches a step
+        >>> schedule = GradientAccumulationSchedule({0: 1, 1: 3})  # from the second epoch on, 3 batches per step
         >>> trainer = UnifiedTrainer("reference", max_epochs=2, enable_progress_bar=False, callbacks=[schedule])
         >>> trainer.fit(spec, batches).step
         4

@@ -26,13 +26,15 @@ Moment: TypeAlias = "Event | CustomEvent | Trigger | Triggers"
 
 
 class Callback(Shown):
-    """Handlers of a run in one object. Override the handlers you need; only those are called.
+    """The base class of callbacks. Override the handlers you need; only those are called.
 
-    Each method is named after its Event and gets the run. A method ``on_<name>`` hears the CustomEvent of that name.
+    Each method is named after its Event and receives the run. A method ``on_<name>`` handles the CustomEvent of that
+    name.
 
     Attributes:
-        state_key: The name under which a checkpoint keeps its state; empty is that of its class.
-        leaves_unused: Whether it may leave trained parameters without a gradient, so that processes look for them.
+        state_key: Name of its state in a checkpoint; if empty, the name of its class.
+        leaves_unused: Whether it may leave trained parameters without a gradient, so that DDP must look for unused
+            ones.
 
     Example:
         >>> class PrintLoss(Callback):
@@ -84,7 +86,7 @@ class Callback(Shown):
         """Handle Event.CHECKPOINT_SAVED."""
 
     def on_exception(self, run: RunContext) -> None:
-        """Handle Event.EXCEPTION; ``run.exception`` is what was raised."""
+        """Handle Event.EXCEPTION; ``run.exception`` is the error."""
 
     def on_fit_end(self, run: RunContext) -> None:
         """Handle Event.FIT_END."""
@@ -116,14 +118,14 @@ class Callback(Shown):
     def extra_handlers(
         self,
     ) -> Iterable[tuple[Event | CustomEvent | Trigger | Triggers, Callable[[RunContext], Any]]]:
-        """Return handlers for events that are known only when the callback is made, beside the methods above."""
+        """Return further handlers, for events known only when the callback is created."""
         return ()
 
     def reset_state(self) -> None:
-        """Forget the runs before: called when a fit begins, before a checkpoint's state is taken up."""
+        """Forget earlier runs: called when a fit begins, before a checkpoint's state is loaded."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint must keep of this callback."""
+        """Return the state that a checkpoint must keep."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -131,10 +133,10 @@ class Callback(Shown):
 
 
 class EpochDecision(Callback):
-    """A callback that decides on the epoch's metrics: whether to stop, whether to save.
+    """A callback that uses the epoch's metrics to decide whether to stop or to save.
 
-    It is asked last, after the handlers of EPOCH_END, which may log what it watches, and after the schedules that wait
-    for a metric, so that what it saves is what the next epoch starts with.
+    It is called last: after the handlers of EPOCH_END, which may log its metric, and after schedules with a monitor, so
+    that a saved checkpoint is the state in which the next epoch starts.
     """
 
     def decide(self, run: RunContext) -> None:
@@ -142,38 +144,38 @@ class EpochDecision(Callback):
         raise NotImplementedError
 
     def asked(self) -> str | None:
-        """Return the reason of a request to stop that holds in a resumed run, too, if it has made one."""
+        """Return the reason of its request to stop that also holds in a resumed run, if it has made one."""
         return None
 
 
 class Preparer(Callback):
-    """A callback that checks a fit, and may arrange its optimizers, before anything else is built on them.
+    """A callback that checks a fit, and may change its optimizers, before anything else uses them.
 
     Attributes:
-        arranges: Whether it changes the optimizers' groups; those that do come first.
+        arranges: Whether it changes the optimizers' groups; such callbacks come first.
     """
 
     arranges = False
 
     def prepare(self, spec: TrainSpec, config: TrainerConfig, optimizers: Mapping[str, Optimizer]) -> None:
-        """Refuse what cannot be trained so; called before schedules are made and a checkpoint is loaded.
+        """Refuse an invalid fit; called before schedules are created and a checkpoint is loaded.
 
         Args:
-            spec: What is trained.
-            config: How it is trained.
-            optimizers: By name; their groups may be changed.
+            spec: The spec of the fit.
+            config: The trainer's options.
+            optimizers: The optimizers by name; their groups may be changed.
         """
         raise NotImplementedError
 
     def resume_ended(self, model: Module, *, midway: bool) -> bool:  # noqa: ARG002 - for those who override it
-        """Return whether the end of a run that is resumed, and has no steps left, still has to come.
+        """Return whether the end of a resumed run without remaining steps is still to come.
 
         Args:
-            model: What is trained.
+            model: The trained model.
             midway: Whether the checkpoint was written within the last epoch.
 
         Raises:
-            CheckpointError: If it has to, and cannot.
+            CheckpointError: If the end is still to come, and cannot be run.
         """
         return False
 
@@ -181,7 +183,7 @@ class Preparer(Callback):
 def prepare(
     callbacks: Iterable[Any], spec: TrainSpec, config: TrainerConfig, optimizers: Mapping[str, Optimizer]
 ) -> None:
-    """Let those of ``callbacks`` that check a fit do so; the arguments are those of ``Preparer``."""
+    """Call ``prepare`` of all callbacks that have it; arguments as in ``Preparer``."""
     preparers = [one for one in callbacks if isinstance(one, Preparer)]
     for callback in sorted(preparers, key=lambda one: not one.arranges):
         callback.prepare(spec, config, optimizers)
@@ -194,7 +196,7 @@ def register(hub: EventHub, callback: Callback) -> list[Listener]:
     """Make ``callback`` listen to ``hub``, and return its registrations, for ``hub.remove``.
 
     Raises:
-        SpecError: If it has a method ``on_...`` that is the name of no event.
+        SpecError: If it has a method ``on_...`` without an event of that name.
     """
     custom = _custom(callback)
     found: list[Listener] = []
@@ -211,10 +213,10 @@ def register(hub: EventHub, callback: Callback) -> list[Listener]:
 
 
 def _custom(callback: Callback) -> dict[str, CustomEvent]:
-    """Return the events of the user's own that ``callback`` has methods for, by the method.
+    """Return the custom events that ``callback`` has methods for, by method.
 
     Raises:
-        SpecError: If a method ``on_...`` is named after no event.
+        SpecError: If there is no event for a method ``on_...``.
     """
     found: dict[str, CustomEvent] = {}
     for name in dir(callback):
@@ -233,7 +235,7 @@ def _custom(callback: Callback) -> dict[str, CustomEvent]:
 
 
 def named(callbacks: Iterable[Callback]) -> dict[str, Callback]:
-    """Return ``callbacks`` by the name under which a checkpoint keeps them; the second of a name is ``Name#2``."""
+    """Return ``callbacks`` by the name of their state in a checkpoint; the second of a name is ``Name#2``."""
     found: dict[str, Callback] = {}
     for callback in callbacks:
         name, number = callback.state_key or type(callback).__name__, 1

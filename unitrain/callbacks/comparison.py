@@ -32,7 +32,7 @@ def beyond(current: float, bound: float, mode: str) -> bool:
 
     Args:
         current: The newest value.
-        bound: What to compare with.
+        bound: The value to compare with.
         mode: ``"min"`` or ``"max"``, what is better.
     """
     return _BETTER[mode](float32(current), float32(bound))
@@ -52,10 +52,10 @@ def improved(current: float, best: float, mode: str, min_delta: float = 0.0) -> 
 
 
 def require_monitor(owner: str, monitor: object, mode: object) -> None:
-    """Refuse a monitor that is no name and a mode that is none.
+    """Refuse an invalid monitor or mode.
 
     Raises:
-        ConfigError: With what is accepted.
+        ConfigError: If it is invalid; the message says what is accepted.
     """
     if not isinstance(monitor, str) or not monitor:
         raise ConfigError(f"{owner}(monitor=) must be the name of a metric, got {monitor!r}.", hint='"val/loss"')

@@ -27,12 +27,12 @@ class DeviceStats(Callback):
     elsewhere ``device/process_memory``, which needs psutil.
 
     Args:
-        system: Log also ``device/cpu_percent`` (of one core, by this process since the reading before; several busy
-            cores are above 100) and ``device/system_memory_percent``, which need psutil, and on a GPU
-            ``device/gpu_percent``, if torch can read it: it needs pynvml, and is left out without.
+        system: Whether to log also ``device/cpu_percent`` (of this process since the last reading, relative to one
+            core, so above 100 for several busy cores) and ``device/system_memory_percent``, which require psutil, and
+            on a GPU ``device/gpu_percent``, which requires pynvml and is omitted without it.
 
     Raises:
-        ConfigError: When training starts, and psutil is needed and not installed.
+        ConfigError: When training starts, if psutil is required and not installed.
 
     Example:
         >>> trainer = UnifiedTrainer("reference", callbacks=[DeviceStats(system=True)], loggers=[CSVLogger("runs")])

@@ -34,23 +34,23 @@ class EarlyStopping(EpochDecision):
 
     Only epochs that measured the metric count. It decides as Lightning's ``EarlyStopping`` does, in float32.
 
-    Its request holds in a resumed run, too: resuming the last checkpoint of a run that it stopped returns the result of
+    Its request also holds in a resumed run: resuming the last checkpoint of a run that it stopped returns the result of
     that run, even with a larger ``max_epochs``. Training continues if the callback is removed or its arguments differ
     (``strict`` aside), or until a larger ``min_epochs`` or ``min_steps`` is met. (Lightning trains one more epoch.)
 
     Attributes:
         best: The best value so far.
-        wait: Measurements since then.
+        wait: Number of measurements since then.
         stopped_epoch: The epoch (from 0) in which it asked to stop, or None.
-        reason: Why it did, in words; empty if it did not.
+        reason: Why it asked to stop, in words; empty if it did not.
 
     Args:
-        monitor: The metric's full name, as ``"val/loss"``.
+        monitor: The metric's full name, such as ``"val/loss"``.
         mode: Whether ``"min"`` or ``"max"`` is better.
-        patience: Measurements without an improvement that are one too many; 0 and 1 both stop at the first.
-        min_delta: What an improvement must be above.
-        check_finite: Stop at NaN or infinity. If not, NaN is no improvement.
-        strict: Refuse a metric that is never logged; if not, wait for it.
+        patience: Number of measurements without improvement after which to stop; 0 acts like 1.
+        min_delta: Minimum change that counts as an improvement.
+        check_finite: Whether to stop at NaN or infinity. Otherwise NaN is not an improvement.
+        strict: Whether to raise if the metric is never logged; otherwise wait for it.
         stopping_threshold: Stop as soon as the metric is better than this.
         divergence_threshold: Stop as soon as the metric is worse than this.
 
@@ -135,7 +135,7 @@ class EarlyStopping(EpochDecision):
         return f"{self.monitor} has not improved on {self.best} for {self.wait} measurements"
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what was the best, and how long ago; whether it asked to stop, and by which arguments."""
+        """Return the best value and its age, whether it asked to stop, and its arguments."""
         kept = {name: getattr(self, name) for name in ("best", "wait", "stopped_epoch", "reason")}
         return {**kept, "arguments": self._arguments()}
 

@@ -26,16 +26,16 @@ class EMA(Callback):
 
     After every n-th optimizer step ``average = decay * average + (1 - decay) * weight``, starting from the weights with
     which training starts. The average replaces the weights from VAL_START to VAL_END (and for test and
-    prediction), and exactly the weights come back; training never sees the average. Parameters are averaged, in
-    float32 at least; buffers, as batch norm's statistics, are the model's own. With manual optimization a training
-    step counts once, and its end is when the average follows.
+    prediction), then the exact weights are restored; training never sees the average. Parameters are averaged in
+    float32 or a higher precision; buffers, such as batch norm's statistics, are the model's own. With manual
+    optimization, a training step counts once, and the average is updated at its end.
 
     Attributes:
-        average: The average by the parameter's name; None before training starts.
+        average: The average by parameter name; None before training starts.
 
     Args:
-        decay: How much of the average stays; 0 <= decay < 1.
-        every_n_steps: After how many optimizer steps the average follows.
+        decay: Weight of the old average, in [0, 1).
+        every_n_steps: Number of optimizer steps between updates of the average.
 
     Raises:
         ConfigError: If a value is invalid.
@@ -67,7 +67,7 @@ class EMA(Callback):
         """Copy the average into ``model`` permanently.
 
         Raises:
-            CheckpointError: If it is not the average of such a model.
+            CheckpointError: If the average is of another model.
         """
         with torch.no_grad():
             for _, parameter, average in self._pairs(model):

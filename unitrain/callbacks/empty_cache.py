@@ -24,20 +24,20 @@ _CACHES: dict[str, Callable[[], None]] = {"cuda": torch.cuda.empty_cache, "mps":
 class EmptyCache(Callback):
     """Frees the memory that torch caches on the model's device; does nothing on a CPU.
 
-    It does not make more memory available to torch, but to others on the device; it costs time.
+    It frees memory for other processes, not for torch, and takes time.
 
     Args:
-        on: When: an Event, ``Event.BATCH_END(every=100)``, or several joined by ``|``.
+        on: When to free it: an Event, such as ``Event.BATCH_END(every=100)``, or several joined by ``|``.
 
     Raises:
-        SpecError: If it is no event.
+        SpecError: If ``on`` is not an event.
 
     Example:
         >>> trainer = UnifiedTrainer("reference", callbacks=[EmptyCache()])
     """
 
     def __init__(self, on: Event | Trigger | Triggers = Event.EPOCH_END) -> None:
-        Triggers.of(on)  # refuses what is no event
+        Triggers.of(on)  # raises if it is not an event
         self._on = on
 
     def extra_handlers(self) -> Iterable[tuple[Event | Trigger | Triggers, Callable[..., Any]]]:

@@ -25,10 +25,10 @@ class _Field(NamedTuple):
 
 
 class Template:
-    """The template of a file's name, as ``"{epoch}-{val/acc:.2f}"``; any metric's name may stand in it.
+    """The template of a file name, such as ``"{epoch}-{val/acc:.2f}"``; it may contain the name of any metric.
 
     Args:
-        given: The template; a trailing ``.ckpt`` is the file's own.
+        given: The template; a trailing ``.ckpt`` is removed.
 
     Raises:
         ConfigError: If it cannot be the name of a file.
@@ -72,7 +72,7 @@ class Template:
 
     @property
     def metrics(self) -> list[str]:
-        """The fields that are no counters, with their formats."""
+        """The fields that are not counters, with their formats."""
         return [field for field in self._fields if field.partition(":")[0] not in _COUNTERS]
 
     def missing(self, values: Container[str]) -> str | None:

@@ -35,13 +35,13 @@ _MANY = 20
 
 
 class _Frozen(Preparer):
-    """Parts of a model that are frozen until the epoch by which their names stand.
+    """Parts of a model, each frozen until a given epoch.
 
     Args:
         schedule: Names of submodules or parameters by the epoch (from 0) that unfreezes them; ``inf`` never does.
         train_bn: Whether batch norms in frozen parts keep training.
-        lr: The initial learning rate of what an epoch unfreezes.
-        lr_factor: The same as a multiple of the optimizer's.
+        lr: Initial learning rate of what an epoch unfreezes.
+        lr_factor: The same, as a multiple of the optimizer's.
     """
 
     arranges = True
@@ -59,7 +59,9 @@ class _Frozen(Preparer):
         self._lr, self._lr_factor = lr, lr_factor
         both = self._rates.keys() & self._factors.keys()
         if both:
-            raise ConfigError(f"{self._name} got both lr= and lr_factor= for epoch {min(both)}.", hint="give one.")
+            raise ConfigError(
+                f"{self._name} got both lr= and lr_factor= for epoch {min(both)}.", hint="use only one of them."
+            )
         self.reset_state()
 
     @property
@@ -208,20 +210,21 @@ class Freeze(_Frozen):
 
     Frozen parameters require no gradient and have none, so the optimizer skips them: neither weight decay nor momentum
     moves them. They are in the optimizer from the start, so schedules and checkpoints are those of any other fit. What
-    ``until_epoch`` unfreezes stays so; what is frozen to the end has its ``requires_grad`` back after the fit.
+    ``until_epoch`` unfreezes stays unfrozen; what is frozen to the end gets its ``requires_grad`` restored after the
+    fit.
 
     Args:
-        modules: The name of a submodule (``"backbone.layer4"``) or parameter, or several.
-        until_epoch: The first epoch (from 0) that trains them; None freezes them for the whole fit.
-        train_bn: Whether batch norms in them keep training; if not, their statistics stay too.
-        lr: The initial learning rate of what is unfrozen, in parameter groups of its own. Schedules change it from the
-            beginning of the fit on, as they change the others.
-        lr_factor: The same as a multiple of the optimizer's learning rate.
+        modules: Name of a submodule (``"backbone.layer4"``) or parameter, or several.
+        until_epoch: First epoch (from 0) that trains them; None freezes them for the whole fit.
+        train_bn: Whether batch norms in them keep training; otherwise their statistics are frozen too.
+        lr: Initial learning rate of the unfrozen parameters, which form parameter groups of their own. Schedules change
+            it from the start of the fit, like the others.
+        lr_factor: The same, as a multiple of the optimizer's learning rate.
 
     Raises:
         ConfigError: If a value is invalid; before training, if a name is unknown, has nothing to freeze or is frozen by
             another callback, if nothing is left to train, or if a schedule would override the learning rate.
-        SpecError: Before training, if a learning rate is given and the optimizer is made already.
+        SpecError: Before training, if a learning rate is given and the optimizer already exists.
         UnsupportedFeatureError: Before training, with ``strategy="fsdp"``.
 
     Example:
@@ -274,8 +277,8 @@ class Unfreeze(_Frozen):
     """Unfreezes parts of the model step by step; until its epoch, each is frozen as by ``Freeze``.
 
     Args:
-        schedule: By the epoch (from 1) that begins to train them, names of submodules or parameters:
-            ``{2: "backbone.layer4", 5: ["backbone"]}``. What several names cover, the first epoch unfreezes.
+        schedule: Names of submodules or parameters by the epoch (from 1) that unfreezes them: ``{2: "backbone.layer4",
+            5: ["backbone"]}``. What several names cover is unfrozen by the first epoch.
         train_bn: As in ``Freeze``.
         lr: As in ``Freeze``: one number, or one by epoch.
         lr_factor: As in ``Freeze``: one number, or one by epoch.

@@ -14,7 +14,7 @@ class LRMonitor(Callback):
     """Logs each learning rate as ``lr/<optimizer>``, or ``lr/<optimizer>-pg1``, ``-pg2`` for its parameter groups.
 
     An epoch's value is the rate that it starts with, as in Lightning's ``LearningRateMonitor``. A tracker's row of a
-    step shows the rate with which the step's batch began. An only optimizer is called ``optimizer``.
+    step shows the rate with which the step's batch began. A single optimizer is called ``optimizer``.
 
     Example:
         >>> trainer = UnifiedTrainer("reference", callbacks=[LRMonitor()], loggers=[CSVLogger("runs")])

@@ -58,20 +58,21 @@ class ModelCheckpoint(EpochDecision):
 
     Attributes:
         best_model_path: The best file so far; None if there is none.
-        best_model_score: Its value.
+        best_model_score: The value of the best file.
         last_model_path: ``last.ckpt``, or the file written last.
         best_k_models: The kept files with their values, best first.
         template: The parsed ``filename``.
 
     Args:
-        dirpath: Where to write; by default ``checkpoints`` in the trainer's ``default_root_dir``, the next run in
+        dirpath: Folder for the files; by default ``checkpoints`` in the trainer's ``default_root_dir``, the next run in
             ``checkpoints-2`` and so on.
         filename: A template with counters and metrics, such as ``"{epoch}-{val/acc@5:.2f}"``. Characters that are
             invalid in file names, such as the slash, become ``_``.
         monitor: The metric that ranks the files.
-        mode: Whether ``"min"`` or ``"max"`` of it is better.
-        save_top_k: How many files to keep; 0 keeps none, -1 all.
-        save_last: Keep the newest as ``last.ckpt`` too; a fit that ends before one is due writes it at its end.
+        mode: Whether the ``"min"`` or the ``"max"`` of it is best.
+        save_top_k: Number of best files to keep; 0 keeps none, -1 all.
+        save_last: Whether to keep the newest as ``last.ckpt`` too; a fit that ends before one is due writes it at its
+            end.
         every_n_epochs: Decide after every n-th epoch.
         every_n_train_steps: Write after every n-th optimizer step, instead of at epochs; with a monitor, at the next
             validation that measures it.
@@ -156,7 +157,7 @@ class ModelCheckpoint(EpochDecision):
         return self.best_k_models[0][1] if self.best_k_models else None
 
     def folder(self, config: TrainerConfig, files: Ledger) -> Path:
-        """Return where it writes in a run with ``config``; the run's own folder is made the first time."""
+        """Return where it writes in a run with ``config``; the run's own folder is created the first time."""
         return self.target(files) or files.default_folder(config.default_root_dir)
 
     def target(self, files: Ledger) -> Path | None:
@@ -326,7 +327,7 @@ class ModelCheckpoint(EpochDecision):
         """Own the files of the run that is resumed, if they are where this run writes; else start over, and say so.
 
         Args:
-            files: What it has written.
+            files: The files that it wrote.
             owner: The name under which the run knows this callback.
             moved: Says where a file is now, whose folder may have been renamed.
         """
@@ -379,13 +380,13 @@ def require_folder(given: str, logged: Container[str] = ()) -> None:
         logged: The metrics of the fit, if they are known.
 
     Raises:
-        ConfigError: With both ways to write it.
+        ConfigError: If it does; the message shows both spellings.
     """
     found = _METRIC.fullmatch(given)
     if found is None or not (given in logged or found["name"] in _MEASURED) or user_path(given).exists():
         return
     raise ConfigError(
-        f"ModelCheckpoint({given!r}) would make a folder of this name; it is that of a metric.",
+        f"ModelCheckpoint({given!r}) would create a folder with the name of a metric.",
         hint=f"ModelCheckpoint(monitor={given!r}); for the folder, ModelCheckpoint(Path({given!r})).",
     )
 

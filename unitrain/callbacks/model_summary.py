@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 class ModelSummary(Callback):
     """Prints the layers of the model, their parameters and sizes before training, on rank 0.
 
-    It is what ``summarize()`` returns: the same text on every backend, and the model is unchanged.
+    It prints the result of ``summarize()``: the same text on every backend; the model is unchanged.
 
     Attributes:
-        summary: What was printed; None before a fit.
+        summary: The printed summary; None before a fit.
 
     Args:
-        depth: How many levels of layers to show: 1 is those of the model itself, 0 the model as a whole, -1 all.
-        example_input: What a copy of the model is called with to learn the sizes; by default the spec's
-            ``example_input``. Without either the sizes are left out.
+        depth: Number of levels of layers to show: 1 for the model's own layers, 0 for the model as a whole, -1 for all.
+        example_input: Input for one call of a copy of the model, which determines the sizes; by default the spec's
+            ``example_input``. Without either, sizes are omitted.
 
     Raises:
         SpecError: If ``depth`` is below -1; when training starts, if the model cannot be called with the example.

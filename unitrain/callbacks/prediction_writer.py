@@ -39,22 +39,22 @@ _OWNER: Final = "PredictionWriter"
 
 @named_arguments(ConfigError, callback_arguments_for)
 class PredictionWriter(Callback):
-    """Writes what ``trainer.predict`` predicts into a folder, with the same bytes on every backend.
+    """Writes the predictions of ``trainer.predict`` into a folder, with the same bytes on every backend.
 
-    ``trainer.predict(..., return_predictions=False)`` keeps none in memory besides. With ``write_interval="batch"``
-    each batch becomes a file, ``batch-00000.pt`` and so on; of several processes, each writes its own,
-    ``rank-1-batch-00000.pt``. With ``"epoch"`` rank 0 writes one file, ``predictions.pt``, with those of all processes
-    in the order of the data, each sample once. The files of several loaders are in folders with the loaders' names.
+    ``trainer.predict(..., return_predictions=False)`` keeps none in memory. With ``write_interval="batch"`` each batch
+    becomes a file, ``batch-00000.pt`` and so on; of several processes, each writes its own, ``rank-1-batch-00000.pt``.
+    With ``"epoch"`` rank 0 writes one file, ``predictions.pt``, with those of all processes in the order of the data,
+    each sample once. The files of several loaders are in folders with the loaders' names.
 
-    Each file is written all or nothing. A second prediction into the folder replaces the files of the first; what the
-    writer has not written itself, it never replaces. A relative ``folder`` is below the working directory in which the
-    prediction starts: after ``os.chdir("fold1")``, the files in ``fold0`` stay.
+    Each file is written atomically. A second prediction into the folder replaces the files of the first; it never
+    replaces a file that it did not write. A relative ``folder`` is below the working directory in which the prediction
+    starts: after ``os.chdir("fold1")``, the files in ``fold0`` stay.
 
     Attributes:
         paths: The files of the last prediction that this process wrote.
 
     Args:
-        folder: Where to write; it is made.
+        folder: Folder for the files; created if necessary.
         write_interval: ``"batch"`` or ``"epoch"``.
         format: ``"pt"`` (``torch.save``; an epoch is a list of the batches), ``"npy"`` (an array; an epoch is
             concatenated), ``"csv"`` (one row per sample, from a tensor of shape ``(B,)`` or ``(B, C)`` or a mapping of
@@ -63,7 +63,7 @@ class PredictionWriter(Callback):
     Raises:
         ConfigError: If an argument is invalid; when prediction starts, if the folder has a file of that name that the
             writer did not write.
-        SpecError: If a prediction does not fit the format.
+        SpecError: If the format does not support a prediction.
         UnitrainError: If a file cannot be written.
 
     Example:
@@ -188,7 +188,7 @@ class PredictionWriter(Callback):
                     file.write(content)
             except FileExistsError as error:
                 if not path.exists():
-                    raise  # a file stands where a folder should be
+                    raise  # a file is in place of the folder
                 raise self._occupied(path) from error
         self.paths.append(path)
         self._files.wrote(path, self._owner)

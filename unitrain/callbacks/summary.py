@@ -1,4 +1,4 @@
-"""The layers of a model as a table: types, parameters and, with an example, the sizes that go in and come out."""
+"""The layers of a model as a table: types, parameters and, with an example, input and output sizes."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ _NUMBERS = ("parameters", "trainable")
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """One layer.
+    """One layer of a ``Summary``.
 
     Attributes:
-        name: Its place in the model, as ``"encoder.0"``; that of the model itself is empty.
-        type: The name of its class.
-        parameters: Numbers in its parameters, those of its own layers included. A parameter that a layer above has
-            too is counted there alone.
-        trainable: How many of them require a gradient.
-        shared: Whether it has parameters that are counted at a layer above.
-        lazy: Whether it has parameters whose shape is not known yet.
-        in_size: The shape of what it is called with, as ``"[4, 36]"``; empty if it was not called.
-        out_size: The shape of what it returns.
+        name: Name of the layer in the model, such as ``"encoder.0"``; empty for the model itself.
+        type: Name of its class.
+        parameters: Number of elements of its parameters, including its sublayers'. A parameter shared with an earlier
+            layer is counted only there.
+        trainable: Number of these that require a gradient.
+        shared: Whether it has parameters that are counted at an earlier layer.
+        lazy: Whether it has parameters of unknown shape.
+        in_size: Input shape, such as ``"[4, 36]"``; empty if the layer was not called.
+        out_size: Output shape.
     """
 
     name: str
@@ -61,13 +61,13 @@ class Summary:
     """The layers of a model; ``str()`` is a table of at most 100 columns.
 
     Attributes:
-        model: The name of the model's class.
-        layers: In the order in which the model holds them.
-        parameters: Numbers in all parameters; one that several layers share counts once.
-        trainable: How many of them require a gradient.
-        parameter_bytes: What the parameters take in memory.
-        buffer_bytes: What the buffers take.
-        lazy: Whether there are parameters whose shape is not known yet; they are not counted.
+        model: Name of the model's class.
+        layers: The layers, in the model's order.
+        parameters: Number of elements of all parameters; shared ones count once.
+        trainable: Number of these that require a gradient.
+        parameter_bytes: Memory of the parameters, in bytes.
+        buffer_bytes: Memory of the buffers, in bytes.
+        lazy: Whether there are parameters of unknown shape, which are not counted.
 
     Example:
         >>> summarize(torch.nn.Linear(4, 1)).parameters
@@ -84,7 +84,7 @@ class Summary:
 
     @property
     def frozen(self) -> int:
-        """Numbers in parameters that do not require a gradient."""
+        """Number of elements of parameters that do not require a gradient."""
         return self.parameters - self.trainable
 
     @property
@@ -157,10 +157,13 @@ def summarize(model: nn.Module | TrainSpec, depth: int = 1, example_input: Any =
     The model, its modes and the random numbers are unchanged.
 
     Args:
-        model: A module, or the TrainSpec that has one.
-        depth: How many levels of layers to show: 1 is those of the model itself, 0 the model as a whole, -1 all.
-        example_input: What the model is called with to learn the sizes, as in training; by default that of the spec.
-            A copy of the model is called once, in eval mode and without gradients.
+        model: A module, or a TrainSpec with one.
+        depth: Number of levels of layers to show: 1 for the model's own layers, 0 for the model as a whole, -1 for all.
+        example_input: Input of the model, as in training, which determines the sizes; by default the spec's. A copy of
+            the model is called once, in eval mode and without gradients.
+
+    Returns:
+        The layers; ``str()`` is a table of them.
 
     Raises:
         SpecError: If ``model`` is neither, ``depth`` is below -1, or the model cannot be copied or called.
@@ -200,10 +203,10 @@ def summarize(model: nn.Module | TrainSpec, depth: int = 1, example_input: Any =
 
 
 def check_depth(depth: Any, where: str) -> None:
-    """Refuse a depth that is no level of layers.
+    """Refuse an invalid depth.
 
     Raises:
-        SpecError: With what is accepted.
+        SpecError: If it is invalid; the message says what is accepted.
     """
     if not isinstance(depth, int) or isinstance(depth, bool) or depth < ALL:
         tensor = isinstance(depth, Tensor)

@@ -41,24 +41,24 @@ class StochasticWeightAveraging(Preparer):
     """Averages the weights after each of the last epochs; the model has the average when training ends (SWA).
 
     From the epoch ``swa_epoch_start`` on, torch's SWALR replaces the spec's learning-rate schedules: each group's rate
-    moves from where it stands to ``swa_lrs`` and stays there. At the end of each of these epochs the weights enter the
-    average, in float32 at least. When training ends, the average replaces the weights, and if the model has
-    batch norms in training mode, their statistics are recomputed in one forward pass over the training data, which
-    leaves the random number generators and the data's position as they were. This is the loop that torch's
-    ``swa_utils`` documents; Lightning's callback, which has the same arguments, averages at the *start* of each epoch,
-    so the last epoch never enters its average.
+    moves from its current value to ``swa_lrs`` and stays there. At the end of each of these epochs the weights enter
+    the average, in float32 at least. When training ends, the average replaces the weights, and if the model has batch
+    norms in training mode, their statistics are recomputed in one forward pass over the training data, which leaves the
+    random number generators and the data's position as they were. This is the loop that torch's ``swa_utils``
+    documents; Lightning's callback, which has the same arguments, averages at the *start* of each epoch, so the last
+    epoch never enters its average.
 
     Validation during training uses the weights, not the average. A run that a signal or Ctrl-C stops keeps its weights,
     for the run that resumes it. A checkpoint holds both, so it resumes exactly, and so does one written after training.
 
     Attributes:
-        average: The average by the parameter's name; None before the first one.
+        average: The average by parameter name; None before the first one.
         n_averaged: The number of epochs in the average.
 
     Args:
         swa_lrs: The learning rate to move to: one for all parameter groups, or one for each.
         swa_epoch_start: The first averaged epoch: the n-th (from 1), or a fraction of ``max_epochs``, rounded down.
-        annealing_epochs: How many epochs the learning rate takes to reach ``swa_lrs``.
+        annealing_epochs: Number of epochs in which the learning rate reaches ``swa_lrs``.
         annealing_strategy: ``"cos"`` or ``"linear"``.
         avg_fn: ``(average, weight, number averaged so far) -> average``; by default the mean.
 

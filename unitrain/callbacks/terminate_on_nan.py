@@ -20,11 +20,11 @@ NAN = "nan"
 
 
 class TerminateOnNaN(Callback):
-    """Stops after the batch whose loss is NaN or infinite, or after which a weight is, with a warning that names it.
+    """Stops after a batch with a NaN or infinite loss or weight; a warning names it.
 
-    It stops, as Ignite's ``TerminateOnNan`` does, where Lightning's ``detect_nan_parameters`` raises: what was reached
-    is kept, and ``FitResult.stopped_by`` is ``"nan"``. It looks after each batch, so the device is waited for once per
-    batch.
+    It stops, like Ignite's ``TerminateOnNan``, where Lightning's ``detect_nan_parameters`` raises: the results so far
+    are kept, and ``FitResult.stopped_by`` is ``"nan"``. It checks after each batch, which synchronizes with the device
+    once per batch.
 
     Example:
         >>> trainer = UnifiedTrainer("reference", callbacks=[TerminateOnNaN()])

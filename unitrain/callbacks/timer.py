@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from unitrain import validators
 from unitrain.callbacks.callback import Callback
 from unitrain.compat.other_names import callback_arguments_for
 from unitrain.errors import ConfigError, named_arguments
+from unitrain.utilities import validators
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,13 +23,13 @@ MAX_TIME = "max_time"
 class Timer(Callback):
     """Stops after the batch in which the time is up, as ``max_time`` does.
 
-    A run that is resumed continues with the time that it had used; ``max_time`` restarts with each process.
+    A resumed run continues with the time already used; ``max_time`` restarts with each process.
 
     Args:
         duration: ``"DD:HH:MM:SS"``, a timedelta or its keywords.
 
     Raises:
-        ConfigError: If it is none of these.
+        ConfigError: If ``duration`` is none of these.
 
     Example:
         >>> trainer = UnifiedTrainer("reference", callbacks=[Timer("00:12:00:00")])  # twelve hours

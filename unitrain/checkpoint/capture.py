@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from unitrain._version import __version__
 from unitrain.checkpoint.gate import admitted
 from unitrain.checkpoint.hparams import plain_hparams
 from unitrain.checkpoint.layout import FORMAT, KEY, LAYOUT_VERSION, PREFIX, VERSION, Counts, loops
@@ -19,6 +18,7 @@ from unitrain.checkpoint.outside_model import extra_of_loss, require_in_model
 from unitrain.checkpoint.resume_checks import kinds
 from unitrain.distributed.strategies.dtensors import is_part
 from unitrain.run.hub import Event
+from unitrain.utilities.version import __version__
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 
 def capture(job: FitJob, progress: Progress) -> dict[str, Any]:
-    """Return the content of a checkpoint, for which all processes are asked. Tensors are not copied, the rest is.
+    """Return the content of a checkpoint, gathered from all processes. Tensors are not copied, the rest is.
 
     Sharded tensors stay sharded.
 
     Raises:
-        CheckpointError: If it holds what could not be read back; it names the place.
+        CheckpointError: If it contains anything that could not be read back; the message names the place.
     """
     require_in_model(job.spec.model, job.optimizers)
     ranks = job.team.all_gather_object(
@@ -75,7 +75,7 @@ def capture(job: FitJob, progress: Progress) -> dict[str, Any]:
 
 
 def attempted(job: FitJob, progress: Progress) -> dict[str, Any] | Exception:
-    """Return what ``capture`` does, or its error: it is for who writes a file of it, and often nobody does."""
+    """Return the result of ``capture``, or its error, raised only if a file is written."""
     try:
         return capture(job, progress)
     except Exception as error:  # noqa: BLE001 - also of the state of the user's own objects
@@ -83,10 +83,10 @@ def attempted(job: FitJob, progress: Progress) -> dict[str, Any] | Exception:
 
 
 def required(content: dict[str, Any] | Exception) -> dict[str, Any]:
-    """Return what ``attempted`` has captured.
+    """Return the content that ``attempted`` captured.
 
     Raises:
-        Exception: The one that it has caught.
+        Exception: The error that it caught.
     """
     if isinstance(content, Exception):
         raise content
@@ -103,7 +103,7 @@ def _names(job: FitJob) -> dict[str, Any]:
 
 
 def set_apart(content: dict[str, Any]) -> dict[str, Any]:
-    """Return ``content`` with copies of its tensors, in the memory of the host; what shares memory shares it again."""
+    """Return ``content`` with copies of its tensors in host memory; shared memory stays shared."""
     made: dict[Any, Tensor] = {}
 
     def copied(value: Any) -> Any:
@@ -132,10 +132,11 @@ def _copied(value: Tensor, made: dict[Any, Tensor]) -> Tensor:
 
 
 def require_writable(job: FitJob) -> None:
-    """Refuse, before training, what the first checkpoint of ``job`` could not keep.
+    """Refuse, before training, state that the first checkpoint of ``job`` could not store.
 
     Raises:
-        CheckpointError: If it is in an optimizer, a schedule or an extra state, of the loss too; it names the place.
+        CheckpointError: If an optimizer, a schedule or an extra state (of the loss too) contains it; the message names
+            the place.
     """
     require_in_model(job.spec.model, job.optimizers)
     states = _weights(job.spec.model).items()
@@ -155,12 +156,12 @@ def sources(job: FitJob) -> list[DataSource]:
 
 
 def _order(job: FitJob) -> int | None:
-    """Return what the order of the data is drawn from, for training and for validation alike."""
+    """Return the seed of the data's order, for training and validation."""
     return next((source.order_seed for source in sources(job) if source.order_seed is not None), None)
 
 
 def _weights(model: nn.Module) -> dict[str, Any]:
-    """Return the state of ``model``; of tied parameters in parts, one tensor for all their names."""
+    """Return the state of ``model``, with one tensor for all names of tied sharded parameters."""
     state = model.state_dict()
     first: dict[int, str] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -170,6 +171,6 @@ def _weights(model: nn.Module) -> dict[str, Any]:
 
 
 def gradients(model: nn.Module, sharded: Sharded | None = None) -> dict[str, Tensor]:
-    """Return the pending gradients of this process by parameter name; those of parts add up in the whole."""
+    """Return the pending gradients of this process by parameter name; gradients of shards add up."""
     with nullcontext() if sharded is None else sharded.gathered():
         return {name: one.grad for name, one in model.named_parameters() if one.grad is not None}

@@ -1,6 +1,6 @@
-"""The form of what unitrain writes into a checkpoint, which tells a file that was changed by hand.
+"""The required structure of unitrain's part of a checkpoint, which detects files edited by hand.
 
-A form is a function of a value and its place. It returns what is wrong with the value, or None.
+A form is a function of a value and its place that returns a description of the error, or None.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _by_name(form: Form) -> Form:
 
 
 def _record(required: Mapping[str, Form], optional: Mapping[str, Form] | None = None) -> Form:
-    """Return the form of a dict with these keys; others are left to who reads them."""
+    """Return the form of a dict with these keys; other keys are not checked."""
 
     def check(value: Any, place: str) -> str | None:
         if not isinstance(value, Mapping):
@@ -154,7 +154,7 @@ _OWN_PART = _record(
 
 
 def misfit(own: Any, place: str) -> str | None:
-    """Return what is wrong with unitrain's own part of a checkpoint, or None."""
+    """Describe what is wrong with unitrain's own part of a checkpoint; return None if nothing is."""
     found = _OWN_PART(own, place)
     if found is not None:
         return found
@@ -176,12 +176,12 @@ _ALIKE: dict[tuple[type, ...], str] = {
 def unlike(value: Any, known: Any, place: str, *, sized: bool = True) -> str | None:
     """Return where ``value`` is of another kind than ``known``, of the same thing; None where it fits.
 
-    What is None in ``known`` may be anything, as may be what only one of them has.
+    Values that are None in ``known``, or that only one of them has, may be anything.
 
     Args:
-        value: What a file has.
-        known: What is there now.
-        place: What to call it.
+        value: The value in the file.
+        known: The current value.
+        place: Name of the place, for messages.
         sized: Whether it has as many numbers as there are now.
     """
     if known is None:
@@ -204,11 +204,11 @@ def unlike(value: Any, known: Any, place: str, *, sized: bool = True) -> str | N
 
 
 def _more(value: Any, known: Any) -> bool:
-    """Return whether ``value`` is many numbers where one belongs."""
+    """Return whether ``value`` has several numbers instead of one."""
     one = not isinstance(known, Tensor) or known.numel() == 1
     return isinstance(value, Tensor) and one and value.numel() != 1
 
 
 def _huge(value: Any) -> bool:
-    """Return whether no run comes to ``value``."""
+    """Return whether ``value`` is larger than any run reaches."""
     return isinstance(value, int) and abs(value) >= _MOST

@@ -1,8 +1,8 @@
 """Validates everything that goes into a checkpoint, so that it can be read back.
 
-``torch.load(weights_only=True)`` reads tensors and a few plain kinds. A value is one of these, or is packed as one of
-``KINDS``, or equals a plain value (a subclass of dict, say) and is written as that; anything else is refused with the
-place where it is.
+``torch.load(weights_only=True)`` reads tensors and a few plain types. A value must be one of these, be packed as one of
+``KINDS``, or equal a plain value (such as a subclass of dict) as which it is written; anything else raises an error
+with its place.
 """
 
 from __future__ import annotations
@@ -48,14 +48,15 @@ _SCALARS: dict[type[Any], Callable[[Any], Any]] = {
 
 
 def admitted(content: Mapping[str, Any], lost: list[str] | None = None) -> dict[str, Any]:
-    """Return ``content`` as it may be written: containers are copied, tensors are not.
+    """Return ``content`` in a form that can be written: containers are copied, tensors are not.
 
     Args:
-        content: Of a checkpoint. One that is not unitrain's has no room for notes of kinds.
-        lost: Gets the places of what lost its kind, where there is no room for notes; without it, that is refused.
+        content: The content of a checkpoint. Only unitrain's own has a place for notes of types.
+        lost: Receives the places of values that lost their type, where there is no room for notes; without it, these
+            raise.
 
     Raises:
-        CheckpointError: If anything in it cannot be read back; it names the place.
+        CheckpointError: If anything in it cannot be read back; the message names the place.
     """
     gate = Gate()
     own = content.get(KEY)
@@ -78,16 +79,16 @@ def admitted(content: Mapping[str, Any], lost: list[str] | None = None) -> dict[
 
 
 def plain(value: Any, *place: Any) -> Any:
-    """Return ``value`` as tensors and plain values, without notes of the kinds that it was packed from.
+    """Return ``value`` as tensors and plain values, without notes of original types.
 
     Raises:
-        CheckpointError: If that cannot be.
+        CheckpointError: If that is not possible.
     """
     return Gate().plain(value, place)
 
 
 def restored(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of a file with the kinds that were noted in it; it is changed in place.
+    """Restore the types noted in the content of a file, in place, and return it.
 
     Raises:
         CheckpointError: If the notes are of a newer unitrain, or do not fit.
@@ -117,7 +118,7 @@ def _kind(place: Sequence[Any], name: str) -> Kind:
 
 
 def _changed(value: Any, place: Sequence[Any], kind: Kind, more: Any) -> Any:
-    """Return ``value`` with what stands at ``place`` in it unpacked."""
+    """Return ``value`` with the part at ``place`` unpacked."""
     if not place:
         return kind.unpack(value, more)
     first, rest = place[0], place[1:]
@@ -135,7 +136,7 @@ def worded(place: Place) -> str:
 
 
 def refused(place: Place, what: str, hint: str) -> CheckpointError:
-    """Return the error for what is ``what``, at ``place``."""
+    """Return the error for a value at ``place``, described by ``what``."""
     return CheckpointError(f"{worded(place)} is {what}, which a safe checkpoint cannot contain.", hint=hint)
 
 
@@ -143,7 +144,7 @@ class Gate:
     """One pass through a value.
 
     Attributes:
-        notes: The place, the kind and what else is needed of each value that was packed; the outer first.
+        notes: Place, type and further data of each packed value, outermost first.
     """
 
     def __init__(self) -> None:
@@ -181,10 +182,10 @@ class Gate:
         return made
 
     def key(self, key: Any, place: Place) -> Any:
-        """Return the key of a dict, or what is in a set: of these no kinds are noted, so an equal value must do.
+        """Return the key of a dict, or an item of a set: their types are not noted, so an equal plain value is used.
 
         Raises:
-            CheckpointError: If there is none.
+            CheckpointError: If there is no equal plain value.
         """
         if type(key) in _AS_THEY_ARE or (type(key) is int and key.bit_length() <= MOST_BITS):
             return key
@@ -230,7 +231,7 @@ def _mapping(gate: Gate, value: Any, place: Place) -> Any:
 
 
 def _list(gate: Gate, value: Any, place: Place) -> Any:
-    """Copy a list; those of thousands of numbers, as the states of generators, at once."""
+    """Copy a list; long lists of numbers, such as states of generators, at once."""
     found = set(map(type, value))
     if found <= _AS_THEY_ARE or (found == {int} and max(value).bit_length() <= MOST_BITS >= min(value).bit_length()):
         return list(value)
@@ -252,7 +253,7 @@ _LARGE: dict[type[Any], str] = {int: "int", bytes: "bytes"}
 
 
 def _configuration(value: Any, place: Place) -> Any:
-    """Return a configuration of OmegaConf as dicts and lists, with its references resolved."""
+    """Return an OmegaConf configuration as dicts and lists, with references resolved."""
     from omegaconf import OmegaConf  # noqa: PLC0415 - only needed for its objects
     from omegaconf.errors import OmegaConfBaseException  # noqa: PLC0415
 
@@ -264,7 +265,7 @@ def _configuration(value: Any, place: Place) -> Any:
 
 
 def is_configuration(value: Any) -> bool:
-    """Return whether ``value`` is one of OmegaConf's."""
+    """Return whether ``value`` is an OmegaConf configuration."""
     return type(value).__module__.startswith("omegaconf.")
 
 
@@ -291,7 +292,7 @@ _BASES: dict[type[Any], Callable[[Any, Place], Any]] = {
 
 
 def _tensor(value: Tensor, place: Place) -> Tensor:
-    """Return ``value`` as a tensor that torch reads: without its class and its attributes."""
+    """Return ``value`` as a tensor that torch can read, without its class and attributes."""
     if is_part(value):
         return value
     if is_lazy(value):
@@ -330,7 +331,7 @@ _HINTS: dict[str, Callable[[Any], bool]] = {
 
 
 def hint_for(value: Any) -> str:
-    """Return how to keep ``value`` in a state."""
+    """Return a hint on how to store ``value`` in a state."""
     general = "use tensors, numbers, strings, lists and dicts in the state."
     return next((hint for hint, fits in _HINTS.items() if fits(value)), general)
 

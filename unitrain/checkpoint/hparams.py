@@ -1,7 +1,7 @@
 """Hyper-parameters in one plain form for checkpoints and trackers.
 
-They are there to be read, and no run resumes from them. So a path becomes its text here, where a state would have to
-come back as it was.
+They are for people to read, and no run resumes from them. So a path is stored as text, whereas a state must be restored
+exactly.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 
 
 class _At(NamedTuple):
-    """Where a value is.
+    """The place of a value.
 
     Attributes:
-        place: The keys that lead there.
-        around: What it is in, from the outside.
+        place: The keys that lead to the value.
+        around: The enclosing objects, outermost first.
     """
 
     place: tuple[Any, ...] = ("hparams",)
     around: tuple[Any, ...] = ()
 
     def below(self, key: Any, container: Any) -> _At:
-        """Return where what stands under ``key`` in ``container`` is."""
+        """Return the place of ``key`` in ``container``."""
         if len(self.around) > _DEEPEST or any(container is one for one in self.around):
             raise _refused(self, "contains itself, or is nested too deeply", "store its contents once.")
         return _At((*self.place, key), (*self.around, container))
@@ -53,7 +53,7 @@ def plain_hparams(given: Mapping[str, Any] | None) -> dict[Any, Any]:
     """Return the ``hparams`` of a spec as numbers, texts, lists and dicts.
 
     Raises:
-        SpecError: If one of them has no plain form; it names the place.
+        SpecError: If one of them has no plain form; the message names the place.
     """
     found: dict[Any, Any] = plain_hparam({} if given is None else given)
     return found

@@ -33,9 +33,9 @@ _KINDS = {
 
 @contextmanager
 def torchs_classes_alone() -> Iterator[None]:
-    """Read with the classes that torch itself allows, and with none that other libraries have allowed meanwhile.
+    """Allow only the classes that torch itself allows, not those that other libraries have added.
 
-    A file must not mean something else because a library was imported, and nobody else decides what runs.
+    The content of a file must not depend on imported libraries, and no library may allow code to run.
     """
     others = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
@@ -47,7 +47,7 @@ def torchs_classes_alone() -> Iterator[None]:
 
 
 def is_folder(path: Path) -> bool:
-    """Return whether ``path`` is a folder; what cannot be looked at is none."""
+    """Return whether ``path`` is a folder; False if it cannot be accessed."""
     try:
         return stat.S_ISDIR(path.stat().st_mode)
     except (OSError, ValueError):
@@ -55,10 +55,10 @@ def is_folder(path: Path) -> bool:
 
 
 def require_file(path: Path) -> None:
-    """Refuse what is no file that this process may read.
+    """Refuse anything that is not a file that this process may read.
 
     Raises:
-        CheckpointError: If there is none, it is another kind of entry, or it may not be read.
+        CheckpointError: If there is no such file, it is not a regular file, or it may not be read.
     """
     try:
         mode = path.stat().st_mode
@@ -79,7 +79,7 @@ def require_file(path: Path) -> None:
 
 
 def unreadable(path: Path, error: OSError) -> CheckpointError:
-    """Return the error for a file that cannot be read, which says nothing about what is in it."""
+    """Return the error for a file that cannot be read, whatever its content."""
     if isinstance(error, PermissionError):
         return CheckpointError(
             f"the checkpoint {path} cannot be read: permission denied.",
@@ -89,10 +89,10 @@ def unreadable(path: Path, error: OSError) -> CheckpointError:
 
 
 def verify(path: Path) -> None:
-    """Compare every part of the archive with its checksum; nothing is inflated or loaded for that.
+    """Compare every part of the archive with its checksum, without decompressing or loading it.
 
     Raises:
-        CheckpointError: If the file is damaged, or is not as torch writes archives.
+        CheckpointError: If the file is damaged, or not an archive written by torch.
     """
     try:
         why = _what_is_wrong(path)
@@ -105,7 +105,7 @@ def verify(path: Path) -> None:
 
 
 def _what_is_wrong(path: Path) -> str | None:
-    """Return what is wrong with the archive at ``path``; its directory is looked at first, which a bomb cannot hide."""
+    """Describe what is wrong with the archive at ``path``; its directory is checked first, which reveals zip bombs."""
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
@@ -126,7 +126,7 @@ def _what_is_wrong(path: Path) -> str | None:
 
 
 def damaged(path: Path, why: str) -> CheckpointError:
-    """Return the error for a file that is not whole; it names the newest good checkpoint beside it."""
+    """Return the error for a damaged file, which names the newest good checkpoint beside it."""
     return CheckpointError(f"the checkpoint {path} is damaged: {why}.{beside(path)}", hint="use an older checkpoint.")
 
 
@@ -154,7 +154,7 @@ def _files_beside(path: Path) -> list[Path]:
 
 
 def _regular(path: Path) -> float | None:
-    """Return when the file at ``path`` was written; None if it is no file: to open a pipe would wait for ever."""
+    """Return when the file at ``path`` was written; None if it is not a regular file: opening a pipe would block."""
     try:
         entry = path.stat()
     except OSError:

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def write(path: Path, content: dict[str, Any], lost: list[str] | None = None, *, check: bool = True) -> None:
-    """Write ``content`` to ``path``: a kill at any instant leaves the old file or the new one.
+    """Write ``content`` to ``path`` atomically: a kill at any time leaves the old file or the new one.
 
     Args:
         path: The file.
-        content: Passes the gate: what could not be read back is refused.
-        lost: As ``gate.admitted`` has it.
+        content: The content, which the gate checks: anything that could not be read back raises.
+        lost: As in ``gate.admitted``.
         check: Read the file, but for the values of tensors, before it gets its name. That takes as long as to write
             many small tensors, so a run checks the first file that it writes; the gate knows what can be read.
 
@@ -36,7 +36,7 @@ def write(path: Path, content: dict[str, Any], lost: list[str] | None = None, *,
 
 
 def _require_readable(path: Path) -> None:
-    """Read what was written, but for the tensors' values, as every reader will."""
+    """Read the written file, except for the tensors' values, as every reader will."""
     try:
         with torchs_classes_alone():
             torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -48,12 +48,12 @@ def _require_readable(path: Path) -> None:
 
 
 def write_by(path: Path, save: Callable[[IO[bytes]], object], check: Callable[[Path], object] | None = None) -> None:
-    """Write to ``path`` what ``save`` puts into the open file, as ``write`` does: all or nothing.
+    """Call ``save`` with an open file, which atomically replaces ``path``, as ``write`` does.
 
     Args:
         path: The file.
         save: Writes into the open file.
-        check: Raises if the written file, which is not at ``path`` yet, is no good.
+        check: Raises if the written file, which is not at ``path`` yet, is invalid.
 
     Raises:
         CheckpointError: As ``write``.
@@ -80,8 +80,8 @@ def read(path: Path) -> dict[str, Any]:
     """Return the content of the checkpoint at ``path``, on the CPU.
 
     Raises:
-        CheckpointError: If there is none, it is damaged, or it holds anything but tensors and plain values; the message
-            names the newest good checkpoint beside it.
+        CheckpointError: If the file does not exist, is damaged, or contains anything but tensors and plain values; the
+            message names the newest good checkpoint beside it.
     """
     require_file(path)
     verify(path)
@@ -95,10 +95,10 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def loaded(path: Path) -> Any:
-    """Return what torch reads from the file at ``path``, without running anything that is in it.
+    """Return the content of the file at ``path`` as torch reads it, without running code from it.
 
     Raises:
-        CheckpointError: If it is damaged, or holds more than tensors and plain values.
+        CheckpointError: If it is damaged, or contains more than tensors and plain values.
     """
     try:
         with torchs_classes_alone():

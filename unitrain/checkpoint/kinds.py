@@ -1,7 +1,7 @@
-"""Packs values other than tensors and plain types into plain ones, and unpacks them to equal values.
+"""Packs values of other types than tensors and plain types into plain ones, and unpacks them to equal values.
 
-``torch.load(weights_only=True)`` reads few kinds. Those of ``KINDS`` are written as a plain value in their place, which
-any program can read, and a note of the place and the kind, by which unitrain's own readers restore them.
+``torch.load(weights_only=True)`` reads few types. Those in ``KINDS`` are written as a plain value, which any program
+can read, and a note of the place and type, with which unitrain restores them.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _FACTORIES: dict[str, type[Any]] = {one.__name__: one for one in (int, float, bo
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of value, and its plain form.
+    """A type of value, and its plain form.
 
     Attributes:
-        pack: Returns the plain form, whose parts are packed in turn, and what else ``unpack`` needs; None if this very
+        pack: Returns the plain form, whose parts are packed in turn, and further data for ``unpack``; None if this
             value has none.
-        unpack: Makes an equal value again.
-        numeric: Whether the plain form is as good for other programs, as a number is for NumPy's.
+        unpack: Creates an equal value.
+        numeric: Whether the plain form is equivalent for other programs, like a number for NumPy's.
     """
 
     pack: Callable[[Any], tuple[Any, Any] | None]
@@ -92,7 +92,7 @@ def _to_array(value: Any, dtype: str) -> Any:
 
 
 def _zoned(value: Any) -> tuple[Any, Any] | None:
-    """Pack a time as ISO has it; a zone with rules is more than the offset that would be left."""
+    """Pack a time in ISO format; a time zone with rules is refused, because only its offset would be kept."""
     return (value.isoformat(), None) if value.tzinfo is None or type(value.tzinfo) is dt.timezone else None
 
 

@@ -15,10 +15,10 @@ VERSION = "pytorch-lightning_version"
 """Where Lightning looks for the layout's version."""
 
 KEY = "unitrain"
-"""Where unitrain's own part of a file stands."""
+"""The key of unitrain's own part of a file."""
 
 PREFIX = "model."
-"""Where the user's model stands in the module that Lightning would restore."""
+"""The attribute of the user's model in the module that Lightning would restore."""
 
 FORMAT = 1
 """The format of unitrain's own part; a file of a newer one is refused."""
@@ -28,12 +28,12 @@ _STATES = ("ready", "started", "processed", "completed")
 
 @dataclass(frozen=True)
 class Counts:
-    """What Lightning's loops have counted.
+    """The counters of Lightning's loops.
 
     Attributes:
         epoch: The running epoch, from 0.
         batches: Training batches done in the run.
-        batches_in_epoch: Of those, in the running epoch.
+        batches_in_epoch: Training batches done in the running epoch.
         steps: Optimizer steps, summed over the optimizers.
         midway: Whether the run resumes within an epoch.
         validated: Whether a validation has run.

@@ -32,7 +32,7 @@ def weights_of(content: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def load_model(path: Path, model: nn.Module) -> None:
-    """Put the weights in the checkpoint at ``path`` into ``model``.
+    """Load the weights of the checkpoint at ``path`` into ``model``.
 
     Raises:
         CheckpointError: If the file is damaged or of another model.
@@ -41,14 +41,17 @@ def load_model(path: Path, model: nn.Module) -> None:
 
 
 def load_weights(path: str | Path) -> dict[str, Tensor]:
-    """Return the model's weights in a checkpoint, by the model's own names; no framework is needed.
+    """Return the model's weights in a checkpoint, by the model's own names; requires no framework.
 
     Args:
-        path: A file or folder written by unitrain, a file of Lightning's, a .safetensors file, or what
-            ``torch.save(model.state_dict(), path)`` wrote.
+        path: A file or folder written by unitrain, a Lightning checkpoint, a .safetensors file, or a file written by
+            ``torch.save(model.state_dict(), path)``.
+
+    Returns:
+        Tensors on the CPU by name, as ``model.load_state_dict`` takes them.
 
     Raises:
-        CheckpointError: If it is damaged or holds no weights.
+        CheckpointError: If the file is damaged or contains no weights.
 
     Example:
         >>> trainer = UnifiedTrainer("reference", max_epochs=1, enable_progress_bar=False)
@@ -72,7 +75,7 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 def load_weights_of(path: Path, model: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Put weights into ``model``, all or none.
+    """Load weights into ``model``: all or none.
 
     Raises:
         CheckpointError: If they are of another model.
@@ -108,7 +111,7 @@ def require_same_weights(path: Path, model: nn.Module, weights: dict[str, Tensor
     """Refuse the weights of another model.
 
     Raises:
-        CheckpointError: If a name or a shape differs; it says which.
+        CheckpointError: If a name or a shape differs; the message says which.
     """
     there = model.state_dict()
     lazy = {name for name, value in there.items() if is_lazy(value)}  # these take the shapes of the file

@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 _LENGTHS = (2, 3, 4, 5, 6, 7, 8, 9)
-"""Of the small parameter: a value of its shape stands for one of the parameter's shape."""
+"""Shape of the small parameter: a value of this shape represents one of the parameter's shape."""
 
 
 def require_usable(optimizer: Optimizer, state: dict[str, Any], known: list[dict[str, Any]]) -> None:
-    """Refuse a state with which the first step would fail, or train on something else.
+    """Refuse a state with which the first step would fail or compute something else.
 
     Args:
-        optimizer: Has taken it up.
-        state: As the file has it.
-        known: The groups of the optimizer before.
+        optimizer: The optimizer, with the state loaded.
+        state: The state in the file.
+        known: The optimizer's groups before loading.
 
     Raises:
-        ValueError: If it is of another kind than a step makes.
+        ValueError: If its type differs from that of a state made by a step.
     """
     if not type(optimizer).__module__.startswith("torch.optim") or needs_closure(optimizer):
         return
@@ -73,7 +73,7 @@ def _require_usable(optimizer: Optimizer, group: dict[str, Any]) -> None:
 
 
 def _made(optimizer: Optimizer, group: dict[str, Any], like: Tensor) -> dict[str, Any]:
-    """Return the state that a step of ``group`` makes for a small parameter."""
+    """Return the state that a step of ``group`` creates for a small parameter."""
     small = torch.zeros(_LENGTHS[: like.ndim], dtype=like.dtype, device=like.device, requires_grad=True)
     small.grad = torch.zeros_like(small)
     options = {name: one for name, one in group.items() if name != "params"}

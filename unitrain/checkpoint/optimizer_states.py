@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Bring ``optimizer`` to ``state``, as ``state_dict`` returned it.
+    """Load ``state``, as returned by ``state_dict``, into ``optimizer``.
 
-    torch makes everything that can be iterated again, as ``type(value)(generator)``: of a text that makes
-    ``"<generator object ...>"``, of an array an error. Such values go around it.
+    torch recreates every iterable as ``type(value)(generator)``: a string becomes ``"<generator object ...>"``, an
+    array raises. Such values are set separately.
 
     Raises:
-        ValueError: If the state does not fit.
+        ValueError: If the state does not match.
     """
     parameters = all_parameters(optimizer)
     around = {
@@ -47,7 +47,7 @@ def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
 
 
 def _breaks(value: Any) -> bool:
-    """Return whether torch would not bring back an equal value; tensors go to the device of their parameter there."""
+    """Return whether torch would not restore an equal value; torch moves tensors to their parameter's device."""
     if isinstance(value, (Tensor, bytes)) or not isinstance(value, Iterable):
         return False
     if type(value) is dict:

@@ -1,4 +1,4 @@
-"""What a run keeps outside of the model: the buffers of its loss, and parameters that only an optimizer knows."""
+"""State of a run outside of the model: the buffers of its loss, and parameters that only an optimizer has."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _SAMPLES = 4096
 
 
 def marks_of_loss(loss: Any, model: nn.Module) -> dict[str, _Mark]:
-    """Return, for each part of the state of a loss, what tells later whether the run has changed it.
+    """Return a marker for each part of a loss's state, which later tells whether the run has changed it.
 
-    Buffers and extra state are copied; of parameters, as those of a large frozen network, a sample is.
+    Buffers and extra state are copied; of parameters, such as those of a large frozen network, only a sample.
     """
     state = loss.state_dict(keep_vars=True) if isinstance(loss, nn.Module) else {}
     if not state:  # as most losses
@@ -37,9 +37,9 @@ def marks_of_loss(loss: Any, model: nn.Module) -> dict[str, _Mark]:
 
 
 def changed_in_loss(loss: Any, before: Mapping[str, _Mark]) -> dict[str, Any] | None:
-    """Return what of the state of a loss is not as ``before``; None if all is. A buffer that is unset now is None.
+    """Return the parts of a loss's state that differ from ``before``; None if none do. An unset buffer is None.
 
-    What a run does not change, such as the weights of classes, is the user's to change for a resumed run.
+    The user may change parts that a run does not change, such as class weights, for a resumed run.
     """
     if not isinstance(loss, nn.Module):
         return None
@@ -50,16 +50,16 @@ def changed_in_loss(loss: Any, before: Mapping[str, _Mark]) -> dict[str, Any] | 
 
 
 def extra_of_loss(loss: Any) -> dict[str, Any]:
-    """Return what of the state of a loss is no tensor."""
+    """Return the part of a loss's state that is not a tensor."""
     state = loss.state_dict() if isinstance(loss, nn.Module) else {}
     return {name: value for name, value in state.items() if not isinstance(value, Tensor)}
 
 
 def require_loss(path: Path, loss: Any, kept: Mapping[str, Any] | None) -> None:
-    """Raise if a loss does not fit the state in a checkpoint.
+    """Raise if a loss does not match the state in a checkpoint.
 
     Raises:
-        CheckpointError: If the loss lacks a part of the state, or has it in another shape; it names the part.
+        CheckpointError: If the loss lacks a part of the state, or has it in another shape; the message names the part.
     """
     there, unset = (loss.state_dict(), _unset_buffers(loss)) if kept and isinstance(loss, nn.Module) else ({}, set())
     for name, value in (kept or {}).items():
@@ -72,7 +72,7 @@ def require_loss(path: Path, loss: Any, kept: Mapping[str, Any] | None) -> None:
 
 
 def load_loss(loss: Any, kept: Mapping[str, Any] | None, device: torch.device) -> None:
-    """Put into a loss what ``changed_in_loss`` returned."""
+    """Load the result of ``changed_in_loss`` into a loss."""
     left = dict(kept or {})
     if not left:
         return
@@ -88,7 +88,7 @@ def require_in_model(model: nn.Module, optimizers: Mapping[str, Optimizer]) -> N
     """Refuse to save a run that trains parameters that are not the model's: a checkpoint would not contain them.
 
     Raises:
-        CheckpointError: If there are any; it names their optimizer.
+        CheckpointError: If there are any; the message names their optimizer.
     """
     own = {id(parameter) for parameter in model.parameters()}
     for name, optimizer in optimizers.items():

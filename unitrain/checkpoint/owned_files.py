@@ -18,10 +18,10 @@ SIGNAL = "signal"
 
 
 def own_again(job: FitJob, path: Path) -> None:
-    """Let the run own what the run of the checkpoint at ``path`` owned, where both write into the same folder.
+    """Make the run own the files of the checkpoint's run, if both write into the same folder.
 
-    A folder that was renamed or copied is known by the checkpoint that was read from it. Files of other folders are
-    never replaced or removed.
+    A renamed or copied folder is recognised by the checkpoint read from it. Files in other folders are never replaced
+    or removed.
     """
     files = job.hub.files
     path = files.at(path)
@@ -52,7 +52,7 @@ def own_again(job: FitJob, path: Path) -> None:
 
 
 def _folder_then(path: Path, written: Iterable[Path], default: Path | None) -> Path | None:
-    """Return what the folder of the checkpoint at ``path`` was called when it was written; None if unknown."""
+    """Return the original name of the folder of the checkpoint at ``path``; None if unknown."""
     same = [one.parent for one in written if one.name == path.name]
     named = [one for one in (*(one.parent for one in written), default) if one is not None]
     here = os.path.abspath(path.parent)  # noqa: PTH100 - a link in the way stays one

@@ -50,7 +50,7 @@ _METRICS = ("torchmetrics", "ignite", "unitrain")
 
 @contextmanager
 def _as_written(path: Path) -> Iterator[None]:
-    """Say of an error that the file is not as unitrain writes files, and not whatever fails first then."""
+    """Turn errors caused by a malformed file into an error that says so."""
     try:
         yield
     except (UnitrainError, Warning, OSError, MemoryError):
@@ -68,13 +68,13 @@ def _not_as_written(path: Path, why: str) -> CheckpointError:
 
 @dataclass(frozen=True)
 class Found:
-    """A checkpoint that fits a job, read and not put into it yet.
+    """A checkpoint that matches a job, read but not yet loaded into it.
 
     Attributes:
-        path: Where it was read.
-        content: All of it.
-        own: What only unitrain knows of it.
-        progress: Where the run resumes.
+        path: The file.
+        content: The whole content.
+        own: unitrain's own part of it.
+        progress: Progress of the run.
     """
 
     path: Path
@@ -87,7 +87,7 @@ def read_for(path: Path, job: FitJob) -> Found:
     """Read the checkpoint at ``path`` for ``job``, which is unchanged.
 
     Raises:
-        CheckpointError: If the file is damaged, from a newer format, of another model or not unitrain's.
+        CheckpointError: If the file is damaged, of a newer format, of another model or not unitrain's.
     """
     content = parts.read_any(path)
     with _as_written(path):
@@ -103,9 +103,9 @@ def read_for(path: Path, job: FitJob) -> Found:
 
 @contextmanager
 def restored_but_for_weights(found: Found, job: FitJob) -> Iterator[None]:
-    """Put a checkpoint into ``job``'s optimizers, schedules, hub and callbacks, until the block ends without an error.
+    """Load a checkpoint into ``job``'s optimizers, schedules, hub and callbacks; undo it if the block raises.
 
-    After an error, optimizers are as they were, and the hub and the callbacks as at the start of a run.
+    After an error, optimizers are as before, and the hub and the callbacks as at the start of a run.
     """
     before = [(one, one.state, one.param_groups) for one in job.optimizers.values()]
     try:
@@ -136,7 +136,7 @@ def restored_but_for_weights(found: Found, job: FitJob) -> Iterator[None]:
 
 
 def begin(job: FitJob) -> None:
-    """Begin a run: fresh counters, callbacks that have forgotten the run before."""
+    """Begin a run with fresh counters and callbacks."""
     job.hub.begin(job.train.length, validates=bool(job.val))
     for callback in job.callbacks.values():
         callback.reset_state()
@@ -144,7 +144,7 @@ def begin(job: FitJob) -> None:
 
 
 def _require_random_states(progress: Progress, job: FitJob) -> None:
-    """Put each random state back for a moment: what cannot be must not be noticed once training has begun."""
+    """Restore each random state briefly, so that invalid ones raise before training begins."""
     train, val = job.train, own_of_validation(job)
     with preserved_rng(train.generators, train.own_random), preserved_rng(own=val):
         val.put_back(progress.val_rng or {}, absent=False)
@@ -155,7 +155,7 @@ def _require_random_states(progress: Progress, job: FitJob) -> None:
 
 
 def _require_measures(path: Path, progress: Progress, job: FitJob) -> None:
-    """Refuse what the epoch has measured, and pending gradients, if they are of another kind or shape."""
+    """Refuse metric states and pending gradients of another type or shape."""
     measured = (progress.meter or {}).get("metrics", {})
     for name, given in (job.spec.metrics or {}).items() if measured else ():
         _require_metric(path, name, stage_metric(name, given), measured[name])
@@ -171,9 +171,9 @@ def _require_measures(path: Path, progress: Progress, job: FitJob) -> None:
 
 
 def _require_metric(path: Path, name: str, fresh: StageMetric, state: Any) -> None:
-    """Refuse a state of another kind than ``fresh`` has, and one that it cannot load.
+    """Refuse a state of another type than that of ``fresh``, and one that it cannot load.
 
-    A user's own metric may hold anything once it has measured, and that of a library tensors of any shape.
+    After an update, a user's own metric may hold anything, and a library's metric tensors of any shape.
     """
     known = fresh.mean is not None or type(fresh.given).__module__.partition(".")[0] in _METRICS
     wrong = unlike(state, fresh.state_dict(), f"the state of the metric {name!r}", sized=False) if known else None
@@ -194,10 +194,10 @@ def _not_of_spec(path: Path, why: str) -> CheckpointError:
 
 
 def _require_alike(one: Any, state: Any, known: Callable[[], dict[str, Any]]) -> None:
-    """Refuse a state of a class of torch's or unitrain's that lacks something, or has it in another kind.
+    """Refuse an incomplete state of a torch or unitrain class, or one with other types.
 
     Raises:
-        ValueError: If it does; it names the place.
+        ValueError: If the state is invalid; the message names the place.
     """
     called = getattr(one, "called", one)
     if not type(called).__module__.startswith(("torch.", "unitrain.")):
@@ -211,7 +211,7 @@ def _require_alike(one: Any, state: Any, known: Callable[[], dict[str, Any]]) ->
 
 
 def _with_own_rng(progress: Progress, job: FitJob) -> Progress:
-    """Return ``progress``, of a file that another program wrote, with this run's random numbers as they are."""
+    """Return ``progress`` of another program's file, with this run's current random states."""
     rng = RngSnapshot(job.train.generators).state_dict()
     return replace(progress, rng=rng, rng_at_iter=rng if progress.midway else None)
 
@@ -223,7 +223,7 @@ def restore_result(
     hub: EventHub,
     callbacks: Mapping[str, Callback],
 ) -> None:
-    """Put the end of a run in other processes into the objects of this one."""
+    """Load the final state of a run in other processes into this process's objects."""
     own = restored(content)[KEY]
     model.load_state_dict(weights_of(content))
     for optimizer, state in zip(optimizers.values(), content["optimizer_states"], strict=True):
@@ -234,10 +234,10 @@ def restore_result(
 
 
 def own_part(path: Path, content: dict[str, Any]) -> dict[str, Any]:
-    """Return what only unitrain knows of the checkpoint.
+    """Return unitrain's own part of the checkpoint.
 
     Raises:
-        CheckpointError: If it is not unitrain's, or of a newer format.
+        CheckpointError: If it was not written by unitrain, or has a newer format.
     """
     own = content.get(KEY)
     if not isinstance(own, dict):
@@ -276,7 +276,7 @@ def _load_optimizers(path: Path, pairs: Sequence[tuple[Optimizer, dict[str, Any]
 
 @contextmanager
 def _fitting(path: Path, one: Any) -> Iterator[None]:
-    """Say of an error that ``one`` did not take its state up: its class may be the user's own."""
+    """Turn an error of loading a state into ``one``, which may be of a user's class, into a CheckpointError."""
     try:
         yield
     except (UnitrainError, Warning):
@@ -290,7 +290,7 @@ def _fitting(path: Path, one: Any) -> Iterator[None]:
 
 
 def _in_parts(path: Path, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """Return the state of an optimizer in the parts of its parameters, where they are in parts."""
+    """Return an optimizer's state, sharded like its parameters."""
     parameters = all_parameters(optimizer)
     if not any(map(is_part, parameters)):
         return state
@@ -342,7 +342,7 @@ def position(source: DataSource, progress: Progress) -> Position:
 
 
 def take_up(progress: Progress, job: FitJob) -> None:
-    """Put back the random numbers and the pending gradients, once FIT_START is over, and the data between epochs."""
+    """Restore random states, pending gradients and the data's state between epochs, after FIT_START."""
     holder = None if progress.midway or progress.loader is None else keeper(job.train.loader, midway=False)
     if holder is not None:
         holder.load_state_dict(copy.deepcopy(progress.loader))

@@ -1,4 +1,4 @@
-"""Resuming a run: finds the file and checks whether anything is left to do."""
+"""Resumes a run: finds the file and checks whether any steps remain."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 def find_checkpoint(
     given: str | Path, callbacks: Iterable[Callback], newest: Path | None, config: TrainerConfig
 ) -> Path:
-    """Return the file that ``ckpt_path=`` means.
+    """Return the file for ``ckpt_path=``.
 
-    ``"last"`` and ``"best"`` are those of the trainer's own run; before its first run, as in a script that was started
-    again, those of the newest run that wrote to the folder of its ModelCheckpoint.
+    ``"last"`` and ``"best"`` are those of the trainer's own run; before its first run, as in a restarted script, those
+    of the newest run that wrote to the folder of its ModelCheckpoint.
 
     Args:
         given: A path, ``"last"`` or ``"best"``.
-        callbacks: Those of the trainer; a ModelCheckpoint knows its best and its last.
-        newest: The file that the trainer wrote last.
-        config: Where files go.
+        callbacks: The trainer's callbacks; a ModelCheckpoint knows its best and its last file.
+        newest: The trainer's last written file.
+        config: The trainer's options, with the folder for files.
 
     Raises:
         ConfigError: If there is no such checkpoint.
@@ -75,7 +75,7 @@ def _newest_file(_: str, files: Sequence[Path]) -> Path | None:
 
 
 def _best_of(name: str, files: Sequence[Path]) -> Path | None:
-    """Return the best file, as the newest file knows it, of the ModelCheckpoint that is called ``name``."""
+    """Return the best file of the ModelCheckpoint ``name``, according to the newest file."""
     for path in files:
         content = parts.read_any(path)
         kept = own_part(path, content)["callbacks"].get(name, {}).get("best_k_models", ())
@@ -94,7 +94,7 @@ def readable(job: FitJob, path: Path) -> Found:
 
     Raises:
         CheckpointError: If the file cannot be used.
-        ConfigError: If the checkpoint is beyond the end that is asked for, or the run cannot be resumed.
+        ConfigError: If the checkpoint is beyond the requested end, or the run cannot be resumed.
     """
     if job.train.repeat:
         raise ConfigError(
@@ -113,10 +113,10 @@ def readable(job: FitJob, path: Path) -> Found:
 
 
 def resumed(job: FitJob, found: Found) -> FitJob:
-    """Return ``job`` brought to where a checkpoint stands. The weights come last, when nothing is left to refuse.
+    """Return ``job`` with a checkpoint restored. Weights are loaded last, when nothing can be refused any more.
 
     Raises:
-        CheckpointError: If its optimizers or callbacks cannot take it up; they, and the model, are as before then.
+        CheckpointError: If its optimizers or callbacks cannot load it; they, and the model, are then unchanged.
     """
     with restored_but_for_weights(found, job):
         own_again(job, found.path)
@@ -129,13 +129,13 @@ def resumed(job: FitJob, found: Found) -> FitJob:
 
 
 def finished(job: FitJob) -> bool:
-    """Return whether the run that is resumed has ended already: by its epochs, its steps or a request that holds.
+    """Return whether the resumed run has already ended: by its epochs, its steps or a persistent request to stop.
 
-    A request that a minimum holds up is made again. A run with a callback that acts at its end, where the checkpoint
-    was written before, has its end before it.
+    A request that a minimum delays is made again. If a callback acts at the end of the run and the checkpoint was
+    written before, the run has not ended.
 
     Raises:
-        CheckpointError: If such an end cannot come any more.
+        CheckpointError: If such an end can no longer be run.
     """
     if job.resume is None:
         return False
@@ -153,7 +153,7 @@ def finished(job: FitJob) -> bool:
 
 
 def _ask_again(job: FitJob) -> bool:
-    """Make the requests to stop again that a checkpoint keeps, and return whether there are any."""
+    """Repeat the requests to stop that are stored in a checkpoint, and return whether there are any."""
     deciders = [one for one in job.callbacks.values() if isinstance(one, EpochDecision)]
     reasons = [reason for reason in (one.asked() for one in deciders) if reason is not None]
     for reason in reasons:
@@ -162,7 +162,7 @@ def _ask_again(job: FitJob) -> bool:
 
 
 class Ended:
-    """What is left of a run that had ended before it was resumed: it can be saved, and nothing else.
+    """A run that had already ended before it was resumed; it can only be saved.
 
     Args:
         job: The fit, resumed.
@@ -174,13 +174,13 @@ class Ended:
         self._job = job
 
     def save_checkpoint(self, path: str | Path, *, sharded: bool = False) -> None:
-        """Write a checkpoint of where the run has ended."""
+        """Write a checkpoint of the run's final state."""
         assert self._job.resume is not None  # noqa: S101 - for the type checker
         write_one(user_path(path).absolute(), capture(self._job, self._job.resume), self._job.team, sharded=sharded)
 
 
 def _with_its_loaders(job: FitJob, progress: Progress) -> FitJob:
-    """Return ``job`` with the loaders of the epoch that continues, where they are recreated in some epochs."""
+    """Return ``job`` with the loaders of the resumed epoch, if loaders are recreated."""
     every, epoch = job.config.reload_dataloaders_every_n_epochs, progress.epochs_done
     if job.reload is None or not (progress.midway or epoch % every):
         return job  # the next epoch makes its own

@@ -26,16 +26,16 @@ _TORCH_DATA = "torch.utils.data."
 
 
 def fitted(path: Path, job: FitJob, own: dict[str, Any], progress: Progress) -> Progress:
-    """Return ``progress`` as it holds for ``job``.
+    """Return ``progress`` adapted to ``job``.
 
     Args:
         path: The checkpoint, for messages.
         job: The fit that resumes it.
-        own: What only unitrain knows of the checkpoint.
-        progress: Where this process resumes.
+        own: unitrain's own part of the checkpoint.
+        progress: Progress of this process.
 
     Raises:
-        CheckpointError: If the pending gradients, or what the running epoch has measured, do not fit ``job``.
+        CheckpointError: If the pending gradients or the metric states of the running epoch do not match ``job``.
     """
     require_loss(path, job.spec.loss, progress.loss)
     _warn_of_generators(path, job.train, progress)
@@ -65,25 +65,25 @@ def kinds(job: FitJob) -> dict[str, list[str]]:
 
 
 def _class_of(one: Any) -> str:
-    """Return the class of an optimizer or a scheduler, with those of the schedulers that it combines."""
+    """Return the class of an optimizer or scheduler, including those of combined schedulers."""
     one = getattr(one, "called", one)
     within = [_class_of(inner) for inner in getattr(one, "_schedulers", ())]
     return f"{type(one).__module__}.{type(one).__qualname__}" + (f"({', '.join(within)})" if within else "")
 
 
 def _public(kind: str) -> str:
-    """Return ``kind`` without the modules in which torch keeps its classes: a release may move them."""
+    """Return ``kind`` without torch's modules, since a release may move classes."""
     return re.sub(r"\btorch\.optim\.(\w+\.)*", _TORCH, kind)
 
 
 def require_same_kinds(path: Path, job: FitJob, content: dict[str, Any], own: dict[str, Any]) -> None:
     """Refuse the state of another class of optimizer or schedule.
 
-    Torch would load it without an error and train with a mixture of both. A user's own class may have been renamed;
+    torch would load it without an error and train with a mixture of both. A user's own class may have been renamed;
     then its state must have the same fields.
 
     Raises:
-        CheckpointError: If there is one; it names both classes.
+        CheckpointError: If there is one; the message names both classes.
     """
     states = {"optimizers": content["optimizer_states"], "schedules": content["lr_schedulers"]}
     fields = {
@@ -97,16 +97,16 @@ def require_same_kinds(path: Path, job: FitJob, content: dict[str, Any], own: di
             if _public(one) != _public(other) and (of_torch or state.keys() != known):
                 raise CheckpointError(
                     f"{path} has the state of {one}, and the spec has {other}.",
-                    hint="resume with the same spec; or begin anew with these weights:"
+                    hint="resume with the same spec; or start a new run with these weights:"
                     " model.load_state_dict(unitrain.load_weights(path)).",
                 )
 
 
 def require_rest(path: Path, train: DataSource, progress: Progress) -> None:
-    """Refuse to resume within an epoch that has no batch left.
+    """Refuse to resume within an epoch without remaining batches.
 
     Raises:
-        CheckpointError: If ``train`` has no more batches than were done.
+        CheckpointError: If ``train`` has no more batches than are already done.
     """
     length = train.length
     if length is None and isinstance(train.limit, int):
@@ -119,7 +119,7 @@ def require_rest(path: Path, train: DataSource, progress: Progress) -> None:
 
 
 def _accumulation(job: FitJob, own: dict[str, Any], progress: Progress) -> int:
-    """Return how many batches are accumulated: as the option says, or as a handler has set that is still there."""
+    """Return the number of accumulated batches: that of the option, or one set by a handler that still exists."""
     given, now = progress.accumulate or (None, 1)
     number = job.config.accumulate_grad_batches
     for callback in job.callbacks.values():
@@ -159,14 +159,14 @@ def _warn_of_generators(path: Path, train: DataSource, progress: Progress) -> No
 
 
 def own_of_validation(job: FitJob) -> OwnRandom:
-    """Return the generators that the parts of the validation data keep."""
+    """Return the generators in the parts of the validation data."""
     return OwnRandom(source.loader for source in job.val)
 
 
 def _warn_of_own_random(path: Path, job: FitJob, own: dict[str, Any], progress: Progress) -> None:
-    """Warn of generators in the data that do not continue: their numbers would be other ones without a word.
+    """Warn of generators in the data that are not restored, whose numbers would otherwise silently differ.
 
-    Data for validation that is new or gone, or new processes, have none to continue.
+    Added or removed validation data and new processes have none to restore.
     """
     if progress.rng is None or len(own.get("ranks", [])) + 1 != job.team.size:
         return

@@ -1,7 +1,7 @@
 """Weights in a safetensors file. Tensors that share their memory (tied weights) are written once, by their first name.
 
-The other names stand in the file's metadata, as ``safetensors.torch.save_model`` puts them there, so its ``load_model``
-reads such a file too. Memory that is shared in part is written once for each name.
+The other names are stored in the file's metadata, as by ``safetensors.torch.save_model``, so its ``load_model`` reads
+such a file too. Partly shared memory is written once per name.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def packed(weights: Mapping[str, Tensor], noted: Mapping[str, str] | None = None
     """Return the content of a safetensors file with ``weights``.
 
     Args:
-        weights: By name.
-        noted: Further texts for the file's metadata.
+        weights: The weights by name.
+        noted: Further metadata for the file.
 
     Raises:
-        CheckpointError: If there is anything but tensors among them, or safetensors is not installed.
+        CheckpointError: If any of them is not a tensor, or safetensors is not installed.
     """
     library = _safetensors()
     names: dict[Any, str] = {}
@@ -61,7 +61,7 @@ def packed(weights: Mapping[str, Tensor], noted: Mapping[str, str] | None = None
 
 
 def _in_order(content: bytes) -> bytes:
-    """Return a safetensors file with its metadata in order: the library writes them in another one each time."""
+    """Return a safetensors file with sorted metadata: the library writes them in a random order."""
     end = _LENGTH + int.from_bytes(content[:_LENGTH], "little")
     header = json.loads(content[_LENGTH:end])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
@@ -70,14 +70,8 @@ def _in_order(content: bytes) -> bytes:
     return len(text).to_bytes(_LENGTH, "little") + text + content[end:]
 
 
-def noted_in(path: Path) -> dict[str, str]:
-    """Return the metadata of the safetensors file at ``path``."""
-    with _safetensors().safe_open(path, framework="pt", device="cpu") as file:
-        return dict(file.metadata() or {})
-
-
 def _memory(name: str, value: Tensor) -> Any:
-    """Return what is the same for two names of the same tensor."""
+    """Return a key that is equal for two names of the same tensor."""
     if not value.numel():
         return name
     return value.data_ptr(), value.dtype, tuple(value.shape), value.stride()

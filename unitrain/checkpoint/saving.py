@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def write_all(hub: EventHub, take: Callable[[], dict[str, Any]], team: Collectives) -> None:
-    """Write what ``take`` returns to every path that was asked for, and announce each.
+    """Write the result of ``take`` to every requested path, and announce each.
 
-    The first file of a run is read back before it gets its name, so that a run cannot continue for days and leave files
-    that nobody reads.
+    The first file of a run is read back before it gets its name, so that a run does not continue for days with
+    unreadable files.
     """
     asked, hub.pending_checkpoints = hub.pending_checkpoints, []
     before: list[tuple[str, dict[str, Any]]] = []
@@ -52,7 +52,7 @@ def _named(
     team: Collectives,
     before: list[tuple[str, dict[str, Any]]],
 ) -> list[tuple[Path, str, bool]]:
-    """Return each file with its owner ("" is the user) and whether it is in parts; rank 0 finds the names for all.
+    """Return each file with its owner ("" is the user) and whether it is sharded; rank 0 chooses the names.
 
     On every rank, ``before`` gets each owner with its state before it named a file, in the order of the files.
     """
@@ -86,7 +86,7 @@ def _by_the_user(asked: Path | InParts) -> tuple[Path, str, bool]:
 
 
 def write_one(path: Path, content: dict[str, Any], team: Collectives, *, sharded: bool, check: bool = True) -> None:
-    """Write ``content``, of which each process has its own parts, to a file or a folder."""
+    """Write ``content``, of which each process has its own shards, to a file or a folder."""
     if sharded:
         parts.write(path, content, team)
         return

@@ -45,7 +45,7 @@ def write(folder: Path, content: dict[str, Any], team: Collectives) -> None:
     """Write ``content`` to ``folder``; all processes take part, over a file system that they share.
 
     Raises:
-        CheckpointError: If a process cannot write; what was there before is untouched.
+        CheckpointError: If a process cannot write; an existing checkpoint is unchanged.
     """
     name: str = team.all_gather_object(f"{_PREFIX}{uuid.uuid4().hex}")[0]
     held: dict[str, dict[str, Any]] = {}
@@ -69,21 +69,21 @@ def write(folder: Path, content: dict[str, Any], team: Collectives) -> None:
 
 
 class _Own:
-    """The data that this run is writing, which other processes that write into the same folder leave alone.
+    """The data folder that this run is writing, which other processes writing into the same folder do not touch.
 
     Args:
         folder: The checkpoint.
-        name: Of the data in it.
+        name: Name of the data folder in it.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
         self._folder, self._name = folder, name
 
     def claim(self) -> None:
-        """Say that the data is being written.
+        """Mark the data as being written.
 
         Raises:
-            CheckpointError: If the folder holds something else, or cannot be written.
+            CheckpointError: If the folder contains other files, or cannot be written.
         """
         _refuse_foreign(self._folder)
         self._was_there = self._folder.exists()
@@ -92,7 +92,7 @@ class _Own:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Remove what was written if not all of it could be; data that the index names by now stays."""
+        """Remove incomplete data after an error; data that the index already names is kept."""
         complete = False
         try:
             yield
@@ -108,9 +108,9 @@ class _Own:
 
 
 def _remove_older(folder: Path) -> None:
-    """Remove the data that the index does not name, but for what another process is writing.
+    """Remove data that the index does not name, except what another process is writing.
 
-    Who has released its data has written its index before. So the index is read after looking who still writes.
+    A process writes its index before it releases its data. So the index is read after checking who is still writing.
     """
     with suppress(OSError, CheckpointError):  # another process may have removed the whole
         found = [one for one in folder.iterdir() if DATA.fullmatch(one.name) and not is_claimed(one)]
@@ -121,7 +121,7 @@ def _remove_older(folder: Path) -> None:
 
 
 def _may_name(folder: Path, name: str) -> bool:
-    """Return whether the index names the data, as far as it can be read: in doubt, the data stays."""
+    """Return whether the index names the data; if it cannot be read, the data is kept."""
     try:
         return bool(_index(folder)["data"] == name)
     except CheckpointError:
@@ -129,7 +129,7 @@ def _may_name(folder: Path, name: str) -> bool:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """Refuse a folder that holds something else than a checkpoint, or one that was not written to the end."""
+    """Refuse a folder that contains anything other than a complete checkpoint."""
     try:
         strange = next((one.name for one in folder.iterdir() if not _is_piece(one)), None)
     except FileNotFoundError:
@@ -162,7 +162,7 @@ def _of_rank(rank: int) -> str:
 
 
 def _together(team: Collectives, work: Any) -> None:
-    """Do ``work`` on all processes, and fail on all if it fails on one."""
+    """Do ``work`` on all processes, and raise on all if it raises on one."""
     failure = None
     try:
         work()
@@ -177,7 +177,7 @@ def _together(team: Collectives, work: Any) -> None:
 
 
 def _held(part: Tensor) -> dict[str, Any]:
-    """Return what this process holds of a tensor, and where in it that begins."""
+    """Return this process's shard of a tensor, and its offset."""
     from torch.distributed.tensor._utils import (  # noqa: PLC0415 - as torch's own checkpoints
         compute_local_shape_and_global_offset,
     )
@@ -188,10 +188,10 @@ def _held(part: Tensor) -> dict[str, Any]:
 
 
 def read_any(path: Path) -> dict[str, Any]:
-    """Return the content of a checkpoint, whole and on the CPU, be it a file or a folder of parts.
+    """Return the content of a checkpoint, a file or a sharded folder, whole and on the CPU.
 
     Raises:
-        CheckpointError: If there is none, or it is damaged.
+        CheckpointError: If it does not exist or is damaged.
     """
     return read(path) if is_folder(path) else restored(io.read(path))
 
@@ -200,7 +200,7 @@ def read(folder: Path) -> dict[str, Any]:
     """Return the content of the checkpoint in ``folder``, whole and on the CPU; no process group is needed.
 
     Raises:
-        CheckpointError: If it is none, or is damaged.
+        CheckpointError: If it is not a checkpoint, or is damaged.
     """
     tree, held = _pieces(folder)
     try:
@@ -214,7 +214,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def _pieces(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return what the files of the checkpoint in ``folder`` hold; one that is replaced meanwhile is read again."""
+    """Return the contents of the files in ``folder``; if the checkpoint is replaced meanwhile, read again."""
     index = _index(folder)
     data = folder / index["data"]
     try:
@@ -255,7 +255,7 @@ def _index(folder: Path) -> dict[str, Any]:
 
 
 def _filled(value: Any, held: list[dict[str, Any]], made: dict[str, Tensor]) -> Any:
-    """Return ``value`` with whole tensors instead of the notes."""
+    """Return ``value`` with whole tensors instead of notes."""
     if isinstance(value, dict) and _NOTE in value:
         key = value[_NOTE]
         if key not in made:
@@ -285,15 +285,15 @@ def _assembled(shape: list[int], pieces: list[dict[str, Any]]) -> Tensor:
 
 
 def consolidate(folder: str | Path, path: str | Path, *, overwrite: bool = False) -> None:
-    """Write the checkpoint in ``folder`` as one portable file, which loads on any number of processes.
+    """Merge the sharded checkpoint in ``folder`` into one portable file, which loads on any number of processes.
 
     Args:
-        folder: What ``save_checkpoint(folder, sharded=True)`` wrote.
+        folder: The folder written by ``save_checkpoint(folder, sharded=True)``.
         path: The file to write.
-        overwrite: Whether a file ``path`` may be replaced.
+        overwrite: Whether to replace an existing file ``path``.
 
     Raises:
-        CheckpointError: If the folder is no good checkpoint, the file cannot be written, or is there already.
+        CheckpointError: If the folder is not a valid checkpoint, or the file cannot be written or already exists.
     """
     target = user_file(path, "path", CheckpointError)
     refuse_existing(

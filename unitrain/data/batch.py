@@ -45,7 +45,7 @@ _OTHER_TARGETS = ("y", "label", "labels", "targets", "target", "class", "mask")
 
 
 def _unpacking(batch: Any) -> str:
-    """Return how to tell the input and the target of ``batch``, with its own keys if they are like those of others."""
+    """Return a hint on unpacking ``batch``, with its own keys if they are common ones."""
     keys = list(batch) if isinstance(batch, Mapping) else []
     source = next((key for key in (INPUT, *_OTHER_INPUTS) if key in keys), None)
     target = next((key for key in _OTHER_TARGETS if key in keys), None)
@@ -59,7 +59,7 @@ def _unpacking(batch: Any) -> str:
 
 
 def model_input(batch: Any) -> Any:
-    """Return what the model is called with at prediction: the input of a pair or mapping, else the whole batch."""
+    """Return the model's input for a prediction: the input of a pair or mapping, else the whole batch."""
     if isinstance(batch, (tuple, list)) and len(batch) == _PAIR:
         return batch[0]
     if isinstance(batch, Mapping) and INPUT in batch:
@@ -68,15 +68,15 @@ def model_input(batch: Any) -> Any:
 
 
 def batch_size(batch: Any) -> int:
-    """Return the number of samples in ``batch``, a guess where its structure does not tell."""
+    """Return the number of samples in ``batch``, or a guess if its structure is ambiguous."""
     return counted(batch).number
 
 
 def sample_counter(given: int | Callable[[Any], int] | None, stage: str) -> Callable[[Any], int]:
-    """Return what counts the samples of the batches of a stage.
+    """Return the function that counts the samples of a stage's batches.
 
     Args:
-        given: The spec's ``batch_size``; None counts what can be known, and warns once of a guess.
+        given: The spec's ``batch_size``; None counts from the structure, and warns once of a guess.
         stage: ``"train"``, ``"val"``, ``"test"`` or ``"predict"``.
     """
     if given is None:
@@ -87,7 +87,7 @@ def sample_counter(given: int | Callable[[Any], int] | None, stage: str) -> Call
 
 
 class _Samples:
-    """Counts samples, and says once if it has to guess."""
+    """Counts samples, and warns once of a guess."""
 
     def __init__(self, stage: str) -> None:
         self._silent = stage == "predict"
@@ -106,7 +106,7 @@ class _Samples:
 
 
 def guessed(batch: Any, number: int, stage: str) -> str:
-    """Return the warning that the samples of a batch are counted by a guess."""
+    """Return the warning that the number of samples is guessed."""
     return (
         f"the number of samples in a {stage} batch is ambiguous; using {number}. The batch: {describe(batch)}. Mean"
         f" losses and logged values are weighted by this number: pass TrainSpec(batch_size=), a number or a function"
@@ -115,7 +115,7 @@ def guessed(batch: Any, number: int, stage: str) -> str:
 
 
 def checked_size(number: Any, batch: Any) -> int:
-    """Return the number that ``TrainSpec(batch_size=function)`` gave for ``batch``.
+    """Return the checked result of ``TrainSpec(batch_size=function)`` for ``batch``.
 
     Raises:
         SpecError: If it is not a number of samples.
@@ -136,7 +136,7 @@ def checked_size(number: Any, batch: Any) -> int:
 def to_device(value: Any, device: torch.device) -> Any:
     """Return a copy of a batch on ``device``; containers keep their type and their state.
 
-    What has a ``to()`` of its own, as a PackedSequence or a graph, is moved by it. The batch itself is unchanged.
+    Objects with a ``to()`` method, such as a PackedSequence or a graph, are moved by it. The batch itself is unchanged.
     """
 
     def change(leaf: Any) -> Any:
@@ -157,7 +157,7 @@ def to_device(value: Any, device: torch.device) -> Any:
 def to_dtype(value: Any, dtype: torch.dtype) -> Any:
     """Return a copy of a batch with every floating tensor in ``dtype``; containers keep their type and their state.
 
-    What has a ``to()`` of its own and shows no tensors is converted by it, if it takes a dtype.
+    Opaque objects with a ``to()`` method that takes a dtype are converted by it.
     """
 
     def change(leaf: Any) -> Any:
@@ -176,7 +176,7 @@ def to_dtype(value: Any, dtype: torch.dtype) -> Any:
 
 
 def _own(value: Any) -> Any:
-    """Return a copy of an object that shares its tensors only."""
+    """Return a copy of an object that shares only its tensors."""
     if hasattr(type(value), "__copy__"):
         return copy.copy(value)
     try:

@@ -1,8 +1,8 @@
 """Turns a data source into batches that are identical on every backend.
 
-``Batches`` is what a backend's loop iterates, once per epoch. It limits, moves to the device, tells the last batch and
-refuses what is empty. Its iterator is lazy: backends call ``iter()`` at different times, but nothing is drawn from a
-random number generator, and no worker starts, before the first batch is asked for.
+A backend's loop iterates ``Batches`` once per epoch. It limits batches, moves them to the device, marks the last one
+and refuses empty data. Its iterator is lazy: backends call ``iter()`` at different times, but no random number is drawn
+and no worker starts before the first batch is requested.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ class Batches:
     """The batches of one stage for a backend's loop.
 
     Attributes:
-        at_iter: The global generators when the running epoch's iterator was made.
-        before_ahead: The generators before the batch that was read ahead, if one was.
-        length: The number of batches of the running epoch; None as long as it is not known. At the latest it is known
-            when the last batch is handed out: without a trusted length, one batch is read ahead.
+        at_iter: State of the global generators when the running epoch's iterator was created.
+        before_ahead: State of the generators before a batch was read ahead, if one was.
+        length: Number of batches of the running epoch; None while unknown. It is known at the latest with the last
+            batch: without a trusted length, one batch is read ahead.
 
     Args:
-        source: Where the batches come from.
-        epoch: Returns the running epoch, for samplers with ``set_epoch``.
-        start: Where to resume in the first epoch; None is its beginning.
-        changes: Whether other data may come in a later epoch, by ``read_from``.
+        source: The source of the batches.
+        epoch: Returns the current epoch, for samplers with ``set_epoch``.
+        start: The position to resume in the first epoch; None for its beginning.
+        changes: Whether ``read_from`` may change the data in a later epoch.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class Batches:
 
     @property
     def sized(self) -> bool:
-        """Whether each epoch has the trusted length; a resumed epoch does not."""
+        """Whether each epoch has the trusted length; False for a resumed epoch."""
         return self._trusted is not None and not self._resumed and not self._changes
 
     @property
     def every_length(self) -> int | None:
-        """The number of batches of every whole epoch, or None if it is unknown or may change."""
+        """Number of batches of every whole epoch, or None if unknown or variable."""
         return None if self._changes else self.length
 
     def read_from(self, source: DataSource) -> None:
@@ -71,7 +71,7 @@ class Batches:
         self.length = self._trusted = source.length
 
     def state(self, *, midway: bool) -> Any:
-        """Return the state of what tracks the position itself, behind the batches that were handed out, or None."""
+        """Return the state of a loader that tracks its own position, after the yielded batches, or None."""
         if midway and self._trusted is None:
             return self._state_before_ahead
         return kept_state(self._source.loader, midway=midway)
@@ -107,10 +107,10 @@ class Batches:
         return self._remember(batches) if self._source.repeat else batches
 
     def _require_same_length(self) -> None:
-        """Refuse what has another length than a backend was told: it would leave the rest of the batches out.
+        """Refuse data with another length than the backend expects: it would omit the remaining batches.
 
         Raises:
-            DataError: If it has.
+            DataError: If the length differs.
         """
         now = self._source.length
         if self._trusted is not None and now != self._trusted:
@@ -133,7 +133,7 @@ class Batches:
             yield batch
 
     def _ahead(self, iterator: Iterator[Any], start: Position | None, *, one_shot: bool) -> Iterator[Any]:
-        """Yield with one batch of look-ahead, so that the last one is known as such while it is trained on."""
+        """Yield with one batch of look-ahead, so that the last one is known while it is trained on."""
         limit = self._source.limit if isinstance(self._source.limit, int) else None
         self.length = None
         count = 0 if start is None else start.skip

@@ -17,10 +17,10 @@ Mode: TypeAlias = Literal["min_size", "max_size_cycle", "max_size", "sequential"
 
 
 class CombinedLoader(Loader, Positioned):
-    """Combines loaders as Lightning's class of that name does, on every backend.
+    """Combines loaders on every backend, like Lightning's class of that name.
 
-    A batch has the form of ``loaders`` with a batch in each loader's place; with ``"sequential"`` it is one loader's
-    batch. A fit that is resumed within an epoch continues where each loader was.
+    A batch has the structure of ``loaders`` with a batch in place of each loader; with ``"sequential"`` it is one
+    loader's batch. A fit resumed within an epoch continues where each loader was.
 
     Args:
         loaders: A mapping of names to loaders, or a list of loaders; mappings may be nested.
@@ -29,12 +29,12 @@ class CombinedLoader(Loader, Positioned):
             after the other.
 
     Attributes:
-        loaders: As they were given.
-        mode: As it was given.
-        members: The loaders in their order.
+        loaders: The given loaders.
+        mode: The given mode.
+        members: The loaders in order.
 
     Raises:
-        DataError: If there is no loader, one is none, or the mode is unknown.
+        DataError: If there are no loaders, one of them is not a loader, or the mode is unknown.
 
     Example:
         >>> both = CombinedLoader({"a": [1, 2, 3], "b": [10, 20]}, mode="max_size_cycle")
@@ -67,7 +67,7 @@ class CombinedLoader(Loader, Positioned):
         """Return the number of batches.
 
         Raises:
-            TypeError: If that of a loader is unknown.
+            TypeError: If a loader's length is unknown.
         """
         lengths = [trusted_length(one) for one in self.members]
         known = [one for one in lengths if one is not None]
@@ -88,21 +88,21 @@ class CombinedLoader(Loader, Positioned):
         return {**vars(self), "_running": None}
 
     def mapped(self, change: Callable[[Any], Any]) -> CombinedLoader:
-        """Return a combination of what ``change`` makes of each loader."""
+        """Return a combination with ``change`` applied to each loader."""
         return CombinedLoader(_rebuilt(self.loaders, map(change, self.members)), self.mode)
 
     def in_form(self, batches: list[Any]) -> Any:
-        """Return one batch of each loader in the form of ``loaders``."""
+        """Return one batch of each loader in the structure of ``loaders``."""
         return _rebuilt(self.loaders, iter(batches))
 
     def keeper(self, *, midway: bool) -> Any:
-        """Return what keeps the position: within an epoch this object, between epochs what the loaders keep."""
+        """Return the object with the position's state: within an epoch this one, between epochs that of the loaders."""
         if midway:
             return self
         return _Between(self) if any(keeper(one, midway=False) is not None for one in self.members) else None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the running epoch is in each loader."""
+        """Return the position of the running epoch in each loader."""
         return {} if self._running is None else self._running.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -140,10 +140,10 @@ class _Member:
     """The iteration state of one loader in an epoch.
 
     Attributes:
-        consumed: Whether it has come to its end, at least once.
+        consumed: Whether it has reached its end at least once.
 
     Args:
-        loader: What is read.
+        loader: The loader to read.
     """
 
     def __init__(self, loader: Any) -> None:
@@ -164,7 +164,7 @@ class _Member:
         """Return the next batch.
 
         Raises:
-            StopIteration: At the end.
+            StopIteration: At the end of the loader.
         """
         if not self._taken:
             self._at_first = RngSnapshot(generators_of(self._loader))
@@ -177,7 +177,7 @@ class _Member:
         return batch
 
     def close(self) -> None:
-        """End its workers."""
+        """End the loader's workers."""
         self._workers.close(self._loader)
 
     def state_dict(self) -> dict[str, Any]:
@@ -191,7 +191,7 @@ class _Member:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Begin where ``state_dict`` was called. The random numbers are elsewhere then; the caller brings them back."""
+        """Begin where ``state_dict`` was called. This changes the random states, which the caller restores."""
         generators = generators_of(self._loader)
         self._taken, self.consumed, self._over = state["taken"], state["consumed"], state["over"]
         self._at_iter = RngSnapshot.from_state_dict(state["at_iter"], generators, OwnRandom([self._loader]))
@@ -215,8 +215,8 @@ class _Combined(Iterator[Any]):
     """One iteration of a CombinedLoader.
 
     Args:
-        combined: What is iterated.
-        state: Where to begin; None is the beginning.
+        combined: The loader to iterate.
+        state: The state to resume; None for the beginning.
     """
 
     def __init__(self, combined: CombinedLoader, state: dict[str, Any] | None) -> None:
@@ -236,7 +236,7 @@ class _Combined(Iterator[Any]):
             member.begin()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where each loader is."""
+        """Return the position of each loader."""
         return {"current": self._current, "members": [member.state_dict() for member in self._members]}
 
     def _shutdown_workers(self) -> None:
@@ -307,13 +307,13 @@ _MODES: dict[str, type[Any]] = {
 
 
 def combined(given: Any) -> Any:
-    """Return what is trained on: several loaders are combined with ``"max_size_cycle"``, as Lightning does.
+    """Return the training data: several loaders are combined with ``"max_size_cycle"``, as in Lightning.
 
     Args:
-        given: As the user gave it; Lightning's own CombinedLoader becomes one of unitrain's.
+        given: The user's data; Lightning's own CombinedLoader is converted to unitrain's.
 
     Raises:
-        DataError: If a list may hold loaders or batches, or a loader is none.
+        DataError: If it is unclear whether a list holds loaders or batches, or one of them is not a loader.
     """
     if _is_lightnings(given):
         return _of_lightning(given)
@@ -323,7 +323,7 @@ def combined(given: Any) -> Any:
 
 
 def separated(given: Any) -> Any:
-    """Return what is evaluated on: loaders one after the other are several loaders, each measured separately."""
+    """Return the evaluation data: a sequential CombinedLoader becomes several loaders, each measured separately."""
     if _is_lightnings(given):
         given = _of_lightning(given)
     return given.loaders if isinstance(given, CombinedLoader) and given.mode == "sequential" else given
@@ -344,7 +344,7 @@ def _of_lightning(given: Any) -> CombinedLoader:
 
 
 def _named(loaders: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the loaders with their places, as ``a.b`` in nested mappings."""
+    """Yield the loaders with their names, such as ``a.b`` in nested mappings."""
     pairs = loaders.items() if isinstance(loaders, Mapping) else enumerate(loaders)
     for key, one in pairs:
         name = f"{prefix}{key}"
@@ -355,7 +355,7 @@ def _named(loaders: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _rebuilt(loaders: Any, values: Iterator[Any]) -> Any:
-    """Return ``loaders`` with the next of ``values`` in each loader's place."""
+    """Return ``loaders`` with each loader replaced by the next of ``values``."""
     if isinstance(loaders, Mapping):
         return {
             key: _rebuilt(one, values) if isinstance(one, Mapping) else next(values) for key, one in loaders.items()

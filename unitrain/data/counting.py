@@ -22,8 +22,8 @@ class Count(NamedTuple):
     """A number of samples.
 
     Attributes:
-        number: How many.
-        known: Whether it follows from the batch's structure; if not, it is a guess.
+        number: The number.
+        known: Whether it follows from the batch's structure; otherwise it is a guess.
     """
 
     number: int
@@ -35,9 +35,9 @@ def counted(batch: Any) -> Count:
 
     The first of these that gives one number decides:
 
-    1. The batch itself: ``batch_size`` (as of a TensorDict) or ``num_graphs``, the sequences of a PackedSequence.
+    1. The batch itself: ``batch_size`` (such as a TensorDict's) or ``num_graphs``, the sequences of a PackedSequence.
     2. The target: the second of a pair, or what is called as in ``TARGETS``. It has one row per sample; a list of
-       tensors of different lengths, of numbers or of mappings has an item a sample.
+       tensors of different lengths, of numbers or of mappings has one item per sample.
     3. All leading dimensions, where they agree.
 
     Otherwise it is guessed: the most frequent leading dimension, the first of equally frequent ones, or 1.
@@ -70,7 +70,7 @@ def _split(batch: Any) -> tuple[Any, list[Any]]:
 
 
 def _possible(value: Any) -> list[int]:
-    """Return how many samples ``value`` may be of, the likeliest first; nothing if it does not tell."""
+    """Return the possible numbers of samples of ``value``, the likeliest first."""
     rows = _rows(value)
     if rows is not None:
         return rows

@@ -25,17 +25,17 @@ _SETUP = {"train": "fit", "val": "validate", "test": "test", "predict": "predict
 
 
 def is_datamodule(data: Any) -> bool:
-    """Return whether ``data`` is a LightningDataModule, or an object in its shape."""
+    """Return whether ``data`` is a LightningDataModule, or an object with its interface."""
     return callable(getattr(data, "setup", None)) and callable(getattr(data, "prepare_data", None))
 
 
 @contextmanager
 def opened(data: Any, stages: tuple[str, ...]) -> Iterator[Callable[[str], Any]]:
-    """Open ``data`` and yield what returns the loader of a stage (None if there is none), recreated at each call.
+    """Open ``data`` and yield a function that creates the loader of a stage, or returns None.
 
     Args:
-        data: A DataSpec or a datamodule (which is prepared, set up and torn down), else the loader of the first stage.
-        stages: Of ``"train"``, ``"val"``, ``"test"``, ``"predict"``.
+        data: A DataSpec, a datamodule (which is prepared, set up and torn down), or the loader of the first stage.
+        stages: Some of ``"train"``, ``"val"``, ``"test"`` and ``"predict"``.
     """
     if isinstance(data, DataSpec):
         yield lambda stage: getattr(data, stage)
@@ -51,12 +51,12 @@ def opened(data: Any, stages: tuple[str, ...]) -> Iterator[Callable[[str], Any]]
 
 
 def makes_loaders(given: Any) -> bool:
-    """Return whether ``given`` is a function that makes loaders."""
+    """Return whether ``given`` is a function that creates loaders."""
     return callable(given) and not isinstance(given, (type, Iterable))
 
 
 def made(given: Any, epoch: int) -> Any:
-    """Return the loaders for ``epoch``: what a function of it, or of nothing, returns; else ``given`` unchanged.
+    """Return the loaders for ``epoch``: the result of a function of it, or without arguments; else ``given`` unchanged.
 
     Raises:
         DataError: If the function takes other arguments.
@@ -78,7 +78,7 @@ def _datamodule_loader(datamodule: Any, hook: str) -> Any:
 
 
 def _overridden(datamodule: Any, hook: str) -> bool:
-    """Return whether the user wrote ``hook``; a framework's own is a placeholder that raises or does nothing."""
+    """Return whether the user defined ``hook``; a framework's own is a placeholder that raises or does nothing."""
     if hook in vars(datamodule):  # LightningDataModule.from_datasets puts them on the object
         return True
     function = getattr(type(datamodule), hook, None)
@@ -86,12 +86,12 @@ def _overridden(datamodule: Any, hook: str) -> bool:
 
 
 def placement(device: torch.device, data: Any, index: int = 0) -> MoveBatch:
-    """Return what brings a batch to ``device``, or None if there is nothing to do.
+    """Return a function that moves a batch to ``device``, or None if there is nothing to do.
 
     Args:
-        device: Where the model is.
-        data: What the user gave; a datamodule's own transfer hooks are called around the move, in Lightning's order.
-        index: The number of the loader, which those hooks are told.
+        device: The device of the model.
+        data: The user's data; a datamodule's own transfer hooks are called around the move, in Lightning's order.
+        index: Index of the loader, which those hooks receive.
     """
     hooks = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
     own = {hook for hook in hooks if is_datamodule(data) and _overridden(data, hook)}

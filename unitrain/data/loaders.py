@@ -16,7 +16,7 @@ class Loader:
     """Marks classes whose objects are loaders, so that a list of them is a list of loaders.
 
     Attributes:
-        members: The loaders that it reads, if it combines several.
+        members: The combined loaders, if there are several.
     """
 
     members: Sequence[Any] = ()
@@ -45,9 +45,9 @@ def generators_of(loader: Any) -> list[Generator]:
 
 
 def trusted_length(loader: Iterable[Any]) -> int | None:
-    """Return how many batches ``loader`` has, or None if its word is no promise.
+    """Return the number of batches of ``loader``, or None if its length cannot be trusted.
 
-    The length of a DataLoader over an IterableDataset is a guess (workers, shards), so it is not trusted.
+    The length of a DataLoader over an IterableDataset is an estimate (workers, shards), so it is not trusted.
     """
     if isinstance(loader, DataLoader) and isinstance(loader.dataset, IterableDataset):
         return None
@@ -63,10 +63,11 @@ def named_loaders(given: Any, stage: str) -> Mapping[str | None, Any]:
     Args:
         given: One loader, a mapping of names to loaders, or a list of loaders, whose names are "0", "1" and so on. A
             list of a single loader is that loader.
-        stage: For messages.
+        stage: The stage, for messages.
 
     Raises:
-        DataError: If a name cannot be part of a metric's name, or a list may hold loaders or batches.
+        DataError: If a name cannot be part of a metric's name, or it is unclear whether a list holds loaders or
+            batches.
     """
     if isinstance(given, Mapping):
         for name in given:
@@ -109,7 +110,7 @@ def _is_loader(one: Any) -> bool:
 
 
 def _may_be_loader(one: Any) -> bool:
-    """Return whether ``one`` can be iterated and has nothing else of a batch."""
+    """Return whether ``one`` is iterable and not like a batch."""
     if isinstance(one, (Tensor, Mapping, Sequence)) or is_dataclass(one):
         return False
     return isinstance(one, Iterable) and not hasattr(one, "to") and not hasattr(one, "__array__")
@@ -139,15 +140,15 @@ _NOT_BATCHES: tuple[tuple[Callable[[Any], bool], str], ...] = (
 
 
 def check_loader(loader: Any, stage: str, name: str | None = None) -> None:
-    """Refuse what is not an iterable of batches.
+    """Refuse anything that is not an iterable of batches.
 
     Args:
-        loader: What was given.
-        stage: For messages.
-        name: The loader's name among several.
+        loader: The given loader.
+        stage: The stage, for messages.
+        name: Name of the loader among several.
 
     Raises:
-        DataError: With what was given and what to give instead.
+        DataError: If it is not; the message says what to pass instead.
     """
     for wrong, hint in _NOT_BATCHES:
         if wrong(loader):

@@ -1,4 +1,4 @@
-"""Random states that samplers, datasets and transforms keep themselves, which a resumed run continues."""
+"""Random states of samplers, datasets and transforms, which a resumed run restores."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _TORCH_DATA = "torch.utils.data."
 
 
 class OwnRandom:
-    """The generators of Python, NumPy and torch in the parts of some loaders, by their places.
+    """The generators of Python, NumPy and torch in the parts of some loaders, by place.
 
-    They are looked for anew each time, because data may make them only as it is read. Those that torch's own loaders
-    and samplers draw from are not among them. What a worker process has is a copy, of which nothing is known here.
+    They are searched each time, because data may create them only when read. Generators of torch's own loaders and
+    samplers are excluded. Worker processes have copies, whose states are unknown here.
 
     Args:
-        loaders: Where to look: in attributes, containers, partial functions, methods, closures and defaults.
+        loaders: The loaders to search: attributes, containers, partial functions, methods, closures and defaults.
     """
 
     def __init__(self, loaders: Iterable[Any]) -> None:
@@ -49,12 +49,12 @@ class OwnRandom:
         return {place: [kind_of(one), state_of(one)] for place, one in self._found()[0].items()}
 
     def put_back(self, saved: Mapping[str, Any], *, absent: bool = True) -> None:
-        """Bring the generators to the states in ``saved``, each that is there with the same kind.
+        """Restore the states in ``saved`` of all generators that exist with the same kind.
 
         Args:
-            saved: What ``states`` returned.
-            absent: Put one where there is none yet, as before the first sample of data that makes its own when it finds
-                none. Data that makes it anew each time replaces it.
+            saved: The result of ``states``.
+            absent: Whether to create missing generators, for data that creates one with the first sample if there is
+                none. Data that creates one each time replaces it.
         """
         found, holders = self._found()
         for place, (kind, state) in saved.items():
@@ -66,7 +66,7 @@ class OwnRandom:
                 put(found[place], state)
 
     def differing(self, saved: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-        """Return the places in ``saved`` that cannot be put back, and the places that ``saved`` does not know."""
+        """Return the places in ``saved`` that cannot be restored, and the places that are not in ``saved``."""
         found, holders = self._found()
         lost = [
             place
@@ -80,7 +80,7 @@ class OwnRandom:
         return lost, [place for place in found if place not in saved]
 
     def _found(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the generators, and all that may hold one, by place; each once, under the nearest place."""
+        """Return the generators, and all objects that may hold one, by place; each once, under the nearest place."""
         found: dict[str, Any] = {}
         holders: dict[str, Any] = {str(number): loader for number, loader in enumerate(self._loaders)}
         parts = [*self._loaders, *(one for loader in self._loaders for one in samplers_of(loader))]
@@ -110,7 +110,7 @@ def _of_torch(part: Any) -> bool:
 
 
 def _within(part: Any) -> list[tuple[str, Any]]:
-    """Return what ``part`` consists of, each with the step that leads to it; a user's own code does not run."""
+    """Return the parts of ``part``, each with the step that leads to it, without running user code."""
     found: list[tuple[str, Any]] = []
     cls = type(part)
     sequence = next((one for one in (list, tuple) if issubclass(cls, one)), None)
@@ -146,7 +146,7 @@ def _content(cell: Any) -> Any:
 
 
 def _attributes(part: Any) -> list[tuple[str, Any]]:
-    """Return the attributes of ``part`` in an order that does not depend on when they were made."""
+    """Return the attributes of ``part`` in an order independent of their creation."""
     kinds = maybe_generators()
     held: dict[str, Any] = {}
     for base in reversed(type(part).__mro__):
@@ -169,7 +169,7 @@ def _dict_of(part: Any) -> dict[Any, Any]:
 
 
 def _free(holders: Mapping[str, Any], place: str) -> Callable[[Any], Any] | None:
-    """Return what puts a generator to ``place``, if nothing stands there and it can be put there."""
+    """Return a function that sets a generator at ``place``, if the place is empty and can be set."""
     attribute, item = re.fullmatch(r"(.+)\.(\w+)", place), re.fullmatch(r"(.+)\[([^\[\]]+)\]", place)
     if attribute is not None:
         holder = holders.get(attribute[1])

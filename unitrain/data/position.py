@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Position:
-    """Where to resume in an epoch that was begun in another run.
+    """The position at which to resume an epoch of another run.
 
     Attributes:
-        skip: Batches that were done.
-        at_iter: The global generators when the loader's iterator was made.
-        before_ahead: The generators before the batch that was read ahead, if one was.
-        now: The generators when the checkpoint was written.
-        loader: The state of what keeps the data's position itself, if anything does.
-        at_first: The generators before the first batch was read, if others have drawn since ``at_iter``.
+        skip: Number of batches already done.
+        at_iter: State of the global generators when the loader's iterator was created.
+        before_ahead: State of the generators before a batch was read ahead, if one was.
+        now: State of the generators when the checkpoint was written.
+        loader: State of the loader or dataset that tracks its own position, if any.
+        at_first: State of the generators before the first batch was read, if others have drawn since ``at_iter``.
     """
 
     skip: int
@@ -41,7 +41,7 @@ class Position:
 
 
 class Positioned(ABC):
-    """A loader that says itself what keeps its position."""
+    """A loader that names the object with its position."""
 
     @abstractmethod
     def keeper(self, *, midway: bool) -> Any:
@@ -49,15 +49,15 @@ class Positioned(ABC):
 
 
 def keeper(loader: Any, *, midway: bool) -> Any:
-    """Return what keeps the position of the data in a ``state_dict``, or None.
+    """Return the object whose ``state_dict`` has the position of the data, or None.
 
     That is a loader with ``state_dict`` and ``load_state_dict`` (torchdata's StatefulDataLoader), or the
-    IterableDataset of a DataLoader that reads in this process; of its copies in workers nothing is known here.
-    Between epochs a DataLoader starts over, so only its dataset's state counts.
+    IterableDataset of a DataLoader without workers; the states of copies in workers are unknown here. Between epochs a
+    DataLoader restarts, so only its dataset's state counts.
 
     Args:
-        loader: What the user gave.
-        midway: Whether it is within an epoch.
+        loader: The user's loader.
+        midway: Whether the position is within an epoch.
     """
     if isinstance(loader, Positioned):
         return loader.keeper(midway=midway)
@@ -82,7 +82,7 @@ def copied_state(holder: Any) -> Any:
     """Return a copy of the state of a ``keeper``.
 
     Raises:
-        DataError: If a part of it cannot be copied; it names the place.
+        DataError: If a part of it cannot be copied; the message names the place.
     """
     state = holder.state_dict()
     try:
@@ -97,7 +97,7 @@ def copied_state(holder: Any) -> Any:
 
 
 def _uncopied(value: Any, place: str, error: Exception) -> tuple[str, Any, Exception]:
-    """Return the innermost part of ``value`` that cannot be copied: where it is, itself and why."""
+    """Return the innermost part of ``value`` that cannot be copied: its place, the part and the reason."""
     items: list[tuple[Any, Any]] = []
     if isinstance(value, Mapping):
         items = list(value.items())
@@ -114,12 +114,12 @@ def _uncopied(value: Any, place: str, error: Exception) -> tuple[str, Any, Excep
 
 
 def going_on(loader: Any, start: Position, workers: Workers) -> Iterator[Any]:
-    """Return an iterator of ``loader`` from ``start``: by the loader's own state if it has one, else by skipping.
+    """Return an iterator of ``loader`` from ``start``: with the loader's own state if it has one, else by skipping.
 
     Args:
-        loader: What to iterate.
-        start: Where to begin.
-        workers: Those of the run.
+        loader: The loader to iterate.
+        start: The position to start from.
+        workers: The workers of the run.
     """
     found = keeper(loader, midway=True)
     if start.loader is None or found is None:
@@ -130,16 +130,16 @@ def going_on(loader: Any, start: Position, workers: Workers) -> Iterator[Any]:
 
 
 def skipped(loader: Any, count: int, workers: Workers, at_first: RngSnapshot | None = None) -> Iterator[Any]:
-    """Return an iterator of ``loader`` behind its first ``count`` batches.
+    """Return an iterator of ``loader`` after its first ``count`` batches.
 
-    A list, and a DataLoader that reads in this process by a batch sampler, skip without reading. Workers carry random
-    states that only reading moves, so theirs is read and dropped.
+    A list, and a DataLoader without workers and with a batch sampler, skip without reading. Workers have random states
+    that only reading advances, so their batches are read and dropped.
 
     Args:
-        loader: What to iterate.
-        count: How many batches to leave out.
-        workers: Those of the run.
-        at_first: The generators before the first batch was read, if they are not as the iterator leaves them.
+        loader: The loader to iterate.
+        count: Number of batches to skip.
+        workers: The workers of the run.
+        at_first: State of the generators before the first batch was read, if it differs from the iterator's.
     """
     if isinstance(loader, (list, tuple)):
         return iter(loader[count:])
@@ -155,7 +155,7 @@ def skipped(loader: Any, count: int, workers: Workers, at_first: RngSnapshot | N
 
 
 def _skipped_unread(loader: DataLoader[Any], count: int, at_first: RngSnapshot | None) -> Iterator[Any]:
-    """Return an iterator over a copy of ``loader`` that draws as the original does, and reads only what is left."""
+    """Return an iterator over a copy of ``loader`` that draws like the original and reads only the rest."""
     collate = loader.collate_fn
     copy = DataLoader(
         loader.dataset,
@@ -172,7 +172,7 @@ def _skipped_unread(loader: DataLoader[Any], count: int, at_first: RngSnapshot |
 
 
 class _SkippingSampler:
-    """A batch sampler whose first batch is empty and stands for those that are left out."""
+    """A batch sampler whose first batch is empty and replaces the skipped ones."""
 
     def __init__(self, sampler: Any, count: int) -> None:
         self._sampler = sampler

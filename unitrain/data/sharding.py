@@ -28,13 +28,14 @@ TRAIN = "train"
 
 
 class ShardedBatches(Loader):
-    """The batches of ``loader`` dealt out to the processes of a run: each takes every n-th.
+    """The batches of ``loader`` divided among the processes of a run: each takes every n-th.
 
-    For data that has no samplers to be told: lists of batches, generators, IterableDatasets. Each process reads all
-    of it and drops what belongs to others. In training the last batches are dropped where they do not suffice for all.
+    For data that has no sampler to shard: lists of batches, generators, IterableDatasets. Each process reads all of it
+    and drops what belongs to others. In training, the last batches are dropped if there are not enough for every
+    process.
 
     Args:
-        loader: The same batches on every process.
+        loader: Yields the same batches on every process.
 
     Example:
         >>> data = ShardedBatches(batches)  # the same on every process; each trains on its share
@@ -45,10 +46,10 @@ class ShardedBatches(Loader):
 
 
 class OwnBatches(Loader):
-    """The batches of ``loader`` as they are: it yields what belongs to this process already.
+    """The batches of ``loader`` unchanged: it already yields only this process's share.
 
     Args:
-        loader: This process's own part; in training, as many batches as all others have.
+        loader: Yields this process's share; in training, every process must have the same number of batches.
 
     Example:
         >>> def own_part():
@@ -64,9 +65,9 @@ class RoundRobinBatches:
     """Every n-th batch of a loader.
 
     Args:
-        loader: Yields all batches.
-        team: Who shares them.
-        even: Whether all get as many.
+        loader: The loader of all batches.
+        team: The processes that share them.
+        even: Whether all processes get the same number.
     """
 
     def __init__(self, loader: Iterable[Any], team: Collectives, *, even: bool) -> None:
@@ -86,9 +87,9 @@ class SharedOrderSampler(Sampler[int]):
     """A sampler's order, drawn alike on every process, of which each takes every n-th; the first fill up the last turn.
 
     Args:
-        sampler: Draws the order, from the global generators or one of its own.
-        team: Who shares it.
-        seed: The same for all.
+        sampler: The sampler, which draws from the global generators or its own.
+        team: The processes that share it.
+        seed: The seed, equal on all processes.
     """
 
     def __init__(self, sampler: Iterable[int], team: Collectives, seed: int) -> None:
@@ -127,9 +128,9 @@ class ContiguousSampler(Sampler[int]):
     """A run of neighbouring samples of an order, without repeating any.
 
     Args:
-        sampler: The whole order.
-        team: Who shares it.
-        seed: The same for all, for an order that is drawn.
+        sampler: The sampler of the whole order.
+        team: The processes that share it.
+        seed: The seed of a random order, equal on all processes.
     """
 
     def __init__(self, sampler: Sized, team: Collectives, seed: int) -> None:
@@ -151,13 +152,13 @@ def shard(loader: Any, stage: str, team: Collectives, seed: int) -> Any:
     """Return the part of ``loader`` that this process reads; for a team of one, all of it.
 
     Args:
-        loader: What the user gave.
-        stage: Training draws and repeats; an evaluation does neither.
-        team: Who shares the data.
-        seed: Of the order of training.
+        loader: The user's loader.
+        stage: The stage. Training draws an order and repeats samples; an evaluation does neither.
+        team: The processes that share the data.
+        seed: Seed of the training order.
 
     Raises:
-        DataError: If the loader cannot be shared out without the user's word, or has less than a sample for each.
+        DataError: If the user must decide how to share the loader, or it has fewer samples than there are processes.
     """
     if loader is None or isinstance(loader, OwnBatches) or team.size == 1:
         return loader.loader if isinstance(loader, (OwnBatches, ShardedBatches)) else loader

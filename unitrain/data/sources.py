@@ -34,9 +34,9 @@ MoveBatch: TypeAlias = "Callable[[Any], Any] | None"
 @named_arguments(DataError)
 @dataclass(frozen=True, kw_only=True)
 class DataSpec:
-    """The data of all stages in one object; give it wherever a loader goes.
+    """The data of all stages in one object; it can be passed wherever a loader is expected.
 
-    What is evaluated may be several loaders: a mapping of names to loaders, or a list of loaders.
+    Evaluation data may be several loaders: a mapping of names to loaders, or a list of loaders.
 
     Attributes:
         train: Batches to train on.
@@ -69,15 +69,15 @@ class DataSource:
     """The data of one stage with its limit, in the form that every adapter takes.
 
     Attributes:
-        loader: What the user gave: re-iterable, yields batches.
+        loader: The user's loader: re-iterable, yields batches.
         stage: ``"train"``, ``"val"``, ``"test"`` or ``"predict"``.
         limit: A number of batches (int) or a fraction (float).
         place: Moves a batch to the device (with a datamodule's own transfer hooks, if it has any).
         repeat: Whether each epoch repeats the batches of the first (``overfit_batches``).
-        required: Whether it is an error if there is no batch; a validation within a fit may be empty.
-        name: The loader's name among several of an evaluation; None if it is the only one.
-        clock: Measures how long each batch takes to load, if that is to be measured.
-        workers: The worker processes that reading has started.
+        required: Whether empty data is an error; a validation within a fit may be empty.
+        name: Name of the loader among several of an evaluation; None if it is the only one.
+        clock: Measures the loading time of each batch, if profiling.
+        workers: The started worker processes.
     """
 
     loader: Iterable[Any]
@@ -102,10 +102,10 @@ class DataSource:
 
     @property
     def length(self) -> int | None:
-        """The number of batches of an epoch, or None where only iterating tells.
+        """Number of batches of an epoch, or None if unknown.
 
         Raises:
-            ConfigError: If the limit is a fraction of an unknown length, or of so few batches that none is left.
+            ConfigError: If the limit is a fraction of an unknown length, or leaves no batches.
         """
         size = trusted_length(self.loader)
         if isinstance(self.limit, int):
@@ -129,23 +129,23 @@ class DataSource:
         return next((seed for seed in seeds if seed is not None), None)
 
     def draw_order(self, seed: int) -> None:
-        """Draw the order that ``seed`` stands for, where the order is drawn from a seed."""
+        """Draw the order for ``seed``, if the order is drawn from a seed."""
         for one in members_of(self.loader):
             if getattr(getattr(one, "sampler", None), "seed", None) is not None:
                 one.sampler.seed = seed
 
     def snapshot(self, *, whole: bool = False) -> RngSnapshot:
-        """Return the states of the global generators and of the loader's own; ``whole`` with those of its parts."""
+        """Return the states of the global generators and of the loader's own; ``whole`` includes those of its parts."""
         return RngSnapshot(self.generators, self.own_random if whole else None)
 
     @property
     def own_random(self) -> OwnRandom:
-        """The generators that samplers, datasets and transforms keep themselves."""
+        """The generators in samplers, datasets and transforms."""
         return OwnRandom([self.loader])
 
     @property
     def generators(self) -> list[Generator]:
-        """The generators that the loader and its samplers draw from, which another loader may share."""
+        """The generators of the loader and its samplers, which another loader may share."""
         return generators_of(self.loader)
 
     def _hinted_length(self) -> int:
@@ -173,7 +173,7 @@ def other_length(label: str, before: int | None, now: int | None) -> DataError:
     return DataError(
         f"the {label} had {before} batches when the run began, and an epoch now has"
         f" {'an unknown number' if now is None else now}.",
-        hint="fit(spec, lambda: loader) with reload_dataloaders_every_n_epochs=1 looks at the length in each epoch; a"
+        hint="fit(spec, lambda: loader) with reload_dataloaders_every_n_epochs=1 reads the length in each epoch; a"
         " loader without __len__ is read to its end.",
     )
 
@@ -184,15 +184,15 @@ def make_source(
     """Return the source of ``stage``.
 
     Args:
-        loader: What the user gave.
+        loader: The user's loader.
         stage: ``"train"``, ``"val"``, ``"test"`` or ``"predict"``.
-        config: Holds the limits.
+        config: The trainer's options, with the limits.
         place: Moves a batch to the device.
         name: The loader's name among several.
 
     Raises:
         DataError: If the loader is not an iterable of batches, or is empty.
-        ConfigError: If it is limited to no batch at all.
+        ConfigError: If the limit leaves no batches.
     """
     check_loader(loader, stage, name)
     limit = config.limit(stage)
@@ -208,13 +208,13 @@ def make_source(
 def optional_sources(
     loaders: Mapping[str | None, Any], stage: str, config: TrainerConfig, place: Callable[[int], MoveBatch]
 ) -> tuple[DataSource, ...]:
-    """Return the sources of an evaluation that may be left out; none if its limit or its only loader is empty.
+    """Return the sources of an optional evaluation; none if its limit is 0 or its only loader is empty.
 
     Args:
-        loaders: By name.
+        loaders: The loaders by name.
         stage: As in ``make_source``.
         config: As in ``make_source``.
-        place: Returns what moves the batches of the loader of that number.
+        place: Returns the function that moves the batches of the loader with that index.
 
     Raises:
         DataError: If a loader is not an iterable of batches, or one of several is empty.

@@ -1,7 +1,7 @@
 """The structure of a batch: its parts, and copies with replaced tensors.
 
-A container is copied unchanged, and then its tensors are replaced in the copy. No constructor runs, so nothing that one
-computes is computed again; attributes, default factories and the like stay. The original is never changed.
+A container is copied, and then its tensors are replaced in the copy. No constructor runs, so nothing is recomputed;
+attributes, default factories and the like are kept. The original is never changed.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _APPLYING = frozenset({"tensordict", "torch_geometric"})
 
 
 class Mapped:
-    """A mapping of whole batches by what becomes of each tensor; a tensor in two places is mapped once.
+    """Applies a function to each tensor of a batch; a tensor in two places is mapped once.
 
     Args:
-        change: Called with each tensor and with each object that is no container.
+        change: Called with each tensor and each object that is not a container.
         whole: Called first with each container that is not a plain one; returns ``NotImplemented`` to leave it to this
             class.
     """
@@ -59,7 +59,7 @@ class Mapped:
         return self._change(value) if kind is None else kind.changed(self, value)
 
     def reached(self, value: Any, fresh: Any) -> None:
-        """Remember ``fresh`` for ``value``, which its own attributes may hold."""
+        """Remember ``fresh`` for ``value``, which its own attributes may refer to."""
         self._done[id(value)] = value, fresh
 
 
@@ -67,7 +67,7 @@ class Kind:
     """A kind of container: here an object by its attributes, with the items of a dictionary or a list."""
 
     def parts(self, value: Any) -> Iterable[Any]:
-        """Return what is inside."""
+        """Return the parts."""
         items = list(_items(value))
         known = {id(item) for item in items}
         return items + [item for _, item in _attributes(value) if id(item) not in known]
@@ -104,7 +104,7 @@ class _Tuple(Kind):
 
 
 class _Mapping(Kind):
-    """A mapping that is no dictionary: by its attributes, or, where it keeps its items elsewhere, by its items."""
+    """A mapping that is not a dictionary: by its attributes, or, if it stores its items elsewhere, by its items."""
 
     def parts(self, value: Any) -> Iterable[Any]:
         return list(value.values())
@@ -180,7 +180,7 @@ def tensors(value: Any, _seen: frozenset[int] = frozenset()) -> Iterator[Tensor]
 
 
 def parts(value: Any) -> Iterable[Any]:
-    """Return what is inside a container; nothing for anything else."""
+    """Return the parts of a container; nothing for anything else."""
     if type(value) in (list, tuple):
         return value  # type: ignore[no-any-return]
     if type(value) is dict:
@@ -190,12 +190,12 @@ def parts(value: Any) -> Iterable[Any]:
 
 
 def bare(value: Any) -> Any:
-    """Return an object of the class of ``value`` that no constructor has seen."""
+    """Return a new object of the class of ``value``, without calling a constructor."""
     return _base(type(value)).__new__(type(value))
 
 
 def _base(cls: type) -> Any:
-    """Return the class in C that ``cls`` is made on."""
+    """Return the builtin base class of ``cls``."""
     return next(one for one in cls.__mro__ if not one.__flags__ & _HEAP_TYPE)
 
 
@@ -207,7 +207,7 @@ def _items(value: Any) -> Iterable[Any]:
 
 
 def _attributes(value: Any) -> Iterator[tuple[Callable[[Any, Any], None], Any]]:
-    """Yield each attribute as what sets it, whatever the class says of setting, and its value."""
+    """Yield a setter that bypasses the class, and the value, of each attribute."""
     cls: type = type(value)
     for member in _members(cls):
         with suppress(AttributeError):  # not set

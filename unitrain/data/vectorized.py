@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 
 class Gathered(Dataset[Any]):
-    """A dataset of tensors that hands a DataLoader its batches ready.
+    """A dataset of tensors that gives a DataLoader complete batches.
 
     Args:
-        dataset: Where they are gathered from.
+        dataset: The dataset to gather from.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -41,14 +41,18 @@ class Gathered(Dataset[Any]):
 def vectorized(loader: DataLoader[T]) -> DataLoader[T]:
     """Return a DataLoader with the batches of ``loader``, each gathered from the dataset's tensors at once.
 
-    The samples, their order, the random draws and each bit are those of ``loader``, whose sampler, generator, workers
-    and other settings it shares. So a run may continue with one from a checkpoint that was written with the other.
+    Samples, order, random draws and every bit equal those of ``loader``, whose sampler, generator, workers and other
+    settings it shares. So a checkpoint written with one can be resumed with the other.
 
     Args:
-        loader: Reads tensors: a TensorDataset, a tensor, or a Subset (as of random_split) or StackDataset of such.
+        loader: A DataLoader over tensors: a TensorDataset, a tensor, or a Subset (such as from random_split) or a
+            StackDataset of these.
+
+    Returns:
+        A loader whose batches have the shapes, dtypes and values of those of ``loader``.
 
     Raises:
-        DataError: If batches of ``loader`` are more than rows of tensors: a dataset that computes, a ``collate_fn``.
+        DataError: If the batches are not plain rows of tensors, as with a dataset that computes or a ``collate_fn``.
 
     Example:
         >>> data = TensorDataset(torch.arange(6.0).reshape(3, 2), torch.arange(3))
@@ -135,7 +139,7 @@ def _only(items: list[Any]) -> Any:
 
 
 def _gathered(dataset: Any, indices: Sequence[int]) -> Any:
-    """Return what ``default_collate([dataset[index] for index in indices])`` does; its lists stand for tuples."""
+    """Return what ``default_collate([dataset[index] for index in indices])`` does; lists replace tuples."""
     if isinstance(dataset, Subset):
         return _gathered(dataset.dataset, [dataset.indices[index] for index in indices])
     return _taken(dataset, torch.as_tensor(indices))

@@ -7,7 +7,7 @@ from weakref import WeakSet
 
 
 class Workers:
-    """The iterators with worker processes that a run has made."""
+    """The iterators of a run that have worker processes."""
 
     def __init__(self) -> None:
         self._watched: WeakSet[Any] = WeakSet()
@@ -19,9 +19,9 @@ class Workers:
         return iterator
 
     def close(self, loader: Any) -> None:
-        """End all workers, those too that ``loader`` keeps for its next epoch.
+        """End all workers, including those that ``loader`` keeps for its next epoch.
 
-        An error's traceback holds the iterator, and with it the workers, for as long as anybody looks at the error.
+        An error's traceback refers to the iterator, and so keeps the workers alive as long as the error.
         """
         for iterator in list(self._watched):
             iterator._shutdown_workers()  # noqa: SLF001 - there is no public way

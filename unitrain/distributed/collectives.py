@@ -22,12 +22,12 @@ Reduction: TypeAlias = Literal["mean", "sum", "max", "min"]
 
 
 class Collectives:
-    """A team of one.
+    """The collectives of a single process.
 
     Attributes:
-        rank: The number of this process, from 0.
-        size: How many processes there are.
-        world: Where each is; None for a team of one.
+        rank: Rank of this process, from 0.
+        size: Number of processes.
+        world: The position of this process; None for a single process.
     """
 
     rank = 0
@@ -43,11 +43,11 @@ class Collectives:
         return [value]
 
     def all_reduce_max(self, values: Sequence[int]) -> list[int]:
-        """Return the highest of each of some small numbers."""
+        """Return the maximum of each number over all processes."""
         return list(values)
 
     def barrier(self) -> None:
-        """Wait until all are here."""
+        """Wait until all processes arrive."""
 
     def all_gather(self, value: Tensor) -> Tensor:
         """Return the tensors of all processes, stacked in the order of ranks: shape ``(size, *value.shape)``."""
@@ -123,13 +123,13 @@ class ProcessGroup(Collectives):
         return found
 
     def all_reduce_max(self, values: Sequence[int]) -> list[int]:
-        """Return the highest of each of some small numbers."""
+        """Return the maximum of each number over all processes."""
         numbers = torch.tensor(values, dtype=torch.int32)
         dist.all_reduce(numbers, op=dist.ReduceOp.MAX)
         return [int(number) for number in numbers]
 
     def barrier(self) -> None:
-        """Wait until all are here."""
+        """Wait until all processes arrive."""
         self.all_reduce_max([0])  # on the processor's group, which a GPU need not be asked for
 
     def all_gather(self, value: Tensor) -> Tensor:

@@ -17,12 +17,12 @@ class Strategy:
     """The common options of strategies.
 
     Attributes:
-        timeout: How long a process waits for the others in one exchange before it gives up; a process group that the
-            script itself has made keeps its own.
-        watchdog: How long a process may give no sign of life before the others give it up.
+        timeout: Maximum time to wait for the other processes in one exchange; a process group created by the script
+            keeps its own timeout.
+        watchdog: Maximum time without a heartbeat before a process counts as failed.
 
     Raises:
-        ConfigError: If a duration is not above zero.
+        ConfigError: If a duration is not positive.
     """
 
     name: ClassVar[str] = ""
@@ -41,9 +41,16 @@ class Strategy:
 
 
 class DDP(Strategy):
-    """Each process has the whole model; gradients are averaged (torch's DistributedDataParallel).
+    """Data parallel: each process has the whole model; gradients are averaged (torch's DistributedDataParallel).
 
-    ``UnifiedTrainer(native={"ddp": {"find_unused_parameters": True, "bucket_cap_mb": 50}})`` hands arguments to it.
+    ``UnifiedTrainer(native={"ddp": {"find_unused_parameters": True, "bucket_cap_mb": 50}})`` passes arguments to it.
+
+    Attributes:
+        timeout: Maximum time to wait for the other processes in one exchange.
+        watchdog: Maximum time without a heartbeat before a process counts as failed.
+
+    Raises:
+        ConfigError: If a duration is not positive.
 
     Example:
         >>> from datetime import timedelta
@@ -57,15 +64,16 @@ class DDP(Strategy):
 @named_arguments(ConfigError)
 @dataclass(frozen=True, kw_only=True)
 class FSDP(Strategy):
-    """Each process has a part of each parameter, its gradient and its optimizer state (torch's ``fully_shard``).
+    """Each process has a shard of each parameter, gradient and optimizer state (torch's ``fully_shard``).
 
-    ``UnifiedTrainer(native={"fsdp": {"reshard_after_forward": False}})`` hands arguments to it.
+    ``UnifiedTrainer(native={"fsdp": {"reshard_after_forward": False}})`` passes arguments to it.
 
     Attributes:
-        wrap: The classes of the modules that are gathered and freed separately, as
-            ``(nn.TransformerEncoderLayer,)``; they must be used by calling them. By default they are the model's direct
-            children, and instead of a ModuleList, ModuleDict or Sequential what is in it. The rest is gathered
-            for a whole step.
+        wrap: Classes of the modules that are gathered and freed separately, such as ``(nn.TransformerEncoderLayer,)``;
+            the model must use these modules by calling them. By default, the model's direct children, and the items of
+            a ModuleList, ModuleDict or Sequential. The rest is gathered for a whole step.
+        timeout: Maximum time to wait for the other processes in one exchange.
+        watchdog: Maximum time without a heartbeat before a process counts as failed.
 
     Raises:
         ConfigError: If a value is invalid.

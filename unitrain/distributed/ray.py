@@ -34,26 +34,26 @@ _SAID_OTHERWISE = {"devices": "num_workers", "num_nodes": "num_workers", "accele
 
 
 class RayTrainer(UnifiedTrainer):
-    """A ``UnifiedTrainer`` whose runs are done by the workers of a Ray cluster.
+    """A ``UnifiedTrainer`` that runs on the workers of a Ray cluster.
 
-    The model's weights, the results, the counters and the callbacks of this process are afterwards what they are
-    there, and the same bits as with ``UnifiedTrainer(devices=num_workers)``. Lambdas and inner functions may be sent.
-    Each worker works in the folder that has the same path as this process's; a checkpoint that was kept on another
-    machine is brought to the same path here. Ctrl-C ends the workers at once. An existing cluster is found as
-    ``ray.init()`` finds it; without one, Ray starts one on this machine.
+    Afterwards the model's weights, results, counters and callbacks of this process are updated from the workers,
+    bit-identical to ``UnifiedTrainer(devices=num_workers)``. Lambdas and inner functions can be sent. Each worker works
+    in the folder that has the same path as this process's; a checkpoint that was kept on another machine is brought to
+    the same path here. Ctrl-C ends the workers at once. An existing cluster is found as ``ray.init()`` finds it;
+    without one, Ray starts one on this machine.
 
     Args:
-        framework: As of ``UnifiedTrainer``.
-        num_workers: How many processes train.
-        use_gpu: Whether each has a GPU.
-        scaling: Further arguments of ``ray.train.ScalingConfig``, as ``{"resources_per_worker": {"CPU": 4}}``.
+        framework: As for ``UnifiedTrainer``.
+        num_workers: Number of training processes.
+        use_gpu: Whether each process has a GPU.
+        scaling: Further arguments of ``ray.train.ScalingConfig``, such as ``{"resources_per_worker": {"CPU": 4}}``.
         run_config: A ``ray.train.RunConfig``.
-        autoscaling: Whether to wait for machines that the cluster does not have yet.
-        **options: Of ``UnifiedTrainer``, without ``devices``, ``num_nodes`` and ``accelerator``.
+        autoscaling: Whether to wait for machines that the cluster must still start.
+        **options: Options of ``UnifiedTrainer``, except ``devices``, ``num_nodes`` and ``accelerator``.
 
     Raises:
         BackendNotInstalledError: If Ray is not installed.
-        ConfigError: If an option is unknown, is invalid, or is for the cluster to say.
+        ConfigError: If an option is unknown, invalid, or set by the cluster.
 
     Example:
         ``RayTrainer("ignite", num_workers=2, max_epochs=3).fit(spec, train_loader, val_loader)``
@@ -179,7 +179,7 @@ def _on_cluster(cluster: _Cluster, count: int, order: Job) -> Iterator[Path]:
         SpecError: If the order cannot be sent.
         ConfigError: If the cluster has too little for it.
         DistributedError: If a worker failed, with its rank and its traceback; an error of unitrain unchanged.
-        KeyboardInterrupt: At Ctrl-C, when the workers have been ended.
+        KeyboardInterrupt: On Ctrl-C, once the workers have ended.
     """
     ray = _installed()
     if not ray.is_initialized():
@@ -204,7 +204,7 @@ def _on_cluster(cluster: _Cluster, count: int, order: Job) -> Iterator[Path]:
 
 
 def _errand(cluster: _Cluster, order: Job) -> dict[str, Any]:
-    """Return what each worker is told; what is large is there once a machine."""
+    """Return each worker's instructions; large objects are stored once per machine."""
     ray = _installed()
     hint = "create objects that cannot be pickled (open files, locks, connections) where they are used."
     threads = max(1, int(cluster.resources().get("CPU", 1)))

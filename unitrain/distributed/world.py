@@ -12,16 +12,16 @@ from unitrain.errors import DistributedError
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """The place of one process.
+    """The position of one process among all.
 
     Attributes:
-        rank: Its number, from 0, among all processes.
-        size: How many there are.
-        local_rank: Its number among those of its host; also the index of its GPU.
-        local_size: How many its host has.
-        address: The host where all meet.
-        port: The port there.
-        launcher: Who started the processes, for messages.
+        rank: Rank of the process, from 0.
+        size: Number of processes.
+        local_rank: Rank among the processes of its host; also the index of its GPU.
+        local_size: Number of processes on its host.
+        address: Host of the rendezvous.
+        port: Port of the rendezvous.
+        launcher: The program that started the processes, for messages.
     """
 
     rank: int
@@ -42,13 +42,13 @@ Environment = Mapping[str, str]
 
 
 def world_here(environment: Environment = os.environ) -> World | None:
-    """Return the place of this process, or None if no launcher has given it one.
+    """Return the position of this process, or None without a launcher.
 
     Args:
         environment: The environment variables.
 
     Raises:
-        DistributedError: If a variable is missing or is no number.
+        DistributedError: If a variable is missing or not a number.
     """
     return next((world for read in _LAUNCHERS if (world := read(environment)) is not None), None)
 
@@ -119,7 +119,7 @@ def _is_task(environment: Environment) -> bool:
 
 
 def _tasks_here(environment: Environment, even: int) -> int:
-    """Return how many tasks the step has on this node, of a list as ``"2(x3),1"``; ``even`` if there is none."""
+    """Return the number of the step's tasks on this node, from a list such as ``"2(x3),1"``; ``even`` without one."""
     counts: list[int] = []
     for count, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", environment.get("SLURM_STEP_TASKS_PER_NODE", "")):
         counts += [int(count)] * int(times or 1)
@@ -131,7 +131,7 @@ _LAUNCHERS: tuple[Callable[[Environment], World | None], ...] = (_torchrun, _slu
 
 
 def first_host(hosts: str) -> str:
-    """Return the first name in SLURM's list of hosts, as ``"node[03-05,9],other"`` or ``"rack[1-2]node[1-4]"``."""
+    """Return the first name in SLURM's list of hosts, such as ``"node[03-05,9],other"`` or ``"rack[1-2]node[1-4]"``."""
     found = re.match(r"(?:[^,\[\]]|\[[^\[\]]+\])+", hosts)
     if found is None:
         raise DistributedError(f"SLURM_JOB_NODELIST={hosts!r} contains no host.", hint="set MASTER_ADDR.")

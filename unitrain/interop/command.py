@@ -43,7 +43,7 @@ EPILOG = """\
 examples:
   unitrain run train.py --framework ignite
   unitrain run train.py --framework lightning --epochs 3 --lr 0.01
-  unitrain run train.py --framework reference      # the bare PyTorch loop, to check results against
+  unitrain run train.py --framework reference      # the plain PyTorch loop, to verify results
 
 Other arguments are passed to the script in sys.argv, and so is everything after `--`, even --framework. The working
 directory does not change.
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_blocked()  # the script would import it itself
     adapter = find_adapter(arguments.framework)
     if Feature.NATIVE_CODE not in adapter.features:
-        raise refuse(adapter, Feature.NATIVE_CODE, "a script of another framework", "another framework")
+        raise refuse(adapter, Feature.NATIVE_CODE, "a script of another framework")
     witness = _Witness(adapter.packages or (type(adapter).__module__,))
     try:
         with _redirected(adapter), witness.watching():
@@ -131,11 +131,11 @@ def _run_as_main(script: Path, arguments: Sequence[str]) -> None:
 
 @dataclass
 class _Witness:
-    """Looks who calls when something is computed, until it has seen the engine that was asked for.
+    """Checks the call stack for the requested engine whenever something is computed, until it has been seen.
 
     Attributes:
-        engine: The packages or modules of that engine.
-        seen: Whether it ran anything.
+        engine: The packages or modules of the requested engine.
+        seen: Whether the engine ran anything.
         elsewhere: Whether anything was computed before that.
     """
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class NativeState(Callback):
     """Keeps the state of a native callback, which its own framework calls, in unitrain's checkpoints.
 
-    It stands under the name that the callback has on other backends, where its bridge keeps it.
+    Its name is the one that the callback has on other backends, where its bridge stores the state.
 
     Attributes:
         native: The callback.
@@ -49,8 +49,8 @@ class Listeners(NamedTuple):
     """The listeners of a run.
 
     Attributes:
-        own: unitrain's callbacks, those of another framework as such, and the states of the native ones.
-        native: Those of the backend's framework that the spec brings.
+        own: unitrain's callbacks, wrapped ones of another framework, and the states of native ones.
+        native: The spec's callbacks of the backend's framework.
     """
 
     own: tuple[Callback, ...]
@@ -58,19 +58,19 @@ class Listeners(NamedTuple):
 
 
 class CallbackSet:
-    """The callbacks of a trainer; those of another framework are adopted when a spec is run, each once.
+    """The callbacks of a trainer; those of another framework are wrapped when a spec is run, each once.
 
-    Code of their own framework takes them as they are.
+    Code of their own framework uses them directly.
 
     Attributes:
-        native: Those of the backend's framework.
+        native: Callbacks of the backend's framework.
 
     Args:
         adapter: The backend.
-        given: Those of the trainer.
+        given: The trainer's callbacks.
 
     Raises:
-        SpecError: If one is no callback.
+        SpecError: If one is not a callback.
     """
 
     def __init__(self, adapter: Adapter, given: Sequence[Any]) -> None:
@@ -80,11 +80,11 @@ class CallbackSet:
         self.native = tuple(self._sorted(given).native)
 
     def of(self, given: Sequence[Any]) -> Listeners:
-        """Return who listens to the run of a spec that brings ``given``.
+        """Return the listeners of a run whose spec has the callbacks ``given``.
 
         Raises:
-            UnsupportedFeatureError: If one works on its own framework only.
-            SpecError: If one is no callback.
+            UnsupportedFeatureError: If one works only on its own framework.
+            SpecError: If one is not a callback.
         """
         native = self._sorted(given).native
         theirs = (*native, *self.native)
@@ -104,7 +104,7 @@ class CallbackSet:
         return found
 
     def _found(self, one: Any) -> Callback | None:
-        """Return ``one`` as it was adopted, at the first time by its bridge."""
+        """Return the wrapper of ``one``, created by its bridge the first time."""
         known = next((made for native, made in self._adopted if native is one), None)
         if known is not None:
             return known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from unitrain.callbacks import Callback
 from unitrain.data.datamodules import is_datamodule
 from unitrain.data.sources import DataSpec
 from unitrain.errors import ConfigError, SpecError
+from unitrain.reports.run.facts import RunFacts, remember
 from unitrain.run.active_runs import registered
 from unitrain.utilities.files import user_path
 from unitrain.utilities.rng import seed_everything
@@ -35,15 +37,15 @@ class ForeignCode:
     """Runs a LightningModule or an Ignite program for a trainer.
 
     Attributes:
-        session: What runs it, from its first run on; None before.
+        session: The session that runs it; None before its first run.
         model: The module that ran last, if it is one.
         running: Whether it runs at this moment.
-        config: The trainer's arguments, as they were given.
+        config: The given trainer arguments.
 
     Args:
-        adapter: Whose engine is to run it.
+        adapter: The backend that runs it.
         config: The trainer's arguments, as they were given.
-        hub: Whose state shows where the last run ended.
+        hub: The event hub of the trainer.
     """
 
     def __init__(self, adapter: Adapter, config: TrainerConfig, hub: EventHub) -> None:
@@ -63,11 +65,13 @@ class ForeignCode:
         """Train as the code's own framework does, on the backend's engine.
 
         Raises:
-            SpecError: If it is code of no framework that is known.
+            SpecError: If it is not code of a known framework.
             UnitrainError: If it asks for what cannot act there, before it runs.
         """
+        began = time.perf_counter()
         with self._running(code) as session:
             result = session.fit(code, data, ckpt_path)
+        remember(result, RunFacts(self.config, code, self.config.seed, time.perf_counter() - began))
         self._hub.begin()
         self._hub.state.epoch, self._hub.state.step = result.epoch, result.step
         self._hub.publish(result.metrics)
@@ -107,7 +111,7 @@ class ForeignCode:
 
         Raises:
             ConfigError: If this trainer is in the middle of a run, or has what the code would never call.
-            SpecError: If it is code of no framework that is known.
+            SpecError: If it is not code of a known framework.
         """
         if self.running:
             raise busy()

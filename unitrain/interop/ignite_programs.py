@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
-from unitrain.errors import SpecError
+from unitrain.errors import SpecError, complete_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,15 +38,15 @@ class EngineLike(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class IgniteProgram:
-    """An Ignite program; made by ``from_engine`` and ``from_step``.
+    """An Ignite program; created by ``from_engine`` and ``from_step``.
 
     Attributes:
         engine: An ``ignite.engine.Engine`` with its handlers; None if there is a process function.
         process_function: Takes the engine and a batch; None if there is an engine.
         epoch_length: Iterations of an epoch, as for ``Engine.run``; None is the length of the data.
         max_iters: Iterations to run, as for ``Engine.run``.
-        modules: What it trains; by default what its functions refer to.
-        optimizers: What it trains with; by default what its functions refer to.
+        modules: The trained modules; by default those that its functions refer to.
+        optimizers: The optimizers; by default those that its functions refer to.
     """
 
     framework: ClassVar[str] = "ignite"
@@ -63,6 +63,7 @@ FrameworkCode: TypeAlias = ModuleLike | EngineLike | IgniteProgram
 """A native program, which ``UnifiedTrainer.fit`` runs unchanged."""
 
 
+@complete_call(SpecError, "unitrain.from_engine(engine)")
 def from_engine(
     engine: EngineLike,
     *,
@@ -77,11 +78,14 @@ def from_engine(
         engine: An ``ignite.engine.Engine`` that trains.
         epoch_length: Iterations of an epoch, as for ``Engine.run``; the next epoch continues with the data.
         max_iters: Iterations to run, as for ``Engine.run``, in place of ``max_epochs``.
-        modules: What it trains; found in the process function and the handlers by default.
-        optimizers: What it trains with; found in the same way.
+        modules: The trained modules; by default found in the process function and the handlers.
+        optimizers: The optimizers; by default found in the same way.
+
+    Returns:
+        The program; ``fit`` takes it in place of a spec.
 
     Raises:
-        SpecError: If it is no engine.
+        SpecError: If it is not an engine.
 
     Example:
         >>> from ignite.engine import Engine
@@ -99,6 +103,7 @@ def from_engine(
     )
 
 
+@complete_call(SpecError, "unitrain.from_step(process_function)")
 def from_step(
     process_function: Callable[[Any, Any], Any],
     *,
@@ -116,8 +121,11 @@ def from_step(
         modules: As in ``from_engine``.
         optimizers: As in ``from_engine``.
 
+    Returns:
+        The program; ``fit`` takes it in place of a spec.
+
     Raises:
-        SpecError: If it is no function.
+        SpecError: If it is not a function.
 
     Example:
         >>> program = from_step(lambda engine, batch: len(batch))

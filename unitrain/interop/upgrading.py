@@ -1,4 +1,4 @@
-"""``upgrade``: what was written for an older Lightning, as today's: modules, configs and checkpoints."""
+"""``upgrade``: converts modules, configs and checkpoints written for an older Lightning."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def upgrade(given: Any, version: str, *, to: str | Path | None = None) -> Any:
-    """Return what was written for ``version`` of Lightning as today's means it.
+    """Convert a module, config or checkpoint written for Lightning ``version`` to its current equivalent.
 
     - A LightningModule (of either package): ``training_epoch_end`` and the other hooks that 2.0 removed are called as
       they were. An instance is changed in place and returned; for a class a new one is returned.
@@ -30,14 +30,14 @@ def upgrade(given: Any, version: str, *, to: str | Path | None = None) -> Any:
     - A checkpoint, by its path: a new file is written, and its path returned; the old one is unchanged.
 
     Args:
-        given: What to upgrade.
-        version: What it was written for: ``"1.x"`` or ``"2.x"``.
-        to: Where a checkpoint goes; by default beside the old one, as ``NAME.upgraded.ckpt``.
+        given: The module, config or path of a checkpoint.
+        version: The Lightning version it was written for: ``"1.x"`` or ``"2.x"``.
+        to: Path of the new checkpoint; by default ``NAME.upgraded.ckpt`` beside the old one.
 
     Raises:
-        ConfigError: A ValueError. If the version is not one of these, ``given`` is none of the three, or something in
-            it has no counterpart today; the message names it.
-        CheckpointError: If the file cannot be read, is no file of Lightning's, or was written by another version.
+        ConfigError: If the version is not one of these, ``given`` is none of the three, or something in it has no
+            current equivalent, which the message names.
+        CheckpointError: If the file cannot be read, is not a Lightning checkpoint, or was written by another version.
 
     Example:
         >>> upgrade({"max_nb_epochs": 3, "gpus": 0}, "1.x")
@@ -79,7 +79,7 @@ def _module(version: str) -> Callable[[Any], Any]:
 
 
 def _config(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that the arguments of a Trainer are today, and warn of what is left out."""
+    """Return the current options for the arguments of a Trainer, and warn of omitted ones."""
     options: dict[str, Any] = {}
     left: list[str] = []
     for name, value in given.items():

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class BackendRun(Run):
     """A run without a loop: a backend adds ``run(program)``, and ``native`` if it has a native object.
 
-    Whatever else its framework does itself, it does by overriding the rest: the primitives of a step, the
-    surroundings of a forward pass, the loop of an evaluation.
+    A backend overrides whatever else its framework does itself: the primitives of a step, the context of a forward
+    pass, the loop of an evaluation.
     """
 
     @property
@@ -35,19 +35,19 @@ class BackendRun(Run):
         return None
 
     def primitives(self, job: FitJob) -> Primitives:
-        """Return what is done within a step: plain torch."""
+        """Return the primitives of a step: plain torch."""
         return torch_primitives(job.config.precision, job.device)
 
     def context(self, job: FitJob | EvalJob) -> Context:
-        """Return what makes the surroundings of a forward pass, or None."""
+        """Return the context factory of a forward pass, or None."""
         return forward_context(job.config.precision, job.device)
 
     def fit(self, job: FitJob) -> None:
-        """Train a spec by the shared program."""
+        """Train a spec with the shared program."""
         self.run(FitProgram(job, self.primitives(job), self.native))
 
     def evaluate(self, job: EvalJob) -> list[Any]:
-        """Validate, test or predict a spec by the shared program."""
+        """Validate, test or predict a spec with the shared program."""
         return self.run_evaluation(EvaluationRun(job, self.native, self.context(job)).evaluation)
 
     def run_evaluation(self, evaluation: EvaluationProgram) -> list[Any]:
@@ -61,7 +61,7 @@ class BackendRun(Run):
 
 @contextmanager
 def evaluating(evaluation: EvaluationProgram) -> Iterator[None]:
-    """Put the model into eval mode and switch gradients off, unless the program sees to both itself."""
+    """Put the model into eval mode and disable gradients, unless the program does both itself."""
     if evaluation.model is None:
         yield
         return

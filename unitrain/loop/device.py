@@ -24,11 +24,11 @@ def choose_device(config: TrainerConfig, local_rank: int = 0) -> torch.device:
     """Return the device of this process.
 
     Args:
-        config: Names the devices.
-        local_rank: The number of this process among those of its host.
+        config: The trainer's options.
+        local_rank: Rank of this process among those of its host.
 
     Raises:
-        ConfigError: If it is not there; the CPU is never taken in its place.
+        ConfigError: If it is not available; the CPU is never used instead.
     """
     kind = _ALIASES.get(config.accelerator, config.accelerator)
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -51,7 +51,7 @@ def choose_device(config: TrainerConfig, local_rank: int = 0) -> torch.device:
 
 @contextmanager
 def torch_switches(config: TrainerConfig) -> Iterator[None]:
-    """Set ``deterministic``, ``benchmark`` and ``detect_anomaly`` for a run, and put them back."""
+    """Set ``deterministic``, ``benchmark`` and ``detect_anomaly`` for a run, and restore them."""
     with ExitStack() as stack:
         if config.deterministic:
             before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
@@ -67,11 +67,11 @@ def torch_switches(config: TrainerConfig) -> Iterator[None]:
 
 @contextmanager
 def compiled(model: nn.Module, config: TrainerConfig) -> Iterator[None]:
-    """Compile the calls of ``model``, and of its direct parts, for a run, if ``compile=True``.
+    """Compile the calls of ``model`` and of its direct children for a run, if ``compile=True``.
 
-    The model stays the same object with the same names, so a file holds no ``_orig_mod.``. The parts are for manual
-    steps that call them themselves. torch keeps what it compiled, for at most eight models with the same code, and
-    is then eager silently; so that a run depends on nothing before it, all of that is dropped first.
+    The model stays the same object with the same names, so files contain no ``_orig_mod.``. The children are for manual
+    steps that call them directly. torch caches compiled code for at most eight models with the same code, and then
+    silently runs eagerly; the cache is cleared first, so that a run does not depend on earlier ones.
 
     Raises:
         ConfigError: If the model is already compiled.
@@ -93,9 +93,9 @@ def compiled(model: nn.Module, config: TrainerConfig) -> Iterator[None]:
 
 
 def _compiled_call(module: nn.Module) -> Callable[..., Any]:
-    """Return what ``module.compile()`` makes, but for torch's own modules too: it does nothing for a Sequential.
+    """Return the compiled call of a module, also for torch's own: ``module.compile()`` does nothing for a Sequential.
 
-    torch does not compile code that stands in torch.nn itself, only what is called from elsewhere, as from here.
+    torch does not compile code in torch.nn itself, only code that is called from elsewhere, such as here.
     """
 
     def call(*args: Any, **kwargs: Any) -> Any:

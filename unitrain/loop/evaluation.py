@@ -37,10 +37,10 @@ class _Part:
     """One loader of an evaluation.
 
     Attributes:
-        name: The loader's name among several, or None.
-        meter: What it measures.
-        step: What is done with a batch.
-        batches: Its batches.
+        name: Name of the loader among several, or None.
+        meter: The meter of the loader.
+        step: The step for a batch.
+        batches: The batches of the loader.
     """
 
     def __init__(self, program: MeteredRun, source: DataSource, stage: Stage, meter: StageMeter) -> None:
@@ -64,7 +64,7 @@ class InTurn:
 
     Args:
         parts: The loaders.
-        begin: Told each loader before its first batch is read.
+        begin: Called with each loader before its first batch is read.
     """
 
     def __init__(self, parts: Sequence[_Part], begin: Callable[[_Part], None]) -> None:
@@ -78,7 +78,7 @@ class InTurn:
 
     @property
     def length(self) -> int | None:
-        """The number of batches of all loaders together, or None if only iterating tells."""
+        """Number of batches of all loaders together, or None if unknown."""
         return sum(part.batches.length or 0 for part in self._parts) if self.sized else None
 
     def __iter__(self) -> Iterator[Any]:
@@ -90,20 +90,20 @@ class InTurn:
 class Evaluation:
     """A validation, test or prediction of a spec, an ``EvaluationProgram``.
 
-    The backend has put the model into eval mode and switched gradients off. Nothing that is drawn from a random number
-    generator leaves a trace.
+    The backend has put the model into eval mode and disabled gradients. Random number generators are restored
+    afterwards.
 
     Attributes:
-        stage: Which one it is.
+        stage: The stage.
         model: The user's model.
-        batches: What the backend's evaluation loop iterates.
+        batches: The batches that the backend's evaluation loop iterates.
 
     Args:
-        program: The run it belongs to.
-        sources: The data, one source a loader.
-        stage: Which one it is.
-        device: Where the metrics live.
-        keep: Whether ``batch`` returns a prediction; if not, handlers alone see it.
+        program: The run that it belongs to.
+        sources: The data, one source per loader.
+        stage: The stage.
+        device: The device of the metrics.
+        keep: Whether ``batch`` returns a prediction; otherwise only handlers see it.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Evaluation:
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """The values that were published last."""
+        """The last published values."""
         return self._program.hub.epoch_metrics
 
     def read_from(self, sources: Sequence[DataSource]) -> None:
@@ -155,7 +155,7 @@ class Evaluation:
         return [*(part.meter for part in self._parts), self._meter] if self._named else [self._meter]
 
     def memory(self) -> dict[str, dict[str, Any]]:
-        """Return what metrics keep over epochs, by stage or loader, for a checkpoint."""
+        """Return the state of metrics that persists over epochs, by stage or loader, for a checkpoint."""
         return {meter.prefix: meter.memory() for meter in self._meters}
 
     def remember(self, kept: Mapping[str, dict[str, Any]]) -> None:
@@ -177,7 +177,7 @@ class Evaluation:
             self._sharded.gather()
 
     def batch(self, batch: Any) -> Any:
-        """Evaluate ``batch``; return the prediction, if it is one."""
+        """Evaluate ``batch``; return the prediction, if there is one."""
         program = self._program
         program.batch = batch
         try:
@@ -191,7 +191,7 @@ class Evaluation:
         return result if self._keep else ()  # Lightning warns of None
 
     def end(self) -> None:
-        """End: publish what was measured and forget what was drawn."""
+        """End: publish the metrics and restore the random states."""
         hub = self._program.hub
         if self._sharded is not None:
             self._sharded.release()
@@ -210,12 +210,12 @@ class EvaluationRun(MeteredRun):
     """An evaluation alone.
 
     Attributes:
-        evaluation: What the backend's loop drives.
+        evaluation: The evaluation that the backend's loop drives.
 
     Args:
-        job: What to evaluate.
+        job: The evaluation to run.
         native: The real backend object, for handlers.
-        context: Makes what surrounds a forward pass, or None.
+        context: Creates the context of a forward pass, or None.
     """
 
     def __init__(self, job: EvalJob, native: Any, context: Context) -> None:

@@ -1,7 +1,7 @@
 """The fit program, shared by all backends.
 
-A backend owns the loop. It drives ``FitProgram`` as ``unitrain.backends.protocol.Program`` says, and ``Evaluation`` at
-the start and end of an evaluation and with each of its batches.
+A backend owns the loop. It drives ``FitProgram`` as documented in ``unitrain.backends.protocol.Program``, and calls
+``Evaluation`` at the start and end of an evaluation and for each batch.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ if TYPE_CHECKING:
 
 
 class FitProgram(MeteredRun):
-    """The training of a spec, a ``Program``: a backend calls the methods in the order in which they stand here.
+    """The training of a spec, a ``Program``: a backend calls the methods in the order of their definition.
 
     Attributes:
         foreign: False: unitrain's own.
-        batches: What the backend's training loop iterates.
+        batches: The batches that the backend's training loop iterates.
         validation: The validation, or None.
         output: The loss of the last batch, detached.
         last: Whether that batch was its epoch's last.
 
     Args:
-        job: What to train and how.
-        primitives: What the backend contributes to a step.
+        job: The fit to run.
+        primitives: The backend's operations within a step.
         native: The real backend object, for handlers.
     """
 
@@ -99,6 +99,7 @@ class FitProgram(MeteredRun):
             self.model.train()
         self._stop.start()
         self.hub.fire(Event.FIT_START)
+        self._train_meter.on_output = self.hub.batch_output
         if self._resume is not None:
             take_up(self._resume, self._job)
             if self.scaler is not None and self._resume.scaler is not None:
@@ -109,7 +110,7 @@ class FitProgram(MeteredRun):
         return self._after_epoch()
 
     def epoch_start(self) -> None:
-        """Begin an epoch, or continue with the one that a checkpoint was written in."""
+        """Begin an epoch, or resume the one in which a checkpoint was written."""
         if self._midway and self._resume is not None:
             self._midway = False
             self._train_meter.reset(self._device)
@@ -126,7 +127,7 @@ class FitProgram(MeteredRun):
         self.hub.fire(Event.EPOCH_START)
 
     def _reload(self) -> None:
-        """Recreate the loaders, if it is the epoch for it; those of the first epoch are there."""
+        """Recreate the loaders, if due in this epoch; those of the first epoch already exist."""
         epoch, job = self._epochs_done, self._job
         if job.reload is None or not epoch or epoch % job.config.reload_dataloaders_every_n_epochs:
             return
@@ -141,7 +142,7 @@ class FitProgram(MeteredRun):
         """Train on ``batch``.
 
         Raises:
-            RuntimeError: If user code lets a StopIteration out; both backends would take it for the end of the epoch.
+            RuntimeError: If user code raises StopIteration, which both backends would take for the end of the epoch.
         """
         last = self.batches.length == self._index + 1
         if self._unsized:
@@ -184,7 +185,7 @@ class FitProgram(MeteredRun):
         self._stop.agree()
 
     def _after_batch(self, *, validated: bool = False) -> Verdict:
-        """Return what is next, as all processes know it."""
+        """Return the next verdict, on which all processes agree."""
         stopping = self.hub.stop_reason is not None and self._stop.granted(self._epochs_done)
         if self._validate_when is not None and not validated:
             due = self._validate_when.due(
@@ -201,7 +202,7 @@ class FitProgram(MeteredRun):
         return Verdict.END_FIT if stopping else Verdict.NEXT
 
     def batch_done(self) -> Verdict:
-        """Write the checkpoints that were asked for, behind the framework's own callbacks and the validation."""
+        """Write the requested checkpoints, after the framework's own callbacks and the validation."""
         verdict = self._verdict
         if verdict is Verdict.VALIDATE:
             verdict = self._after_batch(validated=True)
@@ -225,7 +226,7 @@ class FitProgram(MeteredRun):
         return capture(self._job, self._progress(midway=not (self.last or self.at_rest)))
 
     def _safe_point(self, *, begun: bool = True) -> None:
-        """Notify the listener that the run could resume from here after an error."""
+        """Notify the listener that the run could be resumed from here after an error."""
         if self.hub.on_safe_point is not None and (begun or not without_values(self.spec.model)):
             self.hub.on_safe_point(self._content() if begun else capture(self._job, self._progress(midway=False)))
 
@@ -262,7 +263,7 @@ class FitProgram(MeteredRun):
             self.validation.remember(kept)
 
     def epoch_end(self) -> Verdict:
-        """End an epoch: publish what was measured, call the handlers, step the schedulers that wait for a metric."""
+        """End an epoch: publish the metrics, call the handlers, step the schedulers with a monitor."""
         if not self.last:  # cut short by a stop: a checkpoint continues after the last batch, not after the epoch
             if self.hub.pending_checkpoints:  # first what was due by then: who resumes must know these files
                 self.write_saves()
@@ -328,7 +329,7 @@ def which_optimizer(name: str | None, optimizers: Mapping[str, Optimizer]) -> st
     """Return the name of the optimizer that ``run.step(name)`` means.
 
     Raises:
-        SpecError: If there is none of that name, or several and no name.
+        SpecError: If there is no optimizer of that name, or several and no name is given.
     """
     if name is None and len(optimizers) == 1:
         return next(iter(optimizers))

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def forward_epoch(job: FitJob, batches: Batches, context: Context) -> None:
-    """Call the model on each training batch of an epoch, in the modes that it is in, without gradients.
+    """Call the model on each training batch of an epoch, in its current modes, without gradients.
 
     Args:
-        job: What is trained.
-        batches: Those of the fit; they are read again where each epoch repeats the first (``overfit_batches``).
-        context: Makes what surrounds a forward pass, or None.
+        job: The fit.
+        batches: The batches of the fit; read again if each epoch repeats the first (``overfit_batches``).
+        context: Creates the context of a forward pass, or None.
     """
     source = job.train
     if not source.repeat:

@@ -25,7 +25,7 @@ from unitrain.metrics.metric import (
 from unitrain.metrics.tables import Table, pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import torch
 
@@ -37,14 +37,15 @@ class StageMeter:
     """Everything one stage measures in an epoch, under its prefix: the loss, the logged values, the metrics.
 
     Attributes:
-        prefix: What stands before the names.
+        prefix: Prefix of the names.
         loss: The mean of the loss.
-        tables: What ``compute`` found that is not one number, by full name.
+        tables: Non-scalar values of the last ``compute``, by full name.
+        on_output: Called with the detached output and the target of each batch, if set.
 
     Args:
         prefix: ``"train"``, ``"val"`` or ``"test"``.
         metrics: The spec's metrics by name; the meter works on copies.
-        team: Whose values are measured together.
+        team: The processes whose values are combined.
     """
 
     def __init__(self, prefix: str, metrics: Mapping[str, MetricLike], team: Collectives = SINGLE_PROCESS) -> None:
@@ -55,17 +56,23 @@ class StageMeter:
         self._measured = list(self._metrics.values())
         self._reserved = reserved(prefix, metrics)
         self._team = team
+        self.on_output: Callable[[Any, Any], None] | None = None
         self.loss = Mean()
         self._logged: dict[str, Mean] = {}
         self._batch: dict[str, Tensor | float] = {}
         self._updated = False
 
     def batch_start(self) -> None:
-        """Forget what the batch before has logged."""
+        """Clear the values logged in the previous batch."""
         self._batch.clear()
 
+    @property
+    def logged(self) -> Mapping[str, Tensor | float]:
+        """The values logged in the current batch, unread, by their names without the prefix."""
+        return self._batch
+
     def batch_values(self) -> dict[str, float]:
-        """Return what the running batch has logged, as the means take it, under its full name."""
+        """Return the values logged in the current batch, as they enter the means, by full name."""
         return {full_name(self.prefix, name): as_float32(value) for name, value in self._batch.items()}
 
     def reset(self, device: torch.device) -> None:
@@ -78,6 +85,8 @@ class StageMeter:
 
     def add_output(self, output: Any, target: Any, weight: int) -> None:
         """Add the output and target of a batch of ``weight`` samples."""
+        if self.on_output is not None:
+            self.on_output(detached(output), target)
         if self._measured:
             output = detached(output)
             if not self._updated:
@@ -113,7 +122,7 @@ class StageMeter:
         mean.add(number, weight)
 
     def compute(self) -> dict[str, float]:
-        """Return all values of the epoch, over all processes, by full name; what was never fed is left out."""
+        """Return all values of the epoch, over all processes, by full name, except those without any update."""
         found: dict[str, float] = {}
         self.tables = {}
         for name, value in self._computed():
@@ -127,7 +136,7 @@ class StageMeter:
         return found
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the epoch has measured so far, for a checkpoint."""
+        """Return the state of the epoch's metrics, for a checkpoint."""
         return {
             "loss": self.loss.state_dict(),
             "logged": {name: mean.state_dict() for name, mean in self._logged.items()},
@@ -146,7 +155,7 @@ class StageMeter:
             measured.load_state_dict(state["metrics"][name])
 
     def memory(self) -> dict[str, Any]:
-        """Return what metrics keep over epochs, by name, for a checkpoint."""
+        """Return the state of metrics that persists over epochs, by name, for a checkpoint."""
         return {name: kept for name, measured in self._metrics.items() if (kept := measured.memory())}
 
     def remember(self, kept: Mapping[str, Any]) -> None:
@@ -162,8 +171,8 @@ class StageMeter:
         updated, counted, weighed = team.all_reduce_max([self._updated, bool(weigh), True in weigh])
         if counted and not weighed:
             raise SpecError(
-                f"each batch of {self.prefix!r} has 0 samples by its count, so that nothing weighs in the means.",
-                hint="let TrainSpec(batch_size=) return the number of samples; leave it out to have them counted.",
+                f"each batch of {self.prefix!r} has 0 samples by its count, so the means have no weight.",
+                hint="let TrainSpec(batch_size=) return the number of samples; omit it to count them automatically.",
             )
         if self._metrics and not updated and loss is not None:
             warnings.warn(
@@ -179,7 +188,7 @@ class StageMeter:
 
 
 class SharedMeter(StageMeter):
-    """Values shared by several loaders of a stage: those logged under a name with a slash.
+    """The values shared by several loaders of a stage: those logged under a name with a slash.
 
     Args:
         prefix: The stage.
@@ -198,7 +207,7 @@ class LoaderMeter(StageMeter):
         prefix: The stage and the loader's name.
         metrics: As in StageMeter.
         team: As in StageMeter.
-        shared: Takes what is logged under a name with a slash, which is the same for all loaders.
+        shared: Receives values logged under a name with a slash, which all loaders share.
     """
 
     def __init__(self, prefix: str, metrics: Mapping[str, MetricLike], team: Collectives, shared: SharedMeter) -> None:

@@ -15,12 +15,12 @@ _STEPS = "give TrainSpec(training_step=, validation_step=)"
 
 
 def explain_misfit(error: Exception, inputs: Any, output: Any) -> None:
-    """Add a note to an error of a default step, if the model was called with a structure or returned one.
+    """Add a note to an error of a default step, if the model's input or output is a structure.
 
     Args:
-        error: What the model or the loss raised.
-        inputs: What the model was called with.
-        output: What it returned; ``NotImplemented`` if it raised.
+        error: The error of the model or the loss.
+        inputs: The model's input.
+        output: The model's output; ``NotImplemented`` if it raised.
     """
     if output is NotImplemented and isinstance(inputs, Mapping):
         error.add_note(
@@ -36,16 +36,16 @@ def explain_misfit(error: Exception, inputs: Any, output: Any) -> None:
 
 
 def explain_metric(error: Exception, name: str, metric: Any, pair: tuple[Any, Any]) -> None:
-    """Raise a SpecError for a batch that a metric cannot take, or add a note to the metric's own error.
+    """Raise a SpecError for a batch that a metric does not support, or add a note to the metric's own error.
 
     Args:
-        error: What it raised.
+        error: The error of the metric.
         name: The metric's name in the spec.
         metric: The library object, or the function.
-        pair: The output and the target that it was given.
+        pair: The output and the target.
 
     Raises:
-        SpecError: If it is known what to do about it.
+        SpecError: If the cause is known.
     """
     if isinstance(error, UnitrainError):
         return
@@ -58,7 +58,7 @@ def explain_metric(error: Exception, name: str, metric: Any, pair: tuple[Any, An
 
 
 def check_metric(name: str, metric: Any, pair: tuple[Any, Any]) -> None:
-    """Refuse what a metric of torchmetrics would count as other classes silently: numbers cut to whole ones.
+    """Refuse fractional labels, which a torchmetrics metric would silently truncate to other classes.
 
     Args:
         name: The metric's name in the spec.
@@ -66,7 +66,7 @@ def check_metric(name: str, metric: Any, pair: tuple[Any, Any]) -> None:
         pair: The output and the target of an epoch's first batch.
 
     Raises:
-        SpecError: If classes are not whole numbers.
+        SpecError: If classes are not integers.
     """
     output, target = pair
     if not (isinstance(output, Tensor) and isinstance(target, Tensor)):

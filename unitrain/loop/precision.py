@@ -1,8 +1,7 @@
 """Precision in torch's terms: model dtype, autocast and loss scaling.
 
-The ``true`` precisions hold the model, its input and what is made within the forward pass in one dtype; the ``mixed``
-ones autocast the forward pass; ``16-mixed`` also scales the loss. All do what they say on every device, or torch says
-that it cannot.
+The ``true`` precisions keep the model, its input and tensors created in the forward pass in one dtype; the ``mixed``
+ones autocast the forward pass; ``16-mixed`` also scales the loss. All work on every device, or torch raises.
 """
 
 from __future__ import annotations
@@ -56,10 +55,10 @@ def converted(source: DataSource, precision: str | int) -> DataSource:
 
 
 def forward_context(precision: str | int, device: torch.device) -> Context:
-    """Return what makes the surroundings of a forward pass.
+    """Return the context factory of a forward pass.
 
-    Autocast keeps no cache of cast weights: Lightning's does not either, and with a weight that is used twice the
-    gradients would have other bits.
+    Autocast does not cache cast weights: Lightning's does not either, and the gradients of a weight that is used twice
+    would differ in bits.
     """
     if precision in _MIXED:
         return partial(torch.autocast, device.type, dtype=_MIXED[precision], cache_enabled=False)
@@ -67,7 +66,7 @@ def forward_context(precision: str | int, device: torch.device) -> Context:
 
 
 def outside(precision: str | int, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
-    """Return what undoes ``forward_context`` for a while, for a backward pass or a step in a manual training step."""
+    """Return a context that suspends ``forward_context``, for a backward pass or a step in a manual training step."""
     if precision in _MIXED:
         return partial(torch.autocast, device.type, enabled=False)
     return partial(default_dtype, torch.get_default_dtype()) if precision in _TRUE else nullcontext
@@ -75,7 +74,7 @@ def outside(precision: str | int, device: torch.device) -> Callable[[], Abstract
 
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Make floating tensors in ``dtype`` meanwhile."""
+    """Create floating-point tensors in ``dtype`` meanwhile."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -85,7 +84,7 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 def within(context: Context, function: Any) -> Any:
-    """Return ``function`` run in ``context``, or as it is if either is None."""
+    """Return ``function`` wrapped in ``context``, or unchanged if either is None."""
     if context is None or function is None:
         return function
 
@@ -99,17 +98,17 @@ def within(context: Context, function: Any) -> Any:
 class LossScaling:
     """The scaling of the loss with ``16-mixed``: scale → backward → unscale → clip → step → update.
 
-    One scale serves all optimizers. It is updated once for all that stepped since the last update: before the next
-    backward, or when the batch is done. So two losses may be differentiated first and two optimizers stepped then.
+    All optimizers share one scale. It is updated once for all steps since the last update: before the next backward, or
+    at the end of the batch. So two backward passes may precede the steps of two optimizers.
 
     Attributes:
-        scaler: torch's own.
+        scaler: The torch GradScaler.
 
     Args:
-        device: Where the losses are.
+        device: The device of the losses.
 
     Raises:
-        ConfigError: If torch cannot scale there; it would continue without.
+        ConfigError: If torch cannot scale on the device; it would silently not scale.
     """
 
     def __init__(self, device: str) -> None:

@@ -33,7 +33,7 @@ def require_same_model(model: nn.Module, team: Collectives) -> None:
     """Compare the model's tensors.
 
     Raises:
-        ConfigError: On every process, if one has another model.
+        ConfigError: On every process, if the models differ.
     """
     if team.size == 1:
         return
@@ -57,20 +57,20 @@ def require_same_fit(
     callbacks: Iterable[Callback],
     data: tuple[DataSource, Sequence[DataSource]],
 ) -> None:
-    """Compare all that decides how often and what processes exchange.
+    """Compare everything that determines what processes exchange, and how often.
 
     Args:
         config: The trainer's arguments.
-        spec: What is trained.
-        team: Who trains it.
-        optimizers: By name.
-        schedules: Of their learning rates.
-        callbacks: In their order.
-        data: This process's part of the training and validation data.
+        spec: The spec of the fit.
+        team: The processes that train it.
+        optimizers: The optimizers by name.
+        schedules: The learning-rate schedules.
+        callbacks: The callbacks in order.
+        data: This process's share of the training and validation data.
 
     Raises:
-        ConfigError: On every process, with what differs and where.
-        DataError: If one has another number of training batches.
+        ConfigError: On every process, if anything differs; the message says what, and on which ranks.
+        DataError: If the numbers of training batches differ.
     """
     if team.size == 1:
         return
@@ -125,12 +125,12 @@ def _require_same_length(own: int | None, team: Collectives) -> None:
 
 
 def require_same_end(team: Collectives, done: int, *, last: bool) -> None:
-    """Compare whether the current batch is the last one of the epoch, where no loader says how many there are.
+    """Compare whether the current batch is the last one of the epoch, for loaders without a length.
 
     Args:
-        team: Who trains.
-        done: Batches of the epoch, this one included.
-        last: Whether it is the last one here.
+        team: The processes that train.
+        done: Number of batches of the epoch, including this one.
+        last: Whether it is the last one on this process.
 
     Raises:
         DataError: On every process, if one has fewer batches than another.

@@ -1,7 +1,7 @@
 """The training and evaluation steps, shared by all backends.
 
-The order *clear → forward → backward → clip → step → schedule*, accumulation and measuring included, is unitrain's
-meaning. A backend contributes ``Primitives``; on Lightning they are Lightning's own, on Ignite they are torch's.
+unitrain defines the order *clear → forward → backward → clip → step → schedule*, including accumulation and metrics. A
+backend provides ``Primitives``: Lightning's own on Lightning, torch's on Ignite.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Primitives(Protocol):
     """A backend's operations within a step, including loss scaling.
 
     Attributes:
-        context: Makes what surrounds a forward pass, or None.
+        context: Creates the context of a forward pass, or None.
         scaler: Scales the loss, or None.
     """
 
@@ -59,7 +59,7 @@ class Primitives(Protocol):
         """Clip the gradients of all parameters of ``optimizer`` together."""
 
     def step(self, optimizer: Optimizer, closure: Callable[[], Tensor] | None = None) -> None:
-        """Step ``optimizer``; with a closure, let it evaluate the closure as often as it likes."""
+        """Step ``optimizer``; it may evaluate a closure any number of times."""
 
     def update(self) -> None:
         """Update the loss scale after a batch; only called if there is a scaler."""
@@ -75,9 +75,9 @@ class TrainStep:
         loss: The loss of the last batch, detached and not divided.
 
     Args:
-        job: What to train and how.
-        primitives: What the backend contributes.
-        meter: Takes what the step measures.
+        job: The fit to run.
+        primitives: The backend's operations.
+        meter: Receives the values of the step.
     """
 
     def __init__(self, job: FitJob, primitives: Primitives, meter: StageMeter) -> None:
@@ -221,7 +221,7 @@ class TrainStep:
         return loss
 
     def _read(self, result: Any, weight: int | None) -> Tensor:
-        """Return the loss in what a custom step returned, and measure the rest."""
+        """Return the loss from the result of a custom step, and measure the rest."""
         if type(result) is dict:  # as of most steps; another mapping may be what a model returned
             values = result.copy()
         else:
@@ -245,7 +245,7 @@ class TrainStep:
 
 
 def _measured(primitives: Primitives, clock: Clock) -> Any:
-    """Return ``primitives`` with the parts of a step measured."""
+    """Return ``primitives`` with each part of a step profiled."""
     return SimpleNamespace(
         zero_grad=primitives.zero_grad,
         backward=clock.timed(BACKWARD, primitives.backward),
@@ -256,7 +256,7 @@ def _measured(primitives: Primitives, clock: Clock) -> Any:
 
 
 def _replica(job: FitJob, forward: Callable[..., Tensor]) -> Replica | ShardedStep | None:
-    """Return what averages gradients within the backward pass; in manual optimization ``run.step()`` averages them."""
+    """Return the replica that averages gradients in the backward pass; in manual optimization ``run.step()`` does."""
     if job.sharded is not None:
         return ShardedStep(job.sharded, forward)
     if job.team.size == 1 or not job.spec.automatic_optimization:
@@ -269,7 +269,7 @@ class EvalStep:
     """An evaluation step on one batch, without gradients.
 
     Args:
-        spec: What to evaluate.
+        spec: The spec to evaluate.
         meter: Takes what the step measures.
         context: Makes what surrounds a forward pass, or None.
     """
@@ -341,7 +341,7 @@ def predict(spec: TrainSpec, batch: Any) -> Any:
 
 
 def measure_values(meter: StageMeter, values: dict[str, Any], weight: int) -> None:
-    """Measure what a custom step returned besides the loss: output and target feed the metrics, the rest is logged."""
+    """Measure a custom step's values other than the loss: output and target feed the metrics, the rest is logged."""
     if _OUTPUT in values and _TARGET in values:
         meter.add_output(values.pop(_OUTPUT), values.pop(_TARGET), weight)
     meter.add_values(values, weight)
@@ -351,11 +351,11 @@ def check_loss(loss: Any, *, trained: bool) -> None:
     """Refuse a loss that cannot be trained on.
 
     Args:
-        loss: What the loss or the step returned.
+        loss: The value returned by the loss or the step.
         trained: Whether backward will be called on it.
 
     Raises:
-        SpecError: If it is not one number, or has no gradient though it is to be trained on.
+        SpecError: If it is not a single number, or requires no gradient although backward will be called.
     """
     if not isinstance(loss, Tensor) or not is_number(loss):
         raise _not_a_number(loss)

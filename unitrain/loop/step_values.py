@@ -15,10 +15,10 @@ _OURS = ("loss", "output", "target")
 
 
 def step_values(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is in the mapping.
+    """Return the items of the mapping.
 
-    A mapping that is a dataclass is what a model returned, such as a ``ModelOutput`` of transformers: nobody chose to
-    log its logits and hidden states, so only the loss and its numbers count.
+    A mapping that is also a dataclass is a model's output, such as a ``ModelOutput`` of transformers: its logits and
+    hidden states are not meant for logging, so only the loss and scalars are used.
     """
     if not is_dataclass(result):
         return dict(result)

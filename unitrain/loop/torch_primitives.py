@@ -20,10 +20,10 @@ _CLIP: dict[str, Callable[..., object]] = {"norm": clip_grad_norm_, "value": cli
 
 
 class TorchPrimitives:
-    """The primitives of a step on one device, without a framework between.
+    """The primitives of a step on one device, without a framework.
 
     Args:
-        context: Makes what surrounds a forward pass, or None.
+        context: Creates the context of a forward pass, or None.
     """
 
     scaler: torch.amp.GradScaler | None = None
@@ -48,15 +48,15 @@ class TorchPrimitives:
         optimizer.step(*(() if closure is None else (closure,)))
 
     def update(self) -> None:
-        """Do nothing; there is no scale."""
+        """Do nothing: there is no loss scale."""
 
 
 class ScaledPrimitives(TorchPrimitives):
     """The primitives of a step whose loss is scaled.
 
     Args:
-        context: Makes what surrounds a forward pass.
-        device: Where the losses are.
+        context: Creates the context of a forward pass.
+        device: The device of the losses.
     """
 
     def __init__(self, context: Context, device: torch.device) -> None:

@@ -47,10 +47,10 @@ def counts_classes(metric: Any) -> bool:
 
 
 class ClassCounts:
-    """A metric that counts classes, and what waits to be counted.
+    """A metric that counts classes, with the batches that wait to be counted.
 
     Args:
-        metric: What counts; one of those of which ``counts_classes`` says so.
+        metric: A metric for which ``counts_classes`` is true.
     """
 
     def __init__(self, metric: Any) -> None:
@@ -155,7 +155,7 @@ def _gathers(team: Collectives) -> bool:
 
 
 def _kind(output: Any, target: Any) -> tuple[Any, ...] | None:
-    """Return what batches must share to be counted together, or None if these are no scores and labels."""
+    """Return the properties that batches counted together must share, or None if these are not scores and labels."""
     if isinstance(output, Tensor) and isinstance(target, Tensor) and output.ndim == target.ndim + 1:
         return type(output), type(target), output.shape[1:], output.dtype, target.dtype, output.is_cpu, target.is_cpu
     return None

@@ -21,11 +21,11 @@ _PARTS: Final = {
 
 @dataclass(frozen=True)
 class PerClass:
-    """A metric and the names of its classes; made by ``per_class`` and by ``metric(..., class_names=)``.
+    """A metric and the names of its classes; created by ``per_class`` and ``metric(..., class_names=)``.
 
     Attributes:
-        metric: What measures.
-        class_names: In the order of its values.
+        metric: The metric.
+        class_names: The names, in the order of the values.
     """
 
     metric: Any
@@ -36,8 +36,8 @@ class Shape(NamedTuple):
     """The names of a metric's values.
 
     Attributes:
-        class_names: Of the classes, if they have names.
-        parts: Of the tensors of a curve, if it is one.
+        class_names: Names of the classes, if they have any.
+        parts: Names of the tensors, if it is a curve.
     """
 
     class_names: tuple[str, ...] | None = None
@@ -45,17 +45,20 @@ class Shape(NamedTuple):
 
 
 def per_class(metric: Any, class_names: Sequence[str]) -> PerClass:
-    """Return a metric whose values are known by the names of its classes: ``val/f1_cat`` in place of ``val/f1_0``.
+    """Return a metric whose values are named after its classes: ``val/f1_cat`` instead of ``val/f1_0``.
 
-    The names also stand at the axes of the figure of a confusion matrix.
+    The figure of a confusion matrix also shows the names at its axes.
 
     Args:
-        metric: A torchmetrics or Ignite metric that gives one value a class, as with ``average=None``, or a matrix.
-        class_names: One a class, in order.
+        metric: A torchmetrics or Ignite metric with one value per class, as with ``average=None``, or a matrix.
+        class_names: One name per class, in order.
+
+    Returns:
+        The metric, for ``TrainSpec(metrics=...)``.
 
     Raises:
-        SpecError: If the names are not texts that differ, or the metric says that it has another number of classes or
-            averages over them.
+        SpecError: If the names are not distinct strings, or the metric has another number of classes or averages over
+            them.
 
     Example:
         >>> from torchmetrics.classification import MulticlassRecall
@@ -83,7 +86,7 @@ def checked_names(class_names: Sequence[str]) -> tuple[str, ...]:
     """Return names of classes.
 
     Raises:
-        SpecError: If they are not at least two texts that differ.
+        SpecError: If they are not at least two distinct strings.
     """
     names = () if isinstance(class_names, str) else tuple(class_names)
     if len(names) < _FEWEST or not all(map(_is_name, names)) or len({*names}) < len(names):
@@ -103,7 +106,7 @@ def unwrapped(given: Any) -> Any:
 
 
 def logged_names(name: str, given: Any) -> tuple[str, ...]:
-    """Return how the names of a metric's numbers begin; none if all that it gives is tensors."""
+    """Return the prefixes of a metric's scalar names; none if it only returns tensors."""
     kind = type(unwrapped(given)).__name__
     if kind.endswith(("ConfusionMatrix", *_PARTS)):
         return ()
@@ -111,7 +114,7 @@ def logged_names(name: str, given: Any) -> tuple[str, ...]:
 
 
 def shape_of(given: Any) -> Shape:
-    """Return what the values of a metric are called."""
+    """Return the names of a metric's values."""
     names = given.class_names if isinstance(given, PerClass) else None
     kind = type(unwrapped(given)).__name__
     return Shape(names, next((parts for ending, parts in _PARTS.items() if kind.endswith(ending)), None))

@@ -1,8 +1,8 @@
 """One metric protocol for weighted means, torchmetrics, Ignite metrics and plain functions.
 
 The means are float32 sums on the device of the values, the batch size their weight, read once at the end of a stage:
-neither backend's own averaging gives that (Lightning's ``self.log`` costs a millisecond a step, Ignite's ``Loss`` sums
-in double and its ``Average`` is unweighted).
+neither backend's own averaging gives that (Lightning's ``self.log`` costs a millisecond per step, Ignite's ``Loss``
+sums in double and its ``Average`` is unweighted).
 """
 
 from __future__ import annotations
@@ -43,15 +43,16 @@ _TASKS = {"num_classes": "multiclass", "num_labels": "multilabel"}
 def metric(name: str, *, class_names: Sequence[str] | None = None, **options: Any) -> Any:
     """Return a torchmetrics metric by its short name.
 
-    The task of a classification metric follows from its options: ``num_classes`` means multiclass, ``num_labels``
-    multilabel, neither binary. All further options are torchmetrics' own.
+    ``num_classes`` makes a classification metric multiclass, ``num_labels`` multilabel; without them it is binary.
 
     Args:
-        name: One of ``accuracy``, ``f1``, ``precision``, ``recall``, ``auroc``, ``mse``, ``mae``, ``r2`` and more. The
-            values of ``confusion_matrix``, ``roc`` and ``precision_recall_curve`` are tensors: ``FitResult.tensors``
-            has them, and trackers get figures.
-        class_names: Measure each class separately, under its name: ``val/f1_cat``; see ``per_class``.
+        name: One of ``accuracy``, ``f1``, ``precision``, ``recall``, ``auroc``, ``mse``, ``mae``, ``r2`` and more;
+            tensors (``confusion_matrix``, ``roc``) are in ``FitResult.tensors``, and trackers get figures.
+        class_names: Names of the classes, to measure each class separately: ``val/f1_cat``; see ``per_class``.
         **options: Passed to the torchmetrics class.
+
+    Returns:
+        The torchmetrics object; with ``class_names``, what ``per_class`` makes of it.
 
     Raises:
         SpecError: If the name is unknown or torchmetrics refuses the options.
@@ -80,7 +81,7 @@ def metric(name: str, *, class_names: Sequence[str] | None = None, **options: An
 
 
 def _for_each_class(name: str, class_names: Sequence[str], options: dict[str, Any]) -> None:
-    """Fill in what follows from names of classes: how many there are, and that no mean is taken over them."""
+    """Set the options that class names imply: the number of classes, and no averaging."""
     if name not in library.CURVES | library.AVERAGED:
         raise SpecError(
             f"metric({name!r}, class_names=) has no effect: the metric is a single number.",
@@ -95,8 +96,8 @@ def _for_each_class(name: str, class_names: Sequence[str], options: dict[str, An
 def float32(value: float) -> float:
     """Return ``value`` rounded to float32.
 
-    A sum, product or quotient of two such numbers that is rounded again is what torch computes in float32, bit by bit:
-    double holds it exactly enough. Without tensors it costs a fifth.
+    A sum, product or quotient of two such numbers, rounded again, is bit-identical to torch's float32 result, because
+    double is exact enough. Without tensors it takes a fifth of the time.
     """
     return c_float(value).value
 
@@ -104,8 +105,8 @@ def float32(value: float) -> float:
 class Mean:
     """A weighted mean: Σ(value·weight) / Σweight, summed in float32 where the values are, with no wait for a device.
 
-    What is in the host's memory is summed by Python: it costs a microsecond instead of four, and is the same bits, for
-    a product or a sum of two float32 is exact enough in double to be rounded to float32 once.
+    Values in host memory are summed by Python, which takes one microsecond instead of four and is bit-identical,
+    because a product or sum of two float32 numbers in double can be rounded to float32 exactly.
     """
 
     __slots__ = ("_rounded", "_total", "_weight")
@@ -149,13 +150,13 @@ class Mean:
 
     @property
     def weighs(self) -> bool | None:
-        """Whether any value counts; None if there is none. One that is not finite shows in the mean by itself."""
+        """Whether any value has weight; None if there are no values. Non-finite values show in the mean."""
         return None if self._total is None else bool(self._weight) or float(self._total) != 0.0
 
     def compute(self, team: Collectives = SINGLE_PROCESS) -> float | None:
-        """Return the mean over what all processes added, or None if nothing was.
+        """Return the mean over the values of all processes, or None if there are none.
 
-        The sums are added up in float32 in the order of ranks, so that the value is the same bits on all of them.
+        The sums are added in float32 in the order of ranks, so the value is bit-identical on all of them.
         """
         own = None if self._total is None else (float(self._total), self._weight)
         parts = [part for part in team.all_gather_object(own) if part is not None]
@@ -167,7 +168,7 @@ class Mean:
 
 
 class StageMetric(Protocol):
-    """A metric of one stage, whatever library it came from."""
+    """A metric of one stage, from any library."""
 
     def reset(self, device: torch.device) -> None:
         """Start a new epoch on ``device``."""
@@ -200,10 +201,10 @@ class StageMetric(Protocol):
 
 
 class LibraryMetric(StageMetric):
-    """What the metrics of libraries share: one counts samples itself, and keeps a state.
+    """The shared part of library metrics, which count samples themselves and have a state.
 
-    A package teaches unitrain its metrics by an entry point in the group ``unitrain.metrics`` that names a subclass.
-    Override what is not called as here.
+    A package adds support for its metrics by an entry point in the group ``unitrain.metrics`` that names a subclass.
+    Override the methods that its metrics spell differently.
 
     Args:
         metric: A copy of the user's, for one stage.
@@ -308,9 +309,9 @@ def _torchmetric(metric: Any) -> _Torchmetric:
 
 
 def library_of(given: Any) -> Callable[[Any], StageMetric] | None:
-    """Return what makes a StageMetric of ``given``, by the package of its class; None if no library has such metrics.
+    """Return the StageMetric factory for ``given``, by the package of its class; None if there is none.
 
-    No library is imported here, and an Ignite metric answers any ``hasattr`` with yes.
+    No library is imported here; note that an Ignite metric has any attribute according to ``hasattr``.
     """
     packages = packages_of(type(given))
     if "torchmetrics" in packages:
@@ -324,7 +325,7 @@ def stage_metric(name: str, given: MetricLike) -> StageMetric:
     """Return a fresh copy of the metric ``given`` under ``name``, for one stage.
 
     Raises:
-        SpecError: If it is none of the accepted kinds.
+        SpecError: If it is not of an accepted kind.
     """
     given = metric(given) if isinstance(given, str) else unwrapped(given)
     wrap = None if isinstance(given, type) else library_of(given)
@@ -343,14 +344,14 @@ def stage_metric(name: str, given: MetricLike) -> StageMetric:
 
 
 def full_name(prefix: str, name: str) -> str:
-    """Return ``prefix/name``; a name that has a slash is unchanged, and an empty one raises a SpecError."""
+    """Return ``prefix/name``; a name with a slash is unchanged, and an empty one raises a SpecError."""
     if not isinstance(name, str) or not name:
         raise SpecError(f"the name of a logged value must be a string; got {name!r}.", hint='run.log("name", value)')
     return name if "/" in name else f"{prefix}/{name}"
 
 
 def reserved(prefix: str, metrics: Iterable[str]) -> frozenset[str]:
-    """Return the full names that a stage measures itself, so that nothing else may be logged under them."""
+    """Return the full names that a stage measures itself, under which nothing else may be logged."""
     return frozenset(full_name(prefix, name) for name in (LOSS, *metrics))
 
 
@@ -384,7 +385,7 @@ def as_number(name: str, value: Any) -> Any:
 
 
 def as_float32(value: Tensor | float) -> float:
-    """Return the number that ``value`` is in float32, read from its device."""
+    """Return ``value`` as a float32 number, read from its device."""
     return torch.as_tensor(value, dtype=torch.float32).item()
 
 

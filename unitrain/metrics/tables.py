@@ -20,27 +20,27 @@ class Table:
     """The tensors that a metric gave.
 
     Attributes:
-        tensors: On the CPU, by what follows the metric's name: one matrix has ``""``, of a curve it is ``"_fpr"`` and
-            so on, or ``"_fpr_cat"`` where each class has a tensor of its own.
-        shape: What the values are called.
+        tensors: Tensors on the CPU, by the suffix of the metric's name: ``""`` for a matrix, ``"_fpr"`` and so on for a
+            curve, or ``"_fpr_cat"`` if each class has its own tensor.
+        shape: Names of the values.
     """
 
     tensors: dict[str, Tensor]
     shape: Shape
 
     def by_name(self, name: str) -> dict[str, Tensor]:
-        """Return the tensors under their full names, ``name`` being that of the metric."""
+        """Return the tensors by full name, where ``name`` is that of the metric."""
         return {f"{name}{ending}": tensor for ending, tensor in self.tensors.items()}
 
 
 def pieces(name: str, value: Any, shape: Shape) -> Iterator[tuple[str, Any]]:
     """Yield the numbers and Tables of a metric's value by name.
 
-    A vector becomes numbers: ``name_0``, ``name_1`` and so on, or ``name_cat`` with names of classes. A matrix becomes
-    a Table, and so does what consists of several tensors.
+    A vector becomes numbers: ``name_0``, ``name_1`` and so on, or ``name_cat`` with class names. A matrix becomes a
+    Table, as do several tensors.
 
     Raises:
-        SpecError: If it is neither, or there is another number of names of classes.
+        SpecError: If it is none of these, or the number of class names differs.
     """
     if isinstance(value, Mapping):
         for key, item in value.items():
@@ -84,7 +84,7 @@ def _of_sequence(name: str, value: tuple[Any, ...] | list[Any], shape: Shape) ->
 
 
 def _class_names(name: str, count: int, shape: Shape) -> list[str]:
-    """Return what ``count`` values are called."""
+    """Return the names of ``count`` values."""
     if shape.class_names is None:
         return [str(index) for index in range(count)]
     if len(shape.class_names) != count:

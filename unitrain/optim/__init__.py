@@ -1,4 +1,4 @@
 """Optimizers, learning-rate schedules, warm-up and parameter schedules.
 
-Private; a user gives `LRSchedule`. Start reading in `optimizers.py`.
+Private; users pass `LRSchedule`. Start reading in `optimizers.py`.
 """

@@ -28,7 +28,7 @@ def build_optimizers(spec: TrainSpec) -> dict[str, Optimizer]:
     """Return the spec's optimizers by name, on the parameters where they are now.
 
     Raises:
-        SpecError: If one cannot be made, holds none of the model's parameters or has a non-finite learning rate.
+        SpecError: If one cannot be created, has none of the model's parameters or a non-finite learning rate.
     """
     if isinstance(spec.optimizer, Mapping):
         built = {name: _build(name, one, _submodule(spec.model, name, one)) for name, one in spec.optimizer.items()}
@@ -99,7 +99,7 @@ def check_rates(name: str, optimizer: Optimizer) -> None:
 
 
 def needs_closure(optimizer: Optimizer) -> bool:
-    """Return whether ``optimizer.step`` cannot do without a closure, as LBFGS's."""
+    """Return whether ``optimizer.step`` requires a closure, like LBFGS."""
     step = inspect.unwrap(type(optimizer).step)
     parameter = inspect.signature(step).parameters.get("closure")
     return parameter is not None and parameter.default is parameter.empty
@@ -114,7 +114,7 @@ def clear_gradients(optimizer: Optimizer) -> None:
     """Do what ``optimizer.zero_grad()`` does, without its record for a profiler: 19 Python calls, 4% of a step of W1p.
 
     Args:
-        optimizer: Whose gradients to clear. One with a ``zero_grad`` of its own is asked to.
+        optimizer: The optimizer whose gradients to clear. If it overrides ``zero_grad``, that is called.
     """
     if getattr(optimizer.zero_grad, "__func__", None) is not _STOCK:
         optimizer.zero_grad()

@@ -22,20 +22,20 @@ class ParameterScheduler(Protocol):
         """Set the value, and count."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the count, and what else it keeps."""
+        """Return the state."""
 
     def load_state_dict(self, state: Any) -> None:
         """Restore what ``state_dict`` returned."""
 
 
 class CalledSchedule(LRScheduler):
-    """A ParameterScheduler in the form of torch's schedulers: the first value is set when it is made.
+    """A ParameterScheduler with the interface of torch's schedulers: the first value is set on creation.
 
-    Torch's constructor is not run: it would wrap the optimizer's ``step`` and set rates of its own.
+    torch's constructor is not run: it would wrap the optimizer's ``step`` and set its own rates.
 
     Args:
-        optimizer: What it works on.
-        called: The scheduler.
+        optimizer: The optimizer.
+        called: The Ignite scheduler.
 
     Raises:
         SpecError: If it needs an engine.

@@ -24,13 +24,13 @@ class Schedule:
     """A scheduler at work on one optimizer.
 
     Args:
-        optimizer_name: The optimizer it belongs to.
+        optimizer_name: Name of its optimizer.
         scheduler: The torch scheduler.
-        rule: When it is stepped.
+        rule: The spec's LRSchedule, which says when to step it.
 
     Attributes:
-        paused: Whether a callback has taken the learning rates over, so that it is not stepped any more.
-        warmup: Scales the rates of the optimizer's first steps, if one of its schedules asks for that.
+        paused: Whether a callback controls the learning rates, so that it is not stepped.
+        warmup: The warm-up of its optimizer, if one of its schedules sets one.
     """
 
     paused = False
@@ -44,12 +44,12 @@ class Schedule:
 
     @property
     def plateau(self) -> bool:
-        """Whether it waits for a metric."""
+        """Whether it has a monitor."""
         return isinstance(self.scheduler, ReduceLROnPlateau)
 
     @property
     def kind(self) -> str:
-        """The name of the class that the factory made."""
+        """Name of the scheduler's class."""
         return type(getattr(self.scheduler, "called", self.scheduler)).__name__
 
     def after_step(self) -> None:
@@ -76,9 +76,9 @@ class Schedule:
 
         Args:
             epoch: The epoch that ended, from 0.
-            measured: What it measured, by name.
-            known: The newest value of everything that the run has measured.
-            awaiting_validation: Whether there will be a validation and none has run yet.
+            measured: The metrics of the epoch, by name.
+            known: The latest values of the run.
+            awaiting_validation: Whether there will be a validation but none has run yet.
 
         Raises:
             ConfigError: If the metric is never logged.
@@ -118,7 +118,7 @@ def build_schedules(spec: TrainSpec, optimizers: Mapping[str, Optimizer]) -> lis
     """Return the spec's learning-rate schedules.
 
     Raises:
-        SpecError: If one cannot be made, names an unknown optimizer, or is a plateau without a monitor.
+        SpecError: If one cannot be created, names an unknown optimizer, or is a ReduceLROnPlateau without a monitor.
     """
     for optimizer in optimizers.values():
         lift(optimizer)  # one that is given may come from a run that was stopped during its warm-up
@@ -130,7 +130,7 @@ def build_schedules(spec: TrainSpec, optimizers: Mapping[str, Optimizer]) -> lis
 
 
 def _warm_up(name: str, optimizer: Optimizer, schedules: Sequence[Schedule]) -> None:
-    """Begin the warm-up of one optimizer, if a schedule asks for it."""
+    """Begin the warm-up of one optimizer, if a schedule sets one."""
     lengths = [schedule.rule.warmup_steps for schedule in schedules if schedule.rule.warmup_steps]
     if len(lengths) > 1:
         raise SpecError(
@@ -160,7 +160,7 @@ def _named_schedules(spec: TrainSpec, optimizers: Mapping[str, Optimizer]) -> li
 
 
 def _how_to_make(factory: Any) -> str:
-    """Return how to give the arguments that a scheduler's class lacks; by default, an example."""
+    """Return a hint on missing arguments of a scheduler's class; by default, an example."""
     taken = inspect.signature(factory).parameters.values() if isinstance(factory, type) else ()
     lacking = [one.name for one in taken if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD][1:]
     if not lacking:

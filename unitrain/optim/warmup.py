@@ -22,8 +22,8 @@ class Warmup:
     Schedules read and write unscaled rates: while one is stepped, the scaling is lifted.
 
     Args:
-        optimizer: Whose rates to scale.
-        length: The number of steps; step ``k`` (from 0) is made with ``(k + 1) / length`` of the rate.
+        optimizer: The optimizer whose rates to scale.
+        length: Number of steps; step ``k`` (from 0) uses ``(k + 1) / length`` of the rate.
     """
 
     def __init__(self, optimizer: Optimizer, length: int) -> None:
@@ -32,10 +32,10 @@ class Warmup:
 
     @contextmanager
     def lifted(self, steps: int) -> Iterator[None]:
-        """Restore the unscaled rates, then scale what was made of them for the next step.
+        """Restore the unscaled rates, then scale the changed ones for the next step.
 
         Args:
-            steps: How many steps the optimizer has made.
+            steps: Number of steps of the optimizer.
         """
         lift(self._optimizer)
         yield
@@ -55,7 +55,7 @@ def lift(optimizer: Optimizer) -> None:
 
 
 def _set(group: dict[str, Any], rate: Any) -> None:
-    """Set the rate of a group; a tensor stays the object it is, since a compiled optimizer holds on to it."""
+    """Set the rate of a group; a tensor is written in place, because a compiled optimizer refers to it."""
     if isinstance(group["lr"], Tensor):
         group["lr"].copy_(rate)
     else:

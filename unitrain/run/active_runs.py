@@ -1,6 +1,6 @@
 """Tracks the active runs of this process, which share the global random generators.
 
-And which objects they use: what keeps a state of its run cannot follow two at once.
+Also tracks the objects that they use, because an object with the state of a run cannot be in two.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _USED: list[object] = []
 
 @contextmanager
 def registered(*, fenced: bool) -> Iterator[None]:
-    """Count one run; if it runs within a handler of another, leave the random numbers of that one as they were.
+    """Register one run; if it runs within a handler of another, restore that one's random states.
 
     Args:
-        fenced: True for a TrainSpec: a run within this one leaves its random numbers alone. False for native code,
-            where a nested run draws as on its own framework.
+        fenced: True for a TrainSpec: a nested run does not change its random states. False for native code, where a
+            nested run draws as on its own framework.
 
     Warns:
-        UserWarning: If a run of another thread continues, with the cause and the way out.
+        UserWarning: If a run of another thread is active.
     """
     run = _Run(threading.current_thread(), fenced)
     with _LOCK:
@@ -61,10 +61,10 @@ def registered(*, fenced: bool) -> Iterator[None]:
 
 @contextmanager
 def used_alone(objects: Iterable[object]) -> Iterator[None]:
-    """Keep objects that follow a run from another run, of whatever thread, until this one has ended.
+    """Reserve objects with the state of a run, in any thread, until this run has ended.
 
     Raises:
-        ConfigError: If a run that continues uses one of them.
+        ConfigError: If an active run uses one of them.
     """
     mine = list(objects)
     with _LOCK:
@@ -73,8 +73,8 @@ def used_alone(objects: Iterable[object]) -> Iterator[None]:
             _USED.extend(mine)
     if taken is not None:
         raise ConfigError(
-            f"this {type(taken).__name__} is in use by another run, and it keeps the state of one run only.",
-            hint=f"make another {type(taken).__name__} for this run.",
+            f"this {type(taken).__name__} is in use by another run, and can only keep the state of one.",
+            hint=f"create another {type(taken).__name__} for this run.",
         )
     try:
         yield

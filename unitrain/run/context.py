@@ -77,24 +77,25 @@ def _prefixes(job: _Job) -> Iterator[str]:
 
 
 class RunContext(ABC):
-    """A run, as handlers, callbacks and manual training steps see it, the same on every backend.
+    """The run, as passed to handlers, callbacks and manual training steps; the same on every backend.
 
     Attributes:
-        hub: The clock of the run.
-        spec: What is trained.
-        config: How it is trained.
-        optimizers: By name; a single one is called ``"optimizer"``.
-        schedules: The learning-rate schedules; a callback that sets the rates itself pauses them.
+        hub: The event hub of the run.
+        spec: The spec that is trained.
+        config: The trainer's options.
+        optimizers: The optimizers by name; a single one is called ``"optimizer"``.
+        schedules: The learning-rate schedules; a callback that sets rates itself pauses them.
         native: The real ``Trainer`` or ``Engine``; None on the reference.
-        batch: The batch that is running, of training or of an evaluation; None between batches.
-        prediction: What the model predicted for the running batch, for the handlers of PREDICT_BATCH_END.
-        loader_name: The name of the loader that the running batch is of, in an evaluation of several; else None.
+        batch: The current batch, of training or of an evaluation; None between batches.
+        prediction: The prediction for the current batch, for handlers of PREDICT_BATCH_END.
+        loader_name: Name of the current batch's loader in an evaluation of several loaders; else None.
         team: The processes that run together.
-        exception: What broke the run, for the handlers of EXCEPTION.
-        accumulate_grad_batches: Batches per optimizer step; a callback may set it at EPOCH_START, for the epoch.
-        at_rest: Whether the run is over, so that a checkpoint is written at once.
-        scaler: Scales the loss of a fit with ``precision="16-mixed"``; else None. Its scale falls after a step that was
-            skipped since a gradient was not finite.
+        exception: The error of a failed run, for handlers of EXCEPTION.
+        accumulate_grad_batches: Number of batches per optimizer step; a callback may set it at EPOCH_START, for the
+            epoch.
+        at_rest: Whether the run has ended, so that a checkpoint is written at once.
+        scaler: The gradient scaler of a fit with ``precision="16-mixed"``; else None. Its scale decreases after a step
+            that was skipped because a gradient was not finite.
 
     Example:
         >>> def keep_halfway(run):
@@ -127,14 +128,14 @@ class RunContext(ABC):
         job.hub.context = self
 
     def __repr__(self) -> str:
-        """Return where the run is."""
+        """Return the run's position."""
         state = self.state
         return f"<run at epoch={state.epoch}, step={state.step}, batch={state.batch}>"
 
     if not TYPE_CHECKING:  # for a type checker, only what is defined exists
 
         def __getattr__(self, name: str) -> Never:
-            """Refuse an unknown attribute, with the one that was meant."""
+            """Raise AttributeError, with the nearest attribute."""
             raise no_attribute(self, name, "the run", RUN)
 
     @property
@@ -144,7 +145,7 @@ class RunContext(ABC):
 
     @property
     def world_size(self) -> int:
-        """How many processes run together."""
+        """Number of processes of the run."""
         return self.team.size
 
     def all_reduce(self, value: Tensor | float, op: Reduction = "mean") -> Tensor | float:
@@ -160,29 +161,29 @@ class RunContext(ABC):
         self.team.barrier()
 
     def rank_zero_only(self, function: Callable[P, T]) -> Callable[P, T | None]:
-        """Return ``function`` for rank 0, and what does nothing elsewhere: ``run.rank_zero_only(print)("once")``."""
+        """Return ``function`` on rank 0, and a no-op elsewhere: ``run.rank_zero_only(print)("once")``."""
         return function if self.rank == 0 else _nothing
 
     @property
     def model(self) -> nn.Module:
-        """The module that is trained, as the user gave it."""
+        """The user's module."""
         return self.spec.model
 
     @property
     def epoch_length(self) -> int | None:
-        """The number of training batches of an epoch, or None if only iterating tells."""
+        """Number of training batches of an epoch, or None if unknown."""
         return self.hub.epoch_length
 
     @property
     def state(self) -> RunState:
-        """The counters and the newest values."""
+        """The counters and the latest values."""
         return self.hub.state
 
     def name_of(self, prefix: str, name: str) -> str:
         """Return the full name of a logged value.
 
         Raises:
-            SpecError: If the spec measures something under that name.
+            SpecError: If the spec already measures something under that name.
         """
         full = full_name(prefix, name)
         if full in self._reserved:
@@ -196,8 +197,8 @@ class RunContext(ABC):
         results, so it cannot be written in the middle of a batch.
 
         Args:
-            path: The file. One that is there already is replaced once the new one is complete.
-            sharded: Make ``path`` a folder, into which each process writes what it holds itself.
+            path: The file to write. An existing file is replaced once the new one is complete.
+            sharded: Whether to make ``path`` a folder into which each process writes its shards.
         """
         path = user_path(path).absolute()  # it may be written after an os.chdir
         self.hub.pending_checkpoints.append(InParts(path) if sharded else path)
@@ -213,25 +214,25 @@ class RunContext(ABC):
     def forward_epoch(self) -> None:
         """Run the training step's forward pass on each batch of an epoch of the training data, without gradients.
 
-        It measures nothing, and leaves the random number generators and the position of the data as they were. For
+        It computes no metrics and does not change the random number generators or the position of the data. Use it at
         FIT_END, when no epoch is running.
 
         Raises:
-            ConfigError: In an evaluation.
+            ConfigError: If the run is an evaluation.
         """
         raise ConfigError("an evaluation has no training data.", hint="call run.forward_epoch() in a handler of fit().")
 
     def stop(self) -> None:
-        """Ask for the end: the running batch is finished, validation and EPOCH_END follow, then the run ends."""
+        """Request a stop: the current batch is finished, validation and EPOCH_END follow, then the run ends."""
         self.hub.request_stop("user")
 
     def fire(self, event: CustomEvent) -> None:
-        """Fire an event of your own: its handlers are called at once, in the order in which they were registered.
+        """Fire a custom event: its handlers are called at once, in registration order.
 
-        Only this process hears it.
+        Only handlers of this process are called.
 
         Args:
-            event: Made by ``CustomEvent(name)``.
+            event: A ``CustomEvent``.
 
         Raises:
             SpecError: If it is anything else.
@@ -242,18 +243,18 @@ class RunContext(ABC):
     def log(self, name: str, value: Tensor | float) -> None:
         """Log a value as ``<stage>/<name>``; a name with a slash is unchanged.
 
-        Within a batch it goes into the epoch's mean, weighted by batch size. Elsewhere it is the value at once.
+        Within a batch, the value enters the epoch's mean, weighted by batch size. Elsewhere it is logged immediately.
         """
 
     def log_figure(self, name: str, figure: Any) -> None:
-        """Send a matplotlib figure to all trackers that take one, at the step where the run is.
+        """Send a matplotlib figure to all trackers that support figures, at the current step.
 
         Args:
-            name: Its full name; slashes make folders, as in ``"val/confusion"``.
+            name: Full name of the figure; slashes create folders, as in ``"val/confusion"``.
             figure: A ``matplotlib.figure.Figure``; it may be redrawn or closed afterwards.
 
         Raises:
-            SpecError: If it is no figure, or the name cannot be that of a file.
+            SpecError: If ``figure`` is not a figure, or the name is not a valid file name.
         """
         parts = name.split("/") if isinstance(name, str) else [""]
         if any(part in ("", ".", "..") or "\\" in part for part in parts):
@@ -274,6 +275,10 @@ class RunContext(ABC):
         """Read the loss and the logged values of the running training batch from the device, under their full names."""
 
     @abstractmethod
+    def logged_values(self) -> Mapping[str, Tensor | float]:
+        """Return the values that the running training batch has logged, unread, by their names without the stage."""
+
+    @abstractmethod
     def backward(self, loss: Tensor) -> None:
         """Compute gradients, for manual optimization."""
 
@@ -282,6 +287,7 @@ class RunContext(ABC):
         """Clip, step and clear the gradients of one optimizer, for manual optimization.
 
         Args:
-            name: Its key in ``TrainSpec(optimizer={...})``; not needed if there is only one. Gradients that a loss left
-                in parameters of *other* optimizers stay: clear them with ``run.optimizers[other].zero_grad()``.
+            name: Key of the optimizer in ``TrainSpec(optimizer={...})``; optional if there is only one. Gradients that
+                a loss left in parameters of *other* optimizers remain: clear them with
+                ``run.optimizers[other].zero_grad()``.
         """

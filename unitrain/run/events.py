@@ -20,7 +20,7 @@ _FILTERS = ("every", "once", "before", "after", "event_filter")
 
 
 class _Filtered:
-    """What an event of the run and one of the user's share."""
+    """The shared base of Event and CustomEvent."""
 
     __slots__ = ()
 
@@ -41,12 +41,12 @@ class _Filtered:
         """Return this event restricted to some of its occurrences.
 
         Args:
-            every: Every n-th occurrence. May be joined with ``before`` and ``after``.
-            once: The n-th occurrence only, or those of a list.
-            before: Occurrences whose count is below this one.
-            after: Occurrences whose count is above this one.
-            event_filter: ``(run, count) -> bool``; alone, not with the others.
-            **unknown: Refused, with the nearest spelling.
+            every: Every n-th occurrence; can be combined with ``before`` and ``after``.
+            once: The n-th occurrence only, or a list of occurrences.
+            before: Occurrences with a lower count than this.
+            after: Occurrences with a higher count than this.
+            event_filter: ``(run, count) -> bool``; cannot be combined with other filters.
+            **unknown: Always raises; the error suggests the intended name.
 
         Raises:
             SpecError: If nothing is given, a number is below 1, or exclusive filters are mixed.
@@ -62,7 +62,7 @@ class _Filtered:
 
 
 class _Named(EnumType):
-    """Lets a name that there is not be answered with the one that is meant."""
+    """Suggests the nearest name for an unknown attribute."""
 
     if not TYPE_CHECKING:  # a type checker knows the members
 
@@ -75,10 +75,10 @@ class _Named(EnumType):
 
 
 class Event(_Filtered, StrEnum, metaclass=_Named):
-    """A moment of a run. Call one to filter it, join two with ``|``.
+    """An event of a run. Call it to filter its occurrences; join two with ``|``.
 
-    Counting starts from 1, as in Ignite: ``Event.EPOCH_END(once=3)`` is the epoch whose index is 2. The events of
-    training count over the whole run; those of evaluation batches restart with each evaluation.
+    Counting starts from 1, as in Ignite: ``Event.EPOCH_END(once=3)`` is the epoch with index 2. Training events are
+    counted over the whole run; the counts of evaluation batches restart with each evaluation.
 
     Example:
         >>> trainer = UnifiedTrainer("reference", max_epochs=4, enable_progress_bar=False)
@@ -122,16 +122,16 @@ class Event(_Filtered, StrEnum, metaclass=_Named):
 
 
 class CustomEvent(_Filtered, str):
-    """An event of the user's own, fired by ``run.fire(event)`` or ``trainer.fire(event)``.
+    """A user-defined event, fired by ``run.fire(event)`` or ``trainer.fire(event)``.
 
-    Filter it and join it with others as an ``Event``; it counts over the whole run, and a checkpoint keeps the count. A
-    Callback hears it in a method ``on_<name>``. Two of one name are one event.
+    It can be filtered and joined like an ``Event``; it is counted over the whole run, and a checkpoint stores the
+    count. A Callback handles it in a method ``on_<name>``. Two events with the same name are the same event.
 
     Args:
-        name: As Python spells names, in lower case, and not that of an ``Event``.
+        name: A lower-case Python identifier that is not the name of an ``Event``.
 
     Raises:
-        SpecError: If the name is none of these.
+        SpecError: If the name is invalid.
 
     Example:
         >>> DRIFTED = CustomEvent("drifted")

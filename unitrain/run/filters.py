@@ -20,7 +20,7 @@ def predicate(
     after: int | None,
     event_filter: EventFilter | None,
 ) -> EventFilter:
-    """Return the rule that the arguments of a filter stand for.
+    """Return the predicate for the arguments of a filter.
 
     Raises:
         SpecError: If nothing is given, a number is below 1, or exclusive filters are mixed.

@@ -46,21 +46,21 @@ _EVENTS = tuple(Event)
 
 
 class InParts(NamedTuple):
-    """A checkpoint that is asked for as a folder, into which each process writes what it holds."""
+    """A requested checkpoint as a folder, into which each process writes its shards."""
 
     path: Path
 
 
 @dataclass(frozen=True)
 class CheckpointRequest:
-    """A checkpoint that a callback asks for, without its final name: rank 0 finds a free one when it is written.
+    """A checkpoint requested by a callback, without its final name: rank 0 chooses a free one when it is written.
 
     Attributes:
-        owner: The name of the callback among the run's ``keepers``.
-        name: The name of the file, which others may have taken.
+        owner: Name of the callback among the run's ``keepers``.
+        name: The requested file name, which may already exist.
         ranked: Whether it is kept for its value, among the best.
-        value: Its value, as rank 0 has it.
-        sharded: Whether it is a folder, into which each process writes what it holds.
+        value: Its metric value on rank 0.
+        sharded: Whether it is a folder into which each process writes its shards.
     """
 
     owner: str
@@ -74,26 +74,26 @@ class Keeper(Protocol):
     """A callback that requests checkpoints and manages the files itself."""
 
     def take(self, wanted: CheckpointRequest, run: Any) -> Path | None:
-        """Return where to write, on rank 0; None if it is not wanted any more."""
+        """Return the path on rank 0; None if the checkpoint is no longer wanted."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what it keeps, for the other processes."""
+        """Return the state, for the other processes."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Keep what rank 0 keeps."""
+        """Load the state of rank 0."""
 
 
 class Trackers(Protocol):
     """All trackers of a run at once."""
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Send numbers, at the step where the run is."""
+        """Send numbers at the current step."""
 
     def log_hyperparams(self, params: Mapping[str, Any]) -> None:
         """Send hyper-parameters."""
 
     def log_figure(self, name: str, figure: Any) -> None:
-        """Send a figure, at the step where the run is."""
+        """Send a figure at the current step."""
 
     def log_table(self, name: str, table: Table) -> None:
         """Draw a matrix or a curve, and send the figure."""
@@ -101,15 +101,15 @@ class Trackers(Protocol):
 
 @dataclass(slots=True)
 class RunState:
-    """Where a run is.
+    """The counters and latest values of a run.
 
     Attributes:
-        epoch: The running epoch, from 0.
-        step: Optimizer steps made; one for a training step in which any optimizer stepped.
-        batch: Training batches finished since the run's start.
-        loss: The last training loss, a detached 0-dimensional tensor; it is not divided under accumulation.
-        metrics: The newest value of everything that was measured or logged, by name (``"val/loss"``).
-        tensors: The newest matrices and curves that were measured, on the CPU (``"val/confusion"``, ``"val/roc_fpr"``).
+        epoch: The current epoch, from 0.
+        step: Number of optimizer steps; a training step in which several optimizers step counts once.
+        batch: Number of training batches finished since the run's start.
+        loss: The last training loss, a detached 0-dimensional tensor, not divided under accumulation.
+        metrics: The latest value of each metric and logged value, by full name (``"val/loss"``).
+        tensors: The latest matrices and curves, on the CPU, by full name (``"val/confusion"``, ``"val/roc_fpr"``).
 
     Example:
         >>> trainer = UnifiedTrainer("reference", max_epochs=2, enable_progress_bar=False)
@@ -133,7 +133,7 @@ class RunState:
 
 
 class Listener(NamedTuple):
-    """One registration of a handler."""
+    """The registration of a handler."""
 
     handler: Handler
     call: Callable[[Any], object]
@@ -157,22 +157,23 @@ class EventHub:
 
     Attributes:
         state: The counters and values that handlers read.
-        context: What handlers get as ``run``; set by the adapter before the first event.
-        epoch_metrics: What was published since the last EPOCH_START.
-        measured_at: After which optimizer step each value was published last, in this process.
-        stop_reason: Why the run was asked to stop, or None.
-        epoch_length: Training batches of an epoch, or None if unknown.
+        context: The ``run`` passed to handlers; set by the adapter before the first event.
+        epoch_metrics: The values published since the last EPOCH_START.
+        measured_at: Optimizer step after which each value was last published, in this process.
+        stop_reason: Reason of the request to stop, or None.
+        epoch_length: Number of training batches of an epoch, or None if unknown.
         validates: Whether the fit has validation data.
-        step_metrics: Further values that trackers read when they write the row of a step, by name.
-        trackers: Takes rows, figures and hyper-parameters for all trackers while a run is tracked; else None.
-        pending_checkpoints: Checkpoints that were asked for and wait for the end of the batch, or of the epoch.
-        last_checkpoint: The newest checkpoint that was written.
-        files: What the run has written.
-        keepers: The callbacks that ask for checkpoints, by the name under which a checkpoint keeps them.
-        on_safe_point: Told the content of a checkpoint wherever a run can be resumed from, if anybody wants it.
-        clock: Measures the parts of the run, if they are to be measured; set around the run, and kept by ``begin``.
-        profile: What the last run that was measured took.
-        relay: Told each event that a user fires, after its handlers; for a backend's own handlers.
+        step_metrics: Further values that trackers read for the row of a step, by name.
+        trackers: Receives rows, figures and hyper-parameters for all trackers of a tracked run; else None.
+        pending_checkpoints: Requested checkpoints, to be written at the end of the batch or the epoch.
+        last_checkpoint: The last written checkpoint.
+        files: The files of the run.
+        keepers: The callbacks that request checkpoints, by the name of their state in a checkpoint.
+        on_safe_point: Called with the content of a checkpoint wherever the run could be resumed, if set.
+        clock: Measures the parts of a profiled run; set around the run, and kept by ``begin``.
+        profile: The profile of the last measured run.
+        batch_output: Called with the output and the target of each training batch that has them, if set.
+        relay: Called with each custom event after its handlers; for a backend's own handlers.
     """
 
     def __init__(self) -> None:
@@ -193,6 +194,7 @@ class EventHub:
         self.validates = validates
         self.step_metrics: dict[str, Callable[[], float]] = {}
         self.trackers: Trackers | None = None
+        self.batch_output: Callable[[Any, Any], None] | None = None
         self.pending_checkpoints: list[Path | InParts | CheckpointRequest] = []
         self.files = Ledger()
         self.keepers: dict[str, Keeper] = {}
@@ -202,12 +204,13 @@ class EventHub:
         self.relay: Callable[[CustomEvent], None] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the run itself, and whoever serves it: a copy has the counters and the handlers."""
+        """Drop the run and its helpers: a copy has the counters and the handlers."""
         return {
             **self.__dict__,
             "context": None,
             "keepers": {},
             "trackers": None,
+            "batch_output": None,
             "on_safe_point": None,
             "relay": None,
             "step_metrics": {},
@@ -215,11 +218,11 @@ class EventHub:
         }
 
     def on(self, event: Event | CustomEvent | Trigger | Triggers, handler: Handler) -> list[Listener]:
-        """Call ``handler`` at each occurrence of ``event``, and return the registrations, for ``remove``.
+        """Call ``handler`` at each occurrence of ``event``; return the registrations, for ``remove``.
 
         Args:
-            event: What to wait for.
-            handler: Takes the run, or nothing.
+            event: The event, with or without a filter.
+            handler: A function of the run, or without arguments.
         """
         call = _bind(handler)
         made = []
@@ -230,13 +233,13 @@ class EventHub:
         return made
 
     def on_decision(self, handler: Handler) -> list[Listener]:
-        """Call ``handler`` at the very end of each epoch, when everything that it decides on is known."""
+        """Call ``handler`` at the very end of each epoch, after all other handlers and schedules."""
         listener = Listener(handler, _bind(handler), None)
         self._deciders += (listener,)
         return [listener]
 
     def remove(self, registrations: Iterable[Listener]) -> None:
-        """Forget these registrations, and no equal ones."""
+        """Remove exactly these registrations."""
         gone = {id(one) for one in registrations}
         self._deciders = tuple(one for one in self._deciders if id(one) not in gone)
         for event, listeners in self._listeners.items():
@@ -247,18 +250,18 @@ class EventHub:
         self._call(self._deciders, self.state.epoch + 1)
 
     def off(self, handler: Handler) -> None:
-        """Forget ``handler`` wherever it was registered."""
+        """Remove all registrations of ``handler``."""
         self._deciders = tuple(one for one in self._deciders if one.handler != handler)
         for event, listeners in self._listeners.items():
             self._listeners[event] = tuple(one for one in listeners if one.handler != handler)
 
     @property
     def awaits_validation(self) -> bool:
-        """Whether there will be a validation and none has run yet."""
+        """Whether there will be a validation but none has run yet."""
         return self.validates and not self._counts[Event.VAL_END]
 
     def registered(self) -> list[tuple[Trigger, Handler]]:
-        """Return what was given to ``on``, to be given to another hub; those of one event keep their order."""
+        """Return the arguments given to ``on``, for another hub, in order per event."""
         return [(Trigger(event, one.accepts), one.handler) for event, some in self._listeners.items() for one in some]
 
     @property
@@ -267,10 +270,10 @@ class EventHub:
         return [listener.handler for listeners in self._listeners.values() for listener in listeners]
 
     def fire(self, event: Event) -> None:
-        """Count one occurrence of ``event`` and call those who wait for it.
+        """Count one occurrence of ``event`` and call its handlers.
 
         Raises:
-            RuntimeError: If a handler lets a StopIteration out; both backends would take it for the end of an epoch.
+            RuntimeError: If a handler raises StopIteration, which both backends would take for the end of an epoch.
         """
         counts = self._counts
         counts[event] += 1
@@ -282,7 +285,7 @@ class EventHub:
             self._call(listeners, counts[event])
 
     def fire_custom(self, event: CustomEvent) -> None:
-        """Count one occurrence of an event that a user fires, and call those who wait for it."""
+        """Count one occurrence of a custom event and call its handlers."""
         count = self._counts[event] = self._counts.get(event, 0) + 1
         listeners = self._listeners.get(event)
         if listeners:
@@ -306,11 +309,11 @@ class EventHub:
             raise RuntimeError("a handler raised StopIteration, which would silently end the epoch") from error
 
     def publish(self, metrics: dict[str, float], tables: Mapping[str, Table] | None = None) -> None:
-        """Make values known under their full names: to handlers, to the history and to the result.
+        """Publish values by full name to handlers, the history and the result.
 
         Args:
             metrics: The numbers.
-            tables: What is not one number; trackers get figures of it.
+            tables: Non-scalar values, of which trackers get figures.
         """
         self.state.metrics.update(metrics)
         self.epoch_metrics.update(metrics)
@@ -345,11 +348,11 @@ class EventHub:
         self._counts[Event.FIT_START] = 0
 
     def occurred(self, event: Event | CustomEvent) -> int:
-        """Return how often ``event`` has occurred in this run."""
+        """Return the number of occurrences of ``event`` in this run."""
         return self._counts.get(event, 0)
 
     def misspelt(self) -> list[tuple[CustomEvent, CustomEvent]]:
-        """Return the events that handlers wait for in vain, each with a fired one of like name that nobody hears."""
+        """Return events with handlers that never fired, each with a fired event of similar name without handlers."""
         custom = {one for one in (*self._listeners, *self._counts) if isinstance(one, CustomEvent)}
         unheard = {one for one in custom if self._counts.get(one) and not self._listeners.get(one)}
         waiting = sorted(one for one in custom if self._listeners.get(one) and not self._counts.get(one))
@@ -357,7 +360,7 @@ class EventHub:
         return [(one, CustomEvent(name)) for one, name in near if name is not None]
 
     def request_stop(self, reason: str) -> None:
-        """Ask the run to stop after the batch that is running; the first reason is kept."""
+        """Request a stop after the current batch; the first reason is kept."""
         if self.stop_reason is None:
             self.stop_reason = reason
 
@@ -374,11 +377,11 @@ _NOT_RUN_BY_A_CALL = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, 
 
 
 def _bind(handler: Handler) -> Callable[[Any], object]:
-    """Return ``handler`` as a function of the run, whether it takes one argument or none."""
+    """Return ``handler`` as a function of the run, whether it takes an argument or not."""
     if not callable(handler) or any(kind(handler) for kind in _NOT_RUN_BY_A_CALL):
         raise SpecError(
             f"an event handler must be a plain function, got {handler!r}.",
-            hint="def handler(run): ...; without async and yield, which only make an object that nobody runs.",
+            hint="def handler(run): ...; without async and yield, which only create an object that is never run.",
         )
     try:
         signature = inspect.signature(handler)

@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a run is between two batches.
+    """The progress of a run between two batches.
 
     Attributes:
-        epochs_done: Whole epochs behind.
+        epochs_done: Number of completed epochs.
         in_epoch: Batches done in the running epoch, or in the one that just ended.
         midway: Whether the run resumes within an epoch.
-        meter: What training has measured in the running epoch.
-        rng: The global generators now.
-        val_rng: What the parts of the validation loaders keep of random states, by place.
-        rng_at_iter: The generators when the running epoch's iterator was made.
-        rng_before_ahead: The generators before the batch that was read ahead, if one was.
+        meter: State of the training metrics of the running epoch.
+        rng: State of the global generators.
+        val_rng: Random states in the parts of the validation loaders, by place.
+        rng_at_iter: State of the generators when the running epoch's iterator was created.
+        rng_before_ahead: State of the generators before a batch was read ahead, if one was.
         gradients: Pending gradients by parameter name: within an accumulation window, and in manual optimization.
         scaler: The gradient scaler's state, where there is one.
-        rng_at_load: The global generators before the loaders were made, where they are recreated in some epochs.
-        remembered: What metrics keep over epochs, as the extremes of a MinMaxMetric, by stage and by metric.
+        rng_at_load: State of the global generators before the loaders were created, if loaders are recreated.
+        remembered: Metric state that persists over epochs, such as the extremes of a MinMaxMetric, by stage and metric.
         loader: The state of the loader or dataset that tracks its own position, if it does.
-        accumulate: The option ``accumulate_grad_batches``, and what a handler has made of it.
-        loss: What the run has changed in the state of its loss.
+        accumulate: The option ``accumulate_grad_batches``, and its value set by a handler.
+        loss: The part of the loss's state that the run has changed.
     """
 
     epochs_done: int
@@ -57,15 +57,15 @@ class Progress:
 
 
 def shared_out(states: Sequence[dict[str, Any]], team: Collectives) -> Progress:
-    """Return where this process resumes.
+    """Return the progress of this process in the resumed run.
 
-    With as many processes as before, each resumes exactly where it was. With another number, the model, the optimizers
-    and the pending gradients are the same; the order of the samples too, of which as many are left out as the whole
-    rounds that were done; each process draws other random numbers, and measures the rest of a running epoch only.
+    With the same number of processes, each resumes exactly. With another number, the model, the optimizers, the pending
+    gradients and the order of the samples are the same, and the samples of completed rounds are skipped; but processes
+    draw other random numbers, and metrics cover only the rest of a running epoch.
 
     Args:
         states: The fields of Progress of each process that wrote the checkpoint.
-        team: The processes that continue.
+        team: The processes of the resumed run.
     """
     found = [Progress(**state) for state in states]
     if len(found) == team.size:
@@ -93,7 +93,7 @@ def _other_rng(progress: Progress, rank: int) -> dict[str, Any]:
 
 
 def _mean(gradients: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the means of the pending gradients: what each new process contributes is what all old ones did."""
+    """Return the means of the pending gradients, so that new processes together contribute the same as the old ones."""
     names = dict.fromkeys(name for one in gradients for name in one)
     return {
         name: torch.stack([one[name] for one in gradients if name in one]).sum(0) / len(gradients) for name in names

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Never
 
 from unitrain.compat.other_names import RESULT
 from unitrain.errors import UnitrainError, install_hint, no_attribute
+from unitrain.reports.run.facts import facts_of
 from unitrain.utilities.columns import WIDTH, in_columns
 from unitrain.utilities.files import save_figure
 from unitrain.utilities.rng import preserved_rng
@@ -26,18 +27,18 @@ class FitResult:
     """The outcome of ``UnifiedTrainer.fit``. It can be pickled and copied; ``native`` stays behind.
 
     Attributes:
-        metrics: The last value of everything that was measured, by full name.
-        history: One dict an epoch: ``epoch``, ``step`` and what that epoch measured.
+        metrics: The last value of each metric, by full name.
+        history: One dict per epoch, with ``epoch``, ``step`` and the values measured in that epoch.
         epoch: The last epoch that ran, from 0.
-        step: The optimizer steps made.
+        step: Number of optimizer steps.
         stopped_by: ``"max_epochs"``, ``"max_steps"``, ``"max_time"``, ``"early_stopping"``, ``"pruned"``, ``"nan"``,
             ``"user"`` or ``"signal"``.
         framework: The backend whose engine ran the steps.
-        native: That engine; None in a copy or a pickled result, since an engine belongs to its process.
+        native: That engine; None in a copy or a pickled result, because an engine belongs to its process.
         best_checkpoint: The best checkpoint, if any was kept.
         last_checkpoint: The newest checkpoint, if any was kept.
-        tensors: The last matrices and curves that were measured, as ``"val/confusion"``.
-        profile: Where the time went, with ``profiler="simple"``.
+        tensors: The last matrices and curves, by full name, such as ``"val/confusion"``.
+        profile: The time profile, with ``profiler="simple"``.
 
     Example:
         >>> result = UnifiedTrainer("reference", max_epochs=2, enable_progress_bar=False).fit(spec, batches)
@@ -79,11 +80,41 @@ class FitResult:
         printer.text(str(self))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the engine behind."""
-        return {**self.__dict__, "native": None}
+        """Leave the engine behind, and of what was run all but the texts."""
+        facts = facts_of(self)
+        kept = self.__dict__ if facts is None else {**self.__dict__, "_facts": facts.plain()}
+        return {**kept, "native": None}
+
+    def report(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write a report of the run: one HTML file for a browser, which loads nothing and needs no network.
+
+        It shows curves, learning rates, the time of each step, checkpoints, the options and the spec, the releases, the
+        hardware, the seed and the git commit. Warnings are in reports of ``unitrain fit`` only. The folder of the
+        process when the report is written tells the commit.
+
+        Args:
+            path: The file.
+            overwrite: Whether an existing file may be replaced.
+
+        Raises:
+            ConfigError: If the file exists and must not be replaced, or cannot be written.
+
+        Example:
+            >>> result = UnifiedTrainer("reference", max_epochs=2, enable_progress_bar=False).fit(spec, batches)
+            >>> result.report("report.html")
+        """
+        from unitrain.reports.run.of_result import write_report  # noqa: PLC0415 - only for a report
+
+        write_report(self, path, overwrite=overwrite)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the metrics in the first and the last epoch, and their curves."""
+        from unitrain.reports.run.snippet import snippet  # noqa: PLC0415 - only in a notebook
+
+        return snippet(self)
 
     def plot(self, path: str | Path) -> None:
-        """Write the curves of ``history`` as a picture; the ending of ``path`` chooses the format.
+        """Plot the curves of ``history``; the suffix of ``path`` sets the format.
 
         Raises:
             UnitrainError: If matplotlib is not installed, or the file cannot be written.

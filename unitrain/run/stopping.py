@@ -43,14 +43,14 @@ _PRECEDENCE = (None, MAX_EPOCHS, EARLY_STOPPING, PRUNED, MAX_TIME, USER, NAN, MA
 
 
 class StopRule:
-    """Says whether a run is to end before its epochs are over.
+    """Decides whether a run ends before its epochs are over.
 
     A request (``run.stop()``, ``max_time``) is granted once ``min_epochs`` and ``min_steps`` are met; ``max_steps``
     and signals always hold.
 
     Args:
         config: The limits.
-        hub: Holds the counters and the request.
+        hub: The event hub, with the counters and the request to stop.
         team: The processes that stop together.
     """
 
@@ -74,7 +74,7 @@ class StopRule:
             self._hub.request_stop(MAX_TIME)
 
     def agree(self) -> None:
-        """Take up what any process asks for: a stop, or checkpoints. What comes later waits for the next time."""
+        """Apply requests of any process to stop or to save. Later requests wait for the next call."""
         hub, team = self._hub, self._team
         if team.size == 1:
             return
@@ -89,7 +89,7 @@ class StopRule:
 
     @property
     def reason(self) -> str | None:
-        """Why the run is to stop, as all processes know it."""
+        """Why the run stops, on which all processes agree."""
         return self._hub.stop_reason if self._team.size == 1 else self._agreed
 
     def granted(self, epochs_done: int) -> bool:
@@ -106,7 +106,7 @@ class StopRule:
 
 
 class ValidationRule:
-    """Says after which training batches to validate, as Lightning does.
+    """Decides after which training batches to validate, like Lightning.
 
     Args:
         config: ``val_check_interval`` and ``check_val_every_n_epoch``.
@@ -125,8 +125,8 @@ class ValidationRule:
 
         Args:
             epoch: The running epoch, from 0.
-            done: Batches of this epoch that are done.
-            total: Batches of the whole run that are done.
+            done: Number of batches done in this epoch.
+            total: Number of batches done in the whole run.
             last: Whether the batch was the epoch's last.
             stopping: Whether the run is about to end.
         """

@@ -1,4 +1,4 @@
 """Everything around a run: checks, devices, signals, progress, checkpoint lookup, processes, the last good state.
 
-Private; `UnifiedTrainer` is its only caller. Start reading in `prepare.py`, where every refusal happens.
+Private; `UnifiedTrainer` is its only caller. Start reading in `prepare.py`, which checks a run and creates its job.
 """

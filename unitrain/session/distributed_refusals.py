@@ -1,4 +1,4 @@
-"""Rejects what does not work on several processes, on all of them, before training."""
+"""Refuses options that do not work with several processes, on all of them, before training."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 def require_together(
     config: TrainerConfig, device: torch.device, callbacks: Iterable[Callback], *, closure: bool
 ) -> None:
-    """Refuse what a run on several processes cannot mean.
+    """Refuse what does not work with several processes.
 
     Args:
         config: The trainer's arguments.
-        device: Where the tensors of this process are.
-        callbacks: Those of the fit.
-        closure: Whether the optimizer needs one.
+        device: The device of this process.
+        callbacks: The callbacks of the fit.
+        closure: Whether the optimizer needs a closure.
 
     Raises:
-        UnsupportedFeatureError: With what was asked and the way out.
+        UnsupportedFeatureError: If a feature is not supported; the hint names an alternative.
         ConfigError: If batch norms cannot be synchronized on this device.
     """
     if closure:
@@ -55,10 +55,10 @@ def require_together(
 
 
 def require_shardable(config: TrainerConfig, spec: TrainSpec) -> None:
-    """Refuse what a fit cannot mean whose model is in parts.
+    """Refuse what does not work with a sharded model.
 
     Raises:
-        UnsupportedFeatureError: With what was asked and the way out.
+        UnsupportedFeatureError: If a feature is not supported; the hint names an alternative.
     """
     if not isinstance(config.plan, FSDP):
         return

@@ -30,20 +30,20 @@ class FitData:
     """The training and validation data of a fit.
 
     Attributes:
-        train: This process's part of the training data.
-        val: Its part of the validation data, one source a loader; empty if there is none.
-        rng_at_load: The global generators before the loaders were made, if they are to be recreated.
+        train: This process's share of the training data.
+        val: Its share of the validation data, one source per loader; empty if there is none.
+        rng_at_load: State of the global generators before the loaders were created, if they are recreated.
         reload: Recreates a job's loaders for an epoch; None if they are kept.
 
     Args:
         config: How to train.
-        device: Where the batches go.
-        team: Who shares them.
-        data: The training and validation data as given.
-        loaders: Returns the loaders of a stage, of the training data as given.
+        device: The device of the batches.
+        team: The processes that share them.
+        data: The given training and validation data.
+        loaders: Returns the loaders of a stage from the given training data.
 
     Raises:
-        UnitrainError: If nothing can be trained on, or recreated.
+        UnitrainError: If the data cannot be used or recreated.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class FitData:
         self._watch(self.train, *self.val)
 
     def close(self) -> None:
-        """Leave no worker process of the loaders behind."""
+        """End all worker processes of the loaders."""
         self._closing.close()
 
     def _require_makers(self) -> None:
-        """Refuse to recreate what nothing can make."""
+        """Refuse to recreate loaders without a function or datamodule."""
         if self.reload is None or is_datamodule(self._data[0]):
             return
         given = [self._loaders("train"), self._loaders("val"), self._data[1]]
@@ -83,7 +83,7 @@ class FitData:
             )
 
     def _made(self, stage: str, epoch: int) -> Any:
-        """Return the loaders of a stage for ``epoch``, as the user's code makes them."""
+        """Return the loaders of a stage for ``epoch``, created by the user's code."""
         brought = self._loaders(stage)
         given = self._data[1] if stage == "val" and self._data[1] is not None else brought
         return given if self.reload is None else made(given, epoch)
@@ -94,7 +94,7 @@ class FitData:
         return make_source(part, "train", self._config, self._placement())
 
     def _part(self, stage: str, loader: Any) -> Any:
-        """Return this process's part of one loader."""
+        """Return this process's share of one loader."""
         return shard(loader, stage, self._team, self._seed)
 
     def _val(self, given: Any) -> tuple[DataSource, ...]:
@@ -108,7 +108,7 @@ class FitData:
             self._closing.callback(source.workers.close, source.loader)
 
     def _reload(self, job: FitJob, epoch: int) -> FitJob:
-        """Return ``job`` with loaders recreated for ``epoch``; to make those for validation leaves no trace."""
+        """Return ``job`` with loaders recreated for ``epoch``; creating validation loaders keeps the random states."""
         self._closing.close()
         rng = RngSnapshot().state_dict()
         train = self._train(self._made("train", epoch))
@@ -127,7 +127,7 @@ class FitData:
 
 
 def _draw_alike(old: Sequence[DataSource], new: Sequence[DataSource]) -> None:
-    """Draw the order from the seed of before, which may be that of a checkpoint."""
+    """Draw the order from the previous seed, which may be a checkpoint's."""
     for before, after in zip(old, new, strict=True):
         if before.order_seed is not None:
             after.draw_order(before.order_seed)
@@ -147,7 +147,7 @@ def given_data(data: Any, stage: str) -> Any:
 
 
 def order_seed(config: TrainerConfig, team: Collectives) -> int:
-    """Return what the order of the data is drawn from: the same on all processes."""
+    """Return the seed of the data's order, equal on all processes."""
     if team.size == 1 or config.seed is not None:
         return config.seed or 0
     seed: int = team.all_gather_object(int(torch.randint(2**31, ())))[0]

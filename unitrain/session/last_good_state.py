@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class Rescue:
-    """Keeps the newest content of a checkpoint without a copy of the weights, and tells whether it is still true.
+    """Keeps the newest content of a checkpoint without copying the weights, and tells whether it is still valid.
 
-    It is no longer true once an optimizer has begun a step or a tensor was written in place. Buffers are copied, since
-    a forward pass changes those of a batch norm. What is written through ``tensor.data`` by other code than an
-    optimizer is not noticed.
+    It becomes invalid once an optimizer begins a step or a tensor is written in place. Buffers are copied, because a
+    forward pass changes those of a batch norm. Writes through ``tensor.data`` are noticed only if an optimizer makes
+    them.
 
     Args:
         job: The fit.
@@ -52,17 +52,17 @@ class Rescue:
         self._content = None
 
     def holds(self) -> bool:
-        """Return whether what was kept is still true."""
+        """Return whether the kept state is still valid."""
         return self._content is not None and all(tensor._version == version for tensor, version in self._versions)  # noqa: SLF001
 
     def write(self, path: Path) -> None:
-        """Write what was kept to ``path``."""
+        """Write the kept state to ``path``."""
         assert self._content is not None  # noqa: S101 - ``holds`` was asked
         io.write(path, self._content)
 
 
 def warn_of_none() -> None:
-    """Warn why no ``exception.ckpt`` is written."""
+    """Warn that no ``exception.ckpt`` is written, and why."""
     warnings.warn(
         "exception.ckpt was not written: the error came after the weights had changed, in validation or at the end"
         " of an epoch, where a run cannot resume with identical results. Older checkpoints are unchanged.",

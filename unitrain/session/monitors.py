@@ -1,4 +1,4 @@
-"""Rejects monitors of metrics that will never be logged, and warns after a fit if one never was."""
+"""Refuses monitors of metrics that will never be logged, and warns after a fit if one never was."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class _Unfreezes(Protocol):
-    """A Freeze or Unfreeze; only those who use one pay for the import."""
+    """A Freeze or Unfreeze, without importing them."""
 
     def epochs_after(self, epoch: int) -> list[int]: ...
 
@@ -35,20 +35,19 @@ class _Unfreezes(Protocol):
 def require_monitors(
     spec: TrainSpec, config: TrainerConfig, rules: Iterable[LRSchedule], *, validated: Sequence[str], watched: bool
 ) -> None:
-    """Refuse a monitor that cannot be logged, where that is certain.
+    """Refuse a monitor that certainly cannot be logged.
 
-    Custom steps and handlers may log anything; then the check is left to the first epoch that should have logged it.
+    Custom steps and handlers may log anything; then the first epoch that should have logged the metric checks it.
 
     Args:
-        spec: What is trained.
-        config: Says in which epochs validation runs.
+        spec: The spec of the fit.
+        config: The trainer's options, which determine the epochs with validation.
         rules: The schedules with their monitors.
-        validated: What stands before the names of the validation metrics, one prefix a loader; none if there is no
-            validation data.
+        validated: Prefixes of the validation metrics, one per loader; empty if there is no validation data.
         watched: Whether handlers or callbacks may log values of their own.
 
     Raises:
-        ConfigError: With the names that will be logged.
+        ConfigError: If a monitor is never logged; the message lists the logged names.
     """
     validates = bool(validated) and not _never_validates(config)
     stages = ("train", *validated) if validates else ("train",)
@@ -73,10 +72,10 @@ def require_monitors(
 
 
 def _require_named(template: Template, logged: set[str]) -> None:
-    """Refuse a file name with a metric that is never measured.
+    """Refuse a file name template with a metric that is never measured.
 
     Raises:
-        ConfigError: With the nearest name.
+        ConfigError: If a name is unknown; the message suggests the nearest one.
     """
     for field in template.metrics:
         names = [field, *(field[: found.start()] for found in re.finditer(":", field))]  # with and without a format
@@ -101,7 +100,7 @@ def _unvalidated(monitor: str, *, has_data: bool) -> ConfigError:
 
 
 def warn_of_idle(job: FitJob) -> None:
-    """Warn of each callback, schedule and misspelt event that the whole fit gave too little to act on; on rank 0."""
+    """Warn on rank 0 of each callback, schedule and misspelt event that never acted during the whole fit."""
     run = job.hub.context
     if run is None or run.rank or not run.state.batch or job.hub.stop_reason in (SIGNAL, INTERRUPT):
         return
@@ -126,7 +125,7 @@ def warn_of_idle(job: FitJob) -> None:
 
 
 def _cut_short(job: FitJob, run: RunContext) -> Iterator[str]:
-    """Yield what was planned for after the last epoch or step and ruled out by the options, not by an early stop."""
+    """Yield actions planned for after the last epoch or step, if the options prevent them, not an early stop."""
     for one in job.callbacks.values():
         late = one.epochs_after(run.state.epoch) if isinstance(one, _Unfreezes) else []
         if late:
@@ -155,7 +154,7 @@ def _why_idle(one: Callback, run: RunContext) -> str | None:
 
 
 def _monitors_of_callbacks(spec: TrainSpec, config: TrainerConfig) -> list[str | None]:
-    """Return what callbacks watch, but for those that are content to wait for it."""
+    """Return the monitors of callbacks, except callbacks that wait for them."""
     deciders = [one for one in (*spec.callbacks, *config.callbacks) if isinstance(one, EpochDecision)]
     return [getattr(one, "monitor", None) for one in deciders if getattr(one, "strict", True)]
 

@@ -53,10 +53,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a process runs, and with whom.
+    """The device and the processes of a run.
 
     Attributes:
-        device: Where its tensors are.
+        device: The device of its tensors.
         team: The processes that run together.
     """
 
@@ -78,16 +78,16 @@ def fit_job(
     """Yield the checked job of a fit, with its data open.
 
     Args:
-        adapter: Who is to run it.
+        adapter: The backend of the run.
         config: How to train.
-        hub: Whose events to fire.
-        place: Where to run, and with whom.
-        spec: What to train.
-        data: The training and validation data as given.
-        callbacks: By the name under which a checkpoint keeps their state.
+        hub: The hub whose events to fire.
+        place: The device and the processes of the run.
+        spec: The spec to train.
+        data: The given training and validation data.
+        callbacks: The callbacks by the name of their state in a checkpoint.
 
     Raises:
-        UnitrainError: If anything about it cannot be trained.
+        UnitrainError: If anything about the fit is invalid.
     """
     spec.require_fit()
     with (
@@ -123,7 +123,7 @@ def fit_job(
 
 @contextmanager
 def _own_groups(job: FitJob) -> Iterator[None]:
-    """Leave the groups of the user's optimizers as they were if no step was made: schedules begin by changing rates."""
+    """Restore the groups of the user's optimizers if no step was made: schedules change rates at the start."""
     begun = job.hub.state  # another one once the run has begun
     groups = [group for one in job.optimizers.values() for group in one.param_groups]
     before = [(group, dict(group), _tensors_of(group)) for group in groups]
@@ -139,12 +139,12 @@ def _own_groups(job: FitJob) -> Iterator[None]:
 
 
 def _tensors_of(group: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return copies of the tensors, such as a learning rate, that a schedule writes in place."""
+    """Return copies of tensors that a schedule writes in place, such as a learning rate."""
     return {name: value.detach().clone() for name, value in group.items() if isinstance(value, Tensor)}
 
 
 def _checked(adapter: Adapter, job: FitJob) -> FitJob:
-    """Return ``job`` with its schedules, if nothing about it has to be refused."""
+    """Check ``job`` and return it with its schedules."""
     spec, config, callbacks = job.spec, job.config, job.callbacks.values()
     closure = any(map(needs_closure, job.optimizers.values()))
     _check_closures(adapter, config, spec, closure=closure)
@@ -177,14 +177,14 @@ def _checked(adapter: Adapter, job: FitJob) -> FitJob:
 
 
 def _on_parts(job: FitJob, sharded: Sharded) -> FitJob:
-    """Return ``job`` with optimizers of the parts; those before were made to be looked at."""
+    """Return ``job`` with optimizers of the sharded parameters; the earlier ones served only for checks."""
     sharded.optimizers = optimizers = build_optimizers(job.spec)
     prepare(job.callbacks.values(), job.spec, job.config, optimizers)
     return replace(job, optimizers=optimizers, schedules=build_schedules(job.spec, optimizers), sharded=sharded)
 
 
 def _prepare(spec: TrainSpec, config: TrainerConfig, place: Placement) -> None:
-    """Bring the model to its device and precision, and to the weights of rank 0."""
+    """Move the model to its device and precision, with the weights of rank 0."""
     _place(spec, place.device)
     convert_model(spec.model, config.precision)
     if place.team.size > 1:
@@ -194,7 +194,7 @@ def _prepare(spec: TrainSpec, config: TrainerConfig, place: Placement) -> None:
 
 
 def _check_validation(adapter: Adapter, spec: TrainSpec, config: TrainerConfig, found: FitData) -> None:
-    """Refuse validation data that cannot be used as asked, and a validation that has none."""
+    """Refuse validation data that cannot be used, and validation options without data."""
     _require_sanity_data(config, found.val)
     if found.val:
         if Feature.EVALUATION not in adapter.features:
@@ -204,7 +204,7 @@ def _check_validation(adapter: Adapter, spec: TrainSpec, config: TrainerConfig, 
 
 
 def _require_sanity_data(config: TrainerConfig, val: Sequence[DataSource]) -> None:
-    """Refuse a sanity validation that has nothing to validate on, or would use it up."""
+    """Refuse a sanity validation without data, or with data that can only be iterated once."""
     asked = f"num_sanity_val_steps={config.num_sanity_val_steps}"
     if not config.num_sanity_val_steps:
         return
@@ -225,7 +225,7 @@ def eval_job(
     """Yield the checked job of an evaluation or a prediction, with its data open; the arguments are as in ``fit_job``.
 
     Raises:
-        UnitrainError: If there is nothing to evaluate, or nothing to evaluate on.
+        UnitrainError: If there is nothing to evaluate, or no data.
     """
     if stage is not Stage.PREDICT:
         spec.require_evaluation()
@@ -244,7 +244,7 @@ def eval_job(
 
 @contextmanager
 def _workers_ended(*sources: DataSource) -> Iterator[None]:
-    """Leave no worker process of these loaders behind."""
+    """End all worker processes of these loaders."""
     with ExitStack() as stack:
         for source in sources:
             stack.callback(source.workers.close, source.loader)
@@ -252,10 +252,10 @@ def _workers_ended(*sources: DataSource) -> Iterator[None]:
 
 
 def check_native_names(config: TrainerConfig, adapter: Adapter) -> None:
-    """Refuse arguments for a framework that there is not.
+    """Refuse arguments for an unknown framework.
 
     Raises:
-        ConfigError: With the nearest name.
+        ConfigError: If a name is unknown; the message suggests the nearest one.
     """
     known = {*adapter_names(), adapter.name, *(strategy.name for strategy in STRATEGIES.values())}
     for name, options in (config.native or {}).items():
@@ -270,15 +270,15 @@ def check_native_names(config: TrainerConfig, adapter: Adapter) -> None:
 
 
 def _may_log(hub: EventHub) -> bool:
-    """Return whether a handler might log values of its own; callbacks that only decide do not."""
+    """Return whether a handler might log its own values; callbacks that only decide do not."""
     return any(not isinstance(getattr(handler, "__self__", None), EpochDecision) for handler in hub.handlers)
 
 
 def _place(spec: TrainSpec, device: torch.device) -> None:
-    """Bring the model and the loss to ``device``.
+    """Move the model and the loss to ``device``.
 
     Raises:
-        SpecError: If the loss has parameters of its own, which no optimizer would get.
+        SpecError: If the loss has parameters, which no optimizer would train.
     """
     spec.model.to(device)
     if isinstance(spec.loss, nn.Module):
@@ -320,7 +320,7 @@ def _check_closures(adapter: Adapter, config: TrainerConfig, spec: TrainSpec, *,
 
 
 def _accumulation(adapter: Adapter, config: TrainerConfig, spec: TrainSpec) -> str:
-    """Return what asks for accumulation, in words, or nothing."""
+    """Describe what asks for accumulation; return an empty string if nothing does."""
     given = (*spec.callbacks, *config.callbacks)
     schedules = [one for one in given if isinstance(one, GradientAccumulationSchedule)]
     number = config.accumulate_grad_batches
@@ -331,13 +331,14 @@ def _accumulation(adapter: Adapter, config: TrainerConfig, spec: TrainSpec) -> s
     if number != 1 or len(schedules) > 1:
         other = f"accumulate_grad_batches={number}" if number != 1 else "another one"
         raise ConfigError(
-            f"GradientAccumulationSchedule and {other} both set the number of batches to accumulate.", hint="give one."
+            f"GradientAccumulationSchedule and {other} both set the number of batches to accumulate.",
+            hint="use only one of them.",
         )
     return "GradientAccumulationSchedule"
 
 
 def with_fields(model: Any, fields: SpecOptions) -> Any:
-    """Return what ``fit`` takes for what ``train`` was given.
+    """Return the first argument of ``fit`` for the arguments of ``train``.
 
     Args:
         model: A TrainSpec, a framework's own code, or a plain module.

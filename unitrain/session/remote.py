@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -45,15 +46,15 @@ _CHECKPOINT = "result.ckpt"
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """The processes in which a trainer does its work, new for each run.
+    """The processes in which a trainer runs, started anew for each run.
 
     Attributes:
-        count: How many.
-        make: Makes the trainer there: its class.
+        count: Number of processes.
+        make: Class of the trainer, which creates it there.
         framework: The backend.
         config: How to train.
-        hub: Whose handlers go along, and which gets the counters back.
-        launch: Runs an order in so many processes, and yields the folder with what they left.
+        hub: The hub whose handlers are sent, and which gets the counters back.
+        launch: Runs a job in the given number of processes, and yields the folder with their results.
     """
 
     count: int
@@ -64,7 +65,7 @@ class Elsewhere:
     launch: Callable[[int, Job], AbstractContextManager[Path]]
 
     def run(self, method: str, **arguments: Any) -> Any:
-        """Return what ``method`` of the trainer returns there."""
+        """Return the result of ``method`` of the trainer there."""
         callbacks, order = (*arguments["spec"].callbacks, *self.config.callbacks), self._order(method, arguments)
         with used_alone(with_state(callbacks)), self.launch(self.count, order) as folder:
             answer = job_files.read_result(folder)
@@ -74,11 +75,11 @@ class Elsewhere:
             return answer.value
 
     def fit(self, callbacks: Mapping[str, Callback], **arguments: Any) -> tuple[FitResult, dict[str, Optimizer]]:
-        """Fit there; bring the weights, the counters and the callbacks of this process to where they are there.
+        """Fit there; then update the weights, counters and callbacks of this process.
 
         Args:
-            callbacks: Those of this process, by the name under which a checkpoint keeps their state.
-            **arguments: Of ``UnifiedTrainer.fit``.
+            callbacks: This process's callbacks, by the name of their state in a checkpoint.
+            **arguments: The arguments of ``UnifiedTrainer.fit``.
 
         Returns:
             The result, and the optimizers.
@@ -120,13 +121,13 @@ class Elsewhere:
 def elsewhere(
     make: Callable[..., Any], framework: Adapter, config: TrainerConfig, world: World | None, hub: EventHub
 ) -> Elsewhere | None:
-    """Return the processes in which a trainer works; None if it works in this one."""
+    """Return the processes in which a trainer runs; None if it runs in this one."""
     count = starts(config, world)
     return Elsewhere(count, make, framework, config, hub, partial(launched, member=_member)) if count else None
 
 
 def unseen() -> ConfigError:
-    """Return the error for a native object that is asked for where no run will use it."""
+    """Return the error for requesting a native object that no run will use."""
     return ConfigError(
         "create_trainer() would build an object in this process, but the run happens in other processes.",
         hint="pass callbacks to UnifiedTrainer(callbacks=[...]), or start the script with torchrun.",
@@ -134,7 +135,7 @@ def unseen() -> ConfigError:
 
 
 class _Finished:
-    """The local remainder of a remote run, which can only be saved."""
+    """A finished remote run, which can only be saved."""
 
     at_rest = True
 
@@ -166,7 +167,7 @@ def _writers(callbacks: Iterable[Any]) -> list[PredictionWriter]:
 
 
 def _averaging(callbacks: Iterable[Any]) -> StochasticWeightAveraging | None:
-    """Return the callback that has replaced the weights; a checkpoint of a run cut short holds those before."""
+    """Return the callback that replaced the weights; a checkpoint of an interrupted run contains the earlier ones."""
     from unitrain.callbacks.swa import StochasticWeightAveraging  # noqa: PLC0415 - only who asks for it pays for it
 
     return next((one for one in callbacks if isinstance(one, StochasticWeightAveraging)), None)
@@ -178,15 +179,15 @@ def _member(name: str) -> None:
 
 
 def work(folder: Path, order: Job, dumps: Callable[[Any], bytes] = pickle.dumps) -> Any:
-    """Do what the order says, as one of the processes; rank 0 leaves the answer in ``folder``.
+    """Run the job as one of the processes; rank 0 writes the result to ``folder``.
 
     Args:
-        folder: Where to leave it.
-        order: What to do.
-        dumps: Packs the answer.
+        folder: Folder for the result.
+        order: The job.
+        dumps: Serializes the result.
 
     Returns:
-        What the method of the trainer returned here.
+        The result of the trainer's method in this process.
     """
     trainer = order.make(order.framework, **order.options)
     for trigger, handler in order.handlers:
@@ -201,7 +202,7 @@ def work(folder: Path, order: Job, dumps: Callable[[Any], bytes] = pickle.dumps)
         if averaging is not None:
             averaged = to_device((spec.model.state_dict(), averaging.state_dict()), torch.device("cpu"))
         trainer.save_checkpoint(folder / _CHECKPOINT)
-        value = replace(value, native=None)
+        value = copy.copy(value)  # without the engine
     if trainer.rank == 0:
         writers = _writers((*order.arguments["spec"].callbacks, *trainer.config.callbacks))
         known = tuple(one.known() for one in writers)
@@ -212,5 +213,5 @@ def work(folder: Path, order: Job, dumps: Callable[[Any], bytes] = pickle.dumps)
 
 
 def _fitted(trainer: Any, spec: Any, train_dataloaders: Any, val_dataloaders: Any, ckpt_path: Any) -> Any:
-    """Return the result of a fit, of a pruned one too: that it was pruned is for the caller's process to raise."""
+    """Return the result of a fit, even if it was pruned: the caller's process raises TrialPruned."""
     return trainer._fit(spec, (train_dataloaders, val_dataloaders), ckpt_path)  # noqa: SLF001 - see above

@@ -1,13 +1,15 @@
-"""What the trainer sets up around a run: listeners, display, profiling, error handling and the result."""
+"""Sets up what surrounds a run: listeners, display, profiling, error handling and the result."""
 
 from __future__ import annotations
 
+import time
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks import ModelCheckpoint, ProgressBar, register
 from unitrain.errors import ConfigError
+from unitrain.reports.run.facts import RunFacts, remember
 from unitrain.run.hub import Event
 from unitrain.run.result import FitResult
 from unitrain.run.stopping import INTERRUPT, MAX_EPOCHS, PRUNED, USER, StopRule
@@ -17,15 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from unitrain.backends.protocol import EvalJob, FitJob
-    from unitrain.callbacks import Callback
-    from unitrain.config import TrainerConfig
+    from unitrain.callbacks import Callback, History
     from unitrain.data.sources import DataSource
     from unitrain.run.hub import EventHub
 
 
 @contextmanager
 def listening(hub: EventHub, callback: Callback, *, shows: bool = True) -> Iterator[None]:
-    """Subscribe ``callback`` temporarily; a progress bar only where progress is shown."""
+    """Register ``callback`` temporarily; a progress bar only where progress is shown."""
     registrations = register(hub, callback) if shows or not isinstance(callback, ProgressBar) else []
     try:
         yield
@@ -37,7 +38,7 @@ _STATE = ("reset_state", "load_state_dict")
 
 
 def with_state(callbacks: Iterable[Any]) -> Iterator[Any]:
-    """Yield what keeps the state of a run: callbacks, or those of a framework for which ours stand."""
+    """Yield the objects that keep the state of a run: callbacks, or the framework's callbacks that ours wrap."""
     for callback in callbacks:
         one = getattr(callback, "native", callback)
         if any(_defined_by(type(one), name) not in ("", "Callback") for name in _STATE):
@@ -45,13 +46,13 @@ def with_state(callbacks: Iterable[Any]) -> Iterator[Any]:
 
 
 def _defined_by(kind: type, name: str) -> str:
-    """Return the name of the class that defines a method; unitrain's base and Lightning's are called alike."""
+    """Return the name of the class that defines a method; unitrain's base and Lightning's have the same name."""
     return next((base.__name__ for base in kind.__mro__ if name in vars(base)), "")
 
 
 @contextmanager
 def progress(hub: EventHub, *, wanted: bool) -> Iterator[None]:
-    """Show a progress bar, if one is wanted."""
+    """Show a progress bar, if requested."""
     if not wanted:
         yield
         return
@@ -61,7 +62,7 @@ def progress(hub: EventHub, *, wanted: bool) -> Iterator[None]:
 
 @contextmanager
 def loaders_noted(hub: EventHub) -> Iterator[list[str | None]]:
-    """Yield a list that gets the name of the loader of each batch that is predicted meanwhile."""
+    """Yield a list that collects the loader name of each predicted batch."""
     names: list[str | None] = []
     registrations = hub.on(Event.PREDICT_BATCH_END, lambda run: names.append(run.loader_name))
     try:
@@ -74,9 +75,9 @@ def by_loader(job: EvalJob, own: list[Any], names: list[str | None]) -> Any:
     """Return the predictions of all processes: a list, or lists by the loader's name if there are several.
 
     Args:
-        job: What was predicted.
+        job: The prediction.
         own: The predictions of this process, one item per batch.
-        names: The loader that each batch is of.
+        names: Name of each batch's loader.
     """
     loaders = [source.name for source in job.data]
     parts = job.team.all_gather_object(list(zip(names, own, strict=True)))
@@ -85,10 +86,10 @@ def by_loader(job: EvalJob, own: list[Any], names: list[str | None]) -> Any:
 
 
 def require_returned(code: Any, *, wanted: bool) -> None:
-    """Refuse not to return the predictions of a framework's own code.
+    """Refuse ``return_predictions=False`` for a framework's own code.
 
     Raises:
-        ConfigError: If they are not wanted.
+        ConfigError: If predictions are not to be returned.
     """
     if not wanted:
         raise ConfigError(
@@ -100,13 +101,13 @@ def require_returned(code: Any, *, wanted: bool) -> None:
 
 @contextmanager
 def profiled(profiler: Any, hub: EventHub, batch_end: Event, *, shows: bool) -> Iterator[None]:
-    """Measure a run as ``profiler=`` asks.
+    """Profile a run according to ``profiler=``.
 
     Args:
         profiler: The trainer's option.
-        hub: Whose clock is set, or whose batches step torch's profiler.
+        hub: The hub whose clock is set, or whose batches step torch's profiler.
         batch_end: The event that ends a batch of this run.
-        shows: Whether to print what was measured, if the run does not fail.
+        shows: Whether to print the profile, if the run does not fail.
     """
     if profiler is None:
         yield
@@ -135,7 +136,7 @@ def _by_torch(profiler: Any, hub: EventHub, batch_end: Event) -> Iterator[None]:
 
 
 def fit_on_the_clock(job: FitJob) -> FitJob:
-    """Return ``job`` with its data measured, if the run is."""
+    """Return ``job`` with its data profiled, if the run is."""
     clock = job.hub.clock
     if clock is None:
         return job
@@ -143,7 +144,7 @@ def fit_on_the_clock(job: FitJob) -> FitJob:
 
 
 def evaluation_on_the_clock(job: EvalJob) -> EvalJob:
-    """Return ``job`` with its data measured, if the run is."""
+    """Return ``job`` with its data profiled, if the run is."""
     clock = job.hub.clock
     return job if clock is None else replace(job, data=[_timed(one, clock) for one in job.data])
 
@@ -154,7 +155,7 @@ def _timed(source: DataSource, clock: Clock) -> DataSource:
 
 
 def announce(hub: EventHub, error: BaseException) -> None:
-    """Notify the handlers of EXCEPTION; one that fails itself leaves a note at the error."""
+    """Notify the handlers of EXCEPTION; if one fails itself, add a note to the error."""
     if hub.context is None:
         return
     hub.context.exception = error
@@ -164,28 +165,28 @@ def announce(hub: EventHub, error: BaseException) -> None:
         error.add_note(f"unitrain: a handler of EXCEPTION failed too: {second!r}")
 
 
-def outcome(
-    config: TrainerConfig,
-    hub: EventHub,
-    history: list[dict[str, float]],
-    callbacks: Iterable[Callback],
-    backend: tuple[str, Any],
-) -> FitResult:
-    """Return what a fit has reached; ``backend`` is its name and its real object."""
-    stopped = hub.stop_reason if StopRule(config, hub).granted(len(history)) else None
-    return FitResult(
+def outcome(job: FitJob, history: History, backend: tuple[str, Any]) -> FitResult:
+    """Return the result of a fit; ``backend`` is its name and its real object."""
+    hub, config, rows = job.hub, job.config, history.rows
+    stopped = hub.stop_reason if StopRule(config, hub).granted(len(rows)) else None
+    savers = (one.best_model_path for one in job.callbacks.values() if isinstance(one, ModelCheckpoint))
+    result = FitResult(
         metrics=dict(hub.state.metrics),
-        history=history,
+        history=rows,
         epoch=hub.state.epoch,
         step=hub.state.step,
         stopped_by=USER if stopped == INTERRUPT else stopped or MAX_EPOCHS,
         framework=backend[0],
         native=backend[1],
-        best_checkpoint=next((one.best_model_path for one in callbacks if isinstance(one, ModelCheckpoint)), None),
+        best_checkpoint=next(savers, None),
         last_checkpoint=hub.last_checkpoint,
         tensors=dict(hub.state.tensors),
         profile=hub.profile if config.profiler == SIMPLE else None,
     )
+    seconds = time.perf_counter() - history.log.began
+    facts = RunFacts(config, job.spec, config.seed, seconds, history.log, job.device, job.team.size)
+    remember(result, facts)
+    return result
 
 
 def unless_pruned(result: FitResult) -> FitResult:

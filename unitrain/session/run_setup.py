@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class RunSetup(TrainerControls):
-    """The part of a trainer that sets the stage for a run."""
+    """The part of a trainer that sets up a run."""
 
     _data: tuple[Any, Any, Any]
 
@@ -42,7 +42,7 @@ class RunSetup(TrainerControls):
             raise refuse(self._adapter, Feature.CHECKPOINTS, f"ckpt_path={str(ckpt_path)!r}", way_out)
 
     def _meant(self, spec: Any, dataloaders: Any, stage: Stage) -> tuple[Any, Any]:
-        """Return what to evaluate and on what: where nothing is given, what ran last and the data of its fit."""
+        """Return the code and the data to evaluate; by default those of the last run and its fit."""
         spec = self._spec if spec is None else spec
         fitted, train, val = self._data
         if dataloaders is not None or spec is not fitted or not isinstance(spec, TrainSpec):
@@ -56,10 +56,10 @@ class RunSetup(TrainerControls):
 
     @contextmanager
     def _lent(self, code: Any) -> Iterator[None]:
-        """Leave the stage to a framework's own code; what it ran on is the last run's.
+        """Prepare a run of a framework's own code.
 
         Raises:
-            SpecError: If it is no code at all; what ran last stays the last run.
+            SpecError: If it is not a framework's code; the last run is then unchanged.
             ConfigError: If this trainer is in the middle of a run, or create_trainer() built what would not be used.
         """
         if self._busy:
@@ -78,7 +78,7 @@ class RunSetup(TrainerControls):
 
     @contextmanager
     def _running(self, spec: TrainSpec, data: Any, place: Placement) -> Iterator[Run]:
-        """Set the stage for one run: callbacks listening, switches set, seed sown; any error announced once.
+        """Set up one run: register callbacks, set torch's switches and the seed, and announce any error once.
 
         Raises:
             ConfigError: If this trainer is in the middle of a run, or a callback is in use by another run.

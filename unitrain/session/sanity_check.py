@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def validate_first(adapter: Adapter, job: FitJob) -> None:
-    """Validate on the first batches of each loader, as ``num_sanity_val_steps`` says, and leave no trace of it.
+    """Validate on the first ``num_sanity_val_steps`` batches of each loader, without side effects.
 
-    It runs on a backend object and an event hub of its own: no handler, callback or tracker sees it, and counters,
-    metrics and random numbers are as before. Only what the user's own code keeps itself may change.
+    It uses a backend object and an event hub of its own: no handler, callback or tracker is called, and counters,
+    metrics and random states are unchanged. Only state that the user's own code keeps may change.
 
     Args:
-        adapter: Who trains.
+        adapter: The backend of the fit.
         job: The fit that is about to start.
     """
     count = job.config.num_sanity_val_steps
@@ -59,7 +59,7 @@ def _show(hub: EventHub, run: RunContext) -> None:
 
 
 def _first(source: DataSource, count: int) -> DataSource:
-    """Return ``source`` limited to ``count`` batches, or to fewer if it has fewer."""
+    """Return ``source`` limited to at most ``count`` batches."""
     if count == UNLIMITED:
         return source
     length = source.length

@@ -1,7 +1,7 @@
 """Ctrl-C, SIGTERM and errors during a fit, the same on every backend.
 
-A signal only leaves a note; it is read where a run may stop anyway, so that a stop by a signal is the stop that
-``run.stop()`` makes, bit for bit.
+A signal only sets a flag, which is read where a run may stop anyway, so that stopping by a signal is bit-identical to
+``run.stop()``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def guarded(job: FitJob) -> Iterator[None]:
     """Handle signals and save after errors while ``job`` runs; everything is restored afterwards.
 
     Raises:
-        KeyboardInterrupt: At the second Ctrl-C.
+        KeyboardInterrupt: On the second Ctrl-C.
     """
     with ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python takes no handlers
@@ -69,7 +69,7 @@ class _Signals:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Handle the signals; stop and save where it is due."""
+        """Handle signals; stop and save when possible."""
         # Lightning installs a handler of its own before FIT_START: take the place again
         listeners = [*self._hub.on(Event.FIT_START, self._install), *self._hub.on(_POINTS, self._take_note)]
         try:
@@ -110,7 +110,7 @@ class _Signals:
         os.kill(os.getpid(), number)
 
     def _take_note(self) -> None:
-        """Turn a signal into the request that a handler would make."""
+        """Turn a signal into a request to stop."""
         hub = self._hub
         self._terminated |= self._interrupted and self._saves
         if self._interrupted and hub.stop_reason not in HARD:
@@ -130,7 +130,7 @@ def _keepers(job: FitJob) -> list[ModelCheckpoint]:
 
 
 class _SigtermCheckpoint:
-    """Says where the checkpoint of a signal goes: to the first ModelCheckpoint's files, or to the run's own folder.
+    """Chooses the path of a signal's checkpoint: among the first ModelCheckpoint's files, or in the run's own folder.
 
     Args:
         job: The fit.
@@ -141,7 +141,7 @@ class _SigtermCheckpoint:
         self._files = job.hub.files
 
     def take(self, wanted: CheckpointRequest, run: RunContext) -> Path:  # noqa: ARG002 - as keepers have it
-        """Return where to write; the file of the signal before is replaced, if it is of this run."""
+        """Return the path; the file of an earlier signal is replaced, if it belongs to this run."""
         kept = sorted(_keepers(self._job), key=lambda one: not one.saves_at_interrupt)
         config, files = self._job.config, self._files
         folder = kept[0].folder(config, files) if kept else files.default_folder(config.default_root_dir)
@@ -149,17 +149,17 @@ class _SigtermCheckpoint:
         return files.rescue
 
     def state_dict(self) -> dict[str, Any]:
-        """Return which file it is."""
+        """Return the path of the file."""
         return self._files.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Adopt the state of rank 0."""
+        """Load the state of rank 0."""
         self._files.load_state_dict(state)
 
 
 @contextmanager
 def _rescued(job: FitJob) -> Iterator[None]:
-    """Write ``exception.ckpt`` for each ModelCheckpoint that wants it, if the fit fails."""
+    """Write ``exception.ckpt`` for each ModelCheckpoint with ``save_on_exception``, if the fit fails."""
     hub = job.hub
     wanting = [one for one in _keepers(job) if one.save_on_exception]
     if not wanting:
@@ -181,7 +181,7 @@ def _rescued(job: FitJob) -> Iterator[None]:
 
 
 def _rescue(job: FitJob, rescue: Rescue, wanting: list[ModelCheckpoint], error: BaseException) -> None:
-    """Write the state before the error, once into each folder; what fails leaves a note at the error."""
+    """Write the state before the error, once into each folder; a failure adds a note to the error."""
     if not rescue.holds():
         from unitrain.session.last_good_state import warn_of_none  # noqa: PLC0415 - only who asks for it pays for it
 

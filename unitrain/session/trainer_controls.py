@@ -10,6 +10,7 @@ from unitrain.checkpoint.resume import find_checkpoint
 from unitrain.compat.deprecation import deprecated
 from unitrain.compat.other_names import TRAINER
 from unitrain.errors import ConfigError, SpecError, no_attribute
+from unitrain.reports.live import in_notebook
 from unitrain.spec import TrainSpec
 from unitrain.utilities.signature import shown
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from unitrain.interop.foreign_code import ForeignCode
     from unitrain.run.context import RunContext
     from unitrain.run.hub import CustomEvent, Event, EventHub, RunState, Trigger, Triggers
+    from unitrain.serving.child import ModelServer
+    from unitrain.serving.options import ServeOptions
     from unitrain.session.prepare import Placement
     from unitrain.utilities.profiling import Profile
 
@@ -44,7 +47,7 @@ _AS_DECORATOR = object()
 
 
 class TrainerControls:
-    """The part of a trainer that starts nothing."""
+    """The part of a trainer that inspects and controls a run."""
 
     config: TrainerConfig
     _adapter: Adapter
@@ -66,7 +69,7 @@ class TrainerControls:
             raise no_attribute(self, name, "the trainer", TRAINER)
 
     def __repr__(self) -> str:
-        """Return the framework and the options that are not at their defaults."""
+        """Return the framework and the options with non-default values."""
         given = self._code.config
         options = [f"{one.name}={shown(getattr(given, one.name))}" for one in fields(given) if given.changed(one.name)]
         return f"{type(self).__name__}({', '.join([repr(self.framework), *options])})"
@@ -78,12 +81,12 @@ class TrainerControls:
     def on(self, event: Event | CustomEvent | Trigger | Triggers, handler: H) -> H: ...
 
     def on(self, event: Event | CustomEvent | Trigger | Triggers, handler: Any = _AS_DECORATOR) -> Any:
-        """Call a handler at an event; use it as a decorator, or give the handler.
+        """Register a handler for an event; use it as a decorator, or pass the handler.
 
         Args:
-            event: An Event or a CustomEvent, one with a filter as ``Event.EPOCH_END(every=2)``, or several joined by
-                ``|``.
-            handler: Takes the run, or nothing.
+            event: An Event or a CustomEvent, with or without a filter, such as ``Event.EPOCH_END(every=2)``, or several
+                joined by ``|``.
+            handler: A function of the run, or without arguments.
 
         Raises:
             SpecError: If the event or the handler is invalid.
@@ -99,14 +102,16 @@ class TrainerControls:
         return decorate
 
     def explain(self, spec: TrainSpec | None = None, *, all: bool = False) -> Explanation:  # noqa: A002 - as people ask
-        """Print and return what the options became on this backend, those that differ from their defaults.
+        """Print and return how this backend implements the options that differ from their defaults.
+
+        A notebook shows what a cell returns, so there it is not printed.
 
         Args:
-            spec: Explain it too; by default the one that ran last.
-            all: Explain the options that are at their defaults too.
+            spec: A TrainSpec to explain too; by default the last one that ran.
+            all: Whether to explain options at their defaults too.
 
         Raises:
-            SpecError: If it is none; a framework's own code does as its framework does.
+            SpecError: If ``spec`` is not a TrainSpec; a framework's own code behaves as its framework does.
         """
         if spec is not None and not isinstance(spec, TrainSpec):
             raise SpecError(
@@ -117,7 +122,9 @@ class TrainerControls:
 
         explanation = explain(self._adapter, self.config, spec or self._spec, everything=all)
         further = "" if all else "\nAll other options have their defaults; explain(all=True) shows them."
-        print(f"{explanation}{further}")  # noqa: T201 - that is what it is for
+        told = f"{'' if in_notebook() else explanation}{further}".strip("\n")
+        if told:
+            print(told)  # noqa: T201 - that is what it is for
         return explanation
 
     def export(
@@ -129,22 +136,23 @@ class TrainerControls:
         weights: Weights = "model",
         **options: Unpack[ExportOptions],
     ) -> ExportReport:
-        """Write the model that ran last for use without unitrain, and compare the file with it; rank 0 writes.
+        """Export the model of the last run for use without unitrain, and verify the file; rank 0 writes it.
 
         Args:
-            path: The file; one that was there stays if this fails.
-            format: ``"onnx"``, ``"torch_export"``, ``"safetensors"`` or another; by default the suffix tells.
-            ckpt_path: A checkpoint to take the weights from.
+            path: The file to write; an existing one is kept if the export fails.
+            format: ``"onnx"``, ``"torch_export"``, ``"safetensors"`` or another format; by default inferred from the
+                suffix.
+            ckpt_path: A checkpoint to load the weights from.
             weights: ``"model"``, or ``"ema"`` for the average of the EMA callback.
-            **options: What is asked of the export, as ``opset=17``; see ``unitrain.export.request.ExportOptions``. The
-                example is the spec's, or a LightningModule's ``example_input_array``, if none is given.
+            **options: Export options such as ``opset=17``; see ``unitrain.export.request.ExportOptions``.
+                ``example_input`` defaults to the spec's, or to a LightningModule's ``example_input_array``.
 
         Returns:
-            How far the file is from the model, at each size that was compared.
+            The differences between the file and the model, at each compared size.
 
         Raises:
-            ConfigError: If processes are in a run, which cannot wait for this.
-            ExportError: If it cannot be written so, or computes something else; then there is no file.
+            ConfigError: If a run with several processes is in progress.
+            ExportError: If the file cannot be written, or its outputs differ; then no file is left.
         """
         from unitrain.export.from_trainer import export_model  # noqa: PLC0415 - torch.export is large
         from unitrain.export.sources import by_the_first  # noqa: PLC0415 - as above
@@ -159,6 +167,41 @@ class TrainerControls:
         with self._placed() as place:
             return by_the_first(place.team, partial(work, options))
 
+    def serve(
+        self,
+        *,
+        format: str = "onnx",  # noqa: A002 - as in export()
+        example_input: Any = None,
+        ckpt_path: str | Path | None = None,
+        weights: Weights = "model",
+        **options: Unpack[ServeOptions],
+    ) -> ModelServer:
+        """Export the model that ran last, verified, and serve it over HTTP by a process beside this one.
+
+        Args:
+            format: ``"onnx"``, ``"torch_export"`` or ``"torchscript"``.
+            example_input: As in ``export``.
+            ckpt_path: As in ``export``.
+            weights: As in ``export``.
+            **options: ``port=8000``, ``workers=2`` and others; see ``unitrain.serving.options.ServeOptions``.
+
+        Returns:
+            The handle of the running service: ``url``, ``stop()``, a context manager. It ends with this process.
+
+        Raises:
+            ConfigError: If an option is invalid or the port is in use.
+            ExportError: If the model cannot be exported.
+        """
+        from unitrain.serving.serve import serve_trained  # noqa: PLC0415 - only who serves needs its packages
+
+        if self._world is not None:
+            raise ConfigError(
+                "serve() is for a single process.",
+                hint='trainer.export("model.onnx"), then unitrain.serve("model.onnx")',
+            )
+        export = partial(self.export, format=format, ckpt_path=ckpt_path, weights=weights, example_input=example_input)
+        return serve_trained(export, format, options)
+
     def stop(self) -> None:
         """Request a stop of the running fit: the batch finishes, and validation and EPOCH_END follow."""
         if self._code.running and self._code.session is not None:
@@ -171,7 +214,7 @@ class TrainerControls:
         self._context("log").log(name, value)
 
     def fire(self, event: CustomEvent) -> None:
-        """Fire an event of your own in the running stage, as from a training step; see ``RunContext.fire``."""
+        """Fire a custom event in the running stage, such as from a training step; see ``RunContext.fire``."""
         self._context("fire").fire(event)
 
     @property
@@ -181,12 +224,12 @@ class TrainerControls:
 
     @property
     def state(self) -> RunState:
-        """Where the fit is, or where the last one ended; an evaluation adds its metrics."""
+        """The counters and latest values of the current or last fit; an evaluation adds its metrics."""
         return self._hub.state
 
     @property
     def profile(self) -> Profile | None:
-        """Where the time of the last run went, of one that failed too; None without ``profiler="simple"``."""
+        """The time profile of the last run, even if it failed; None without ``profiler="simple"``."""
         return self._hub.profile
 
     @property
@@ -197,9 +240,9 @@ class TrainerControls:
 
     @property
     def foreign_trainer(self) -> Any:
-        """The trainer as a framework's own code sees it; None before such code has run.
+        """The trainer that a framework's own code sees; None before such code has run.
 
-        For a LightningModule it is ``self.trainer`` (on Lightning, the real one), for an Ignite program its engine.
+        For a LightningModule, it is ``self.trainer`` (on Lightning, the real one); for an Ignite program, its engine.
         """
         return None if self._code.session is None else self._code.session.bridged
 
@@ -211,7 +254,7 @@ class TrainerControls:
 
     @property
     def model(self) -> nn.Module | None:
-        """The model of the last run; a LightningModule is one."""
+        """The model of the last run, or the LightningModule."""
         return self._code.model if self._spec is None else self._spec.model
 
     @property
@@ -221,7 +264,7 @@ class TrainerControls:
 
     @property
     def rank(self) -> int:
-        """The number of this process among those of the run, from 0; rank 0 writes and shows what all have done."""
+        """The rank of this process in the run, from 0; rank 0 writes files and shows output."""
         return 0 if self._world is None else self._world.rank
 
     def _context(self, method: str) -> RunContext:

@@ -18,7 +18,7 @@ def in_columns(rows: Sequence[Sequence[str]], width: int = WIDTH) -> list[str]:
     """Return rows as lines of at most ``width`` characters; a cell that is too long continues in further lines.
 
     Args:
-        rows: Of the same number of cells.
+        rows: The rows, all with the same number of cells.
         width: The maximum line length.
     """
     if not rows:
@@ -31,7 +31,7 @@ def in_columns(rows: Sequence[Sequence[str]], width: int = WIDTH) -> list[str]:
         widths[max(whole or range(len(widths)), key=widths.__getitem__)] -= 1
     lines = []
     for row in rows:
-        cells = [textwrap.wrap(cell, one) or [""] for cell, one in zip(row, widths, strict=True)]
+        cells = [textwrap.wrap(cell, max(one, 1)) or [""] for cell, one in zip(row, widths, strict=True)]
         for index in range(max(map(len, cells))):
             parts = [cell[index] if index < len(cell) else "" for cell in cells]
             lines.append(_GAP.join(part.ljust(one) for part, one in zip(parts, widths, strict=True)).rstrip())

@@ -14,9 +14,9 @@ def copied(what: str, given: T, hint: str) -> T:
     """Return a deep copy.
 
     Args:
-        what: What it is, for the message.
-        given: What to copy.
-        hint: What to do if it cannot be copied.
+        what: Description of the object, for messages.
+        given: The object to copy.
+        hint: The hint if it cannot be copied.
 
     Raises:
         ConfigError: If it cannot be copied.

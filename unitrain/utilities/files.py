@@ -1,8 +1,8 @@
 """Atomic file writes, and file names that two writers cannot both claim.
 
-What is being written has the name ``.<file>.<host>-<process>-<token>.part`` and is locked as long as its writer lives.
-So whoever writes into the folder next can tell what a killed process left, and removes it; what a living process, or
-any process of another host, is writing stays.
+A file being written is named ``.<file>.<host>-<process>-<token>.part`` and locked while its writer lives. So the next
+writer into the folder recognises and removes the leftovers of killed processes, and keeps the files of living processes
+and of other hosts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ HOST: Final = re.sub(r"[^\w-]", "_", socket.gethostname())[:40] or "host"
 LONGEST_NAME: Final = 255
 """The maximum length of a file name in bytes."""
 
-_IN_THE_WAY: Final = "a file stands where the folder must be, or a folder where the file must be: choose another path."
+_IN_THE_WAY: Final = "there is a file in place of the folder, or a folder in place of the file: choose another path."
 _PART: Final = re.compile(rf"\..*\.{re.escape(HOST)}-\d+-[0-9a-f]{{8}}\.part")
 _CLAIM: Final = ".claim"
 _NO_SYNC: Final = frozenset({errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS})
@@ -46,10 +46,10 @@ _SHOWN = 80
 
 
 def user_path(given: str | Path) -> Path:
-    """Return a path that a user gave, with ``~`` as the home folder.
+    """Return the user's path, with ``~`` expanded.
 
     Raises:
-        ConfigError: If it is no path.
+        ConfigError: If it is not a path.
     """
     if not isinstance(given, (str, os.PathLike)):
         raise ConfigError(f"a path must be a str or a Path; got {given!r}.", hint=_path_of(given))
@@ -57,10 +57,10 @@ def user_path(given: str | Path) -> Path:
 
 
 def user_file(given: str | Path, option: str, kind: type[UnitrainError]) -> Path:
-    """Return the path of a file that a user gave as ``option``.
+    """Return the path of a file given as ``option``.
 
     Raises:
-        UnitrainError: As ``kind``, if it is no path, or is empty, as a variable is that was never set.
+        UnitrainError: As ``kind``, if it is not a path, or is empty, such as an unset variable.
     """
     if not isinstance(given, (str, os.PathLike)):
         raise kind(f"{option} must be a str or a Path; got {given!r}.", hint=_path_of(given))
@@ -70,7 +70,7 @@ def user_file(given: str | Path, option: str, kind: type[UnitrainError]) -> Path
 
 
 def _path_of(given: Any) -> str:
-    """Return how to give the path that is meant: a ModelCheckpoint knows those of its files."""
+    """Return a hint on the intended path: a ModelCheckpoint has those of its files."""
     if hasattr(given, "best_model_path"):
         return "pass its .best_model_path or .last_model_path."
     return 'for example "runs/digits/last.ckpt".'
@@ -91,7 +91,7 @@ def failing_as(kind: type[UnitrainError], path: Path) -> Iterator[None]:
 
 
 def require_folder(kind: type[UnitrainError], path: Path) -> None:
-    """Raise ``kind`` if ``path`` cannot be a folder to write to; nothing is made."""
+    """Raise ``kind`` if ``path`` cannot be a folder to write to; nothing is created."""
     there = next(one for one in (path.absolute(), *path.absolute().parents) if os.path.lexists(one))
     with failing_as(kind, path):
         if not there.is_dir():
@@ -102,14 +102,14 @@ def require_folder(kind: type[UnitrainError], path: Path) -> None:
 
 @contextmanager
 def written(path: Path, *, new: bool = False, check: Callable[[Path], object] | None = None) -> Iterator[IO[bytes]]:
-    """Yield an open file that replaces ``path`` when the block has ended well: all or nothing.
+    """Yield an open file that atomically replaces ``path`` when the block ends without an error.
 
-    It gets the permissions that the umask gives to new files.
+    It gets the default permissions of new files (umask).
 
     Args:
-        path: The file. Its folder is made.
-        new: Never replace: raise FileExistsError if there is something by that name now.
-        check: Raises if the written file, which is not at ``path`` yet, is no good.
+        path: The file. Its folder is created.
+        new: Whether to raise FileExistsError instead of replacing an existing file.
+        check: Raises if the written file, which is not at ``path`` yet, is invalid.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent)
@@ -129,7 +129,7 @@ def written(path: Path, *, new: bool = False, check: Callable[[Path], object] | 
 
 @contextmanager
 def workspace(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside ``path`` in which to prepare it; it is removed afterwards, or by the next writer."""
+    """Yield an empty temporary folder beside ``path``; it is removed afterwards, or by the next writer."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent)
     folder = _part_of(path)
@@ -144,10 +144,10 @@ def workspace(path: Path) -> Iterator[Path]:
 
 
 def save_figure(figure: Any, path: str | Path, kind: type[UnitrainError]) -> None:
-    """Write a matplotlib figure, all or nothing and without the time; the ending of ``path`` chooses the format.
+    """Write a matplotlib figure atomically and without the time; the suffix of ``path`` sets the format.
 
     Raises:
-        UnitrainError: As ``kind``, if it cannot be written, or matplotlib does not know the format.
+        UnitrainError: As ``kind``, if it cannot be written, or matplotlib does not support the format.
     """
     path = user_path(path)
     ending, known = path.suffix[1:].lower(), figure.canvas.get_supported_filetypes()
@@ -158,10 +158,10 @@ def save_figure(figure: Any, path: str | Path, kind: type[UnitrainError]) -> Non
 
 
 def refuse_existing(path: Path, kind: type[UnitrainError], *, overwrite: bool, hint: str) -> None:
-    """Refuse to write over a file without being asked to.
+    """Refuse to overwrite a file unless ``overwrite``.
 
     Raises:
-        UnitrainError: As ``kind``, if there is one.
+        UnitrainError: As ``kind``, if the file exists.
     """
     if not overwrite and os.path.lexists(path):
         raise kind(f"{path} already exists.", hint=hint)
@@ -171,7 +171,7 @@ def put(part: Path, path: Path, *, new: bool = False) -> None:
     """Move a finished file to its name.
 
     Raises:
-        FileExistsError: If ``new``, and there is something by that name.
+        FileExistsError: If ``new`` and the file exists.
     """
     if not new:
         part.replace(path)
@@ -189,7 +189,7 @@ def put(part: Path, path: Path, *, new: bool = False) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes of this host were writing into ``folder``."""
+    """Remove leftovers of killed processes of this host from ``folder``."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if _PART.fullmatch(entry.name) or (entry.name[:1] == "." and entry.name.endswith(_CLAIM)):
@@ -198,7 +198,7 @@ def sweep(folder: Path) -> None:
 
 
 def new_folder(parent: Path, name: str) -> Path:
-    """Create and return the first free one of ``name``, ``name-2`` and so on; two processes never get the same."""
+    """Create and return the first free folder of ``name``, ``name-2`` and so on; two processes never get the same."""
     parent.mkdir(parents=True, exist_ok=True)
     for number in count(1):
         folder = parent / (name if number == 1 else f"{name}-{number}")
@@ -224,7 +224,7 @@ def versions(path: Path) -> Iterator[Path]:
 
 
 class Claim(NamedTuple):
-    """A name that is taken before its file is there; a file ``.<name>.claim`` tells other writers."""
+    """A reserved file name; a file ``.<name>.claim`` tells other writers."""
 
     marker: Path
     handle: int
@@ -236,18 +236,42 @@ class Claim(NamedTuple):
 
 
 def claimed(path: Path) -> Claim | None:
-    """Return the claim to a name, or None if another writer has it; one that a killed process left is taken over."""
+    """Reserve a name, or return None if another writer has it; a claim of a killed process is taken over."""
     marker = _marker(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    found = _marked(marker)
+    if found is None:
+        with suppress(OSError):
+            _remove_if_left(marker, is_folder=False)
+        found = _marked(marker)
+    return found
+
+
+def _marked(marker: Path) -> Claim | None:
+    """Make the claim file, unless there is one.
+
+    It gets its name once it is complete: nobody may remove a claim without a host, which a killed process would leave.
+    """
+    part, handle = _new_part(marker)
+    try:
+        os.write(handle, HOST.encode())
+        marker.hardlink_to(part)
+    except FileExistsError:
+        os.close(handle)
+        return None
+    except OSError:  # a file system without hard links
+        os.close(handle)
+        return _marked_directly(marker)
+    finally:
+        part.unlink(missing_ok=True)
+    return Claim(marker, handle)
+
+
+def _marked_directly(marker: Path) -> Claim | None:
     try:
         handle = os.open(marker, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
     except FileExistsError:
-        with suppress(OSError):
-            _remove_if_left(marker, is_folder=False)
-        try:
-            handle = os.open(marker, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
-        except FileExistsError:
-            return None
+        return None
     _lock(handle)
     os.write(handle, HOST.encode())
     if not _is_linked(handle):  # somebody took it for left behind before it was locked
@@ -257,20 +281,20 @@ def claimed(path: Path) -> Claim | None:
 
 
 def is_claimed(path: Path) -> bool:
-    """Return whether another writer has the name; what a killed process of this host has left does not count."""
+    """Return whether another writer has reserved the name; claims of killed processes of this host do not count."""
     with suppress(OSError):
         _remove_if_left(_marker(path), is_folder=False)
     return os.path.lexists(_marker(path))
 
 
 def _marker(path: Path) -> Path:
-    """Return the file that tells of a claim to ``path``."""
+    """Return the claim file of ``path``."""
     shown = path.name if len(os.fsencode(path.name)) < LONGEST_NAME - 10 else _digest(path.name)
     return path.with_name(f".{shown}{_CLAIM}")
 
 
 def _remove_if_left(path: Path, *, is_folder: bool) -> None:
-    """Remove what nobody is writing any more: its lock is free. A claim of another host stays."""
+    """Remove a leftover file, whose lock is free. A claim of another host is kept."""
     if fcntl is None:
         return
     handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
@@ -289,7 +313,7 @@ def _remove_if_left(path: Path, *, is_folder: bool) -> None:
 
 
 def _new_part(path: Path) -> tuple[Path, int]:
-    """Return a new part for ``path``, open and locked."""
+    """Return a new part file for ``path``, open and locked."""
     while True:
         part = _part_of(path)
         handle = os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
@@ -319,7 +343,7 @@ def _digest(name: str) -> str:
 
 
 def _sync(folder: Path) -> None:
-    """Write the entries of a folder to the disk, where its file system can do that for a folder and lets us."""
+    """Sync a folder to disk, if its file system supports that."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:  # it may be written but not listed; Windows opens no folder

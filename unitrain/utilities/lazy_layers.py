@@ -23,10 +23,10 @@ def require_values(model: nn.Module, who: str) -> None:
 
     Args:
         model: The model.
-        who: Who needs them, for the message.
+        who: Description of the caller, for messages.
 
     Raises:
-        SpecError: With the names of some.
+        SpecError: If there are any; the message names some.
     """
     names = without_values(model)
     if names:

@@ -1,4 +1,4 @@
-"""Tracks the files and names that a run owns; it never overwrites or removes others."""
+"""Tracks the files and names that a run owns, so that it never overwrites or removes others."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ Notes: TypeAlias = dict[str, tuple[str, tuple[int, ...] | None]]
 class Ledger:
     """The files of one run.
 
-    Each has an owner within the run: of two ModelCheckpoints, neither touches the other's files. A file counts as
-    the run's only while it is what the run wrote; one that an earlier part of the run wrote carries the run's name.
+    Each file has an owner within the run: of two ModelCheckpoints, neither touches the other's files. A file belongs to
+    the run only while it is unchanged; files of an earlier part of the run are recognised by the run's name in them.
 
     Attributes:
-        run: The name of the run, which its checkpoints carry.
-        folder: Where its checkpoints go by default, once one was written.
-        rescue: What was written at a signal.
-        resumed_at: The batches that the run had done when it was resumed.
+        run: Name of the run, stored in its checkpoints.
+        folder: Default folder of its checkpoints, once one was written.
+        rescue: The file written at a signal.
+        resumed_at: Number of batches done when the run was resumed.
 
     Args:
-        written: What is written already, as ``notes`` returns it.
+        written: The files already written, as returned by ``notes``.
     """
 
     def __init__(self, written: Notes | None = None) -> None:
@@ -61,22 +61,22 @@ class Ledger:
         self.resumed_at = 0
 
     def at(self, path: str | Path) -> Path:
-        """Return where ``path`` was when the run started: a later ``os.chdir`` must not split its files."""
+        """Resolve ``path`` against the working directory at the run's start: ``os.chdir`` must not split its files."""
         return self._here / path
 
     def default_folder(self, root: str | Path) -> Path:
-        """Return the folder of this run's checkpoints below ``root``, which is made for it the first time."""
+        """Return the folder of this run's checkpoints below ``root``, created the first time."""
         if self.folder is None:
             with files.failing_as(CheckpointError, self.at(root) / FOLDER):
                 self.folder = files.new_folder(self.at(root), FOLDER)
         return self.folder
 
     def take(self, path: Path, owner: str, over: Path | None = None) -> Path:
-        """Return ``path``, or its next version that is free, and keep it from others until ``wrote`` or ``release``.
+        """Return ``path`` or its next free version, reserved until ``wrote`` or ``release``.
 
         Args:
-            path: The name that is wanted.
-            owner: Who in the run wants it.
+            path: The requested name.
+            owner: The owner within the run.
             over: A file of this owner that may be replaced, if it is ``path`` or a version of it.
         """
         again = [over] if over is not None and _is_version(over, path) and self.owns(over, owner) else []
@@ -99,7 +99,7 @@ class Ledger:
             claim.release()
 
     def notes(self, paths: Iterable[Path]) -> Notes:
-        """Return what is known of some files that are written, for the ledger of another process."""
+        """Return the notes on written files, for another process's ledger."""
         return {_key(path): self._written[_key(path)] for path in paths}
 
     def written_by(self, owner: str) -> set[str]:
@@ -107,20 +107,20 @@ class Ledger:
         return {path for path, (by, _) in self._written.items() if by == owner}
 
     def add(self, notes: Notes) -> None:
-        """Record what other processes have written, as their ``notes`` returned it."""
+        """Record files written by other processes, from their ``notes``."""
         self._written.update(notes)
 
     def release(self) -> None:
-        """Release names that were claimed but not written."""
+        """Release reserved names without files."""
         while self._claims:
             self._claims.popitem()[1].release()
 
     def inherit(self, path: Path, owner: str) -> None:
-        """Own a file from an earlier part of this run, if it is still unchanged when needed."""
+        """Own a file of an earlier part of this run, if it is still unchanged when needed."""
         self._written[_key(path)] = (owner, None)
 
     def owns(self, path: Path, owner: str) -> bool:
-        """Return whether ``owner`` wrote the file that is there now."""
+        """Return whether ``owner`` wrote the current file."""
         by, mark = self._written.get(_key(path), (None, None))
         found = _mark(path)
         if by != owner or found is None:
@@ -131,21 +131,21 @@ class Ledger:
         return mark == found
 
     def remove(self, path: Path, owner: str) -> None:
-        """Remove a file that ``owner`` wrote; of a folder, what a checkpoint is made of. Another's file stays."""
+        """Remove a file that ``owner`` wrote, or the checkpoint in a folder. Other files are kept."""
         if self.owns(path, owner):
             remove_checkpoint(path)
         self.forget(path)
 
     def forget(self, path: Path) -> None:
-        """Own a file no longer, which stays as it is."""
+        """Stop owning a file, without changing it."""
         self._written.pop(_key(path), None)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run must know."""
+        """Return the state for a resumed run."""
         return {"run": self.run, "folder": _text(self.folder), "rescue": _text(self.rescue)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue as the run that ``state_dict`` was taken of; a file of an old release names none."""
+        """Continue as the run of ``state_dict``; files of old releases name none."""
         self.run = state.get("run") or self.run
         self.folder, self.rescue = _path(state.get("folder")), _path(state.get("rescue"))
         self._lineage = {self.run, state.get("run")}
@@ -153,14 +153,14 @@ class Ledger:
     def _wrote_before(self, path: Path) -> bool:
         """Return whether this run wrote a file before it was resumed.
 
-        A file that is further on belongs to another continuation of the same checkpoint, and stays.
+        A file with more progress belongs to another continuation of the same checkpoint, and is kept.
         """
         run, batch = _origin(path)
         return run in self._lineage and batch <= self.resumed_at
 
 
 def remove_checkpoint(path: Path) -> None:
-    """Remove a file, or of a folder what a checkpoint is made of, and the folder if it is empty then."""
+    """Remove a file, or the checkpoint in a folder and the folder itself if it is then empty."""
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
@@ -180,7 +180,7 @@ def _is_version(one: Path, path: Path) -> bool:
 
 
 def _mark(path: Path) -> tuple[int, ...] | None:
-    """Return what changes when a file is replaced or written; None if there is none."""
+    """Return a marker that changes when a file is replaced or written; None if there is no file."""
     try:
         found = (path / INDEX if path.is_dir() else path).stat()
     except OSError:
@@ -189,7 +189,7 @@ def _mark(path: Path) -> tuple[int, ...] | None:
 
 
 def _origin(path: Path) -> tuple[str | None, int]:
-    """Return the name of the run that a checkpoint carries and the batches it had done; else an empty name."""
+    """Return the run's name and number of batches in a checkpoint; else an empty name."""
     try:
         if path.is_dir():
             path = path / json.loads((path / INDEX).read_text(encoding="utf-8"))["data"] / TREE

@@ -1,4 +1,4 @@
-"""What installed packages bring to unitrain by entry points, looked up by name and loaded when it is asked for."""
+"""Plug-ins of installed packages, found by entry points and loaded on demand."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from unitrain.errors import BackendNotInstalledError, UnitrainError, install_hint
-from unitrain.utilities.rng import preserved_rng
+from unitrain.errors import DISTRIBUTION, BackendNotInstalledError, UnitrainError, did_you_mean, install_hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,13 +27,19 @@ CHECKPOINTS = "unitrain.checkpoints"
 METRICS = "unitrain.metrics"
 """What makes a ``StageMetric`` of a library's metric, by the library's top-level package."""
 
+PROVIDERS = "unitrain.providers"
+"""Where bundles are deployed, by the name that users write."""
+
 TRACKERS = "unitrain.loggers"
 """Who makes trackers of a framework's own loggers, by its top-level package.
 
 Each takes an object and returns a tracker or None.
 """
 
-_GROUPS = (ADAPTERS, BRIDGES, CHECKPOINTS, METRICS, TRACKERS)
+_GROUPS = (ADAPTERS, BRIDGES, CHECKPOINTS, METRICS, PROVIDERS, TRACKERS)
+
+_ARGUMENTS = {PROVIDERS: "provider"}
+"""The argument that names an entry point of a group, for messages; of the others it is ``framework``."""
 
 
 def entries(group: str) -> dict[str, EntryPoint]:
@@ -44,29 +49,52 @@ def entries(group: str) -> dict[str, EntryPoint]:
 
 @lru_cache
 def _found(path: tuple[str, ...]) -> dict[str, dict[str, EntryPoint]]:  # noqa: ARG001 - where they are looked for
-    """Look for entry points, which reads a file of each installed package: 5 ms, more than all else before a step."""
+    """Find entry points, which reads a file per installed package: 5 ms, more than anything else before a step."""
     found = entry_points()
     return {group: {entry.name: entry for entry in found.select(group=group)} for group in _GROUPS}
 
 
-def look_again() -> None:
-    """Let the next look see what was installed meanwhile, as in a notebook."""
-    _found.cache_clear()
+def named(group: str, name: object, error: type[UnitrainError]) -> EntryPoint:
+    """Return the entry point that a user names; an unknown name is looked for again, as a notebook may install it.
+
+    Args:
+        group: The group.
+        name: What was given for the group's argument.
+        error: The class to raise.
+
+    Raises:
+        UnitrainError: ``error``, if there is none of that name.
+    """
+    is_text = isinstance(name, str)
+    known = entries(group)
+    if is_text and name not in known:
+        _found.cache_clear()
+        known = entries(group)
+    if not is_text or name not in known:
+        available = ", ".join(map(repr, sorted(known)))
+        raise error(
+            f"{_argument(group)}={name!r:.80} is unknown; available: {available}.", hint=did_you_mean(str(name), known)
+        )
+    return known[name]
+
+
+def _argument(group: str) -> str:
+    return _ARGUMENTS.get(group, "framework")
 
 
 def loaded(entry: EntryPoint) -> Any:
-    """Return what an entry point names.
+    """Load an entry point.
 
     Raises:
         BackendNotInstalledError: If it needs a package that is not installed.
         UnitrainError: If it cannot be loaded for another reason.
     """
-    with _named(entry), preserved_rng():  # rich, which Lightning imports, draws a number
+    with _named(entry), _preserved_rng():
         return entry.load()
 
 
 def made(entry: EntryPoint) -> Any:
-    """Return an instance of the class that an entry point names.
+    """Return an instance of the class of an entry point.
 
     Raises:
         BackendNotInstalledError: If it needs a package that is not installed.
@@ -78,8 +106,23 @@ def made(entry: EntryPoint) -> Any:
 
 
 @contextmanager
+def _preserved_rng() -> Iterator[None]:
+    """Let imports draw no random number: rich, which Lightning imports, draws one.
+
+    Without torch there is nothing to train yet, and a command line does not import it for this.
+    """
+    if "torch" not in sys.modules:
+        yield
+        return
+    from unitrain.utilities.rng import preserved_rng  # noqa: PLC0415 - it imports torch
+
+    with preserved_rng():
+        yield
+
+
+@contextmanager
 def _named(entry: EntryPoint) -> Iterator[None]:
-    """Raise an error that names the entry point and its package."""
+    """Turn errors into ones that name the entry point and its package."""
     try:
         yield
     except UnitrainError:
@@ -92,14 +135,19 @@ def _named(entry: EntryPoint) -> Iterator[None]:
                 hint="update or uninstall the package that registers it.",
             ) from error
         raise BackendNotInstalledError(
-            f"framework={entry.name!r} needs the package {missing!r}, which is not installed.",
-            hint=install_hint(entry.name),
+            f"{_argument(entry.group)}={entry.name!r} needs the package {missing!r}, which is not installed.",
+            hint=install_hint(entry.name) if _is_own(entry) else f"pip install {missing}",
         ) from error
+
+
+def _is_own(entry: EntryPoint) -> bool:
+    """Return whether an extra of unitrain installs what the entry point needs."""
+    return entry.dist is None or entry.dist.name.replace("_", "-") == DISTRIBUTION
 
 
 @contextmanager
 def left_out_if_broken(entry: EntryPoint) -> Iterator[None]:
-    """Warn if an entry point that nobody asked for cannot be used, silently if its package is not installed."""
+    """Skip an unusable optional entry point with a warning, or silently if its package is not installed."""
     try:
         yield
     except BackendNotInstalledError:

@@ -40,12 +40,12 @@ _MILLI, _PERCENT = 1e3, 100.0
 
 
 def load(stage: str) -> str:
-    """Return the part in which the loader of a stage gives a batch."""
+    """Return the part for loading a batch of a stage."""
     return f"load {stage} batch"
 
 
 def evaluated(stage: str) -> str:
-    """Return the part in which a batch of an evaluation is run."""
+    """Return the part for a batch of an evaluation."""
     return f"{stage} step"
 
 
@@ -54,9 +54,9 @@ class ProfileRow:
     """One part of a run.
 
     Attributes:
-        part: What was done.
-        calls: How often.
-        seconds: How long it took all in all.
+        part: Name of the part.
+        calls: Number of calls.
+        seconds: Total time, in seconds.
     """
 
     part: str
@@ -66,15 +66,15 @@ class ProfileRow:
 
 @dataclass(frozen=True)
 class Profile:
-    """Where the time of a run went; ``str()`` is a table of at most 100 columns.
+    """The time profile of a run; ``str()`` is a table of at most 100 columns.
 
-    The parts and their calls are the same on every backend. The time is the host's: a GPU may work on while the next
-    part begins. What runs within another part counts in both: the training step holds the whole step in manual
-    optimization, the validation holds its batches, a handler what it calls.
+    Parts and calls are the same on every backend. Times are measured on the host: a GPU may still be working when the
+    next part begins. Nested parts count in both: in manual optimization the training step includes the whole step, the
+    validation includes its batches, and a handler everything that it calls.
 
     Attributes:
-        rows: The parts, in the order of a step; then handlers and trackers by name.
-        total: Seconds from the beginning of the run to its end.
+        rows: The parts in the order of a step, then handlers and trackers by name.
+        total: Duration of the run, in seconds.
     """
 
     rows: tuple[ProfileRow, ...]
@@ -103,7 +103,7 @@ def _placed(row: tuple[str, ...], widths: list[int]) -> Iterator[str]:
 
 
 class Clock:
-    """Measures the parts of a run that is running."""
+    """Measures the parts of the current run."""
 
     def __init__(self) -> None:
         self._began = time.perf_counter()
@@ -111,13 +111,13 @@ class Clock:
         self._seconds: dict[str, float] = {}
 
     def add(self, part: str, began: float) -> None:
-        """Count a part that began at ``began`` and ends now."""
+        """Record a part that began at ``began`` and ends now."""
         self._calls[part] = self._calls.get(part, 0) + 1
         self._seconds[part] = self._seconds.get(part, 0.0) + time.perf_counter() - began
 
     @contextmanager
     def measure(self, part: str) -> Iterator[None]:
-        """Measure what is within; what fails counts too."""
+        """Measure the block, even if it raises."""
         began = time.perf_counter()
         try:
             yield
@@ -135,7 +135,7 @@ class Clock:
         return measured
 
     def reading(self, part: str, iterator: Iterator[T]) -> Iterator[T]:
-        """Yield what ``iterator`` yields, and measure how long each takes; the end of it is no call."""
+        """Yield what ``iterator`` yields, and measure how long each takes; its end does not count as a call."""
         end: Any = object()
         while True:
             began = time.perf_counter()
@@ -146,7 +146,7 @@ class Clock:
             yield item
 
     def handle(self, handler: Any, call: Callable[[Any], object], run: Any) -> None:
-        """Call a handler, measured under its name unless it is one that every run has."""
+        """Call a handler, measured under its name unless every run has it."""
         owner = getattr(handler, "__self__", handler)
         if getattr(owner, "__module__", "") in _OF_EVERY_RUN:
             call(run)
@@ -155,7 +155,7 @@ class Clock:
             call(run)
 
     def report(self) -> Profile:
-        """Return what was measured so far."""
+        """Return the profile so far."""
         total = time.perf_counter() - self._began
         parts = sorted(self._calls, key=_order)
         return Profile(tuple(ProfileRow(one, self._calls[one], self._seconds[one]) for one in parts), total)
@@ -179,7 +179,7 @@ def handler_name(handler: Any) -> str:
 
 
 def measured(clock: Clock | None, part: str) -> AbstractContextManager[None]:
-    """Measure what is within, if anything is to be measured."""
+    """Measure the block, if a clock is given."""
     return nullcontext() if clock is None else clock.measure(part)
 
 
@@ -191,10 +191,10 @@ def is_profiler(value: Any) -> bool:
 
 
 def made_profiler(given: Any) -> Any:
-    """Return the profiler that was given, or that the factory makes.
+    """Return the given profiler, or the one that the factory creates.
 
     Raises:
-        ConfigError: If the factory makes something else.
+        ConfigError: If the factory returns something else.
     """
     if is_profiler(given):
         return given

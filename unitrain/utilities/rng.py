@@ -1,8 +1,7 @@
 """Seeds the global random number generators, and preserves their state around evaluations.
 
-Training draws from them in the order in which a hand-written loop would (data first, then the step). Evaluation is
-fenced off: whatever its loader, its model or its handlers draw leaves no trace, so that switching validation on or
-off cannot change the training run.
+Training draws from them in the order of a hand-written loop (data first, then the step). Evaluation restores them: its
+loader, model and handlers may draw anything, so enabling validation does not change the training.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ _MAX_SEED = 2**64 - 1
 def seed_everything(seed: int) -> None:
     """Seed the global generators of Python, NumPy (if it is imported) and torch, on every device.
 
-    ``UnifiedTrainer(seed=)`` does the same when a run starts, so it covers what the run draws: the order of the data,
-    dropout, augmentation. A model's first weights and a split of the data are drawn before. Call this at the top of a
-    script, and the whole script gives the same numbers each time, on each backend.
+    ``UnifiedTrainer(seed=)`` does the same when a run starts, so it covers only draws within the run: the order of the
+    data, dropout, augmentation. A model's initial weights and data splits are drawn earlier. Call this function at the
+    top of a script to make the whole script reproducible on every backend.
 
     Args:
-        seed: An integer of at least 0.
+        seed: A non-negative integer.
 
     Raises:
-        ConfigError: If it is anything else.
+        ConfigError: If ``seed`` is invalid.
 
     Example:
         >>> import torch
@@ -55,22 +54,22 @@ def seed_everything(seed: int) -> None:
 
 
 class Own(Protocol):
-    """Generators of any library that the parts of a loader keep, by place."""
+    """Generators of any library in the parts of a loader, by place."""
 
     def states(self) -> dict[str, Any]:
         """Return their kinds and states."""
 
     def put_back(self, saved: Mapping[str, Any]) -> None:
-        """Bring them to these states."""
+        """Set them to these states."""
 
 
 @contextmanager
 def preserved_rng(generators: Iterable[torch.Generator] = (), own: Own | None = None) -> Iterator[None]:
-    """Leave the global generators, and the given ones, as they were on entering.
+    """Restore the global generators and the given ones on exit.
 
     Args:
         generators: Further generators to preserve; a loader may share its own with another loader.
-        own: Those that the parts of a loader keep.
+        own: Generators in the parts of a loader.
     """
     saved = RngSnapshot(generators, own)
     try:
@@ -84,7 +83,7 @@ class RngSnapshot:
 
     Args:
         generators: Further generators to remember.
-        own: Those that the parts of a loader keep.
+        own: Generators in the parts of a loader.
     """
 
     def __init__(self, generators: Iterable[torch.Generator] = (), own: Own | None = None) -> None:
@@ -122,14 +121,14 @@ class RngSnapshot:
         generators: Iterable[torch.Generator] = (),
         own: Own | None = None,
     ) -> RngSnapshot:
-        """Return the snapshot that ``state`` was taken from, of the generators that are in both.
+        """Return a snapshot from ``state``, with the generators that exist in both.
 
-        Data may be other data now, or make a generator only once it is read; such further ones are left as they are.
+        The data may have changed, or create a generator only when read; further generators are not changed.
 
         Args:
-            state: What ``state_dict`` returned.
-            generators: The further ones, in their order; unless there are as many as before, they are left.
-            own: Those that the parts of a loader keep.
+            state: The result of ``state_dict``.
+            generators: Further generators, in order; unchanged unless there are as many as before.
+            own: Generators in the parts of a loader.
         """
         snapshot = cls(generators, own)
         snapshot._load(state)
@@ -161,21 +160,21 @@ class RngSnapshot:
 
 
 def maybe_generators() -> tuple[type[Any], ...]:
-    """Return the classes of generators of Python, torch and, if it is imported, NumPy."""
+    """Return the generator classes of Python, torch and, if imported, NumPy."""
     numpy = sys.modules.get("numpy")
     of_numpy = () if numpy is None else (numpy.random.Generator, numpy.random.RandomState)
     return (random.Random, torch.Generator, *of_numpy)
 
 
 def global_generators() -> list[Any]:
-    """Return the global generators, which each ``RngSnapshot`` has anyway."""
+    """Return the global generators, which every ``RngSnapshot`` includes."""
     numpy = sys.modules.get("numpy")
     read: list[Any] = [random.getstate] if numpy is None else [random.getstate, numpy.random.get_state]
     return [*(one.__self__ for one in read), torch.default_generator, *torch.cuda.default_generators]
 
 
 def kind_of(one: Any) -> str | None:
-    """Return which kind of generator ``one`` is, or None if it is none, or one without a state that can be read."""
+    """Return the kind of generator of ``one``, or None if it is not one, or its state cannot be read."""
     kind = type(one)
     if issubclass(kind, random.Random):  # a subclass may have another state, or none, as SystemRandom
         plain = (kind.getstate, kind.setstate) == (random.Random.getstate, random.Random.setstate)
@@ -187,12 +186,12 @@ def kind_of(one: Any) -> str | None:
     if numpy is None or kind not in (numpy.random.Generator, numpy.random.RandomState):
         return None
     bits = type(one.bit_generator if kind is numpy.random.Generator else one._bit_generator)  # noqa: SLF001 - there is no public way
-    legacy_state = kind is numpy.random.Generator or bits is numpy.random.MT19937  # of the others it is no tuple
+    legacy_state = kind is numpy.random.Generator or bits is numpy.random.MT19937  # the others' is not a tuple
     return f"{kind.__name__}({bits.__name__})" if legacy_state and bits.__module__.startswith("numpy.random") else None
 
 
 def made(kind: str, state: Any) -> Any:
-    """Return a new generator of ``kind`` in ``state``; None if this program cannot make one of that kind."""
+    """Return a new generator of ``kind`` in ``state``; None if it cannot be created here."""
     name, _, detail = kind.rstrip(")").partition("(")
     numpy = sys.modules.get("numpy")
     one: Any = None
@@ -225,7 +224,7 @@ def state_of(generator: Any) -> Any:
 
 
 def put(generator: Any, state: Any) -> None:
-    """Bring a generator of Python, NumPy or torch to ``state``, as ``state_of`` returned it."""
+    """Set a generator of Python, NumPy or torch to ``state``, as returned by ``state_of``."""
     if isinstance(generator, random.Random):
         version, words, gauss = state
         generator.setstate((version, tuple(words), gauss))

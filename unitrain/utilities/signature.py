@@ -7,6 +7,7 @@ import re
 import reprlib
 from dataclasses import MISSING, fields
 from pathlib import PurePath
+from textwrap import indent
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -18,9 +19,9 @@ _PLAIN = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEY
 
 
 class Shown:
-    """Shows in its ``repr`` what its constructor was given, where that is not the default.
+    """Shows non-default constructor arguments in its ``repr``.
 
-    An argument is shown if it is kept in an attribute of its name, with or without a leading ``_``.
+    An argument is shown if it is stored in an attribute of its name, with or without a leading ``_``.
     """
 
     def __repr__(self) -> str:
@@ -42,20 +43,43 @@ def _is_default(value: Any, default: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """Return ``value`` as a person reads it: on one line, cut to what fits there, without addresses and passwords."""
+    """Return ``value`` for people: on one line, shortened to fit, without memory addresses and passwords."""
     text = re.sub(r" at 0x[0-9a-fA-F]+", "", _SHORT.repr(value))
-    return " ".join(re.sub(r"(?<=://)[^/@\s]+@", "", text).split())
+    return " ".join(_without_credentials(text).split())
+
+
+def _without_credentials(text: str) -> str:
+    """Return a text with the URLs in it up to the last ``@`` of their host left out."""
+    return re.sub(r"(?<=://)[^/\s]*@", "", text)
 
 
 class _Short(reprlib.Repr):
-    """Python's own, with room for a path or a name."""
+    """Python's own ``Repr``, with room for a path or a name. It shortens a text after credentials were removed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.maxstring = self.maxother = 100
 
     def repr_instance(self, x: Any, level: int) -> str:
-        return self.repr_str(str(x), level) if isinstance(x, PurePath) else super().repr_instance(x, level)
+        if isinstance(x, PurePath):
+            return self.repr_str(str(x), level)
+        return super().repr_instance(_Clean(x), level)
+
+    def repr_str(self, x: str, level: int) -> str:
+        return super().repr_str(_without_credentials(x), level)
+
+
+class _Clean:
+    """Has the repr of an object, without credentials."""
+
+    def __init__(self, held: object) -> None:
+        self._held = held
+
+    def __repr__(self) -> str:
+        try:
+            return _without_credentials(repr(self._held))
+        except Exception:  # noqa: BLE001 - as reprlib: whatever a repr does
+            return f"<{type(self._held).__name__} instance>"
 
 
 _SHORT = _Short()
@@ -82,12 +106,12 @@ def with_options(config: type[Any]) -> Callable[[type[T]], type[T]]:
         own = [one for one in inspect.signature(made).parameters.values() if one.kind is not one.VAR_KEYWORD]
         made.__signature__ = inspect.Signature([*own, *known], return_annotation=None)
         if cls.__doc__ and config.__doc__:  # python -O leaves none
-            cls.__doc__ += f"\nOptions:\n{_attributes(config.__doc__)}"
+            cls.__doc__ = f"{inspect.cleandoc(cls.__doc__)}\n\nOptions:\n{_attributes(config.__doc__)}"
         return cls
 
     return decorate
 
 
 def _attributes(text: str) -> str:
-    """Return the section about attributes of a docstring."""
-    return inspect.cleandoc(text.partition("Attributes:")[2].partition("Raises:")[0]).join(("", "\n"))
+    """Return the section about attributes of a docstring, indented as a section is."""
+    return indent(inspect.cleandoc(text.partition("Attributes:")[2].partition("Raises:")[0]), "    ") + "\n"

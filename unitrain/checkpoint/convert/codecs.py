@@ -1,4 +1,4 @@
-"""The known forms of checkpoints: unitrain's own, and those that packages bring by entry points."""
+"""The known checkpoint formats: unitrain's own, and those that packages register by entry points."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ if TYPE_CHECKING:
 
 
 def foreign_codecs() -> list[CheckpointCodec]:
-    """Return the codecs of other programs' forms, those that take what no other one does behind the rest."""
+    """Return the codecs of other programs' formats, with catch-all codecs last."""
     found = cast("Sequence[CheckpointCodec]", checkpoint_codecs())
     return sorted(found, key=lambda one: (one.catch_all, one.name))
 
 
 def by_form() -> dict[str, CheckpointCodec]:
-    """Return all codecs by name, in the order in which they are asked whether a file is theirs."""
+    """Return all codecs by name, in the order in which they are tried."""
     foreign = foreign_codecs()
     specific, rest = ([one for one in foreign if one.catch_all is last] for last in (False, True))
     return {one.name: one for one in (PORTABLE, *specific, WEIGHTS, *rest)}
 
 
 def by_target() -> dict[str, CheckpointCodec]:
-    """Return the codecs by what ``convert_checkpoint(to=)`` calls them."""
+    """Return the codecs by their names in ``convert_checkpoint(to=)``."""
     return {**{one.name: one for one in foreign_codecs()}, "safetensors": WEIGHTS, PORTABLE.name: PORTABLE}
 
 
 def targets() -> tuple[str, ...]:
-    """Return what ``convert_checkpoint(to=)`` may be given, with those that are registered but cannot be loaded."""
+    """Return the values of ``convert_checkpoint(to=)``, including registered codecs that cannot be loaded."""
     return tuple(dict.fromkeys([*by_target(), *entries(CHECKPOINTS)]))
 
 
 def take(path: Path) -> ForeignCheckpoint:
-    """Return what the file at ``path`` holds.
+    """Return the content of the file at ``path``.
 
     Raises:
-        CheckpointError: If it cannot be read, or its form is not known.
+        CheckpointError: If it cannot be read, or its format is unknown.
     """
     known = by_form()
     stand_ins = {name: one for codec in known.values() for name, one in codec.stand_ins.items()}
@@ -57,10 +57,10 @@ def take(path: Path) -> ForeignCheckpoint:
 
 
 def form_of(path: Path, content: dict[str, Any]) -> str:
-    """Return the name of the form that ``content`` has.
+    """Return the name of the format of ``content``.
 
     Raises:
-        CheckpointError: If that is not known.
+        CheckpointError: If the format is unknown.
     """
     known = by_form()
     for name, codec in known.items():

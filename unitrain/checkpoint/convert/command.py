@@ -1,4 +1,4 @@
-"""``unitrain convert``: a checkpoint in the form that another program reads, or a look at what a file is."""
+"""``unitrain convert``: converts a checkpoint to another program's format, or describes a file."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ current directory, as in Python.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
+    """Add the arguments of this command."""
     parser.description, parser.epilog = _DESCRIPTION, _EXAMPLES
     parser.add_argument("src", metavar="SRC", type=user_path, help="the checkpoint to read")
     parser.add_argument("dst", metavar="DST", type=user_path, nargs="?", help="the file to write, atomically")
@@ -69,10 +69,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Convert, or tell what a file is, and return the exit status.
+    """Convert or describe a file, and return the exit status.
 
     Raises:
-        UnitrainError: If it cannot be done.
+        UnitrainError: If an argument is invalid, or the file cannot be converted.
     """
     if arguments.inspect:
         _refuse_beside_inspect(arguments)
@@ -110,8 +110,8 @@ def template_of(given: str, option: str = "--model") -> TrainSpec | nn.Module:
     """Return what ``module:name`` means: a TrainSpec or a module, or what a call of it without arguments returns.
 
     Args:
-        given: What was typed.
-        option: Where, for messages.
+        given: The given text.
+        option: Name of the option, for messages.
 
     Raises:
         ConfigError: If there is no such thing, or it is neither.
@@ -130,8 +130,8 @@ def named_in(given: str, option: str) -> Any:
     """Return what ``module:name`` names; the module is looked for in the current folder too.
 
     Args:
-        given: What was typed.
-        option: Where, for messages.
+        given: The given text.
+        option: Name of the option, for messages.
 
     Raises:
         ConfigError: If there is no such thing.

@@ -1,4 +1,4 @@
-"""From a checkpoint of any known form to one that another program reads: plain Lightning, plain Ignite, unitrain."""
+"""Converts checkpoints between known formats: unitrain, Lightning, Ignite, safetensors and others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from unitrain.checkpoint.integrity import is_folder
 from unitrain.checkpoint.layout import PREFIX
 from unitrain.checkpoint.model_weights import weights_of
 from unitrain.checkpoint.restore import own_part
-from unitrain.errors import ConfigError, did_you_mean
+from unitrain.errors import ConfigError, complete_call, did_you_mean
 from unitrain.spec import TrainSpec
 from unitrain.utilities.files import refuse_existing, user_file
 
@@ -31,6 +31,7 @@ Target: TypeAlias = Literal["lightning", "ignite", "safetensors", "portable"] | 
 """Who is to read a file: one of these, or the name of another package's form."""
 
 
+@complete_call(ConfigError, 'unitrain.convert_checkpoint("last.ckpt", "new.ckpt", to="lightning")')
 def convert_checkpoint(
     src: str | Path,
     dst: str | Path,
@@ -40,37 +41,36 @@ def convert_checkpoint(
     part: str | None = None,
     overwrite: bool = False,
 ) -> list[str]:
-    """Write the checkpoint ``src`` to ``dst`` in the form that another program reads.
+    """Convert the checkpoint ``src`` to another program's format and write it to ``dst``.
 
-    ``src`` is a file of unitrain's (or its folder), of any Lightning's, of Ignite's ``Checkpoint``
-    (``{name: state_dict}``, or a bare one), weights that ``torch.save`` wrote, or a safetensors file. No code that it
-    names is run.
+    ``src`` is a file or folder of unitrain, a file of any Lightning release, of Ignite's ``Checkpoint`` (``{name:
+    state_dict}``, or a bare one), weights saved by ``torch.save``, or a safetensors file. Code named in the file is
+    never run.
 
-    ``"portable"`` is unitrain's own, which ``UnifiedTrainer.fit(ckpt_path=)`` continues with on every backend.
-    ``"lightning"`` is what a plain ``Trainer`` reads; a file of Lightning's own is brought up to date. ``"ignite"`` is
-    what ``ignite.handlers.Checkpoint`` writes: ``"model"``, ``"optimizer"`` (or each optimizer by its name),
-    ``"lr_scheduler"`` (of several: with the optimizer's name behind it, ``"lr_scheduler_gen"``, or its number),
-    ``"scaler"`` with float16, and ``"trainer"``. ``"safetensors"`` is the weights alone; tied ones are written once and
-    are tied again by ``unitrain.load_weights``.
+    ``"portable"`` is unitrain's own format, which ``UnifiedTrainer.fit(ckpt_path=)`` resumes on every backend.
+    ``"lightning"`` is read by a plain ``Trainer``; a file of Lightning's own is upgraded. ``"ignite"`` is the format of
+    ``ignite.handlers.Checkpoint``: ``"model"``, ``"optimizer"`` (or each optimizer by its name), ``"lr_scheduler"`` (of
+    several: with the optimizer's name behind it, ``"lr_scheduler_gen"``, or its number), ``"scaler"`` with float16, and
+    ``"trainer"``. ``"safetensors"`` is the weights alone; tied ones are written once and are tied again by
+    ``unitrain.load_weights``.
 
     Args:
         src: The checkpoint to read.
-        dst: The file to write, all or nothing.
-        to: ``"portable"``, ``"lightning"``, ``"ignite"``, ``"safetensors"``, or the name of a form that another package
-            brings (docs/backends.md says how).
-        template: What the new file is for: the TrainSpec, which also tells whose the states of optimizers and schedules
-            are; or the module, for ``"lightning"`` the LightningModule. The names, the shapes and the groups of the
-            optimizer are compared with it. Without one, names are kept as they are where that cannot be wrong.
-        part: What stands before the names of the model in the file (``"net"``, ``"ema_model"``), where several fit.
-        overwrite: Whether a file ``dst`` may be replaced.
+        dst: The file to write, atomically.
+        to: ``"portable"``, ``"lightning"``, ``"ignite"``, ``"safetensors"``, or a format that another package registers
+            (see docs/backends.md).
+        template: What the new file is for: the TrainSpec, which also identifies the states of optimizers and schedules;
+            or the module, for ``"lightning"`` the LightningModule. Names, shapes and the optimizer's groups are checked
+            against it. Without a template, names are kept where that is unambiguous.
+        part: Prefix of the model's names in the file (``"net"``, ``"ema_model"``), where several fit.
+        overwrite: Whether to replace an existing file ``dst``.
 
     Returns:
-        What the new file cannot carry.
+        Descriptions of what the new format cannot store.
 
     Raises:
-        ConfigError: If ``to`` or ``template`` is invalid, ``dst`` is ``src``, or there is a ``dst`` already.
-        CheckpointError: If ``src`` cannot be read, is of another model or can be meant in several ways, or ``dst``
-            cannot be written.
+        ConfigError: If ``to`` or ``template`` is invalid, ``dst`` is ``src``, or ``dst`` already exists.
+        CheckpointError: If ``src`` cannot be read, is of another model or is ambiguous, or ``dst`` cannot be written.
 
     Example:
         >>> trainer = UnifiedTrainer("reference", max_epochs=1, enable_progress_bar=False)

@@ -1,4 +1,4 @@
-"""What a file of another program holds, in one form, and the protocol of those who read and write such files."""
+"""The content of another program's file in one common form, and the protocol of codecs, which read and write files."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _SCALER_KEYS = {"scale", "growth_factor", "backoff_factor", "growth_interval", "
 
 @dataclass(frozen=True)
 class TrainingPosition:
-    """Where a run stood.
+    """The progress of a run.
 
     Attributes:
-        epochs_done: Whole epochs behind.
+        epochs_done: Number of completed epochs.
         in_epoch: Batches done in the running epoch, or in the one that just ended.
-        midway: Whether the epoch is to continue.
+        midway: Whether the epoch is incomplete.
         batches: Batches done in the run.
         steps: Optimizer steps, summed over the optimizers.
         stepped: Batches after which any optimizer stepped.
         epoch_length: Batches of an epoch, if it is known.
-        max_epochs: How many epochs the run was to have, if it is known.
+        max_epochs: Number of epochs of the run, if known.
     """
 
     epochs_done: int
@@ -60,11 +60,11 @@ class TrainingPosition:
 
 
 class Writer(NamedTuple):
-    """Who wrote a file.
+    """The program that wrote a file.
 
     Attributes:
-        program: Its name.
-        version: Its release.
+        program: Name of the program.
+        version: Version of the program.
     """
 
     program: str
@@ -73,24 +73,25 @@ class Writer(NamedTuple):
 
 @dataclass(frozen=True)
 class ForeignCheckpoint:
-    """What a file holds, or is to hold.
+    """The content of a file to read or write.
 
     Attributes:
-        path: The file that it is from.
+        path: The file.
         form: The name of its codec.
-        content: All of it; where a codec writes, that of the portable file.
-        weights: By the names in the file; where a codec writes, by the model's own.
-        models: The models of a file that names several; their names stand before those of their weights. None if it is
-            not known whether the names are a model's own.
-        optimizers: Their states by name.
+        content: The whole content; when writing, that of the portable file.
+        weights: The weights by their names in the file; when writing, by the model's own names.
+        models: Names of the models in a file with several, which are prefixes of their weights' names. None if it is
+            unknown whether the names are a model's own.
+        optimizers: The states of optimizers by name.
         numbered: Whether those names are but numbers, so that their order tells whose the states are.
-        schedules: The states of torch's schedulers.
-        scaler: That of the gradient scaler.
-        stand: Where the run stood, if that is in the file.
+        schedules: The states of torch schedulers.
+        scaler: The state of the gradient scaler.
+        stand: Progress of the run, if the file contains it.
         hparams: The hyper-parameters.
-        written_by: Who wrote it, if that is in the file.
-        lost: What cannot be carried; when writing, what a format that stores only the fields above cannot hold.
-        private: What only a program of this form understands, so that no other form carries it.
+        written_by: The program that wrote it, if the file says so.
+        lost: Descriptions of what cannot be converted; when writing, of what a format with only the fields above cannot
+            store.
+        private: Data that only programs of this format understand, which no other format stores.
     """
 
     path: Path
@@ -110,19 +111,19 @@ class ForeignCheckpoint:
 
 
 class CheckpointCodec(Protocol):
-    """One form of checkpoints: recognised, read and written.
+    """One checkpoint format: recognises, reads and writes files.
 
     A package adds one with an entry point in the group ``unitrain.checkpoints``, which names a subclass. It is loaded
     for each file that is read, so it imports its framework within its methods, or not at all.
 
     Attributes:
-        name: What ``convert_checkpoint(to=)`` and ``unitrain convert --to`` call it.
-        description: What ``unitrain convert --inspect`` calls it.
+        name: Name of the format in ``convert_checkpoint(to=)`` and ``unitrain convert --to``.
+        description: Name of the format in ``unitrain convert --inspect``.
         catch_all: Whether it takes what looks like no other form; it is asked last.
         rewrites: Whether ``read`` brings files of older releases up to date, so that to convert such a file to its own
             form is to write its content again.
-        stand_ins: What stands for a class that a file names, by the class's full name, beside what torch itself allows.
-        hollow: Prefixes of classes' full names that a file may name, and for which an empty class stands.
+        stand_ins: Replacements for classes in a file, by full name, in addition to those that torch allows.
+        hollow: Prefixes of full names of classes that are replaced with empty ones.
     """
 
     name: ClassVar[str]
@@ -148,7 +149,7 @@ class CheckpointCodec(Protocol):
         Args:
             run: Each of its fields is filled; ``lost`` has what most forms have no place for.
             target: The file to write.
-            template: What the file is for, as ``convert_checkpoint`` was given it.
+            template: The ``template`` of ``convert_checkpoint``.
 
         Raises:
             CheckpointError: If the form cannot hold the run.
@@ -165,7 +166,7 @@ def well_formed(path: Path, form: str) -> Iterator[None]:
     """Turn what a file that only looks like one of ``form`` leads to into an error that says so.
 
     Raises:
-        CheckpointError: With the file and its form.
+        CheckpointError: If it is not; the message names the file and its format.
     """
     try:
         yield

@@ -1,8 +1,8 @@
-"""Which state of an optimizer belongs to which parameter: a file numbers them, and a model that is built again may not.
+"""Matches optimizer states with parameters: a file numbers them, and a rebuilt model may number them differently.
 
-torch puts the states back by their numbers. Two groups that were swapped load silently, and train wrong. So the
-states are compared with the optimizer that they are for: by the names of the parameters where the file has them (torch
-writes them from 2.6 on, if the optimizer was given names), else by their shapes and the options of their groups.
+torch loads states by their numbers, so swapped groups would load silently and train wrongly. So the states are compared
+with the target optimizer: by parameter names if the file has them (torch writes them from 2.6 on, if the optimizer was
+given names), else by shapes and the options of the groups.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def by_name(
 
     Args:
         path: The file, for messages.
-        state: That of the file's optimizer, with names.
-        groups: The names of the parameters of each group of the optimizer that it is for.
+        state: The state of the file's optimizer, with names.
+        groups: Names of the parameters of each group of the target optimizer.
         names: The model's names by the names in the file.
 
     Raises:
@@ -91,7 +91,7 @@ def by_name(
 
 
 def _own_name(name: str, names: Mapping[str, str]) -> str:
-    """Return the model's name for a name in the file, which may be the model's own already."""
+    """Return the model's name for a name in the file, which may already be the model's own."""
     return names.get(name) or canonical(name)
 
 
@@ -129,10 +129,10 @@ def require_fit(path: Path, name: str, state: dict[str, Any], groups: Sequence[d
         path: The file, for messages.
         name: The optimizer's name.
         state: The state in the file, without names of parameters.
-        groups: The groups of the optimizer that it is for.
+        groups: The groups of the target optimizer.
 
     Returns:
-        Where options of the groups differ: those of the file hold.
+        Descriptions of differing group options; the file's options are used.
 
     Raises:
         CheckpointError: If the shapes do not fit, or the groups seem swapped.
@@ -177,7 +177,7 @@ def _differing(theirs: Sequence[Mapping[str, Any]], ours: Sequence[Mapping[str, 
 
 
 def _order_that_fits(state: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> tuple[int, ...] | None:
-    """Return the order of the file's groups in which all of them fit, options too, if there is one."""
+    """Return an order of the file's groups in which all of them match, including options, if there is one."""
     theirs = state["param_groups"]
     if len(theirs) != len(groups) or not 1 < len(groups) <= _MOST_GROUPS:
         return None

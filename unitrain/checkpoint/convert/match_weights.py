@@ -1,8 +1,8 @@
-"""Whose parameter is whose: the names in a file and the names of a model, which begin differently.
+"""Matches the names in a file with the names of a model, which may have different prefixes.
 
 Lightning puts the name of an attribute before each name, ``DistributedDataParallel`` puts ``module.`` and
-``torch.compile`` puts ``_orig_mod.``. What stands before the names is found by comparing with a model, never assumed;
-where two answers are possible, the candidates are named and none is taken.
+``torch.compile`` puts ``_orig_mod.``. The prefix is found by comparing with a model, never assumed; if two prefixes are
+possible, the error lists the candidates.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ def unwrapped(names: Iterable[str]) -> dict[str, str]:
 
 
 def prefixes(names: Iterable[str]) -> list[str]:
-    """Return what may stand before ``names``: nothing, and the first word if it is the same in all."""
+    """Return the possible prefixes of ``names``: none, and the first word if all have the same."""
     first = {name.partition(".")[0] for name in names}
     alone = len(first) == 1 and all("." in name for name in names)
     return ["", f"{first.pop()}."] if alone else [""]
 
 
 def chosen(path: Path, names: Iterable[str], part: str) -> dict[str, str]:
-    """Return the names in the file by the names of the model that stands under ``part``.
+    """Return the names in the file by the names of the model with the prefix ``part``.
 
     Raises:
-        CheckpointError: If nothing stands there.
+        CheckpointError: If no name has that prefix.
     """
     plain = unwrapped(names)
     before = f"{part.removesuffix('.')}." if part else ""
@@ -75,7 +75,7 @@ def without_model(path: Path, names: Iterable[str], *, certain: bool) -> dict[st
         certain: Whether they are known to be a model's own names.
 
     Raises:
-        CheckpointError: If a word stands before all of them, which may be an attribute's name or the model's.
+        CheckpointError: If all have the same first word, which may be an attribute's name or belong to the model.
     """
     found = unwrapped_back({name: name for name in names})
     candidates = prefixes(found)
@@ -96,7 +96,7 @@ def matched(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any], par
         path: The file, for messages.
         found: The file's values by their names.
         wanted: The model's values by their names.
-        part: What stands before the names, if the caller knows.
+        part: Prefix of the names, if the caller knows it.
 
     Raises:
         CheckpointError: If the file is of another model, or fits it in several ways.
@@ -138,7 +138,7 @@ def _joined(before: str, key: str) -> str:
 
 
 def _candidates(theirs: Mapping[str, str], ours: Mapping[str, str]) -> list[str]:
-    """Return what may stand before all names of the model in the file, or before all of the file in the model."""
+    """Return the possible prefixes of all model names in the file, or of all file names in the model."""
     more = [before for before in _heads_of(theirs, ours) if all(f"{before}{key}" in theirs for key in ours)]
     if more:
         return more

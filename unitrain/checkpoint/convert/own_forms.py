@@ -1,4 +1,4 @@
-"""The forms that no framework owns: unitrain's portable file, and weights alone."""
+"""The formats that belong to no framework: unitrain's portable file, and weights alone."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _BUT_WEIGHTS = "everything but the weights"
 
 
 class PortableCodec(CheckpointCodec):
-    """unitrain's own form, which every other one is converted from and to."""
+    """unitrain's own format, through which all others are converted."""
 
     name = "portable"
     description = "unitrain's own, resumable on every backend"
@@ -57,7 +57,7 @@ class PortableCodec(CheckpointCodec):
         return [_ANEW, *(here if progress["midway"] else [])]
 
     def write_weights(self, weights: dict[str, Any], target: Path, template: Template | None, lost: list[str]) -> None:
-        """Fail: without a run there is no portable file, and none asks for it."""
+        """Raise: without a run there is no portable file."""
         raise NotImplementedError
 
 
@@ -94,10 +94,10 @@ WEIGHTS = WeightsCodec()
 
 
 def run_of(taken: ForeignCheckpoint) -> ForeignCheckpoint:
-    """Return a portable checkpoint with all fields filled, as codecs write it.
+    """Return a portable checkpoint with all fields set, for codecs to write.
 
     Raises:
-        CheckpointError: If it is not put together as one.
+        CheckpointError: If it does not have the structure of one.
     """
     with well_formed(taken.path, taken.form):
         return _filled(taken)
@@ -130,7 +130,7 @@ def _filled(taken: ForeignCheckpoint) -> ForeignCheckpoint:
 
 
 def _left(own: dict[str, Any]) -> list[str]:
-    """Return what the forms of frameworks have no place for."""
+    """Return descriptions of what frameworks' formats cannot store."""
     progress = own["progress"]
     found = {
         "the states of the random number generators": True,

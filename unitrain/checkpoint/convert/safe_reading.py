@@ -1,8 +1,8 @@
-"""Files that other programs wrote, read without running anything that is in them.
+"""Reads files of other programs without running code from them.
 
-``weights_only`` knows tensors and a few containers. Old files hold some more that do no harm: an
-``argparse.Namespace`` with hyper-parameters, paths, and a framework's own classes as the names of callbacks. Those, and
-only those, are let in: the containers as what they are, the classes that a codec names as empty ones that do nothing.
+``weights_only`` allows tensors and a few containers. Old files contain other harmless objects: an
+``argparse.Namespace`` with hyper-parameters, paths, and a framework's own classes as names of callbacks. These, and
+only these, are allowed: containers unchanged, and classes named by a codec as empty placeholders.
 """
 
 from __future__ import annotations
@@ -60,36 +60,37 @@ _HARMLESS: dict[str, Any] = {
 
 
 class Hollow:
-    """What stands for an object or a class of a framework's: it has a name, and does nothing."""
+    """A placeholder for a framework's object or class: it has a name, and does nothing."""
 
 
 class Allowed(NamedTuple):
-    """What a file may name beside what torch allows.
+    """The names that a file may contain in addition to those that torch allows.
 
     Attributes:
-        stand_ins: What stands for a class, by its full name.
-        hollow: Prefixes of names for which an empty class stands.
+        stand_ins: Replacements for classes, by full name.
+        hollow: Prefixes of full names of classes that are replaced with empty ones.
     """
 
     stand_ins: Mapping[str, Any]
     hollow: tuple[str, ...] = ()
 
     def stand_in(self, name: str) -> Any:
-        """Return what stands for ``name``, or None if it is not harmless."""
+        """Return the replacement for ``name``, or None if it is not harmless."""
         found = self.stand_ins.get(name)
         return _hollow(name) if found is None and name.startswith(self.hollow) else found
 
 
 def read(path: Path, stand_ins: Mapping[str, Any] = _HARMLESS, hollow: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return the content of the file at ``path``, whoever wrote it, on the CPU.
+    """Return the content of the file at ``path`` of any program, on the CPU.
 
     Args:
         path: The file.
-        stand_ins: What stands for a class that a file may name, by its full name, beside the containers of Python.
-        hollow: Prefixes of names for which an empty class stands.
+        stand_ins: Replacements for classes in a file, by full name, in addition to Python's containers.
+        hollow: Prefixes of full names of classes that are replaced with empty ones.
 
     Raises:
-        CheckpointError: If there is none, it is damaged, is no checkpoint, or names code that is not harmless.
+        CheckpointError: If the file does not exist, is damaged, is not a checkpoint, or names code that is not
+            harmless.
     """
     if intact.is_folder(path):
         return parts.read(path)
@@ -122,7 +123,7 @@ def _start(path: Path) -> bytes:
 
 
 def _of_old_file(path: Path, start: bytes, allowed: Allowed) -> set[str]:
-    """Return what may be let in of a file that is no archive, whose names cannot be listed.
+    """Return the names to allow in a file that is not an archive, whose names cannot be listed.
 
     Raises:
         CheckpointError: If it is none of torch's.
@@ -138,7 +139,7 @@ def _of_old_file(path: Path, start: bytes, allowed: Allowed) -> set[str]:
 
 
 def _names(path: Path) -> set[str]:
-    """Return the names of code in the file at ``path`` that torch does not allow itself."""
+    """Return the names of code in the file at ``path`` that torch itself does not allow."""
     find = code_finder()
     try:
         return set() if find is None else set(find(str(path)))
@@ -148,7 +149,7 @@ def _names(path: Path) -> set[str]:
 
 @contextmanager
 def _let_in(path: Path, named: set[str], allowed: Allowed) -> Iterator[None]:
-    """Let in what is harmless of ``named``, for as long as a file is read."""
+    """Allow the harmless names of ``named`` while a file is read."""
     stand_ins = [(allowed.stand_in(name), name) for name in sorted(named)]
     foreign = [name for stand_in, name in stand_ins if stand_in is None]
     if foreign:
@@ -182,7 +183,7 @@ def _refused(path: Path, what: str) -> CheckpointError:
 
 
 def made_plain(value: Any, place: str, changed: list[str]) -> Any:
-    """Return ``value`` with plain values for what is neither a tensor nor plain, and note the places in ``changed``."""
+    """Return ``value`` with everything but tensors made plain, and add the changed places to ``changed``."""
     if isinstance(value, dict):
         made = {_key(key): made_plain(one, f"{place}.{_key(key)}", changed) for key, one in value.items()}
         return _type_of(value)(made)

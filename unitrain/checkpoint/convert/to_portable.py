@@ -1,4 +1,4 @@
-"""From what another program's file holds to the portable content: names and states brought to those of a model."""
+"""Converts the content of another program's file to the portable content, with the names and states of a model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import torch
 from torch import nn
 
-from unitrain._version import __version__
 from unitrain.checkpoint.convert.foreign_checkpoint import (
     ForeignCheckpoint,
     TrainingPosition,
@@ -27,6 +26,7 @@ from unitrain.optim.schedules import build_schedules
 from unitrain.run.hub import Event
 from unitrain.run.progress import Progress
 from unitrain.spec import TrainSpec
+from unitrain.utilities.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,10 +45,10 @@ def model_of(template: Template | None) -> nn.Module | None:
 
 
 def names_of(taken: ForeignCheckpoint, template: Template | None, part: str | None) -> dict[str, str]:
-    """Return the names in the file by those of the model that is meant.
+    """Return the names in the file by those of the model.
 
     Raises:
-        CheckpointError: If the file is of another model, or the names can be meant in several ways.
+        CheckpointError: If the file is of another model, or the names are ambiguous.
     """
     model, models = model_of(template), taken.models
     if models == (part,):
@@ -66,7 +66,7 @@ def names_of(taken: ForeignCheckpoint, template: Template | None, part: str | No
 
 
 def renamed(taken: ForeignCheckpoint, names: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """Return the weights by ``names``, and a line on those that are left over, if any are."""
+    """Return the weights by ``names``, and a line on unused ones, if there are any."""
     used = {*names.values()}
     over = [name for name in taken.weights if name not in used]
     lost = (
@@ -80,11 +80,10 @@ def renamed(taken: ForeignCheckpoint, names: Mapping[str, str]) -> tuple[dict[st
 def assembled(
     taken: ForeignCheckpoint, template: Template | None, part: str | None
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the portable content of ``taken``, and what it cannot carry.
+    """Return the portable content of ``taken``, and descriptions of what cannot be converted.
 
     Raises:
-        CheckpointError: If the file does not fit ``template``, can be meant in several ways, or does not say where the
-            run stood.
+        CheckpointError: If the file does not match ``template``, is ambiguous, or does not contain the run's progress.
     """
     names = names_of(taken, template, part)
     weights, lost = renamed(taken, names)
@@ -151,7 +150,7 @@ def _hparams(taken: ForeignCheckpoint, lost: list[str]) -> dict[str, Any]:
 
 
 class _Meant(NamedTuple):
-    """Whose an optimizer's state is: for messages the file, the model, and its names by those in the file."""
+    """The target of an optimizer's state: the file (for messages), the model, and its names by those in the file."""
 
     path: Path
     model: nn.Module
@@ -160,13 +159,13 @@ class _Meant(NamedTuple):
 
 @dataclass(frozen=True)
 class _States:
-    """The states of a run beside its weights.
+    """The states of a run other than its weights.
 
     Attributes:
-        optimizers: By name.
-        schedules: Each with the name of its optimizer.
-        stand: Where the run stood.
-        lost: What cannot be carried.
+        optimizers: The states of optimizers by name.
+        schedules: The states of schedules, each with the name of its optimizer.
+        stand: Progress of the run.
+        lost: Descriptions of what cannot be converted.
     """
 
     optimizers: dict[str, Any]
@@ -180,7 +179,7 @@ def _states(taken: ForeignCheckpoint, template: Template | None, own: Mapping[st
 
     Args:
         taken: The file's content.
-        template: What it is for.
+        template: The target of the conversion.
         own: The model's names by those in the file.
     """
     if not isinstance(template, TrainSpec):
@@ -204,7 +203,7 @@ def _states(taken: ForeignCheckpoint, template: Template | None, own: Mapping[st
 
 
 def _unchecked(taken: ForeignCheckpoint, model: nn.Module | None, own: Mapping[str, str]) -> _States:
-    """Return the states where no spec tells whose they are; a model checks one optimizer of all its parameters."""
+    """Return the states without a spec; a model checks a single optimizer of all its parameters."""
     if not taken.optimizers:
         raise _nothing_to_go_on(taken.path)
     stand = _stand(taken)

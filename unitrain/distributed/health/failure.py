@@ -29,13 +29,13 @@ class Failure:
     """The first error of a run.
 
     Attributes:
-        rank: Whose it was.
+        rank: Rank of the failed process.
         kind: The class of the exception.
-        message: What it said, without its hint.
-        trace: Its traceback, as Python prints it.
-        own: The class of unitrain's errors that it is, by its name; None for an error of somebody else.
-        hint: Its hint, if it is one of unitrain's.
-        notes: What was added to it.
+        message: The message without its hint.
+        trace: The traceback as text.
+        own: Name of its class if it is an error of unitrain, else None.
+        hint: The hint of an error of unitrain.
+        notes: The notes added to it.
     """
 
     rank: int
@@ -48,7 +48,7 @@ class Failure:
 
     @classmethod
     def of(cls, rank: int, error: BaseException) -> Failure:
-        """Return the failure that ``error`` is."""
+        """Return the failure for ``error``."""
         own = next((one.__name__ for one in type(error).__mro__ if _OWN.get(one.__name__) is one), None)
         hint = error.hint if isinstance(error, UnitrainError) else None
         message = str(error) if hint is None else str(error).removesuffix(f"\nHint: {hint}")
@@ -57,11 +57,11 @@ class Failure:
 
     @property
     def is_of_others(self) -> bool:
-        """Whether it only says that another process is gone."""
+        """Whether it only reports the loss of another process."""
         return self.own == DistributedError.__name__
 
     def raised(self) -> UnitrainError:
-        """Return what to raise where the processes were started: an error of unitrain's own as it was."""
+        """Return the error to raise in the parent: unitrain's own errors unchanged."""
         if self.own is None:
             return self.error()
         error = _OWN[self.own](self.message, hint=self.hint)
@@ -70,7 +70,7 @@ class Failure:
         return error
 
     def error(self) -> DistributedError:
-        """Return the error for all that did not fail themselves."""
+        """Return the error for all processes that did not fail themselves."""
         if self.is_of_others:
             return DistributedError(self.message, hint=self.hint)  # it speaks of a third process already
         return DistributedError(f"rank {self.rank} failed with {self.kind}; the others stopped.\n\n{self.trace}")
@@ -81,7 +81,7 @@ last_words: list[Callable[[DistributedError], None]] = []
 
 
 def end_process(error: DistributedError) -> None:
-    """End this process at once: its main thread waits in C++ for one that will never answer."""
+    """End this process at once: its main thread waits in C++ for a process that will never answer."""
     for say in last_words:
         with suppress(Exception):
             say(error)

@@ -31,18 +31,17 @@ _GONE = "gone after run "
 class Heartbeat:
     """The heartbeats of this process and of the others.
 
-    One thread alone speaks to the store: a call may wait long for a host that is gone. All others look at what that
-    thread has found.
+    Only one thread uses the store: a call may block for long if a host is down. All others read that thread's results.
 
     Attributes:
-        run: The number of the running run, or of the last one; all processes count alike.
-        reached: When the store answered last.
+        run: Number of the current or last run, equal on all processes.
+        reached: Time of the store's last answer.
 
     Args:
-        store: Where the notes are; used by nobody else.
-        rank: The number of this process.
-        size: How many there are.
-        patience: How long a call may take.
+        store: The store of the notes; used by nothing else.
+        rank: Rank of this process.
+        size: Number of processes.
+        patience: Maximum duration of a call, in seconds.
     """
 
     def __init__(self, store: Store, rank: int, size: int, patience: timedelta) -> None:
@@ -62,7 +61,7 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._talk, name="unitrain-notes", daemon=True)
 
     def start(self) -> None:
-        """Start to talk."""
+        """Start the heartbeat."""
         self._thread.start()
 
     def close(self) -> None:
@@ -73,7 +72,7 @@ class Heartbeat:
 
     @property
     def failure(self) -> Failure | None:
-        """The first failure of the running run, as far as this process knows."""
+        """The first known failure of the current run."""
         return self._failures.get(self.run)
 
     def report(self, failure: Failure) -> None:
@@ -84,18 +83,18 @@ class Heartbeat:
         self._told.wait(_DELIVERY)
 
     def silent(self, patience: float) -> int | None:
-        """Return who has said nothing for ``patience`` seconds while the store did answer, or None."""
+        """Return a rank without a heartbeat for ``patience`` seconds although the store answered, or None."""
         since = {rank: at for rank, (text, at) in self._seen.items() if not text.startswith(_GONE)}
         longest = min(since, key=since.__getitem__, default=None)
         return longest if longest is not None and self.reached - since[longest] > patience else None
 
     def left(self) -> int | None:
-        """Return who has ended before the running run, and will not take part in it; or None."""
+        """Return a rank that ended before the current run, or None."""
         gone = {rank: self._gone_after(rank) for rank in self._seen}
         return next((rank for rank, run in gone.items() if run is not None and run < self.run), None)
 
     def has_left(self, rank: int) -> bool:
-        """Return whether that process has ended as it should."""
+        """Return whether that process has ended normally."""
         return rank in self._seen and self._gone_after(rank) is not None
 
     def _gone_after(self, rank: int) -> int | None:
@@ -110,7 +109,7 @@ class Heartbeat:
         self._try(self._farewell)
 
     def _try(self, say: Callable[[], None]) -> None:
-        """Speak to the store; where the connection is broken, make another for the next time."""
+        """Call the store; if the connection is broken, create a new one for the next call."""
         try:
             say()
         except (RuntimeError, OSError):
@@ -145,7 +144,7 @@ class Heartbeat:
         return f"unitrain/alive/{self._rank}"
 
     def _read_all(self, keys: list[str]) -> list[str]:
-        """Return all notes in one call, as soon as each process has left one."""
+        """Return all notes in one call, once every process has written one."""
         if self._store.check(keys):
             return [value.decode() for value in self._store.multi_get(keys)]
         return [self._read(key) for key in keys]

@@ -19,9 +19,9 @@ _PARTING = 5.0
 
 
 def mind_sigterm(watch: Watchdog) -> None:
-    """Handle SIGTERM as usual, but name the failed process if there is one.
+    """Handle SIGTERM as usual, but name the failed process, if any.
 
-    A fit has a handler of its own while it runs. This one stays after a failure, until the process has ended.
+    A running fit has its own handler. This one stays after a failure, until the process ends.
     """
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _Parting(watch))
@@ -31,7 +31,7 @@ class _Parting:
     """The handler.
 
     Args:
-        watch: Knows about the others.
+        watch: The watchdog of the other processes.
     """
 
     def __init__(self, watch: Watchdog) -> None:

@@ -1,4 +1,4 @@
-"""The watchdog: stops all processes soon after one fails, with the responsible rank."""
+"""The watchdog: stops all processes soon after one fails, and names the responsible rank."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ _SEARCH = 8.0
 
 
 class Watchdog:
-    """Tells the others that this process is alive, and looks after them.
+    """Tells the other processes that this one is alive, and monitors them.
 
-    A process whose neighbour has failed or fallen silent is given time to notice itself, as its exchanges break
-    off; one that hangs on is ended with a line that says why, since nothing else reaches a thread that waits in C++.
+    If another process fails or sends no heartbeat, a process gets time to notice by itself, as its exchanges fail. If
+    it hangs, it is ended with a message, because nothing else reaches a thread that waits in C++.
 
     Args:
-        store: Where the processes leave notes for each other; used by nobody else.
-        rank: The number of this process.
-        size: How many there are.
-        patience: How long one may be silent.
-        host: The rank of the process in which the store is; None if a launcher keeps it.
-        launched: Whether the parent of this process is a launcher, without which it must not continue.
+        store: The store in which processes leave notes for each other; used by nothing else.
+        rank: Rank of this process.
+        size: Number of processes.
+        patience: Seconds for which a process may be silent.
+        host: Rank of the process that hosts the store; None if a launcher does.
+        launched: Whether the parent is a launcher, without which the process must end.
 
     Attributes:
-        within: Whether a run is running.
-        broken: Whether the last run has failed.
-        failed_at: When one has failed last.
+        within: Whether a run is in progress.
+        broken: Whether the last run failed.
+        failed_at: Time of the last failure.
     """
 
     def __init__(
@@ -73,13 +73,13 @@ class Watchdog:
         self._thread = threading.Thread(target=self._judge, name="unitrain-watch", daemon=True)
 
     def start(self) -> None:
-        """Start to watch."""
+        """Start the watchdog."""
         self._heartbeat.start()
         self._thread.start()
 
     @contextmanager
     def one_run(self) -> Iterator[None]:
-        """Watch over one run; between runs a process waits for nobody. All count their runs alike."""
+        """Monitor one run; between runs a process waits for nobody. All processes count runs in the same way."""
         self._heartbeat.run += 1
         self._noticed = False
         self.within = True
@@ -90,16 +90,16 @@ class Watchdog:
             self.within = False
 
     def stop(self) -> None:
-        """End; a process that has ended as it should is not missed."""
+        """End; a process that has ended normally is not reported as failed."""
         self._over.set()
         self._heartbeat.close()
         if self._host == self._rank:
             time.sleep(2 * INTERVAL)  # the notes are here: let the others read them
 
     def failed(self, error: BaseException) -> BaseException:
-        """Return the error to raise for ``error``: if it only says that the others are gone, the one that says why.
+        """Return the error to raise for ``error``: if it only reports lost processes, one that says why.
 
-        The others are told.
+        The other processes are notified.
         """
         self._noticed = self.broken = True
         try:
@@ -114,7 +114,7 @@ class Watchdog:
         return error
 
     def explain(self) -> DistributedError | None:
-        """Return why this process lost the others; None if nothing is known, or it was its own error."""
+        """Return why this process lost the others; None if unknown, or if it was its own error."""
         end = time.monotonic() + _SEARCH
         while time.monotonic() < end:
             # a launcher's SIGTERM reaches a loader's workers too, and torch raises their end wherever this thread is
@@ -127,7 +127,7 @@ class Watchdog:
         return None
 
     def _overdue(self, error: BaseException) -> DistributedError | None:
-        """Return that this process has waited too long for others that are alive, if that is the error."""
+        """Return the error for a timed-out exchange with processes that are alive, if that is the cause."""
         if not any(sign in str(error) for sign in _TIMED_OUT):
             return None
         others = ", ".join(str(rank) for rank in range(self._size) if rank != self._rank)
@@ -147,7 +147,7 @@ class Watchdog:
                 end_process(found[0])
 
     def _trouble(self) -> tuple[DistributedError, float] | None:
-        """Return what is wrong with those whom this process may be waiting for, and how long it may continue."""
+        """Return what is wrong with the other processes, and how long this one may continue."""
         if not self.within:
             return None
         failure = self._heartbeat.failure
@@ -157,7 +157,7 @@ class Watchdog:
         return None if absent is None else (absent, _HASTE if self._heartbeat.left() is None else _NOTICE)
 
     def _absence(self, patience: float) -> DistributedError | None:
-        """Return who is missing."""
+        """Return the missing rank."""
         notes = self._heartbeat
         left, silent = notes.left(), notes.silent(patience)
         if left is not None:
@@ -185,7 +185,7 @@ _SIGNS = (
 
 
 def _lost_others(error: BaseException) -> bool:
-    """Return whether ``error`` may be that of an exchange that another process broke off."""
+    """Return whether ``error`` may come from an exchange that another process aborted."""
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 

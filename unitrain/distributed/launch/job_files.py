@@ -22,17 +22,17 @@ _RESULT = "result.pickle"
 
 @dataclass(frozen=True)
 class Job:
-    """The job of the processes.
+    """The job of the started processes.
 
     Attributes:
-        make: The trainer's class.
+        make: Class of the trainer.
         framework: The adapter.
         options: The arguments of the trainer.
-        handlers: What was given to ``trainer.on``.
-        method: Of the trainer: ``"fit"``, ``"validate"``, ``"test"`` or ``"predict"``.
-        arguments: Its arguments by name.
-        seed: Each process's generators are sown with this plus its rank.
-        threads: Of torch, for each process.
+        handlers: The arguments of ``trainer.on``.
+        method: The trainer's method: ``"fit"``, ``"validate"``, ``"test"`` or ``"predict"``.
+        arguments: The arguments of the method, by name.
+        seed: Seed of the generators, to which each process adds its rank.
+        threads: Number of torch threads of each process.
     """
 
     make: Any
@@ -49,7 +49,7 @@ def send(folder: Path, order: Job) -> None:
     """Write ``order`` into ``folder``.
 
     Raises:
-        SpecError: That names what cannot be sent.
+        SpecError: If something cannot be sent; the message names it.
     """
     hint = (
         "define functions and classes at module level (no lambdas, no inner functions), or start the script with"
@@ -68,15 +68,15 @@ def send(folder: Path, order: Job) -> None:
 
 
 def serialize(order: Job, dumps: Callable[[Any], bytes], hint: str) -> bytes:
-    """Return ``order`` in one piece, so that what is shared stays shared.
+    """Serialize ``order`` as one object, so that shared objects stay shared.
 
     Args:
-        order: What to pack.
-        dumps: Packs it.
-        hint: How to fix it, if ``dumps`` refuses.
+        order: The job to serialize.
+        dumps: The serializer.
+        hint: The hint if it cannot be serialized.
 
     Raises:
-        SpecError: That names what cannot be sent.
+        SpecError: If something cannot be sent; the message names it.
     """
     try:
         return dumps(order)
@@ -89,41 +89,41 @@ def serialize(order: Job, dumps: Callable[[Any], bytes], hint: str) -> bytes:
 
 
 def receive(folder: Path) -> Job:
-    """Return the order in ``folder``, which only this user's processes can write to."""
+    """Return the job in ``folder``, to which only this user's processes can write."""
     order: Job = pickle.loads((folder / _ORDER).read_bytes())  # noqa: S301 - from the process that started this one
     return order
 
 
 def write_result(folder: Path, result: Any, dumps: Callable[[Any], bytes] = pickle.dumps) -> None:
-    """Write what the first process has to tell."""
+    """Write the result of the first process."""
     (folder / _RESULT).write_bytes(dumps(result))
 
 
 def read_result(folder: Path) -> Any:
-    """Return what the first process told."""
+    """Return the result of the first process."""
     return pickle.loads((folder / _RESULT).read_bytes())  # noqa: S301 - from a process that this one started
 
 
 def report(folder: Path, failure: Failure) -> None:
-    """Leave word of an error, whole or not at all."""
+    """Write an error report atomically."""
     part = folder / f"failure-{failure.rank}.part"
     part.write_text(json.dumps(asdict(failure)), encoding="utf-8")
     part.replace(part.with_suffix(".json"))
 
 
 def write_pid(folder: Path, rank: int) -> None:
-    """Leave the number of this process, which is that of its process group too."""
+    """Write the id of this process, which is also that of its process group."""
     (folder / f"process-{rank}.txt").write_text(str(os.getpid()), encoding="utf-8")
 
 
 def pids(folder: Path) -> list[int]:
-    """Return the numbers of the processes that have signed."""
+    """Return the ids of the started processes."""
     texts = [path.read_text(encoding="utf-8") for path in folder.glob("process-*.txt")]
     return [int(text) for text in texts if text]
 
 
 def first_failure(folder: Path) -> Failure | None:
-    """Return the error that came first; those that only say that another process is gone come last."""
+    """Return the first error; errors that only report the loss of another process come last."""
     found = []
     for path in folder.glob("failure-*.json"):
         failure = Failure(**json.loads(path.read_text(encoding="utf-8")))
@@ -132,7 +132,7 @@ def first_failure(folder: Path) -> Failure | None:
 
 
 def _parts(order: Job) -> Iterator[tuple[str, Any]]:
-    """Yield what an order consists of, as finely as its names tell."""
+    """Yield the named parts of a job."""
     for name, option in order.options.items():
         yield from _within(name, option)
     for name, argument in order.arguments.items():
@@ -145,7 +145,7 @@ _LOADER = ("dataset", "sampler", "collate_fn", "worker_init_fn")
 
 
 def _within(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the parts of ``value`` that have names of their own, each with its name."""
+    """Yield the named parts of ``value`` with their names."""
     parts = _named_parts(name, value)
     if parts is None:
         yield name, value

@@ -37,7 +37,7 @@ _BACKENDS = {"cuda": "cpu:gloo,cuda:nccl"}
 
 
 def world_of(config: TrainerConfig) -> World | None:
-    """Return the place of this process among those that ``config`` asks for, or None for a run in one process.
+    """Return the position of this process among the requested ones, or None for a run in one process.
 
     Raises:
         ConfigError: If the environment has another number of processes than the config.
@@ -57,7 +57,7 @@ def world_of(config: TrainerConfig) -> World | None:
 
 
 def wanted(config: TrainerConfig) -> int:
-    """Return how many processes of this host ``config`` asks for; ``"auto"`` and -1 are all GPUs, or one processor."""
+    """Return the number of processes on this host; ``"auto"`` and -1 mean all GPUs, or one process on the CPU."""
     if isinstance(config.devices, list):
         return len(config.devices)
     if isinstance(config.devices, int) and config.devices > 0:
@@ -78,16 +78,16 @@ _joined = _Joined()
 
 @contextmanager
 def team(world: World | None, device: torch.device, strategy: Strategy) -> Iterator[Collectives]:
-    """Yield the team of a run, and turn an error that only says that the others are gone into one that says why.
+    """Yield the team of a run; an error that only reports lost processes is replaced with one that says why.
 
     Args:
-        world: The place of this process; None for a run in one.
-        device: Where its tensors are.
-        strategy: Says how long to wait for others.
+        world: The position of this process; None for a run in one process.
+        device: The device of its tensors.
+        strategy: The strategy, with its time limits.
 
     Raises:
         ConfigError: If an earlier run of this process had other time limits.
-        DistributedError: If the processes do not come together, or another process failed.
+        DistributedError: If the rendezvous fails, or another process failed.
     """
     if world is None:
         yield SINGLE_PROCESS
@@ -105,7 +105,7 @@ def team(world: World | None, device: torch.device, strategy: Strategy) -> Itera
 
 
 def _join(world: World, device: torch.device, strategy: Strategy) -> Watchdog:
-    """Make the process group, unless there is one; it stays until the process ends."""
+    """Create the process group, unless it exists; it stays until the process ends."""
     limits = strategy.timeout, strategy.watchdog
     if _joined.limits not in (None, limits):
         raise ConfigError(
@@ -139,10 +139,10 @@ _GROUPS = "unitrain/groups"
 
 
 def _meet(world: World, backend: str, timeout: timedelta) -> None:
-    """Make the process group, in a part of the store in which no group before has met.
+    """Create the process group, with a store prefix that no earlier group has used.
 
-    torchrun keeps its store when it restarts a group: who came first would find the addresses of those that are gone.
-    A group that broke while it met is not counted: its addresses are still there for the next one.
+    torchrun keeps its store when it restarts a group: the first process would find the addresses of dead ones. A group
+    that failed during the rendezvous is not counted: its addresses remain for the next one.
     """
     store, rank, size = next(rendezvous("env://", world.rank, world.size, timeout=timeout))
     store.set_timeout(timeout)
@@ -163,7 +163,7 @@ _SETTLING = 0.01
 def _settle() -> None:
     """Wait for torch's threads to release the tensors of a finished collective.
 
-    For that they take Python's lock and enter the list of threads: nothing that a fork or the end of Python may meet.
+    For that they take the GIL and register as threads, which must not coincide with a fork or Python's exit.
     """
     time.sleep(_SETTLING)
 
@@ -174,7 +174,7 @@ _MARGIN = 10.0
 
 @contextmanager
 def _meeting(world: World, strategy: Strategy) -> Iterator[None]:
-    """End this process if the others have not come in time: some of torch's steps on the way wait for ever."""
+    """End this process if the others have not joined in time: some steps of torch wait forever."""
     late = DistributedError(
         f"rank {world.rank} of {world.size} timed out waiting for the other processes at {world.address}:{world.port}.",
         hint="check their logs; DDP(timeout=...) sets how long to wait.",
@@ -189,7 +189,7 @@ def _meeting(world: World, strategy: Strategy) -> Iterator[None]:
 
 
 def _watch(world: World, strategy: Strategy) -> Watchdog:
-    """Start to watch the others, over a connection of its own: the group's may be busy for a whole training step."""
+    """Start the watchdog with a connection of its own: the group's may be busy for a whole training step."""
     store: Any = dist.distributed_c10d._get_default_store()  # noqa: SLF001 - there is no public way to it
     launched = "TORCHELASTIC_RUN_ID" in os.environ
     host = None if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True) else 0

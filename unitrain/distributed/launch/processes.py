@@ -35,10 +35,10 @@ Member = Callable[[str], None]
 
 
 def starts(config: TrainerConfig, world: World | None) -> int:
-    """Return how many processes this one is to start; 0 if it is to run itself.
+    """Return the number of processes to start; 0 if the run happens in this process.
 
     Raises:
-        ConfigError: If other hosts are needed, on which nothing can be started from here, or more GPUs than there are.
+        ConfigError: If other hosts are required, or more GPUs than there are.
     """
     if world is not None:
         return 0
@@ -57,12 +57,12 @@ def starts(config: TrainerConfig, world: World | None) -> int:
 
 @contextmanager
 def launched(count: int, order: Job, member: Member) -> Iterator[Path]:
-    """Run ``order`` in ``count`` new processes, and yield the folder with what they left.
+    """Run ``order`` in ``count`` new processes, and yield the folder with their results.
 
-    Ctrl-C and SIGTERM are handed on to them, who stop as a run in one process does.
+    Ctrl-C and SIGTERM are forwarded to them, and stop them like a run in one process.
 
     Raises:
-        SpecError: If the order cannot be sent.
+        SpecError: If the job cannot be sent.
         DistributedError: If a process failed, with its rank and its traceback; an error of unitrain unchanged.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself asks
@@ -83,10 +83,10 @@ _FOLDER = "UNITRAIN_FOLDER"
 
 
 def _unguarded() -> NoReturn:
-    """End a process that imports a script which starts processes; the one that started it raises the error.
+    """End a process whose imported script starts further processes; its parent raises the error.
 
     Raises:
-        ConfigError: If it was started by others, who are not told.
+        ConfigError: If another program started it.
     """
     error = ConfigError(
         "each started process imports this script, which would start further processes.",
@@ -135,7 +135,7 @@ _LAST_WORDS = 10.0
 
 @contextmanager
 def _ending_late(folder: Path) -> Iterator[None]:
-    """End processes that do not end after another has failed, as one that is stopped; torch waits for 30 seconds."""
+    """End processes that do not end after another has failed, such as suspended ones; torch would wait 30 seconds."""
     over = threading.Event()
 
     def watch() -> None:
@@ -158,14 +158,14 @@ _GLANCE = 0.5
 
 
 def _end_the_rest(folder: Path) -> None:
-    """End all that is left of the processes, as the workers of a loader whose process was killed."""
+    """End all leftovers of the processes, such as loader workers of a killed one."""
     for group in job_files.pids(folder):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(group, signal.SIGKILL)
 
 
 def _why(failure: Failure | None, error: Any) -> UnitrainError:
-    """Return the error that says which process failed, and how."""
+    """Return the error, which says which process failed and how."""
     if failure is None:
         rank, process = error.get_first_failure()
         killed = process.exitcode < 0
@@ -179,7 +179,7 @@ def _why(failure: Failure | None, error: Any) -> UnitrainError:
 
 @contextmanager
 def _handing_signals_on() -> Iterator[list[int]]:
-    """Hand Ctrl-C and SIGTERM on to the processes, and yield the list of the interrupts that came."""
+    """Forward Ctrl-C and SIGTERM to the processes, and yield the list of received interrupts."""
     came: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield came
@@ -212,7 +212,7 @@ _IMPATIENT = 3
 
 
 def _as_before(handler: Any, number: int, frame: FrameType | None) -> None:
-    """Do what a signal would have done without us."""
+    """Do what the signal does by default."""
     if callable(handler):
         handler(number, frame)
     else:
@@ -222,10 +222,10 @@ def _as_before(handler: Any, number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def membership(name: str) -> Iterator[tuple[Path, Job]]:
-    """Prepare this process, one of those that were started, and leave word of what breaks it.
+    """Prepare this started process, and report its error.
 
     Args:
-        name: The folder of the order.
+        name: The folder of the job.
     """
     folder, rank = Path(name), int(os.environ["RANK"])
     os.setpgid(0, 0)  # the terminal's Ctrl-C comes once, by way of the process that started this one

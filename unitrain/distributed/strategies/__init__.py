@@ -1,4 +1,4 @@
 """Distributed strategies: DDP and FSDP.
 
-Private; a user gives `DDP` or `FSDP`. Start reading in `ddp.py`.
+Private; users pass `DDP` or `FSDP`. Start reading in `ddp.py`.
 """

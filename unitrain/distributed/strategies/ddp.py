@@ -39,7 +39,7 @@ class Replica:
     itself, whose attributes and parts it may use, and parameters that a step did not use are known by the loss.
 
     Args:
-        model: What is trained.
+        model: The trained model.
         forward: Returns the loss of a batch; it calls ``model`` or parts of it.
         options: Further arguments for DistributedDataParallel.
 

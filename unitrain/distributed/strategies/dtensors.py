@@ -62,7 +62,7 @@ def each_part(value: Any, change: Callable[[Tensor], Any], seen: dict[int, Any] 
 
 
 def part_like(parameter: Tensor, value: Tensor) -> Tensor:
-    """Return ``value``, which is whole, as ``parameter`` is: in parts of the same places, or whole."""
+    """Return the whole ``value`` with the placement of ``parameter``: sharded in the same way, or whole."""
     if not is_part(parameter) or is_part(value):
         return value
     from torch.distributed.tensor import distribute_tensor  # noqa: PLC0415 - there is nothing in parts without it

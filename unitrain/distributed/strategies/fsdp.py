@@ -35,7 +35,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     """Refuse what ``fully_shard`` does not take.
 
     Args:
-        options: Of ``native={"fsdp": ...}``.
+        options: The arguments in ``native={"fsdp": ...}``.
 
     Raises:
         ConfigError: If a name is unknown, or a value is invalid.
@@ -52,7 +52,7 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 class Stateful(Protocol):
-    """Whose state may hold parts of the model: a callback."""
+    """A callback whose state may hold parts of the model."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state."""
@@ -71,11 +71,11 @@ class Sharded:
         optimizers: Those of the fit, once they are there.
 
     Args:
-        model: What to shard; rank 0's weights count.
-        plan: Says what is sharded separately.
-        options: For ``fully_shard``.
-        device: Where the parameters are.
-        team: Who shares them.
+        model: The model to shard; rank 0's weights are used.
+        plan: The strategy, which says what is sharded separately.
+        options: The arguments of ``fully_shard``.
+        device: The device of the parameters.
+        team: The processes that share them.
 
     Raises:
         ConfigError: If ``fully_shard`` refuses the options, or no module is of the classes in ``plan.wrap``.
@@ -245,10 +245,10 @@ def in_parts(
     After an error it stays in parts: the others may be anywhere, and all would have to give theirs.
 
     Args:
-        model: What to shard.
+        model: The model to shard.
         config: Has the plan and the options.
-        device: Where the parameters are.
-        team: Who shares them.
+        device: The device of the parameters.
+        team: The processes that share them.
         callbacks: Get their state whole afterwards.
     """
     plan = config.plan

@@ -43,8 +43,8 @@ class Invalid(Exception):  # noqa: N818 - never seen outside: TrainerConfig make
     """A value that is not accepted.
 
     Args:
-        accepted: What is.
-        hint: How to fix it, if there is more to say than the default.
+        accepted: What is accepted, in words.
+        hint: How to fix it, if more specific than the default.
     """
 
     def __init__(self, accepted: str, hint: str | None = None) -> None:
@@ -125,7 +125,7 @@ def interval(value: Any) -> Any:
 
 
 def as_number(rule: Validator, value: Any) -> Any:
-    """Return the number or switch that ``value`` stands for, as ``"2"`` for 2 and 1e3 for 1000, if ``rule`` takes it.
+    """Return the number or switch for ``value``, such as 2 for ``"2"`` and 1000 for 1e3, if ``rule`` accepts it.
 
     Args:
         rule: The rule that has refused ``value``.
@@ -262,12 +262,17 @@ def trackers(value: Any) -> tuple[Any, ...]:
     if isinstance(value, str):
         raise Invalid("a sequence of loggers, not a name", 'loggers=[CSVLogger("runs")]')
     found = sequence(value)
-    if all(callable(getattr(one, "log_metrics", None)) and not isinstance(one, type) for one in found):
+    if all(_takes_rows(one) and not isinstance(one, type) for one in found):
         return found
     raise Invalid(
-        "a sequence of objects with log_metrics(metrics, step), or of loggers of an installed framework",
-        'loggers=[CSVLogger("runs")]',
+        "a sequence of objects with log_metrics(metrics, step) or push_metrics(dict), or of loggers of an installed"
+        " framework",
+        'loggers=[CSVLogger("runs")], or loggers=[MyClient()] with a method push_metrics(dict).',
     )
+
+
+def _takes_rows(one: Any) -> bool:
+    return any(callable(getattr(one, method, None)) for method in ("log_metrics", "log_batch"))
 
 
 def profiler(value: Any) -> Any:
