@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 from unitrain.checkpoint import io
@@ -19,6 +18,7 @@ from unitrain.checkpoint.convert.match_optimizers import is_optimizer
 from unitrain.checkpoint.convert.safe_reading import made_plain
 from unitrain.checkpoint.layout import KEY
 from unitrain.errors import CheckpointError
+from unitrain.utilities.warning import warn_caller
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,7 +101,7 @@ class IgniteCodec(CheckpointCodec):
         if run.stand.max_epochs is None:
             left.append("the number of epochs: pass it, as in run(data, max_epochs=10)")
         if run.stand.midway:
-            warnings.warn(f"{target} was written mid-epoch, and Ignite's format lacks {', '.join(left)}.", stacklevel=3)
+            warn_caller(f"{target} was written mid-epoch, and Ignite's format lacks {', '.join(left)}.")
         return left
 
     def write_weights(

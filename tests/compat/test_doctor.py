@@ -11,6 +11,7 @@ import pytest
 
 from tests.compat.planted import ROOT, plant, python, ran
 from unitrain import cli
+from unitrain.cli.commands import COMMANDS
 from unitrain.compat.windows import WINDOWS
 
 PACKAGES = [one for one in sys.path if one.endswith("site-packages")]
@@ -209,7 +210,7 @@ def test_a_torch_that_cannot_be_imported_is_a_failure(front):
 
 
 def test_it_is_a_command_and_brackets_are_shown(capsys):
-    assert "doctor" in cli.COMMANDS
+    assert "doctor" in COMMANDS
     assert cli.main(["doctor"]) == 0
     shown = capsys.readouterr().out
     assert distribution("pytorch-unitrain").version in shown

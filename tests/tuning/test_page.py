@@ -68,7 +68,7 @@ def test_a_hostile_study_is_shown_as_text(tmp_path):
 
 def test_a_page_needs_no_matplotlib(tmp_path, monkeypatch):
     result = study(n_trials=3, framework="reference", dirpath=tmp_path)
-    for name in [one for one in sys.modules if one.startswith("matplotlib")]:
+    for name in [one for one in sys.modules if one.startswith(("matplotlib", "unitrain.tuning.report.plots"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert "History" in study_page(result)

@@ -11,12 +11,12 @@ import re
 import sys
 import time
 import uuid
-import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from unitrain.errors import ConfigError
+from unitrain.utilities.warning import warn_caller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -330,9 +330,8 @@ def _require_durable(client: Any, shown: str) -> None:
     try:
         about = client.info("everything")
     except ResponseError:
-        warnings.warn(
-            f"the Redis server at {shown} does not say whether it evicts or persists records (INFO is not allowed).",
-            stacklevel=5,
+        warn_caller(
+            f"the Redis server at {shown} does not say whether it evicts or persists records (INFO is not allowed)."
         )
         return
     policy = about.get("maxmemory_policy", "noeviction")
@@ -342,8 +341,7 @@ def _require_durable(client: Any, shown: str) -> None:
             hint="redis-cli CONFIG SET maxmemory-policy noeviction",
         )
     if not int(about.get("aof_enabled", 0)):
-        warnings.warn(
+        warn_caller(
             f"the Redis server at {shown} keeps no append-only file: trials since its last snapshot are lost when it is"
-            " killed. `redis-cli CONFIG SET appendonly yes` switches it on.",
-            stacklevel=5,
+            " killed. `redis-cli CONFIG SET appendonly yes` switches it on."
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -16,6 +15,7 @@ from unitrain.compat.trainer_arguments import old_spellings, today
 from unitrain.config import TrainerConfig
 from unitrain.errors import CheckpointError, ConfigError, refuse_unknown
 from unitrain.utilities.files import user_path
+from unitrain.utilities.warning import warn_caller
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +99,7 @@ def _config(given: Mapping[str, Any]) -> dict[str, Any]:
     refuse_unknown(options, [one.name for one in fields(TrainerConfig)], "upgrade", ConfigError, old_spellings(options))
     TrainerConfig(**{**options, "loggers": ()})  # each value is looked at; native trackers are adopted by the trainer
     if left:
-        warnings.warn(f"upgrade dropped {', '.join(left)}.", stacklevel=3)
+        warn_caller(f"upgrade dropped {', '.join(left)}.")
     return options
 
 
@@ -123,7 +123,7 @@ def _checkpoint(major: tuple[str, ...]) -> Callable[[Path, Path | None], Path]:
             raise CheckpointError(f"{target} already exists.", hint="upgrade(path, version, to=another)")
         lost = convert_checkpoint(source, target, taken.form)
         if lost:
-            warnings.warn(f"{target} does not contain {'; '.join(lost)}.", stacklevel=3)
+            warn_caller(f"{target} does not contain {'; '.join(lost)}.")
         return target
 
     return handle

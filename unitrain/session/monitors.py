@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from unitrain.callbacks import EpochDecision, ModelCheckpoint
@@ -13,6 +12,7 @@ from unitrain.metrics.class_names import logged_names
 from unitrain.metrics.metric import LOSS
 from unitrain.optim.schedules import unknown_monitor
 from unitrain.run.stopping import INTERRUPT, MAX_EPOCHS, MAX_STEPS, SIGNAL
+from unitrain.utilities.warning import warn_caller
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -112,16 +112,15 @@ def warn_of_idle(job: FitJob) -> None:
         if monitor is not None and monitor not in known
     ]
     for waited, fired in job.hub.misspelt():
-        warnings.warn(
+        warn_caller(
             f"{waited!r} was never fired, so its handlers never ran; {fired!r} was fired but has no handlers."
-            f" Did you mean {str(fired)!r}?",
-            stacklevel=3,
+            f" Did you mean {str(fired)!r}?"
         )
     for report in filter(None, reports):
-        warnings.warn(f"{report}. Available: {', '.join(sorted(known)) or 'none'}.", stacklevel=3)
+        warn_caller(f"{report}. Available: {', '.join(sorted(known)) or 'none'}.")
     whole = job.hub.stop_reason in (None, MAX_EPOCHS, MAX_STEPS) and not job.config.fast_dev_run
     for report in _cut_short(job, run) if whole else ():
-        warnings.warn(report, stacklevel=3)
+        warn_caller(report)
 
 
 def _cut_short(job: FitJob, run: RunContext) -> Iterator[str]:

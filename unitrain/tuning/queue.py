@@ -8,7 +8,6 @@ has died: the new worker continues it.
 from __future__ import annotations
 
 import uuid
-import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ import torch
 from unitrain.errors import ConfigError
 from unitrain.tuning.leases.lease import alone
 from unitrain.tuning.storage.at_once import add_trials
+from unitrain.utilities.warning import warn_caller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,11 +108,10 @@ class TrialQueue:
     def _warn_of_strangers(self, plan: StudyPlan) -> None:
         unseen = [one.number for one in self._strangers() if one.number not in plan.earlier]
         if unseen:
-            warnings.warn(
+            warn_caller(
                 f"the study {plan.study_name!r} has {len(unseen)} trials (the first is {unseen[0]}) that tune() did not"
                 " make, and that were not finished when it began. Its sampler and pruner do not see them, since nobody"
-                " knows when they end.",
-                stacklevel=5,
+                " knows when they end."
             )
 
     def trials(self) -> Iterator[Any]:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import sys
 import warnings
-from pathlib import Path
 from typing import Final
 
-_OURS: Final = str(Path(__file__).parents[1])
+_OURS: Final = frozenset({"unitrain", "unitrain_bridges", "unitrain_ignite", "unitrain_lightning"})
 
 
-def warn_caller(message: str) -> None:
+def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn with the line that called into unitrain.
 
     Args:
         message: The text of the warning.
+        category: Its class.
     """
     level, frame = 1, sys._getframe()  # noqa: SLF001 - as the module warnings itself looks
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OURS):
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _OURS:
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level)

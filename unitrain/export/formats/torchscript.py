@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import warnings
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from unitrain.export.quiet import let_pass
 from unitrain.export.request import FOLLOWED_OPTIONS, METADATA
 from unitrain.export.trace import followed
 from unitrain.export.verify import HALF, Tolerance, compared
+from unitrain.utilities.warning import warn_caller
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,7 @@ class TorchScript:
             ExportError: If the code does not do the same for any input: a trace would follow the example's way only.
         """
         followed(request)
-        warnings.warn(_LEGACY, FutureWarning, stacklevel=3)
+        warn_caller(_LEGACY, FutureWarning)
         with let_pass(_DEPRECATED):
             traced = _JIT.trace(request.module, request.inputs, check_trace=False)
             content = io.BytesIO()  # torch's own writer ends the process where a disk is full

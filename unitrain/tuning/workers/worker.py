@@ -7,7 +7,6 @@ import os
 import signal
 import threading
 import time
-import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from unitrain.tuning.queue import TrialQueue
 from unitrain.tuning.study_trial import LeaseLostError
 from unitrain.tuning.trackers import StudyTrackers
 from unitrain.tuning.trial import TrialContext, give_up, run_trial
+from unitrain.utilities.warning import warn_caller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,7 +101,7 @@ def _wait(queue: TrialQueue, idle: int) -> None:
     time.sleep(_PAUSES[min(idle, len(_PAUSES)) - 1])
     if idle == _LONG:
         waiting = [one.number for one in queue.trials() if one.state.name == "RUNNING"]
-        warnings.warn(f"waiting for other workers, which have the trials {waiting}.", stacklevel=3)
+        warn_caller(f"waiting for other workers, which have the trials {waiting}.")
 
 
 @contextmanager
