@@ -7,8 +7,10 @@ import time
 
 import optuna
 import pytest
+import torch
 
-from tests.tuning.studies import EPOCHS, equal, make_spec, rows, study
+import unitrain
+from tests.tuning.studies import EPOCHS, equal, make_spec, rows, study, weights
 from unitrain import Callback, ConfigError, UnifiedTrainer
 from unitrain.tuning.study_trial import StorageLostError, StudyTrial
 from unitrain.tuning.workers import worker
@@ -26,14 +28,14 @@ class Once(Callback):
 
     done = False
 
-    def __init__(self, action):
-        self.action = action
+    def __init__(self, action, at=15):
+        self.action, self.at = action, at
 
     def __deepcopy__(self, memo):
         return self
 
     def on_batch_end(self, run):
-        if not Once.done and run.state.batch == 15:
+        if not Once.done and run.state.batch == self.at:
             Once.done = True
             self.action()
 
@@ -63,6 +65,25 @@ def test_a_signal_ends_after_the_batch_and_the_next_call_resumes(framework, numb
     result = study(framework="ignite", **given)
     assert "unitrain:deaths" not in result.trials[0].system_attrs
     assert equal(result, undisturbed)
+
+
+@pytest.mark.parametrize("at", [12, 24], ids=["an epoch", "the last epoch"])
+@pytest.mark.parametrize("framework", ["reference", "ignite", pytest.param("lightning", marks=pytest.mark.slow)])
+def test_a_signal_at_the_last_batch_ends_a_whole_epoch(framework, at, undisturbed, tmp_path):
+    Once.done = False
+    given = {"storage": f"journal://{tmp_path}/study.log", "study_name": "s", "parallel": PARALLEL, "n_trials": 2}
+    trainer = {"max_epochs": EPOCHS, "callbacks": [Once(kill(signal.SIGTERM), at)]}
+    first = study(framework=framework, trainer=trainer, **given)
+    assert first.stopped_by == "signal"
+    assert len(first.trials[0].intermediate_values) == at // 6, "its epoch is not repeated, so it is reported"
+    result = study(framework=framework, **given)
+    assert rows(result) == rows(undisturbed)[:2]
+    expected = weights(undisturbed)
+    for number, found in weights(result).items():
+        assert all(torch.equal(value, expected[number][name]) for name, value in found.items())
+    assert torch.equal(
+        unitrain.load_weights(result.best_checkpoint)["0.bias"], expected[result.best_trial.number]["0.bias"]
+    )
 
 
 @pytest.mark.parametrize("windows", [False, pytest.param(True, marks=pytest.mark.slow)])

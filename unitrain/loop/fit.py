@@ -264,6 +264,7 @@ class FitProgram(MeteredRun):
 
     def epoch_end(self) -> Verdict:
         """End an epoch: publish the metrics, call the handlers, step the schedulers with a monitor."""
+        self.hub.within_epoch = not self.last
         if not self.last:  # cut short by a stop: a checkpoint continues after the last batch, not after the epoch
             if self.hub.pending_checkpoints:  # first what was due by then: who resumes must know these files
                 self.write_saves()

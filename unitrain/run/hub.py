@@ -161,6 +161,7 @@ class EventHub:
         epoch_metrics: The values published since the last EPOCH_START.
         measured_at: Optimizer step after which each value was last published, in this process.
         stop_reason: Reason of the request to stop, or None.
+        within_epoch: Whether the epoch that ended was stopped before its last batch.
         epoch_length: Number of training batches of an epoch, or None if unknown.
         validates: Whether the fit has validation data.
         step_metrics: Further values that trackers read for the row of a step, by name.
@@ -190,6 +191,7 @@ class EventHub:
         self.epoch_metrics: dict[str, float] = {}
         self.measured_at: dict[str, int] = {}
         self.stop_reason: str | None = None
+        self.within_epoch = False
         self.epoch_length = epoch_length
         self.validates = validates
         self.step_metrics: dict[str, Callable[[], float]] = {}

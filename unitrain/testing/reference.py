@@ -325,6 +325,7 @@ class _Training(_Bare):
 
     def end_epoch(self) -> None:
         """Publish, announce, decide and save."""
+        self.hub.within_epoch = not self.last
         if not self.last:  # cut short: a checkpoint continues after the last batch that was done
             if self.hub.pending_checkpoints:
                 self.write_saves()

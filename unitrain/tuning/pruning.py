@@ -92,7 +92,7 @@ class Pruning(EpochDecision):
 
     def decide(self, run: RunContext) -> None:
         """Report what the epoch measured, and ask for the end if the trial is to be pruned."""
-        if run.hub.stop_reason in CUT:
+        if run.hub.within_epoch and run.hub.stop_reason in CUT:  # who resumes reports the whole epoch
             return
         value = measured(run, self.monitor)
         if value is None or self.trial is None or not self._reports_here(run):

@@ -6,7 +6,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from unitrain.callbacks import Callback, ModelCheckpoint
+from unitrain.callbacks import Callback, ModelCheckpoint, Preparer
 from unitrain.checkpoint.io import read
 from unitrain.checkpoint.layout import KEY
 from unitrain.errors import CheckpointError
@@ -15,9 +15,15 @@ from unitrain.run.stopping import SIGNAL
 from unitrain.tuning.plan import BEST, LAST
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from torch.nn import Module
+    from torch.optim import Optimizer
+
+    from unitrain.config import TrainerConfig
     from unitrain.run.context import RunContext
+    from unitrain.spec import TrainSpec
     from unitrain.tuning.plan import StudyPlan
 
 _SAVE_EVERY = 2.0
@@ -35,7 +41,7 @@ class Stop(Protocol):
     reason: str | None
 
 
-class TrialCheckpoint(ModelCheckpoint):
+class TrialCheckpoint(ModelCheckpoint, Preparer):
     """Keeps the state to resume a trial from: at the end of an epoch, not too often, and at the end of the fit.
 
     Args:
@@ -55,6 +61,13 @@ class TrialCheckpoint(ModelCheckpoint):
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is of this process."""
         return {**vars(self), "_halt": None}
+
+    def prepare(self, spec: TrainSpec, config: TrainerConfig, optimizers: Mapping[str, Optimizer]) -> None:
+        """Refuse nothing."""
+
+    def resume_ended(self, model: Module, *, midway: bool) -> bool:  # noqa: ARG002 - of all callbacks
+        """Return whether a signal cut the fit after its last epoch, before the final checkpoint."""
+        return not self._ended
 
     def on_fit_start(self, run: RunContext) -> None:
         """Start the clock; stop at once if a signal came before the fit."""
@@ -77,6 +90,11 @@ class TrialCheckpoint(ModelCheckpoint):
     def state_dict(self) -> dict[str, Any]:
         """Return also whether the fit has ended, by which ``TuneResult`` knows the last file from an earlier one."""
         return {**super().state_dict(), _ENDED: self._ended}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        super().load_state_dict(state)
+        self._ended = bool(state.get(_ENDED))
 
 
 class BestCheckpoint(ModelCheckpoint):
