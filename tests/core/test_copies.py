@@ -22,6 +22,7 @@ from unitrain import (
     UnifiedTrainer,
     UnitrainError,
 )
+from unitrain.reports.run.facts import facts_of
 from unitrain.testing.cases import spec
 from unitrain.testing.models import loader
 from unitrain.testing.trace import differences
@@ -61,8 +62,11 @@ def test_a_result_travels_without_its_engine(framework, way, tmp_path):
     _, _, result = trained(framework, tmp_path)
     other = WAYS[way](result)
     assert other.native is None
-    for name in set(vars(result)) - {"native"}:
+    for name in set(vars(result)) - {"native", "_facts"}:
         assert getattr(other, name) == getattr(result, name)
+    there, here = facts_of(other), facts_of(result).plain()
+    assert vars(there.log) == vars(here.log)
+    assert dataclasses.replace(there, log=None) == dataclasses.replace(here, log=None)
     assert result.framework == framework
     assert (result.native is None) == (framework == "reference")
     json.dumps([other.metrics, other.history])
