@@ -307,14 +307,21 @@ def test_sections_come_first(tmp_path):
         framework_run("fit", paths, (), "ignite").run()
 
 
-@pytest.mark.parametrize("text", ["spec: {}", "framework: ignite\nmodel: {}", "", "- 1", "{", "\0", "trainer: {}"])
+@pytest.mark.parametrize("text", ["spec: {}", "framework: ignite\nmodel: {}", "trainer: {}"])
 def test_other_files_are_left_to_unitrain(text, tmp_path):
     (tmp_path / FILE).write_text(text)
     assert framework_run("fit", [str(tmp_path / FILE)], (), None) is None
 
 
-def test_a_missing_file_is_left_to_unitrain(tmp_path):
-    assert framework_run("fit", [str(tmp_path / "none.yaml")], (), None) is None
+UNREADABLE = ["", "- 1", "{", "\0", "x: !!int abc", "[" * 3000, "a: b: c", "model: {}\nmodel: {}", None]
+
+
+@pytest.mark.parametrize("text", UNREADABLE, ids=range(len(UNREADABLE)))
+def test_an_unreadable_file_is_refused(text, tmp_path):
+    if text is not None:
+        (tmp_path / FILE).write_text(text)
+    with pytest.raises(ConfigError, match=FILE):
+        framework_run("fit", [str(tmp_path / FILE)], (), None)
 
 
 def test_the_default_is_the_home_of_the_file(tmp_path, monkeypatch, capsys):
@@ -322,28 +329,3 @@ def test_the_default_is_the_home_of_the_file(tmp_path, monkeypatch, capsys):
     paths = written([PLAIN], tmp_path)
     result = framework_run("fit", paths, ("--trainer.fast_dev_run=true",), None).run()
     assert result.framework == LightningBridge.home
-
-
-UNREADABLE = [
-    "x: 2001-99-99",
-    "x: !!int abc",
-    "x: !!bool foo",
-    "x: !!float foo",
-    "[" * 3000,
-    f"x: {'9' * 5000}",
-    "a: b: c",
-]
-
-
-@pytest.mark.parametrize("content", UNREADABLE, ids=range(len(UNREADABLE)))
-def test_a_file_that_cannot_be_read_is_left_to_the_reader_of_unitrain(content, tmp_path):
-    path = tmp_path / "run.yaml"
-    path.write_text(content)
-    assert framework_run("fit", [str(path)], [], None) is None
-
-
-def test_a_key_that_is_there_twice_is_refused(tmp_path):
-    path = tmp_path / "lightning.yaml"
-    path.write_text(yaml.safe_dump(PLAIN) + "seed_everything: 4\n")
-    with pytest.raises(ConfigError, match="the key 'seed_everything' is there twice"):
-        framework_run("fit", [str(path)], [], None)

@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from unitrain.backends.foreign import FrameworkFiles
 from unitrain.backends.registry import find_file_reader
-from unitrain.errors import ConfigError, UnitrainError
-from unitrain.utilities.files import user_path
+from unitrain.cli.configuration.yaml_files import read
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from unitrain.backends.foreign import FileReader
 
@@ -54,7 +51,7 @@ class FrameworkRun:
 def framework_run(
     stage: str, paths: Sequence[str], arguments: Sequence[str], framework: str | None
 ) -> FrameworkRun | None:
-    """Return the run of files of a framework's own command line; None if they are unitrain's, or cannot be read.
+    """Return the run of files of a framework's own command line; None if they are unitrain's.
 
     Args:
         stage: ``"fit"``, ``"validate"``, ``"test"`` or ``"predict"``.
@@ -63,28 +60,16 @@ def framework_run(
         framework: The backend; by default that of the framework whose files they are.
 
     Raises:
-        ConfigError: If a file of a framework has a key twice, of which its own reader would silently take the last.
+        ConfigError: If a file cannot be read, or has a key twice, of which LightningCLI would silently take the last.
     """
-    contents = [_contents(path) for path in paths]
-    mappings = [one for one in contents if one is not None]
-    if not mappings or len(mappings) < len(contents) or any(_OWN & one.keys() for one in mappings):
+    contents = [read(path).values for path in paths]
+    if any(_OWN & one.keys() for one in contents):
         return None
-    reader = next(filter(None, map(find_file_reader, mappings)), None)
+    reader = next(filter(None, map(find_file_reader, contents)), None)
     if reader is None:
         return None
-    for path in paths:
-        yaml.load(user_path(path).read_bytes(), _NoKeyTwice)  # noqa: S506 - a SafeLoader
-    files = FrameworkFiles(stage, tuple(paths), tuple(mappings), _for_the_framework(arguments))
+    files = FrameworkFiles(stage, tuple(paths), tuple(contents), _for_the_framework(arguments))
     return FrameworkRun(reader, files, framework or reader.home)
-
-
-class _NoKeyTwice(yaml.SafeLoader):
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        twice = next((key for index, key in enumerate(keys) if key in keys[:index]), None)
-        if twice is not None:
-            raise ConfigError(f"line {node.start_mark.line + 1}: the key {twice!r} is there twice.", hint="remove one.")
-        return super().construct_mapping(node, deep)
 
 
 def _for_the_framework(arguments: Sequence[str]) -> tuple[str, ...]:
@@ -96,12 +81,3 @@ def _for_the_framework(arguments: Sequence[str]) -> tuple[str, ...]:
         elif not one.startswith(f"{_OUTPUT}="):
             found.append(one)
     return tuple(found)
-
-
-def _contents(path: str) -> Mapping[str, Any] | None:
-    """Return what a YAML file contains, if it is a mapping."""
-    try:
-        found = yaml.safe_load(user_path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError, UnitrainError):
-        return None  # the reader of unitrain's own files says what is wrong
-    return found if isinstance(found, dict) else None
