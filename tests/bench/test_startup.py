@@ -27,7 +27,7 @@ optimizer.step()
 """
 OF = {"ignite": "import ignite.engine, ignite.handlers, ignite.metrics", "lightning": "import pytorch_lightning"}
 
-FOREIGN = {"_decimal", "decimal", "faulthandler", "packaging", "unitrain"}
+FOREIGN = {"_decimal", "decimal", "faulthandler", "html", "packaging", "unitrain"}
 """Top-level packages beyond torch, or beyond a bare step with torch and the framework; ours aside."""
 ADAPTERS = {"ignite": "unitrain_ignite", "lightning": "unitrain_lightning"}
 NOT_OURS = (

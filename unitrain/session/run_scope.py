@@ -12,7 +12,7 @@ from unitrain.errors import ConfigError
 from unitrain.reports.run.facts import RunFacts, remember
 from unitrain.run.hub import Event
 from unitrain.run.result import FitResult
-from unitrain.run.stopping import INTERRUPT, MAX_EPOCHS, PRUNED, USER, StopRule
+from unitrain.run.stopping import CUT, INTERRUPT, MAX_EPOCHS, PRUNED, USER, StopRule
 from unitrain.utilities.profiling import MOVE, SIMPLE, Clock, made_profiler
 
 if TYPE_CHECKING:
@@ -184,7 +184,8 @@ def outcome(job: FitJob, history: History, backend: tuple[str, Any]) -> FitResul
         profile=hub.profile if config.profiler == SIMPLE else None,
     )
     seconds = time.perf_counter() - history.log.began
-    facts = RunFacts(config, job.spec, config.seed, seconds, history.log, job.device, job.team.size)
+    cut = stopped in CUT
+    facts = RunFacts(config, job.spec, config.seed, seconds, history.log, job.device, job.team.size, interrupted=cut)
     remember(result, facts)
     return result
 

@@ -160,7 +160,8 @@ def test_several_processes_need_a_seed(project, typed):
 
 
 @pytest.mark.slow
-def test_a_signal_leaves_a_run_that_is_resumed(project, typed):
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGTERM, "a signal"), (signal.SIGINT, "Ctrl-C")])
+def test_a_signal_leaves_a_run_that_is_resumed(project, typed, number, name):
     (project / "slowly.py").write_text(
         "import time, pathlib\n\ndef rate(output, target):\n    pathlib.Path('begun').touch()\n    time.sleep(0.05)\n    return 0.0\n"
     )
@@ -175,9 +176,11 @@ def test_a_signal_leaves_a_run_that_is_resumed(project, typed):
     while not (project / "begun").exists():
         assert process.poll() is None
         time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
+    assert f"{name} stopped the run before its end." in errors.decode()
+    assert json.loads((project / "runs/2/run.json").read_text())["status"] == "interrupted"
     hint = re.search(r"Hint: unitrain (fit --config runs/2/config.yaml --ckpt_path last) resumes it", errors.decode())
     typed(*hint[1].split())
     one, other = (load_weights(f"runs/{number}/checkpoints/last.ckpt") for number in (1, 3))

@@ -23,7 +23,6 @@ Files of LightningCLI are read, too: they run as LightningCLI runs them, on any 
 
 The run gets a folder, runs/N: config.yaml (complete, so that it reproduces the run), run.json, metrics.csv and
 checkpoints."""
-_SIGNAL = "signal"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +70,7 @@ def _fitted(line: CommandLine, configuration: Configuration) -> int:
         result = _trained(configuration, built, checkpoint, None)
         if command.is_first():
             print(result)  # noqa: T201 - a command
-        return 0
+        return _status(result, "")
     return _recorded(configuration, built, checkpoint)
 
 
@@ -96,11 +95,22 @@ def _recorded(configuration: Configuration, built: Built, checkpoint: Any) -> in
             raise
     folder.end(result, warned)
     print(f"{result}\n{folder.path} has the configuration, the record, metrics and checkpoints.")  # noqa: T201
-    if result.stopped_by == _SIGNAL:
-        raise ConfigError(
-            "a signal stopped the run before its end.",
-            hint=f"unitrain fit --config {folder.path}/config.yaml --ckpt_path last resumes it.",
-        )
+    return _status(result, f"unitrain fit --config {folder.path}/config.yaml --ckpt_path last resumes it.")
+
+
+def _status(result: FitResult, hint: str) -> int:
+    """Return the exit status of a run.
+
+    Raises:
+        ConfigError: If Ctrl-C or a signal stopped it.
+    """
+    from unitrain.reports.run.facts import facts_of  # noqa: PLC0415 - after `--help`
+    from unitrain.run.stopping import SIGNAL  # noqa: PLC0415
+
+    facts = facts_of(result)
+    if facts is not None and facts.interrupted:
+        by = "a signal" if result.stopped_by == SIGNAL else "Ctrl-C"
+        raise ConfigError(f"{by} stopped the run before its end.", hint=hint or None)
     return 0
 
 

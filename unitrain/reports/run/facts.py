@@ -73,6 +73,7 @@ class RunFacts:
         log: The times and learning rates of its epochs, if they were logged.
         device: The device of the model.
         processes: How many processes trained together.
+        interrupted: Whether Ctrl-C or SIGTERM stopped it.
     """
 
     config: Any
@@ -82,6 +83,7 @@ class RunFacts:
     log: EpochLog | None = None
     device: Any = None
     processes: int = 1
+    interrupted: bool = False
 
     def plain(self) -> RunFacts:
         """Return them without the objects, for a copy or another process."""

@@ -305,7 +305,7 @@ def of_outcome(outcome: Outcome) -> dict[str, Any]:
     files_kept = {name: getattr(outcome, name) for name in ("best_checkpoint", "last_checkpoint")}
     parts = () if profile is None else profile.rows
     return {
-        "status": FINISHED,
+        "status": INTERRUPTED if facts is not None and facts.interrupted else FINISHED,
         **{name: getattr(outcome, name) for name in ("stopped_by", "epoch", "step")},
         "metrics": dict(outcome.metrics),
         "history": tuple(map(dict, outcome.history)),
