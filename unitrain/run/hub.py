@@ -245,7 +245,8 @@ class EventHub:
         gone = {id(one) for one in registrations}
         self._deciders = tuple(one for one in self._deciders if id(one) not in gone)
         for event, listeners in self._listeners.items():
-            self._listeners[event] = tuple(one for one in listeners if id(one) not in gone)
+            if not gone.isdisjoint(map(id, listeners)):
+                self._listeners[event] = tuple(one for one in listeners if id(one) not in gone)
 
     def decide(self) -> None:
         """End an epoch, after the handlers of EPOCH_END and the schedules that wait for a metric: stop, or save?"""

@@ -94,7 +94,7 @@ def _recorded(configuration: Configuration, built: Built, checkpoint: Any) -> in
                 raise ConfigError(f"interrupted{kept}.") from error
             raise
     folder.end(result, warned)
-    print(f"{result}\n{folder.path} has the configuration, the record, metrics and checkpoints.")  # noqa: T201
+    print(f"{result}\n{folder.path} has {folder.contents}.")  # noqa: T201
     return _status(result, f"unitrain fit --config {folder.path}/config.yaml --ckpt_path last resumes it.")
 
 

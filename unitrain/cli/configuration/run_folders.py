@@ -15,6 +15,7 @@ from unitrain.config import TrainerConfig
 from unitrain.errors import ConfigError
 from unitrain.reports.run import record
 from unitrain.utilities.files import failing_as, user_path, written
+from unitrain.utilities.ledger import FOLDER
 from unitrain.utilities.rng import preserved_rng
 
 if TYPE_CHECKING:
@@ -68,6 +69,13 @@ class RunFolder:
     def begun(self) -> bool:
         """Whether training has started."""
         return (self.path / record.FILE).exists()
+
+    @property
+    def contents(self) -> str:
+        """What is in it, in words; a resumed run that had already ended measures and saves nothing."""
+        kept = {"metrics.csv": "metrics", FOLDER: "checkpoints"}
+        *names, last = "the configuration", "the record", *(kept[one] for one in kept if (self.path / one).exists())
+        return f"{', '.join(names)} and {last}"
 
     def end(self, outcome: FitResult | BaseException, warned: Sequence[Any]) -> None:
         """Complete the record; if training never started, remove the folder instead."""
