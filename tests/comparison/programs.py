@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from unitrain import Callback, TrainSpec, metric
+from unitrain import Callback, LRSchedule, TrainSpec, metric
 from unitrain.testing.models import CLASSES, loader, tensors
 
 OPTIONS = {"max_epochs": 2, "accumulate_grad_batches": 2}
@@ -129,6 +129,32 @@ def faulty_rate():
         next(iter(run.optimizers.values())).param_groups[0]["lr"] *= 1.0000000000000002
 
     return with_fault(Fault(act, "optimizer_step"))
+
+
+def with_plateau():
+    made = make()
+    plateau = partial(torch.optim.lr_scheduler.ReduceLROnPlateau, patience=9)
+    return replace(made[0], lr_scheduler=LRSchedule(plateau, monitor="val/loss")), *made[1:]
+
+
+def faulty_plateau():
+    def act(run):
+        run.schedules[0].scheduler.num_bad_epochs += 1
+
+    made = with_plateau()
+    return replace(made[0], callbacks=[Fault(act, "optimizer_step")]), *made[1:]
+
+
+def half():
+    return *make()[:3], {**OPTIONS, "precision": "16-mixed"}
+
+
+def faulty_scale():
+    def act(run):
+        run.scaler.load_state_dict({**run.scaler.state_dict(), "_growth_tracker": 7})
+
+    made = half()
+    return replace(made[0], callbacks=[Fault(act, "optimizer_step")]), *made[1:]
 
 
 def draws_once_more():

@@ -74,6 +74,18 @@ def test_a_learning_rate_is_named():
     assert one.ulp >= 1
 
 
+def test_the_state_of_a_schedule_is_named():
+    one = found(programs.faulty_plateau, programs.with_plateau)
+    place = "ReduceLROnPlateau[0]['num_bad_epochs']"
+    assert (one.step, one.phase, one.kind, one.place) == (4, "after step", "schedule state", place)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_state_of_the_gradient_scaler_is_named(backend):
+    one = found(programs.faulty_scale, programs.half, frameworks=(backend,))
+    assert (one.step, one.phase, one.kind, one.place) == (4, "after step", "gradient scaler", "['_growth_tracker']")
+
+
 @pytest.mark.parametrize(("fault", "generator"), [("draws_once_more", "torch"), ("draws_in_python", "python")])
 def test_a_random_number_more_is_named(fault, generator):
     one = found(getattr(programs, fault))

@@ -42,8 +42,8 @@ class Calls:
     def watch(self, modules: Iterable[nn.Module]) -> None:
         """Record the calls of these modules, each call on its own."""
         for module in modules:
-            self._handles.append(module.register_forward_pre_hook(self._before))
-            self._handles.append(module.register_forward_hook(self._after, with_kwargs=True))
+            self._handles.append(module.register_forward_pre_hook(self._before, with_kwargs=True))
+            self._handles.append(module.register_forward_hook(self._after))
 
     def watch_inside(self, model: nn.Module) -> None:
         """Keep the outputs of all modules within ``model``, in the step whose values are kept."""
@@ -58,15 +58,15 @@ class Calls:
             one.remove()
         self._handles, self._details = [], []
 
-    def _before(self, module: nn.Module, _: Any) -> None:
+    def _before(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         if trains(module):
             with self._recorder.aside():
                 self._recorder.add(CALL_STATE, random_states())
+                self._recorder.add(INPUT, inputs(args, kwargs))
 
-    def _after(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    def _after(self, module: nn.Module, _: Any, output: Any) -> None:
         if trains(module):
             with self._recorder.aside():
-                self._recorder.add(INPUT, inputs(args, kwargs))
                 self._recorder.add(OUTPUT, leaves(output, "output"))
 
     def _keeping(self, name: str) -> Callable[..., None]:

@@ -45,6 +45,8 @@ _CAUSES = {
     kinds.BUFFERS: ("a buffer differs after the step", None),
     kinds.OPTIMIZER_STATE: ("the optimizer's state differs after the step", None),
     kinds.RATES: ("the optimizer's options, such as the learning rate, differ", None),
+    kinds.SCHEDULES: ("the state of a learning rate schedule differs after the step", None),
+    kinds.SCALER: ("the gradient scaler's state differs after the step", None),
     kinds.LOGGED: ("the logged values differ", None),
     kinds.METRICS: ("the metrics differ", None),
     kinds.EVENTS: ("the events differ", None),
@@ -113,7 +115,7 @@ def diagnosed(
 
 def _out_of_order(base: Difference, mismatch: Mismatch) -> Difference:
     told = ["the end of the step" if one is None else one for one in mismatch.kinds]
-    cause = f"{base.sides[0]} goes on with {told[0]}, {base.sides[1]} with {told[1]}"
+    cause = f"next, {base.sides[0]} has {told[0]}, {base.sides[1]} has {told[1]}"
     if {kinds.INPUT, kinds.CALL_STATE} & {*mismatch.kinds}:
         cause += ": one side calls the model once more"
     return replace(base, phase=kinds.ORDER, kind=kinds.ORDER, values=(told[0], told[1]), cause=cause)

@@ -21,6 +21,8 @@ PARAMETERS: Final = "parameters"
 BUFFERS: Final = "buffers"
 OPTIMIZER_STATE: Final = "optimizer state"
 RATES: Final = "optimizer options"
+SCHEDULES: Final = "schedule state"
+SCALER: Final = "gradient scaler"
 LOGGED: Final = "logged values"
 METRICS: Final = "metrics"
 EVENTS: Final = "events"
@@ -43,6 +45,8 @@ PHASES: Final[Mapping[str, str]] = MappingProxyType(
         BUFFERS: "after step",
         OPTIMIZER_STATE: "after step",
         RATES: "after step",
+        SCHEDULES: "after step",
+        SCALER: "after step",
         LOGGED: "logs",
         METRICS: "metrics",
         EVENTS: "events",

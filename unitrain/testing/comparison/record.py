@@ -104,7 +104,7 @@ class RecordFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("w", encoding="utf-8")
+        self._file = path.open("w", encoding="utf-8", buffering=1)  # what was seen outlives a process that is killed
 
     def begin(self, header: Header) -> None:
         """Write the first line."""

@@ -128,6 +128,8 @@ class SpecObserver:
 
     def _close(self, run: RunContext) -> None:
         self._complete = False
+        self._recorder.add(kinds.SCHEDULES, state.schedules(run.schedules))
+        self._recorder.add(kinds.SCALER, leaves({} if run.scaler is None else run.scaler.state_dict()))
         self._recorder.add(kinds.EVENTS, leaves(self._events))
         self._events = []
         self._recorder.close(run.state.epoch, run.state.batch)

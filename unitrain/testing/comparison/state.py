@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from torch.optim import Optimizer
 
+    from unitrain.optim.schedules import Schedule
     from unitrain.testing.comparison.leaves import Leaf
 
 _WRAPPERS = ("_orig_mod.", "module.")
@@ -93,6 +94,12 @@ def options(optimizers: Mapping[str, Optimizer]) -> Iterator[Leaf]:
         for number, group in enumerate(optimizer.param_groups):
             rest = {name: value for name, value in group.items() if name != "params"}
             yield from leaves(rest, f"{label}param_groups[{number}]")
+
+
+def schedules(found: Iterable[Schedule]) -> Iterator[Leaf]:
+    """Yield the tensors and numbers that learning rate schedules keep."""
+    for number, one in enumerate(found):
+        yield from leaves(one.scheduler.state_dict(), f"{one.kind}[{number}]")
 
 
 def random_states() -> Iterator[Leaf]:
