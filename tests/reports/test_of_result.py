@@ -75,7 +75,9 @@ def test_native_code_reports_what_is_known(tmp_path):
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
     data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*batches(1)[0]), batch_size=4)
-    trainer = UnifiedTrainer("ignite", max_epochs=2, enable_progress_bar=False, log_every_n_steps=1)
+    trainer = UnifiedTrainer(
+        "ignite", max_epochs=2, enable_progress_bar=False, log_every_n_steps=1, default_root_dir=tmp_path
+    )
     result = trainer.fit(Module(), data)
     result.report(tmp_path / "report.html")
     text = seen((tmp_path / "report.html").read_text("utf-8"))
