@@ -296,7 +296,16 @@ def test_links_within_the_repository_lead_somewhere(page):
         assert not anchor or anchor in anchors(target), anchor
 
 
-@pytest.mark.parametrize(("title", "commands"), [*walks("MIGRATION.md").items()])
+LONG_WALK = "A Lightning project, step by step"
+
+
+@pytest.mark.parametrize(
+    ("title", "commands"),
+    [
+        pytest.param(title, commands, marks=pytest.mark.slow if title == LONG_WALK else ())
+        for title, commands in walks("MIGRATION.md").items()
+    ],
+)
 def test_each_walk_of_the_page_on_migration_prints_what_it_shows(title, commands, tmp_path):
     walk(commands, tmp_path)
 

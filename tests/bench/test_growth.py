@@ -3,14 +3,14 @@
 import pytest
 
 from tests.bench import growth
-from tests.bench.growth import FRAMEWORKS, Quiet, an_epoch, of_callbacks, of_metrics
+from tests.bench.growth import Quiet, an_epoch, of_callbacks, of_metrics
 from unitrain import Callback
 
 EACH_CALLBACK, EACH_METRIC, EACH_FILE = 1, 11, 75
 """Python calls: of a callback its own method; of a metric itself and its mean, 4 of them torch's; of a file an epoch."""
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("framework", ["ignite", pytest.param("lightning", marks=pytest.mark.slow)])
 def test_an_epoch_costs_the_same_after_10_and_100(framework, tmp_path):
     an_epoch(framework, tmp_path, 2, 5)
     after_1, after_10, after_100 = (an_epoch(framework, tmp_path, epochs + 1, 5) for epochs in (1, 10, 100))
@@ -18,7 +18,7 @@ def test_an_epoch_costs_the_same_after_10_and_100(framework, tmp_path):
     assert abs(after_100 - after_1) <= 2
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("framework", ["ignite", pytest.param("lightning", marks=pytest.mark.slow)])
 def test_a_step_costs_the_same_after_10_and_400(framework, tmp_path):
     def ten_more(steps):
         return an_epoch(framework, tmp_path, 1, steps + 10) - an_epoch(framework, tmp_path, 1, steps)
@@ -28,7 +28,7 @@ def test_a_step_costs_the_same_after_10_and_400(framework, tmp_path):
     assert abs(ten_more(410) - ten_more(10)) <= 10
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("framework", ["ignite", pytest.param("lightning", marks=pytest.mark.slow)])
 def test_a_checkpoint_costs_little_more_where_many_are_kept(framework, tmp_path):
     few, many = (an_epoch(framework, tmp_path / str(kept), 22, 1, kept=kept) for kept in (1, 20))
     assert many - few <= EACH_FILE * 19

@@ -68,12 +68,12 @@ class Leak(Callback):
         self.kept.append((run.state.loss.clone(), bytes(1000)))
 
 
-@pytest.mark.parametrize("framework", ["ignite", "lightning"])
+@pytest.mark.parametrize("framework", ["ignite", pytest.param("lightning", marks=pytest.mark.slow)])
 def test_an_epoch_leaves_a_row_of_history_and_nothing_else(framework, tmp_path):
     assert allocated(framework, tmp_path) <= ROW
 
 
-@pytest.mark.parametrize("framework", ["ignite", "lightning"])
+@pytest.mark.parametrize("framework", ["ignite", pytest.param("lightning", marks=pytest.mark.slow)])
 def test_no_objects_are_left_but_rows(framework, tmp_path):
     left, dicts = objects(framework, tmp_path)
     assert not left

@@ -464,7 +464,6 @@ FAST = {
     "profiler",
     "barebones",
     "learning rate",
-    "batch size",
     "variables",
 }
 

@@ -75,6 +75,7 @@ def test_the_others_end_and_a_new_run_goes_on_exactly(fault, moment, launcher, f
     assert_resumes(expect_end(fault, launcher, plan, tmp_path), launcher, plan)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_stopped_is_found_by_the_watchdog_and_ended_by_the_launcher(tmp_path):
     expect_end("freeze", "own", plan_for("freeze", "backward"), tmp_path)
 

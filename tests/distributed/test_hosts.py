@@ -34,6 +34,7 @@ def meet(hosts, how):
     return [[f"--node-rank={rank}", f"--master-addr={first}", "--master-port=29412"] for rank in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["c10d", pytest.param("static", marks=pytest.mark.slow)])
 def test_two_hosts_reach_the_bits_of_one(how, hosts, expected, tmp_path):
     arguments = ["--nproc-per-node=1", TRAIN, tmp_path, ",".join(FRAMEWORKS), 1, 2]

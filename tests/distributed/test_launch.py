@@ -92,6 +92,7 @@ def test_progress_is_shown_once(reached):
         assert [line.split()[1] for line in ended.stderr.splitlines() if line.startswith("epoch ")] == ["0", "1", "2"]
 
 
+@pytest.mark.slow
 def test_a_script_without_a_guard_is_told_so():
     ended = script("unguarded.py")
     assert ended.returncode != 0
@@ -237,6 +238,7 @@ def test_a_run_that_has_ended_gives_its_result_to_the_parent_too(tmp_path):
     assert (again.step, again.stopped_by, again.last_checkpoint) == (result.step, "max_epochs", result.last_checkpoint)
 
 
+@pytest.mark.slow
 def test_two_processes_predict_again_into_their_own_folder(tmp_path):
     options = {"devices": 2, "accelerator": "cpu", "seed": 0, "enable_progress_bar": False}
     trainer = UnifiedTrainer("ignite", max_epochs=1, callbacks=[PredictionWriter(tmp_path)], **options)

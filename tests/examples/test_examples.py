@@ -87,9 +87,42 @@ def test_every_example_has_a_test_here():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == set(NAMES)
 
 
+HELPS = """
+import os, runpy, sys
+import torch, unitrain
+folder, *names = sys.argv[1:]
+for name in names:
+    child = os.fork()
+    if not child:
+        sys.stdout = open(f"{name}.txt", "w")
+        sys.argv = [f"{name}.py", "--help"]
+        runpy.run_path(f"{folder}/{name}.py", run_name="__main__")
+    if os.waitpid(child, 0)[1]:
+        sys.exit(name)
+"""
+"""Each example's help from a copy of one process, so that torch is imported once."""
+
+
+@pytest.fixture(scope="module")
+def helps(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("helps")
+    command = [sys.executable, "-W", "error::DeprecationWarning:__main__", "-c", HELPS, str(EXAMPLES), *NAMES]
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "120"},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=240,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return folder
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_help_teaches(tmp_path, name):
-    text = run(tmp_path, name, "--help")
+def test_help_teaches(helps, name):
+    text = (helps / f"{name}.txt").read_text("utf-8")
     assert text.startswith(f"usage: {name}.py")
     assert len(text.split("\n\n")[1]) > 25  # a sentence that says what it does
     assert "--framework" in text or "--then" in text
@@ -97,7 +130,7 @@ def test_help_teaches(tmp_path, name):
     options = re.findall(r"^  -", text, flags=re.MULTILINE)
     explained = re.findall(r"^  -.*?(?: {2,}|\n {8,})\w", text, flags=re.MULTILINE)
     assert len(explained) == len(options) >= 3
-    assert not list(tmp_path.glob("*.png"))
+    assert {one.name for one in helps.iterdir()} == {f"{one}.txt" for one in NAMES}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -163,6 +196,7 @@ def test_equal_weights_looks_at_every_model_and_at_buffers():
     assert not equal_weights([nn.Linear(2, 2, bias=False), nn.Linear(2, 2)])
 
 
+@pytest.mark.slow
 def test_tabular_regression_is_better_than_the_mean_and_the_same_on_both(tmp_path):
     text = run_both(tmp_path, "tabular_regression", "--epochs", 50)
     epochs = re.findall(r"^epoch +(\d+)", text, flags=re.MULTILINE)
@@ -208,7 +242,9 @@ def test_char_lm_names_the_texts_if_there_is_none_of_the_name(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(("first", "then"), [("lightning", "ignite"), ("ignite", "lightning")])
+@pytest.mark.parametrize(
+    ("first", "then"), [("lightning", "ignite"), pytest.param("ignite", "lightning", marks=pytest.mark.slow)]
+)
 def test_a_killed_run_goes_on_elsewhere(first, then, tmp_path):
     command = [sys.executable, str(EXAMPLES / "resume_elsewhere.py"), "--first", first, "--then", then]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=200, check=False)
@@ -227,6 +263,7 @@ def test_two_processes_give_equal_weights_on_both_backends(tmp_path):
     assert last == "equal weights: yes"
 
 
+@pytest.mark.slow
 def test_a_study_in_a_file_is_continued(tmp_path):
     parts = [run(tmp_path, "tune_digits", "--framework", "reference", "--trials", trials) for trials in (3, 12)]
     assert "3 trials (3 complete)" in parts[0]
@@ -269,6 +306,7 @@ def test_a_service_answers_the_same_bytes_on_both_backends(tmp_path):
     assert "on Engine" in printed
 
 
+@pytest.mark.slow
 def test_prometheus_beside_a_training_reads_the_same_on_both(tmp_path):
     program("prometheus")
     printed = [
@@ -299,6 +337,7 @@ def test_without_prometheus_the_page_of_the_run_is_read(tmp_path, monkeypatch):
     assert text.splitlines()[-1] == "equal to the result: yes"
 
 
+@pytest.mark.slow
 def test_a_deployment_is_replaced_under_load_on_both_backends(tmp_path):
     printed = run_both(tmp_path, "deploy_digits")
     assert "requests that failed: 0; some were answered: True" in printed

@@ -214,6 +214,7 @@ def go_on(framework, path, *loggers):
     return trainer.fit(cases.spec("mlp", "sgd", "step"), loader(), loader(samples=6), ckpt_path=path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -235,6 +236,7 @@ def test_fit_that_is_resumed_in_a_new_process_goes_on_in_its_run(before, after, 
     assert server.get("runs/get", run_id=run_id)["run"]["info"]["status"] == "FINISHED"
 
 
+@pytest.mark.slow
 def test_run_of_the_checkpoint_is_left_alone_where_it_is_not_meant(server, tmp_path):
     """The user's own run_id stands above it; another experiment has other runs; and a deleted run is gone."""
     from mlflow import MlflowClient

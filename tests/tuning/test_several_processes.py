@@ -97,7 +97,7 @@ def test_a_rank_that_is_not_the_first_reports_nothing(tmp_path):
     run = SimpleNamespace(
         rank=1,
         state=SimpleNamespace(epoch=0),
-        hub=SimpleNamespace(stop_reason=None, epoch_metrics={MONITOR: 1.0}),
+        hub=SimpleNamespace(stop_reason=None, within_epoch=False, epoch_metrics={MONITOR: 1.0}),
         config=SimpleNamespace(check_val_every_n_epoch=1),
     )
     pruning.decide(run)

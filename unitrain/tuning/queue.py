@@ -61,6 +61,7 @@ class TrialQueue:
         self._storage: Any = study._storage  # noqa: SLF001 - Optuna has no public way to a trial by its state
         self._study_id: int = study._study_id  # noqa: SLF001 - as above
         self._leases = leases
+        self._finished = 0  # so many of the first trials, which stay as they are
 
     def fill(self, plan: StudyPlan, *, chosen: bool = True) -> tuple[StudyPlan, dict[str, Any]]:
         """Create the study's identity if it has none, and add the missing trials.
@@ -122,9 +123,10 @@ class TrialQueue:
 
     def take(self, parallel: int) -> Taken | None:
         """Return a trial that can run now, or None."""
-        unfinished = [one for one in self.trials() if not one.state.is_finished()]
-        for one in unfinished:
-            if one.number - parallel >= unfinished[0].number:
+        first = None
+        for one in self._unfinished():
+            first = one.number if first is None else first
+            if one.number - parallel >= first:
                 return None  # it would not see all that it is to see
             lease = self._leases.take(str(one.number))
             if lease is None:
@@ -138,7 +140,17 @@ class TrialQueue:
 
     def done(self) -> bool:
         """Return whether all trials are finished."""
-        return all(one.state.is_finished() for one in self.trials())
+        return next(self._unfinished(), None) is None
+
+    def _unfinished(self) -> Iterator[Any]:
+        """Yield the unfinished trials that unitrain made, in order; the finished ones at the start are looked at once."""
+        everything = self._storage.get_all_trials(self._study_id, deepcopy=False)
+        for index in range(self._finished, len(everything)):
+            one = everything[index]
+            if one.state.is_finished():
+                self._finished += index == self._finished
+            elif one.system_attrs.get(OURS):
+                yield one
 
     def _begun(self, trial_id: int) -> int | None:
         """Set a trial running, and return how many workers have died in it; None if it cannot be taken."""

@@ -180,7 +180,8 @@ class StudyTrial:
 
     def tell_trackers(self) -> None:
         """Tell the trackers how the trial has ended."""
-        end_trial(self._loggers, self._study._storage.get_trial(self._trial_id), self._plan.monitor)  # noqa: SLF001
+        if self._loggers:
+            end_trial(self._loggers, self._study._storage.get_trial(self._trial_id), self._plan.monitor)  # noqa: SLF001
 
     def survive(self) -> None:
         """Note that the worker, which lost its lease, lives: whoever took the trial over has counted a death."""

@@ -39,12 +39,11 @@ class VisibleTrials:
         self._trial_id = trial_id
         self._study_id = study_id
         everything = storage.get_all_trials(study_id, deepcopy=False)
-        known = set(earlier)
+        known, last = set(earlier), number - parallel
         self._seen = [
             one
             for one in everything
-            if one.state.is_finished()
-            and (one.number in known or (one.system_attrs.get(OURS) and one.number <= number - parallel))
+            if ((one.number <= last and one.system_attrs.get(OURS)) or one.number in known) and one.state.is_finished()
         ]
         self._study_attrs: dict[str, Any] = copy.deepcopy(storage.get_study_system_attrs(study_id))
         self.notes: dict[str, Any] = {}
