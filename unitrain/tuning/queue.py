@@ -143,7 +143,7 @@ class TrialQueue:
         return next(self._unfinished(), None) is None
 
     def _unfinished(self) -> Iterator[Any]:
-        """Yield the unfinished trials that unitrain made, in order; the finished ones at the start are looked at once."""
+        """Yield the unfinished trials that unitrain made, in order; the first ones that finished are looked at once."""
         everything = self._storage.get_all_trials(self._study_id, deepcopy=False)
         for index in range(self._finished, len(everything)):
             one = everything[index]
