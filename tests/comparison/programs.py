@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from unitrain import Callback, LRSchedule, TrainSpec, metric
+from unitrain import Callback, LRSchedule, ModelCheckpoint, TrainSpec, metric
 from unitrain.testing.models import CLASSES, loader, tensors
 
 OPTIONS = {"max_epochs": 2, "accumulate_grad_batches": 2}
@@ -284,7 +285,30 @@ def _crash(run):
 
 
 def killed():
-    os.kill(os.getpid(), signal.SIGKILL)
+    """Return a program that the system kills in step 4, as one without memory."""
+    return with_fault(Fault(lambda _: os.kill(os.getpid(), signal.SIGKILL)))
+
+
+def hanging():
+    """Return a program that hangs in step 4."""
+    return with_fault(Fault(lambda _: time.sleep(3600)))
+
+
+def never_stepping():
+    def step(run, batch):
+        run.model(batch[0])
+
+    given = {"loss": None, "metrics": None, "lr_scheduler": None, "training_step": step}
+    return spec(**given, automatic_optimization=False), loader(), None, {"max_epochs": 1}
+
+
+def keeping():
+    """Return a program that writes checkpoints where a run writes by default."""
+    return with_fault(ModelCheckpoint())
+
+
+def keeping_faulty():
+    return with_fault(ModelCheckpoint(), Fault(gradient_fault))
 
 
 def crash_on_ignite():

@@ -48,7 +48,26 @@ def test_a_loop_is_compared_with_itself():
 def test_a_loop_without_a_step_is_not_equal_to_a_spec():
     result = compare(nothing, programs.make)
     assert result.status == "failed"
-    assert "without a step" in result.sides[0].error
+    assert "without an optimizer step" in result.sides[0].error
+
+
+def test_programs_that_train_nothing_are_not_equal():
+    result = compare(programs.never_stepping, frameworks=["reference", "ignite"])
+    assert (result.status, result.equal, result.steps) == ("failed", False, 0)
+    assert [one.error for one in result.sides] == [
+        "it ended without an optimizer step, so nothing can be compared."
+    ] * 2
+
+
+def test_only_what_two_checkpoints_share_is_called_equal(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    weights = {"weight": torch.ones(2)}
+    torch.save(weights, "a.pt")
+    states = [torch.optim.SGD([torch.ones(2, requires_grad=True)], lr=0.1).state_dict()]
+    torch.save({"state_dict": weights, "optimizer_states": states, "pytorch-lightning_version": "2.6.0"}, "b.ckpt")
+    told = str(compare("a.pt", "b.ckpt"))
+    assert told.startswith("equal: a.pt and b.ckpt have the same weights\n")
+    assert "note: only b.ckpt has optimizer states: not compared." in told
 
 
 def test_one_loop_that_is_returned_is_refused():

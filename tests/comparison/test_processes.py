@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -50,8 +51,49 @@ def test_a_killed_side_is_told_of_and_the_other_runs(monkeypatch):
     assert not result.equal
     assert result.sides[0].error.startswith("the process ended by signal 9")
     assert (result.sides[1].status, result.sides[1].error) == ("finished", None)
-    assert result.differences == ()
+    assert (result.differences, result.steps) == ((), 3)
+    first, second = result.sides
+    assert (first.steps, first.seconds, first.loss) == (3, None, second.loss[:6])
+    assert "killed could not run to the end; 3 steps are equal" in str(result)
     assert "killed failed: the process ended by signal 9" in str(result)
+
+
+@pytest.mark.slow
+def test_a_side_that_hangs_is_stopped_and_says_where(tmp_path):
+    """The other side runs, and the steps before are compared."""
+    result = compare(programs.make, programs.hanging, timeout=20)
+    assert result.status == "failed"
+    assert [one.status for one in result.sides] == ["finished", "failed"]
+    assert (result.steps, result.sides[1].steps) == (3, 3)
+    told = result.sides[1].error
+    assert re.fullmatch(
+        r"it had not ended after 20 seconds, and was stopped in <lambda> at \S+programs\.py:\d+\.", told
+    )
+    assert "backward" in result.sides[1].traceback
+    result.report(tmp_path / "out.html")
+    assert "hanging failed" in (tmp_path / "out.html").read_text()
+
+
+STACK = """Timeout (0:00:01)!
+Thread 0x00007f (most recent call first):
+  File "/lib/queue.py", line 7 in get
+
+Thread 0x00008f (most recent call first):
+  File "/home/me/train.py", line 12 in step
+  File "/home/me/train.py", line 30 in <module>
+"""
+
+
+@pytest.mark.parametrize(
+    ("stack", "at"), [(STACK, " in step at /home/me/train.py:12"), ("", "")], ids=["known", "none"]
+)
+def test_where_a_side_hangs_is_where_its_main_thread_is(stack, at, tmp_path):
+    orders = Orders(path=tmp_path / "a.record", seconds=1.5)
+    if stack:
+        launch._stack_file(orders).write_text(stack)
+    answer = launch._hanging(orders)
+    assert answer.error == f"it had not ended after 1.5 seconds, and was stopped{at}."
+    assert answer.traceback == (stack or None)
 
 
 SCRIPT = """
@@ -111,6 +153,11 @@ class TestHere:
     def test_a_program_that_returns_something_else_is_told_what_to_return(self, make):
         result = compare(make)
         assert "must return (spec, train)" in result.sides[0].error
+
+    def test_each_run_has_a_folder_of_its_own(self):
+        """The second run of a side, which reads the tensors, does not find the checkpoints of the first."""
+        result = compare(programs.keeping, programs.keeping_faulty)
+        assert (result.difference.step, result.difference.phase, result.notes) == (4, "gradient", ())
 
     def test_several_processes_are_refused(self):
         result = compare(programs.make, frameworks=["reference", "ignite"], trainer={"devices": 2})
@@ -185,6 +232,9 @@ REFUSED = {
     "no framework": (lambda: compare(programs.make, frameworks=[]), "frameworks is empty"),
     "an unknown framework": (lambda: compare(programs.make, frameworks=["ignit", "reference"]), "framework='ignit'"),
     "an unknown option": (lambda: compare(programs.make, trainer={"max_epoch": 1}), "unknown argument 'max_epoch'"),
+    "no time": (lambda: compare(programs.make, timeout=0), "timeout must be a number of seconds, more than 0"),
+    "an endless time": (lambda: compare(programs.make, timeout=float("inf")), "at most 1000000; got inf"),
+    "a time that is true": (lambda: compare(programs.make, timeout=True), "got True"),
     "no steps": (lambda: compare(programs.make, steps=0), "steps must be a positive integer"),
     "a number": (lambda: compare(3), "one or two functions, or two checkpoints"),
     "a function and a number": (lambda: compare(programs.make, 3), "two programs or two checkpoints"),

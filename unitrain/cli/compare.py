@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import sys
 import traceback
-from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.util import find_spec
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unitrain.cli.configuration.command_line import Option, read_arguments
-from unitrain.compat.blocked import check_blocked
-from unitrain.errors import ConfigError, UnitrainError, did_you_mean, install_hint
+from unitrain.cli.configuration.command import loaded, require_packages
+from unitrain.cli.configuration.command_line import Option, add_options, read_arguments
+from unitrain.errors import ConfigError, UnitrainError, did_you_mean
+from unitrain.utilities.import_path import importable
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
 
     from unitrain.cli.configuration.command_line import CommandLine
     from unitrain.cli.configuration.configuration import Configuration
@@ -32,6 +30,7 @@ OPTIONS = {
     "json": Option("write the result to a JSON file", "FILE"),
     "report": Option("write the result to one HTML file", "FILE"),
     "bisect": Option("write the tensors of the step that differs, the one before and the one after", "FOLDER"),
+    "timeout": Option("stop a side that has not ended after so many seconds", "SECONDS"),
     "overwrite": Option("replace the files of --json, --report and --bisect if they exist"),
 }
 _ROOTS = ("framework", "trainer", "spec", "data")
@@ -71,7 +70,7 @@ are imported and called: compare only files that you trust. See docs/compare.md.
 exit status:
   0    all sides have the same bits
   1    they differ
-  2    an argument is invalid, or a side raised an error or was killed
+  2    an argument is invalid, or a side raised an error, was killed, or did not end in time
 """
 
 
@@ -84,14 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "       unitrain compare CHECKPOINT CHECKPOINT"
     )
     parser.add_argument("programs", metavar="PROGRAM", nargs="*", help="MODULE:NAME of a function, or a YAML file")
-    parser.add_argument(
-        "--config", metavar="FILE", action="append", help="a YAML file; later ones override earlier ones"
-    )
-    for name, one in OPTIONS.items():
-        if one.metavar is None:
-            parser.add_argument(f"--{name}", action="store_true", help=one.text)
-        else:
-            parser.add_argument(f"--{name}", metavar=one.metavar, help=one.text)
+    add_options(parser, OPTIONS)
     parser.add_argument("--trainer.NAME", metavar="VALUE", help="an option of UnifiedTrainer: --trainer.max_epochs 2")
 
 
@@ -135,7 +127,7 @@ def _compared(line: CommandLine) -> Comparison:
     overwrite = "overwrite" in line.options
     if overwrite and not files and "bisect" not in line.options:
         raise ConfigError("--overwrite has no effect without --json, --report or --bisect.", hint="remove it.")
-    with _importable(line):
+    with importable(line.positional):
         result = _result(line, overwrite=overwrite)
     print(result)  # noqa: T201 - a command
     for name, path in files.items():
@@ -190,6 +182,7 @@ def _result(line: CommandLine, *, overwrite: bool) -> Comparison:
         steps=_whole(line, "steps"),
         bisect=line.options.get("bisect"),
         overwrite=overwrite,
+        timeout=_seconds(line),
     )
 
 
@@ -246,15 +239,10 @@ def _program(given: str, line: CommandLine, seed: int | None) -> Any:
 
 def _configured(paths: tuple[str, ...], line: CommandLine, seed: int | None) -> ConfiguredProgram:
     """Return the program of YAML files, with a seed: the one that is given, that of the file, or 0."""
-    from unitrain.cli.configuration.configuration import load, require_fit  # noqa: PLC0415 - after `--help`
+    from unitrain.cli.configuration.configuration import require_fit  # noqa: PLC0415 - after `--help`
 
-    for package in ("jsonargparse", "yaml"):
-        if find_spec(package) is None:
-            raise ConfigError(f"a YAML file needs {package}.", hint=install_hint("cli"))
-    check_blocked()  # the modules that the file names may import it
-    configuration = load(paths, line.overrides)
-    for note in configuration.notes:
-        print(f"note: {note}", file=sys.stderr)  # noqa: T201 - a command
+    require_packages("a YAML file")
+    configuration = loaded(replace(line, paths=paths))
     require_fit(configuration)
     if seed is not None or configuration.seed is None:
         configuration = configuration.with_values(seed=seed or 0)
@@ -278,13 +266,9 @@ def _whole(line: CommandLine, name: str) -> int | None:
         raise ConfigError(f"--{name} must be a whole number; got {given!r}.", hint=f"--{name} 100") from error
 
 
-@contextmanager
-def _importable(line: CommandLine) -> Iterator[None]:
-    """Let the functions and classes that are named be imported, here and in the sides, which get ``sys.path``."""
-    before = sys.path[:]
-    files = [Path(one.rpartition(":")[0]) for one in line.positional if ".py:" in one]
-    sys.path[:0] = dict.fromkeys([*(str(one.expanduser().resolve().parent) for one in files), str(Path.cwd())])
+def _seconds(line: CommandLine) -> float | None:
+    given = line.options.get("timeout")
     try:
-        yield
-    finally:
-        sys.path[:] = before
+        return None if given is None else float(given)
+    except ValueError as error:
+        raise ConfigError(f"--timeout must be a number of seconds; got {given!r}.", hint="--timeout 600") from error

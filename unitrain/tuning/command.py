@@ -5,16 +5,15 @@ from __future__ import annotations
 import ast
 import json
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitrain.errors import ConfigError
 from unitrain.tuning.samplers import PRUNERS, SAMPLERS
+from unitrain.utilities.import_path import importable
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
 
     from unitrain.tuning.result import TuneResult
 
@@ -166,7 +165,8 @@ def _tuned(arguments: argparse.Namespace) -> tuple[TuneResult, int]:
     """Run trials, and say how it ended."""
     from unitrain.tuning.study import tune  # noqa: PLC0415 - after `--help`
 
-    with _importable(arguments):
+    functions = [arguments.make_spec, arguments.data, arguments.sampler, arguments.pruner, *(arguments.catch or ())]
+    with importable(functions):
         given = _joined(arguments) if arguments.join else _begun(arguments)
         data = _data(arguments.data, int(given.get("seed", 0)))
         result = tune(named(arguments.make_spec, "MAKE_SPEC"), **data, **given)
@@ -238,19 +238,6 @@ def literal(text: str) -> Any:
         except (ValueError, SyntaxError):
             continue
     return text
-
-
-@contextmanager
-def _importable(arguments: argparse.Namespace) -> Iterator[None]:
-    """Let the functions that are named be imported, here and in workers, which get ``sys.path``."""
-    before = sys.path[:]
-    texts = [arguments.make_spec, arguments.data, arguments.sampler, arguments.pruner, *(arguments.catch or ())]
-    files = [Path(one.rpartition(":")[0]) for one in texts if one is not None and ".py:" in one]
-    sys.path[:0] = dict.fromkeys([*(str(one.expanduser().resolve().parent) for one in files), str(Path.cwd())])
-    try:
-        yield
-    finally:
-        sys.path[:] = before
 
 
 def named(given: str, option: str) -> Any:

@@ -152,7 +152,7 @@ def test_two_checkpoints_are_compared(run, project):
     assert load_weights(first)
     status, out, _ = run(first, last, "--json", "out.json")
     assert status == 0
-    assert "have the same bits" in out
+    assert "have the same weights, optimizer states and counters" in " ".join(out.split())
     assert json.loads((project / "out.json").read_text())["compared"] == ["weights", "optimizer states", "counters"]
 
 
@@ -176,6 +176,8 @@ REFUSED = {
     ),
     "a key without a file": (("mine:make", *BOTH, "--spec.optimizer.lr", "3"), "has no effect without a YAML file"),
     "steps in words": ((*YAML, "--steps", "few"), "--steps must be a whole number; got 'few'"),
+    "a timeout in words": ((*YAML, "--timeout", "soon"), "--timeout must be a number of seconds; got 'soon'"),
+    "no time": ((*YAML, "--timeout", "0"), "timeout must be a number of seconds"),
     "an option without a value": ((*YAML, "--steps"), "--steps needs a value"),
     "an option twice": ((*YAML, "--steps", "1", "--steps", "2"), "--steps is given twice"),
     "overwrite alone": ((*YAML, "--overwrite"), "--overwrite has no effect"),
@@ -185,6 +187,10 @@ REFUSED = {
     "a checkpoint and a function": (("run.ckpt", "mine:make"), "two checkpoints"),
     "one checkpoint": (("run.ckpt",), "two checkpoints"),
     "an existing file": ((*YAML, "--json", "run.yaml"), "run.yaml already exists"),
+    "a folder for a file": ((*YAML, "--report", "folder"), "folder"),
+    "one file for two": ((*YAML, "--json", "out", "--report", "out"), "--json and --report name the same file"),
+    "a file in place of a folder": ((*YAML, "--json", "run.yaml/out.json"), "could not be written"),
+    "a file for the tensors": ((*YAML, "--bisect", "run.yaml"), "could not be written"),
     "a module that fails": (("broken:make",), "'broken:make' could not be imported: ZeroDivisionError"),
     "trackers": (("mine:make", *BOTH, "--trainer.loggers", "[]"), "a side writes no logs"),
 }
@@ -195,6 +201,7 @@ def test_bad_input_is_refused_before_anything_runs(name, run, project, monkeypat
     monkeypatch.setattr(launch, "in_process", lambda *_: pytest.fail("a side was started"))
     (project / "run.ckpt").write_bytes(b"")
     (project / "broken.py").write_text("1 / 0\n")
+    (project / "folder").mkdir()
     before = files(project)
     given, text = REFUSED[name]
     status, out, err = run(*given)

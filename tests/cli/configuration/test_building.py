@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from unitrain import DDP, FSDP, EarlyStopping, LRSchedule, TrainSpec
-from unitrain.cli.configuration.command import importable
 from unitrain.cli.configuration.command_line import read_arguments
 from unitrain.cli.configuration.configuration import load
 from unitrain.cli.configuration.yaml_files import text_of, values_of
 from unitrain.errors import ConfigError, UnitrainError
+from unitrain.utilities.import_path import importable
 
 
 @pytest.fixture

@@ -85,8 +85,8 @@ def test_a_saved_configuration_keeps_defaults_that_change(project, run):
 
 
 def test_a_configuration_builds_new_objects_each_time(project, run):
-    from unitrain.cli.configuration.command import importable
     from unitrain.cli.configuration.configuration import load
+    from unitrain.utilities.import_path import importable
 
     with importable():
         configuration = load(["run.yaml"])

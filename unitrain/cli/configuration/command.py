@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
 from dataclasses import fields, replace
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unitrain.cli.configuration.command_line import CONFIG, Option, read_arguments, require_known
+from unitrain.cli.configuration.command_line import CONFIG, Option, add_options, read_arguments, require_known
 from unitrain.compat.blocked import check_blocked
 from unitrain.distributed.world import world_here
 from unitrain.errors import ConfigError, install_hint
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
+    from pathlib import Path
 
     from unitrain.cli.configuration.command_line import CommandLine
     from unitrain.cli.configuration.configuration import Built, Configuration
@@ -40,14 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser, options: Mapping[str, Option]
 
     parser.usage = f"unitrain {parser.prog.split()[-1]} --config FILE [--config FILE ...] [--KEY VALUE ...]"
     parser.epilog = _NOTE
-    parser.add_argument(CONFIG, metavar="FILE", action="append", help="a YAML file; later ones override earlier ones")
+    add_options(parser, options)
     parser.add_argument("--framework", choices=adapter_names(), help="the backend that trains")
     parser.add_argument("--seed", metavar="NUMBER", help="sown before the model is built; drawn if none is given")
-    for name, one in options.items():
-        if one.metavar is None:
-            parser.add_argument(f"--{name}", action="store_true", help=one.text)
-        else:
-            parser.add_argument(f"--{name}", metavar=one.metavar, help=one.text)
     keys = parser.add_argument_group("keys of the configuration", "each overrides the files; NAME+=VALUE appends")
     for key in ("model", "loss", "optimizer", "lr_scheduler", "metrics", "callbacks"):
         keys.add_argument(f"--spec.{key}", metavar="CLASS", help=f"and its arguments, such as --spec.{key}.NAME VALUE")
@@ -72,9 +66,7 @@ def given_line(command: str, arguments: argparse.Namespace, options: Mapping[str
         ConfigError: If it is invalid, or the package is missing that reads configurations.
     """
     line = read_arguments(command, arguments.rest, options)
-    for package in ("jsonargparse", "yaml"):
-        if find_spec(package) is None:
-            raise ConfigError(f"unitrain {command} needs {package}.", hint=install_hint("cli"))
+    require_packages(f"unitrain {command}")
     foreign = found_files(command, line) if line.paths else None
     if foreign is not None:
         return replace(line, foreign=foreign)
@@ -84,6 +76,17 @@ def given_line(command: str, arguments: argparse.Namespace, options: Mapping[str
             f"{CONFIG} is missing.", hint=f"unitrain {command} {CONFIG} run.yaml; `unitrain init` writes one."
         )
     return line
+
+
+def require_packages(what: str) -> None:
+    """Refuse to read a configuration without the packages that read it.
+
+    Raises:
+        ConfigError: If one is missing.
+    """
+    for package in ("jsonargparse", "yaml"):
+        if find_spec(package) is None:
+            raise ConfigError(f"{what} needs {package}.", hint=install_hint("cli"))
 
 
 def found_files(command: str, line: CommandLine) -> FrameworkRun | None:
@@ -153,14 +156,3 @@ def is_first() -> bool:
     """Return whether this process is the one that prints and writes."""
     world = world_here()
     return world is None or world.rank == 0
-
-
-@contextmanager
-def importable() -> Iterator[None]:
-    """Let modules in the current directory be imported, as ``python -m`` does; a console script does not."""
-    before = sys.path[:]
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        yield
-    finally:
-        sys.path[:] = before

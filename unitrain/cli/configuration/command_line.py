@@ -12,6 +12,7 @@ from unitrain.errors import ConfigError, did_you_mean
 from unitrain.utilities.signature import shown
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator, Mapping, Sequence
 
     from unitrain.cli.project.framework_files import FrameworkRun
@@ -70,6 +71,16 @@ class Option(NamedTuple):
 
     text: str
     metavar: str | None = None
+
+
+def add_options(parser: argparse.ArgumentParser, options: Mapping[str, Option]) -> None:
+    """Add files and options to a parser, which is used for ``--help`` and for completion only."""
+    parser.add_argument(CONFIG, metavar="FILE", action="append", help="a YAML file; later ones override earlier ones")
+    for name, one in options.items():
+        if one.metavar is None:
+            parser.add_argument(f"--{name}", action="store_true", help=one.text)
+        else:
+            parser.add_argument(f"--{name}", metavar=one.metavar, help=one.text)
 
 
 def read_arguments(

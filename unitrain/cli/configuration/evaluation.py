@@ -10,6 +10,7 @@ from unitrain.cli.configuration.command_line import Option
 from unitrain.distributed.world import world_here
 from unitrain.errors import ConfigError, UnitrainError
 from unitrain.utilities.files import failing_as, refuse_existing, require_folder, user_file, written
+from unitrain.utilities.import_path import importable
 
 if TYPE_CHECKING:
     import argparse
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         UnitrainError: If anything is invalid; then nothing is written.
     """
     name = arguments.command
-    with command.importable():
+    with importable():
         line = command.given_line(name, arguments, _options(name))
         output = _output(line)
         if line.foreign is not None:

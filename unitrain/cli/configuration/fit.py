@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from unitrain.cli.configuration import command
 from unitrain.errors import ConfigError, UnitrainError
+from unitrain.utilities.import_path import importable
 
 if TYPE_CHECKING:
     import argparse
@@ -22,7 +24,10 @@ Train what YAML files describe. Options override the files: --trainer.max_epochs
 Files of LightningCLI are read, too: they run as LightningCLI runs them, on any framework.
 
 The run gets a folder, runs/N: config.yaml (complete, so that it reproduces the run), run.json, metrics.csv and
-checkpoints."""
+checkpoints.
+
+--ckpt_path resumes a checkpoint, in a new folder. The config.yaml of a resumed run says what was trained and not from
+where: it needs the same --ckpt_path again, which run.json has as "resumed_from". Without it, training starts anew."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         UnitrainError: If anything is invalid; then nothing was trained and nothing is written.
     """
-    with command.importable():
+    with importable():
         line = command.given_line("fit", arguments, command.COMMON)
         if line.foreign is not None:
             _report(line.foreign.run())
@@ -66,12 +71,25 @@ def _fitted(line: CommandLine, configuration: Configuration) -> int:
     configuration = configuration.seeded()
     built = with_keeper(configuration.build())
     checkpoint = command.checkpoint(line, built)
+    if checkpoint is None and command.is_first():
+        _note_origin(line)
     if built.trainer_options["fast_dev_run"] or not command.is_first():
         result = _trained(configuration, built, checkpoint, None)
         if command.is_first():
             print(result)  # noqa: T201 - a command
         return _status(result, "")
     return _recorded(configuration, built, checkpoint)
+
+
+def _note_origin(line: CommandLine) -> None:
+    """Say that the run whose configuration is given was resumed, and this one starts anew."""
+    from unitrain.cli.configuration.run_folders import home_of, origin_of  # noqa: PLC0415 - after `--help`
+
+    home = home_of(line.paths)
+    origin = origin_of(home)
+    if origin is not None:
+        told = f"note: {home} was resumed from {origin}; without --ckpt_path, this run starts anew."
+        print(told, file=sys.stderr)  # noqa: T201 - a command
 
 
 def _recorded(configuration: Configuration, built: Built, checkpoint: Any) -> int:

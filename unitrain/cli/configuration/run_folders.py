@@ -145,6 +145,13 @@ def home_of(paths: Sequence[str]) -> Path | None:
     return next((folder for folder in ours if (folder / record.FILE).exists()), None)
 
 
+def origin_of(home: Path | None) -> str | None:
+    """Return the checkpoint from which a run was resumed, by its record; None if it was not."""
+    with suppress(ConfigError):  # a damaged record says nothing
+        return None if home is None else record.read_record(home).resumed_from
+    return None
+
+
 def with_keeper(built: Built) -> Built:
     """Return what was built with a callback that writes checkpoints, if it has none; other code has its framework's."""
     options = built.trainer_options

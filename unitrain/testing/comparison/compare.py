@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _FIRST = "reference"
 """The backend that the others are compared with, unless it is said otherwise."""
 _TWO = 2
+_LONGEST = 10**6
+"""Seconds: no system waits much longer."""
 
 
 @complete_call(ConfigError, "unitrain.compare(make)")
@@ -43,6 +45,7 @@ def compare(
     steps: int | None = None,
     bisect: str | Path | None = None,
     overwrite: bool = False,
+    timeout: float | None = None,
 ) -> Comparison:
     """Train the same program on several backends, or two programs, or read two checkpoints, and compare all bits.
 
@@ -68,9 +71,11 @@ def compare(
         bisect: A folder for the tensors of the step that differs, of the one before and of the one after, as
             ``.safetensors`` files.
         overwrite: Whether files in ``bisect`` may be replaced.
+        timeout: Seconds that a side may take, from when its program is called; one that takes longer is stopped and has
+            failed. By default there is no limit.
 
     Returns:
-        The comparison. A side that raised an error or was killed is in it, with its error.
+        The comparison. A side that raised an error, was killed or did not end in time is in it, with its error.
 
     Raises:
         ConfigError: If there is nothing to compare, an argument is invalid, or a program cannot be sent to a process.
@@ -90,7 +95,7 @@ def compare(
           cause     the weights differ
     """
     if not callable(make):
-        return _files(make, other, frameworks=frameworks, trainer=trainer, steps=steps, bisect=bisect)
+        return _files(make, other, frameworks=frameworks, trainer=trainer, steps=steps, bisect=bisect, timeout=timeout)
     programs = [make] if other is None else [make, other]
     for one in programs:
         if not callable(one):
@@ -101,6 +106,7 @@ def compare(
     refuse_unknown(trainer or {}, TrainerConfig.__dataclass_fields__, "compare(trainer=)", ConfigError)
     _require_act(trainer or {})
     _require_count(steps)
+    _require_time(timeout)
     names = _frameworks(frameworks, several=len(programs) > 1)
     folder = None if bisect is None else user_path(bisect)
     if folder is not None:
@@ -109,7 +115,7 @@ def compare(
         run = _Run(Path(place), trainer or {}, seed, alone=len(programs) == 1, several=len(names) > 1)
         entrants = _numbered([run.entrant(one, name, programs) for one, name in _pairs(programs, names)])
         _require_two(entrants, programs)
-        return Contest(entrants, Path(place), steps=steps, bisect=folder, overwrite=overwrite).result()
+        return Contest(entrants, Path(place), steps=steps, bisect=folder, overwrite=overwrite, timeout=timeout).result()
 
 
 @dataclass(frozen=True)
@@ -198,6 +204,15 @@ def _require_act(trainer: Mapping[str, Any]) -> None:
 def _require_count(steps: Any) -> None:
     if steps is not None and (not isinstance(steps, int) or isinstance(steps, bool) or steps < 1):
         raise ConfigError(f"steps must be a positive integer; got {steps!r}.", hint="steps=100")
+
+
+def _require_time(timeout: Any) -> None:
+    is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    if timeout is not None and not (is_number and 0 < timeout <= _LONGEST):
+        raise ConfigError(
+            f"timeout must be a number of seconds, more than 0 and at most {_LONGEST}; got {timeout!r}.",
+            hint="timeout=600",
+        )
 
 
 def _frameworks(given: Any, *, several: bool) -> list[Framework]:

@@ -11,9 +11,9 @@ from unitrain.reports.run.facts import without_secrets
 from unitrain.testing.comparison import kinds, launch
 from unitrain.testing.comparison.comparison import Comparison
 from unitrain.testing.comparison.diagnosis import Evidence, diagnosed
-from unitrain.testing.comparison.outcome import FAILED, Side
+from unitrain.testing.comparison.outcome import DIFFERENT, FAILED, Side
 from unitrain.testing.comparison.record import Comparer, Mismatch, Segment, first_mismatch, read
-from unitrain.testing.comparison.recorder import Orders
+from unitrain.testing.comparison.recorder import Orders, found_in
 from unitrain.testing.comparison.saved import save_steps
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class Contest:
         steps: Number of steps to compare at most.
         bisect: A folder for the tensors of the steps around a difference.
         overwrite: Whether files there may be replaced.
+        timeout: Seconds after which a side is stopped.
     """
 
     def __init__(
@@ -80,12 +81,14 @@ class Contest:
         steps: int | None = None,
         bisect: Path | None = None,
         overwrite: bool = False,
+        timeout: float | None = None,
     ) -> None:
         self._entrants = entrants
         self._folder = folder
         self._steps = steps
         self._bisect = bisect
         self._overwrite = overwrite
+        self._timeout = timeout
         self._numbers = count()
         self._again: dict[tuple[str, int], Answer] = {}
         self._notes: list[str] = []
@@ -119,10 +122,8 @@ class Contest:
 
     def _run(self, one: Entrant, against: Path | None) -> _Done:
         path = self._folder / f"{next(self._numbers)}.record"
-        orders = Orders(path=path, against=against, steps=self._steps)
-        answer = launch.in_process(self._program(one), orders)
-        if answer.status != FAILED and read(path)[0] is None:
-            answer = replace(answer, status=FAILED, error="it ended without a step, so nothing can be compared.")
+        orders = Orders(path=path, against=against, steps=self._steps, seconds=self._timeout)
+        answer = _completed(launch.in_process(self._program(one), orders), path)
         if answer.loop:
             one = replace(one, name=one.name.removesuffix(f" on {one.framework}"), framework=None)
         return _Done(one, path, answer)
@@ -160,7 +161,7 @@ class Contest:
     def _repeated(self, one: _Done, number: int) -> Answer:
         path = self._folder / f"{next(self._numbers)}.record"
         keep = range(number, number + 1) if self._bisect is None else range(max(number - 1, 0), number + 2)
-        orders = Orders(path=path, against=one.record, stops=False, keep=keep, steps=self._steps)
+        orders = Orders(path=path, against=one.record, stops=False, keep=keep, steps=self._steps, seconds=self._timeout)
         answer = launch.in_process(self._program(one.entrant), orders)
         found = launch.with_kept(answer.findings, orders)
         name, parted = one.entrant.name, found.parted
@@ -181,6 +182,16 @@ class Contest:
         self._saved |= {(name, number) for number in new}
         paths = save_steps(self._bisect, name, new, overwrite=self._overwrite)
         self._notes += [f"{path} is written." for path in paths]
+
+
+def _completed(answer: Answer, record: Path) -> Answer:
+    """Return an answer with what the record knows: a process that was stopped says nothing of its steps."""
+    header, segments = read(record)
+    if answer.status == FAILED and header is not None:
+        return answer if answer.findings.steps else replace(answer, loop=header.loop, findings=found_in(segments))
+    if answer.status not in (FAILED, DIFFERENT) and not answer.findings.steps:
+        return replace(answer, status=FAILED, error="it ended without an optimizer step, so nothing can be compared.")
+    return answer
 
 
 def _at(number: int) -> str:
@@ -234,7 +245,7 @@ def _side(one: _Done) -> Side:
         error=answer.error and without_secrets(answer.error),
         traceback=answer.traceback and without_secrets(answer.traceback),
         steps=found.steps,
-        seconds=round(answer.seconds, 6),
+        seconds=round(answer.seconds, 6) if answer.seconds else None,
         observing=round(found.observing, 6),
         memory=answer.memory,
         gpu_memory=answer.gpu_memory,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import pickle
+import re
 import sys
 from contextlib import suppress
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
     from unitrain.testing.comparison.recorder import Orders
 
+_FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.+)$', re.MULTILINE)
+_IMPORTS, _GRACE = 60.0, 2.0
+"""Seconds beyond the limit: in which a process imports torch and the script; in which one that hangs writes where."""
 _GUARD = 'guard the code of the script with: if __name__ == "__main__":'
 
 
@@ -38,25 +43,53 @@ def in_process(program: Program, orders: Orders) -> Answer:
     process.start()
     theirs.close()
     try:
-        began, answer = _heard(ours, process)
+        heard = _heard(ours, process, orders.seconds)
     finally:
         process.kill()  # it has ended, or it is to end
         process.join()
-    if answer is None and not began and (process.exitcode or 0) > 0:
+    if heard.hangs:
+        return _hanging(orders)
+    if heard.answer is None and not heard.began and (process.exitcode or 0) > 0:
         raise ConfigError("a side could not start; its error is above.", hint=_GUARD)
-    return _killed(process.exitcode) if answer is None else answer
+    return _killed(process.exitcode) if heard.answer is None else heard.answer
 
 
-def _heard(ours: Connection, process: Any) -> tuple[bool, Answer | None]:
-    """Return whether the process began, and what it says at last; None if it dies before."""
+class _Heard(NamedTuple):
+    """What was heard of a process.
+
+    Attributes:
+        began: Whether it began.
+        answer: What it said at last; None if it died before.
+        hangs: Whether it took more time than it has.
+    """
+
+    began: bool
+    answer: Answer | None = None
+    hangs: bool = False
+
+
+def _heard(ours: Connection, process: Any, seconds: float | None) -> _Heard:
+    """Listen to a process, which has so many seconds to end, once it has begun."""
     said: list[Any] = []
     with suppress(EOFError, OSError):
         while len(said) < 2:  # noqa: PLR2004 - that it has begun, and the answer
-            wait([ours, process.sentinel])
+            more = _GRACE if said else _IMPORTS
+            if not wait([ours, process.sentinel], None if seconds is None else seconds + more):
+                return _Heard(bool(said), hangs=True)
             if not ours.poll(0.1):
                 break
             said.append(ours.recv())
-    return bool(said), said[1] if len(said) > 1 else None
+    return _Heard(bool(said), said[1] if len(said) > 1 else None)
+
+
+def _hanging(orders: Orders) -> Answer:
+    """Return the answer for a process that was stopped since it did not end, with the stack that it has left."""
+    path = _stack_file(orders)
+    stack = path.read_text("utf-8", "replace") if path.exists() else ""
+    frame = _FRAME.search(stack.rpartition("\nThread ")[2])  # the main thread comes last
+    at = "" if frame is None else f" in {frame['function']} at {frame['file']}:{frame['line']}"
+    told = f"it had not ended after {orders.seconds:g} seconds, and was stopped{at}."
+    return Answer(status="failed", error=told, traceback=stack or None)
 
 
 def _killed(status: int | None) -> Answer:
@@ -92,6 +125,8 @@ def packed(program: Program) -> bytes:
 def _main(sent: bytes, orders: Orders, answers: Connection) -> None:
     """Be a side."""
     answers.send(None)  # the script is imported
+    if orders.seconds is not None:
+        faulthandler.dump_traceback_later(orders.seconds, file=_stack_file(orders).open("w", encoding="utf-8"))
 
     def leave(answer: Answer) -> None:
         sys.stdout.flush()
@@ -100,6 +135,10 @@ def _main(sent: bytes, orders: Orders, answers: Connection) -> None:
         os._exit(0)  # at once, wherever the run is
 
     leave(run_side(pickle.loads(sent), orders, leave))  # noqa: S301 - from the process that started this one
+
+
+def _stack_file(orders: Orders) -> Path:
+    return orders.path.with_suffix(".stack")
 
 
 def _kept_file(orders: Orders) -> Path:

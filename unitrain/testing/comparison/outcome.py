@@ -25,7 +25,8 @@ class Side:
         error: The error of a failed side, in one line.
         traceback: The error with its traceback.
         steps: Number of optimizer steps that were seen; None for a checkpoint.
-        seconds: Duration from the first batch on, without the time that observing took; None for a checkpoint.
+        seconds: Duration from the first batch on, without the time that observing took; None if it is not known, as of
+            a process that was killed, and for a checkpoint.
         observing: That time.
         memory: Peak memory of the process in bytes; None if the system does not tell.
         gpu_memory: Peak memory of tensors on the GPU in bytes; None without a GPU.

@@ -44,6 +44,7 @@ class Orders:
         stops: Whether it ends there.
         keep: The segments whose values are kept; the run ends after the last one.
         steps: The run ends after so many optimizer steps, if given.
+        seconds: The process is stopped after so many seconds, if given.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Orders:
     stops: bool = True
     keep: range = range(0)
     steps: int | None = None
+    seconds: float | None = None
 
 
 @dataclass
@@ -74,6 +76,15 @@ class Findings:
     observing: float = 0.0
     losses: list[tuple[int, float]] = field(default_factory=list)
     history: list[dict[str, float]] = field(default_factory=list)
+
+
+def found_in(segments: Iterable[Segment]) -> Findings:
+    """Return what the segments of a record tell, where a process left nothing else."""
+    found = Findings()
+    for one in segments:
+        found.steps = found.steps if one.end else one.number
+        found.losses += [(one.number, loss) for loss in one.losses]
+    return found
 
 
 class Enough(BaseException):

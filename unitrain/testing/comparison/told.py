@@ -34,10 +34,12 @@ def told(result: Outcome) -> list[str]:
 def headline(result: Outcome) -> str:
     """Return the result in a sentence."""
     names = [one.name for one in result.sides]
-    everybody = f"{', '.join(names[:-1])} and {names[-1]}"
+    everybody = _all(names)
     within = "" if result.steps is None else f" in {_steps(result.steps)}"
     if result.status == "equal":
-        return f"equal: {everybody} have the same bits{within}"
+        return (
+            f"equal: {everybody} have the same {'bits' if result.steps is not None else _all(result.compared)}{within}"
+        )
     if result.status == "failed":
         failed = [one.name for one in result.sides if one.status == "failed"]
         return f"failed: {' and '.join(failed)} could not run to the end; {_steps(result.steps or 0)} are equal"
@@ -46,6 +48,10 @@ def headline(result: Outcome) -> str:
     return f"different: {' and '.join(unlike)} {verb} from {names[0]}" + (
         "" if result.steps is None else f"; {_steps(result.steps)} are equal"
     )
+
+
+def _all(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def _steps(count: int) -> str:
