@@ -16,10 +16,6 @@ ALLOWED = {
     "checkpoint/layout.py": "a portable file is one that a plain Trainer resumes, so it has Lightning's layout",
     "checkpoint/restore.py": "the packages whose metrics keep states of known kinds, told without importing them",
     "cli/doctor/examination.py": "tells of those releases",
-    **{
-        f"cli/project/templates/{one}/test_training.py": "a user's test: runs on each backend"
-        for one in ("digits", "tabular", "text")
-    },
     "compat/blocked.py": "malicious releases, told before anything is imported",
     "compat/instantiator.py": "releases that run code of a file, told before anything is imported",
     "compat/trainer_arguments.py": "the release that renamed arguments",

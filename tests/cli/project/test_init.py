@@ -52,6 +52,9 @@ def test_a_template_is_written(template, folder, capsys):
     demo = folder / "demo"
     assert names(demo) == NAMES | MORE[template]
     assert compileall.compile_dir(demo, quiet=2)
+    test = (demo / "test_training.py").read_text()
+    assert "$" not in test
+    assert max(map(len, test.splitlines())) <= 120
     configuration = yaml.safe_load((demo / "run.yaml").read_text())
     assert configuration["framework"] == "lightning"
     assert configuration["spec"]["model"]["class_path"] == "model.Net"

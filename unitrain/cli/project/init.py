@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Mapping  # noqa: TC003 - NamedTuple reads it
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from string import Template as Text
+from typing import TYPE_CHECKING, NamedTuple
 
 from unitrain.cli.doctor.examination import backends
 from unitrain.errors import ConfigError
@@ -16,19 +18,40 @@ from unitrain.utilities.files import failing_as, user_path
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
     from importlib.resources.abc import Traversable
 
+
+class Template(NamedTuple):
+    """What a project may begin from: a folder of ``templates/``.
+
+    Attributes:
+        summary: What it does.
+        words: Its words in the files of ``common/``, where ``$name`` stands for them.
+    """
+
+    summary: str
+    words: Mapping[str, str]
+
+
 TEMPLATES = {
-    "digits": "classify images of digits, which the project draws",
-    "tabular": "predict a number from the rows of a CSV file",
-    "text": "predict the next character of a text",
+    "digits": Template(
+        "classify images of digits, which the project draws",
+        {"imported": "digits", "data": "digits(train_size=64)", "net": "Net(width=4)", "loss": "CrossEntropyLoss"},
+    ),
+    "tabular": Template(
+        "predict a number from the rows of a CSV file",
+        {"imported": "FEATURES, rides", "data": "rides()", "net": "Net(FEATURES, width=4)", "loss": "MSELoss"},
+    ),
+    "text": Template(
+        "predict the next character of a text",
+        {"imported": "characters", "data": "characters()", "net": "Net(width=8)", "loss": "CrossEntropyLoss"},
+    ),
 }
-"""What a project may begin from: the folders of ``templates/``, and what each does."""
+"""What a project may begin from, by name."""
 
 _COMMON = "common"
-_NAMES = {"gitignore": ".gitignore"}
-"""Files with another name in the package: tools would read the ignored files of a real one."""
+_NAMES = {"gitignore": ".gitignore", "test_training.txt": "test_training.py"}
+"""Files with another name in the package: tools would read the ignored files of a real one, and check the code."""
 
 _CONFIGURATION = "run.yaml"
 _FRAMEWORK = re.compile(r"^framework: (\w+)$", re.MULTILINE)
@@ -37,7 +60,7 @@ _DESCRIPTION = f"""\
 Write a small project that runs at once: a model, data, a configuration, a test and a README. It needs no download, and
 no file is overwritten.
 
-{chr(10).join(f"  {name:<9} {summary}" for name, summary in TEMPLATES.items())}
+{chr(10).join(f"  {name:<9} {one.summary}" for name, one in TEMPLATES.items())}
 """
 
 _EPILOG = """\
@@ -104,9 +127,16 @@ class Project:
 
 
 def _read(template: str) -> dict[str, bytes]:
-    folders = [files(__package__) / "templates" / name for name in (_COMMON, template)]
-    there = [one for folder in folders for one in folder.iterdir() if _belongs(one)]
-    return {_NAMES.get(one.name, one.name): one.read_bytes() for one in sorted(there, key=lambda one: one.name)}
+    """Return the contents of the files of a template, by the name that each gets."""
+    common, own = (_contents(name) for name in (_COMMON, template))
+    words = TEMPLATES[template].words
+    shared = {name: Text(content.decode()).substitute(words).encode() for name, content in common.items()}
+    return dict(sorted({**shared, **own}.items()))
+
+
+def _contents(folder: str) -> dict[str, bytes]:
+    there = (files(__package__) / "templates" / folder).iterdir()
+    return {_NAMES.get(one.name, one.name): one.read_bytes() for one in there if _belongs(one)}
 
 
 def _belongs(there: Traversable) -> bool:
