@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from tests.bridges.lightning_subject import Log, Steps, listening_callback, samples
+from tests.bridges.lightning_subject import Loaders, Log, Steps, listening_callback, samples
 
 LOG = Log()
 """What the listening callback heard; a test empties it."""
@@ -34,18 +34,8 @@ class OwnData(Net):
         return DataLoader(samples(6, 1), batch_size=4)
 
 
-class Data(pl.LightningDataModule):
-    def __init__(self, count: int = 12, batch_size: int = 4):
-        super().__init__()
-        self.count, self.batch_size = count, batch_size
-
-    def train_dataloader(self):
-        return DataLoader(samples(self.count), batch_size=self.batch_size, shuffle=True)
-
-    def val_dataloader(self):
-        return DataLoader(samples(6, 1), batch_size=self.batch_size)
-
-    test_dataloader = predict_dataloader = val_dataloader
+class Data(Loaders, pl.LightningDataModule):
+    pass
 
 
 def listening() -> pl.Callback:

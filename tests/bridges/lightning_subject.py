@@ -118,6 +118,22 @@ def listening_module(base: type, log: Log) -> type:
     return type(base.__name__, (base,), {name: log.wrapped("module", name, getattr(base, name)) for name in names})
 
 
+class Loaders:
+    """The data of most command lines, but for its base."""
+
+    def __init__(self, count: int = 12, batch_size: int = 4) -> None:
+        super().__init__()
+        self.count, self.batch_size = count, batch_size
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(samples(self.count), batch_size=self.batch_size, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(samples(6, 1), batch_size=self.batch_size)
+
+    test_dataloader = predict_dataloader = val_dataloader
+
+
 class Steps:
     """The module of most cases, but for its base: noise in each step, so that a draw out of its order shows."""
 

@@ -10,28 +10,13 @@ import pytest
 import pytorch_lightning as pl
 import pytorch_lightning.cli as cli_of_lightning
 import torch
-from torch.utils.data import DataLoader
 
-from tests.bridges.lightning_subject import Steps, listening_callback, samples, subject
+from tests.bridges.lightning_subject import Loaders, Steps, listening_callback, subject
 from tests.bridges.test_lightning_same import BACKENDS, compared
 from unitrain_bridges.lightning import redirect
 
 pytest.importorskip("jsonargparse", reason="LightningCLI needs the extra `cli`")
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-class Data:
-    def __init__(self, count: int = 12, batch_size: int = 4):
-        super().__init__()
-        self.count, self.batch_size = count, batch_size
-
-    def train_dataloader(self):
-        return DataLoader(samples(self.count), batch_size=self.batch_size, shuffle=True)
-
-    def val_dataloader(self):
-        return DataLoader(samples(6, 1), batch_size=self.batch_size)
-
-    test_dataloader = predict_dataloader = val_dataloader
 
 
 class Unset(Steps):
@@ -48,7 +33,7 @@ def cli(*lines, steps=Steps, **options):
         found = []
         for line in lines:
             module = type("Module", (steps, package.LightningModule), {"__init__": _init(steps)})
-            data = type("DataModule", (Data, package.LightningDataModule), {})
+            data = type("DataModule", (Loaders, package.LightningDataModule), {})
             defaults = {"callbacks": [listening_callback(package, tools.log)], "logger": False}
             with contextlib.chdir(tools.folder):
                 made = package.cli.LightningCLI(

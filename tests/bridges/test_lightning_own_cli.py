@@ -10,9 +10,8 @@ import pytest
 import pytorch_lightning.cli  # noqa: F401 - the works use it
 import torch
 import yaml
-from torch.utils.data import DataLoader
 
-from tests.bridges.lightning_subject import Steps, listening_callback, samples
+from tests.bridges.lightning_subject import Loaders, Steps, listening_callback
 from tests.bridges.test_lightning_same import BACKENDS, compared
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -50,20 +49,7 @@ def module_of(package):
 
 
 def data_of(package):
-    class Data(package.LightningDataModule):
-        def __init__(self, batch_size: int = 4, count: int = 12):
-            super().__init__()
-            self.batch_size, self.count = batch_size, count
-
-        def train_dataloader(self):
-            return DataLoader(samples(self.count), batch_size=self.batch_size, shuffle=True)
-
-        def val_dataloader(self):
-            return DataLoader(samples(6, 1), batch_size=self.batch_size)
-
-        test_dataloader = predict_dataloader = val_dataloader
-
-    return Data
+    return type("Data", (Loaders, package.LightningDataModule), {})
 
 
 def own_cli(package, log):
