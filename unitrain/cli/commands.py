@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +17,8 @@ FAILED = 1
 """The exit status of a failed command; some commands document further statuses."""
 INTERRUPTED = 130
 """The exit status after Ctrl-C, as shells have it."""
+UNREAD = 141
+"""The exit status where nobody reads the output to its end, such as ``| head``, as shells have it."""
 
 
 class Command(NamedTuple):
@@ -102,6 +105,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         parsed = _parsed(given, name)
         status: int = import_module(COMMANDS[parsed.command].module).run(parsed)
+        _flush()
+    except BrokenPipeError:
+        if not _is_unread():
+            raise
+        return UNREAD
     except UnitrainError as error:
         print(f"unitrain {name}: {error}", file=sys.stderr)  # noqa: T201 - that is its output
         return FAILED
@@ -111,6 +119,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"unitrain {name}: interrupted.", file=sys.stderr)  # noqa: T201
         return INTERRUPTED
     return status
+
+
+def _is_unread() -> bool:
+    """Return whether nobody reads the output any more; then nothing more is written to it."""
+    try:
+        _flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
+def _flush() -> None:
+    if sys.stdout is not None:  # as where a service manager has closed it
+        sys.stdout.flush()
 
 
 def _parsed(given: list[str], name: str) -> argparse.Namespace:

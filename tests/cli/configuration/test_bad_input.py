@@ -16,6 +16,10 @@ def folder(project):
     return project
 
 
+OF_A_FIT = ("no-optimizer", "no-loss", "several-optimizers", "an-infinite-rate", "output-of-a-fit")
+"""What only a fit needs, or refuses."""
+
+
 def require_told(bad, out, err):
     assert "Traceback" not in err
     message, _, hint = err[:-1].rpartition("\nHint: ")
@@ -44,6 +48,22 @@ def test_bad_input_is_told_to_who_types_it(name, folder, typed):
     done = typed(*BAD[name].arguments, expected=1)
     lines = done.stderr.splitlines(keepends=True)
     require_told(BAD[name], done.stdout, "".join(one for one in lines if not one.startswith("note: ")))
+    assert everything(folder) == before
+
+
+READ = [name for name, one in BAD.items() if one.arguments[0] == "fit" and name not in OF_A_FIT]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+@pytest.mark.parametrize("name", READ)
+def test_every_command_that_reads_a_configuration_tells_bad_input(name, command, folder, run):
+    bad = BAD[name]._replace(arguments=(command, *BAD[name].arguments[1:]))
+    before = everything(folder)
+    status, out, err = run(*bad.arguments)
+    lines = err.splitlines(keepends=True)
+    require_told(bad, out, "".join(one for one in lines if not one.startswith("note: ")))
+    assert status == 1
     assert everything(folder) == before
 
 

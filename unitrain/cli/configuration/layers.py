@@ -14,7 +14,7 @@ from unitrain.cli.configuration.places import Key, Place, Places, dotted
 from unitrain.cli.configuration.signatures import ARGUMENTS, CLASS, PASSED_ON
 from unitrain.cli.configuration.yaml_files import parsed
 from unitrain.errors import ConfigError
-from unitrain.reports.run.facts import without_secrets
+from unitrain.reports.run.facts import HIDDEN, is_secret, without_secrets
 from unitrain.utilities.signature import shown
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Layers:
                 continue
             kept = now.get(ARGUMENTS) if CLASS in now else {}
             dropped = {name: value for name, value in change.arguments.items() if name not in (kept or {})}
-            lost = without_secrets(", ".join(f"{name}={shown(value)}" for name, value in dropped.items()))
+            lost = ", ".join(f"{name}={_told((name,), value)}" for name, value in dropped.items())
             if kept is None and lost:
                 raise places.refusal(
                     key,
@@ -152,7 +152,7 @@ class Layers:
                 below = {}
             elif not isinstance(below, (dict, list)):
                 raise ConfigError(
-                    f"{given.option}: {dotted((*around, part))} is {shown(below)}, which has no keys.",
+                    f"{given.option}: {dotted((*around, part))} is {_told((*around, part), below)}, which has no keys.",
                     hint=f"--{dotted((*around, part))} VALUE replaces it.",
                 )
             node[part] = below
@@ -171,10 +171,15 @@ class Layers:
         old = container[name] if isinstance(container, list) else container.get(name)
         if not isinstance(old, (list, type(None))):
             raise ConfigError(
-                f"{given.option}: {dotted(given.key)} is {without_secrets(shown(old))}, which is no list.",
+                f"{given.option}: {dotted(given.key)} is {_told(given.key, old)}, which is no list.",
                 hint=f"{given.option[:-1]} VALUE replaces it.",
             )
         container[name] = [*(old or []), *(value if isinstance(value, list) else [value])]
+
+
+def _told(key: Key, value: Any) -> str:
+    """Return a value for a message, unless it is a secret."""
+    return HIDDEN if any(is_secret(str(part)) for part in key) else without_secrets(shown(value))
 
 
 def _other_kind(old: dict[str, Any], value: dict[str, Any]) -> bool:

@@ -76,7 +76,8 @@ class Places:
         names = list(accepted)
         for name in given:
             if name not in names:
-                raise self.refusal((*key, str(name)), "unknown key.", did_you_mean(str(name), names))
+                own = name if type(name) is int else str(name)
+                raise self.refusal((*key, own), "unknown key.", did_you_mean(str(name), names))
 
     @contextmanager
     def naming(self, key: Key, below: Iterable[str] = ()) -> Iterator[None]:

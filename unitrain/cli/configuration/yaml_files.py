@@ -189,11 +189,17 @@ def _checked(given: str | Path, node: yaml.Node, key: Key, around: tuple[int, ..
     elif isinstance(node, yaml.MappingNode):
         _refuse_twice(given, node, key)
         for name, one in node.value:
-            below = key if name.value == "<<" else (*key, str(name.value))
+            below = key if name.value == "<<" else (*key, _name_of(name))
             yield from _checked(given, one, below, (*around, id(node)))
             yield below, Place(place.source, name.start_mark.line + 1)
     else:
         _refuse_variable(str(node.value), place, key)
+
+
+def _name_of(node: yaml.Node) -> str | int:
+    """Return the name of a key as the values have it: a whole number may be one."""
+    text = str(node.value)
+    return int(text) if node.tag.endswith(":int") and text.isdecimal() else text
 
 
 def _refuse_twice(given: str | Path, node: yaml.MappingNode, key: Key) -> None:
@@ -213,7 +219,7 @@ def _refuse_variable(text: str, place: Place, key: Key) -> None:
     if found is not None:
         raise Places({(): place}).refusal(
             key,
-            f"variables are not replaced; got {shown(text)}.",
+            f"variables are not replaced; got {found.group()}.",
             f'pass the value on the command line: --{dotted(key)} "{found.group().replace("{", "").replace("}", "")}"',
         )
 
