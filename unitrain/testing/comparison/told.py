@@ -37,9 +37,8 @@ def headline(result: Outcome) -> str:
     everybody = _all(names)
     within = "" if result.steps is None else f" in {_steps(result.steps)}"
     if result.status == "equal":
-        return (
-            f"equal: {everybody} have the same {'bits' if result.steps is not None else _all(result.compared)}{within}"
-        )
+        same = "bits" if result.steps is not None else _all(result.compared)
+        return f"equal: {everybody} have the same {same}{within}"
     if result.status == "failed":
         failed = [one.name for one in result.sides if one.status == "failed"]
         return f"failed: {' and '.join(failed)} could not run to the end; {_steps(result.steps or 0)} are equal"
