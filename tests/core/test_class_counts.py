@@ -1,5 +1,7 @@
 """Metrics that count classes are fed many batches at once: to the same state as batch by batch, at every moment."""
 
+from copy import deepcopy
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -68,8 +70,8 @@ def test_the_value_and_the_state_are_those_of_batch_by_batch(name, shape):
             scores.zero_()
             if index == checkpoint:
                 assert all(torch.equal(value, stock.state_dict()[key]) for key, value in own.state_dict().items())
-        assert torch.equal(own.compute(SINGLE_PROCESS), stock.compute())
-        assert torch.equal(own.compute(SINGLE_PROCESS), stock.compute())  # and again
+        assert torch.equal(torch.as_tensor(own.compute(SINGLE_PROCESS)), stock.compute())
+        assert torch.equal(torch.as_tensor(own.compute(SINGLE_PROCESS)), stock.compute())  # and again
         assert all(torch.equal(value, stock.state_dict()[key]) for key, value in own.state_dict().items())
 
 
@@ -104,7 +106,7 @@ def test_another_precision_of_the_user_is_kept():
             own.update(scores, labels, len(labels))
             stock.update(scores, labels)
         assert own.compute(SINGLE_PROCESS).dtype == torch.float64
-        assert torch.equal(own.compute(SINGLE_PROCESS), stock.compute())
+        assert torch.equal(torch.as_tensor(own.compute(SINGLE_PROCESS)), stock.compute())
 
 
 def test_torchs_group_is_asked_where_there_is_one(monkeypatch, tmp_path):
@@ -124,16 +126,41 @@ def test_torchs_group_is_asked_where_there_is_one(monkeypatch, tmp_path):
         torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16])
-def test_labels_of_any_integer_are_taken(dtype):
-    own, stock = stage_metric("m", tm.MulticlassAccuracy(2)), tm.MulticlassAccuracy(2)
+INTEGERS = [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32]
+
+
+@pytest.mark.parametrize(
+    ("average", "dtype"),
+    [("macro", torch.uint16), *((average, dtype) for average in ("macro", "micro") for dtype in INTEGERS)],
+)
+def test_labels_of_any_integer_are_taken(average, dtype):
+    own, stock = (make(tm.MulticlassAccuracy(2, average=average)) for make in (partial(stage_metric, "m"), deepcopy))
     for _ in range(2):
         own.reset(torch.device("cpu"))
         stock.reset()
         for scores, labels in batches():
             own.update(scores[:, :2], (labels % 2).to(dtype), len(labels))
             stock.update(scores[:, :2], (labels % 2).to(dtype))
-        assert torch.equal(own.compute(SINGLE_PROCESS), stock.compute())
+        assert torch.equal(torch.as_tensor(own.compute(SINGLE_PROCESS)), stock.compute())
+
+
+def outcome(compute):
+    try:
+        return float(compute())
+    except RuntimeError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("labels", [[-1] * 8, [CLASSES] * 8, [-1, 0, 1, 2, 3, 4, 5, 6]])
+def test_labels_that_are_no_classes_are_left_to_torchmetrics(labels):
+    own = stage_metric("m", tm.MulticlassAccuracy(CLASSES, average="micro"))
+    scores, right = next(batches())
+    for target in (right, torch.tensor(labels)):
+        own.reset(torch.device("cpu"))
+        for _ in range(2 if target is right else 1):
+            own.update(scores, target, len(target))
+    stock = tm.MulticlassAccuracy(CLASSES, average="micro")
+    assert outcome(lambda: own.compute(SINGLE_PROCESS)) == outcome(lambda: stock(scores.argmax(1), target))
 
 
 NAN, INF = float("nan"), float("inf")

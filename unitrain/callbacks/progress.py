@@ -54,9 +54,13 @@ class ProgressBar(Callback):
 
         return Console(stderr=True) if self._console is None else self._console
 
+    @cached_property
+    def _has_terminal(self) -> bool:
+        return bool(self._screen.is_terminal)  # rich reads the environment each time
+
     def __getstate__(self) -> dict[str, Any]:
         """Drop the console, which cannot be pickled."""
-        return {name: value for name, value in vars(self).items() if name != "_screen"} | {
+        return {name: value for name, value in vars(self).items() if name not in ("_screen", "_has_terminal")} | {
             "_bar": None,
             "_notebook": None,
         }
@@ -74,7 +78,7 @@ class ProgressBar(Callback):
         self._first = run.state.batch - (run.state.batch % run.epoch_length if run.epoch_length else 0)
         if self._notebook is not None:
             self._notebook.show(run, 0)
-        elif self._screen.is_terminal:
+        elif self._has_terminal:
             self._start_bar(run)
 
     def _start_bar(self, run: RunContext) -> None:
@@ -111,7 +115,7 @@ class ProgressBar(Callback):
         line = f"epoch {run.state.epoch}  step {run.state.step}  {values}  {seconds:.1f}s"
         if self._notebook is not None:
             self._notebook.end_epoch(run, line)
-        elif self._console is not None or self._screen.is_terminal:
+        elif self._console is not None or self._has_terminal:
             self._screen.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
         else:
             print(line, file=self._screen.file)  # as rich would, but rich takes a tenth of an epoch of five batches

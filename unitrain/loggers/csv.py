@@ -65,12 +65,15 @@ class CSVLogger(Shown):
         self._save_dir = user_path(save_dir)
         self._name = name
         self._folder: Path | None = None
+        self._path: Path | None = None
         self.begin(0)
 
     @property
     def path(self) -> Path:
         """The file."""
-        return self.folder / "metrics.csv"
+        if self._path is None:
+            self._path = self.folder / "metrics.csv"
+        return self._path
 
     @property
     def folder(self) -> Path:
@@ -104,7 +107,7 @@ class CSVLogger(Shown):
         self._close()
         self._keep = rows
         self._here = Path.cwd()  # a later os.chdir must not split the run's files
-        self._folder = None
+        self._folder = self._path = None
         self._columns: list[str] = []
         self._end = 0
         self._tail = b""
