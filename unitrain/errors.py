@@ -98,13 +98,20 @@ def did_you_mean(given: str, accepted: Iterable[str]) -> str:
     names = sorted(accepted)
     if not names:
         return "none is accepted."
-    near = nearest(given, names)
-    return f"accepted are {', '.join(names)}." if near is None else f"did you mean {near!r}?"
+    near = alike(given, names)
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else f"accepted are {', '.join(names)}."
 
 
 def nearest(given: object, accepted: Iterable[str]) -> str | None:
     """Return the one of ``accepted`` that is spelled most like ``given``, or None if none is like it."""
-    return next(iter(difflib.get_close_matches(str(given), sorted(accepted), n=1, cutoff=0.6)), None)
+    return next(iter(alike(given, accepted)), None)
+
+
+def alike(given: object, accepted: Iterable[str]) -> list[str]:
+    """Return those of ``accepted`` that are spelled most like ``given``: several, if they are equally like it."""
+    near = difflib.get_close_matches(str(given), accepted := sorted(accepted), n=3, cutoff=0.6)
+    ratios = {one: difflib.SequenceMatcher(a=one, b=str(given)).ratio() for one in near}
+    return sorted(one for one in near if ratios[one] == ratios[near[0]])
 
 
 def refuse_unknown(

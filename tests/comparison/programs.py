@@ -8,12 +8,13 @@ import signal
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from unitrain import Callback, LRSchedule, ModelCheckpoint, TrainSpec, metric
+from unitrain import Callback, LRSchedule, TrainSpec, metric
 from unitrain.testing.models import CLASSES, loader, tensors
 
 OPTIONS = {"max_epochs": 2, "accumulate_grad_batches": 2}
@@ -302,13 +303,19 @@ def never_stepping():
     return spec(**given, automatic_optimization=False), loader(), None, {"max_epochs": 1}
 
 
-def keeping():
-    """Return a program that writes checkpoints where a run writes by default."""
-    return with_fault(ModelCheckpoint())
+class Marking(Callback):
+    """Writes a file where a run writes by default, and nowhere else."""
+
+    def on_fit_start(self, run):
+        (Path(run.config.default_root_dir) / "mine").open("x").close()
 
 
-def keeping_faulty():
-    return with_fault(ModelCheckpoint(), Fault(gradient_fault))
+def marking():
+    return with_fault(Marking())
+
+
+def marking_faulty():
+    return with_fault(Marking(), Fault(gradient_fault))
 
 
 def crash_on_ignite():

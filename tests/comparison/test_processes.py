@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -72,6 +73,15 @@ def test_a_side_that_hangs_is_stopped_and_says_where(tmp_path):
     assert "backward" in result.sides[1].traceback
     result.report(tmp_path / "out.html")
     assert "hanging failed" in (tmp_path / "out.html").read_text()
+
+
+def test_a_side_does_not_hear_ctrl_c(monkeypatch):
+    """It is for the process that compares, which ends the side without a word of it."""
+    with launch._deaf():
+        code = "import signal; print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 STACK = """Timeout (0:00:01)!
@@ -155,8 +165,8 @@ class TestHere:
         assert "must return (spec, train)" in result.sides[0].error
 
     def test_each_run_has_a_folder_of_its_own(self):
-        """The second run of a side, which reads the tensors, does not find the checkpoints of the first."""
-        result = compare(programs.keeping, programs.keeping_faulty)
+        """The second run of a side, which reads the tensors, does not find the files of the first."""
+        result = compare(programs.marking, programs.marking_faulty)
         assert (result.difference.step, result.difference.phase, result.notes) == (4, "gradient", ())
 
     def test_several_processes_are_refused(self):

@@ -5,18 +5,23 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
+from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unitrain.errors import ConfigError, UnitrainError
+from unitrain.utilities.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 FAILED = 1
 """The exit status of a failed command; some commands document further statuses."""
 INTERRUPTED = 130
 """The exit status after Ctrl-C, as shells have it."""
+_PACKAGE = Path(__file__).parents[1]
 UNREAD = 141
 """The exit status where nobody reads the output to its end, such as ``| head``, as shells have it."""
 
@@ -81,6 +86,7 @@ def parser(*names: str) -> argparse.ArgumentParser:
         description="Write training once; run it on PyTorch-Lightning or PyTorch-Ignite with bit-identical results.",
         epilog="See `unitrain COMMAND --help` for the options of a command.",
     )
+    top.add_argument("--version", action="version", version=f"unitrain {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command, about in COMMANDS.items():
         one = commands.add_parser(
@@ -100,11 +106,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     name = next((one for one in given if one in COMMANDS), "")
     try:
         parsed = _parsed(given, name)
-        status: int = import_module(COMMANDS[parsed.command].module).run(parsed)
+        with _short_warnings(parsed.command):
+            status: int = import_module(COMMANDS[parsed.command].module).run(parsed)
         _flush()
     except BrokenPipeError:
         if not _is_unread():
@@ -121,10 +128,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
+@contextmanager
+def _short_warnings(name: str) -> Iterator[None]:
+    """Show a warning of unitrain without the line of its code, which says nothing to a user of the command line."""
+    shown = warnings.formatwarning
+
+    def short(message: Warning | str, category: type[Warning], filename: str, *rest: Any, **more: Any) -> str:
+        is_ours = Path(filename).is_relative_to(_PACKAGE)
+        return f"warning: {message}\n" if is_ours else shown(message, category, filename, *rest, **more)
+
+    if not COMMANDS[name].passes_on:  # a script's are shown as Python shows them
+        warnings.formatwarning = short
+    try:
+        yield
+    finally:
+        warnings.formatwarning = shown
+
+
 def _is_unread() -> bool:
     """Return whether nobody reads the output any more; then nothing more is written to it."""
     try:
-        _flush()
+        print(flush=True)  # noqa: T201 - what was written before may be lost already
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return True

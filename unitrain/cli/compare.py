@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unitrain.cli.configuration.command import loaded, require_packages
+from unitrain.cli.configuration.command import found_files, loaded, require_packages
 from unitrain.cli.configuration.command_line import Option, add_options, read_arguments
 from unitrain.errors import ConfigError, UnitrainError, did_you_mean
 from unitrain.utilities.import_path import importable
@@ -242,6 +242,11 @@ def _configured(paths: tuple[str, ...], line: CommandLine, seed: int | None) -> 
     from unitrain.cli.configuration.configuration import require_fit  # noqa: PLC0415 - after `--help`
 
     require_packages("a YAML file")
+    if found_files("fit", replace(line, paths=paths)) is not None:
+        raise ConfigError(
+            f"{paths[0]} is a file of a framework's own command line, which compare cannot run.",
+            hint="compare a function of a module: def make(): return MyLightningModule(), train_loader",
+        )
     configuration = loaded(replace(line, paths=paths))
     require_fit(configuration)
     if seed is not None or configuration.seed is None:

@@ -191,6 +191,7 @@ REFUSED = {
     "one file for two": ((*YAML, "--json", "out", "--report", "out"), "--json and --report name the same file"),
     "a file in place of a folder": ((*YAML, "--json", "run.yaml/out.json"), "could not be written"),
     "a file for the tensors": ((*YAML, "--bisect", "run.yaml"), "could not be written"),
+    "a file of LightningCLI": (("--config", "lightning.yaml"), "a file of a framework's own command line"),
     "a module that fails": (("broken:make",), "'broken:make' could not be imported: ZeroDivisionError"),
     "trackers": (("mine:make", *BOTH, "--trainer.loggers", "[]"), "a side writes no logs"),
 }
@@ -202,6 +203,7 @@ def test_bad_input_is_refused_before_anything_runs(name, run, project, monkeypat
     (project / "run.ckpt").write_bytes(b"")
     (project / "broken.py").write_text("1 / 0\n")
     (project / "folder").mkdir()
+    (project / "lightning.yaml").write_text("seed_everything: 1\nmodel: {class_path: mine.Net}\n")
     before = files(project)
     given, text = REFUSED[name]
     status, out, err = run(*given)

@@ -52,6 +52,7 @@ FILES = {
     "syntax.py": b"def broken(:\n",
     "exits.py": b"raise SystemExit(3)\n",
     "exists.pt": b"mine",
+    "run/config.yaml": b"{}",
 }
 
 
@@ -89,6 +90,17 @@ BAD = {
     "abbreviated": fit(
         *OK, "--trainer.max_epoch", 7, said="--trainer.max_epoch: unknown key", hint="did you mean 'max_epochs'?"
     ),
+    "two-near-keys": fit(
+        *OK,
+        "--trainer.epochs",
+        7,
+        said="--trainer.epochs: unknown key",
+        hint="did you mean 'max_epochs' or 'min_epochs'?",
+    ),
+    "a-key-without-its-section": fit(
+        *OK, "--max_epoch", 7, said="unknown option --max_epoch", hint="did you mean --trainer.max_epochs?"
+    ),
+    "one-dash": fit("-c", "run.yaml", said="unexpected argument '-c'", hint="two dashes: --config run.yaml"),
     "abbreviated-config": fit("--conf", "run.yaml", said="unknown option --conf", hint="did you mean '--config'?"),
     "a-hyphen": fit(*OK, "--ckpt-path", "x", said="unknown option --ckpt-path", hint="'--ckpt_path'"),
     "override-first": fit(
@@ -117,6 +129,7 @@ BAD = {
     # --- files
     "no-such-file": file("nowhere.yaml", "there is no file nowhere.yaml", "unitrain init"),
     "a-folder": file(".", "could not be read: Is a directory", "unitrain init"),
+    "a-folder-of-a-run": file("run", "run could not be read: Is a directory", "--config run/config.yaml"),
     "empty": file("empty.yaml", "empty.yaml is empty", "unitrain init"),
     "only-a-comment": file("comment.yaml", "comment.yaml is empty", "unitrain init"),
     "binary": file("binary.yaml", "binary.yaml is not a text file", "unitrain init"),
@@ -335,6 +348,11 @@ BAD = {
     ),
     "evaluate-without-data": Bad(
         ("validate", "--config", "no_data.yaml"), "data: is missing", "class_path: package.Digits"
+    ),
+    "no-data-to-predict": Bad(
+        ("predict", *OK, "--data", "tiny.train_alone", "--data.init_args", "{}", "--output", "p.pt"),
+        "it makes no data for `predict`",
+        "DataSpec(predict=loader)",
     ),
     "predictions-for-nobody": Bad(("predict", *OK), "nothing would keep the predictions", "--output predictions.pt"),
     "predictions-over-a-file": Bad(

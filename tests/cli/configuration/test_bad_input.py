@@ -12,6 +12,7 @@ AS_TYPED = ("no-config", "no-optimizer")
 @pytest.fixture
 def folder(project):
     for name, content in FILES.items():
+        (project / name).parent.mkdir(exist_ok=True)
         (project / name).write_bytes(content)
     return project
 

@@ -80,6 +80,16 @@ def test_secrets_in_errors_of_a_class_are_not_repeated(project, run):
     assert "SECRET" not in err
 
 
+def test_an_error_within_a_library_names_the_line_that_led_to_it(project, run):
+    status, _, err = run(*FIT, "--data.batch_size", 0)
+    assert status == 1
+    line = 1 + (project / "tiny.py").read_text().splitlines().index(
+        "        train=DataLoader(train, batch_size, shuffle=True), val=loader, test=loader, predict=[x for x, _ in loader]"
+    )
+    assert "data: tiny.data raised ValueError: batch_size should be a positive integer" in err
+    assert f"(at {project / 'tiny.py'}:{line})" in err
+
+
 def test_secrets_in_errors_of_training_are_not_recorded(project, run):
     (project / "leaks.py").write_text(LEAKS)
     with pytest.raises(ValueError, match="cannot log in"):
@@ -108,6 +118,14 @@ def test_a_resumed_run_says_so(run, project):
     assert run("fit", "--config", "runs/1/config.yaml", "--trainer.fast_dev_run", "true")[2] == ""
     (project / "runs/2/run.json").write_text("{")
     assert run("fit", "--config", "runs/2/config.yaml", "--trainer.fast_dev_run", "true")[2] == ""
+
+
+def test_a_resumed_run_that_was_at_its_end_says_so(run, project):
+    run(*FIT)
+    with pytest.warns(UserWarning, match="not ranked"):
+        status, out, err = run("fit", "--config", "runs/1/config.yaml", "--ckpt_path", "last")
+    assert (status, err) == (0, "note: nothing was trained: runs/1/checkpoints/last.ckpt has reached max_epochs.\n")
+    assert "runs/2 has the configuration and the record." in out
 
 
 def test_help_says_what_resumes_a_run_again(capsys):

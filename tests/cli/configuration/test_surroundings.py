@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from tests.cli.configuration.conftest import everything
-from unitrain import TrainerConfig, load_weights
-from unitrain.cli import main
+from unitrain import TrainerConfig, __version__, load_weights
+from unitrain.cli import commands, main
 from unitrain.cli.configuration.run_folders import new_run
 
 ROOT = Path(__file__).parents[3]
@@ -39,6 +39,46 @@ def test_help_is_quick_and_imports_no_framework():
     assert not imported & {"torch", "pytorch_lightning", "ignite", "jsonargparse", "yaml", "shtab", "rich", "packaging"}
     assert spent < 0.3, "seconds of the processor"
     assert "fit" in done.stdout
+
+
+def test_without_a_command_the_commands_are_listed(capsys):
+    for given in ([], ["--help"]):
+        with pytest.raises(SystemExit) as ended:
+            main(given)
+        assert ended.value.code == 0
+        assert "train what YAML files describe" in capsys.readouterr().out
+
+
+def test_the_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"unitrain {__version__}\n")
+
+
+def test_output_that_nobody_reads_ends_the_command():
+    line = f'"{sys.executable}" -c "{MAIN}" completion bash | true; echo ${{PIPESTATUS[0]}}'
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120, check=True)
+    assert (done.stdout, done.stderr) == ("141\n", "")
+
+
+def test_a_broken_pipe_of_a_run_is_an_error(monkeypatch):
+    from unitrain.cli import completion
+
+    def broken(_):
+        raise BrokenPipeError("of a worker")
+
+    monkeypatch.setattr(completion, "run", broken)
+    with pytest.raises(BrokenPipeError, match="of a worker"):
+        main(["completion", "bash"])
+
+
+@pytest.mark.parametrize(("name", "told"), [("completion", "warning: beware\n"), ("run", ": UserWarning: beware\n")])
+def test_warnings_of_unitrain_have_no_line_of_its_code(name, told):
+    with commands._short_warnings(name):
+        shown = warnings.formatwarning("beware", UserWarning, commands.__file__, 1)
+        assert ": UserWarning: beware\n" in warnings.formatwarning("beware", UserWarning, __file__, 1)
+    assert shown == told or told in shown
+    assert ": UserWarning: beware\n" in warnings.formatwarning("beware", UserWarning, commands.__file__, 1)
 
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])

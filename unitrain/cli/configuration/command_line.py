@@ -5,10 +5,10 @@ argparse is not used: it accepts abbreviations, knows only options that were dec
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, NamedTuple
 
-from unitrain.errors import ConfigError, did_you_mean
+from unitrain.errors import ConfigError, alike, did_you_mean
 from unitrain.utilities.signature import shown
 
 if TYPE_CHECKING:
@@ -157,11 +157,22 @@ def require_known(line: CommandLine, options: Mapping[str, Option], roots: Seque
     """
     for name in line.options:
         if name not in options:
-            known = [f"--{one}" for one in ("config", *options, *roots)]
-            head = name.partition(".")[0].replace("-", "_")
-            raise ConfigError(f"unknown option --{name}.", hint=did_you_mean(f"--{head}", known))
+            raise ConfigError(f"unknown option --{name}.", hint=_option_hint(name, ("config", *options, *roots)))
     if line.positional:
         first = line.positional[0]
-        is_file = first.endswith((".yaml", ".yml"))
+        is_file, is_short = first.endswith((".yaml", ".yml")), first.startswith("-")
         hint = f"{CONFIG} {first}" if is_file else "a value follows its option: --trainer.max_epochs 3"
+        hint = f"options have two dashes: {CONFIG} run.yaml" if is_short else hint
         raise ConfigError(f"unexpected argument {shown(first)}.", hint=hint)
+
+
+def _option_hint(name: str, known: Sequence[str]) -> str:
+    """Return a hint for an unknown option: it may be a key of the trainer, without its section."""
+    from unitrain.config import TrainerConfig  # noqa: PLC0415 - an error may take the time to import it
+
+    head = name.partition(".")[0].replace("-", "_")
+    hint = did_you_mean(f"--{head}", [f"--{one}" for one in known])
+    keys = alike(head, [one.name for one in fields(TrainerConfig)])
+    if keys and not hint.startswith("did you mean"):
+        return f"did you mean {' or '.join(f'--trainer.{one}' for one in keys)}?"
+    return hint

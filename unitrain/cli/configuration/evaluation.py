@@ -105,6 +105,8 @@ def _data(name: str, configuration: Configuration, built: Built) -> Any:
     Raises:
         ConfigError: If there is none.
     """
+    from unitrain.data.sources import DataSpec  # noqa: PLC0415 - after `--help`
+
     stage = _DATA[name]
     places = configuration.places
     if configuration.tree["data"] is None:
@@ -113,7 +115,7 @@ def _data(name: str, configuration: Configuration, built: Built) -> Any:
         )
     val = built.train if built.val is None and built.train is built.test else built.val
     data = val if stage == "val" else getattr(built, stage)
-    if data is None:
+    if data is None or (isinstance(data, DataSpec) and getattr(data, stage) is None):
         raise places.refusal(
             ("data",), f"it makes no data for `{name}`.", f"let it return unitrain.DataSpec({stage}=loader)."
         )

@@ -112,8 +112,18 @@ def _recorded(configuration: Configuration, built: Built, checkpoint: Any) -> in
                 raise ConfigError(f"interrupted{kept}.") from error
             raise
     folder.end(result, warned)
+    if checkpoint is not None and _is_idle(result):
+        print(f"note: nothing was trained: {checkpoint} has reached {result.stopped_by}.", file=sys.stderr)  # noqa: T201
     print(f"{result}\n{folder.path} has {folder.contents}.")  # noqa: T201
     return _status(result, f"unitrain fit --config {folder.path}/config.yaml --ckpt_path last resumes it.")
+
+
+def _is_idle(result: FitResult) -> bool:
+    """Return whether a resumed run had nothing left to do."""
+    from unitrain.reports.run.facts import facts_of  # noqa: PLC0415 - after `--help`
+
+    facts = facts_of(result)
+    return facts is not None and facts.log is not None and not facts.log.times and not facts.interrupted
 
 
 def _status(result: FitResult, hint: str) -> int:

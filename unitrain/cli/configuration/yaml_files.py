@@ -136,7 +136,9 @@ def _text(given: str | Path) -> str:
     except FileNotFoundError as error:
         raise ConfigError(f"there is no file {given}.", hint=_EXAMPLE) from error
     except OSError as error:
-        raise ConfigError(f"{given} could not be read: {error.strerror}.", hint=_EXAMPLE) from error
+        inside = path / "config.yaml"
+        hint = f"--config {inside}" if inside.is_file() else _EXAMPLE
+        raise ConfigError(f"{given} could not be read: {error.strerror}.", hint=hint) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{given} is not a text file: it is not valid UTF-8.", hint=_EXAMPLE) from error
 

@@ -7,10 +7,12 @@ import multiprocessing
 import os
 import pickle
 import re
+import signal
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -20,6 +22,7 @@ from unitrain.testing.comparison.recorder import Findings, Kept
 from unitrain.testing.comparison.side import Answer, Program, run_side
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from multiprocessing.connection import Connection
 
     from unitrain.testing.comparison.recorder import Orders
@@ -40,7 +43,8 @@ def in_process(program: Program, orders: Orders) -> Answer:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_main, args=(sent, orders, theirs), name="unitrain-compare")
-    process.start()
+    with _deaf():
+        process.start()
     theirs.close()
     try:
         heard = _heard(ours, process, orders.seconds)
@@ -52,6 +56,19 @@ def in_process(program: Program, orders: Orders) -> Answer:
     if heard.answer is None and not heard.began and (process.exitcode or 0) > 0:
         raise ConfigError("a side could not start; its error is above.", hint=_GUARD)
     return _killed(process.exitcode) if heard.answer is None else heard.answer
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Start processes that do not hear Ctrl-C: it is for this one, which ends them."""
+    if current_thread() is not main_thread():  # only there signals can be set
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
 
 
 class _Heard(NamedTuple):

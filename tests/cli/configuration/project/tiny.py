@@ -38,6 +38,10 @@ def data(batch_size: int = 8, count: int = 40) -> unitrain.DataSpec:
     )
 
 
+def train_alone() -> unitrain.DataSpec:
+    return unitrain.DataSpec(train=DataLoader(rows(16), 8))
+
+
 def pair(batch_size: int = 8):
     return DataLoader(rows(16), batch_size), DataLoader(rows(8), batch_size)
 

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
-
 from unitrain import DataSpec
 
 # Each digit is five rows of three pixels.

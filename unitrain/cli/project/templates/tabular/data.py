@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
-
 from unitrain import DataSpec
 
 FILE = Path(__file__).with_name("rides.csv")

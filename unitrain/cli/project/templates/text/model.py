@@ -1,7 +1,8 @@
 """The model. run.yaml sets the arguments of `Net`."""
 
-from data import ALPHABET
 from torch import Tensor, nn
+
+from data import ALPHABET
 
 
 class Net(nn.Module):
