@@ -20,7 +20,8 @@ from torch import nn
 from unitrain import CheckpointError, Event, ModelCheckpoint, TrainSpec, UnifiedTrainer, load_weights
 from unitrain.checkpoint import saving
 from unitrain.distributed.collectives import Collectives
-from unitrain.run.hub import CheckpointRequest, EventHub
+from unitrain.run.hub import EventHub
+from unitrain.run.saves import CheckpointRequest
 from unitrain.utilities import files
 
 resource = pytest.importorskip("resource")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import time
 import warnings
 from dataclasses import replace
@@ -11,18 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from unitrain.callbacks.callback import EpochDecision
+from unitrain.callbacks.checkpoint_arguments import require_counts, require_folder
 from unitrain.callbacks.comparison import Mode, improved, measured, require_monitor
 from unitrain.callbacks.file_name import SUFFIX, Template
 from unitrain.compat.other_names import callback_arguments_for
 from unitrain.errors import ConfigError, named_arguments
 from unitrain.metrics.metric import float32
-from unitrain.run.hub import CheckpointRequest
+from unitrain.run.saves import CheckpointRequest
 from unitrain.run.stopping import SIGNAL
 from unitrain.utilities.files import folders_of, user_path
 from unitrain.utilities.ledger import FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable
     from datetime import timedelta
 
     from unitrain.config import TrainerConfig
@@ -30,15 +30,6 @@ if TYPE_CHECKING:
     from unitrain.utilities.ledger import Ledger
 
 _LAST = f"last{SUFFIX}"
-_METRIC = re.compile(r"(train|val|test)/(\w+/)*(?P<name>\w+)")
-_MEASURED = frozenset(
-    (
-        *("loss", "error", "acc", "accuracy", "precision", "recall", "specificity", "f1", "auc", "auroc", "roc"),
-        *("average_precision", "mae", "mse", "rmse", "r2", "iou", "miou", "jaccard", "dice", "map"),
-        *("perplexity", "bleu", "rouge", "wer", "cer"),
-    )
-)
-"""What metrics are commonly called."""
 
 
 @named_arguments(ConfigError, callback_arguments_for)
@@ -80,6 +71,9 @@ class ModelCheckpoint(EpochDecision):
         save_on_exception: If the fit fails, write ``exception.ckpt``: the state after the last completed batch, if the
             error left it unchanged; otherwise warn. The state is tracked after each batch.
         sharded: Write folders with one shard per process instead of files.
+        hard_links: Whether files of one save, such as the best and ``last.ckpt``, are hard links to the same bytes; a
+            file system without hard links gets copies. Replacing or removing one does not change the other. False
+            writes each by itself, for programs that change files in place.
 
     Raises:
         ConfigError: If a value is invalid.
@@ -108,27 +102,20 @@ class ModelCheckpoint(EpochDecision):
         train_time_interval: timedelta | None = None,
         save_on_exception: bool = False,
         sharded: bool = False,
+        hard_links: bool = True,
     ) -> None:
         require_monitor("ModelCheckpoint", "none" if monitor is None else monitor, mode)
         self.text = dirpath if isinstance(dirpath, str) and monitor is None else ""  # might be meant as monitor
         require_folder(self.text)
-        _require_count("save_top_k", save_top_k, -1)
-        given = {"every_n_epochs": every_n_epochs, "every_n_train_steps": every_n_train_steps}
-        for name, value in given.items():
-            if value is not None:
-                _require_count(name, value, 1)
-        if sum(one is not None for one in (*given.values(), train_time_interval)) > 1:
-            raise ConfigError(
-                "ModelCheckpoint takes one of every_n_epochs, every_n_train_steps and train_time_interval.",
-                hint="use two ModelCheckpoints.",
-            )
+        every = {"every_n_epochs": every_n_epochs, "every_n_train_steps": every_n_train_steps}
+        require_counts(save_top_k, train_time_interval, **every)
         self.dirpath = None if dirpath is None else user_path(dirpath)
         self.filename = filename
         self.template = Template(filename)
         self.monitor, self.mode = monitor, mode
         self.save_top_k, self.save_last = save_top_k, save_last
         self.save_on_exception = save_on_exception
-        self.sharded = sharded
+        self.sharded, self.hard_links = sharded, hard_links
         self._every_n_epochs = every_n_epochs
         self._every_n_train_steps = every_n_train_steps
         self._train_time_interval = train_time_interval
@@ -241,10 +228,8 @@ class ModelCheckpoint(EpochDecision):
             self._want(run, self._name(run), ranked=True, value=float32(value))
 
     def _want(self, run: RunContext, name: str, *, ranked: bool = False, value: float = 0.0) -> None:
-        wanted, pending = (
-            CheckpointRequest(self._key(run), name, ranked, value, self.sharded),
-            run.hub.pending_checkpoints,
-        )
+        pending = run.hub.pending_checkpoints
+        wanted = CheckpointRequest(self._key(run), name, ranked, value, self.sharded, self.hard_links)
         last = replace(wanted, name=_LAST, ranked=False)
         # A step asks for last.ckpt before the monitor is measured; last.ckpt is yet the newest file of its step.
         pending.insert(pending.index(last) if ranked and last in pending else len(pending), wanted)
@@ -370,29 +355,3 @@ def _text(path: Path | None) -> str | None:
 
 def _path(text: str | None) -> Path | None:
     return None if text is None else Path(text)
-
-
-def require_folder(given: str, logged: Container[str] = ()) -> None:
-    """Refuse a new folder with the name of a metric, which was surely meant as ``monitor``.
-
-    Args:
-        given: The folder, as text.
-        logged: The metrics of the fit, if they are known.
-
-    Raises:
-        ConfigError: If it does; the message shows both spellings.
-    """
-    found = _METRIC.fullmatch(given)
-    if found is None or not (given in logged or found["name"] in _MEASURED) or user_path(given).exists():
-        return
-    raise ConfigError(
-        f"ModelCheckpoint({given!r}) would create a folder with the name of a metric.",
-        hint=f"ModelCheckpoint(monitor={given!r}); for the folder, ModelCheckpoint(Path({given!r})).",
-    )
-
-
-def _require_count(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(
-            f"ModelCheckpoint({name}=) must be an integer of at least {least}, got {value!r}.", hint=f"{name}=1"
-        )

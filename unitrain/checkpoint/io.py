@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pickle import UnpicklingError
 from typing import IO, TYPE_CHECKING, Any
 
@@ -10,11 +11,13 @@ import torch
 from unitrain.checkpoint.gate import admitted
 from unitrain.checkpoint.integrity import damaged, require_file, torchs_classes_alone, unreadable, verify
 from unitrain.errors import CheckpointError
-from unitrain.utilities.files import written
+from unitrain.utilities.files import linked, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+_BLOCK = 2**20
 
 
 def write(path: Path, content: dict[str, Any], lost: list[str] | None = None, *, check: bool = True) -> None:
@@ -62,6 +65,20 @@ def write_by(path: Path, save: Callable[[IO[bytes]], object], check: Callable[[P
         with written(path, check=check) as file:
             save(file)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        raise _unwritable(path, error) from error
+
+
+def repeat(source: Path, path: Path) -> None:
+    """Make ``path`` a hard link to the finished file ``source``, or a copy where the file system has no hard links.
+
+    Raises:
+        CheckpointError: As ``write``.
+    """
+    try:
+        if not linked(source, path):
+            with source.open("rb") as file:
+                write_by(path, lambda target: shutil.copyfileobj(file, target, _BLOCK))
+    except OSError as error:
         raise _unwritable(path, error) from error
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unitrain.checkpoint import io
 from unitrain.checkpoint import sharded_files as parts
 from unitrain.distributed.strategies.dtensors import whole
-from unitrain.run.hub import CheckpointRequest, Event, InParts
+from unitrain.run.hub import Event
+from unitrain.run.saves import CheckpointRequest, InParts
+from unitrain.utilities.ledger import mark
 from unitrain.utilities.profiling import CHECKPOINT, measured
 
 if TYPE_CHECKING:
@@ -16,6 +18,34 @@ if TYPE_CHECKING:
 
     from unitrain.distributed.collectives import Collectives
     from unitrain.run.hub import EventHub
+
+
+class _Save(NamedTuple):
+    """A file to write.
+
+    Attributes:
+        path: Its name.
+        owner: The callback that keeps it; "" is the user.
+        sharded: Whether it is a folder of shards.
+        hard_links: Whether it may share its bytes with another file.
+    """
+
+    path: Path
+    owner: str = ""
+    sharded: bool = False
+    hard_links: bool = False
+
+
+class _Twin(NamedTuple):
+    """A file that has been written, whose bytes another one may share while it is unchanged.
+
+    Attributes:
+        path: Its name.
+        mark: What changes if anybody touches it.
+    """
+
+    path: Path
+    mark: tuple[int, ...]
 
 
 def write_all(hub: EventHub, take: Callable[[], dict[str, Any]], team: Collectives) -> None:
@@ -29,14 +59,18 @@ def write_all(hub: EventHub, take: Callable[[], dict[str, Any]], team: Collectiv
     try:
         saves = _named(hub, asked, team, before)
         content = take() if saves else {}
-        for path, owner, sharded in saves:
+        twin: _Twin | None = None
+        for one in saves:
             with measured(hub.clock, CHECKPOINT):
-                write_one(path, content, team, sharded=sharded, check=hub.last_checkpoint is None)
-            if owner:
+                like = twin if one.hard_links else None
+                check = hub.last_checkpoint is None
+                write_one(one.path, content, team, sharded=one.sharded, check=check, like=like)
+            twin = _twin(one) or twin
+            if one.owner:
                 before.pop(0)
-            if owner and team.rank == 0:
-                hub.files.wrote(path, owner)
-            hub.last_checkpoint = path
+            if one.owner and team.rank == 0:
+                hub.files.wrote(one.path, one.owner)
+            hub.last_checkpoint = one.path
             hub.fire(Event.CHECKPOINT_SAVED)
     except BaseException:
         for owner, state in reversed(before):  # of files that are not there
@@ -46,19 +80,25 @@ def write_all(hub: EventHub, take: Callable[[], dict[str, Any]], team: Collectiv
         hub.files.release()
 
 
+def _twin(one: _Save) -> _Twin | None:
+    """Return what another file of the same save may share its bytes with."""
+    found = mark(one.path) if one.hard_links and not one.sharded else None
+    return None if found is None else _Twin(one.path, found)
+
+
 def _named(
     hub: EventHub,
     asked: Sequence[Path | InParts | CheckpointRequest],
     team: Collectives,
     before: list[tuple[str, dict[str, Any]]],
-) -> list[tuple[Path, str, bool]]:
-    """Return each file with its owner ("" is the user) and whether it is sharded; rank 0 chooses the names.
+) -> list[_Save]:
+    """Return the files to write; rank 0 chooses the names.
 
     On every rank, ``before`` gets each owner with its state before it named a file, in the order of the files.
     """
     if not any(isinstance(one, CheckpointRequest) for one in asked):
         return [_by_the_user(one) for one in asked if not isinstance(one, CheckpointRequest)]
-    found: list[tuple[Path, str, bool]] = []
+    found: list[_Save] = []
     for one in asked if team.rank == 0 else ():
         if not isinstance(one, CheckpointRequest):
             found.append(_by_the_user(one))
@@ -70,7 +110,7 @@ def _named(
         if path is None:
             before.pop()
         else:
-            found.append((path, one.owner, one.sharded))
+            found.append(_Save(path, one.owner, one.sharded, one.hard_links))
     states = {name: keeper.state_dict() for name, keeper in hub.keepers.items()}
     found, states, folder, named = team.all_gather_object((found, states, hub.files.folder, before))[0]
     if team.rank:
@@ -81,16 +121,36 @@ def _named(
     return found
 
 
-def _by_the_user(asked: Path | InParts) -> tuple[Path, str, bool]:
-    return (asked.path, "", True) if isinstance(asked, InParts) else (asked, "", False)
+def _by_the_user(asked: Path | InParts) -> _Save:
+    return _Save(asked.path, sharded=True) if isinstance(asked, InParts) else _Save(asked)
 
 
-def write_one(path: Path, content: dict[str, Any], team: Collectives, *, sharded: bool, check: bool = True) -> None:
-    """Write ``content``, of which each process has its own shards, to a file or a folder."""
+def write_one(
+    path: Path,
+    content: dict[str, Any],
+    team: Collectives,
+    *,
+    sharded: bool,
+    check: bool = True,
+    like: _Twin | None = None,
+) -> None:
+    """Write ``content``, of which each process has its own shards, to a file or a folder.
+
+    Args:
+        path: The file, or the folder.
+        content: What to write.
+        team: The processes.
+        sharded: Whether it is a folder.
+        check: As in ``io.write``.
+        like: A file with this content, if there is one.
+    """
     if sharded:
         parts.write(path, content, team)
         return
     content = whole(content, keep=team.rank == 0)
     if team.rank == 0:
-        io.write(path, content, check=check)
+        if like is not None and mark(like.path) == like.mark:
+            io.repeat(like.path, path)
+        else:
+            io.write(path, content, check=check)
     team.barrier()

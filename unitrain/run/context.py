@@ -9,7 +9,7 @@ from unitrain.compat.other_names import RUN
 from unitrain.errors import ConfigError, SpecError, no_attribute
 from unitrain.metrics.metric import clash, full_name, reserved
 from unitrain.run.events import require_custom
-from unitrain.run.hub import InParts
+from unitrain.run.saves import InParts
 from unitrain.utilities.files import user_path
 
 if TYPE_CHECKING:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from unitrain.metrics.tables import Table
     from unitrain.run.filters import EventFilter
+    from unitrain.run.saves import CheckpointRequest, InParts, Keeper
     from unitrain.utilities.profiling import Clock, Profile
 
 __all__ = [
@@ -32,7 +33,6 @@ __all__ = [
     "Event",
     "EventHub",
     "Handler",
-    "InParts",
     "Listener",
     "RunState",
     "Trigger",
@@ -43,44 +43,6 @@ Handler: TypeAlias = "Callable[[Any], object] | Callable[[], object]"
 """Takes the ``RunContext``, or nothing. It is typed Any because ``unitrain.run.context`` imports the hub."""
 
 _EVENTS = tuple(Event)
-
-
-class InParts(NamedTuple):
-    """A requested checkpoint as a folder, into which each process writes its shards."""
-
-    path: Path
-
-
-@dataclass(frozen=True)
-class CheckpointRequest:
-    """A checkpoint requested by a callback, without its final name: rank 0 chooses a free one when it is written.
-
-    Attributes:
-        owner: Name of the callback among the run's ``keepers``.
-        name: The requested file name, which may already exist.
-        ranked: Whether it is kept for its value, among the best.
-        value: Its metric value on rank 0.
-        sharded: Whether it is a folder into which each process writes its shards.
-    """
-
-    owner: str
-    name: str
-    ranked: bool = False
-    value: float = field(default=0.0, compare=False)
-    sharded: bool = False
-
-
-class Keeper(Protocol):
-    """A callback that requests checkpoints and manages the files itself."""
-
-    def take(self, wanted: CheckpointRequest, run: Any) -> Path | None:
-        """Return the path on rank 0; None if the checkpoint is no longer wanted."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state, for the other processes."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load the state of rank 0."""
 
 
 class Trackers(Protocol):

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from unitrain.callbacks import EpochDecision, ModelCheckpoint
-from unitrain.callbacks.model_checkpoint import require_folder
+from unitrain.callbacks.checkpoint_arguments import require_folder
 from unitrain.errors import ConfigError, did_you_mean
 from unitrain.metrics.class_names import logged_names
 from unitrain.metrics.metric import LOSS

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks import ModelCheckpoint
 from unitrain.checkpoint.owned_files import SIGNAL as SIGNALLED
-from unitrain.run.hub import CheckpointRequest, Event
+from unitrain.run.hub import Event
+from unitrain.run.saves import CheckpointRequest
 from unitrain.run.stopping import HARD, INTERRUPT, MAX_STEPS, SIGNAL
 
 if TYPE_CHECKING:

@@ -127,6 +127,35 @@ def written(path: Path, *, new: bool = False, check: Callable[[Path], object] | 
         part.unlink(missing_ok=True)
 
 
+def linked(source: Path, path: Path) -> bool:
+    """Give the finished file ``source`` a second name, which atomically replaces ``path``; their bytes are stored once.
+
+    Removing or replacing one name does not change the file of the other.
+
+    Returns:
+        Whether it did. If not, such as on a file system without hard links, ``path`` is unchanged.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent)
+    part = _part_of(path)
+    try:
+        handle = os.open(source, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        _lock(handle)  # before the second name is there, which would otherwise be taken for left behind
+        try:
+            part.hardlink_to(source)
+        except OSError:
+            return False
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+        os.close(handle)
+    _sync(path.parent)
+    return True
+
+
 @contextmanager
 def workspace(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside ``path``; it is removed afterwards, or by the next writer."""
