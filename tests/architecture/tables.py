@@ -125,6 +125,23 @@ def services() -> str:
     return _goals(_results()["serving"])
 
 
+def around() -> str:
+    found = _results()["around"]
+    rows = [
+        (
+            one["work"],
+            one["on"],
+            one["against"],
+            f"{one['reached']:.2f}",
+            "" if one["limit"] is None else f"≤ {one['limit']:g}",
+            {None: "", True: "yes", False: "no"}[one["met"]],
+        )
+        for one in found["rows"]
+    ]
+    header = ("", "by", "time against", "ratio", "goal", "met")
+    return _table(header, rows) + f"\nMedians of {found['date']}, {found['machine']}, Python {found['python']}.\n"
+
+
 def _goals(found: list[dict]) -> str:
     rows = [
         (one["work"], one["on"], f"{one['reached']:.2f}", f"≤ {one['limit']:g}", "yes" if one["met"] else "no")
@@ -245,6 +262,7 @@ TABLES = {
     "studies": studies,
     "services": services,
     "servers": servers,
+    "around": around,
     "matrix": matrix,
     "support": support,
     "events": events,

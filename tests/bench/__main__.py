@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import DataLoader
 
-from tests.bench import bridged, by_hand, growth, idioms, memory, monitoring, serving, startup, tuning, unified
+from tests.bench import around, bridged, by_hand, growth, idioms, memory, monitoring, serving, startup, tuning, unified
 from tests.bench.goals import BARE, Outcome, outcomes
 from tests.bench.profile import profiled
-from tests.bench.report import bridged_text, results, text, tuning_text, write
+from tests.bench.report import around_text, bridged_text, results, text, tuning_text, where, write, write_section
 from tests.bench.timing import measured
 from tests.bench.work import WORK
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # ruff: noqa: T201 - it is a script
 
 FOLDER = Path(__file__).parent
-BRIDGED, TUNING, SERVING, MONITORING = SECTIONS = "bridged", "tuning", "serving", "monitoring"
+BRIDGED, TUNING, SERVING, MONITORING, AROUND = SECTIONS = "bridged", "tuning", "serving", "monitoring", "around"
 VARIANTS = {
     "bare loop": by_hand.bare,
     "fabric": idioms.fabric,
@@ -76,6 +76,7 @@ def main() -> None:
         metavar="WORK",
         help=f"some of {', '.join(WORK)} {', '.join(SECTIONS)}; by default all, and written",
     )
+    parser.add_argument("--keep", action="store_true", help=f"write {AROUND} though nothing else was measured")
     parser.add_argument("--rounds", type=int, default=11)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -85,11 +86,14 @@ def main() -> None:
     studies = list(shown(tuning.compared(given.rounds), tuning_text)) if TUNING in wanted else []
     served, servers = serving.compared() if SERVING in wanted else ([], [])
     print(tuning_text(served))
+    beside = list(shown(around.compared(given.rounds), around_text)) if AROUND in wanted else []
     reported = list(shown(monitoring.compared(given.rounds), tuning_text)) if MONITORING in wanted else []
     for name in [one for one in given.work or WORK if one not in SECTIONS]:
         work = WORK[name]
         times[name] = measured(work, by_hand.bare_m, variants_of(work), given.rounds)
         print(text(results({name: times[name]}, outcomes({name: times[name]}), {})))
+    if given.work == [AROUND] and given.keep:
+        write_section(AROUND, {"rows": beside, **where()}, FOLDER)
     if given.work:
         return
     reached = [*outcomes(times), *(Outcome(goal, startup.one_step(goal.framework)) for goal in startup.GOALS)]
@@ -103,6 +107,7 @@ def main() -> None:
         "serving": served,
         "servers": servers,
         "monitoring": reported,
+        "around": {"rows": beside, **where()},
     }
     found = results(times, reached, further)
     print(text(found))

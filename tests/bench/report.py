@@ -27,6 +27,16 @@ _SMALL = 0.02
 PACKAGES = ("torch", "pytorch-lightning", "pytorch-ignite", "torchmetrics", "accelerate")
 
 
+def where() -> dict[str, Any]:
+    """Return when and on what it was measured."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, one thread",
+        "python": platform.python_version(),
+        "releases": {name: version(name) for name in PACKAGES},
+    }
+
+
 def results(
     measured: Mapping[str, Mapping[str, Times]], reached: Iterable[Outcome], further: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -38,10 +48,7 @@ def results(
         further: What was found beside them: profiles, memory, growth, start-up.
     """
     return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, one thread",
-        "python": platform.python_version(),
-        "releases": {name: version(name) for name in PACKAGES},
+        **where(),
         "work": {
             name: {
                 "says": WORK[name].says,
@@ -118,6 +125,15 @@ def tuning_text(rows: Iterable[Mapping[str, Any]]) -> str:
     )
 
 
+def around_text(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return what happens around the step, for a console."""
+    return "\n".join(
+        f"{row['work']:46} {row['on']:36} {row['reached']:7.3f} of {row['against']}"
+        + ("" if row["limit"] is None else f", at most {row['limit']:.2f}: {'met' if row['met'] else 'NOT MET'}")
+        for row in rows
+    )
+
+
 def parts(profiles: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the header and the rows of a table that says ``WHERE`` the time goes; small parts are in one row."""
     columns = {
@@ -142,6 +158,12 @@ def write(found: Mapping[str, Any], folder: Path) -> None:
     """Write ``results.json`` and ``results.svg``."""
     (folder / "results.json").write_text(json.dumps(found, indent=2) + "\n")
     _draw(found, folder / "results.svg")
+
+
+def write_section(name: str, found: Mapping[str, Any], folder: Path) -> None:
+    """Put a section that was measured alone into ``results.json``."""
+    path = folder / "results.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: found}, indent=2) + "\n")
 
 
 def _draw(found: Mapping[str, Any], path: Path) -> None:
