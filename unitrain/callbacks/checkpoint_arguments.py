@@ -64,6 +64,19 @@ def require_counts(save_top_k: object, interval: timedelta | None, **every: obje
         )
 
 
+def require_alone(*, asynchronous: bool, sharded: bool) -> None:
+    """Refuse to write shards in a thread.
+
+    Raises:
+        ConfigError: If both are asked for.
+    """
+    if asynchronous and sharded:
+        raise ConfigError(
+            "ModelCheckpoint(asynchronous=True, sharded=True): all processes write their shards together, at once.",
+            hint="remove one of the two.",
+        )
+
+
 def _require_count(name: str, value: object, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigError(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from unitrain.callbacks.callback import EpochDecision
-from unitrain.callbacks.checkpoint_arguments import require_counts, require_folder
+from unitrain.callbacks.checkpoint_arguments import require_alone, require_counts, require_folder
 from unitrain.callbacks.comparison import Mode, improved, measured, require_monitor
 from unitrain.callbacks.file_name import SUFFIX, Template
 from unitrain.compat.other_names import callback_arguments_for
@@ -74,6 +74,10 @@ class ModelCheckpoint(EpochDecision):
         hard_links: Whether files of one save, such as the best and ``last.ckpt``, are hard links to the same bytes; a
             file system without hard links gets copies. Replacing or removing one does not change the other. False
             writes each by itself, for programs that change files in place.
+        asynchronous: Whether a thread writes a copy of the state while the run goes on, as with Lightning's
+            AsyncCheckpointIO. The next save, the end of the epoch and the end of the fit wait until the files are
+            complete; then errors are raised, CHECKPOINT_SAVED is fired and older files are removed. If another file
+            is due at the same time that is not asynchronous, all are written at once.
 
     Raises:
         ConfigError: If a value is invalid.
@@ -103,19 +107,21 @@ class ModelCheckpoint(EpochDecision):
         save_on_exception: bool = False,
         sharded: bool = False,
         hard_links: bool = True,
+        asynchronous: bool = False,
     ) -> None:
         require_monitor("ModelCheckpoint", "none" if monitor is None else monitor, mode)
         self.text = dirpath if isinstance(dirpath, str) and monitor is None else ""  # might be meant as monitor
         require_folder(self.text)
         every = {"every_n_epochs": every_n_epochs, "every_n_train_steps": every_n_train_steps}
         require_counts(save_top_k, train_time_interval, **every)
+        require_alone(asynchronous=asynchronous, sharded=sharded)
         self.dirpath = None if dirpath is None else user_path(dirpath)
         self.filename = filename
         self.template = Template(filename)
         self.monitor, self.mode = monitor, mode
         self.save_top_k, self.save_last = save_top_k, save_last
         self.save_on_exception = save_on_exception
-        self.sharded, self.hard_links = sharded, hard_links
+        self.sharded, self.hard_links, self.asynchronous = sharded, hard_links, asynchronous
         self._every_n_epochs = every_n_epochs
         self._every_n_train_steps = every_n_train_steps
         self._train_time_interval = train_time_interval
@@ -229,7 +235,8 @@ class ModelCheckpoint(EpochDecision):
 
     def _want(self, run: RunContext, name: str, *, ranked: bool = False, value: float = 0.0) -> None:
         pending = run.hub.pending_checkpoints
-        wanted = CheckpointRequest(self._key(run), name, ranked, value, self.sharded, self.hard_links)
+        how = (self.sharded, self.hard_links, self.asynchronous)
+        wanted = CheckpointRequest(self._key(run), name, ranked, value, *how)
         last = replace(wanted, name=_LAST, ranked=False)
         # A step asks for last.ckpt before the monitor is measured; last.ckpt is yet the newest file of its step.
         pending.insert(pending.index(last) if ranked and last in pending else len(pending), wanted)

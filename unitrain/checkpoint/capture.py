@@ -9,7 +9,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unitrain.checkpoint.gate import admitted
 from unitrain.checkpoint.hparams import plain_hparams
@@ -21,7 +21,7 @@ from unitrain.run.hub import Event
 from unitrain.utilities.version import __version__
 
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Iterator
 
     from unitrain.backends.protocol import FitJob
     from unitrain.data.sources import DataSource
@@ -103,32 +103,38 @@ def _names(job: FitJob) -> dict[str, Any]:
 
 
 def set_apart(content: dict[str, Any]) -> dict[str, Any]:
-    """Return ``content`` with copies of its tensors in host memory; shared memory stays shared."""
-    made: dict[Any, Tensor] = {}
+    """Return a copy of ``content`` with its tensors in host memory; on the CPU, its file has the same bytes.
 
-    def copied(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return _copied(value, made)
-        if type(value) in (list, tuple):
-            return type(value)(map(copied, value))
-        if isinstance(value, dict):
-            fresh = copy.copy(value)
-            for key, one in value.items():
-                fresh[key] = copied(one)
-            return fresh
-        return value
-
-    changed: dict[str, Any] = copied(content)
-    return changed
+    Tensors that share memory share it in the copy too, because a file contains it once.
+    """
+    memo: dict[Any, Any] = {}
+    for tensor in _tensors(content):
+        if id(tensor) not in memo:
+            memo[id(tensor)] = _copied(tensor, memo)
+    return copy.deepcopy(content, memo)
 
 
-def _copied(value: Tensor, made: dict[Any, Tensor]) -> Tensor:
-    if is_part(value) or value.layout is not torch.strided or value.is_nested or not value.numel():
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (dict, list, tuple)):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(one)
+
+
+def _copied(value: Tensor, memo: dict[Any, Any]) -> Tensor:
+    if is_part(value) or value.layout is not torch.strided or value.is_nested:
         return value.detach().clone()
-    place = (value.data_ptr(), value.device, value.dtype, value.shape, value.stride())
-    if place not in made:
-        made[place] = value.detach().clone() if value.is_cpu else value.detach().cpu()
-    return made[place]
+    if not value.is_cpu:
+        place = (value.data_ptr(), value.device, value.dtype, value.shape, value.stride())
+        if place not in memo or not value.numel():
+            memo[place] = value.detach().cpu()
+        found: Tensor = memo[place]
+        return found
+    made: Tensor = copy.deepcopy(value.detach(), memo)  # with all of its storage, which a file has too
+    if isinstance(value, nn.Parameter):
+        return nn.Parameter(made, requires_grad=value.requires_grad)
+    return made.requires_grad_(value.requires_grad)
 
 
 def require_writable(job: FitJob) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
+from functools import partial
 from pickle import UnpicklingError
 from typing import IO, TYPE_CHECKING, Any
 
@@ -15,12 +17,15 @@ from unitrain.utilities.files import linked, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 _BLOCK = 2**20
 
 
-def write(path: Path, content: dict[str, Any], lost: list[str] | None = None, *, check: bool = True) -> None:
+def write(
+    path: Path, content: dict[str, Any], lost: list[str] | None = None, *, check: bool = True, in_thread: bool = False
+) -> None:
     """Write ``content`` to ``path`` atomically: a kill at any time leaves the old file or the new one.
 
     Args:
@@ -29,19 +34,21 @@ def write(path: Path, content: dict[str, Any], lost: list[str] | None = None, *,
         lost: As in ``gate.admitted``.
         check: Read the file, but for the values of tensors, before it gets its name. That takes as long as to write
             many small tensors, so a run checks the first file that it writes; the gate knows what can be read.
+        in_thread: Whether other code runs meanwhile, so that the check leaves alone the classes that torch.load allows.
 
     Raises:
         CheckpointError: If the folder cannot be written, the disk is full, or the content cannot be read back; an older
             file is unchanged.
     """
     plain = admitted(content, lost)
-    write_by(path, lambda file: torch.save(plain, file), _require_readable if check else None)
+    readable = partial(_require_readable, classes=nullcontext() if in_thread else torchs_classes_alone())
+    write_by(path, lambda file: torch.save(plain, file), readable if check else None)
 
 
-def _require_readable(path: Path) -> None:
+def _require_readable(path: Path, classes: AbstractContextManager[None]) -> None:
     """Read the written file, except for the tensors' values, as every reader will."""
     try:
-        with torchs_classes_alone():
+        with classes:
             torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         raise CheckpointError(

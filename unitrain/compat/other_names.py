@@ -148,6 +148,7 @@ CALLBACKS: Mapping[str, str] = {
     **dict.fromkeys(("score_function", "score_name", "metric", "metric_name", "quantity"), 'monitor="val/loss"'),
     **dict.fromkeys(("every_n_steps", "save_steps", "save_interval"), "every_n_train_steps=500"),
     **dict.fromkeys(("period", "every_n_val_epochs", "save_freq"), "every_n_epochs=1"),
+    **dict.fromkeys(("async_save", "save_async", "background"), "asynchronous=True"),
     "save_weights_only": "remove it: unitrain.load_weights(path) reads only the weights of a file.",
     "restore_best_weights": 'ModelCheckpoint(monitor="val/loss") keeps the best; trainer.validate(ckpt_path="best").',
     "verbose": "remove it: the progress bar and the trackers show what is measured.",

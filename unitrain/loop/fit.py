@@ -264,6 +264,7 @@ class FitProgram(MeteredRun):
 
     def epoch_end(self) -> Verdict:
         """End an epoch: publish the metrics, call the handlers, step the schedulers with a monitor."""
+        self.hub.finish_save()
         self.hub.within_epoch = not self.last
         if not self.last:  # cut short by a stop: a checkpoint continues after the last batch, not after the epoch
             if self.hub.pending_checkpoints:  # first what was due by then: who resumes must know these files
@@ -298,12 +299,14 @@ class FitProgram(MeteredRun):
 
     def end(self) -> None:
         """End."""
+        self.hub.finish_save()
         self.hub.fire(Event.FIT_END)
         self.team.broadcast_buffers(self.model)
         self._stop.agree()
         self.at_rest = True
         if self.hub.pending_checkpoints:
             self.write_saves()
+            self.hub.finish_save()
 
     def stopped(self, reason: str) -> None:
         """Record that a native callback stopped the run."""

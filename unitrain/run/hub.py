@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from unitrain.metrics.tables import Table
     from unitrain.run.filters import EventFilter
-    from unitrain.run.saves import CheckpointRequest, InParts, Keeper
+    from unitrain.run.saves import CheckpointRequest, InParts, Keeper, UnfinishedSave
     from unitrain.utilities.profiling import Clock, Profile
 
 __all__ = [
@@ -129,6 +129,7 @@ class EventHub:
         step_metrics: Further values that trackers read for the row of a step, by name.
         trackers: Receives rows, figures and hyper-parameters for all trackers of a tracked run; else None.
         pending_checkpoints: Requested checkpoints, to be written at the end of the batch or the epoch.
+        unfinished_save: The save that a thread is writing.
         last_checkpoint: The last written checkpoint.
         files: The files of the run.
         keepers: The callbacks that request checkpoints, by the name of their state in a checkpoint.
@@ -160,6 +161,7 @@ class EventHub:
         self.trackers: Trackers | None = None
         self.batch_output: Callable[[Any, Any], None] | None = None
         self.pending_checkpoints: list[Path | InParts | CheckpointRequest] = []
+        self.unfinished_save: UnfinishedSave | None = None
         self.files = Ledger()
         self.keepers: dict[str, Keeper] = {}
         self.last_checkpoint: Path | None = None
@@ -179,6 +181,7 @@ class EventHub:
             "relay": None,
             "step_metrics": {},
             "pending_checkpoints": [],
+            "unfinished_save": None,
         }
 
     def on(self, event: Event | CustomEvent | Trigger | Triggers, handler: Handler) -> list[Listener]:
@@ -287,6 +290,11 @@ class EventHub:
             self.state.tensors.update(table.by_name(name))
             if self.trackers is not None:
                 self.trackers.log_table(name, table)
+
+    def finish_save(self) -> None:
+        """Wait for the files that a thread writes, and announce them."""
+        if self.unfinished_save is not None:
+            self.unfinished_save.finish()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the counters and values, for a checkpoint."""

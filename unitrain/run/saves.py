@@ -26,6 +26,7 @@ class CheckpointRequest:
         value: Its metric value on rank 0.
         sharded: Whether it is a folder into which each process writes its shards.
         hard_links: Whether it may be a hard link to another file of the same save, or that a link to it.
+        asynchronous: Whether a thread may write it while the run goes on.
     """
 
     owner: str
@@ -34,6 +35,7 @@ class CheckpointRequest:
     value: float = field(default=0.0, compare=False)
     sharded: bool = False
     hard_links: bool = True
+    asynchronous: bool = False
 
 
 class Keeper(Protocol):
@@ -47,3 +49,10 @@ class Keeper(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load the state of rank 0."""
+
+
+class UnfinishedSave(Protocol):
+    """A save that a thread writes while the run goes on."""
+
+    def finish(self) -> None:
+        """Wait until it is written, announce its files, and raise its error."""

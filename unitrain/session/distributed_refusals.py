@@ -47,6 +47,11 @@ def require_together(
             "ModelCheckpoint(save_on_exception=True) would need the state of a failed process.",
             hint="ModelCheckpoint(every_n_train_steps=...) keeps a checkpoint to resume from.",
         )
+    if any(isinstance(one, ModelCheckpoint) and one.asynchronous for one in callbacks):
+        raise UnsupportedFeatureError(
+            "ModelCheckpoint(asynchronous=True) writes in a thread of a single process; several write together.",
+            hint="asynchronous=False.",
+        )
     if config.sync_batchnorm and device.type == "cpu":
         raise ConfigError(
             "sync_batchnorm=True: torch's SyncBatchNorm only works on GPUs, and this run is on the CPU.",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from unitrain.callbacks import ModelCheckpoint
 from unitrain.checkpoint.owned_files import SIGNAL as SIGNALLED
+from unitrain.checkpoint.saving import finished
 from unitrain.run.hub import Event
 from unitrain.run.saves import CheckpointRequest
 from unitrain.run.stopping import HARD, INTERRUPT, MAX_STEPS, SIGNAL
@@ -43,6 +44,7 @@ def guarded(job: FitJob) -> Iterator[None]:
             stack.enter_context(_Signals(job).installed())
         job.hub.keepers[SIGNALLED] = _SigtermCheckpoint(job)
         stack.enter_context(_rescued(job))
+        stack.enter_context(finished(job.hub))
         yield
 
 

@@ -300,6 +300,7 @@ class _Training(_Bare):
             self.begin_epoch()
             self.epoch()
             self.end_epoch()
+        self.hub.finish_save()
         self.hub.fire(Event.FIT_END)
         if self.together:
             from_rank_zero(self.model.buffers())
@@ -307,6 +308,7 @@ class _Training(_Bare):
         self.at_rest = True
         if self.hub.pending_checkpoints:
             self.write_saves()
+            self.hub.finish_save()
 
     def begin_epoch(self) -> None:
         """Begin an epoch, or continue with the one in which an earlier run was interrupted."""
@@ -325,6 +327,7 @@ class _Training(_Bare):
 
     def end_epoch(self) -> None:
         """Publish, announce, decide and save."""
+        self.hub.finish_save()
         self.hub.within_epoch = not self.last
         if not self.last:  # cut short: a checkpoint continues after the last batch that was done
             if self.hub.pending_checkpoints:
