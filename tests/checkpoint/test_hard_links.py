@@ -16,8 +16,9 @@ import ignite.handlers
 import lightning.pytorch
 import pytest
 import torch
+from lightning.pytorch.demos.boring_classes import BoringModel
 
-from unitrain import Event, ModelCheckpoint, UnifiedTrainer, convert_checkpoint, load_weights
+from unitrain import CheckpointError, Event, ModelCheckpoint, UnifiedTrainer, convert_checkpoint, load_weights
 from unitrain.checkpoint import io
 from unitrain.testing.cases import spec
 from unitrain.testing.models import loader
@@ -102,7 +103,7 @@ def test_the_next_save_leaves_the_file_that_was_shared(framework, tmp_path):
 
 def by_lightning(path):
     trainer = lightning.pytorch.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
-    trainer.strategy.connect(lightning.pytorch.demos.boring_classes.BoringModel())
+    trainer.strategy.connect(BoringModel())
     trainer.save_checkpoint(path)
 
 
@@ -172,8 +173,8 @@ def test_a_file_that_somebody_has_changed_is_not_shared(framework, tmp_path):
 
 
 def test_the_mark_is_what_notices_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("unitrain.checkpoint.saving.mark", lambda path: (1,))
-    with pytest.raises(AssertionError):
+    monkeypatch.setattr("unitrain.checkpoint.saving.mark_of", lambda path: (1,))
+    with pytest.raises(CheckpointError):
         test_a_file_that_somebody_has_changed_is_not_shared("reference", tmp_path)
 
 

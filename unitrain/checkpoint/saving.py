@@ -12,7 +12,7 @@ from unitrain.checkpoint.capture import set_apart
 from unitrain.distributed.strategies.dtensors import whole
 from unitrain.run.hub import Event
 from unitrain.run.saves import CheckpointRequest, InParts
-from unitrain.utilities.ledger import mark
+from unitrain.utilities.ledger import mark_of
 from unitrain.utilities.profiling import CHECKPOINT, measured
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def finished(hub: EventHub) -> Iterator[None]:
 
 def _twin(one: _Save) -> _Twin | None:
     """Return what another file of the same save may share its bytes with."""
-    found = mark(one.path) if one.hard_links and not one.sharded else None
+    found = mark_of(one.path) if one.hard_links and not one.sharded else None
     return None if found is None else _Twin(one.path, found)
 
 
@@ -251,7 +251,7 @@ def write_one(path: Path, content: dict[str, Any], team: Collectives, *, sharded
         return
     content = whole(content, keep=team.rank == 0)
     if team.rank == 0:
-        if how.like is not None and mark(how.like.path) == how.like.mark:
+        if how.like is not None and mark_of(how.like.path) == how.like.mark:
             io.repeat(how.like.path, path)
         else:
             io.write(path, content, check=how.check, in_thread=how.in_thread)

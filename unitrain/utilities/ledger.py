@@ -93,7 +93,7 @@ class Ledger:
 
     def wrote(self, path: Path, owner: str) -> None:
         """Record a written file."""
-        self._written[_key(path)] = (owner, mark(path))
+        self._written[_key(path)] = (owner, mark_of(path))
         claim = self._claims.pop(_key(path), None)
         if claim is not None:
             claim.release()
@@ -122,7 +122,7 @@ class Ledger:
     def owns(self, path: Path, owner: str) -> bool:
         """Return whether ``owner`` wrote the current file."""
         by, mark = self._written.get(_key(path), (None, None))
-        found = mark(path)
+        found = mark_of(path)
         if by != owner or found is None:
             return False
         if mark is None and self._wrote_before(path):
@@ -179,7 +179,7 @@ def _is_version(one: Path, path: Path) -> bool:
     return one == path or (one.parent == path.parent and one.suffix == path.suffix and versioned)
 
 
-def mark(path: Path) -> tuple[int, ...] | None:
+def mark_of(path: Path) -> tuple[int, ...] | None:
     """Return a marker that changes when a file is replaced or written; None if there is no file."""
     try:
         found = (path / INDEX if path.is_dir() else path).stat()
