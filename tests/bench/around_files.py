@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 LAYERS = 8
 SIZES = {"1 M": 10**6, "100 M": 10**8}
 FRAMEWORKS = ("ignite", "lightning")
-SYNCED, UNSYNCED = "torch.save and fsync", "torch.save, no fsync"
+SYNCED, UNSYNCED = "torch.save, synced and renamed", "torch.save, renamed, no fsync"
+"""By hand the file is replaced in one piece too, as all others do. Only unitrain syncs file and folder to the disk."""
 
 
 def net(parameters: int) -> nn.Sequential:
@@ -92,11 +93,17 @@ def content(model: nn.Module, optimizer: Any, epoch: int = 1) -> dict[str, Any]:
 
 def saved(path: Path, value: Any, *, sync: bool) -> None:
     """Save by hand."""
-    with path.open("wb") as file:
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
         torch.save(value, file)
         if sync:
             file.flush()
             os.fsync(file.fileno())
+    part.replace(path)
+    if sync:
+        handle = os.open(path.parent, os.O_RDONLY)
+        os.fsync(handle)
+        os.close(handle)
 
 
 def saving(folder: Path, size: str, *, sync: bool) -> Activity:

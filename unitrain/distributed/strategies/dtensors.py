@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_ATOMS = frozenset({type(None), bool, int, float, str})
+"""Types of values that have no parts."""
+
+
 def is_part(value: Any) -> bool:
     """Return whether ``value`` is a tensor of which this process holds a part."""
     return isinstance(value, Tensor) and hasattr(value, "full_tensor")
@@ -53,6 +57,8 @@ def each_part(value: Any, change: Callable[[Tensor], Any], seen: dict[int, Any] 
         changed = {key: each_part(one, change, seen) for key, one in value.items()}
         return changed if type(value) is dict else type(value)(changed)
     if isinstance(value, (list, tuple)):
+        if _ATOMS.issuperset(map(type, value)):  # long lists of numbers: states of generators
+            return value
         return type(value)([each_part(one, change, seen) for one in value])
     if not is_part(value):
         return value
