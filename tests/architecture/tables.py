@@ -262,7 +262,6 @@ TABLES = {
     "studies": studies,
     "services": services,
     "servers": servers,
-    "around": around,
     "matrix": matrix,
     "support": support,
     "events": events,

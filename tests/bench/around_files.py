@@ -127,7 +127,7 @@ def saving(folder: Path, size: str, *, sync: bool) -> Activity:
         variants["ignite"] = partial(disk, state, "plain.pt")
     base = partial(saved, folder / "by_hand.ckpt", state, sync=sync)
     name = f"save {size} parameters"
-    return Activity(name, SYNCED if sync else UNSYNCED, base, variants, 7 if size == "1 M" else 3)
+    return Activity(name, SYNCED if sync else UNSYNCED, base, variants, 7 if size == "1 M" else 4)
 
 
 def best_and_last(folder: Path, size: str) -> Activity:
@@ -247,7 +247,7 @@ def resuming(folder: Path) -> Activity:
 
     ways: dict[str, Any] = {f"unitrain on {name}": partial(unitrain_on, name) for name in FRAMEWORKS}
     ways |= {"lightning": by_lightning, "ignite": by_ignite}
-    return Activity("resume 1 M parameters", "a loop by hand", by_hand, ways)
+    return Activity("resume 1 M parameters", "a loop by hand", by_hand, ways, 3)
 
 
 def activities(folder: Path) -> dict[str, Callable[[], Activity]]:

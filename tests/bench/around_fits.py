@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
     Metrics = dict[str, Any]
 
-BATCHES, SIZE, WIDTH, CLASSES = 150, 128, 64, 1000
+BATCHES, FEW, SIZE, WIDTH, CLASSES = 150, 40, 128, 64, 1000
 EPOCHS, MANY, LOGGERS, EVERY, WORKERS = 5, 10, 5, 10, 2
 
 
 @cache
-def measured(classes: int) -> Ready:
+def measured(classes: int, batches: int = BATCHES) -> Ready:
     """Return data for an evaluation."""
     generator = torch.Generator().manual_seed(0)
     return Ready(
@@ -42,7 +42,7 @@ def measured(classes: int) -> Ready:
                 torch.randn(SIZE, WIDTH, generator=generator),
                 torch.randint(0, classes, (SIZE,), generator=generator),
             )
-            for _ in range(BATCHES)
+            for _ in range(batches)
         ]
     )
 
@@ -330,7 +330,7 @@ def activities(folder: Path) -> dict[str, Callable[[], Activity]]:
             CLASSES,
             measured(CLASSES),
         ),
-        "evaluate 100 metrics": (hundred, None, 10, measured(10)),
+        "evaluate 100 metrics": (hundred, None, 10, measured(10, FEW)),
     }
     return {
         **{name: partial(evaluating, folder, name, *given) for name, given in evaluations.items()},

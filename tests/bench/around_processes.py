@@ -148,7 +148,7 @@ def fresh(*arguments: str, **environment: str) -> str:
     return done.stdout
 
 
-def least(*arguments: str, rounds: int = 3) -> float:
+def least(*arguments: str, rounds: int = 2) -> float:
     """Return the shortest time of a fresh interpreter."""
 
     def once() -> float:
@@ -203,12 +203,11 @@ def compiling(folder: Path) -> Iterator[Row]:
         cache = str(folder / f"{variant.replace(' ', '-')}-{number}")  # compilers split at spaces
         return float(fresh("-m", __name__, "compiled", variant, TORCHINDUCTOR_CACHE_DIR=cache).split()[-1])
 
-    base = [once("", 0)]
-    for framework in FRAMEWORKS:
-        took = once(f"unitrain on {framework}", 0)
-        base.append(once("", len(base)))
-        reached = 2 * took / (base[-1] + base[-2])
-        yield row("first step with compile=True", f"unitrain on {framework}", "torch.compile by hand", reached)
+    before = once("", 0)
+    took = {framework: once(f"unitrain on {framework}", 0) for framework in FRAMEWORKS}
+    base = (before + once("", 1)) / 2
+    for framework, seconds in took.items():
+        yield row("first step with compile=True", f"unitrain on {framework}", "torch.compile by hand", seconds / base)
 
 
 def compared() -> Iterator[Row]:

@@ -106,23 +106,30 @@ def verify(path: Path) -> None:
 
 def _what_is_wrong(path: Path) -> str | None:
     """Describe what is wrong with the archive at ``path``; its directory is checked first, which reveals zip bombs."""
-    size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-        odd = [one for one in members if one.compress_type or one.compress_size != one.file_size or one.flag_bits & 1]
-        for one in sorted(odd, key=lambda one: one.file_size)[-1:]:
-            return (
-                f"its member {one.filename!r} is compressed or encrypted, {one.compress_size} bytes that would become"
-                f" {one.file_size}; torch stores members as they are, so nothing was unpacked"
-            )
-        if any(one.external_attr & _FOLDER or one.is_dir() for one in members):
-            return "a member is marked as a directory, for which torch would return uninitialized memory"
-        if sum(one.file_size for one in members) > size:
-            return f"its members are larger than the file's {size} bytes"
-        if len({one.filename for one in members}) < len(members):
-            return "two of its members have the same name"
+        why = wrong_directory(archive.infolist(), path)
+        if why is not None:
+            return why
         broken = archive.testzip()
     return None if broken is None else f"{broken} does not match its checksum"
+
+
+def wrong_directory(members: list[zipfile.ZipInfo], path: Path) -> str | None:
+    """Describe what is wrong with the directory of the archive at ``path``; None if nothing is."""
+    size = path.stat().st_size
+    odd = [one for one in members if one.compress_type or one.compress_size != one.file_size or one.flag_bits & 1]
+    for one in sorted(odd, key=lambda one: one.file_size)[-1:]:
+        return (
+            f"its member {one.filename!r} is compressed or encrypted, {one.compress_size} bytes that would become"
+            f" {one.file_size}; torch stores members as they are, so nothing was unpacked"
+        )
+    if any(one.external_attr & _FOLDER or one.is_dir() for one in members):
+        return "a member is marked as a directory, for which torch would return uninitialized memory"
+    if sum(one.file_size for one in members) > size:
+        return f"its members are larger than the file's {size} bytes"
+    if len({one.filename for one in members}) < len(members):
+        return "two of its members have the same name"
+    return None
 
 
 def damaged(path: Path, why: str) -> CheckpointError:

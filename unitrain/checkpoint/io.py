@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from functools import partial
 from pickle import UnpicklingError
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import torch
 
 from unitrain.checkpoint.gate import admitted
-from unitrain.checkpoint.integrity import damaged, require_file, torchs_classes_alone, unreadable, verify
+from unitrain.checkpoint.integrity import damaged, require_file, torchs_classes_alone, unreadable
+from unitrain.checkpoint.verified_file import DamageError, VerifiedFile
 from unitrain.errors import CheckpointError
 from unitrain.utilities.files import linked, written
 
@@ -108,8 +109,7 @@ def read(path: Path) -> dict[str, Any]:
             message names the newest good checkpoint beside it.
     """
     require_file(path)
-    verify(path)
-    content = loaded(path)
+    content = _verified(path)
     if not isinstance(content, dict):
         raise CheckpointError(
             f"{path} is not a checkpoint; it contains a {type(content).__name__}.", hint="pass another file."
@@ -118,23 +118,37 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
-def loaded(path: Path) -> Any:
+def _verified(path: Path) -> Any:
     """Return the content of the file at ``path`` as torch reads it, without running code from it.
 
     Raises:
         CheckpointError: If it is damaged, or contains more than tensors and plain values.
     """
     try:
+        with closing(VerifiedFile(path)) as file:
+            content = _loaded(path, file)
+            file.verify_rest()
+    except CheckpointError:
+        raise
+    except PermissionError as error:
+        raise unreadable(path, error) from error
+    except Exception as error:  # a flipped bit makes zipfile raise one of a dozen kinds
+        raise damaged(path, str(error) or type(error).__name__) from error
+    return content
+
+
+def _loaded(path: Path, file: VerifiedFile) -> Any:
+    try:
         with torchs_classes_alone():
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(cast("Any", file), map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise CheckpointError(
             f"{path} contains more than tensors and plain values, and unitrain does not run code from a file: {error}",
             hint="rewrite it from a trusted program with only tensors and plain values.",
         ) from error
-    except PermissionError as error:
-        raise unreadable(path, error) from error
     except Exception as error:
+        if file.broken is not None:
+            raise DamageError(f"{file.broken} does not match its checksum") from error
         raise damaged(path, f"torch cannot read it ({error})") from error
 
 
