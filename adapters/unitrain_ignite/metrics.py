@@ -5,12 +5,13 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from unitrain.data.batch import to_device
 from unitrain.metrics.metric import LibraryMetric
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    import torch
 
 
 class IgniteMetric(LibraryMetric):
@@ -53,10 +54,15 @@ def _load_state(metric: Any, state: Mapping[str, Any]) -> None:
     """Restore the state returned by ``_state_of``, now or before it looked into a MetricsLambda."""
     within = _within(metric)
     if not within or "args" in state:
-        metric.load_state_dict(state)
+        metric.load_state_dict(_where(metric, state))
         return
     for number, one in enumerate(within):
-        one.load_state_dict(state[str(number)])
+        one.load_state_dict(_where(one, state[str(number)]))
+
+
+def _where(metric: Any, state: Any) -> Any:
+    """Return ``state``, which a checkpoint has on the CPU, on the device that the metric was made for."""
+    return to_device(state, torch.device(getattr(metric, "_device", "cpu")))
 
 
 def _within(metric: Any) -> list[Any]:

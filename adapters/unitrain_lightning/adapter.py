@@ -321,7 +321,9 @@ def _model_left_as_it_was(job: FitJob | EvalJob, optimizers: Iterable[Optimizer]
             job.spec.model.to(job.device)
             for optimizer in optimizers:
                 for state in optimizer.state.values():
-                    state.update({name: to_device(value, job.device) for name, value in state.items()})
+                    # where torch counts steps is the optimizer's choice, and Lightning leaves it there
+                    moved = {name: to_device(value, job.device) for name, value in state.items() if name != "step"}
+                    state.update(moved)
 
 
 @contextmanager

@@ -51,13 +51,14 @@ class Setup:
     data: Callable[[Ready], Iterable[Any]] = lambda ready: ready
     method: str = "fit"
 
-    def run(self, framework: str, folder: Path) -> Callable[[int], Callable[[], object]]:
-        """Return what prepares a fit of so many batches."""
+    def run(self, framework: str, folder: Path, accelerator: str = "cpu") -> Callable[[int], Callable[[], object]]:
+        """Return what prepares a fit of so many batches on a device."""
         number = itertools.count()
 
         def prepared(count: int) -> Callable[[], object]:
             place = folder / str(next(number))
-            act = getattr(trainer(framework, **self.options(place)), self.method)
+            made = trainer(framework, accelerator=accelerator, **self.options(place))
+            act = getattr(made, self.method)
             return partial(act, spec(**self.fields(place)), self.data(batches(count)))
 
         return prepared

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     Variant = Callable[[Job], dict[str, float]]
 
 
-def unitrain(framework: str) -> Variant:
-    """Return what does a job on ``framework`` with all that a user has."""
+def unitrain(framework: str, **options: Any) -> Variant:
+    """Return what does a job on ``framework`` with all that a user has, and further arguments of the trainer."""
 
     def run(job: Job) -> dict[str, float]:
         callbacks = [LRMonitor(), EarlyStopping(monitor="train/loss", patience=1000)] if job.train else []
-        return _done(job, framework, callbacks=callbacks, loggers=[CSVLogger(job.folder)])
+        return _done(job, framework, callbacks=callbacks, loggers=[CSVLogger(job.folder)], **options)
 
     return run
 
@@ -52,7 +52,7 @@ def _done(job: Job, framework: str, *, measured: bool = True, **options: Any) ->
         optimizer=partial(torch.optim.SGD, lr=LR),
         metrics={"acc": metric("accuracy", num_classes=job.work.classes, average="micro")} if measured else None,
     )
-    options |= {"accelerator": "cpu", "default_root_dir": job.folder}
+    options = {"accelerator": "cpu", "default_root_dir": job.folder, **options}
     if job.train is not None:
         return UnifiedTrainer(framework, max_epochs=job.work.epochs, **options).fit(spec, job.train, job.val).metrics
     trainer = UnifiedTrainer(framework, **options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,11 @@ def choose_device(config: TrainerConfig, local_rank: int = 0) -> torch.device:
     if index >= torch.cuda.device_count():
         raise ConfigError(f"devices={config.devices!r}: there are {torch.cuda.device_count()} GPUs, numbered from 0.")
     return torch.device(kind, index)
+
+
+def current_device(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context in which ``device`` is the current GPU: the one whose random states a checkpoint contains."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 @contextmanager

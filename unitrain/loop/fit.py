@@ -13,7 +13,7 @@ from unitrain.checkpoint.capture import attempted, capture, gradients, required,
 from unitrain.checkpoint.outside_model import changed_in_loss
 from unitrain.checkpoint.restore import position, take_up
 from unitrain.checkpoint.saving import write_all
-from unitrain.data.batch import describe, sample_counter
+from unitrain.data.batch import describe, sample_counter, to_device
 from unitrain.data.batches import Batches
 from unitrain.data.own_random import OwnRandom
 from unitrain.errors import SpecError, UnitrainError, did_you_mean
@@ -115,7 +115,7 @@ class FitProgram(MeteredRun):
             self._midway = False
             self._train_meter.reset(self._device)
             if self._resume.meter is not None:
-                self._train_meter.load_state_dict(self._resume.meter)
+                self._train_meter.load_state_dict(to_device(self._resume.meter, self._device))
                 self._train_meter.remember((self._resume.remembered or {}).get("train", {}))
             return
         self.state.epoch = self._epochs_done

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from unitrain.backends.features import refuse, require_stage
@@ -14,7 +14,7 @@ from unitrain.data.sources import DataSpec
 from unitrain.distributed.launch.process_group import team
 from unitrain.errors import ConfigError
 from unitrain.interop.foreign_code import busy
-from unitrain.loop.device import choose_device, compiled, torch_switches
+from unitrain.loop.device import choose_device, compiled, current_device, torch_switches
 from unitrain.run.active_runs import registered, used_alone
 from unitrain.session.prepare import Placement
 from unitrain.session.run_scope import announce, listening, with_state
@@ -138,5 +138,7 @@ class RunSetup(TrainerControls):
         device = choose_device(self.config, 0 if self._world is None else self._world.local_rank)
         if device.type != "cpu" and Feature.GPU not in self._adapter.features:
             raise refuse(self._adapter, Feature.GPU, f"accelerator={self.config.accelerator!r}", 'accelerator="cpu".')
-        with team(self._world, device, self.config.plan) as together:
+        # a process of several keeps its GPU, as `team` sets it: the user's own exchanges after the run need it too
+        current = current_device(device) if self._world is None else nullcontext()
+        with current, team(self._world, device, self.config.plan) as together:
             yield Placement(device, together)

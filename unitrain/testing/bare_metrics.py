@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
+from unitrain.data.batch import to_device
 from unitrain.distributed.collectives import SINGLE_PROCESS
 from unitrain.errors import SpecError
 from unitrain.loop.misfits import check_metric, explain_metric
@@ -107,9 +108,9 @@ class _OnAnEngine:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         parts = _within(self.metric)
         for number, part in enumerate(parts):
-            part.load_state_dict(state[str(number)])
+            part.load_state_dict(to_device(state[str(number)], part._device))  # noqa: SLF001 - what it was made for
         if not parts:
-            self.metric.load_state_dict(state)
+            self.metric.load_state_dict(to_device(state, torch.device(getattr(self.metric, "_device", "cpu"))))
 
 
 def _within(metric: Any) -> list[Any]:
@@ -141,13 +142,13 @@ class _Averaged:
 class _OfALibrary:
     """A metric of a library that a package has taught unitrain, by that package's own reading of it."""
 
-    def __init__(self, made: Any) -> None:
-        self.made = made
+    def __init__(self, made: Any, device: torch.device) -> None:
+        self.made, self.device = made, device
         self.state_dict, self.load_state_dict = made.state_dict, made.load_state_dict
         self.reset()
 
     def reset(self) -> None:
-        self.made.reset(torch.device("cpu"))
+        self.made.reset(self.device)
 
     def update(self, output: Any, target: Any) -> None:
         self.made.update(output, target, 1)
@@ -156,10 +157,10 @@ class _OfALibrary:
         return self.made.compute(SINGLE_PROCESS)
 
 
-def copied(metric: Any) -> Any:
-    """Return a fresh metric like the one given."""
+def copied(metric: Any, device: torch.device) -> Any:
+    """Return a fresh metric like the one given, for batches on ``device``."""
     if isinstance(metric, PerClass):
-        made = copied(metric.metric)
+        made = copied(metric.metric, device)
         vars(made)["names of classes"] = metric.class_names
         return made
     if isinstance(metric, str):
@@ -168,10 +169,10 @@ def copied(metric: Any) -> Any:
         return _OnAnEngine(deep_copy("a metric", metric, "give it a __deepcopy__."))
     taught = None if _is_torchmetrics(metric) else library_of(metric)
     if taught is not None:
-        return _OfALibrary(taught(deep_copy("a metric", metric, "give it a __deepcopy__.")))
+        return _OfALibrary(taught(deep_copy("a metric", metric, "give it a __deepcopy__.")), device)
     if hasattr(metric, "update"):
         metric = deep_copy("a metric", metric, "give it a __deepcopy__.")
-        metric.reset()
+        metric.to(device).reset()
         for one in metric.modules():
             if hasattr(type(one), "persistent"):
                 one.persistent(mode=True)
@@ -229,10 +230,10 @@ def sums(measured: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, A
     }
 
 
-def from_sums(state: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, list[Any]]:
+def from_sums(state: Mapping[str, Any], metrics: Mapping[str, Any], device: torch.device) -> dict[str, list[Any]]:
     """Return what an earlier run had measured of the epoch, and bring the metrics there."""
     for name, metric in metrics.items():
-        metric.load_state_dict(state["metrics"][name])
+        metric.load_state_dict(to_device(state["metrics"][name], device))
     sums = {"loss": state["loss"], **state["logged"]}
     measured = {name: [(one["total"], one["weight"], "before")] for name, one in sums.items() if one["weight"]}
     return measured | ({f"fed {name}": [] for name in metrics} if state["updated"] else {})

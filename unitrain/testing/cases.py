@@ -184,14 +184,13 @@ def _adversarial_step(run: RunContext, batch: Any) -> Tensor:
     model: Any = run.model
     judge = nn.functional.binary_cross_entropy_with_logits
     real = batch[0]
-    fake = model.gen(torch.randn(len(real), 4))
-    g_loss = judge(model.disc(fake), torch.ones(len(real), 1))
+    one, zero = (torch.full((len(real), 1), value, device=real.device) for value in (1.0, 0.0))
+    fake = model.gen(torch.randn(len(real), 4, device=real.device))
+    g_loss = judge(model.disc(fake), one)
     run.backward(g_loss)
     run.step("gen")
     run.optimizers["disc"].zero_grad()
-    d_loss = judge(model.disc(real), torch.ones(len(real), 1)) + judge(
-        model.disc(fake.detach()), torch.zeros(len(real), 1)
-    )
+    d_loss = judge(model.disc(real), one) + judge(model.disc(fake.detach()), zero)
     run.backward(d_loss)
     if run.state.batch % 2 == 0:
         run.step("disc")

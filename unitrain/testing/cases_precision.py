@@ -159,8 +159,9 @@ def _joint_step(run: RunContext, batch: Any) -> Tensor:
     """Differentiate both losses before either step, then step one optimizer once more than the other."""
     model: Any = run.model
     judge = nn.functional.binary_cross_entropy_with_logits
-    real, one, zero = batch[0], torch.ones(len(batch[0]), 1), torch.zeros(len(batch[0]), 1)
-    fake = model.gen(torch.randn(len(real), 4))
+    real = batch[0]
+    one, zero = (torch.full((len(real), 1), value, device=real.device) for value in (1.0, 0.0))
+    fake = model.gen(torch.randn(len(real), 4, device=real.device))
     g_loss = judge(model.disc(fake), one)
     run.backward(g_loss)
     run.optimizers["disc"].zero_grad()

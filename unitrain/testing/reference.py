@@ -62,6 +62,11 @@ if TYPE_CHECKING:
     from unitrain.optim.schedules import Schedule
 
 
+def gpu_generators(device: torch.device) -> list[torch.Generator]:
+    """Return the global generator of ``device``, if it is a GPU."""
+    return [torch.cuda.default_generators[device.index or 0]] if device.type == "cuda" else []
+
+
 class ReferenceAdapter:
     """Runs a spec with no framework at all."""
 
@@ -191,6 +196,7 @@ class _Bare(RunContext):
         spec, hub, name = self.spec, self.hub, stage.value.upper()
         python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
         generators = [(one, one.get_state()) for source in sources for one in source.generators]
+        generators += [(one, one.get_state()) for one in gpu_generators(self.device)]
         if self.together:
             from_rank_zero(spec.model.buffers())
         modes = {module: module.training for module in spec.model.modules()}
@@ -229,7 +235,9 @@ class _Bare(RunContext):
     def metrics_of(self, prefix: str) -> dict[str, Any]:
         """Return the metrics of a stage, reset; some remember what came before, so they are the same ones each time."""
         if prefix not in self.evaluated:
-            self.evaluated[prefix] = {name: copied(metric) for name, metric in (self.spec.metrics or {}).items()}
+            self.evaluated[prefix] = {
+                name: copied(metric, self.device) for name, metric in (self.spec.metrics or {}).items()
+            }
             put_back(self.evaluated[prefix], self.remembered.get(prefix, {}))
         for metric in self.evaluated[prefix].values():
             metric.reset()
@@ -262,7 +270,7 @@ class _Training(_Bare):
         self.job = job
         self.prefix = "train"
         self.replica = wrapped(job)
-        self.metrics = {name: copied(metric) for name, metric in (job.spec.metrics or {}).items()}
+        self.metrics = {name: copied(metric, job.device) for name, metric in (job.spec.metrics or {}).items()}
         self.optimizer = next(iter(job.optimizers.values()))
         self.kept: list[Any] | None = [] if job.train.repeat else None
         self.epochs_done = 0
@@ -387,7 +395,7 @@ class _Training(_Bare):
     def take_up_epoch(self, progress: Progress) -> None:
         """Bring back what the epoch had measured."""
         self.in_epoch = progress.in_epoch
-        self.measured = {} if progress.meter is None else from_sums(progress.meter, self.metrics)
+        self.measured = {} if progress.meter is None else from_sums(progress.meter, self.metrics, self.device)
         put_back(self.metrics, self.remembered.get("train", {}))
 
     def epoch(self) -> None:

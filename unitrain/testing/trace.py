@@ -123,7 +123,7 @@ class Tape:
             weights={name: value.clone() for name, value in state.items()},
             optimizers={name: optimizer.state_dict() for name, optimizer in trainer.optimizers.items()},
             outcome=(result.epoch, result.step, trainer.state.batch, result.stopped_by),
-            rng=(torch.get_rng_state(), np.random.get_state(legacy=True), random.getstate()),  # noqa: NPY002
+            rng=_generators(),
             modes=[] if trainer.model is None else [module.training for module in trainer.model.modules()],
             scales=self.scales,
             tensors=result.tensors,
@@ -141,6 +141,13 @@ def record(framework: str | Adapter, case: Case) -> Trace:
         case.act(trainer)
     result = trainer.fit(spec, case.train(), None if case.val is None else case.val())
     return tape.trace(trainer, result)
+
+
+def _generators() -> tuple[Any, ...]:
+    """Return the states of the global generators, a GPU's too if one is in use."""
+    host = torch.get_rng_state(), np.random.get_state(legacy=True), random.getstate()  # noqa: NPY002 - as _seed
+    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return (*host, torch.cuda.get_rng_state()) if in_use else host
 
 
 def _seed() -> None:
