@@ -6,14 +6,16 @@ DOWNSTREAM ?= .downstream
 WORKERS ?= 2
 GALLERY ?= all
 
-.PHONY: help venv quickstart test test-all matrix bench peers downstream lint format docs site build clean
+.PHONY: help venv quickstart test test-all test-gpu matrix bench bench-gpu peers downstream lint format docs site build clean
 
 help:
 	@echo "make quickstart  make the environment and train one model on both backends"
 	@echo "make test        make the environment and run all tests but the slow ones"
 	@echo "make test-all    the slow tests too"
+	@echo "make test-gpu    the tests that need a GPU; .venv must have a torch that finds one"
 	@echo "make matrix      the smoke tier with each set of releases; CELLS=\"newest oldest\" runs some of them"
 	@echo "make bench       the time of a step beside the loop by hand and each framework's idiom, on an idle machine"
+	@echo "make bench-gpu   the same on a GPU, beside the loop by hand"
 	@echo "make peers       Ignite's and Lightning's own tests on the other backends; SUITES=folder holds them"
 	@echo "make downstream  MONAI, transformers and others on each backend, in an environment of their own"
 	@echo "make lint        ruff, format, mypy, import-linter, typos"
@@ -45,6 +47,10 @@ test: venv
 test-all: venv
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
+# Elsewhere these are skipped. One process, since two would share the memory that some of them measure.
+test-gpu: venv
+	UNITRAIN_GPU=1 $(BIN)/python -m pytest -m gpu
+
 # A run of all cells is also written to tests/matrix/results.json, and so into docs/versions.md.
 matrix: venv
 	$(BIN)/python tests/matrix/run.py $(CELLS)
@@ -55,6 +61,11 @@ endif
 # On a machine that does nothing else; it writes tests/bench/results.json, and so docs/benchmarks.md.
 bench: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench
+	$(MAKE) docs
+
+# It writes tests/bench/gpu.json, and so docs/benchmarks.md.
+bench-gpu: venv
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.gpu
 	$(MAKE) docs
 
 # SUITES is a folder with the tests of the installed releases: ignite/tests/ignite and lightning/tests/tests_pytorch.

@@ -30,7 +30,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Migration": ("migration",),
     "Reference": ("reference",),
     "Examples": (GALLERY,),
-    "Explanation": ("equal-bits", "architecture", "benchmarks", "peers", "downstream"),
+    "Explanation": ("equal-bits", "architecture", "benchmarks", "scale", "peers", "downstream"),
     "Project": ("versions", "policy", "changelog", "contributing", "security", "code-of-conduct"),
 }
 """Names of pages without a suffix, by section. A page that does not exist is left out."""

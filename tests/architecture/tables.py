@@ -27,10 +27,10 @@ from unitrain.run.stopping import REASONS
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # a script has only its own folder on the path
 
-from tests.bench import report  # noqa: E402
+from tests.bench import report, scale_model  # noqa: E402
 from tests.matrix import table  # noqa: E402
 
-PAGES = ("README.md", "MIGRATION.md", "docs/reference.md", "docs/versions.md", "docs/benchmarks.md")
+PAGES = ("README.md", "MIGRATION.md", "docs/reference.md", "docs/versions.md", "docs/benchmarks.md", "docs/scale.md")
 BLOCK = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -111,6 +111,59 @@ def bridged() -> str:
     found = json.loads((ROOT / "tests" / "bench" / "results.json").read_text())["bridged"]
     rows = [(one["says"], one["on"], f"{one['reached']:.2f}", f"{one['limit']:.2f}") for one in found]
     return _table(("foreign code", "on", "time against the same at home", "goal"), rows)
+
+
+def gpu() -> str:
+    path = ROOT / "tests" / "bench" / "gpu.json"
+    if not path.exists():
+        return "No number has been taken on a GPU yet.\n"
+    found = json.loads(path.read_text())
+    rows = [
+        (item["work"], name, f"{row['ratio']:.3f}", f"{1e3 * row['seconds_a_step']:.2f} ms", f"{row['memory']:.3f}")
+        for item in found["work"]
+        for name, row in item["variants"].items()
+    ]
+    explained = "; ".join(f"{item['work']}: {item['says']}" for item in found["work"])
+    return (
+        _table(("", "", "time against the loop by hand", "a step", "peak memory against it"), rows)
+        + f"\n{explained}.\n\nMedians of {found['date']} on one {found['device']}, CUDA {found['cuda']}, torch"
+        f" {found['torch']}, Python {found['python']}.\n"
+    )
+
+
+def scale() -> str:
+    found = json.loads((ROOT / "tests" / "bench" / "scale.json").read_text())
+    rows = [
+        (
+            f"{one['strategy'].upper()}, {one['size']} hosts, {one['rate']}",
+            f"{one['payload'] / 1e6:.3f} MB",
+            f"{one['counted'] / 1e6:.3f} MB",
+            f"{one['counted'] / one['payload'] - 1:+.1%}",
+            f"{1e3 * one['predicted']:.0f} ms",
+            f"{1e3 * one['seconds']:.0f} ms",
+            f"{one['predicted'] / one['seconds'] - 1:+.1%}",
+        )
+        for one in found["rows"]
+    ]
+    header = ("", "bytes a step, formula", "counted", "more", "time a step, formula", "measured", "error")
+    late = " Latency was not varied: the system has no network emulator (netem)." if found["no_delay"] else ""
+    return (
+        _table(header, rows)
+        + f"\nMeans of {found['date']}, {found['machine']}, torch {found['torch']}, gloo over TCP.{late}\n"
+    )
+
+
+def scale_examples() -> str:
+    rows = []
+    for hosts in (1, 2, 8, 64):
+        cells = [f"{hosts} x 8"]
+        for length in (0.2e9, 2e9, 14e9):  # bf16
+            fast, slow = (
+                1e3 * scale_model.hierarchical(scale_model.cluster(hosts, each), length) for each in (50e9, 3.125e9)
+            )
+            cells.append(f"{fast:.1f} / {slow:.1f}" if hosts > 1 else f"{fast:.1f}")
+        rows.append(tuple(cells))
+    return _table(("hosts x GPUs", "0.1 G parameters", "1 G", "7 G"), rows)
 
 
 def _results() -> dict:
@@ -259,6 +312,9 @@ TABLES = {
     "reasons": lambda: _table(("`stopped_by`", "why"), [(f"`{name}`", why) for name, why in REASONS.items()]),
     "bench": bench,
     "bridged": bridged,
+    "gpu": gpu,
+    "scale": scale,
+    "scale-examples": scale_examples,
     "studies": studies,
     "services": services,
     "servers": servers,

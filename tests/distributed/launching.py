@@ -132,7 +132,8 @@ _PAIR = itertools.cycle(range(10))
 _IN = ("ip", "netns", "exec")
 
 
-def _ip(*arguments) -> None:
+def ip(*arguments) -> None:
+    """Change the network."""
     subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
 
 
@@ -150,25 +151,25 @@ def two_hosts():
     try:
         try:
             for name in names:
-                _ip("netns", "add", name)
+                ip("netns", "add", name)
         except subprocess.CalledProcessError as error:
             pytest.skip(f"this system lets no network namespaces be made: {error.stderr.strip()}")
         try:
-            _ip("link", "add", cards[0], "netns", names[0], "type", "veth", "peer", cards[1], "netns", names[1])
+            ip("link", "add", cards[0], "netns", names[0], "type", "veth", "peer", cards[1], "netns", names[1])
         except subprocess.CalledProcessError as error:
             pytest.skip(f"this system lets no virtual cable be made: {error.stderr.strip()}")
         for host in hosts:
-            _ip("-n", host.name, "address", "add", f"{host.address}/24", "dev", host.card)
-            _ip("-n", host.name, "link", "set", "lo", "up")
-            _ip("-n", host.name, "link", "set", host.card, "up")
+            ip("-n", host.name, "address", "add", f"{host.address}/24", "dev", host.card)
+            ip("-n", host.name, "link", "set", "lo", "up")
+            ip("-n", host.name, "link", "set", host.card, "up")
         yield hosts
     finally:
         for host in hosts:
             host.stop()
-            _remove(host.name)
+            remove(host.name)
 
 
-def _remove(name) -> None:
+def remove(name) -> None:
     """Remove a namespace, the processes in it, and by that its end of the cable."""
     found = subprocess.run(["ip", "netns", "pids", name], check=False, capture_output=True, text=True)
     for process in found.stdout.split():
