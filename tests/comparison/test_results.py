@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import pickle
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -69,6 +70,15 @@ def test_memory_on_a_gpu_has_a_column_if_there_is_one(failed):
     on_gpu = Comparison(sides=tuple(replace(one, gpu_memory=3 << 20) for one in failed.sides), steps=2)
     assert "3 MiB" in " ".join(seen(on_gpu._repr_html_()).text)
     assert "3 MiB" in str(on_gpu)
+
+
+def test_a_backend_has_a_column_if_it_is_not_the_name_of_the_side(failed):
+    def columns(*sides):
+        found = Comparison(sides=tuple(Side(name=name, framework=framework) for name, framework in sides), steps=1)
+        return re.findall(r"<th [^>]*>([^<]*)", found._repr_html_())
+
+    assert columns(("reference", "reference"), ("ignite", "ignite"))[:2] == ["side", "how it ended"]
+    assert columns(("make_loop", None), ("run.yaml", "ignite"))[:2] == ["side", "backend"]
 
 
 def test_nan_and_infinities_are_texts_in_the_json(tmp_path):

@@ -28,6 +28,7 @@ def test_there_is_a_chart_for_each_question(tmp_path):
     assert page.count('<tr class="best"') == 1
     assert len(re.findall(r"<title>trial \d+</title>", page)) == 8
     assert "best val/loss" in seen(page)
+    assert "why it failed" not in seen(page)
 
 
 def test_several_objectives_have_a_front(tmp_path):
@@ -64,6 +65,7 @@ def test_a_hostile_study_is_shown_as_text(tmp_path):
     assert does(page) == []
     assert page.count("&lt;script&gt;window.hit") >= 4
     assert page.count('<tr class="bad"') == 1
+    assert "why it failed" in seen(page)
 
 
 def test_a_page_needs_no_matplotlib(tmp_path, monkeypatch):

@@ -148,7 +148,9 @@ def _short_warnings(name: str) -> Iterator[None]:
 def _is_unread() -> bool:
     """Return whether nobody reads the output any more; then nothing more is written to it."""
     try:
-        print(flush=True)  # noqa: T201 - what was written before may be lost already
+        if sys.stdout is not None:
+            sys.stdout.write("\n")  # what was written before may be lost already
+        _flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return True

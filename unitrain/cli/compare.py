@@ -90,13 +90,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Compare, and return the exit status."""
     try:
-        result = _compared(read_arguments("compare", arguments.rest, OPTIONS, _ROOTS))
+        result, paths = _compared(read_arguments("compare", arguments.rest, OPTIONS, _ROOTS))
     except UnitrainError as error:
         print(f"unitrain compare: {error}", file=sys.stderr)  # noqa: T201 - a command
         return COULD_NOT_RUN
     except Exception:  # noqa: BLE001 - a fault of unitrain itself; status 1 would say that the sides differ
         traceback.print_exc()
         return COULD_NOT_RUN
+    print(result, *(f"{path} is written." for path in paths), sep="\n")  # noqa: T201 - a command
     return {"equal": EQUAL, "different": DIFFERENT}.get(result.status, COULD_NOT_RUN)
 
 
@@ -118,8 +119,8 @@ class ConfiguredProgram:
         return built.spec, built.train, built.val, built.trainer_options
 
 
-def _compared(line: CommandLine) -> Comparison:
-    """Compare what the command line says, print the result and write its files."""
+def _compared(line: CommandLine) -> tuple[Comparison, list[Path]]:
+    """Compare what the command line says, and return the result and the files that were written."""
     _require_known(line)
     files = {name: _file(line, name) for name in ("json", "report") if name in line.options}
     if len({*files.values()}) < len(files):
@@ -129,12 +130,10 @@ def _compared(line: CommandLine) -> Comparison:
         raise ConfigError("--overwrite has no effect without --json, --report or --bisect.", hint="remove it.")
     with importable(line.positional):
         result = _result(line, overwrite=overwrite)
-    print(result)  # noqa: T201 - a command
     for name, path in files.items():
         save = result.save_json if name == "json" else result.report
         save(path, overwrite=overwrite)
-        print(f"{path} is written.")  # noqa: T201 - a command
-    return result
+    return result, list(files.values())
 
 
 def _require_known(line: CommandLine) -> None:

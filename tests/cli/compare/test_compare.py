@@ -215,6 +215,16 @@ def test_bad_input_is_refused_before_anything_runs(name, run, project, monkeypat
     assert files(project) == before
 
 
+def test_files_are_written_though_nobody_reads_the_output(run, project, monkeypatch):
+    def broken(*_, **__):
+        raise BrokenPipeError("nobody reads")
+
+    monkeypatch.setattr("builtins.print", broken)
+    with pytest.raises(BrokenPipeError, match="nobody reads"):  # no status: 1 would say that the sides differ
+        run("mine:make", *BOTH, "--steps", "1", "--json", "out.json")
+    assert json.loads((project / "out.json").read_text())["equal"] is True
+
+
 def test_a_program_that_returns_something_else_is_told_what_to_return(run, project):
     (project / "wrong.py").write_text("def make():\n    return 3\n")
     status, out, _ = run("wrong:make", *BOTH)

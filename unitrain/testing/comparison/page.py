@@ -29,14 +29,26 @@ from unitrain.testing.comparison.told import distance, headline, status, where
 from unitrain.utilities.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from unitrain.reports.html.markup import Content
     from unitrain.testing.comparison.difference import Difference
     from unitrain.testing.comparison.outcome import Outcome, Side
 
 _LOOKS = {"equal": "good", "different": "bad", "failed": "bad"}
-_COLUMNS = ("side", "backend", "how it ended", "steps", "time", "peak memory", "last loss")
-_ON_GPU = "peak on the GPU"
+_BACKEND, _ON_GPU = "backend", "peak on the GPU"
+_CELLS: dict[str, Callable[[Side], Content]] = {
+    "side": lambda one: one.name,
+    _BACKEND: lambda one: one.framework or "",
+    "how it ended": status,
+    "steps": lambda one: one.steps,
+    "time": lambda one: None if one.seconds is None else duration(one.seconds),
+    "peak memory": lambda one: None if one.memory is None else size(one.memory),
+    _ON_GPU: lambda one: None if one.gpu_memory is None else size(one.gpu_memory),
+    "last loss": lambda one: one.loss[-1][1] if one.loss else None,
+}
+"""What is said of a side, by column."""
+_WITH_UNITS = ("time", "peak memory", _ON_GPU)
 _NOT_METRICS = ("epoch", "step")
 
 
@@ -56,7 +68,7 @@ def page_of(result: Outcome) -> str:
         sections,
         subtitle=headline(result),
         status=pill(result.status, _LOOKS[result.status]),
-        footer=f"unitrain {__version__}",
+        footer=f"Written by unitrain {__version__}.",
     )
 
 
@@ -121,29 +133,20 @@ def _failures(sides: Sequence[Side]) -> Iterator[Section]:
 
 def _sides(sides: Sequence[Side]) -> Markup:
     rows = [Row(row, "bad" if one.status == "failed" else "") for row, one in zip(_rows(sides), sides, strict=True)]
-    return table(_columns(sides), rows)
+    return table(_columns(sides), rows, right=_WITH_UNITS)
 
 
-def _columns(sides: Sequence[Side]) -> tuple[str, ...]:
-    return (*_COLUMNS, _ON_GPU) if any(one.gpu_memory for one in sides) else _COLUMNS
+def _columns(sides: Sequence[Side]) -> list[str]:
+    """Return the columns without those that say nothing: a backend that is the side's name, a GPU that was not used."""
+    shown = {
+        _BACKEND: any(one.framework not in (None, one.name) for one in sides),
+        _ON_GPU: any(one.gpu_memory for one in sides),
+    }
+    return [name for name in _CELLS if shown.get(name, True)]
 
 
-def _rows(sides: Sequence[Side]) -> list[tuple[object, ...]]:
-    """Return the rows of the sides; the last column is only there with a GPU."""
-    return [_row(one)[: len(_columns(sides))] for one in sides]
-
-
-def _row(side: Side) -> tuple[object, ...]:
-    return (
-        side.name,
-        side.framework or "",
-        status(side),
-        side.steps,
-        None if side.seconds is None else duration(side.seconds),
-        None if side.memory is None else size(side.memory),
-        side.loss[-1][1] if side.loss else None,
-        None if side.gpu_memory is None else size(side.gpu_memory),
-    )
+def _rows(sides: Sequence[Side]) -> list[list[Content]]:
+    return [[_CELLS[name](one) for name in _columns(sides)] for one in sides]
 
 
 def _curves(sides: Sequence[Side]) -> Iterator[Section]:

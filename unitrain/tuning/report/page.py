@@ -10,7 +10,7 @@ from unitrain.tuning.report.importances import importances
 from unitrain.utilities.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from unitrain.tuning.plan import StudyOutcome
 
@@ -26,8 +26,12 @@ def study_page(result: StudyOutcome) -> str:
     importance = importances(result)
     names = list(dict.fromkeys([*importance, *sorted({name for one in ranked for name in one.params})]))
     best = _best(result)
-    rows = [_row(result, one, names, is_best=one.number in best) for one in (*ranked, *others)]
-    columns = ["trial", "state", *plan.monitor, *names, "time", "why it failed"]
+    reasons = {
+        one.number: one.system_attrs["fail_reason"] for one in result.trials if "fail_reason" in one.system_attrs
+    }
+    why = ["why it failed"] if reasons else []
+    columns = ["trial", "state", *plan.monitor, *names, "time", *why]
+    rows = [_row(result, one, names, reasons, best) for one in (*ranked, *others)]
     return page(
         plan.study_name,
         [
@@ -55,12 +59,15 @@ def _cards(result: StudyOutcome, best: set[int]) -> Iterator[Card]:
     if len(result.plan.monitor) == 1 and best:
         trial = result.best_trial
         yield Card(f"best {result.plan.monitor[0]}", trial.value, "best", f"trial {trial.number}")
-        yield from (Card(name, value) for name, value in trial.params.items())
+        yield from (Card(name, value, note=f"of trial {trial.number}") for name, value in trial.params.items())
 
 
-def _row(result: StudyOutcome, trial: Any, names: Sequence[str], *, is_best: bool) -> Row:
+def _row(
+    result: StudyOutcome, trial: Any, names: Sequence[str], reasons: Mapping[int, Any], best: Collection[int]
+) -> Row:
+    """Return the row of a trial; without ``reasons``, none failed."""
     values = list(trial.values or ()) + [None] * (len(result.plan.monitor) - len(trial.values or ()))
     time = None if trial.duration is None else duration(trial.duration.total_seconds())
     cells = [trial.number, trial.state.name.lower(), *values, *(trial.params.get(one) for one in names), time]
-    why = trial.system_attrs.get("fail_reason")
-    return Row([*cells, None if why is None else str(why)], "best" if is_best else _LOOKS.get(trial.state.name, ""))
+    why = [str(reasons[trial.number]) if trial.number in reasons else None] if reasons else []
+    return Row([*cells, *why], "best" if trial.number in best else _LOOKS.get(trial.state.name, ""))
