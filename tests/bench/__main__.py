@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from tests.bench import around, bridged, by_hand, growth, idioms, memory, monitoring, serving, startup, tuning, unified
 from tests.bench.goals import BARE, Outcome, outcomes
 from tests.bench.profile import profiled
-from tests.bench.report import around_text, bridged_text, results, text, tuning_text, where, write, write_section
+from tests.bench.report import around_text, bridged_text, results, text, tuning_text, where, write, write_sections
 from tests.bench.timing import measured
 from tests.bench.work import WORK
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent
 BRIDGED, TUNING, SERVING, MONITORING, AROUND = SECTIONS = "bridged", "tuning", "serving", "monitoring", "around"
+SERVERS = "servers"
+OF = {SERVERS: SERVING}
+"""The section of a table that is measured with another one."""
 VARIANTS = {
     "bare loop": by_hand.bare,
     "fabric": idioms.fabric,
@@ -76,7 +79,9 @@ def main() -> None:
         metavar="WORK",
         help=f"some of {', '.join(WORK)} {', '.join(SECTIONS)}; by default all, and written",
     )
-    parser.add_argument("--keep", action="store_true", help=f"write {AROUND} though nothing else was measured")
+    parser.add_argument(
+        "--keep", action="store_true", help="write the sections that were measured, beside what was written before"
+    )
     parser.add_argument("--rounds", type=int, default=11)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -92,9 +97,17 @@ def main() -> None:
         work = WORK[name]
         times[name] = measured(work, by_hand.bare_m, variants_of(work), given.rounds)
         print(text(results({name: times[name]}, outcomes({name: times[name]}), {})))
-    if given.work == [AROUND] and given.keep:
-        write_section(AROUND, {"rows": beside, **where()}, FOLDER)
+    sections = {
+        BRIDGED: bridges,
+        TUNING: studies,
+        SERVING: served,
+        SERVERS: servers,
+        MONITORING: reported,
+        AROUND: {"rows": beside, **where()},
+    }
     if given.work:
+        if given.keep:
+            write_sections({name: one for name, one in sections.items() if OF.get(name, name) in wanted}, FOLDER)
         return
     reached = [*outcomes(times), *(Outcome(goal, startup.one_step(goal.framework)) for goal in startup.GOALS)]
     further = {
@@ -102,12 +115,7 @@ def main() -> None:
         "import_seconds": startup.imports(),
         "memory": memory.memory_table(),
         "growth": growth.growth_table(),
-        "bridged": bridges,
-        "tuning": studies,
-        "serving": served,
-        "servers": servers,
-        "monitoring": reported,
-        "around": {"rows": beside, **where()},
+        **sections,
     }
     found = results(times, reached, further)
     print(text(found))

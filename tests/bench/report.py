@@ -160,10 +160,10 @@ def write(found: Mapping[str, Any], folder: Path) -> None:
     _draw(found, folder / "results.svg")
 
 
-def write_section(name: str, found: Mapping[str, Any], folder: Path) -> None:
-    """Put a section that was measured alone into ``results.json``."""
+def write_sections(found: Mapping[str, Any], folder: Path) -> None:
+    """Put sections that were measured alone into ``results.json``."""
     path = folder / "results.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), name: found}, indent=2) + "\n")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **found}, indent=2) + "\n")
 
 
 def _draw(found: Mapping[str, Any], path: Path) -> None:
