@@ -178,6 +178,10 @@ def services() -> str:
     return _goals(_results()["serving"])
 
 
+def monitored() -> str:
+    return _goals(_results()["monitoring"])
+
+
 def around() -> str:
     found = _results()["around"]
     rows = [
@@ -317,6 +321,7 @@ TABLES = {
     "scale-examples": scale_examples,
     "studies": studies,
     "services": services,
+    "monitored": monitored,
     "servers": servers,
     "matrix": matrix,
     "support": support,
