@@ -52,6 +52,13 @@ def test_the_text_fits_a_terminal(different, failed):
     assert "1 ulp; 1 of 60 elements differ, at most 1 ulp" in told
 
 
+def test_an_error_of_several_sides_is_told_once():
+    sides = [Side(name=name, status="failed", error="no data", steps=0) for name in "abc"]
+    told = str(Comparison(sides=tuple(sides), steps=0))
+    assert told.startswith("failed: a, b and c could not run to the end; 0 steps are equal\n")
+    assert told.count("no data") == told.count("a, b and c failed: no data") == 1
+
+
 def test_the_json_has_what_the_result_has(different, tmp_path):
     path = tmp_path / "out.json"
     different.save_json(path)

@@ -218,6 +218,8 @@ def _program(given: str, line: CommandLine, seed: int | None) -> Any:
 
     if given.endswith(_YAML):
         return _configured((given,), line, seed)
+    if given.endswith(".py"):
+        raise ConfigError(f"{given} is a script; a program is a function in one.", hint=f"{given}:make")
     if ":" not in given or Path(given).exists():
         if not Path(given).exists():
             raise ConfigError(

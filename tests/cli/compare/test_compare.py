@@ -111,10 +111,12 @@ def test_one_ulp_on_one_backend_is_named(run, engine, backend, project):
     assert "step 3, epoch 0, batch 3, gradient" in out
 
 
-def test_a_crash_on_one_side_has_a_status_of_its_own(run):
+def test_a_crash_on_one_side_has_a_status_of_its_own(run, project):
     status, out, err = run(*YAML, *BOTH, "--trainer.callbacks+=mine.Crashing")
     assert (status, err) == (2, "")
-    assert "reference failed: RuntimeError: no such luck" in out
+    told = " ".join(out.split())
+    assert "reference failed: RuntimeError: no such luck (at " in told
+    assert f"{project / 'mine.py'}:" in "".join(out.split())
     assert "Traceback" not in out
 
 
@@ -165,6 +167,7 @@ REFUSED = {
     "a misspelt option": ((*YAML, "--frameworkz", "ignite"), "unknown option --frameworkz"),
     "no file": (("--config", "missing.yaml"), "missing.yaml"),
     "no such file": (("a.ckpt", "b.ckpt"), "there is no file a.ckpt"),
+    "a script": (("mine.py",), "mine.py is a script; a program is a function in one"),
     "no such module": (("nowhere:make",), "No module named 'nowhere'"),
     "no such function": (("mine:mak", *BOTH), "has no attribute 'mak'"),
     "no function": (("mine:number",), "must be a function; got 3"),

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import sysconfig
-import traceback
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from unitrain.errors import did_you_mean
 from unitrain.reports.run.facts import without_secrets
 from unitrain.utilities.signature import shown
-
-_NOT_THEIRS = ("importlib", "unitrain/cli/configuration")
-"""Parts of the names of files that only lead to the code that raised an error."""
-_LIBRARIES = ("site-packages", "dist-packages", sysconfig.get_path("stdlib"))
-"""Parts of the names of files that the user has not written."""
+from unitrain.utilities.user_code import user_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,8 +79,6 @@ def told(error: BaseException) -> str:
     """Return an error of other people's code in one line: its kind, its text and the user's line that led to it."""
     text = without_secrets(" ".join(str(error).split()))
     kind = type(error).__name__
-    frames = traceback.extract_tb(error.__traceback__)
-    raising = [one for one in frames if not any(part in one.filename for part in _NOT_THEIRS)]
-    own = [one for one in raising if not any(part in one.filename for part in _LIBRARIES)] or raising
-    where = f" (at {own[-1].filename}:{own[-1].lineno})" if own and not isinstance(error, SyntaxError) else ""
+    line = None if isinstance(error, SyntaxError) else user_line(error)  # which has its own
+    where = "" if line is None else f" (at {line})"
     return f"{kind}: {text}{where}" if text else f"{kind}{where}"

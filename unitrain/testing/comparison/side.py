@@ -22,6 +22,7 @@ from unitrain.testing.comparison.recorder import Enough, Findings, Orders, Recor
 from unitrain.testing.comparison.spec_observer import SpecObserver
 from unitrain.trainer import UnifiedTrainer
 from unitrain.utilities.rng import seed_everything
+from unitrain.utilities.user_code import user_line
 
 if TYPE_CHECKING:
     from unitrain.backends.registry import Framework
@@ -167,8 +168,10 @@ class _Side:
 
 
 def _line(error: BaseException) -> str:
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    """Return an error with the user's line that led to it; unitrain's own says what it is about."""
+    text, line = str(error).strip(), None if isinstance(error, UnitrainError) else user_line(error)
+    told = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return told if line is None else f"{told} (at {line})"
 
 
 def _options(own: Mapping[str, Any], program: Program) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -23,9 +23,10 @@ def told(result: Outcome) -> list[str]:
     for one in result.differences:
         lines += ["", *textwrap.wrap(where(one), COLUMNS), *_details(one)]
     lines += ["", *_table(result.sides)] if result.steps is not None else []
-    for side in result.sides:
-        if side.error is not None:
-            lines += ["", *_wrapped(f"{side.name} failed: {side.error}")]
+    errors = dict.fromkeys(one.error for one in result.sides if one.error is not None)
+    for error in errors:
+        failed = [one.name for one in result.sides if one.error == error]
+        lines += ["", *_wrapped(f"{_all(failed)} failed: {error}")]
     for note in result.notes:
         lines += _wrapped(f"note: {note}")
     return lines
@@ -41,10 +42,10 @@ def headline(result: Outcome) -> str:
         return f"equal: {everybody} have the same {same}{within}"
     if result.status == "failed":
         failed = [one.name for one in result.sides if one.status == "failed"]
-        return f"failed: {' and '.join(failed)} could not run to the end; {_steps(result.steps or 0)} are equal"
+        return f"failed: {_all(failed)} could not run to the end; {_steps(result.steps or 0)} are equal"
     unlike = list(dict.fromkeys(one.sides[1] for one in result.differences))
     verb = "differs" if len(unlike) == 1 else "differ"
-    return f"different: {' and '.join(unlike)} {verb} from {names[0]}" + (
+    return f"different: {_all(unlike)} {verb} from {names[0]}" + (
         "" if result.steps is None else f"; {_steps(result.steps)} are equal"
     )
 
