@@ -25,7 +25,7 @@ def test_an_error_without_a_traceback_has_none():
     assert user_line(ValueError("x")) is None
 
 
-def test_a_librarys_line_is_better_than_none():
+def test_a_line_of_a_library_is_better_than_none():
     with pytest.raises(ValueError, match="Expecting") as caught:
         json.loads("{")
     error = caught.value.with_traceback(caught.value.__traceback__.tb_next)
