@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import Final
-
-_OURS: Final = frozenset({"unitrain", "unitrain_bridges", "unitrain_ignite", "unitrain_lightning"})
 
 
 def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
@@ -17,6 +14,6 @@ def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
         category: Its class.
     """
     level, frame = 1, sys._getframe()  # noqa: SLF001 - as the module warnings itself looks
-    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _OURS:
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("unitrain"):  # its adapters too
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
