@@ -141,7 +141,8 @@ def test_a_fit_that_ends_early_says_how_far_it_came(tmp_path):
         [one.data["text/plain"].splitlines()[0] for one in cell.outputs if one.output_type == "display_data"]
         for cell in notebook.cells
     )
-    assert [one[:34] for one in failed] == ["[██████████          ] 50% epoch 2"]
+    # a handler of `trainer.on` runs before the bar hears of the epoch
+    assert [one[:42] for one in failed] == ["[██████████          ] 50% epoch 1  step 6"]
     assert len(stopped) == 1
     assert "75%" in stopped[0]
     assert stopped[0].endswith("stopped by user")
