@@ -49,7 +49,7 @@ test-all: venv
 
 # Elsewhere these are skipped. One process, since two would share the memory that some of them measure.
 test-gpu: venv
-	UNITRAIN_GPU=1 $(BIN)/python -m pytest -m gpu
+	UNITRAIN_GPU=1 $(BIN)/python -m pytest tests/gpu -m gpu
 
 # A run of all cells is also written to tests/matrix/results.json, and so into docs/versions.md.
 matrix: venv

@@ -55,6 +55,8 @@ def test_cards_count_what_the_formulas_say(strategy, size, framework):
         pytest.skip(str(error))
     least, most = scale_model.on_the_wire(size, scale.predicted(strategy, size))
     assert least <= found.bytes <= most
+    other = scale.predicted({"ddp": "fsdp", "fsdp": "ddp"}[strategy], size)
+    assert abs(found.bytes / other.payload - 1) > 0.4  # the control: the formula of the other strategy is far off
 
 
 @pytest.mark.slow

@@ -10,8 +10,8 @@ import pytest
 
 SCRIPT = Path(__file__).with_name("on_pretended.py")
 ROOT = Path(__file__).parents[2]
-WHAT = ("resume", "stages", "ignite metrics", "data", "steps", "options", "loaders", "callbacks", "views")
-"""Not all tables of the conformance suite: the others differ from these in nothing that a device changes."""
+WHAT = ("resume", "stages,ignite metrics,data,steps,options,loaders,callbacks,views")
+"""In one process what a process can do in time. The other tables of the conformance suite add nothing that a device changes."""
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +37,7 @@ def run(what, backend, file, fault=""):
 def test_it_trains_as_the_host_does(what, framework, tmp_path):
     found = run(what, framework, tmp_path / "found.json")
     assert not found["wrong"]
-    assert found["equal"] > 0
+    assert found["equal"] >= 26
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import torch
 
 from tests.checkpoint import test_resume as resume
 from tests.gpu.training import loader, on, spec, trainer
-from unitrain import Event
+from unitrain import Event, ModelCheckpoint
 from unitrain.checkpoint import io
 from unitrain.checkpoint.layout import KEY
 from unitrain.testing import cases
-from unitrain.testing.trace import record
+from unitrain.testing.trace import differences, record
 
 # From the reference to a backend, from one backend to the other, and back: each writes and each reads.
 PAIRS = [("reference", "lightning"), ("lightning", "ignite"), ("ignite", "reference"), ("ignite", "ignite")]
@@ -107,3 +107,18 @@ def test_an_evaluation_leaves_the_devices_generator_as_it_was(framework, device)
 
     with_validation, without = trained(1.0), trained(0)
     assert all(torch.equal(one, other) for one, other in zip(with_validation, without, strict=True))
+
+
+def test_a_thread_writes_the_states_of_the_batch_that_asked_for_them(framework, device, tmp_path):
+    """The run goes on meanwhile, and changes the weights on the device."""
+
+    def files(folder, **options):
+        kept = ModelCheckpoint(folder, every_n_train_steps=3, save_top_k=-1, **options)
+        trainer(framework, device, callbacks=[kept]).fit(spec("cnn", optimizer=torch.optim.AdamW), loader(device))
+        return {path.name: io.read(path) for path in folder.glob("*.ckpt")}
+
+    at_once, later = files(tmp_path / "at once"), files(tmp_path / "later", asynchronous=True)
+    assert len(at_once) == 4
+    for part in ("state_dict", "optimizer_states"):
+        found = [{name: content[part] for name, content in some.items()} for some in (at_once, later)]
+        assert not differences(*found)

@@ -15,16 +15,22 @@ COUNTERS = {"cpu": Waits, "cuda": DeviceWaits}
 """Without a device the operators are counted that would wait for one."""
 
 
+OFTEN = {"top-2 accuracy of torchmetrics": 4}
+"""Setups with an operator that counts once on the host and may wait several times on a device: ``unique`` sorts and counts."""
+
+
 @pytest.fixture(autouse=True)
 def no_clock(monkeypatch):
     """A bar is drawn once: how often it is, is the clock's."""
     monkeypatch.setattr(progress, "_REFRESH_SECONDS", 1e9)
 
 
-@pytest.mark.parametrize("setup", SETUPS.values(), ids=SETUPS)
+@pytest.mark.parametrize("name", SETUPS)
 @pytest.mark.parametrize("backend", ["ignite", "lightning"])
-def test_no_step_waits_unless_it_says_why(backend, setup, device, tmp_path):
-    assert a_step(COUNTERS[device.type], setup.run(backend, tmp_path, device.type)) <= setup.waits
+def test_no_step_waits_unless_it_says_why(backend, name, device, tmp_path):
+    setup = SETUPS[name]
+    most = setup.waits * (OFTEN.get(name, 1) if device.type == "cuda" else 1)
+    assert a_step(COUNTERS[device.type], setup.run(backend, tmp_path, device.type)) <= most
 
 
 class Reading(Callback):
