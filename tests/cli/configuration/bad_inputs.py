@@ -329,7 +329,8 @@ BAD = {
     "a-tuple-of-three": option(
         "data", "{class_path: tiny.triple, init_args: {}}", "it made a tuple of 3", "unitrain.DataSpec"
     ),
-    "no-monitored-metric": option("trainer.callbacks.0.monitor", "", "monitor", ""),
+    "no-monitored-metric": option("trainer.callbacks.0.monitor", '""', "monitor", ""),
+    "an-unset-variable": option("trainer.max_epochs", "", "--trainer.max_epochs has an empty value", "null means none"),
     "an-infinite-rate": option("spec.optimizer.lr", ".inf", "must be finite", "lr=1e-3"),
     "no-such-checkpoint": fit(
         *OK, "--ckpt_path", "x.ckpt", said="--ckpt_path 'x.ckpt': there is no such file", hint="best, last or a path"

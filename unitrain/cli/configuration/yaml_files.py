@@ -234,15 +234,17 @@ def parsed(text: str, option: str) -> Any:
         option: The option, for messages.
 
     Raises:
-        ConfigError: If it is a list or a mapping that is not valid.
+        ConfigError: If it is empty, as an unset variable, or a list or a mapping that is not valid.
     """
+    if not text.strip():
+        raise ConfigError(f"{option} has an empty value.", hint="null means none, and '\"\"' an empty text.")
     _refuse_variable(text, Place(option), tuple(option.strip("-").split(".")))
     flow = text.lstrip()[:1] in ("{", "[")
     try:
         with _loading(text) as loader:
             node = loader.get_single_node()
             if node is None:
-                return text or None
+                return text
             for _ in _few(option, _checked(option, node, (), ())):
                 pass
             found = _unshared(loader.construct_document(node))
