@@ -315,7 +315,31 @@ def test_a_kill_in_the_middle_of_a_write_leaves_the_file_before(framework, tmp_p
     keep = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=2, save_last=True)
     rest = fit(framework, keep, epochs=None, max_steps=step + 3, ckpt_path=tmp_path / "last.ckpt")[1]
     assert not differences(dict(whole.model.state_dict()), dict(rest.model.state_dict()))
-    assert not [one for one in tmp_path.iterdir() if one.name.startswith(".")]
+    assert len(found_in(tmp_path)) == 2
+
+
+@every_backend
+def test_an_older_file_that_a_kill_has_left_is_removed_by_the_resumed_run(framework, tmp_path):
+    """A kill between the end of a write and its announcement leaves what is copied here."""
+
+    def copy(run):
+        if run.state.step == 5:
+            run.hub.unfinished_save._thread.join()
+            shutil.copytree(tmp_path / "run", tmp_path / "left", ignore=shutil.ignore_patterns(".*"))
+
+    options = {"every_n_train_steps": 2, "save_last": True, "asynchronous": True}
+    fit(framework, ModelCheckpoint(tmp_path / "run", "{step}", **options), on=[(Event.BATCH_END, copy)])
+    assert sorted(found_in(tmp_path / "left")) == ["last.ckpt", "step=2.ckpt", "step=4.ckpt"]
+    keep = ModelCheckpoint(tmp_path / "left", "{step}", **options)
+    fit(framework, keep, ckpt_path=tmp_path / "left" / "last.ckpt")
+    assert sorted(found_in(tmp_path / "left")) == sorted(found_in(tmp_path / "run"))
+
+
+def test_a_run_that_does_not_remember_it_would_be_noticed(tmp_path, monkeypatch):
+    state_dict = ModelCheckpoint.state_dict
+    monkeypatch.setattr(ModelCheckpoint, "state_dict", lambda self: state_dict(self) | {"fallen": []})
+    with pytest.raises(AssertionError):
+        test_an_older_file_that_a_kill_has_left_is_removed_by_the_resumed_run("reference", tmp_path)
 
 
 def test_where_it_cannot_hold_it_is_refused(tmp_path):

@@ -287,6 +287,7 @@ class ModelCheckpoint(EpochDecision):
             "last_model_path": _text(self.last_model_path),
             "last": _text(self._last),
             "awaited": _text(self._awaited),
+            "fallen": [str(path) for path in self._fallen],
             "newest_step": self._newest_step,
             "waits": self._waits,
         }
@@ -299,7 +300,9 @@ class ModelCheckpoint(EpochDecision):
         self._last, self._awaited = _path(state.get("last", older)), _path(state.get("awaited"))
         self._newest_step = state["newest_step"]
         self._waits = state.get("waits", False)
-        self._fallen = [path for path in self._fallen if path not in self.written_paths()]
+        fallen = state.get("fallen")  # files of older releases do not name any
+        known = self._fallen if fallen is None else [Path(path) for path in fallen]
+        self._fallen = [path for path in known if path not in self.written_paths()]
 
     def why_no_file(self, run: RunContext) -> str | None:
         """Return why a fit that is over wrote no file; None if it wrote one, or was to write none."""
@@ -340,7 +343,8 @@ class ModelCheckpoint(EpochDecision):
         self.best_k_models = [(now, value) for path, value in self.best_k_models if (now := found(path)) is not None]
         self._last, self.last_model_path = found(self._last), found(self.last_model_path)
         self._awaited = None
-        for path in self.written_paths():
+        self._fallen = [now for path in self._fallen if (now := found(path)) is not None]  # a kill may have come before
+        for path in (*self.written_paths(), *self._fallen):
             files.inherit(path, owner)
 
 
