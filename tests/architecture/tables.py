@@ -190,13 +190,14 @@ def around() -> str:
             one["on"],
             one["against"],
             f"{one['reached']:.2f}",
+            "" if one["cpu"] is None else f"{one['cpu']:.2f}",
             "" if one["limit"] is None else f"≤ {one['limit']:g}",
             {None: "", True: "yes", False: "no"}[one["met"]],
         )
         for one in found["rows"]
     ]
-    header = ("", "by", "time against", "ratio", "goal", "met")
-    return _table(header, rows) + f"\nMedians of {found['date']}, {found['machine']}, Python {found['python']}.\n"
+    header = ("", "by", "against", "ratio", "processor time", "goal", "met")
+    return _table(header, rows) + f"\nMeasured on {found['date']}, {found['machine']}, Python {found['python']}.\n"
 
 
 def _goals(found: list[dict]) -> str:
@@ -323,6 +324,7 @@ TABLES = {
     "services": services,
     "monitored": monitored,
     "servers": servers,
+    "around": around,
     "matrix": matrix,
     "support": support,
     "events": events,

@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from tests.bench.goals import AROUND
-from tests.bench.memory import peak
-from tests.bench.timing import CLOSE, quiet
+from tests.bench.timing import CLOSE, Took, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -41,6 +40,7 @@ class Activity(NamedTuple):
         base: Does that.
         variants: Does it in other ways.
         rounds: How often each is measured, at most.
+        rest: Does what is left after each, off the clock.
     """
 
     name: str
@@ -48,29 +48,31 @@ class Activity(NamedTuple):
     base: Act
     variants: Mapping[str, Act]
     rounds: int = 3
+    rest: Callable[[], object] = bool
 
 
-def row(work: str, on: str, against: str, reached: float) -> Row:
-    """Return a ratio beside its goal, which only unitrain has."""
-    limit = AROUND.get(work) if on.startswith("unitrain") and "no fsync" not in against else None
+def row(work: str, on: str, against: str, reached: float, cpu: float | None = None) -> Row:
+    """Return a ratio beside its goal, which only unitrain has as it is by default; and that of processor time."""
+    ours = on.startswith("unitrain") and "," not in on and "no fsync" not in against
+    limit = AROUND.get(work) if ours else None
     met = None if limit is None else reached <= limit
-    return {"work": work, "on": on, "against": against, "reached": reached, "limit": limit, "met": met}
+    return {"work": work, "on": on, "against": against, "reached": reached, "cpu": cpu, "limit": limit, "met": met}
 
 
-def seconds(act: Act) -> float:
+def timed(act: Act) -> Took:
     """Return how long something takes."""
     gc.collect()
     gc.disable()
     try:
-        began = time.perf_counter()
+        wall, cpu = time.perf_counter(), time.process_time()
         act()
-        return time.perf_counter() - began
+        return Took(time.perf_counter() - wall, time.process_time() - cpu)
     finally:
         gc.enable()
 
 
-def beside(activity: Activity, rounds: int) -> dict[str, float]:
-    """Return the ratio of each variant's shortest time to the base's: what else a machine does only ever adds to a time.
+def beside(activity: Activity, rounds: int) -> dict[str, Took]:
+    """Return the ratios of each variant's shortest times to the base's: what else a machine does only ever adds to them.
 
     Raises:
         AssertionError: If a variant does not reach what the base does.
@@ -79,13 +81,16 @@ def beside(activity: Activity, rounds: int) -> dict[str, float]:
         expected = activity.base() or {}
         for name, act in activity.variants.items():  # also imports, and fills caches
             found = act() or {}
+            activity.rest()
             for key in found.keys() & expected.keys():
                 assert abs(found[key] - expected[key]) <= CLOSE * abs(expected[key]), f"{activity.name}, {name}: {key}"
-        took = dict.fromkeys(("", *activity.variants), math.inf)
+        took = dict.fromkeys(("", *activity.variants), Took(math.inf, math.inf))
         for _ in range(min(rounds, activity.rounds)):
             for name, act in (("", activity.base), *activity.variants.items()):
-                took[name] = min(took[name], seconds(act))
-    return {name: took[name] / took[""] for name in activity.variants}
+                took[name] = Took(*map(min, took[name], timed(act)))
+                activity.rest()
+    base = took.pop("")
+    return {name: Took(one.wall / base.wall, one.cpu / base.cpu) for name, one in took.items()}
 
 
 def activities(folder: Path) -> dict[str, Callable[[], Activity]]:
@@ -106,6 +111,12 @@ HELD = (
 HOLDER = "unitrain"
 
 
+def peak() -> int:
+    """Return the most that this process has held, in KiB; what ``getrusage`` says begins with its parent's."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0])
+
+
 def held(name: str, variant: str, folder: Path) -> int:
     """Return the peak memory of a fresh process that does it once, in KiB."""
     command = [sys.executable, "-W", "ignore", "-m", "tests.bench.around", name, variant, str(folder)]
@@ -123,7 +134,7 @@ def compared(rounds: int) -> Iterator[Row]:
         for make in activities(folder).values():
             activity = make()
             for variant, reached in beside(activity, rounds).items():
-                yield row(activity.name, variant, activity.against, reached)
+                yield row(activity.name, variant, activity.against, *reached)
             del activity
         yield from around_processes.compared()
         for name in HELD:

@@ -130,31 +130,42 @@ def saving(folder: Path, size: str, *, sync: bool) -> Activity:
     return Activity(name, SYNCED if sync else UNSYNCED, base, variants, 7 if size == "1 M" else 4)
 
 
+def ended(folder: Path, model: nn.Module, **options: Any) -> tuple[Any, Callable[[], None]]:
+    """Return a run that has ended, and what saves the best and ``last.ckpt`` in it, as at the end of an epoch."""
+    keep, runs = ModelCheckpoint(folder, save_last=True, **options), []
+    made = trainer("ignite", folder, callbacks=[keep])
+    made.on(Event.FIT_END, runs.append)
+    made.fit(spec(model), batches(model, 1))
+
+    def save() -> None:
+        keep._want(runs[0], "best.ckpt", ranked=True)
+        keep._want(runs[0], "last.ckpt")
+        runs[0].write_saves()
+
+    return runs[0], save
+
+
 def best_and_last(folder: Path, size: str) -> Activity:
     """Save the best and ``last.ckpt`` of one epoch: the same bytes under two names."""
     model = net(SIZES[size])
-    data = batches(model, 1)
-    state = content(model, trained(model, data))
+    state = content(model, trained(model, batches(model, 1)))
 
     def twice() -> None:
         for name in ("best", "last"):
             saved(folder / f"{name}.pt", state, sync=True)
 
-    def kept(run: Any, keep: ModelCheckpoint) -> None:
-        keep._want(run, "best.ckpt", ranked=True)
-        keep._want(run, "last.ckpt")
-        run.write_saves()
+    variants = {"unitrain on ignite": ended(folder / "linked", model)[1]}
+    variants["unitrain on ignite, hard_links=False"] = ended(folder / "apart", model, hard_links=False)[1]
+    return Activity(f"save best and last, {size} parameters", f"{SYNCED}, twice", twice, variants)
 
-    def ended(*, hard_links: bool) -> Callable[[], None]:
-        keep, runs = ModelCheckpoint(folder / f"kept-{hard_links}", save_last=True, hard_links=hard_links), []
-        made = trainer("ignite", folder, callbacks=[keep])
-        made.on(Event.FIT_END, runs.append)
-        made.fit(spec(model), data)
-        return partial(kept, runs[0], keep)
 
-    variants = {"unitrain on ignite": ended(hard_links=True)}
-    variants["unitrain on ignite, hard_links=False"] = ended(hard_links=False)
-    return Activity(f"save best and last, {size} parameters", f"{SYNCED}, twice", twice, variants, 3)
+def held_up(folder: Path, size: str) -> Activity:
+    """Go on while a thread saves: what is measured is how long the run waits."""
+    model = net(SIZES[size])
+    base = partial(saved, folder / "whole.pt", content(model, trained(model, batches(model, 1))), sync=True)
+    run, save = ended(folder / "later", model, asynchronous=True)
+    name = f"wait for an asynchronous save, {size} parameters"
+    return Activity(name, SYNCED, base, {"unitrain on ignite": save}, rest=run.hub.finish_save)
 
 
 def loading(folder: Path, size: str) -> Activity:
@@ -172,7 +183,7 @@ def loading(folder: Path, size: str) -> Activity:
         return summed(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
 
     ways = {"unitrain": lambda: summed(load_weights(path))}
-    return Activity(f"load the weights of {size} parameters", "torch.load", by_torch, ways, 7)
+    return Activity(f"load the weights of {size} parameters", "torch.load", by_torch, ways, 11)
 
 
 STEPS = 5
@@ -256,6 +267,7 @@ def activities(folder: Path) -> dict[str, Callable[[], Activity]]:
         **{f"save {size} parameters": partial(saving, folder, size, sync=True) for size in SIZES},
         **{f"save {size} parameters, no fsync": partial(saving, folder, size, sync=False) for size in SIZES},
         "save best and last": partial(best_and_last, folder, "100 M"),
+        "wait for an asynchronous save": partial(held_up, folder, "100 M"),
         **{f"load the weights of {size} parameters": partial(loading, folder, size) for size in SIZES},
         "resume 1 M parameters": partial(resuming, folder),
     }

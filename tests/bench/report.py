@@ -129,6 +129,7 @@ def around_text(rows: Iterable[Mapping[str, Any]]) -> str:
     """Return what happens around the step, for a console."""
     return "\n".join(
         f"{row['work']:46} {row['on']:36} {row['reached']:7.3f} of {row['against']}"
+        + ("" if row["cpu"] is None else f" (processor {row['cpu']:.3f})")
         + ("" if row["limit"] is None else f", at most {row['limit']:.2f}: {'met' if row['met'] else 'NOT MET'}")
         for row in rows
     )
