@@ -123,7 +123,7 @@ def test_without_the_gate_the_check_of_the_written_file_refuses(tmp_path, monkey
 
 def test_without_the_gate_and_the_check_the_property_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(io, "admitted", lambda content, lost=None: dict(content))
-    monkeypatch.setattr(io, "_require_readable", lambda path: None)
+    monkeypatch.setattr(io, "_require_readable", lambda path, **how: None)
     for value in (np.float64(1.0), Path("x"), b"", 2**3000):
         with pytest.raises(Exception, match=r"weights_only|Weights only"):
             through_every_reader(value, tmp_path)

@@ -234,7 +234,7 @@ def test_torch_itself_breaks_a_text():
 def test_the_first_file_of_a_run_is_read_back(framework, tmp_path, monkeypatch):
     checked = []
     real = io._require_readable
-    monkeypatch.setattr(io, "_require_readable", lambda path: (checked.append(path), real(path)))
+    monkeypatch.setattr(io, "_require_readable", lambda path, **how: (checked.append(path), real(path, **how)))
     keep = ModelCheckpoint(tmp_path, save_top_k=-1)
     for number in (1, 2):
         UnifiedTrainer(framework, max_epochs=3, enable_progress_bar=False, callbacks=[keep]).fit(spec(), loader())
