@@ -55,7 +55,8 @@ def test_one_worker_has_it_until_it_gives_it_back(storage):
 
 @pytest.mark.parametrize("storage", KINDS, indirect=True)
 @pytest.mark.parametrize("how", ["plain", "fork"])
-def test_a_killed_worker_holds_nothing_even_if_a_child_of_it_lives(storage, how):
+def test_a_killed_worker_holds_nothing_even_if_a_child_of_it_lives(storage, how, monkeypatch):
+    monkeypatch.setattr(redis_leases, "_UP_FOR", 0)  # the server of the tests may have just begun
     study = f"killed-{how}"
     worker, leases = holding(storage, study, how), leases_of(Address.of(storage), study)
     try:
