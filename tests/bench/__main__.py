@@ -1,6 +1,6 @@
 """``python -m tests.bench``: time unitrain beside the loops and frameworks that people use; `make bench` calls it.
 
-It takes some 25 minutes, and the machine should do nothing else. Only the CPU is measured.
+It takes some 45 minutes, and the machine should do nothing else. Only the CPU is measured.
 """
 
 from __future__ import annotations
