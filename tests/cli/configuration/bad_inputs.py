@@ -101,6 +101,15 @@ BAD = {
         *OK, "--max_epoch", 7, said="unknown option --max_epoch", hint="did you mean --trainer.max_epochs?"
     ),
     "one-dash": fit("-c", "run.yaml", said="unexpected argument '-c'", hint="two dashes: --config run.yaml"),
+    "an-optimizer-without-its-section": fit(
+        *OK, "--lr", 0.1, said="unknown option --lr", hint="did you mean --spec.optimizer.lr?"
+    ),
+    "a-model-without-its-section": fit(
+        *OK, "--model.width", 7, said="unknown option --model.width", hint="did you mean --spec.model.width?"
+    ),
+    "a-batch-size-without-its-section": fit(
+        *OK, "--batch-size", 7, said="unknown option --batch-size", hint="did you mean --data.batch_size?"
+    ),
     "abbreviated-config": fit("--conf", "run.yaml", said="unknown option --conf", hint="did you mean '--config'?"),
     "a-hyphen": fit(*OK, "--ckpt-path", "x", said="unknown option --ckpt-path", hint="'--ckpt_path'"),
     "override-first": fit(

@@ -20,6 +20,17 @@ if TYPE_CHECKING:
 CONFIG = "--config"
 ROOTS = ("framework", "seed", "trainer", "spec", "data")
 """The keys of a configuration."""
+_OF_SECTIONS = {
+    "lr": "--spec.optimizer.lr",
+    "learning_rate": "--spec.optimizer.lr",
+    "weight_decay": "--spec.optimizer.weight_decay",
+    "momentum": "--spec.optimizer.momentum",
+    "optimizer": "--spec.optimizer",
+    "model": "--spec.model",
+    "loss": "--spec.loss",
+    "batch_size": "--data.batch_size",
+}
+"""Options that other programs have, and the usual keys of what they mean."""
 
 
 class Override(NamedTuple):
@@ -167,10 +178,12 @@ def require_known(line: CommandLine, options: Mapping[str, Option], roots: Seque
 
 
 def _option_hint(name: str, known: Sequence[str]) -> str:
-    """Return a hint for an unknown option: it may be a key of the trainer, without its section."""
+    """Return a hint for an unknown option: it may be a key of a section, without that section."""
     from unitrain.config import TrainerConfig  # noqa: PLC0415 - an error may take the time to import it
 
     head = name.partition(".")[0].replace("-", "_")
+    if head in _OF_SECTIONS and "spec" in known:
+        return f"did you mean {_OF_SECTIONS[head]}{name[len(head) :]}?"
     hint = did_you_mean(f"--{head}", [f"--{one}" for one in known])
     keys = alike(head, [one.name for one in fields(TrainerConfig)])
     if keys and not hint.startswith("did you mean"):
