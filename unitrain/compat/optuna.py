@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from unitrain.compat.differences import difference
+from unitrain.compat.optuna_file import FileJournal
 from unitrain.compat.optuna_lock import journal_lock
 from unitrain.compat.optuna_redis import RedisJournal, redacted
 from unitrain.errors import BackendNotInstalledError, ConfigError, install_hint
@@ -111,26 +112,25 @@ def RedisStorage(url: str, *, password: str | None = None, **of_old: Any) -> Any
 
 
 @difference("optuna", since="4.0", drop="4.0", link=_3_TO_4)
-def _journal(new: str, old: str, *given: Any, **more: Any) -> Any:
-    """Return a JournalStorage over a backend, which had another name and another place before Optuna 4."""
-    backend = _of_journals(new, old)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".* is experimental", category=Warning)  # its own advice for Redis
-        return _optuna().storages.JournalStorage(backend(*given, **more))
-
-
-def _of_journals(new: str, old: str) -> Any:
+def _symlink_lock() -> Any:
+    """Return Optuna's lock of a journal in a file, which had another place before Optuna 4."""
     storages = _optuna().storages
-    return getattr(getattr(storages, "journal", None), new, None) or getattr(storages, old)
+    return getattr(storages, "journal", storages).JournalFileSymlinkLock
+
+
+def _journal(backend: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* is experimental", category=Warning)  # before Optuna 4
+        return _optuna().storages.JournalStorage(backend)
 
 
 def _redis(url: str, prefix: str) -> Any:
-    return _optuna().storages.JournalStorage(RedisJournal(url, prefix))
+    return _journal(RedisJournal(url, prefix))
 
 
 def _file(url: str, _: str) -> Any:
-    path, links = url.removeprefix("journal://"), "JournalFileSymlinkLock"
-    return _journal("JournalFileBackend", "JournalFileStorage", path, journal_lock(path, _of_journals(links, links)))
+    path = url.removeprefix("journal://")
+    return _journal(FileJournal(path, journal_lock(path, _symlink_lock())))
 
 
 def _sqlite(url: str, _: str) -> Any:

@@ -38,12 +38,12 @@ class VisibleTrials:
         self._storage = storage
         self._trial_id = trial_id
         self._study_id = study_id
-        everything = storage.get_all_trials(study_id, deepcopy=False)
-        known, last = set(earlier), number - parallel
+        everything, end = storage.get_all_trials(study_id, deepcopy=False), max(0, number - parallel + 1)
+        early = [one for one in everything[end:] if one.number in earlier]
         self._seen = [
             one
-            for one in everything
-            if ((one.number <= last and one.system_attrs.get(OURS)) or one.number in known) and one.state.is_finished()
+            for one in everything[:end] + early  # a trial's number is its place
+            if (one.system_attrs.get(OURS) or one.number in earlier) and one.state.is_finished()
         ]
         self._study_attrs: dict[str, Any] = copy.deepcopy(storage.get_study_system_attrs(study_id))
         self.notes: dict[str, Any] = {}

@@ -67,11 +67,11 @@ class FileLeases:
     def take(self, name: str) -> FileLease | None:
         """Return the lease of ``name``, or None if a living worker has it."""
         path = self._folder / f"{self._study}.{name}.lock"
-        self._folder.mkdir(parents=True, exist_ok=True)
         try:
             handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
-        except FileNotFoundError:  # another worker has just removed the folder
-            return None
+        except FileNotFoundError:  # nobody has a lease: there is no folder yet, or another worker has just removed it
+            self._folder.mkdir(parents=True, exist_ok=True)
+            return self.take(name)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(handle), path.stat()):

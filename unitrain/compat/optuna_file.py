@@ -1,0 +1,136 @@
+"""An Optuna journal in a file: it reads only what is new, and detects a file that lost records.
+
+The format and the lock are those of Optuna's ``JournalFileBackend``, so each can work on the other's file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from unitrain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class FileJournal:
+    """The records of studies in a file, a line each, for ``optuna.storages.JournalStorage``.
+
+    Args:
+        path: The file; it is created if it does not exist.
+        lock: Optuna's lock of this file, or one that works with it.
+    """
+
+    def __init__(self, path: str, lock: Any) -> None:
+        self._path = Path(path)
+        self._lock = lock
+        self._path.open("ab").close()
+        self._file = _identity(self._path.stat())
+        self._number = self._offset = 0  # of the first record that was not read, and where it begins
+        self._newest = b""
+        self._news = b""  # what the last append has found and added
+
+    def __repr__(self) -> str:
+        """Return the path."""
+        return f"FileJournal({str(self._path)!r})"
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append records: all of them, or none.
+
+        Raises:
+            ConfigError: If the file has lost records that were read before; then nothing is written.
+        """
+        lines = "".join(f"{json.dumps(one, separators=(',', ':'))}\n" for one in logs).encode()
+        self._size()  # opening a file that was removed would make a new one
+        with self._locked(), self._path.open("a+b", buffering=0) as file:
+            unread = self._unread(file)
+            whole = unread[: unread.rfind(b"\n") + 1]
+            end = self._offset + len(whole)
+            if len(unread) > len(whole):  # its writer died in the middle of a record
+                file.truncate(end)
+            try:
+                _write(file, lines)
+            except OSError:  # such as a full disk
+                file.truncate(end)
+                raise
+        self._news = whole + lines
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self._lock.acquire()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """Yield the records from a number on.
+
+        Raises:
+            ConfigError: If the file has lost records that were read before, or a record is damaged.
+        """
+        news, self._news = self._news, b""
+        if log_number_from != self._number:
+            self._number, self._offset, self._newest = 0, 0, b""
+            news = b""
+        if not news and self._size() > self._offset:
+            with self._path.open("rb") as file:
+                news = self._unread(file)
+        for line in news.splitlines(keepends=True):
+            if not line.endswith(b"\n"):
+                return  # another process is writing it, or died while it did
+            record = self._parsed(line)
+            self._number, self._offset, self._newest = self._number + 1, self._offset + len(line), line
+            if self._number > log_number_from:
+                yield record
+
+    def _parsed(self, line: bytes) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads(line)
+        except ValueError as error:
+            raise ConfigError(
+                f"line {self._number + 1} of the study file {self._path} is damaged: {error}.",
+                hint="restore the file, or use a new one.",
+            ) from error
+        return found
+
+    def _size(self) -> int:
+        """Return the size of the file."""
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            raise self._went_back() from None
+        if _identity(found) != self._file or found.st_size < self._offset:
+            raise self._went_back()
+        return found.st_size
+
+    def _unread(self, file: IO[bytes]) -> bytes:
+        """Return what follows the newest record that was read, which is still there."""
+        file.seek(self._offset - len(self._newest))
+        found = file.read()
+        if _identity(os.fstat(file.fileno())) != self._file or not found.startswith(self._newest):
+            raise self._went_back()
+        return found[len(self._newest) :]
+
+    def _went_back(self) -> ConfigError:
+        return ConfigError(
+            f"the study file {self._path} was removed, replaced or cut: it lost records that this process has read."
+            " Nothing was written.",
+            hint="restore the newest file, or use a new study_name=.",
+        )
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
+def _write(file: IO[bytes], text: bytes) -> None:
+    """Write ``text`` to the end of the file, and to the disk."""
+    view = memoryview(text)
+    while view:
+        view = view[file.write(view) :]
+    os.fsync(file.fileno())
