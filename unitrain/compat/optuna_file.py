@@ -29,7 +29,7 @@ class FileJournal:
         self._path = Path(path)
         self._lock = lock
         self._path.open("ab").close()
-        self._file = _identity(self._path.stat())
+        self._inode = _inode_of(self._path.stat())
         self._number = self._offset = 0  # of the first record that was not read, and where it begins
         self._newest = b""
         self._news = b""  # what the last append has found and added
@@ -99,20 +99,28 @@ class FileJournal:
         return found
 
     def _size(self) -> int:
-        """Return the size of the file."""
+        """Return the size of the file.
+
+        Raises:
+            ConfigError: If it is another file, or shorter than what was read.
+        """
         try:
             found = self._path.stat()
         except FileNotFoundError:
             raise self._went_back() from None
-        if _identity(found) != self._file or found.st_size < self._offset:
+        if _inode_of(found) != self._inode or found.st_size < self._offset:
             raise self._went_back()
         return found.st_size
 
     def _unread(self, file: IO[bytes]) -> bytes:
-        """Return what follows the newest record that was read, which is still there."""
+        """Return what follows the newest record that was read.
+
+        Raises:
+            ConfigError: If that record is no longer there.
+        """
         file.seek(self._offset - len(self._newest))
         found = file.read()
-        if _identity(os.fstat(file.fileno())) != self._file or not found.startswith(self._newest):
+        if _inode_of(os.fstat(file.fileno())) != self._inode or not found.startswith(self._newest):
             raise self._went_back()
         return found[len(self._newest) :]
 
@@ -124,7 +132,7 @@ class FileJournal:
         )
 
 
-def _identity(found: os.stat_result) -> tuple[int, int]:
+def _inode_of(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
