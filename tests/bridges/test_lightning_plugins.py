@@ -1,4 +1,4 @@
-"""``Trainer(plugins=...)``: precision, checkpoint I/O and cluster environments, beside the untouched Trainer."""
+"""``Trainer(plugins=...)`` and a strategy of one's own, beside the untouched Trainer."""
 
 from __future__ import annotations
 
@@ -169,6 +169,29 @@ def requeued(package, tools):
     return found
 
 
+# --- strategies -------------------------------------------------------------------------------------------------------
+
+
+def restored_late(package, tools):
+    """A strategy of the author's own, whose checkpoint is restored after its setup."""
+    base = package.strategies.SingleDeviceStrategy
+    names = ("setup", "load_checkpoint", "load_model_state_dict", "load_optimizer_state_dict")
+    watched = {name: tools.log.wrapped("strategy", name, getattr(base, name)) for name in names}
+    kind = type("Late", (base,), {**watched, "restore_checkpoint_after_setup": True, "__repr__": lambda _: "Late"})
+
+    def trainer(epochs):
+        strategy = kind(device=torch.device("cpu"), accelerator=package.accelerators.CPUAccelerator())
+        return tools.trainer(max_epochs=epochs, strategy=strategy, enable_checkpointing=False)
+
+    first, second = trainer(1), trainer(2)
+    first.fit(tools.module(Steps), shuffled(), in_order())
+    first.save_checkpoint("late.ckpt")
+    module = tools.module(Steps)
+    second.fit(module, shuffled(), in_order(), ckpt_path="late.ckpt")
+    tested = second.test(module, in_order(), ckpt_path="late.ckpt", verbose=False)
+    return [second.global_step, {**second.callback_metrics}, tested]
+
+
 # --- all of them ------------------------------------------------------------------------------------------------------
 
 
@@ -188,13 +211,20 @@ WORKS = {
     "files in a thread": saved(in_a_thread),
     "cluster": fitted(cluster),
     "requeued": requeued,
+    "strategy that restores late": restored_late,
     "several": fitted(lambda *given: [watching(*given), storing(*given), cluster(*given)], gradient_clip_val=0.1),
     "synchronization": fitted(unsynchronized),
     "wrong: two of a kind": fitted(two_of_a_kind),
     "wrong: no plugin": fitted(lambda *_: [3]),
     "wrong: precision twice": fitted(watching, precision="64-true"),
 }
-FAST = {"precision of one's own", "files of one's own", "requeued", "wrong: two of a kind"}
+FAST = {
+    "precision of one's own",
+    "files of one's own",
+    "requeued",
+    "strategy that restores late",
+    "wrong: two of a kind",
+}
 
 
 @pytest.mark.parametrize("name", [pytest.param(one, marks=() if one in FAST else pytest.mark.slow) for one in WORKS])

@@ -250,8 +250,9 @@ def _set_up(trainer: StagedTrainer, ckpt_path: Any, weights_only: Any, *, fits: 
     parts.call._call_setup_hook(trainer)
     _told(trainer, "configuring model")
     parts.call._call_configure_model(trainer)
-    _told(trainer, f"restoring module and callbacks from checkpoint path: {ckpt_path}")
-    checkpoints._restore_modules_and_callbacks(ckpt_path, *(() if weights_only is None else (weights_only,)))
+    restores_later = trainer.strategy.restore_checkpoint_after_setup
+    if not restores_later:
+        _restore(trainer, ckpt_path, *(() if weights_only is None else (weights_only,)))
     trainer.logging.reset_results()
     trainer.logging.reset_metrics()
     trainer.strategy.setup(trainer)
@@ -259,10 +260,17 @@ def _set_up(trainer: StagedTrainer, ckpt_path: Any, weights_only: Any, *, fits: 
         trainer.hooks.both("on_fit_start")
     if trainer.enable_autolog_hparams:
         parts.log_hyperparams(trainer)
+    if restores_later:
+        _restore(trainer, ckpt_path)  # without weights_only, as Lightning does
     _told(trainer, "restoring training state")
     checkpoints.restore_training_state()
     checkpoints.resume_end()
     trainer._signal_connector.register_signal_handlers()
+
+
+def _restore(trainer: StagedTrainer, ckpt_path: Any, *weights_only: bool) -> None:
+    _told(trainer, f"restoring module and callbacks from checkpoint path: {ckpt_path}")
+    trainer._checkpoint_connector._restore_modules_and_callbacks(ckpt_path, *weights_only)
 
 
 def _run_stage(trainer: StagedTrainer) -> Any:
