@@ -27,7 +27,7 @@ one.append_logs([RECORD] * 9)
 
 
 def journal(path):
-    return FileJournal(str(path), JournalFileSymlinkLock(str(path)))
+    return FileJournal(str(path), JournalFileSymlinkLock)
 
 
 def numbered(*numbers):

@@ -89,7 +89,7 @@ def among_others(late, parallel):
 
 
 def seeing(numbers, original=visible.VisibleTrials.__init__):
-    return lambda self, *given, earlier: original(self, *given, earlier=numbers)
+    return lambda self, *given, earlier, known: original(self, *given, earlier=numbers)
 
 
 @pytest.mark.parametrize("parallel", [1, 4])
@@ -135,7 +135,9 @@ def test_without_a_sampler_for_each_trial_the_studies_differ(undisturbed, monkey
 
 def test_a_trial_that_sees_whatever_is_finished_has_other_parameters(undisturbed, monkeypatch):
     original = visible.VisibleTrials.__init__
-    monkeypatch.setattr(visible.VisibleTrials, "__init__", lambda self, *given, earlier: original(self, *given[:4], 1))
+    monkeypatch.setattr(
+        visible.VisibleTrials, "__init__", lambda self, *given, earlier, known: original(self, *given[:4], 1)
+    )
     assert rows(study(parallel=2)) != rows(undisturbed)
 
 

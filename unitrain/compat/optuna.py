@@ -8,7 +8,6 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from unitrain.compat.differences import difference
 from unitrain.compat.optuna_file import FileJournal
-from unitrain.compat.optuna_lock import journal_lock
 from unitrain.compat.optuna_redis import RedisJournal, redacted
 from unitrain.errors import BackendNotInstalledError, ConfigError, install_hint
 
@@ -129,8 +128,7 @@ def _redis(url: str, prefix: str) -> Any:
 
 
 def _file(url: str, _: str) -> Any:
-    path = url.removeprefix("journal://")
-    return _journal(FileJournal(path, journal_lock(path, _symlink_lock())))
+    return _journal(FileJournal(url.removeprefix("journal://"), _symlink_lock()))
 
 
 def _sqlite(url: str, _: str) -> Any:

@@ -9,12 +9,16 @@ import json
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from unitrain.compat.optuna_lock import JournalLock
 from unitrain.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+_BINARY: Final = getattr(os, "O_BINARY", 0)  # Windows
 
 
 class FileJournal:
@@ -22,21 +26,21 @@ class FileJournal:
 
     Args:
         path: The file; it is created if it does not exist.
-        lock: Optuna's lock of this file, or one that works with it.
+        links: Optuna's ``JournalFileSymlinkLock``.
     """
 
-    def __init__(self, path: str, lock: Any) -> None:
-        self._path = Path(path)
-        self._lock = lock
-        self._path.open("ab").close()
-        self._inode = _inode_of(self._path.stat())
+    def __init__(self, path: str, links: Any) -> None:
+        self._path = path
+        self._lock = JournalLock(path, links)
+        Path(path).open("ab").close()
+        self._inode = _inode_of(Path(path).stat())
         self._number = self._offset = 0  # of the first record that was not read, and where it begins
         self._newest = b""
         self._news = b""  # what the last append has found and added
 
     def __repr__(self) -> str:
         """Return the path."""
-        return f"FileJournal({str(self._path)!r})"
+        return f"FileJournal({self._path!r})"
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append records: all of them, or none.
@@ -45,27 +49,30 @@ class FileJournal:
             ConfigError: If the file has lost records that were read before; then nothing is written.
         """
         lines = "".join(f"{json.dumps(one, separators=(',', ':'))}\n" for one in logs).encode()
-        self._size()  # opening a file that was removed would make a new one
-        with self._locked(), self._path.open("a+b", buffering=0) as file:
-            unread = self._unread(file)
+        with self._opened(os.O_RDWR | os.O_APPEND) as handle, self._lock.held(handle):
+            unread = self._unread(handle)
             whole = unread[: unread.rfind(b"\n") + 1]
             end = self._offset + len(whole)
             if len(unread) > len(whole):  # its writer died in the middle of a record
-                file.truncate(end)
+                os.ftruncate(handle, end)
             try:
-                _write(file, lines)
+                _write(handle, lines)
             except OSError:  # such as a full disk
-                file.truncate(end)
+                os.ftruncate(handle, end)
                 raise
         self._news = whole + lines
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self._lock.acquire()
+    def _opened(self, flags: int) -> Iterator[int]:
+        """Open the file, which is not created again."""
         try:
-            yield
+            handle = os.open(self._path, flags | _BINARY)
+        except FileNotFoundError:
+            raise self._went_back() from None
+        try:
+            yield handle
         finally:
-            self._lock.release()
+            os.close(handle)
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """Yield the records from a number on.
@@ -78,8 +85,8 @@ class FileJournal:
             self._number, self._offset, self._newest = 0, 0, b""
             news = b""
         if not news and self._size() > self._offset:
-            with self._path.open("rb") as file:
-                news = self._unread(file)
+            with self._opened(os.O_RDONLY) as handle:
+                news = self._unread(handle)
         for line in news.splitlines(keepends=True):
             if not line.endswith(b"\n"):
                 return  # another process is writing it, or died while it did
@@ -105,24 +112,27 @@ class FileJournal:
             ConfigError: If it is another file, or shorter than what was read.
         """
         try:
-            found = self._path.stat()
+            found = os.stat(self._path)  # noqa: PTH116 - a Path takes twice as long, and each look at the study comes here
         except FileNotFoundError:
             raise self._went_back() from None
+        return self._required(found).st_size
+
+    def _required(self, found: os.stat_result) -> os.stat_result:
         if _inode_of(found) != self._inode or found.st_size < self._offset:
             raise self._went_back()
-        return found.st_size
+        return found
 
-    def _unread(self, file: IO[bytes]) -> bytes:
+    def _unread(self, handle: int) -> bytes:
         """Return what follows the newest record that was read.
 
         Raises:
             ConfigError: If that record is no longer there.
         """
-        file.seek(self._offset - len(self._newest))
-        found = file.read()
-        if _inode_of(os.fstat(file.fileno())) != self._inode or not found.startswith(self._newest):
+        size, known = self._required(os.fstat(handle)).st_size, len(self._newest)
+        found = _read(handle, self._offset - known, size)
+        if not found.startswith(self._newest):
             raise self._went_back()
-        return found[len(self._newest) :]
+        return found[known:]
 
     def _went_back(self) -> ConfigError:
         return ConfigError(
@@ -136,9 +146,20 @@ def _inode_of(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _write(file: IO[bytes], text: bytes) -> None:
+def _read(handle: int, start: int, end: int) -> bytes:
+    os.lseek(handle, start, os.SEEK_SET)
+    found = os.read(handle, end - start)
+    while len(found) < end - start:  # a single call returns at most 2 GiB
+        more = os.read(handle, end - start - len(found))
+        if not more:
+            break
+        found += more
+    return found
+
+
+def _write(handle: int, text: bytes) -> None:
     """Write ``text`` to the end of the file, and to the disk."""
     view = memoryview(text)
     while view:
-        view = view[file.write(view) :]
-    os.fsync(file.fileno())
+        view = view[os.write(handle, view) :]
+    os.fsync(handle)

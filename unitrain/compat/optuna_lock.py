@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _GRACE: Final = 30.0
 """Seconds after which a holder that is stopped is not waited for, as Optuna has it."""
@@ -25,7 +28,7 @@ _OURS: Final = f"{os.sep}.{os.sep}"
 
 
 class JournalLock:
-    """Optuna's lock of a journal, as its ``lock_obj``.
+    """The lock of a journal, which Optuna's own processes respect, too.
 
     Args:
         path: The journal.
@@ -33,38 +36,36 @@ class JournalLock:
     """
 
     def __init__(self, path: str, links: Any) -> None:
-        self._path = Path(path)
-        self._link = f"{path}.lock"
-        self._theirs = links(f"{self._path.parent}{_OURS}{self._path.name}")
-        self._handle: int | None = None
+        journal = Path(path).absolute()
+        self._link = f"{journal}.lock"
+        self._theirs = links(f"{journal.parent}{_OURS}{journal.name}")
 
-    def acquire(self) -> bool:
-        """Wait until nobody else writes."""
-        handle = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o666)
+    @contextmanager
+    def held(self, handle: int) -> Iterator[None]:
+        """Wait until nobody else writes, and let nobody else write within the block.
+
+        Args:
+            handle: The open journal.
+        """
         try:
-            if _locked(handle):
-                with suppress(OSError):  # there is none
+            if _locked(handle) and os.access(self._link, os.F_OK):
+                with suppress(OSError):  # Optuna has just removed it
                     if _OURS in os.readlink(self._link):  # noqa: PTH115 - a Path would drop the dot
                         os.unlink(self._link)  # noqa: PTH108 - as above
-            acquired: bool = self._theirs.acquire()
-        except BaseException:
-            _closed(handle)
-            raise
-        self._handle = handle
-        return acquired
-
-    def release(self) -> None:
-        """Let others write."""
-        handle, self._handle = self._handle, None
-        try:
-            self._theirs.release()
+            self._theirs.acquire()
+            try:
+                yield
+            finally:
+                self._theirs.release()
         finally:
-            if handle is not None:
-                _closed(handle)
+            if fcntl is not None:  # not left to the closing: a child that was forked meanwhile has the file open, too
+                fcntl.flock(handle, fcntl.LOCK_UN)
 
 
 def _locked(handle: int) -> bool:
-    """Wait for the system's lock of an open file, and return whether we have it."""
+    """Wait for the system's lock of an open file, and return whether we have it; Windows has none."""
+    if fcntl is None:
+        return False
     deadline, pause = time.monotonic() + _GRACE, 0.0005
     while time.monotonic() < deadline:
         try:
@@ -75,16 +76,3 @@ def _locked(handle: int) -> bool:
         else:
             return True
     return False
-
-
-def _closed(handle: int) -> None:
-    """Unlock an open file and close it: a child that was forked meanwhile has it too, and would keep the lock."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_UN)
-    finally:
-        os.close(handle)
-
-
-def journal_lock(path: str, links: Any) -> Any:
-    """Return the lock for a journal; Optuna's own where the system has none."""
-    return links(path) if fcntl is None else JournalLock(path, links)

@@ -43,13 +43,24 @@ class StudyTrial:
         number: Number of the trial.
         storage: The open storage; None opens it when it is needed.
         lease: The lease of the trial, if this process holds it.
+        known: What the worker has learned of earlier trials, as ``VisibleTrials`` takes it.
     """
 
-    def __init__(self, plan: StudyPlan, trial_id: int, number: int, storage: Any = None, lease: Any = None) -> None:
+    def __init__(
+        self,
+        plan: StudyPlan,
+        trial_id: int,
+        number: int,
+        storage: Any = None,
+        lease: Any = None,
+        *,
+        known: list[Any] | None = None,
+    ) -> None:
         self._plan = plan
         self._trial_id = trial_id
         self.number = number
         self._lease = lease
+        self._known = known
         self._asked = -math.inf
         self._study: Any = None
         self._trial: Any = None
@@ -69,7 +80,9 @@ class StudyTrial:
 
         plan, number = self._plan, self.number
         study_id = storage.get_study_id_from_name(plan.study_name)
-        view = VisibleTrials(storage, study_id, self._trial_id, number, plan.parallel, earlier=plan.earlier)
+        view = VisibleTrials(
+            storage, study_id, self._trial_id, number, plan.parallel, earlier=plan.earlier, known=self._known
+        )
         sampler = sampler_for(plan.sampler, plan.seed, number)
         self._study = optuna.Study(plan.study_name, view, sampler, pruner_for(plan.pruner))
         self._trial = optuna.trial.Trial(self._study, self._trial_id)

@@ -47,6 +47,7 @@ class TrialContext:
         halt: Whether the worker should stop.
         trackers: Trackers of the study.
         models: The models and optimizers of earlier trials of this process, with their numbers.
+        known: What this process has learned of the study's first trials, as ``VisibleTrials`` takes it.
     """
 
     plan: StudyPlan
@@ -54,10 +55,11 @@ class TrialContext:
     halt: Stop
     trackers: StudyTrackers | None = None
     models: WeakKeyDictionary[Any, int] = field(default_factory=WeakKeyDictionary)
+    known: list[Any] = field(default_factory=list)
 
 
 def _trial(context: TrialContext, taken: Taken) -> StudyTrial:
-    trial = StudyTrial(context.plan, taken.trial_id, taken.number, context.storage, taken.lease)
+    trial = StudyTrial(context.plan, taken.trial_id, taken.number, context.storage, taken.lease, known=context.known)
     trial.trackers = context.trackers
     return trial
 

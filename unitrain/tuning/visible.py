@@ -30,21 +30,34 @@ class VisibleTrials:
         number: Number of the trial.
         parallel: Finished trials of the study's own numbered at least this much below the trial's are visible.
         earlier: Numbers of the visible trials that others made.
+        known: What the views of this process have learned of the first trials, which stay as they are: each that is
+            seen, and None for each that is not. It is continued.
     """
 
     def __init__(
-        self, storage: Any, study_id: int, trial_id: int, number: int, parallel: int, *, earlier: Sequence[int] = ()
+        self,
+        storage: Any,
+        study_id: int,
+        trial_id: int,
+        number: int,
+        parallel: int,
+        *,
+        earlier: Sequence[int] = (),
+        known: list[Any] | None = None,
     ) -> None:
         self._storage = storage
         self._trial_id = trial_id
         self._study_id = study_id
+        known = [] if known is None else known
         everything, end = storage.get_all_trials(study_id, deepcopy=False), max(0, number - parallel + 1)
-        early = [one for one in everything[end:] if one.number in earlier]
-        self._seen = [
-            one
-            for one in everything[:end] + early  # a trial's number is its place
-            if (one.system_attrs.get(OURS) or one.number in earlier) and one.state.is_finished()
-        ]
+        for one in everything[len(known) : end]:  # a trial's number is its place
+            if one.system_attrs.get(OURS) and not one.state.is_finished():
+                break
+            known.append(one if _is_seen(one, earlier) else None)
+        start = min(len(known), end)
+        rest = [one for one in everything[start:] if one.number < end or one.number in earlier]
+        self._seen = [one for one in known[:start] if one is not None]
+        self._seen += [one for one in rest if _is_seen(one, earlier)]
         self._study_attrs: dict[str, Any] = copy.deepcopy(storage.get_study_system_attrs(study_id))
         self.notes: dict[str, Any] = {}
         self.again: Any = None
@@ -112,3 +125,7 @@ class VisibleTrials:
         self.keep_notes()
         ended: bool = self._storage.set_trial_state_values(trial_id, state, values)
         return ended
+
+
+def _is_seen(trial: Any, earlier: Sequence[int]) -> bool:
+    return trial.state.is_finished() and bool(trial.system_attrs.get(OURS) or trial.number in earlier)
