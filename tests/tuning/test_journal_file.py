@@ -12,6 +12,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from unitrain import ConfigError
 from unitrain.compat.optuna import make_storage
 from unitrain.compat.optuna_file import FileJournal
+from unitrain.tuning.storage.at_once import add_trials
 
 RECORD = {"op_code": 2, "worker_id": "w", "study_id": 0, "user_attr": {"n": 1}}
 TOO_LARGE = """
@@ -145,3 +146,14 @@ def test_a_damaged_record_is_named(tmp_path):
 def test_it_says_where_it_is(tmp_path):
     assert repr(journal(tmp_path / "study.log")) == f"FileJournal({str(tmp_path / 'study.log')!r})"
     assert Path(tmp_path / "study.log").exists()
+
+
+@pytest.mark.parametrize("storage", ["journal", "redis"], indirect=True)
+def test_whoever_filled_a_study_sees_at_once_what_others_do(storage, tmp_path):
+    ours, name = make_storage(storage), f"filled-{tmp_path.name}"
+    made = optuna.create_study(study_name=name, storage=ours)
+    add_trials(made, [optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING)] * 3)
+    other = optuna.load_study(study_name=name, storage=make_storage(storage))
+    for one in other.get_trials(deepcopy=False):
+        other.tell(other.ask(), one.number)
+    assert [one.state.name for one in made.get_trials(deepcopy=False)] == ["COMPLETE"] * 3

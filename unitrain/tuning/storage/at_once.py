@@ -51,3 +51,4 @@ def _collecting(storage: Any) -> Iterator[None]:
         storage._backend = backend  # noqa: SLF001
     if collected.logs:
         backend.append_logs(collected.logs)
+        storage.get_all_studies()  # our journals return with the next read what they appended, and that must be at once
