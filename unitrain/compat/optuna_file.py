@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+_to_disk: Final = getattr(os, "fdatasync", os.fsync)  # the times of the file need not be there
 _BINARY: Final = getattr(os, "O_BINARY", 0)  # Windows
 
 
@@ -33,7 +34,8 @@ class FileJournal:
         self._path = path
         self._lock = JournalLock(path, links)
         Path(path).open("ab").close()
-        self._inode = _inode_of(Path(path).stat())
+        found = Path(path).stat()
+        self._inode = found.st_dev, found.st_ino
         self._number = self._offset = 0  # of the first record that was not read, and where it begins
         self._newest = b""
         self._news = b""  # what the last append has found and added
@@ -118,7 +120,7 @@ class FileJournal:
         return self._required(found).st_size
 
     def _required(self, found: os.stat_result) -> os.stat_result:
-        if _inode_of(found) != self._inode or found.st_size < self._offset:
+        if (found.st_dev, found.st_ino) != self._inode or found.st_size < self._offset:
             raise self._went_back()
         return found
 
@@ -142,10 +144,6 @@ class FileJournal:
         )
 
 
-def _inode_of(found: os.stat_result) -> tuple[int, int]:
-    return found.st_dev, found.st_ino
-
-
 def _read(handle: int, start: int, end: int) -> bytes:
     os.lseek(handle, start, os.SEEK_SET)
     found = os.read(handle, end - start)
@@ -162,4 +160,4 @@ def _write(handle: int, text: bytes) -> None:
     view = memoryview(text)
     while view:
         view = view[os.write(handle, view) :]
-    os.fsync(handle)
+    _to_disk(handle)

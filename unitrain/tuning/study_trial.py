@@ -167,10 +167,7 @@ class StudyTrial:
         with storage_in_use():
             now = view.get_trial(self._trial_id)
         for step in sorted(one for one in now.intermediate_values if one > self._judged):
-            then = copy.copy(now)
-            then.intermediate_values = {at: value for at, value in now.intermediate_values.items() if at <= step}
-            then.system_attrs = {**now.system_attrs, **view.notes}
-            self._judged, self._verdict = step, self._study.pruner.prune(self._study, then)
+            self._judged, self._verdict = step, self._study.pruner.prune(self._study, _as_of(now, step, view.notes))
         return self._verdict
 
     def tell(self, values: list[float] | None, state: Any, reason: str = "") -> None:
@@ -204,6 +201,16 @@ class StudyTrial:
         """Note that the worker released the trial cleanly, to be resumed."""
         if self._is_ours():
             self._study._storage._storage.set_trial_system_attr(self._trial_id, PARKED, True)  # noqa: SLF001
+
+
+def _as_of(trial: Any, step: int, notes: dict[str, Any]) -> Any:
+    """Return the stored trial as it was when ``step`` was reported, with the pruner's notes."""
+    if not notes and step == max(trial.intermediate_values):
+        return trial
+    then = copy.copy(trial)
+    then.intermediate_values = {at: value for at, value in trial.intermediate_values.items() if at <= step}
+    then.system_attrs = {**trial.system_attrs, **notes}
+    return then
 
 
 @contextmanager
