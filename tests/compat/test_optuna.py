@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import warnings
+from types import SimpleNamespace
 
 import optuna
 import pytest
 import redis
 
 from unitrain import BackendNotInstalledError, ConfigError
+from unitrain.compat import optuna as ours
 from unitrain.compat.optuna import (
     RedisStorage,
     make_storage,
@@ -167,3 +169,13 @@ def test_a_suggestion_is_an_int_between_ints_and_else_a_float():
 def test_a_suggestion_that_cannot_be_meant_is_refused(given, options, said):
     with pytest.raises(ConfigError, match=said):
         suggest(None, "x", *given, **options)
+
+
+def test_symlink_lock_is_found_in_its_new_place_and_in_its_old_one(monkeypatch):
+    old, new = object(), object()
+    for storages, expected in (
+        (SimpleNamespace(JournalFileSymlinkLock=old), old),
+        (SimpleNamespace(JournalFileSymlinkLock=old, journal=SimpleNamespace(JournalFileSymlinkLock=new)), new),
+    ):
+        monkeypatch.setattr(ours, "_optuna", lambda storages=storages: SimpleNamespace(storages=storages))
+        assert ours._symlink_lock() is expected
