@@ -49,6 +49,7 @@ class TrainerOptions(TypedDict, total=False):
     reload_dataloaders_every_n_epochs: int
     fast_dev_run: bool | int
     overfit_batches: Limit
+    prefetch_to_device: bool
     sync_batchnorm: bool
     compile: bool
     deterministic: bool | Literal["warn"]
@@ -99,6 +100,8 @@ class TrainerConfig:
             functions given as loaders: ``fit(spec, lambda: DataLoader(...))``, or ``lambda epoch: ...``; 0 disables it.
         fast_dev_run: Number of batches (True: one) of every stage to run for one epoch, as a smoke test.
         overfit_batches: Number (int) or fraction (float) of batches to train and validate on, the same in every epoch.
+        prefetch_to_device: Whether to copy batches to a GPU on a CUDA stream of its own, while it computes the step
+            before; for loaders with ``pin_memory=True``. Results do not change.
         sync_batchnorm: Whether to compute batch norm over all processes.
         compile: Whether to run the model through torch.compile; the model object is unchanged and eager again
             afterwards.
@@ -148,6 +151,7 @@ class TrainerConfig:
     reload_dataloaders_every_n_epochs: int = 0
     fast_dev_run: bool | int = False
     overfit_batches: Limit = 0
+    prefetch_to_device: bool = False
     sync_batchnorm: bool = False
     compile: bool = False
     deterministic: bool | Literal["warn"] = False
@@ -307,6 +311,7 @@ _RULES: dict[str, validators.Validator] = {
     "reload_dataloaders_every_n_epochs": validators.count(0),
     "fast_dev_run": validators.fast_dev_run,
     "overfit_batches": validators.limit,
+    "prefetch_to_device": validators.switch,
     "sync_batchnorm": validators.switch,
     "compile": validators.switch,
     "deterministic": validators.choice(True, False, "warn"),

@@ -31,6 +31,7 @@ OPTIONS: Final[dict[str, Translation]] = {
     "devices": Translation(shared="torch: the model and the batches are moved there, in one process a device"),
     "num_nodes": Translation(shared=_TEAM),
     "strategy": Translation(shared=_STRATEGY),
+    "prefetch_to_device": Translation(shared="unitrain.data.transfer: a CUDA stream of its own for the copies"),
     "sync_batchnorm": Translation(
         shared="unitrain.distributed.strategies.batchnorm: torch's SyncBatchNorm during the fit"
     ),

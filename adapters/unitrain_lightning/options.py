@@ -32,6 +32,7 @@ OPTIONS: Final[dict[str, Translation]] = {
     "devices": Translation("Trainer(devices=)"),
     "num_nodes": Translation("Trainer(num_nodes=)", _TEAM),
     "strategy": Translation("Trainer(strategy=DDPStrategy)", _STRATEGY),
+    "prefetch_to_device": Translation(shared="unitrain.data.transfer: a CUDA stream of its own for the copies"),
     "sync_batchnorm": Translation(
         shared="unitrain.distributed.strategies.batchnorm: torch's SyncBatchNorm during the fit"
     ),

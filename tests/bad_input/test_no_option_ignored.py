@@ -92,8 +92,8 @@ ACTS = {
 TOGETHER = {"devices": 2, "num_nodes": 2, "strategy": "ddp", "sync_batchnorm": True}
 """What acts on several processes: see tests/distributed. A backend that does not declare them refuses by name."""
 
-BY_ITSELF = {"native"}
-"""Means something else on each framework: tested below."""
+BY_ITSELF = {"native", "prefetch_to_device"}
+"""Means something else on each framework, or acts on a GPU only: tested below, and in tests/gpu/test_prefetching.py."""
 
 
 class OneDevice(ReferenceAdapter):
@@ -194,6 +194,16 @@ def test_native_acts_or_is_refused(framework, make_spec, make_batches, make_trai
     else:
         with pytest.raises((ConfigError, UnsupportedFeatureError), match=framework):
             make_trainer(native={framework: {"anything": 1}}).create_trainer()
+
+
+@pytest.mark.parametrize("stage", ["fit", "validate", "test", "predict"])
+def test_prefetching_without_a_gpu_is_refused(stage, make_spec, make_batches, make_trainer):
+    trainer, spec = make_trainer(accelerator="cpu", prefetch_to_device=True), make_spec()
+    with pytest.raises(ConfigError) as caught:
+        getattr(trainer, stage)(spec, make_batches())
+    assert str(caught.value).startswith("prefetch_to_device=True ")
+    assert "'cpu'" in str(caught.value)
+    assert "\nHint: prefetch_to_device=torch.cuda.is_available()" in str(caught.value)
 
 
 def test_switches_hold_only_while_a_run_lasts(framework, capsys):

@@ -52,7 +52,12 @@ def finished(run: Variant, device: torch.device) -> Variant:
 def variants_of(work: DeviceWork, device: torch.device) -> dict[str, Variant]:
     """Return what does ``work`` on a device, but for the loop by hand."""
     options = {"accelerator": device.type, "precision": work.precision}
-    return {f"unitrain on {name}": finished(unitrain(name, **options), device) for name in FRAMEWORKS}
+    runs = {f"unitrain on {name}": unitrain(name, **options) for name in FRAMEWORKS}
+    if device.type == "cuda":
+        runs |= {
+            f"{name}, prefetching": unitrain(name.split()[-1], prefetch_to_device=True, **options) for name in runs
+        }
+    return {name: finished(run, device) for name, run in runs.items()}
 
 
 def peak(work: DeviceWork, run: Variant, device: torch.device) -> int | None:
@@ -97,7 +102,7 @@ def told(item: dict[str, Any]) -> str:
     lines = [f"{item['work']}: {item['says']}"]
     for name, row in item["variants"].items():
         memory = f", memory {row['memory']:.3f}" if row["memory"] else ""
-        lines.append(f"  {name:24} {row['ratio']:.3f}, {1e3 * row['seconds_a_step']:.3f} ms a step{memory}")
+        lines.append(f"  {name:36} {row['ratio']:.3f}, {1e3 * row['seconds_a_step']:.3f} ms a step{memory}")
     return "\n".join(lines)
 
 

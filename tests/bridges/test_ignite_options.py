@@ -31,6 +31,7 @@ OTHERS = {
     "max_time": timedelta(hours=1),
     "num_nodes": 2,
     "strategy": "ddp",
+    "prefetch_to_device": True,
     "sync_batchnorm": True,
     "compile": True,
     "precision": "bf16-mixed",

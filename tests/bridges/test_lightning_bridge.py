@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import random
 import traceback
 from functools import partial
@@ -43,7 +44,8 @@ from unitrain import (
     UnsupportedFeatureError,
 )
 from unitrain.compat import upgrade
-from unitrain_bridges.lightning import epoch, fit, hooks, optimization, self_log, supported
+from unitrain.config import TrainerConfig
+from unitrain_bridges.lightning import epoch, fit, hooks, optimization, options, self_log, supported
 from unitrain_bridges.lightning.bridge import LightningBridge
 
 BACKENDS = ("lightning", "ignite", "reference")
@@ -349,6 +351,11 @@ REFUSED = {
     "plugin": ({"native": {"plugins": [_SHARDED]}}, UnsupportedFeatureError, "the plugin FSDPPrecision only works on"),
     "strategy": ({"native": {"strategy": "ddp_spawn"}}, UnsupportedFeatureError, "strategy='ddp_spawn'"),
     "strategy of unitrain": ({"strategy": DDP()}, UnsupportedFeatureError, "for a TrainSpec"),
+    "prefetching": (
+        {"prefetch_to_device": True},
+        UnsupportedFeatureError,
+        "prefetch_to_device=True is for a TrainSpec",
+    ),
     "registry": ({"native": {"model_registry": "a"}}, UnsupportedFeatureError, "model_registry='a'"),
     "hosts": ({"native": {"num_nodes": 2}}, UnsupportedFeatureError, "num_nodes=2"),
     "processes": ({"native": {"devices": 2}}, UnsupportedFeatureError, "devices=2"),
@@ -359,12 +366,18 @@ REFUSED = {
 }
 
 
+def test_every_option_is_an_argument_of_the_trainer_or_handled():
+    """A new option of unitrain would reach Lightning as an unexpected argument."""
+    own = set(TrainerConfig.__dataclass_fields__) - set(inspect.signature(pl.Trainer.__init__).parameters)
+    assert own - set(options._OWN) == {"prefetch_to_device"}  # refused below
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_before_it_runs(name):
-    options, error, message = REFUSED[name]
+    given, error, message = REFUSED[name]
     log = Log()
     with pytest.raises(error, match=message) as raised:
-        unified("ignite", **options).fit(module(log=log), shuffled(), in_order())
+        unified("ignite", **given).fit(module(log=log), shuffled(), in_order())
     assert log == []
     assert "Hint:" in str(raised.value) or error is TypeError
 

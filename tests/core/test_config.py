@@ -130,6 +130,7 @@ WRONG = {
     "reload_dataloaders_every_n_epochs": (-1, 1.0, True, None),
     "fast_dev_run": (-1, None, 1.0, "yes"),
     "overfit_batches": (-1, 1.5, True),
+    "prefetch_to_device": (1, None, "True"),
     "sync_batchnorm": (1, None, "True"),
     "compile": (1, None),
     "deterministic": ("error", 1, None),

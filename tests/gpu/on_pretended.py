@@ -21,11 +21,11 @@ from torch.utils._pytree import tree_map
 from torchmetrics import Metric
 
 from tests.checkpoint import test_resume as resume
-from tests.gpu import pretended
+from tests.gpu import pretended, streams
 from unitrain import UnifiedTrainer
 from unitrain.checkpoint import capture, io
 from unitrain.checkpoint.gate import admitted
-from unitrain.data import datamodules
+from unitrain.data import transfer
 from unitrain.loop import fit
 from unitrain.session import run_setup
 from unitrain.testing import cases
@@ -167,12 +167,31 @@ def ignite_metrics(backend: str) -> Iterator[tuple[str, Callable[[], list[str]]]
     yield "ignite metrics", compared
 
 
+def prefetched(backend: str) -> Iterator[tuple[str, Callable[[], list[str]]]]:
+    """Yield the cases of data whose batches are copied on a stream of their own, and what was freed too early."""
+    for name in ("data", "loaders"):
+        for case in filter(told, TABLES[name]):
+
+            def compared(case: Case = case) -> list[str]:
+                expected, double = record("reference", case), streams.Streams()
+                own = replace(case, options={**case.options, "prefetch_to_device": True})
+                transfer._copying.cache_clear()
+                with on_device(), mock.patch.dict(transfer.STREAMS, {pretended.NAME: double}):
+                    found = record(backend, own)
+                assert double.copies
+                return differences(expected, traced(found)) + double.early
+
+            yield case.name, compared
+
+
 def _left(value: Any, *_: Any) -> Any:
     return value
 
 
 FAULTS: dict[str, tuple[Any, str, Any]] = {
-    "a batch stays on the host": (datamodules, "to_device", _left),
+    "a batch stays on the host": (transfer, "to_device", _left),
+    "a batch is not waited for": (streams.Stream, "wait_stream", _left),
+    "the stream that computes is not recorded": (pretended.Pretended, "record_stream", _left),
     "a metric's state stays on the host": (fit, "to_device", _left),
     "a metric stays on the host": (Metric, "to", _left),
     "an Ignite metric's state stays on the host": (metrics, "_where", lambda _, state: state),
@@ -186,7 +205,7 @@ def main(what: str, backend: str, file: str, fault: str = "") -> None:
     torch.set_num_threads(1)
     if fault:
         mock.patch.object(*FAULTS[fault]).start()
-    sections = {"resume": resumed, "stages": stages, "ignite metrics": ignite_metrics}
+    sections = {"resume": resumed, "stages": stages, "ignite metrics": ignite_metrics, "prefetched": prefetched}
     wrong, equal = {}, 0
     for section in what.split(","):
         for name, compared in sections[section](backend) if section in sections else table(section, backend):

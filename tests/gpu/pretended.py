@@ -6,7 +6,8 @@ numbers come from the host's generator: what is trained here must be equal to wh
 
 from __future__ import annotations
 
-from typing import Any, Self
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -14,16 +15,21 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 NAME = "pretended"
 _ACROSS = {"copy_", "_to_copy", "set_", "_copy_from"}
 """Operators that go from one device to another."""
 _registered: list[torch.library.Library] = []
+_watchers: list[Watcher] = []
 
 
 class Pretended(Tensor):
     """A tensor of the device; the host's tensor that it stands for is ``raw``."""
 
     raw: Tensor
+    known: set[int]
 
     @staticmethod
     def __new__(cls, raw: Tensor) -> Self:
@@ -54,6 +60,10 @@ class Pretended(Tensor):
         """Return its values, which waits for the device."""
         return self.cpu().tolist()
 
+    def record_stream(self, stream: Any) -> None:
+        """Note that a stream uses the memory, as the allocator of a GPU does."""
+        self.known.add(id(stream))
+
     def __repr__(self, **_: Any) -> str:
         """Return what it holds."""
         return f"pretended {self.raw!r}"
@@ -75,9 +85,36 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
         kwargs = {**kwargs, "device": torch.device("cpu")}
     found = func(*tree_map(_raw, args), **tree_map(_raw, kwargs))
     here = bool(own) if device is None else torch.device(device).type == NAME
-    if name == "copy_" and not isinstance(args[0], Pretended):
+    if name == "copy_":
+        if isinstance(args[0], Pretended) and not isinstance(args[1], Pretended):
+            _tell("copied", args[0])
         return args[0]
     return tree_map(lambda one: _wrapped(one, own) if here else one, found)
+
+
+class Watcher(Protocol):
+    """Learns what happens to the device's memory."""
+
+    def allocated(self, tensor: Pretended) -> None:
+        """Note a new tensor."""
+
+    def copied(self, tensor: Pretended) -> None:
+        """Note a tensor that was copied from the host."""
+
+
+@contextmanager
+def watched(by: Watcher) -> Iterator[None]:
+    """Tell ``by`` of each allocation and copy."""
+    _watchers.append(by)
+    try:
+        yield
+    finally:
+        _watchers.pop()
+
+
+def _tell(what: str, tensor: Pretended) -> None:
+    for one in _watchers:
+        getattr(one, what)(tensor)
 
 
 def _raw(one: Any) -> Any:
@@ -87,7 +124,11 @@ def _raw(one: Any) -> Any:
 def _wrapped(one: Any, own: dict[int, Pretended]) -> Any:
     if not isinstance(one, Tensor) or isinstance(one, Pretended):
         return one
-    return own[id(one)] if id(one) in own else Pretended(one)
+    if id(one) in own:
+        return own[id(one)]
+    made = Pretended(one)
+    _tell("allocated", made)
+    return made
 
 
 def _require_one_device(name: str, given: list[Any]) -> None:

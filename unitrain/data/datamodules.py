@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from unitrain.data.batch import to_device
 from unitrain.data.sources import DataSpec
-from unitrain.errors import DataError
+from unitrain.data.transfer import transfer
+from unitrain.errors import ConfigError, DataError
 from unitrain.run.filters import fits
 from unitrain.utilities.plugins import BRIDGES, entries
 
@@ -85,23 +85,33 @@ def _overridden(datamodule: Any, hook: str) -> bool:
     return function is not None and function.__module__.partition(".")[0] not in entries(BRIDGES)
 
 
-def placement(device: torch.device, data: Any, index: int = 0) -> MoveBatch:
+def placement(device: torch.device, data: Any, index: int = 0, *, prefetch: bool = False) -> MoveBatch:
     """Return a function that moves a batch to ``device``, or None if there is nothing to do.
 
     Args:
         device: The device of the model.
         data: The user's data; a datamodule's own transfer hooks are called around the move, in Lightning's order.
         index: Index of the loader, which those hooks receive.
+        prefetch: Whether to copy on a stream of its own.
+
+    Raises:
+        ConfigError: If the device, or a datamodule that copies batches itself, rules prefetching out.
     """
-    hooks = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
-    own = {hook for hook in hooks if is_datamodule(data) and _overridden(data, hook)}
+    before, during, after = "on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"
+    own = {hook for hook in (before, during, after) if is_datamodule(data) and _overridden(data, hook)}
+    if prefetch and during in own:
+        raise ConfigError(
+            f"prefetch_to_device=True: {type(data).__name__}.{during}() copies the batches itself.",
+            hint="prefetch_to_device=False; or remove the hook, and convert batches in on_after_batch_transfer().",
+        )
+    copy = transfer(device, prefetch=prefetch)
     if not own:
-        return None if device.type == "cpu" else lambda batch: to_device(batch, device)
+        return None if device.type == "cpu" else copy
 
     def place(batch: Any) -> Any:
-        if hooks[0] in own:
+        if before in own:
             batch = data.on_before_batch_transfer(batch, index)
-        batch = data.transfer_batch_to_device(batch, device, index) if hooks[1] in own else to_device(batch, device)
-        return data.on_after_batch_transfer(batch, index) if hooks[2] in own else batch
+        batch = data.transfer_batch_to_device(batch, device, index) if during in own else copy(batch)
+        return data.on_after_batch_transfer(batch, index) if after in own else batch
 
     return place

@@ -56,7 +56,7 @@ class FitData:
     ) -> None:
         self._config, self._team, self._loaders = config, team, loaders
         self._data = data
-        self._placement = partial(placement, device, data[0])
+        self._placement = partial(placement, device, data[0], prefetch=config.prefetch_to_device)
         self._closing = ExitStack()
         self.reload = self._reload if config.reload_dataloaders_every_n_epochs else None
         self.rng_at_load = None if self.reload is None else RngSnapshot().state_dict()

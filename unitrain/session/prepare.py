@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -233,8 +234,9 @@ def eval_job(
         name, team = stage.value, place.team
         seed = order_seed(config, team)
         named = named_loaders(separated(given_data(loaders(name), name)), name)
+        moved = partial(placement, place.device, data, prefetch=config.prefetch_to_device)
         sources = [
-            make_source(shard(one, name, team, seed), name, config, placement(place.device, data, index), called)
+            make_source(shard(one, name, team, seed), name, config, moved(index), called)
             for index, (called, one) in enumerate(named.items())
         ]
         _prepare(spec, config, place)

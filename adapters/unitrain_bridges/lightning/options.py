@@ -61,6 +61,11 @@ def _refuse(config: TrainerConfig) -> None:
             "profiler= takes a torch profiler for a TrainSpec; a LightningModule needs a Lightning profiler.",
             hint='native={"lightning": {"profiler": PyTorchProfiler(...)}}',
         )
+    if config.prefetch_to_device:
+        raise UnsupportedFeatureError(
+            "prefetch_to_device=True is for a TrainSpec; Lightning copies a LightningModule's batches by its hooks.",
+            hint="remove it, and set pin_memory=True in the DataLoader.",
+        )
     if isinstance(config.strategy, Strategy):
         raise UnsupportedFeatureError(
             f"strategy={config.strategy!r} is for a TrainSpec.",
