@@ -83,7 +83,8 @@ def test_the_file_as_it_was_written_is_resumed(content):
 TOLD = {
     ("unitrain", "progress", "in_epoch"): ("text", r"unitrain\['progress'\]\['in_epoch'\] is 'x', not a count"),
     ("unitrain", "hub", "counts", "batch_end"): ("negative", r"\['counts'\]\['batch_end'\] is -1, not a count"),
-    ("unitrain", "progress", "rng", "python", 1, 0): ("huge", r"contents are not as unitrain writes them \(Overflow"),
+    ("unitrain", "progress", "rng", "python", 0): ("huge", r"contents are not as unitrain writes them \(ValueError"),
+    ("unitrain", "progress", "rng", "numpy", 1): ("tensor", r"contents are not as unitrain writes them \("),
     ("unitrain", "callbacks", "EMA", "step"): (
         "text",
         r"state does not fit EMA: its state\['step'\] is 'x', not a number",

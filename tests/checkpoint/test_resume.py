@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from unitrain import Event, UnifiedTrainer
-from unitrain.checkpoint import io
+from unitrain.checkpoint import io, restore
 from unitrain.checkpoint.layout import KEY
 from unitrain.testing import cases, cases_loaders
 from unitrain.testing.models import loader, tensors
@@ -193,6 +193,39 @@ def test_every_backend_writes_the_same_file(name, tmp_path):
         contents.append(content)
     assert not differences(contents[0], contents[1])
     assert not differences(contents[0], contents[2])
+
+
+def as_format_1(content):
+    """Return what format 1 held: the words of Python's and NumPy's generators as lists."""
+    content[KEY]["format"] = 1
+    snapshots = [one for name, one in content[KEY]["progress"].items() if name.startswith("rng") and one]
+    for one in snapshots:
+        for generator in ("python", "numpy"):
+            one[generator][1] = one[generator][1].tolist()
+    assert snapshots
+    return content
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("name", ["epoch boundary", "mid-accumulation", "noisy, workers 0", "stream with dropout"])
+def test_a_file_of_format_1_is_resumed(name, framework, tmp_path, monkeypatch):
+    case, after = CASES[name]
+    written("reference", case, after, tmp_path / "run.ckpt")
+    content = as_format_1(io.read(tmp_path / "run.ckpt"))
+    monkeypatch.setattr(restore.parts, "read_any", lambda path: content)
+    assert_goes_on(uninterrupted(name), resumed(framework, case, tmp_path / "run.ckpt"))
+
+
+@pytest.mark.parametrize("generator", ["python", "numpy"])
+def test_another_word_of_a_generator_is_noticed(generator, tmp_path, monkeypatch):
+    """The control: what the file says of both generators is what the run ends with."""
+    case, after = CASES["mid-epoch"]
+    written("reference", case, after, tmp_path / "run.ckpt")
+    content = io.read(tmp_path / "run.ckpt")
+    content[KEY]["progress"]["rng"][generator][1][5] += 1
+    monkeypatch.setattr(restore.parts, "read_any", lambda path: content)
+    found = resumed("reference", case, tmp_path / "run.ckpt")
+    assert differences(uninterrupted("mid-epoch").rng, found.rng, "rng")
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

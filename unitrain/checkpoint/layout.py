@@ -20,8 +20,8 @@ KEY = "unitrain"
 PREFIX = "model."
 """The attribute of the user's model in the module that Lightning would restore."""
 
-FORMAT = 1
-"""The format of unitrain's own part; a file of a newer one is refused."""
+FORMAT = 2
+"""The format of unitrain's own part; a file of a newer one is refused. Since 2, the words of generators are tensors."""
 
 _STATES = ("ready", "started", "processed", "completed")
 

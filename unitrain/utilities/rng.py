@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import random
 import sys
+from array import array
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -104,9 +105,9 @@ class RngSnapshot:
         numpy = None
         if self._numpy is not None:
             name, keys, position, has_gauss, cached = self._numpy
-            numpy = [name, [int(key) for key in keys], int(position), int(has_gauss), float(cached)]
+            numpy = [name, _as_tensor(keys), int(position), int(has_gauss), float(cached)]
         return {
-            "python": [version, list(words), gauss],
+            "python": [version, _as_tensor(words), gauss],
             "numpy": numpy,
             "cpu": self._cpu,
             "cuda": list(self._cuda),
@@ -136,8 +137,11 @@ class RngSnapshot:
 
     def _load(self, state: dict[str, Any]) -> None:
         version, words, gauss = state["python"]
-        self._python = (version, tuple(words), gauss)
-        self._numpy = None if state["numpy"] is None else tuple(state["numpy"])
+        self._python = (version, tuple(_as_list(words)), gauss)
+        self._numpy = None
+        if state["numpy"] is not None:
+            name, keys, *rest = state["numpy"]
+            self._numpy = (name, _as_list(keys), *rest)
         self._cpu = state["cpu"]
         self._cuda = state["cuda"]
         others = state["others"] if len(state["others"]) == len(self._others) else ()
@@ -157,6 +161,18 @@ class RngSnapshot:
             generator.set_state(state)
         if self._parts is not None:
             self._parts.put_back(self._own)
+
+
+def _as_tensor(words: Any) -> torch.Tensor:
+    """Return the words of a generator, NumPy's array or a sequence, as a tensor; a list is pickled number by number."""
+    if hasattr(words, "astype"):
+        return torch.from_numpy(words.astype("int64"))
+    return torch.frombuffer(array("q", words), dtype=torch.int64)
+
+
+def _as_list(words: torch.Tensor | list[int]) -> list[int]:
+    """Return the words of a generator; format 1 wrote a list."""
+    return words.tolist() if isinstance(words, torch.Tensor) else words
 
 
 def maybe_generators() -> tuple[type[Any], ...]:
