@@ -204,6 +204,15 @@ def test_its_checkpoints_are_found(word, run):
     assert run("validate", f"{FIRST}/config.yaml") != wanted
 
 
+@pytest.mark.parametrize("framework", ["lightning", "ignite"])
+def test_the_record_says_which_checkpoint_was_resumed(framework, run, tmp_path):
+    (file,) = Path(FIRST).rglob("*.ckpt")
+    longer = (f"{FIRST}/config.yaml", "--trainer.max_epochs=3")
+    run("fit", *longer, f"--ckpt_path={file}", framework=framework)
+    assert read_record(tmp_path / FIRST).resumed_from is None
+    assert read_record("lightning_logs/version_1").resumed_from == str(file)
+
+
 def test_a_drawn_seed_is_kept(run, tmp_path):
     run("fit", tmp_path / "files/0.yaml", "--seed_everything=true")
     record = read_record("lightning_logs/version_1")

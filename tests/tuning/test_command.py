@@ -15,7 +15,7 @@ import torch
 from tests.reports.pages import does
 from tests.tuning.studies import equal
 from unitrain.cli import main
-from unitrain.cli.commands import _taken
+from unitrain.cli.commands import UNREAD, _taken
 from unitrain.errors import ConfigError
 from unitrain.tuning.command import literal
 from unitrain.tuning.existing import existing_study
@@ -181,6 +181,18 @@ def test_a_study_is_exported(capsys, tmp_path):
     assert page.count("<tr") == 1 + 3
     assert re.search(r"complete: \S+ at 2</title>", page)
     assert does(page) == []
+
+
+def test_a_study_is_exported_although_nobody_reads_what_is_printed(capsys):
+    """As with ``| head -1`` and a long table; unbuffered, so that the first line fails."""
+    as_typed(capsys, *NAMED, *BEGIN, *STUDY)
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-u", "-m", "unitrain", "tune", "--show", "--export", "study.csv", *STUDY]
+    with os.fdopen(write, "wb") as unread:
+        done = subprocess.run(command, stdout=unread, stderr=subprocess.PIPE, text=True, check=False, timeout=100)
+    assert (done.returncode, done.stderr) == (UNREAD, "")
+    assert len(Path("study.csv").read_text().splitlines()) == 1 + 3
 
 
 def test_an_export_replaces_a_file_only_if_it_is_told_to(capsys, tmp_path):

@@ -14,6 +14,7 @@ from unitrain.utilities.import_path import importable
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     from unitrain.tuning.result import TuneResult
 
@@ -129,22 +130,34 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("--overwrite has no effect without --export.", hint="--export study.html --overwrite")
     if arguments.export is not None:
         require_exportable(arguments.export, overwrite=arguments.overwrite)
-    if arguments.make_spec is None:
-        result, status = _looked_up(arguments), 0
-    elif arguments.show:
+    looks_up = arguments.make_spec is None
+    if arguments.show and not looks_up:
         raise ConfigError("--show runs no trials, so MAKE_SPEC has no effect.", hint="remove one of them.")
-    else:
-        result, status = _tuned(arguments)
+    result = _looked_up(arguments) if looks_up else _tuned(arguments)
     if arguments.export is not None:
-        export(result, arguments.export)
-        print(f"{arguments.export} is written.")  # noqa: T201 - a command
-    return status
+        export(result, arguments.export)  # before anything is printed, which fails if nobody reads
+    for text in _told(arguments, result):
+        print(text)  # noqa: T201 - a command
+    return 0 if looks_up else {"timeout": TIME_IS_UP, "signal": STOPPED}.get(result.stopped_by, 0)
+
+
+def _told(arguments: argparse.Namespace, result: TuneResult) -> Iterator[Any]:
+    """Yield what to print."""
+    from unitrain.tuning.report.importances import importances, told  # noqa: PLC0415 - after `--help`
+
+    if arguments.show:
+        yield from (result, "", *told(importances(result), result.plan.monitor[0]))
+    elif arguments.make_spec is not None:
+        yield result
+        if result.stopped_by != "n_trials":
+            yield "The study is not finished; the same command continues it."
+    if arguments.export is not None:
+        yield f"{arguments.export} is written."
 
 
 def _looked_up(arguments: argparse.Namespace) -> TuneResult:
-    """Return a study that exists, and print it if it is to be shown."""
+    """Return a study that exists."""
     from unitrain.tuning.existing import existing_study  # noqa: PLC0415 - after `--help`
-    from unitrain.tuning.report.importances import importances, told  # noqa: PLC0415 - after `--help`
 
     if not arguments.show and arguments.export is None:
         raise ConfigError("MAKE_SPEC is missing.", hint="unitrain tune train:make_spec ..., or --show, or --export.")
@@ -155,25 +168,18 @@ def _looked_up(arguments: argparse.Namespace) -> TuneResult:
             f"without MAKE_SPEC nothing runs, and --{_typed(given[0])} would have no effect.", hint="remove it."
         )
     _require(arguments, "storage", "study")
-    result = existing_study(arguments.storage, arguments.study)
-    if arguments.show:
-        print(result, "", *told(importances(result), result.plan.monitor[0]), sep="\n")  # noqa: T201 - a command
-    return result
+    return existing_study(arguments.storage, arguments.study)
 
 
-def _tuned(arguments: argparse.Namespace) -> tuple[TuneResult, int]:
-    """Run trials, and say how it ended."""
+def _tuned(arguments: argparse.Namespace) -> TuneResult:
+    """Run trials."""
     from unitrain.tuning.study import tune  # noqa: PLC0415 - after `--help`
 
     functions = [arguments.make_spec, arguments.data, arguments.sampler, arguments.pruner, *(arguments.catch or ())]
     with importable(functions):
         given = _joined(arguments) if arguments.join else _begun(arguments)
         data = _data(arguments.data, int(given.get("seed", 0)))
-        result = tune(named(arguments.make_spec, "MAKE_SPEC"), **data, **given)
-    print(result)  # noqa: T201 - a command
-    if result.stopped_by != "n_trials":
-        print("The study is not finished; the same command continues it.")  # noqa: T201 - a command
-    return result, {"timeout": TIME_IS_UP, "signal": STOPPED}.get(result.stopped_by, 0)
+        return tune(named(arguments.make_spec, "MAKE_SPEC"), **data, **given)
 
 
 def _require(arguments: argparse.Namespace, *names: str) -> None:

@@ -44,8 +44,14 @@ class RunRecorder(OnLightning):
             return
         folder = Path(found)
         saved = folder / "config.yaml"
-        config = saved.read_text(encoding="utf-8") if saved.is_file() else ""
-        begin_record(folder, config=config, spec=repr(pl_module), framework=self._framework, seed=self.seed)
+        begin_record(
+            folder,
+            config=saved.read_text(encoding="utf-8") if saved.is_file() else "",
+            spec=repr(pl_module),
+            framework=self._framework,
+            seed=self.seed,
+            resumed_from=None if trainer.ckpt_path is None else str(trainer.ckpt_path),
+        )
         self.folder = folder
 
     def end(self, outcome: Outcome | BaseException) -> None:
