@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset
 import unitrain
 from tests.checkpoint.test_gate import FRAMEWORKS, KEPT, Kind
 from unitrain import Callback, CheckpointError, Event, LRSchedule, ModelCheckpoint, UnifiedTrainer
-from unitrain.checkpoint import io
+from unitrain.checkpoint import capture, io
 from unitrain.checkpoint.optimizer_states import load_optimizer
 from unitrain.testing.cases import spec
 from unitrain.testing.models import loader
@@ -243,7 +243,7 @@ def test_the_first_file_of_a_run_is_read_back(framework, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_file_that_cannot_be_read_back_ends_the_run_and_is_not_there(framework, tmp_path, monkeypatch):
-    monkeypatch.setattr(io, "admitted", lambda content, lost=None: {**content, "odd": Path("x")})
+    monkeypatch.setattr(capture, "admitted", lambda content, lost=None: {**content, "odd": Path("x")})
     trainer = UnifiedTrainer(framework, max_epochs=3, enable_progress_bar=False, callbacks=[ModelCheckpoint(tmp_path)])
     with pytest.raises(CheckpointError, match="could not be read back, so it was not written"):
         trainer.fit(spec(), loader())

@@ -24,26 +24,36 @@ if TYPE_CHECKING:
 _BLOCK = 2**20
 
 
-def write(
-    path: Path, content: dict[str, Any], lost: list[str] | None = None, *, check: bool = True, in_thread: bool = False
-) -> None:
+def write(path: Path, content: dict[str, Any], lost: list[str] | None = None) -> None:
     """Write ``content`` to ``path`` atomically: a kill at any time leaves the old file or the new one.
 
     Args:
         path: The file.
         content: The content, which the gate checks: anything that could not be read back raises.
         lost: As in ``gate.admitted``.
-        check: Read the file, but for the values of tensors, before it gets its name. That takes as long as to write
-            many small tensors, so a run checks the first file that it writes; the gate knows what can be read.
-        in_thread: Whether other code runs meanwhile, so that the check leaves alone the classes that torch.load allows.
 
     Raises:
         CheckpointError: If the folder cannot be written, the disk is full, or the content cannot be read back; an older
             file is unchanged.
     """
-    plain = admitted(content, lost)
+    write_admitted(path, admitted(content, lost))
+
+
+def write_admitted(path: Path, content: dict[str, Any], *, check: bool = True, in_thread: bool = False) -> None:
+    """Write what the gate has admitted, as ``write`` does.
+
+    Args:
+        path: The file.
+        content: The result of ``gate.admitted``.
+        check: Read the file, but for the values of tensors, before it gets its name. That takes as long as to write
+            many small tensors, so a run checks the first file that it writes; the gate knows what can be read.
+        in_thread: Whether other code runs meanwhile, so that the check leaves alone the classes that torch.load allows.
+
+    Raises:
+        CheckpointError: As ``write``.
+    """
     readable = partial(_require_readable, classes=nullcontext() if in_thread else torchs_classes_alone())
-    write_by(path, lambda file: torch.save(plain, file), readable if check else None)
+    write_by(path, lambda file: torch.save(content, file), readable if check else None)
 
 
 def _require_readable(path: Path, classes: AbstractContextManager[None]) -> None:

@@ -92,7 +92,7 @@ def _written(
         team: The processes that write.
         clock: Measures the writing, if the run is profiled.
         first: Whether they are the run's first.
-        in_thread: As in ``io.write``.
+        in_thread: As in ``io.write_admitted``.
     """
     twin: _Twin | None = None
     for number, one in enumerate(saves):
@@ -231,8 +231,8 @@ class _How(NamedTuple):
     """How a file is written.
 
     Attributes:
-        check: As in ``io.write``.
-        in_thread: As in ``io.write``.
+        check: As in ``io.write_admitted``.
+        in_thread: As in ``io.write_admitted``.
         like: A file with the same content, if there is one.
     """
 
@@ -245,7 +245,7 @@ _ALONE = _How()
 
 
 def write_one(path: Path, content: dict[str, Any], team: Collectives, *, sharded: bool, how: _How = _ALONE) -> None:
-    """Write ``content``, of which each process has its own shards, to a file or a folder."""
+    """Write a captured ``content``, of which each process has its own shards, to a file or a folder."""
     if sharded:
         parts.write(path, content, team)
         return
@@ -254,5 +254,5 @@ def write_one(path: Path, content: dict[str, Any], team: Collectives, *, sharded
         if how.like is not None and mark_of(how.like.path) == how.like.mark:
             io.repeat(how.like.path, path)
         else:
-            io.write(path, content, check=how.check, in_thread=how.in_thread)
+            io.write_admitted(path, content, check=how.check, in_thread=how.in_thread)
     team.barrier()
