@@ -101,7 +101,7 @@ class TrainerConfig:
         fast_dev_run: Number of batches (True: one) of every stage to run for one epoch, as a smoke test.
         overfit_batches: Number (int) or fraction (float) of batches to train and validate on, the same in every epoch.
         prefetch_to_device: Whether to copy batches to a GPU on a CUDA stream of its own, while it computes the step
-            before; for loaders with ``pin_memory=True``. Results do not change.
+            before; for loaders with ``pin_memory=True``. Results do not change; batches that arrive early take memory.
         sync_batchnorm: Whether to compute batch norm over all processes.
         compile: Whether to run the model through torch.compile; the model object is unchanged and eager again
             afterwards.

@@ -84,7 +84,11 @@ TOLD = {
     ("unitrain", "progress", "in_epoch"): ("text", r"unitrain\['progress'\]\['in_epoch'\] is 'x', not a count"),
     ("unitrain", "hub", "counts", "batch_end"): ("negative", r"\['counts'\]\['batch_end'\] is -1, not a count"),
     ("unitrain", "progress", "rng", "python", 0): ("huge", r"contents are not as unitrain writes them \(ValueError"),
-    ("unitrain", "progress", "rng", "numpy", 1): ("tensor", r"contents are not as unitrain writes them \("),
+    ("unitrain", "progress", "rng", "python", 1): (
+        "text",
+        r"\['python'\]\[1\] is 'x', not the 625 words of a generator",
+    ),
+    ("unitrain", "progress", "rng", "numpy", 1): ("tensor", r"\(3, 1, 2\), not the 624 words of a generator"),
     ("unitrain", "callbacks", "EMA", "step"): (
         "text",
         r"state does not fit EMA: its state\['step'\] is 'x', not a number",

@@ -121,6 +121,7 @@ CASES = {
         BATCHES + 2,
     ),
     "several validations": (cases_loaders.loader_cases()[1], BATCHES + 4),
+    "side by side": (cases_loaders.combined_cases()[1], BATCHES + 2),
     "16-mixed": (case_of("", options={"precision": "16-mixed", "gradient_clip_val": 0.5}), BATCHES + 2),
     "bf16-mixed": (case_of("", options={"precision": "bf16-mixed"}), BATCHES + 2),
 }
@@ -195,19 +196,30 @@ def test_every_backend_writes_the_same_file(name, tmp_path):
     assert not differences(contents[0], contents[2])
 
 
-def as_format_1(content):
-    """Return what format 1 held: the words of Python's and NumPy's generators as lists."""
-    content[KEY]["format"] = 1
-    snapshots = [one for name, one in content[KEY]["progress"].items() if name.startswith("rng") and one]
-    for one in snapshots:
+OF_FORMAT_1 = ["epoch boundary", "mid-accumulation", "noisy, workers 0", "stream with dropout", "side by side"]
+
+
+def with_lists(value):
+    """Return what format 1 held: the words of Python's and NumPy's generators as lists, wherever they are."""
+    if isinstance(value, list):
+        return [with_lists(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    found = {key: with_lists(one) for key, one in value.items()}
+    if "python" in found and "numpy" in found:
         for generator in ("python", "numpy"):
-            one[generator][1] = one[generator][1].tolist()
-    assert snapshots
-    return content
+            assert isinstance(found[generator][1], torch.Tensor)
+            found[generator][1] = found[generator][1].tolist()
+    return found
+
+
+def as_format_1(content):
+    own = content[KEY]
+    return {**content, KEY: {**own, "format": 1, "progress": with_lists(own["progress"])}}
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-@pytest.mark.parametrize("name", ["epoch boundary", "mid-accumulation", "noisy, workers 0", "stream with dropout"])
+@pytest.mark.parametrize("name", OF_FORMAT_1)
 def test_a_file_of_format_1_is_resumed(name, framework, tmp_path, monkeypatch):
     case, after = CASES[name]
     written("reference", case, after, tmp_path / "run.ckpt")

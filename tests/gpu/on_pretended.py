@@ -5,14 +5,17 @@ usage: on_pretended.py WHAT,... BACKEND FILE [FAULT]; writes what differs or rai
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import tempfile
 import warnings
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -22,10 +25,11 @@ from torchmetrics import Metric
 
 from tests.checkpoint import test_resume as resume
 from tests.gpu import pretended, streams
+from tests.gpu.test_placement import KINDS
 from unitrain import UnifiedTrainer
 from unitrain.checkpoint import capture, io
 from unitrain.checkpoint.gate import admitted
-from unitrain.data import transfer
+from unitrain.data import datamodules, transfer
 from unitrain.loop import fit
 from unitrain.session import run_setup
 from unitrain.testing import cases
@@ -184,13 +188,90 @@ def prefetched(backend: str) -> Iterator[tuple[str, Callable[[], list[str]]]]:
             yield case.name, compared
 
 
+class Masked(Mapping):
+    """Has a tensor beside its items."""
+
+    def __init__(self, inputs: Any, target: Any) -> None:
+        self._items, self.mask = {"input": inputs}, target
+
+    def __getitem__(self, key: str) -> Any:
+        return self._items[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+
+class Hidden:
+    """Keeps its tensors where nobody finds them."""
+
+    def __init__(self, inputs: Any, target: Any) -> None:
+        self.read = lambda: (inputs, target)
+
+    def to(self, device: torch.device) -> Hidden:
+        """Return it on ``device``."""
+        return Hidden(*(one.to(device) for one in self.read()))
+
+
+class Doubled:
+    """Computes on the device as it moves."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def to(self, device: torch.device) -> Doubled:
+        """Return twice of it."""
+        return Doubled(self.value.to(device) * 2)
+
+
+def prefetched_batches(_: str) -> Iterator[tuple[str, Callable[[], list[str]]]]:
+    """Yield batches of every kind, and one that the device still computes."""
+    kinds = {
+        **KINDS,
+        "mapping with attributes": (Masked, lambda batch: (batch["input"], batch.mask)),
+        "hidden": (Hidden, lambda batch: batch.read()),
+        "in an object": (lambda x, y: SimpleNamespace(x=x, rest=[y]), lambda batch: (batch.x, batch.rest[0])),
+    }
+
+    def moved(given: Any, parts: Callable[[Any], Any], expected: Any, double: streams.Streams) -> list[str]:
+        transfer._copying.cache_clear()
+        with mock.patch.dict(transfer.STREAMS, {pretended.NAME: double}):
+            batch = transfer.prefetched(given, DEVICE)
+        found = differences(expected, tree_map(on_host, parts(batch)))
+        del batch
+        gc.collect()
+        return found + double.early
+
+    for name, (made, parts) in kinds.items():
+        inputs, target = torch.ones(3, 36), torch.arange(3)
+
+        def compared(made: Any = made, parts: Any = parts, pair: Any = (inputs, target)) -> list[str]:
+            double = streams.Streams()
+            found = moved(made(*pair), parts, parts(made(*pair)), double)
+            assert double.copies == len({id(one) for one in pair})
+            return found
+
+        yield name, compared
+
+    def late() -> list[str]:
+        double, value = streams.Streams(), torch.zeros(3).to(DEVICE)
+        double.computing.pending.append((value.raw, torch.full((3,), 7.0)))
+        return moved(Doubled(value), lambda batch: batch.value, torch.full((3,), 14.0), double)
+
+    yield "still computed", late
+
+
 def _left(value: Any, *_: Any) -> Any:
     return value
 
 
 FAULTS: dict[str, tuple[Any, str, Any]] = {
-    "a batch stays on the host": (transfer, "to_device", _left),
+    "a batch stays on the host": (datamodules, "to_device", _left),
+    "a prefetched batch stays on the host": (transfer, "to_device", _left),
     "a batch is not waited for": (streams.Stream, "wait_stream", _left),
+    "what is still computed is not waited for": (transfer._Copies, "_wait_for", _left),
     "the stream that computes is not recorded": (pretended.Pretended, "record_stream", _left),
     "a metric's state stays on the host": (fit, "to_device", _left),
     "a metric stays on the host": (Metric, "to", _left),
@@ -205,7 +286,13 @@ def main(what: str, backend: str, file: str, fault: str = "") -> None:
     torch.set_num_threads(1)
     if fault:
         mock.patch.object(*FAULTS[fault]).start()
-    sections = {"resume": resumed, "stages": stages, "ignite metrics": ignite_metrics, "prefetched": prefetched}
+    sections = {
+        "resume": resumed,
+        "stages": stages,
+        "ignite metrics": ignite_metrics,
+        "prefetched": prefetched,
+        "prefetched batches": prefetched_batches,
+    }
     wrong, equal = {}, 0
     for section in what.split(","):
         for name, compared in sections[section](backend) if section in sections else table(section, backend):

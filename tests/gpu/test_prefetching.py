@@ -13,12 +13,12 @@ from torch.utils.data import DataLoader, TensorDataset
 from tests.bench.counting import a_step
 from tests.bench.setups import Setup, always
 from tests.gpu.test_equal import BACKENDS, CASES, reference
-from tests.gpu.test_placement import KINDS
 from tests.gpu.test_pretended import run as run_pretended
-from tests.gpu.training import loader, on, sgd, spec, trainer
+from tests.gpu.training import loader, on, sgd, trainer
 from tests.gpu.waits import DeviceWaits
 from unitrain import ConfigError, DataError, TrainSpec
 from unitrain.data import transfer
+from unitrain.data.datamodules import placement
 from unitrain.testing.trace import differences, record
 
 CUDA = torch.device("cuda", 0)
@@ -26,9 +26,9 @@ CUDA = torch.device("cuda", 0)
 
 def test_what_is_trained_on_the_pretended_device_is_what_the_host_trains(tmp_path):
     """On streams that run a copy as late as they may, and find memory that is freed too early."""
-    found = run_pretended("prefetched", "ignite", tmp_path / "found.json")
+    found = run_pretended("prefetched,prefetched batches", "ignite", tmp_path / "found.json")
     assert not found["wrong"]
-    assert found["equal"] >= 20
+    assert found["equal"] >= 30
 
 
 TENSORS = {
@@ -46,47 +46,25 @@ TENSORS = {
 @pytest.mark.parametrize("name", TENSORS)
 def test_every_memory_of_a_tensor_is_found(name):
     made, count = TENSORS[name]
-    found = [*transfer.memory(made(torch.eye(4)))]
+    found = [*transfer._dense(made(torch.eye(4)))]
     assert len(found) == count
     assert all(part.layout is torch.strided and not part.is_nested for part in found)
 
 
 def test_the_parts_of_a_jagged_tensor_are_found():
     jagged = torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(1, 3)], layout=torch.jagged)
-    found = [*transfer.memory(jagged)]
+    found = [*transfer._dense(jagged)]
     assert {part.data_ptr() for part in found} >= {jagged.values().data_ptr(), jagged.offsets().data_ptr()}
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_tensors_of_every_kind_of_batch_are_found(kind):
-    made, parts = KINDS[kind]
-    inputs, target = torch.ones(3, 36), torch.zeros(3)
-    batch = made(inputs, target)
-    found = {tensor.data_ptr() for tensor in transfer.memory(batch)}
-    assert found >= {part.data_ptr() for part in parts(batch)}
-
-
-class Hidden:
-    """Keeps its tensors where nobody finds them."""
-
-    def __init__(self, value):
-        self.read = lambda: value
-
-    def to(self, device):
-        return Hidden(self.read().to(device))
-
-
-def test_an_object_whose_tensors_are_hidden_is_refused():
-    """Its memory could be reused while a step still reads it."""
-    with pytest.raises(DataError, match=r"no tensors were found in Hidden .*\nHint: keep its tensors in attributes"):
-        [*transfer.memory((Hidden(torch.ones(2)), torch.ones(2)))]
-
-
-def test_the_tensors_of_a_module_in_a_batch_are_found():
-    module = nn.BatchNorm1d(3)
-    assert {id(one) for one in transfer.memory([module])} == {
-        id(one) for one in module.state_dict(keep_vars=True).values()
-    }
+def test_memory_that_cannot_be_protected_is_refused():
+    """A tensor of the host has no stream; neither has a class without memory of its own."""
+    copies = transfer._Copies(None, torch.Stream)
+    copies._made.append(torch.ones(2))
+    with pytest.raises(
+        DataError, match=r"the memory of Tensor \(2,\) float32, a Tensor, cannot be protected: .*\nHint: "
+    ):
+        copies.record()
 
 
 class Copying:
@@ -110,10 +88,9 @@ class Copying:
         return [part.to(device) for part in batch]
 
 
-def test_a_datamodule_that_copies_batches_itself_is_refused(framework):
-    made = trainer(framework, torch.device("cpu"), prefetch_to_device=True)
+def test_a_datamodule_that_copies_batches_itself_is_refused():
     with pytest.raises(ConfigError, match=r"Copying\.transfer_batch_to_device\(\) copies the batches itself"):
-        made.fit(spec(), Copying())
+        placement(CUDA, Copying(), prefetch=True)
 
 
 @pytest.mark.gpu

@@ -10,7 +10,7 @@ import pytest
 
 SCRIPT = Path(__file__).with_name("on_pretended.py")
 ROOT = Path(__file__).parents[2]
-WHAT = ("resume", "prefetched,stages,ignite metrics,data,steps,options,loaders,callbacks,views")
+WHAT = ("resume", "prefetched,prefetched batches,stages,ignite metrics,data,steps,options,loaders,callbacks,views")
 """In one process what a process can do in time. The other tables of the conformance suite add nothing that a device changes."""
 
 pytestmark = pytest.mark.slow
@@ -47,8 +47,9 @@ def test_it_trains_as_the_host_does(what, framework, tmp_path):
         ("steps", "lightning", "a batch stays on the host"),
         ("resume", "ignite", "a metric's state stays on the host"),
         ("steps", "reference", "a metric stays on the host"),
-        ("prefetched", "ignite", "a batch stays on the host"),
+        ("prefetched", "ignite", "a prefetched batch stays on the host"),
         ("prefetched", "lightning", "a batch is not waited for"),
+        ("prefetched batches", "ignite", "what is still computed is not waited for"),
         ("prefetched", "reference", "the stream that computes is not recorded"),
         ("ignite metrics", "ignite", "an Ignite metric's state stays on the host"),
     ],

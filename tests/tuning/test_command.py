@@ -19,6 +19,7 @@ from unitrain.cli.commands import UNREAD, _taken
 from unitrain.errors import ConfigError
 from unitrain.tuning.command import literal
 from unitrain.tuning.existing import existing_study
+from unitrain.tuning.report import exports
 
 SCRIPT = """
 from functools import partial
@@ -193,6 +194,20 @@ def test_a_study_is_exported_although_nobody_reads_what_is_printed(capsys):
         done = subprocess.run(command, stdout=unread, stderr=subprocess.PIPE, text=True, check=False, timeout=100)
     assert (done.returncode, done.stderr) == (UNREAD, "")
     assert len(Path("study.csv").read_text().splitlines()) == 1 + 3
+
+
+def test_a_study_is_printed_although_it_cannot_be_exported(capsys, monkeypatch):
+    """A study without storage exists nowhere else."""
+
+    def full(*_):
+        raise ConfigError("the disk is full.", hint="free some space.")
+
+    monkeypatch.setattr(exports, "export", full)
+    assert main(["tune", *NAMED, *BEGIN, "--export", "study.csv"]) == 1
+    told = capsys.readouterr()
+    assert "3 trials (3 complete)" in told.out
+    assert "is written" not in told.out
+    assert "the disk is full" in told.err
 
 
 def test_an_export_replaces_a_file_only_if_it_is_told_to(capsys, tmp_path):

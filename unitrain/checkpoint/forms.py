@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 
 Form: TypeAlias = "Callable[[Any, str], str | None]"
@@ -51,6 +52,32 @@ def _list(form: Form, length: int | None = None) -> Form:
         if not isinstance(value, (list, tuple)) or len(value) != (len(value) if length is None else length):
             return _told(value, place, "a list" if length is None else f"a list of {length}")
         return _first(form(one, f"{place}[{index}]") for index, one in enumerate(value))
+
+    return check
+
+
+def _row(*forms: Form) -> Form:
+    """Return the form of a list with one form for each item."""
+    items = _list(_anything, len(forms))
+
+    def check(value: Any, place: str) -> str | None:
+        wrong = items(value, place)
+        if wrong is not None:
+            return wrong
+        return _first(
+            form(one, f"{place}[{index}]") for index, (form, one) in enumerate(zip(forms, value, strict=True))
+        )
+
+    return check
+
+
+def _words(count: int) -> Form:
+    """Return the form of the words of a generator: a tensor, or a list in format 1."""
+
+    def check(value: Any, place: str) -> str | None:
+        is_tensor = isinstance(value, Tensor) and value.dtype is torch.int64 and value.shape == (count,)
+        fine = is_tensor or (isinstance(value, list) and len(value) == count)
+        return None if fine else _told(value, place, f"the {count} words of a generator")
 
     return check
 
@@ -98,8 +125,8 @@ _STATES = _by_name(_list(_anything, 2))
 """Kinds and states of generators by place."""
 _RNG = _record(
     {
-        "python": _list(_anything, 3),
-        "numpy": _maybe(_list(_anything, 5)),
+        "python": _row(_number, _words(625), _maybe(_number)),
+        "numpy": _maybe(_row(_TEXT, _words(624), _count, _count, _number)),
         "cpu": _TENSOR,
         "cuda": _list(_TENSOR),
         "others": _list(_TENSOR),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from unitrain.data.batch import to_device
 from unitrain.data.sources import DataSpec
-from unitrain.data.transfer import transfer
+from unitrain.data.transfer import prefetched
 from unitrain.errors import ConfigError, DataError
 from unitrain.run.filters import fits
 from unitrain.utilities.plugins import BRIDGES, entries
@@ -95,7 +97,7 @@ def placement(device: torch.device, data: Any, index: int = 0, *, prefetch: bool
         prefetch: Whether to copy on a stream of its own.
 
     Raises:
-        ConfigError: If the device, or a datamodule that copies batches itself, rules prefetching out.
+        ConfigError: If the datamodule copies batches itself, but they should be prefetched.
     """
     before, during, after = "on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"
     own = {hook for hook in (before, during, after) if is_datamodule(data) and _overridden(data, hook)}
@@ -104,7 +106,7 @@ def placement(device: torch.device, data: Any, index: int = 0, *, prefetch: bool
             f"prefetch_to_device=True: {type(data).__name__}.{during}() copies the batches itself.",
             hint="prefetch_to_device=False; or remove the hook, and convert batches in on_after_batch_transfer().",
         )
-    copy = transfer(device, prefetch=prefetch)
+    copy = partial(prefetched if prefetch else to_device, device=device)
     if not own:
         return None if device.type == "cpu" else copy
 

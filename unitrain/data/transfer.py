@@ -1,58 +1,40 @@
-"""Copies batches to the device of a run, on a stream of their own if ``prefetch_to_device=True``."""
+"""Copies batches to a GPU on a stream of their own, for ``prefetch_to_device=True``."""
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from unitrain.data.batch import describe, to_device
-from unitrain.data.structure import movable, parts
-from unitrain.errors import ConfigError, DataError
+from unitrain.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 STREAMS: Final[dict[str, Any]] = {"cuda": torch.cuda}
 """The module with the streams of each type of device that has them."""
 
 
-def transfer(device: torch.device, *, prefetch: bool) -> Callable[[Any], Any]:
-    """Return a function that copies a batch to ``device``.
-
-    Args:
-        device: The device of the model.
-        prefetch: Whether to copy on a stream of its own, so that a copy does not wait for the step before it.
-
-    Raises:
-        ConfigError: If the device has no streams to prefetch on.
-    """
-    if prefetch and device.type not in STREAMS:
-        raise ConfigError(
-            f"prefetch_to_device=True copies batches to a GPU while it computes; this run is on {device.type!r}.",
-            hint="prefetch_to_device=torch.cuda.is_available()",
-        )
-    return partial(_prefetched if prefetch else to_device, device=device)
-
-
-def _prefetched(batch: Any, device: torch.device) -> Any:
+def prefetched(batch: Any, device: torch.device) -> Any:
     """Return a copy of ``batch`` on ``device``, made while the device computes what was launched before.
 
     No batch is read ahead: without a wait in a step, the host gets here long before the device has finished the step.
     So random numbers are drawn, and events fire, in the same order as without prefetching.
+
+    Raises:
+        DataError: If the memory of a tensor in it cannot be kept from being reused too early.
     """
     streams, copying = STREAMS[device.type], _copying(device)
     computing = streams.current_stream(device)
-    if any(tensor.device.type != "cpu" for tensor in memory(batch)):
-        copying.wait_stream(computing)  # it may still be computed
-    with streams.stream(copying):
+    with streams.stream(copying), _Copies(copying, computing) as copies:
         moved = to_device(batch, device)
     computing.wait_stream(copying)
-    for tensor in memory(moved):
-        if tensor.device.type != "cpu":
-            tensor.record_stream(computing)  # the copying stream, which allocated it, must not reuse it too early
+    copies.record()
     return moved
 
 
@@ -62,25 +44,48 @@ def _copying(device: torch.device) -> Any:
     return STREAMS[device.type].Stream(device)
 
 
-def memory(batch: Any, _seen: frozenset[int] = frozenset()) -> Iterator[Tensor]:
-    """Yield the dense tensors that hold the memory of a batch.
+class _Copies(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees each operator by which a batch is copied, also inside the ``to()`` of objects.
 
-    Raises:
-        DataError: If an object that moves itself by ``to()`` shows none.
+    Args:
+        copying: The stream on which they run.
+        computing: The stream of the steps.
     """
-    if isinstance(batch, Tensor):
-        yield from _dense(batch)
-    elif isinstance(batch, nn.Module):
-        for tensor in (*batch.parameters(), *batch.buffers()):
-            yield from _dense(tensor)
-    elif id(batch) not in _seen:
-        found = [tensor for part in parts(batch) for tensor in memory(part, _seen | {id(batch)})]
-        if not found and movable(type(batch)):
-            raise DataError(
-                f"prefetch_to_device=True: no tensors were found in {describe(batch)}, a part of the batch.",
-                hint="keep its tensors in attributes, or set prefetch_to_device=False.",
-            )
-        yield from found
+
+    def __init__(self, copying: Any, computing: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._copying, self._computing = copying, computing
+        self._made: list[Tensor] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operator, and note the tensors it made."""
+        given = {id(tensor) for tensor in _of_device((args, kwargs))}
+        self._wait_for(given)
+        found = func(*args, **(kwargs or {}))
+        self._made += [tensor for tensor in _of_device(found) if id(tensor) not in given]
+        return found
+
+    def _wait_for(self, given: set[int]) -> None:
+        """Let the copies wait for the steps, if they read what steps may still compute: what was not made here."""
+        if given - {id(tensor) for tensor in self._made}:
+            self._copying.wait_stream(self._computing)
+
+    def record(self) -> None:
+        """Tell the allocator that steps read what was made here: else a later copy might overwrite it too early."""
+        for tensor in self._made:
+            for part in _dense(tensor):
+                try:
+                    part.record_stream(self._computing)
+                except (TypeError, RuntimeError) as error:
+                    raise DataError(
+                        f"prefetch_to_device=True: the memory of {describe(part)}, a {type(part).__name__}, cannot be"
+                        f" protected: {error}.",
+                        hint="prefetch_to_device=False",
+                    ) from error
+
+
+def _of_device(values: Any) -> Iterator[Tensor]:
+    return (one for one in tree_leaves(values) if isinstance(one, Tensor) and one.device.type != "cpu")
 
 
 _PARTS: Final = {
@@ -94,6 +99,7 @@ _PARTS: Final = {
 
 
 def _dense(tensor: Tensor) -> Iterator[Tensor]:
+    """Yield the dense tensors that hold the memory of ``tensor``."""
     if hasattr(tensor, "__tensor_flatten__"):  # a subclass made of tensors, such as a jagged one
         for name in tensor.__tensor_flatten__()[0]:
             yield from _dense(getattr(tensor, name))

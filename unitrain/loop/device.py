@@ -28,7 +28,7 @@ def choose_device(config: TrainerConfig, local_rank: int = 0) -> torch.device:
         local_rank: Rank of this process among those of its host.
 
     Raises:
-        ConfigError: If it is not available; the CPU is never used instead.
+        ConfigError: If it is not available, as the CPU is never used instead; or cannot prefetch.
     """
     kind = _ALIASES.get(config.accelerator, config.accelerator)
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -40,6 +40,11 @@ def choose_device(config: TrainerConfig, local_rank: int = 0) -> torch.device:
             hint='use accelerator="auto" or accelerator="cpu".',
         )
     index = config.devices[local_rank] if isinstance(config.devices, list) else local_rank
+    if config.prefetch_to_device and kind != "cuda":
+        raise ConfigError(
+            f"prefetch_to_device=True needs a CUDA GPU; this run is on {kind!r}.",
+            hint="prefetch_to_device=torch.cuda.is_available()",
+        )
     if kind != "cuda":
         if index and (kind != "cpu" or isinstance(config.devices, list)):  # any number of processes shares processors
             raise ConfigError(f"devices={config.devices!r}: there is only one {kind} device.", hint="devices=1")

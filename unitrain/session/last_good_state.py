@@ -58,7 +58,7 @@ class Rescue:
     def write(self, path: Path) -> None:
         """Write the kept state to ``path``."""
         assert self._content is not None  # noqa: S101 - ``holds`` was asked
-        io.write(path, self._content)
+        io.write_admitted(path, self._content)
 
 
 def warn_of_none() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         UnitrainError: If an argument is invalid, or a trial fails.
     """
-    from unitrain.tuning.report.exports import export, require_exportable  # noqa: PLC0415 - after `--help`
+    from unitrain.tuning.report.exports import require_exportable  # noqa: PLC0415 - after `--help`
 
     if arguments.overwrite and arguments.export is None:
         raise ConfigError("--overwrite has no effect without --export.", hint="--export study.html --overwrite")
@@ -134,25 +135,36 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.show and not looks_up:
         raise ConfigError("--show runs no trials, so MAKE_SPEC has no effect.", hint="remove one of them.")
     result = _looked_up(arguments) if looks_up else _tuned(arguments)
-    if arguments.export is not None:
-        export(result, arguments.export)  # before anything is printed, which fails if nobody reads
-    for text in _told(arguments, result):
-        print(text)  # noqa: T201 - a command
+    _export_and_print(arguments, result)
     return 0 if looks_up else {"timeout": TIME_IS_UP, "signal": STOPPED}.get(result.stopped_by, 0)
 
 
-def _told(arguments: argparse.Namespace, result: TuneResult) -> Iterator[Any]:
-    """Yield what to print."""
+def _export_and_print(arguments: argparse.Namespace, result: TuneResult) -> None:
+    """Export a study, then print it: printing fails if nobody reads. A failed export does not prevent printing."""
+    from unitrain.tuning.report.exports import export  # noqa: PLC0415 - after `--help`
+
+    lines = list(_lines(arguments, result))
+    try:
+        if arguments.export is not None:
+            export(result, arguments.export)
+            lines.append(f"{arguments.export} is written.")
+    except Exception:
+        with suppress(BrokenPipeError):
+            print(*lines, sep="\n")  # noqa: T201 - a command
+        raise
+    print(*lines, sep="\n")  # noqa: T201 - a command
+
+
+def _lines(arguments: argparse.Namespace, result: TuneResult) -> Iterator[str]:
+    """Yield what to print of a study."""
     from unitrain.tuning.report.importances import importances, told  # noqa: PLC0415 - after `--help`
 
     if arguments.show:
-        yield from (result, "", *told(importances(result), result.plan.monitor[0]))
+        yield from (str(result), "", *told(importances(result), result.plan.monitor[0]))
     elif arguments.make_spec is not None:
-        yield result
+        yield str(result)
         if result.stopped_by != "n_trials":
             yield "The study is not finished; the same command continues it."
-    if arguments.export is not None:
-        yield f"{arguments.export} is written."
 
 
 def _looked_up(arguments: argparse.Namespace) -> TuneResult:

@@ -230,7 +230,7 @@ def state_of(generator: Any) -> Any:
     """Return the state of a generator of Python, NumPy or torch, as tensors and plain values."""
     if isinstance(generator, random.Random):
         version, words, gauss = generator.getstate()
-        return [version, list(words), gauss]
+        return [version, _as_tensor(words), gauss]
     if isinstance(generator, torch.Generator):
         return generator.get_state()
     numpy = sys.modules["numpy"]
@@ -243,7 +243,7 @@ def put(generator: Any, state: Any) -> None:
     """Set a generator of Python, NumPy or torch to ``state``, as returned by ``state_of``."""
     if isinstance(generator, random.Random):
         version, words, gauss = state
-        generator.setstate((version, tuple(words), gauss))
+        generator.setstate((version, tuple(_as_list(words)), gauss))
     elif isinstance(generator, torch.Generator):
         generator.set_state(state)
     elif isinstance(generator, sys.modules["numpy"].random.Generator):

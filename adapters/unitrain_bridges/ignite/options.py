@@ -30,7 +30,7 @@ REFUSED: dict[str, str] = {
     "max_time": "attach ignite.handlers.TimeLimit to the engine.",
     "num_nodes": "an Ignite program runs in one process here; num_nodes=1.",
     "strategy": 'an Ignite program runs in one process here; strategy="auto".',
-    "prefetch_to_device": f"{_STEP}, and copies the batch: prepare_batch=, with non_blocking=True.",
+    "prefetch_to_device": f"{_STEP}, and copies the batch: create_supervised_trainer(..., non_blocking=True).",
     "sync_batchnorm": "convert the model by torch.nn.SyncBatchNorm.convert_sync_batchnorm.",
     "compile": f"{_STEP}: model = torch.compile(model) before it.",
     "precision": f"{_STEP}: with torch.autocast(...): inside it.",

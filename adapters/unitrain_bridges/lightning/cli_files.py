@@ -152,11 +152,12 @@ class FileCLI(OnLightning):
     found: Any = None
 
     def before_fit(self) -> None:
-        """Tell the record the seed, which may have been drawn."""
+        """Tell the record the seed, which may have been drawn, and the checkpoint."""
         seed = self.config["fit"]["seed_everything"]
         for one in self.trainer.callbacks:
             if isinstance(one, RunRecorder):
                 one.seed = None if isinstance(seed, bool) else seed
+                one.checkpoint = self.config["fit"]["ckpt_path"]
 
     fit = _runs("fit")
     validate = _runs("validate")

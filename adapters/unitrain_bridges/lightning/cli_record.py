@@ -20,6 +20,7 @@ class RunRecorder(OnLightning):
 
     Attributes:
         seed: The seed that was sown, which LightningCLI may have drawn.
+        checkpoint: The ``ckpt_path`` that was given.
         folder: The folder of the run; None before training, and where nothing is written.
         warned: The warnings of the run.
     """
@@ -30,6 +31,7 @@ class RunRecorder(OnLightning):
         super().__init__()
         self._framework = framework
         self.seed: int | None = None
+        self.checkpoint: Any = None
         self.folder: Path | None = None
         self.warned: list[Any] = []
 
@@ -43,6 +45,7 @@ class RunRecorder(OnLightning):
         if not trainer.is_global_zero or trainer.fast_dev_run or not found or "://" in str(found):
             return
         folder = Path(found)
+        checkpoint = trainer.ckpt_path or self.checkpoint  # a sharded strategy restores later than this
         saved = folder / "config.yaml"
         begin_record(
             folder,
@@ -50,7 +53,7 @@ class RunRecorder(OnLightning):
             spec=repr(pl_module),
             framework=self._framework,
             seed=self.seed,
-            resumed_from=None if trainer.ckpt_path is None else str(trainer.ckpt_path),
+            resumed_from=None if checkpoint is None else str(checkpoint),
         )
         self.folder = folder
 

@@ -85,7 +85,7 @@ class RunRecord:
         hardware: Host, processor, memory, accelerators.
         git: ``commit``, ``branch`` and ``changed_files`` of the working folder.
         process: The number of the process that ran it.
-        resumed_from: The checkpoint that it went on from; then the configuration alone does not reproduce it.
+        resumed_from: The checkpoint that it resumed; a configuration of unitrain's own does not name it.
         schema: The version of this form.
     """
 
@@ -221,7 +221,7 @@ def begin_record(
         hardware=surroundings.hardware(),
         git=surroundings.git(),
         process=os.getpid(),
-        resumed_from=resumed_from,
+        resumed_from=None if resumed_from is None else without_secrets(resumed_from),
     )
     _write(folder, record, new=True)
     return record
