@@ -82,7 +82,7 @@ class LightningAdapter:
             placed = _placed(lightning, config, device, team)
             profiler = lightning.made(NullProfiler)()
             made = {"profiler": profiler, **placed, **_arguments(lightning, config, callbacks), **given}
-            trainer = lightning.Trainer(**made, plugins=plugins)
+            trainer = lightning.Trainer(**{**_defaults(lightning), **made, "plugins": plugins})
         if team.world is not None:
             leave_signals(trainer)
         return LightningRun(lightning, trainer, callbacks)
@@ -181,6 +181,15 @@ def _arguments(lightning: Namespace, config: TrainerConfig, callbacks: Sequence[
     }
 
 
+def _defaults(lightning: Namespace) -> dict[str, Any]:
+    """Return all of the Trainer's arguments: it takes those that are not given from ``PL_TRAINER_*`` variables."""
+    return {
+        name: one.default
+        for name, one in inspect.signature(lightning.Trainer.__init__).parameters.items()
+        if one.default is not inspect.Parameter.empty
+    }
+
+
 def _placed(lightning: Namespace, config: TrainerConfig, device: torch.device, team: Collectives) -> dict[str, Any]:
     """Return the arguments that say where the Trainer runs."""
     if team.world is None:
@@ -234,6 +243,8 @@ class LightningRun(BackendRun):
 
     def run(self, program: Program) -> None:
         """Train in the Trainer's loop of a fit."""
+        if program.foreign:  # its script has handlers of its own, or wants none
+            leave_signals(self._trainer)
         shell, train = self._lightning.made(FitShell)(program), LightningBatches(program.batches)
         validation = None if program.validation is None else LightningBatches(program.validation.batches)
         shell.batch_steps(

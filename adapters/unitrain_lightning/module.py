@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import sys
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,10 +20,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from unitrain.backends.protocol import EpochBatches, EvaluationProgram, Program
-
-
-_NO_SIGNALS = SimpleNamespace(received_sigterm=False)
-"""With a spec unitrain itself listens to SIGTERM; with foreign code Lightning does, between two of its steps."""
 
 
 class LightningBatches:
@@ -193,7 +188,6 @@ class FitShell(Shell):
         """Train until Lightning has something to do, and return the last verdict."""
         trainer, train_batch, batch_done = self.trainer, self._program.train_batch, self._program.batch_done
         loop, verdict = trainer.fit_loop.epoch_loop, Verdict.NEXT
-        signals = trainer._signal_connector if self._program.foreign else _NO_SIGNALS  # noqa: SLF001
 
         def count(batches: int) -> None:
             loop._batches_that_stepped += batches  # noqa: SLF001 - there is no public way
@@ -202,7 +196,7 @@ class FitShell(Shell):
             verdict = train_batch(batch)
             if verdict is not Verdict.VALIDATE:
                 verdict = batch_done()
-            if verdict is not Verdict.NEXT or trainer.should_stop or signals.received_sigterm:
+            if verdict is not Verdict.NEXT or trainer.should_stop:
                 break
         return verdict
 

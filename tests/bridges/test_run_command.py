@@ -75,6 +75,67 @@ def test_a_script_gets_its_arguments_and_is_main(given, framework, script, capsy
     assert (sys.argv, sys.path) == before
 
 
+NAMES = """
+import inspect, os, sys
+import torch
+from ignite.engine import Engine
+
+class Net(torch.nn.Linear): ...
+
+if __name__ == "__main__":
+    os.makedirs("outputs", exist_ok=True)
+    os.chdir("outputs")
+    print(os.path.isabs(__file__), sys.argv[0], __package__, type(__loader__).__name__, __annotations__)
+    print(inspect.getsource(Net))
+    optimizer = torch.optim.SGD(Net(1, 1).parameters(), 0.1)
+    Engine(lambda engine, batch: optimizer.step()).run([0])
+"""
+
+
+def test_a_script_knows_itself_as_python_makes_it(script, tmp_path):
+    """It may change its folder, as Hydra's do."""
+    name = script(NAMES)
+    command = [sys.executable, name], [sys.executable, "-m", "unitrain", "run", name, "--framework", "ignite"]
+    plain, run = (
+        subprocess.run(one, cwd=tmp_path, capture_output=True, text=True, check=True).stdout for one in command
+    )
+    assert run == plain
+
+
+VARIABLES = {"FAST_DEV_RUN": "1", "MAX_STEPS": "1", "MAX_TIME": "00:00:00:00", "PRECISION": "64", "MAX_EPOCHS": "1"}
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_variables_of_lightnings_trainer_do_not_reach_another_script(name, script, capsys, monkeypatch):
+    path = str(script(TRAINS))
+    assert cli.main(["run", path, "--framework", "ignite", "--", "--epochs", "2"]) == 0
+    wanted = capsys.readouterr().out
+    monkeypatch.setenv(f"PL_TRAINER_{name}", VARIABLES[name])
+    assert cli.main(["run", path, "--framework", "lightning", "--", "--epochs", "2"]) == 0
+    assert capsys.readouterr().out == wanted
+
+
+STOPPED = """
+import os, signal, torch
+from ignite.engine import Engine, Events
+model = torch.nn.Linear(2, 1)
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+trainer = Engine(lambda engine, batch: (model(batch).sum().backward(), optimizer.step()) and None)
+signal.signal(signal.SIGTERM, lambda signum, frame: (print("asked to stop"), trainer.terminate()))
+trainer.add_event_handler(Events.ITERATION_COMPLETED(once=2), lambda: os.kill(os.getpid(), signal.SIGTERM))
+trainer.add_event_handler(Events.COMPLETED, lambda: print("saved"))
+trainer.run([torch.ones(1, 2)] * 4, max_epochs=2)
+print("the end at", trainer.state.iteration)
+"""
+
+
+@pytest.mark.parametrize("framework", ["lightning", "ignite", "reference"])
+def test_a_scripts_own_handler_of_a_signal_is_called_once(framework, script):
+    command = [sys.executable, "-m", "unitrain", "run", str(script(STOPPED)), "--framework", framework]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "asked to stop\nsaved\nthe end at 2\n")
+
+
 def test_a_script_finds_its_neighbours(script, capsys):
     script("ANSWER = 42\n", "neighbour_of_a_script.py")
     text = TRAINS + "\nfrom neighbour_of_a_script import ANSWER\nprint(ANSWER)\n"

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.bridges.lightning_subject import Steps, adam, in_order, parted, shuffled, told
+from unitrain_bridges.lightning import repeated_log
 from unitrain_bridges.lightning.hooks import Hooks
 from unitrain_bridges.lightning.repeated_log import RepeatedLog
 from unitrain_bridges.lightning.self_log import SelfLog
@@ -319,7 +320,7 @@ def test_numbers_of_samples_are_not_kept(tmp_path):
         def training_step(self, batch, batch_idx):
             loss = self.loss(batch)
             self.log("loss", loss, on_epoch=True, batch_size=torch.tensor(batch_idx + 1))
-            kept.append(len(vars(self)["log"]._known))
+            kept.append(len(repeated_log._RUNNING[id(self)]._known))
             return loss
 
     told("ignite", fit(Masked), tmp_path)
@@ -365,26 +366,39 @@ def test_what_a_callback_keeps_of_the_values_stays_new(tmp_path):
 
 
 class Copying(Logging):
-    """Copies itself while it is trained, as callbacks that average weights do."""
+    """Copies itself while it is trained, and lets the copies log: they have no Trainer, which Lightning warns of."""
 
-    def on_train_batch_end(self, *_):
-        self.__dict__["copied"] = copy.deepcopy(self)
-        function, arguments = vars(self)["log"].__reduce__()
-        assert function(*arguments) == self.log  # so a pickle names the module's own
-
-    def on_fit_end(self):
-        copied = self.__dict__.pop("copied")
-        assert copied.log.__self__ is copied
+    def training_step(self, batch, batch_idx):
+        for copied in (copy.copy(self), copy.deepcopy(self)):
+            copied.log("copied", torch.ones(()))
         assert "log" not in vars(self)
+        return super().training_step(batch, batch_idx)
 
 
-def test_a_copy_made_in_training_logs_for_itself(tmp_path):
+class Relogging(Logging):
+    """Replaces ``log`` in its class in the middle of an epoch."""
+
+    def on_train_batch_start(self, batch, batch_idx):
+        if batch_idx == 2:
+            original = type(self).log
+            type(self).log = lambda module, name, *given, **options: original(module, f"new_{name}", *given, **options)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", [Copying, Relogging])
+def test_only_the_module_itself_logs_the_short_way(kind, tmp_path):
     def work(package, tools):
-        one = tools.trainer(max_epochs=1)
-        one.fit(tools.module(Copying, listens=False), shuffled())
-        return one.state.status.value
+        fresh = type(kind.__name__, (kind,), {})
+        before = package.LightningModule.log
+        one = tools.trainer(max_epochs=2)
+        one.fit(tools.module(fresh, listens=False), shuffled())
+        assert package.LightningModule.log is before
+        return {name: value.item() for name, value in sorted(one.callback_metrics.items())}
 
-    assert told("ignite", work, tmp_path).result == "'finished'"
+    wanted = told(None, work, tmp_path / "trainer")
+    got = told("ignite", work, tmp_path / "ignite")
+    assert wanted.error is None
+    assert (got.error, got.result) == (None, wanted.result)
 
 
 def test_a_body_that_answers_is_not_nothing():

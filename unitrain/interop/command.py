@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import runpy
+import builtins
 import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -117,16 +119,20 @@ def _run_as_main(script: Path, arguments: Sequence[str]) -> None:
     Raises:
         SystemExit: If the script ends with a status that says it failed.
     """
-    argv, path = sys.argv, sys.path[:]
+    argv, path, before = sys.argv, sys.path[:], sys.modules["__main__"]
+    file = str(script.absolute())  # as Python makes it, while sys.argv has what was typed
     sys.argv = [str(script), *arguments]
     sys.path.insert(0, str(script.resolve().parent))
+    sys.modules["__main__"] = main = ModuleType("__main__")
+    loader = SourceFileLoader("__main__", file)
+    vars(main).update(__file__=file, __loader__=loader, __cached__=None, __annotations__={}, __builtins__=builtins)
     try:
-        runpy.run_path(str(script), run_name="__main__")
+        exec(compile(loader.get_data(file), file, "exec", dont_inherit=True), vars(main))  # noqa: S102 - that is the command
     except SystemExit as end:
         if end.code not in (None, 0):
             raise
     finally:
-        sys.argv, sys.path[:] = argv, path
+        sys.argv, sys.path[:], sys.modules["__main__"] = argv, path, before
 
 
 @dataclass
@@ -177,7 +183,7 @@ def _place(error: BaseException, script: Path) -> str:
     """Return the line of the script that led to ``error``."""
     place, line = error.__traceback__, 0
     while place is not None:
-        if place.tb_frame.f_code.co_filename == str(script):
+        if place.tb_frame.f_code.co_filename == str(script.absolute()):
             line = place.tb_lineno
         place = place.tb_next
     return f"  at {script}:{line}"

@@ -13,7 +13,7 @@ from unitrain_bridges.lightning.data import is_profiled, iterates, profile_fetch
 from unitrain_bridges.lightning.evaluation import EvaluationLoop
 from unitrain_bridges.lightning.optimization import AutomaticOptimization, ManualOptimization
 from unitrain_bridges.lightning.schedules import step_schedules
-from unitrain_bridges.lightning.short_way import ShortWay
+from unitrain_bridges.lightning.short_way import BATCH, STEP, ShortWay
 from unitrain_bridges.lightning.versions import steps_schedules_when_cut
 
 if TYPE_CHECKING:
@@ -178,6 +178,7 @@ class EpochLoop(Counters):
         """
         trainer, hooks = self.trainer, self.trainer.hooks
         hooks.look()
+        self.short.look(BATCH)
         if self.val_loop.restarting:
             self.val_loop.restarting = False
         self.batch_progress.is_last_batch = fetcher.done
@@ -238,20 +239,22 @@ class EpochLoop(Counters):
 
     def _optimize(self, batch: Any, batch_idx: int, fetched: Any) -> dict[str, Any]:
         self.batch_progress.increment_started()
+        self.short.look(STEP)
         trainer = self.trainer
         module = trainer.lightning_module
         arguments = {"any": fetched} if self._iterates else {"batch": batch}
         if not self._iterates and self._takes_batch_idx(module.training_step):
             arguments["batch_idx"] = batch_idx
+        profiler = trainer.profiler
         if self._profiled:
-            trainer.profiler.start("run_training_batch")
+            profiler.start("run_training_batch")
         try:
             if module.automatic_optimization:
                 return self.automatic_optimization.run(trainer.optimizers[0], batch_idx, arguments)
             return self.manual_optimization.run(arguments)
         finally:
             if self._profiled:
-                trainer.profiler.stop("run_training_batch")
+                profiler.stop("run_training_batch")
 
     def _takes_batch_idx(self, step: Any) -> bool:
         """Return whether the training step has the argument; a signature is read once, as reading it is slow."""

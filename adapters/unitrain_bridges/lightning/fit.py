@@ -74,7 +74,7 @@ class FitLoop(Counters):
         self._last_train_dl_reload_epoch = -inf
         self._running = 0
         self._driven: Any = None
-        self._profiles = False
+        self._profiler: Any = None
 
     # --- where it is --------------------------------------------------------------------------------------------------
 
@@ -168,9 +168,12 @@ class FitLoop(Counters):
             self._profile_epoch(begins=False)
 
     def _profile_epoch(self, *, begins: bool) -> None:
-        if begins is not self._profiles:
-            self._profiles, profiler = begins, self.trainer.profiler
-            (profiler.start if begins else profiler.stop)("run_training_epoch")
+        if begins and self._profiler is None:
+            self._profiler = self.trainer.profiler
+            self._profiler.start("run_training_epoch")
+        elif not begins and self._profiler is not None:
+            profiler, self._profiler = self._profiler, None  # the Trainer may have another one by now
+            profiler.stop("run_training_epoch")
 
     def setup_data(self) -> None:
         """Ask for the loaders, if it is their turn.

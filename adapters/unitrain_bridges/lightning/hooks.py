@@ -16,6 +16,9 @@ class Hooks:
     Lightning opens a profiler's context and writes a debug line for each call. Where neither is used, the hooks are
     called without them, and those of Lightning's classes that do nothing not at all.
 
+    Attributes:
+        lean: Whether neither is used, as of the last ``look``.
+
     Args:
         trainer: The trainer that the module sees as ``self.trainer``.
     """
@@ -27,11 +30,11 @@ class Hooks:
         self._callback = trainer.parts.Callback
         self._module = trainer.parts.LightningModule
         self._silent: dict[tuple[type, str], Any] = {}
-        self._lean = False
+        self.lean = False
 
     def look(self) -> None:
         """Determine whether a profiler records each call; checked at the start of a stage and of each batch."""
-        self._lean = not self.observed()
+        self.lean = not self.observed()
         for (base, name), function in self._silent.items():
             if function is not None and getattr(base, name) is not function:  # somebody has replaced it since
                 self._silent.clear()
@@ -48,7 +51,7 @@ class Hooks:
 
     def callbacks(self, name: str, *arguments: Any, **options: Any) -> None:
         """Call a hook of all callbacks; ``monitoring_callbacks=`` chooses those that monitor, or the others."""
-        if options or not self._lean:
+        if options or not self.lean:
             self._parts.call._call_callback_hooks(self._trainer, name, *arguments, **options)
             return
         trainer, key = self._trainer, (self._callback, name)
@@ -67,13 +70,13 @@ class Hooks:
 
     def module(self, name: str, *arguments: Any, **options: Any) -> Any:
         """Call a hook of the module."""
-        if not self._lean:
+        if not self.lean:
             return self._parts.call._call_lightning_module_hook(self._trainer, name, *arguments, **options)
         return self._called(self._strategy._lightning_module, self._module, name, arguments, options)
 
     def strategy(self, name: str, *arguments: Any, **options: Any) -> Any:
         """Call a method of the strategy, which moves a batch to its device and calls the module's steps."""
-        if not self._lean:
+        if not self.lean:
             return self._parts.call._call_strategy_hook(self._trainer, name, *arguments, **options)
         return self._called(self._strategy, self._parts.SingleDeviceStrategy, name, arguments, options)
 

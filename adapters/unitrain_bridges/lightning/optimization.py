@@ -12,6 +12,7 @@ import torch
 from unitrain.optim.optimizers import clear_gradients
 from unitrain_bridges.lightning.counters import Counters
 from unitrain_bridges.lightning.data import is_profiled
+from unitrain_bridges.lightning.short_way import AFTER_STEP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -112,6 +113,7 @@ class AutomaticOptimization(Counters):
             trainer.strategy.post_training_step()
         if output is None and trainer.world_size > 1:
             raise RuntimeError(_SKIPPED)
+        self.short.look(AFTER_STEP)
         result = self.short.result(output)
         if result.closure_loss is None:
             self._warning_cache.warn("`training_step` returned `None`. If this was on purpose, ignore this warning...")

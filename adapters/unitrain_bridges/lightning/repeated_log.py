@@ -10,18 +10,23 @@ another device, a Metric, a number) goes Lightning's way again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import contextmanager
-from types import MethodType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial, wraps
+from threading import Lock
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import torch
 
-from unitrain_bridges.lightning.stock import as_in, stock
+from unitrain_bridges.lightning.stock import stock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from unitrain_bridges.lightning.trainer_protocol import ModuleTrainer
+
+
+Log: TypeAlias = Callable[..., None]
 
 
 class _Logged(NamedTuple):
@@ -39,19 +44,18 @@ class _Logged(NamedTuple):
 
 
 class RepeatedLog:
-    """Stands for ``module.log`` while a module is trained.
-
-    A deep copy or a pickle of the module has Lightning's own ``log``; a shallow copy shares this one, as it shares the
-    Trainer to which it logs.
+    """Stands for ``module.log`` while a module is trained; a copy of the module logs as Lightning's own.
 
     Args:
         trainer: The trainer that the module sees as ``self.trainer``.
+        plain: Lightning's own ``log``.
+        switch: What stands in Lightning's class meanwhile.
     """
 
-    def __init__(self, trainer: ModuleTrainer) -> None:
+    def __init__(self, trainer: ModuleTrainer, plain: Log, switch: Log) -> None:
         self._trainer = trainer
         self._module = trainer.lightning_module
-        self._plain = type(self._module).log
+        self._plain, self._switch = plain, switch
         self._results = trainer.fit_loop.epoch_loop._results
         self._training = trainer.parts.RunningStage.TRAINING
         self._logging = trainer.logging
@@ -63,7 +67,7 @@ class RepeatedLog:
     def took_long_way(self) -> bool:
         """Return whether Lightning's own ``log`` was called since the last check."""
         long, self._long = self._long, False
-        return long
+        return long or type(self._module).log is not self._switch  # somebody has replaced it
 
     def __call__(self, name: str, value: Any, *arguments: Any, **options: Any) -> None:
         """Log a value, as ``LightningModule.log`` does."""
@@ -123,15 +127,6 @@ class RepeatedLog:
         state["_update_count"] += 1
         state["has_reset"] = False
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        """Return the copied module's own ``log``: a copy trains elsewhere, or not at all."""
-        module = memo.get(id(self._module))
-        return self if module is None else MethodType(self._plain, module)
-
-    def __reduce__(self) -> Any:
-        """Be read back as the module's own ``log``."""
-        return getattr, (self._module, "log")
-
 
 def _form(value: torch.Tensor) -> tuple[Any, ...]:
     return value.dtype, value.device, value.numel()
@@ -141,18 +136,49 @@ _SIMPLE = frozenset({"prog_bar", "logger", "on_step", "on_epoch", "batch_size"})
 """Options with which a value is reduced to its mean, of this process alone."""
 
 
+_RUNNING: dict[int, RepeatedLog] = {}
+"""The logs of the modules in training, by the id of the module."""
+_PLAIN: dict[Log, Log] = {}
+"""Lightning's own ``log`` of each switch."""
+_LOCK = Lock()
+
+
 @contextmanager
 def repeated_log(trainer: ModuleTrainer) -> Iterator[None]:
     """Let the module's ``self.log`` take the short way, unless it has a ``log`` of its own or is compiled."""
-    module = trainer.lightning_module
-    own = not as_in(trainer.parts.LightningModule, module, ("log",))
-    if own or not trainer.short_way or getattr(module, "_compiler_ctx", None) is not None:
+    module, cls = trainer.lightning_module, trainer.parts.LightningModule
+    plain = _PLAIN.get(cls.log, cls.log)
+    is_lightnings = "log" not in vars(module) and type(module).log is cls.log and stock(plain, "log")
+    compiled = getattr(module, "_compiler_ctx", None) is not None
+    if not is_lightnings or compiled or not trainer.short_way or id(module) in _RUNNING:
         yield
         return
-    log = vars(module)["log"] = trainer.logging.repeated = RepeatedLog(trainer)
+    switch = _switched_on(cls, plain)
+    trainer.logging.repeated = _RUNNING[id(module)] = RepeatedLog(trainer, plain, switch)
     try:
         yield
     finally:
         trainer.logging.repeated = None
-        if vars(module).get("log") is log:  # else it is the author's by now
-            del vars(module)["log"]
+        del _RUNNING[id(module)]
+        _switch_off(cls, plain, switch)
+
+
+def _switched_on(cls: Any, plain: Log) -> Log:
+    """Return a ``log``, now in Lightning's class, that takes the short way for the modules in training."""
+
+    @wraps(plain)
+    def log(module: Any, *arguments: Any, **options: Any) -> None:
+        (_RUNNING.get(id(module)) or partial(plain, module))(*arguments, **options)
+
+    with _LOCK:
+        if cls.log is plain:
+            _PLAIN[log] = plain
+            cls.log = log
+        return cast("Log", cls.log)
+
+
+def _switch_off(cls: Any, plain: Log, switch: Log) -> None:
+    with _LOCK:
+        if cls.log is switch and not any(isinstance(one._module, cls) for one in _RUNNING.values()):
+            cls.log = plain
+            del _PLAIN[switch]

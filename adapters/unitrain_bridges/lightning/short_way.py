@@ -47,9 +47,14 @@ _PRECISION = (
 _CLIPPING = ("configure_gradient_clipping", "clip_gradients")
 _LOGGING = ("on_batch_start", "on_batch_end", "update_train_step_metrics", "log_metrics")
 
+BATCH, STEP, AFTER_STEP = "batch", "step", "after the training step"
+"""The moments at which the way is looked at again."""
+_AT_BATCH = frozenset({*_TRANSFER, *_HANDING_ON, "batch_to_device", "convert_input", *_LOGGING})
+_AFTER_STEP = frozenset({*_CLIPPING, "optimizer_zero_grad", "backward", "on_before_backward"})
+
 
 class ShortWay:
-    """The calls that may be skipped in the steps of one epoch.
+    """The calls that may be skipped in a step; decided anew when anything that the decision rests on was replaced.
 
     Attributes:
         transfer: Whether a batch is only moved.
@@ -64,33 +69,66 @@ class ShortWay:
     def __init__(self, trainer: ModuleTrainer) -> None:
         self._trainer = trainer
         self._hooks = trainer.hooks
+        self._move: Callable[[Any, Any], Any] = trainer.parts.move_data_to_device
+        self._decide()
+
+    def _decide(self) -> None:
+        self._seen: dict[str, list[tuple[Any, str, Any]]] = {BATCH: [], STEP: [], AFTER_STEP: []}
+        trainer = self._trainer
         parts, module, strategy = trainer.parts, trainer.lightning_module, trainer.strategy
+        self._lean = not trainer.hooks.observed()
+        for owner, name in ((strategy, "_precision_plugin"), (strategy, "model"), (module, "__class__")):
+            self._note(owner, name)
+        for holder, name in ((strategy, "_lightning_optimizers"), (trainer, "callbacks")):
+            self._seen[STEP].append((holder, name, list(getattr(holder, name))))  # lists change in place
         plain = (
             trainer.short_way
             and type(trainer.precision_plugin) is parts.PrecisionPlugin
-            and as_in(parts.PrecisionPlugin, trainer.precision_plugin, _PRECISION)
-            and as_in(parts.SingleDeviceStrategy, strategy, _STRATEGY)
+            and self._as_in(parts.PrecisionPlugin, trainer.precision_plugin, _PRECISION)
+            and self._as_in(parts.SingleDeviceStrategy, strategy, _STRATEGY)
             and strategy.model is module
-            and not trainer.hooks.observed()
+            and self._lean
         )
         data = trainer.datamodule
         self.transfer = (
             plain
-            and as_in(parts.LightningModule, module, _TRANSFER + _HANDING_ON)
-            and (data is None or as_in(parts.LightningDataModule, data, _TRANSFER))
+            and self._as_in(parts.LightningModule, module, _TRANSFER + _HANDING_ON)
+            and (data is None or self._as_in(parts.LightningDataModule, data, _TRANSFER))
         )
         self.optimization = (
             plain
-            and as_in(parts.LightningModule, module, ("optimizer_step",))
-            and all(as_in(parts.LightningOptimizer, one, ("step",)) for one in strategy._lightning_optimizers)
+            and self._as_in(parts.LightningModule, module, ("optimizer_step",))
+            and all(self._as_in(parts.LightningOptimizer, one, ("step",)) for one in strategy._lightning_optimizers)
         )
-        self.zero_grad = plain and as_in(parts.LightningModule, module, ("optimizer_zero_grad",))
-        self._clips = not as_in(parts.LightningModule, module, _CLIPPING)
+        self.zero_grad = plain and self._as_in(parts.LightningModule, module, ("optimizer_zero_grad",))
+        self._clips = not self._as_in(parts.LightningModule, module, _CLIPPING)
         self._keeps_loss = self._loss_is_unseen()
         connector = parts.LoggerConnector
-        self.logging = plain and all(stock(getattr(connector, name), name) for name in _LOGGING)
+        self.logging = plain and all(stock(self._note(connector, name), name) for name in _LOGGING)
         self._device = strategy.root_device
-        self._move: Callable[[Any, Any], Any] = parts.move_data_to_device
+
+    def look(self, moment: str) -> None:
+        """Decide anew if anything was replaced that matters from ``moment`` on."""
+        if self._hooks.lean is self._lean:
+            for owner, name, found in self._seen[moment]:
+                if getattr(owner, name, None) != found:
+                    break
+            else:
+                return
+        self._decide()
+
+    def _note(self, owner: Any, name: str) -> Any:
+        """Return an attribute on which the decision rests; bound methods are equal if object and function are."""
+        found = getattr(owner, name, None)
+        self._seen[BATCH if name in _AT_BATCH else STEP].append((owner, name, found))
+        if name in _AFTER_STEP:
+            self._seen[AFTER_STEP].append((owner, name, found))
+        return found
+
+    def _as_in(self, cls: type, owner: Any, names: tuple[str, ...]) -> bool:
+        for name in names:
+            self._note(owner, name)
+        return as_in(cls, owner, names)
 
     def _loss_is_unseen(self) -> bool:
         """Return whether the loss goes from the step to its backward unseen."""
@@ -98,8 +136,8 @@ class ShortWay:
         parts = trainer.parts
         return (
             self.optimization
-            and as_in(parts.LightningModule, trainer.lightning_module, ("backward", name))
-            and all(as_in(parts.Callback, one, (name,)) for one in trainer.callbacks)
+            and self._as_in(parts.LightningModule, trainer.lightning_module, ("backward", name))
+            and all(self._as_in(parts.Callback, one, (name,)) for one in trainer.callbacks)
         )
 
     def result(self, output: Any) -> Any:

@@ -11,9 +11,9 @@ import torch
 
 from unitrain.compat.instantiator import refuse_instantiator
 from unitrain_bridges.lightning.barebones import RUNS
-from unitrain_bridges.lightning.data import is_profiled
 from unitrain_bridges.lightning.dead_hooks import warn_of_dead_hooks
 from unitrain_bridges.lightning.repeated_log import repeated_log
+from unitrain_bridges.lightning.replaced_parts import refuse_loops
 from unitrain_bridges.lightning.trainer_protocol import ModuleTrainer
 from unitrain_bridges.lightning.versions import refuse_resuming
 
@@ -208,6 +208,7 @@ def _work(trainer: StagedTrainer, given: _Given, data: dict[str, Any], *, provid
 
 def _run(trainer: StagedTrainer, model: Any, ckpt_path: Any, weights_only: Any) -> Any:
     parts, fits = trainer.parts, trainer.state.fn == trainer.parts.TrainerFn.FITTING
+    refuse_loops(parts, trainer)
     if fits:
         loop = trainer.fit_loop
         given = loop.min_steps, loop.max_steps, loop.min_epochs, loop.max_epochs
@@ -242,9 +243,8 @@ def _set_up(trainer: StagedTrainer, ckpt_path: Any, weights_only: Any, *, fits: 
     parts, checkpoints = trainer.parts, trainer._checkpoint_connector
     _told(trainer, "setting up strategy environment")
     trainer.strategy.setup_environment()
-    if is_profiled(trainer):
-        trainer.profiler._lightning_module = proxy(trainer.lightning_module)
-        trainer.profiler.setup(stage=trainer.state.fn, local_rank=None, log_dir=trainer.log_dir)
+    trainer.profiler._lightning_module = proxy(trainer.lightning_module)
+    trainer.profiler.setup(stage=trainer.state.fn, local_rank=None, log_dir=trainer.log_dir)
     _told(trainer, "preparing data")
     trainer._data_connector.prepare_data()
     parts.call._call_setup_hook(trainer)

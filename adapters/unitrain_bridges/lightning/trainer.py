@@ -22,6 +22,7 @@ from unitrain_bridges.lightning.evaluation import EvaluationLoop
 from unitrain_bridges.lightning.fit import FitLoop
 from unitrain_bridges.lightning.hooks import Hooks
 from unitrain_bridges.lightning.prediction import PredictionLoop
+from unitrain_bridges.lightning.replaced_parts import refuse_own_trainer
 from unitrain_bridges.lightning.self_log import logging_of
 from unitrain_bridges.lightning.stages import Stages
 from unitrain_bridges.lightning.supported import ELSEWHERE, TRAINER
@@ -119,6 +120,7 @@ class StandInTrainer(Stages):
         refuse_elsewhere(parts, framework)
         self.parts = parts
         self.framework = framework
+        refuse_own_trainer(parts, self, StandInTrainer)
         self.run: Any = None
         self._open_run = open_run
         owner = parts.Trainer if type(self) is StandInTrainer else type(self)
