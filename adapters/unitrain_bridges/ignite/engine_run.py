@@ -97,7 +97,7 @@ class EngineRun:
                 engine.state.times[Events.COMPLETED.name] = taken
             engine.logger.info(f"Engine run finished. Time taken: {_clock(taken)}")  # noqa: G004 - Ignite's own line
         except BaseException as raised:
-            if isinstance(raised, GeneratorExit) and not self._interrupted:  # the backend failed, and has told it
+            if _is_closed(raised) and not self._interrupted:  # the backend failed, and has told it
                 raise
             error = raised.error if isinstance(raised, _Stopped) else raised
             engine._dataloader_iter = None  # noqa: SLF001
@@ -257,6 +257,16 @@ def _unstopped(call: Callable[..., T], *args: Any) -> T:
         return call(*args)
     except StopIteration as stop:
         raise _Stopped(stop) from None
+
+
+def _is_closed(error: BaseException) -> bool:
+    """Return whether the run itself was closed at a pause; a GeneratorExit of the user's comes from another module."""
+    if not isinstance(error, GeneratorExit):
+        return False
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return place is not None and place.tb_frame.f_globals is globals()
 
 
 def _clock(seconds: float) -> str:
