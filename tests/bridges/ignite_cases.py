@@ -269,6 +269,30 @@ def error_of_the_loader(program, value):
     program.run(program.engine(), batches(), max_epochs=2, epoch_length=6)
 
 
+class Refilled:
+    """A loader that ends at its second start."""
+
+    def __init__(self, batches):
+        self.batches, self.started = batches, False
+
+    def __iter__(self):
+        if self.started:
+            raise StopIteration("at the second start")
+        self.started = True
+        return iter(self.batches)
+
+
+@cases("error_at_the_end_of_the_data", handler=True, loader=False)
+def error_at_the_end_of_the_data(program, value):
+    for taken in (False, True):
+        engine = program.engine()
+        if taken:
+            engine.add_event_handler(Events.EXCEPTION_RAISED, lambda _, error: program.log.note("taken", repr(error)))
+        if value:
+            _on(engine, Events.DATALOADER_STOP_ITERATION, _failing(StopIteration))
+        program.run(engine, Refilled(list(program.loader)), max_epochs=2, epoch_length=6)
+
+
 @case
 def within_itself(program):
     engine = program.engine()
