@@ -29,6 +29,8 @@ with warnings.catch_warnings():
     # Ignite imports torch.distributed.optim, which uses what torch 2.13 deprecates.
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=DeprecationWarning)
     from ignite import __version__ as _installed
+    from ignite.distributed.comp_models import registered_computation_models as _models
+    from ignite.distributed.launcher import Parallel
     from ignite.engine import Engine, Events
     from ignite.handlers.early_stopping import EarlyStopping
     from ignite.handlers.terminate_on_nan import TerminateOnNan
@@ -89,6 +91,11 @@ def takes_max_iters() -> bool:
     return "max_iters" in inspect.signature(Engine.run).parameters
 
 
+def spawning_models() -> tuple[Any, ...]:
+    """Return the classes by which ``idist.spawn`` starts processes, one for each kind of backend."""
+    return tuple(model for model in _models if "spawn" in vars(model))
+
+
 def heard(engine: Engine, event: Events | str) -> bool:
     """Return whether any handler waits for ``event``; ``has_event_handler`` asks for one handler."""
     return bool(engine._event_handlers.get(event))  # noqa: SLF001 - there is no public way
@@ -126,6 +133,7 @@ __all__ = [
     "Events",
     "MLflowLogger",
     "Metric",
+    "Parallel",
     "ProgressBar",
     "TensorboardLogger",
     "TerminateOnNan",
@@ -136,5 +144,6 @@ __all__ = [
     "quietly",
     "refuse_mlflow",
     "release",
+    "spawning_models",
     "takes_max_iters",
 ]

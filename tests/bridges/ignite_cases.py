@@ -221,7 +221,28 @@ def error_taken(program, value):
     program.run(engine, max_epochs=4)
 
 
-@cases("error_in_the_step", lookup=LookupError, stop=StopIteration, interrupt=KeyboardInterrupt, end=SystemExit)
+@cases("error_closed", **BEFORE, **WITHIN, **AT_THE_END)
+def error_closed(program, value):
+    """A GeneratorExit of the user's: what ends a generator from outside is raised as well."""
+    for taken in (False, True):
+        engine = program.engine()
+        if taken:
+            engine.add_event_handler(Events.EXCEPTION_RAISED, lambda _, error: program.log.note("taken", repr(error)))
+        _on(engine, value, _failing(GeneratorExit))
+        program.run(engine, max_epochs=3)
+        program.run(engine, max_epochs=3)
+
+
+IN_THE_STEP = {
+    "lookup": LookupError,
+    "stop": StopIteration,
+    "interrupt": KeyboardInterrupt,
+    "end": SystemExit,
+    "closed": GeneratorExit,
+}
+
+
+@cases("error_in_the_step", **IN_THE_STEP)
 def error_in_the_step(program, value):
     for taken in (False, True):
 
@@ -239,13 +260,37 @@ def error_in_the_step(program, value):
             program.log.note("exit", str(end))
 
 
-@case
-def error_of_the_loader(program):
+@cases("error_of_the_loader", error=OSError, closed=GeneratorExit)
+def error_of_the_loader(program, value):
     def batches():
         yield from program.loader
-        raise OSError("on purpose")
+        raise value("on purpose")
 
     program.run(program.engine(), batches(), max_epochs=2, epoch_length=6)
+
+
+class Refilled:
+    """A loader that ends at its second start."""
+
+    def __init__(self, batches):
+        self.batches, self.started = batches, False
+
+    def __iter__(self):
+        if self.started:
+            raise StopIteration("at the second start")
+        self.started = True
+        return iter(self.batches)
+
+
+@cases("error_at_the_end_of_the_data", handler=True, loader=False)
+def error_at_the_end_of_the_data(program, value):
+    for taken in (False, True):
+        engine = program.engine()
+        if taken:
+            engine.add_event_handler(Events.EXCEPTION_RAISED, lambda _, error: program.log.note("taken", repr(error)))
+        if value:
+            _on(engine, Events.DATALOADER_STOP_ITERATION, _failing(StopIteration))
+        program.run(engine, Refilled(list(program.loader)), max_epochs=2, epoch_length=6)
 
 
 @case

@@ -119,7 +119,7 @@ class Program:
             with warnings.catch_warnings(record=True) as told:
                 warnings.simplefilter("always")
                 self.start(engine, data, **arguments)
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever it is
+        except (Exception, KeyboardInterrupt, GeneratorExit) as error:  # noqa: BLE001 - whatever it is
             self.log.errors.append((type(error).__name__, str(error)))
         self.log.errors += [str(one.message) for one in told if "iterator" in str(one.message)]
         state = engine.state

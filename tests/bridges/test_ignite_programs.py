@@ -18,7 +18,9 @@ KEPT = {
     *("terminate_iteration_completed", "end_epoch_get_batch_completed", "interrupt_iteration_completed"),
     *("error_iteration_started", "error_taken_iteration_completed", "error_in_the_step_stop"),
     *("resume_iteration", "deterministic_iteration", "lengths_shorter", "lengths_longer", "unsized_more"),
-    *("end_epoch_quietly_iteration_completed", "error_in_the_step_interrupt"),
+    *("end_epoch_quietly_iteration_completed", "error_in_the_step_interrupt", "error_in_the_step_closed"),
+    *("error_of_the_loader_error", "error_closed_epoch_started"),
+    *("error_at_the_end_of_the_data_handler", "error_at_the_end_of_the_data_loader"),
 }
 TIERS = [
     pytest.param(name, marks=[pytest.mark.slow] if name.startswith(VARIANTS) and name not in KEPT else [])
@@ -94,8 +96,14 @@ FAULTS = {
     "            engine.should_interrupt = False\n": "interrupt_iteration_completed",
     "            engine.should_terminate_single_epoch = False": "end_epoch_epoch_completed",
     "            engine._fire_event(Events.INTERRUPT)": "interrupt_iteration_completed",
+    "_unstopped(self._announce, Events.DATALOADER_STOP_ITERATION)": "error_at_the_end_of_the_data_handler",
+    "_unstopped(engine._setup_dataloader_iter)": "error_at_the_end_of_the_data_loader",
+    "_is_closed(raised) and": "error_in_the_step_closed",
 }
 MENDS = {
+    "_unstopped(self._announce, Events.DATALOADER_STOP_ITERATION)": "self._announce(Events.DATALOADER_STOP_ITERATION)",
+    "_unstopped(engine._setup_dataloader_iter)": "engine._setup_dataloader_iter()",
+    "_is_closed(raised) and": "isinstance(raised, GeneratorExit) and",
     "                self._state.output = None\n                self._ann": "                self._ann",
     "taken = _unstopped(self._timed, Events.EPOCH_STARTED)": "taken = 0.0",
     "_unstopped(engine._setup_engine)": "engine._setup_dataloader_iter()",

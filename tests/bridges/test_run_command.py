@@ -153,6 +153,7 @@ def test_a_script_that_only_evaluates_counts(framework, script, capsys):
     ("text", "said"),
     [
         ("print('nothing')", "nothing was redirected"),
+        ("print('nothing')", "Does it train in processes of its own? They are not redirected."),
         ("import sys\nsys.exit(0)", "nothing was redirected"),
         (TRAINS.replace("Engine(step).run(", "[step(None, one) for one in "), "ran computations, but none of them"),
     ],

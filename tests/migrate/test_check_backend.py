@@ -82,6 +82,9 @@ def test_what_acts_on_ignite_only():
     outcome = migrated(text.format('CONFIG["backend"]'), check="lightning")
     assert told(outcome) == [(2, "check-processes", "note")]
     assert 'CONFIG["backend"] is None or a backend' in outcome.told[0].finding.reason
+    text = "import ignite\nimport torch.multiprocessing as mp\nmp.spawn(main, nprocs=2)\n"
+    assert told(migrated(text, check="lightning")) == [(3, "check-processes", "note")]
+    assert not told(migrated(text, check="ignite"))
     text = "from ignite.engine import Engine\ndef step(e, b): e.interrupt()\nt = Engine(step)\nt.interrupt()\n"
     assert [one[1] for one in told(migrated(text, check="lightning"))] == ["check-interrupt"]
 

@@ -198,4 +198,5 @@ def _what_was_missed(witness: _Witness, script: Path, adapter: Adapter) -> str:
     return (
         f"nothing was redirected: {script} called no optimizer step and no module.\n"
         "Hint: does it need an argument to start training? Pass script arguments after `--`."
+        " Does it train in processes of its own? They are not redirected."
     )

@@ -21,6 +21,8 @@ PROCESSES = Rule("check-processes", "several processes started by Ignite", Sever
 INTERRUPT = Rule("check-interrupt", "an Engine that is interrupted and resumed later", Severity.PERSON)
 
 _SPAWNING = {"ignite.distributed.Parallel", "ignite.distributed.spawn", "ignite.distributed.launcher.Parallel"}
+_FIX = "run it without a backend, or framework='ignite'"
+_STARTING = {"torch.multiprocessing.spawn", "torch.multiprocessing.start_processes"}
 
 
 def find(source: Source, goal: Goal) -> Iterator[Finding]:
@@ -30,6 +32,9 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
     for call in source.all(cst.Call):
         if source.name(call.func) in _SPAWNING:
             yield from _processes(source, goal, call)
+        elif source.name(call.func) in _STARTING:
+            reason = f"if it runs an engine: {_alone(goal)}"
+            yield Finding(PROCESSES.name, source.start(call), reason, _FIX, severity=Severity.NOTE)
     for node in engine_attributes(source):
         if node.attr.value == "interrupt":
             reason = f"an interrupted run can only be resumed on {goal.check!r} itself"
@@ -40,15 +45,18 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
 def _processes(source: Source, goal: Goal, call: cst.Call) -> Iterator[Finding]:
     """Find a call that asks for processes: any backend but None; one that is not known here may be None."""
     given = next((one for one in arguments(source, call) if one.keyword in ("backend", "") and not one.star), None)
-    reason = f"{goal.check!r} runs an Ignite program in a single process"
-    start, fix = source.start(call), "run it without a backend, or framework='ignite'"
+    reason, start = _alone(goal), source.start(call)
     if given is None or given.value is None:
         return
     if given.value is UNKNOWN:
         maybe = f"{given.text} is None or a backend; {reason}"
-        yield Finding(PROCESSES.name, start, maybe, fix, severity=Severity.NOTE)
+        yield Finding(PROCESSES.name, start, maybe, _FIX, severity=Severity.NOTE)
     else:
-        yield person(PROCESSES.name, start, reason, fix)
+        yield person(PROCESSES.name, start, reason, _FIX)
+
+
+def _alone(goal: Goal) -> str:
+    return f"{goal.check!r} runs an Ignite program in a single process"
 
 
 FIXER = Fixer((PROCESSES, INTERRUPT), find)

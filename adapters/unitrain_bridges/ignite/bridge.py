@@ -11,6 +11,7 @@ from unitrain.interop.ignite_programs import from_engine
 from unitrain_bridges.ignite.callbacks import IgniteHandler, refuse_named
 from unitrain_bridges.ignite.options import HOME
 from unitrain_bridges.ignite.own_run import runs_redirected
+from unitrain_bridges.ignite.processes import processes_refused
 from unitrain_bridges.ignite.roles import trains
 from unitrain_bridges.ignite.session import IgniteSession
 from unitrain_ignite.adapter import IgniteAdapter
@@ -54,7 +55,7 @@ class IgniteBridge:
         """Let each engine that trains run on ``framework``, where a script calls ``engine.run`` itself.
 
         An engine that only evaluates runs unchanged; one that trains in a handler of another one gets a loop of its
-        own.
+        own. Processes that would train without this redirection are refused.
         """
         adapter = find_adapter(framework)
         if adapter.name == self.home:
@@ -64,5 +65,5 @@ class IgniteBridge:
         def drive(engine: Engine, given: RunArguments) -> None:
             IgniteSession(adapter, TrainerConfig()).train(from_engine(engine), given)
 
-        with runs_redirected(drive, trains):
+        with runs_redirected(drive, trains), processes_refused(adapter.name):
             yield

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from unitrain_bridges.ignite.bare import class_of, has_weights, held_by, is_a, items_in, named_modules_in
 from unitrain_ignite._compat import Engine
 
 if TYPE_CHECKING:
@@ -64,13 +65,21 @@ def discover(engine: Engine, program: IgniteProgram | None = None) -> Discovered
 
 def wrap_modules(modules: Mapping[str, nn.Module]) -> nn.Module:
     """Return a module that has ``modules`` as its parts, and changes nothing about them."""
-    held = nn.Module()
+    held = _Held()
     for name, module in modules.items():
         free = name.replace(".", "_")
         while hasattr(held, free):
             free += "_"
         held.add_module(free, module)
     return held
+
+
+class _Held(nn.Module):
+    """Lists its parts without their own ``named_modules``: a Trainer asks for modules and parameters before a run."""
+
+    def named_modules(self, memo: Any = None, prefix: str = "", remove_duplicate: bool = True) -> Iterator[Any]:  # noqa: ARG002 - torch's signature
+        """Yield the module and all its parts, by their names."""
+        yield from named_modules_in(self, prefix)
 
 
 def references(function: FunctionType) -> dict[str, Any]:
@@ -80,16 +89,18 @@ def references(function: FunctionType) -> dict[str, Any]:
     except ValueError:  # a name that is bound later on
         return dict(zip(function.__code__.co_freevars, _cells(function), strict=False))
     defaults = {f"default_{index}": value for index, value in enumerate(function.__defaults__ or ())}
-    modules = [one for one in (*names.globals.values(), *names.nonlocals.values()) if isinstance(one, ModuleType)]
-    imported = {
-        name: vars(one)[name] for one in modules if not is_library(one.__name__) for name in named(function, one)
-    }
+    modules = [held_by(one) for one in (*names.globals.values(), *names.nonlocals.values()) if is_a(one, ModuleType)]
+    own = [held for held in modules if not is_library(held.get("__name__"))]
+    imported = {name: held[name] for held in own for name in _named(function, held)}
     return {**imported, **names.globals, **names.nonlocals, **defaults, **(function.__kwdefaults__ or {})}
 
 
 def named(function: FunctionType, owner: Any) -> list[str]:
     """Return the names in the function's code that ``owner`` itself holds."""
-    held = getattr(owner, "__dict__", {})
+    return _named(function, held_by(owner))
+
+
+def _named(function: FunctionType, held: Mapping[str, Any]) -> list[str]:
     return [name for name in sorted(set(names_in(function.__code__))) if name in held]
 
 
@@ -101,9 +112,13 @@ def names_in(code: CodeType) -> Iterator[str]:
             yield from names_in(inner)
 
 
-def is_library(module: str | None) -> bool:
+def is_library(module: Any) -> bool:
     """Return whether a module belongs to torch or to a framework, which keep references of their own."""
-    return (module or "").partition(".")[0] in _LIBRARIES
+    return _package(module) in _LIBRARIES
+
+
+def _package(module: Any) -> str:
+    return module.partition(".")[0] if type(module) is str else ""  # a class may have a property of this name
 
 
 def _cells(function: FunctionType) -> Iterator[Any]:
@@ -122,12 +137,13 @@ class _Search:
 
     def visit(self, value: Any, name: str, depth: int) -> None:
         """Visit a value and its references."""
-        if isinstance(value, _PLAIN) or id(value) in self._seen or depth > DEPTH:
+        own = class_of(value)
+        if issubclass(own, _PLAIN) or id(value) in self._seen or depth > DEPTH:
             return
         self._seen.add(id(value))
         self._kept.append(value)
         for kind, collected in self._wanted():
-            if isinstance(value, kind):
+            if issubclass(own, kind) and not _is_unmade(value):
                 _put(collected, name, value)
                 return
         for part, inner in _parts(value):
@@ -141,6 +157,11 @@ class _Search:
         )
 
 
+def _is_unmade(value: Any) -> bool:
+    """Return whether a class wraps an optimizer without calling torch's constructor: its inner one is what steps."""
+    return is_a(value, Optimizer) and "_optimizer_step_post_hooks" not in held_by(value)
+
+
 def _put(collected: dict[str, Any], name: str, value: Any) -> None:
     free, count = name, 1
     while free in collected:
@@ -151,29 +172,29 @@ def _put(collected: dict[str, Any], name: str, value: Any) -> None:
 
 def _parts(value: Any) -> list[tuple[str, Any]]:
     """Return the references of a value with their names; an empty name stands for the value's own."""
+    own = class_of(value)
     for kind, parts in _PARTS.items():
-        if isinstance(value, kind):
+        if issubclass(own, kind):
             return parts(value)
-    if (type(value).__module__ or "").partition(".")[0] == "torch":
+    items = items_in(value)
+    if items is not None:
+        return items[:WIDTH]
+    if _package(type(value).__module__) == "torch":
         return []  # loaders, data sets, generators
-    own = [(str(name), one) for name, one in list(getattr(value, "__dict__", {}).items())[:WIDTH]]
+    held = [(str(name), one) for name, one in list(held_by(value).items())[:WIDTH]]
     call = inspect.getattr_static(type(value), "__call__", None)
-    return [*own, ("", call)] if isinstance(call, FunctionType) else own
+    return [*held, ("", call)] if isinstance(call, FunctionType) else held
 
 
 def _of_function(value: FunctionType) -> list[tuple[str, Any]]:
-    if (value.__module__ or "").partition(".")[0] == "torch":
-        return []
-    return list(references(value).items())
+    return [] if _package(value.__module__) == "torch" else list(references(value).items())
 
 
-_PARTS: dict[Any, Callable[[Any], list[tuple[str, Any]]]] = {
+_PARTS: dict[type, Callable[[Any], list[tuple[str, Any]]]] = {
     functools.partial: lambda one: [("", one.func), *(("", arg) for arg in one.args), *one.keywords.items()],
     MethodType: lambda one: [("", one.__func__), ("", one.__self__)],
     FunctionType: _of_function,
-    LRScheduler: lambda one: [("optimizer", one.optimizer)],
-    dict: lambda one: [(str(key), item) for key, item in list(one.items())[:WIDTH]],
-    (list, tuple, set, frozenset): lambda one: [("", item) for item in list(one)[:WIDTH]],
+    LRScheduler: lambda one: [("optimizer", held_by(one).get("optimizer"))],
 }
 
 
@@ -184,5 +205,5 @@ def _numbered(name: str, given: Iterable[Any]) -> dict[str, Any]:
 
 def _outermost(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
     """Omit modules without weights, such as losses, and modules that are part of another."""
-    inner = {id(part) for module in modules.values() for part in list(module.modules())[1:]}
-    return {name: one for name, one in modules.items() if id(one) not in inner and one.state_dict(keep_vars=True)}
+    inner = {id(part) for module in modules.values() for _, part in list(named_modules_in(module))[1:]}
+    return {name: one for name, one in modules.items() if id(one) not in inner and has_weights(one)}

@@ -97,9 +97,9 @@ class EngineRun:
                 engine.state.times[Events.COMPLETED.name] = taken
             engine.logger.info(f"Engine run finished. Time taken: {_clock(taken)}")  # noqa: G004 - Ignite's own line
         except BaseException as raised:
-            if isinstance(raised, GeneratorExit) and not self._interrupted:  # the backend failed, and has told it
+            if _is_closed(raised) and not self._interrupted:  # the backend failed, and has told it
                 raise
-            error = raised.error if isinstance(raised, _Stopped) else raised
+            error = _unwrapped(raised)
             engine._dataloader_iter = None  # noqa: SLF001
             engine.logger.error(f"Engine run is terminating due to exception: {error}")  # noqa: G004, TRY400
             engine._handle_exception(error)  # noqa: SLF001
@@ -149,7 +149,8 @@ class EngineRun:
             engine._setup_dataloader_iter()  # noqa: SLF001
         except Terminated:
             raise
-        except Exception as error:  # noqa: BLE001 - as Ignite: a handler of EXCEPTION_RAISED decides
+        except Exception as raised:  # noqa: BLE001 - as Ignite: a handler of EXCEPTION_RAISED decides
+            error = _unwrapped(raised)
             engine.logger.error(f"Current run is terminating due to exception: {error}")  # noqa: G004, TRY400
             engine._handle_exception(error)  # noqa: SLF001
         return time.time() - begun
@@ -191,9 +192,9 @@ class EngineRun:
             else:
                 self._counter += 1
                 return True
-            self._announce(Events.DATALOADER_STOP_ITERATION)
+            _unstopped(self._announce, Events.DATALOADER_STOP_ITERATION)
             yield from self._heed(self._state.dataloader is not None)
-            engine._setup_dataloader_iter()  # noqa: SLF001
+            _unstopped(engine._setup_dataloader_iter)  # noqa: SLF001
             restarted = True
 
     def _ends(self, restarted: bool) -> bool:
@@ -257,6 +258,20 @@ def _unstopped(call: Callable[..., T], *args: Any) -> T:
         return call(*args)
     except StopIteration as stop:
         raise _Stopped(stop) from None
+
+
+def _unwrapped(error: BaseException) -> BaseException:
+    return error.error if isinstance(error, _Stopped) else error
+
+
+def _is_closed(error: BaseException) -> bool:
+    """Return whether the run itself was closed at a pause; a GeneratorExit of the user's comes from another module."""
+    if not isinstance(error, GeneratorExit):
+        return False
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return place is not None and place.tb_frame.f_globals is globals()
 
 
 def _clock(seconds: float) -> str:

@@ -11,6 +11,7 @@ from unitrain.config import UNLIMITED
 from unitrain.errors import ConfigError, UnsupportedFeatureError
 from unitrain.loggers.preparation import takes_batches
 from unitrain.loop.device import choose_device
+from unitrain_bridges.ignite.bare import parameters_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -118,7 +119,7 @@ def device_of(modules: Mapping[str, nn.Module], config: TrainerConfig) -> torch.
     Raises:
         ConfigError: If another device was asked for; a program moves its modules itself.
     """
-    places = [parameter.device for module in modules.values() for parameter in module.parameters()]
+    places = [parameter.device for module in modules.values() for parameter in parameters_in(module)]
     found = next((place for place in places if place.type != "meta"), None)
     if found is None:
         return torch.device("cpu") if config.accelerator == "auto" else choose_device(config)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.optim import Optimizer
 
+from unitrain_bridges.ignite.bare import held_by, is_a
 from unitrain_bridges.ignite.discovery import is_library, named, names_in, references
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ def trains(engine: Engine) -> bool:
 
 def _own(handler: Any) -> bool:
     """Return whether a handler is a function of the user's, not a part of a library that may keep optimizers."""
-    plain = handler.__func__ if isinstance(handler, MethodType) else handler
-    return isinstance(plain, FunctionType) and not is_library(plain.__module__)
+    plain = handler.__func__ if is_a(handler, MethodType) else handler
+    return is_a(plain, FunctionType) and not is_library(plain.__module__)
 
 
 def _trains(value: Any, seen: set[int], depth: int, *, by_optimizer: bool = True) -> bool:
@@ -47,10 +48,10 @@ def _trains(value: Any, seen: set[int], depth: int, *, by_optimizer: bool = True
     if depth > DEPTH or id(value) in seen:
         return False
     seen.add(id(value))
-    if isinstance(value, functools.partial):
+    if is_a(value, functools.partial):
         parts = (value.func, *value.args, *value.keywords.values())
         return any(_trains(part, seen, depth + 1, by_optimizer=by_optimizer) for part in parts)
-    if isinstance(value, Optimizer):
+    if is_a(value, Optimizer):
         return by_optimizer
     function = _function(value)
     if function is None or (depth and is_library(function.__module__)):
@@ -73,9 +74,10 @@ def _named_below(function: FunctionType, owners: list[Any]) -> list[Any]:
 
 def _function(value: Any) -> FunctionType | None:
     """Return the function that a callable runs."""
-    if isinstance(value, FunctionType):
-        return value
-    if isinstance(value, MethodType):
+    if is_a(value, FunctionType):
+        function: FunctionType = value
+        return function
+    if is_a(value, MethodType):
         return _function(value.__func__)
     call = inspect.getattr_static(type(value), "__call__", None)
     return call if isinstance(call, FunctionType) and not is_library(type(value).__module__) else None
@@ -83,18 +85,18 @@ def _function(value: Any) -> FunctionType | None:
 
 def _owner(value: Any) -> list[Any]:
     """Return the object whose method, or whose call, a callable is."""
-    if isinstance(value, MethodType):
+    if is_a(value, MethodType):
         return [value.__self__]
-    return [] if isinstance(value, FunctionType) else [value]
+    return [] if is_a(value, FunctionType) else [value]
 
 
 def _attributes(function: FunctionType, owner: Any) -> Iterator[Any]:
     """Yield the attributes of ``owner`` that the function names, without evaluating properties."""
-    if isinstance(owner, (type, ModuleType)) or is_library(type(owner).__module__):
+    if is_a(owner, (type, ModuleType)) or is_library(type(owner).__module__):
         return
     held = named(function, owner)
-    yield from (vars(owner)[name] for name in held)
+    yield from (held_by(owner)[name] for name in held)
     for name in set(names_in(function.__code__)) - set(held):
         method = inspect.getattr_static(type(owner), name, None)
-        if isinstance(method, FunctionType):
+        if is_a(method, FunctionType):
             yield MethodType(method, owner)

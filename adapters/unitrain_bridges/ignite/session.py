@@ -16,6 +16,7 @@ from unitrain.config import UNLIMITED
 from unitrain.errors import CheckpointError, ConfigError, UnsupportedFeatureError
 from unitrain.loop.device import torch_switches
 from unitrain.run.result import show_metrics
+from unitrain_bridges.ignite.bare import held_by
 from unitrain_bridges.ignite.batch_values import batches_sent
 from unitrain_bridges.ignite.code import LOOPS, evaluator_of, program_of, refuse_for_engines, refuse_own_loops
 from unitrain_bridges.ignite.data import limited
@@ -272,7 +273,7 @@ def _states_beside_weights(optimizers: Mapping[str, Any]) -> Iterator[None]:
         yield
     finally:
         for optimizer in optimizers.values():
-            for weight, state in optimizer.state.items():
+            for weight, state in held_by(optimizer).get("state", {}).items():
                 if isinstance(state, dict) and hasattr(weight, "device") and weight.device.type != "cpu":
                     moved = {name: one.to(weight.device) for name, one in state.items() if _moves(name, one)}
                     state.update(moved)
