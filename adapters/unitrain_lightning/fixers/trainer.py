@@ -9,9 +9,10 @@ import libcst as cst
 
 from unitrain.config import TrainerConfig
 from unitrain.errors import ConfigError
-from unitrain.migrate.arguments import UNKNOWN, Argument, Layout, Piece, arguments, literal, nested
+from unitrain.migrate.arguments import UNKNOWN, Argument, Layout, Piece, arguments, nested
 from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, Severity, person
 from unitrain.migrate.rewriting import drop_imported
+from unitrain.migrate.values import values
 from unitrain.migrate.variables import Holder, held_by, others, uses, value_of
 from unitrain_lightning.fixers import keywords
 from unitrain_lightning.fixers.names import PACKAGES, TRAINER, bases_of_trainer, calls, is_callback, short
@@ -109,7 +110,7 @@ def _divided(source: Source, layout: Layout, given: list[Argument]) -> tuple[lis
             continue
         elif one.keyword == "callbacks" and _is_callback(source, one):
             pieces.append(Piece(f"callbacks=[{one.text}]", one.index))
-        elif _is_ours(one):
+        elif _is_ours(source, one):
             pieces.append(layout.pieces[one.index])
         else:
             native.append(layout.moved(one.index))
@@ -149,22 +150,13 @@ def _refusal(source: Source, given: list[Argument]) -> str:
     return ""
 
 
-def _is_ours(given: Argument) -> bool:
+def _is_ours(source: Source, given: Argument) -> bool:
     """Return whether UnifiedTrainer takes an argument with all that its value may be; Lightning gets the rest."""
     if given.keyword not in _OURS:
         return False
     if given.keyword in ("strategy", "profiler") and given.value is UNKNOWN:
         return False
-    return all(_taken(given.keyword, one) for one in _values(given.node.value) if one is not UNKNOWN)
-
-
-def _values(node: cst.BaseExpression) -> list[object]:
-    """Return the literals that an expression may come to, and UNKNOWN for anything else."""
-    if isinstance(node, cst.IfExp):
-        return [*_values(node.body), *_values(node.orelse)]
-    if isinstance(node, cst.BooleanOperation):
-        return _values(node.right)
-    return [literal(cst.Module([]).code_for_node(node))]
+    return all(_taken(given.keyword, one) for one in values(source, given.node.value) if one is not UNKNOWN)
 
 
 def _taken(name: str, value: Any) -> bool:
