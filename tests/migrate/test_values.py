@@ -39,6 +39,12 @@ from unitrain.migrate.values import A_FLOAT, A_SCALAR, values
         ("(a, b), c = 1, 2\nf(a)", [UNKNOWN]),
         ("p.add_argument()\nf(args.x)", [UNKNOWN]),
         ("p.add_argument('-x', default=1)\nf(args.x)", [1]),
+        ("p.add_argument('--x', type=int)\nf(args.x)", [None]),
+        ("p.add_argument('-y', dest='x')\nf(args.x)", [None]),
+        ("p.add_argument('x', type=int)\nf(args.x)", [UNKNOWN]),
+        ("p.add_argument('--x', type=int, required=True)\nf(args.x)", [UNKNOWN]),
+        ("p.add_argument('--x', action='store_true')\nf(args.x)", [UNKNOWN]),
+        ("p.add_argument('--x', **options)\nf(args.x)", [UNKNOWN]),
         ("p.add_argument('--a-b', type=float, default=1)\nf(args.a_b)", [A_FLOAT, 1]),
     ],
 )
@@ -65,3 +71,11 @@ def test_a_trainer_gets_the_whole_numbers_of_the_file():
         "from lightning import pytorch as pl\nfrom unitrain import UnifiedTrainer\nn = -1\n"
         'trainer = UnifiedTrainer(framework="lightning", max_epochs=n, devices=d)\ntrainer.fit(m)\n',
     )
+
+
+def test_lightning_gets_an_option_that_may_be_left_out_if_unitrain_has_no_none_for_it():
+    text = migrated(
+        "from lightning import pytorch as pl\np.add_argument('--devices', type=int)\np.add_argument('--epochs', type=int)\n"
+        "trainer = pl.Trainer(max_epochs=args.epochs, devices=args.devices)\ntrainer.fit(m)\n"
+    ).text
+    assert 'max_epochs=args.epochs, native={"lightning": {"devices": args.devices}})' in text

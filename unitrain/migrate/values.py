@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import libcst as cst
 
-from unitrain.migrate.arguments import UNKNOWN, arguments, keyword, literal
+from unitrain.migrate.arguments import UNKNOWN, arguments, literal
 from unitrain.migrate.origins import origins
 
 if TYPE_CHECKING:
@@ -85,10 +85,23 @@ def _computed(node: cst.BinaryOperation, parts: list[Any]) -> Any:
 def _made(source: Source, call: cst.Call, seen: set[int]) -> Iterator[Any]:
     """Yield what a call makes, of which only the kind is known; for an option of argparse also its default."""
     if isinstance(call.func, cst.Attribute) and call.func.attr.value == "add_argument":
-        given = keyword(source, call, "default")
-        if any(one.keyword == "type" and one.text == "float" for one in arguments(source, call)):
-            yield A_FLOAT
-        yield from _values(source, None if given is None else given.node.value, seen)
+        yield from _option(source, call, seen)
         return
     name = source.name(call.func) or source.code(call.func)
     yield A_SCALAR if name.startswith("numpy.") else _NUMBERS.get(name, UNKNOWN)
+
+
+def _option(source: Source, call: cst.Call, seen: set[int]) -> Iterator[Any]:
+    given = {one.keyword: one for one in arguments(source, call)}
+    if "type" in given and given["type"].text == "float":
+        yield A_FLOAT
+    if "default" in given:
+        yield from _values(source, given["default"].node.value, seen)
+        return
+    starred = any(one.star for one in arguments(source, call))
+    may_be_left_out = any(not one.keyword and one.text[1:2] == "-" and not one.star for one in arguments(source, call))
+    yield None if may_be_left_out and not given.keys() & _GIVEN and not starred else UNKNOWN
+
+
+_GIVEN: Final = frozenset({"action", "nargs", "required"})
+"""Arguments with which an option may have another value than None where it is left out."""
