@@ -110,3 +110,26 @@ def _option(source: Source, call: cst.Call) -> str:
     names = [one for one in named or words if isinstance(one, str)]
     chosen = next((one for one in names if one.startswith("--")), names[0] if names else "")
     return chosen.lstrip("-").replace("-", "_")
+
+
+# --- mappings ---------------------------------------------------------------------------------------------------------
+
+
+def unpacked(source: Source, call: cst.Call) -> Iterator[tuple[str, cst.CSTNode]]:
+    """Yield the names that the ``**mappings`` of a call bring, as far as they are written out, with their values."""
+    for given in call.args:
+        node = given.value
+        if given.star == "**":
+            for one in origins(source, node) if isinstance(node, (cst.Name, cst.Attribute)) else [node]:
+                yield from _items(source, one)
+
+
+def _items(source: Source, node: cst.CSTNode | None) -> Iterator[tuple[str, cst.CSTNode]]:
+    """Yield what ``{"name": value}`` or ``dict(name=value)`` holds."""
+    if isinstance(node, cst.Dict):
+        for one in node.elements:
+            key = literal(source.code(one.key)) if isinstance(one, cst.DictElement) else None
+            if isinstance(key, str):
+                yield key, one.value
+    elif isinstance(node, cst.Call) and source.code(node.func) == "dict":
+        yield from ((one.keyword.value, one.value) for one in node.args if one.keyword is not None)
