@@ -79,3 +79,14 @@ def test_lightning_gets_an_option_that_may_be_left_out_if_unitrain_has_no_none_f
         "trainer = pl.Trainer(max_epochs=args.epochs, devices=args.devices)\ntrainer.fit(m)\n"
     ).text
     assert 'max_epochs=args.epochs, native={"lightning": {"devices": args.devices}})' in text
+
+
+@pytest.mark.parametrize("written", ["dict(max_epochs={}, devices=1)", '{{"max_epochs": {}, "devices": 1}}'])
+def test_lightning_gets_what_unitrain_refuses_from_a_mapping(written):
+    text = "from lightning import pytorch as pl\noptions = {}\ntrainer = pl.Trainer(**options)\ntrainer.fit(m)\n"
+    taken = migrated(text.format(written.format(3))).text
+    assert 'UnifiedTrainer(framework="lightning", **options)' in taken
+    refused = migrated(text.format(written.format("0"))).text
+    assert (
+        'native={"lightning": {**{name: options.pop(name) for name in ("max_epochs",) if name in options}}}' in refused
+    )

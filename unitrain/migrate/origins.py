@@ -118,10 +118,14 @@ def _option(source: Source, call: cst.Call) -> str:
 def unpacked(source: Source, call: cst.Call) -> Iterator[tuple[str, cst.CSTNode]]:
     """Yield the names that the ``**mappings`` of a call bring, as far as they are written out, with their values."""
     for given in call.args:
-        node = given.value
         if given.star == "**":
-            for one in origins(source, node) if isinstance(node, (cst.Name, cst.Attribute)) else [node]:
-                yield from _items(source, one)
+            yield from items(source, given.value)
+
+
+def items(source: Source, node: cst.BaseExpression) -> Iterator[tuple[str, cst.CSTNode]]:
+    """Yield the names that a mapping holds, as far as they are written out, with their values."""
+    for one in origins(source, node) if isinstance(node, (cst.Name, cst.Attribute)) else [node]:
+        yield from _items(source, one)
 
 
 def _items(source: Source, node: cst.CSTNode | None) -> Iterator[tuple[str, cst.CSTNode]]:

@@ -11,6 +11,7 @@ from unitrain.config import TrainerConfig
 from unitrain.errors import ConfigError
 from unitrain.migrate.arguments import UNKNOWN, Argument, Layout, Piece, arguments, nested
 from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, Severity, person
+from unitrain.migrate.origins import items
 from unitrain.migrate.rewriting import drop_imported
 from unitrain.migrate.values import values
 from unitrain.migrate.variables import Holder, held_by, others, uses, value_of
@@ -104,7 +105,7 @@ def _divided(source: Source, layout: Layout, given: list[Argument]) -> tuple[lis
     for one in given:
         if one.star:
             mappings.append(layout.moved(one.index))
-            foreign = [name for name in keywords.names(source, one) or () if name not in _OURS]
+            foreign = [name for name in keywords.names(source, one) or () if not _all_taken(source, one, name)]
             native += [Piece(keywords.taken_out(one.text, foreign))] if foreign else []
         elif _is_default(one):
             continue
@@ -157,6 +158,13 @@ def _is_ours(source: Source, given: Argument) -> bool:
     if given.keyword in ("strategy", "profiler") and given.value is UNKNOWN:
         return False
     return all(_taken(given.keyword, one) for one in values(source, given.node.value) if one is not UNKNOWN)
+
+
+def _all_taken(source: Source, mapping: Argument, name: str) -> bool:
+    """Return whether UnifiedTrainer takes an argument of a mapping, with all that the file gives to it there."""
+    given = [value for key, value in items(source, mapping.node.value) if key == name]
+    found = [one for value in given for one in values(source, value) if one is not UNKNOWN]
+    return name in _OURS and all(_taken(name, one) for one in found)
 
 
 def _taken(name: str, value: Any) -> bool:
