@@ -6,6 +6,8 @@ from textwrap import dedent
 
 import pytest
 
+from tests.migrate.checks import check_person
+from tests.migrate.checks import migrated as rewritten
 from unitrain.migrate.findings import Goal, Severity
 from unitrain.migrate.magics import as_cell, as_python, is_python
 from unitrain.migrate.registry import families
@@ -142,3 +144,22 @@ def test_every_line_comes_back(cell):
     assert as_cell(as_python(cell)) == cell
     assert as_python(cell).count("\n") == cell.count("\n")
     compile(dedent(as_python(cell)), "cell", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "get_ipython().run_line_magic('time', 'trainer.fit(m, train_dataloader=d)')",
+        "get_ipython().run_cell_magic('time', '', 'trainer.logger\\n')",
+        "get_ipython().magic('time trainer.logger')",
+        "import cProfile\ncProfile.run('trainer.logger', sort=1)",
+        "from timeit import timeit\ntimeit(stmt='trainer.logger', globals=globals())",
+        "exec('x = trainer.logger')",
+    ],
+)
+def test_code_in_a_string_that_uses_a_trainer_is_told(code):
+    """nbconvert writes the magics of a notebook as strings."""
+    text = "\n".join([*LIGHTNING, code, ""])
+    check_person(text, "lightning-escapes", text.count("\n"))
+    other = text.replace(code, code.replace("trainer.", "m.trainer."))
+    assert "UnifiedTrainer(" in rewritten(other).text

@@ -12,6 +12,7 @@ from unitrain.errors import ConfigError
 from unitrain.migrate.arguments import UNKNOWN, Argument, Layout, Piece, arguments, nested
 from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, Severity, person
 from unitrain.migrate.origins import items
+from unitrain.migrate.quoted import quoted
 from unitrain.migrate.rewriting import drop_imported
 from unitrain.migrate.values import values
 from unitrain.migrate.variables import Holder, held_by, others, uses, value_of
@@ -245,10 +246,18 @@ class Followed:
         yield from self._found
         for node, name in self._seen:
             yield self._bridged(node, name)
+        yield from self._quoted()
         for variable, known in self._made.values():
             for other in others(self.source, variable, known):
                 reason = f"{variable.name} may also hold something other than a Trainer"
                 yield person(ESCAPES.name, self.source.start(other), reason, "use a separate name")
+
+    def _quoted(self) -> Iterator[Finding]:
+        names = {variable.name for variable, _ in self._made.values()}
+        for call, words in quoted(self.source):
+            for name in sorted(names & words):
+                reason = f"code in a string uses {name}, which holds a Trainer"
+                yield person(ESCAPES.name, self.source.start(call), reason, "write the code out, or change it by hand")
 
     def _use(self, node: cst.CSTNode) -> None:
         if id(node) in self._read:
