@@ -189,6 +189,14 @@ def test_seed():
     check_person(STEP.format(imports="", run="f = lambda: trainer.run(a, max_epochs=1, seed=s)"), "ignite-seed")
 
 
+def test_a_seed_that_may_be_none_is_left_for_a_person():
+    option = 'p.add_argument("--seed", type=int, default=None)\n'
+    for given, before in (("args.seed", option), ("s", "s = 3\nif x:\n    s = None\n")):
+        text = STEP.format(imports="", run=f"{before}trainer.run(a, max_epochs=1, seed={given})")
+        reasons = [one.finding.reason for one in check_person(text, "ignite-seed").told]
+        assert any("may be None" in one for one in reasons)
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -240,3 +248,62 @@ def test_what_moved_is_where_the_rule_says():
         }
         assert names
         assert not {name for name in names if not hasattr(import_module(home), name)}
+
+
+@pytest.mark.parametrize("value", ["-1", "0", "2.0", "True", "False", '"2"', "-1 if quick else 3", "steps / 4"])
+def test_epochs_that_mean_something_else_are_left_for_a_person(value):
+    for run in (f"trainer.run(a, max_epochs={value})", f"trainer.run(a, {value})"):
+        outcome = check_person(STEP.format(imports="", run=run), "ignite-run", 8)
+        assert "max_epochs" in outcome.told[0].finding.reason
+        assert "int of at least 1" in outcome.told[0].finding.fix
+
+
+EPOCHS = {
+    "variable": "epochs = {0}\ntrainer.run(a, max_epochs=epochs)",
+    "pair": "epochs, x = {0}, 1\ntrainer.run(a, max_epochs=epochs)",
+    "annotated": "epochs: int = {0}\ntrainer.run(a, max_epochs=epochs)",
+    "walrus": "if (epochs := {0}): pass\ntrainer.run(a, max_epochs=epochs)",
+    "loop": "for epochs in (3, {0}):\n    trainer.run(a, max_epochs=epochs)",
+    "default": "def go(epochs={0}):\n    trainer.run(a, max_epochs=epochs)",
+    "argument": "def go(x, epochs):\n    trainer.run(a, max_epochs=epochs)\ngo(1, {0})",
+    "keyword": "def go(x, epochs):\n    trainer.run(a, max_epochs=epochs)\ngo(1, epochs={0})",
+    "method": "class T:\n    def go(self, epochs):\n        trainer.run(a, max_epochs=epochs)\nT().go({0})",
+    "class": "class C:\n    epochs = {0}\ntrainer.run(a, max_epochs=C.epochs)",
+    "field": "class C:\n    epochs: int = {0}\ncfg = C()\ntrainer.run(a, max_epochs=cfg.epochs)",
+    "set": "cfg.epochs = {0}\ntrainer.run(a, max_epochs=cfg.epochs)",
+    "self": "class T:\n    def __init__(self):\n        self.n = {0}\n    def go(self):\n        trainer.run(a, max_epochs=self.n)",
+    "option": 'p.add_argument("-e", "--max-epochs", type=int, default={0})\ntrainer.run(a, max_epochs=args.max_epochs)',
+    "computed": "n = {0}\nepochs = n\ntrainer.run(a, max_epochs=epochs or 3)",
+}
+
+
+@pytest.mark.parametrize("written", EPOCHS.values(), ids=EPOCHS)
+def test_epochs_are_followed_to_where_they_come_from(written):
+    for value in ("-1", "2.5", "float(x)", "numpy.int64(2)"):
+        text = STEP.format(imports="import numpy", run=written.format(value))
+        check_person(text, "ignite-run")
+    for value in ("3", "int(x)", "None", "settings.n"):
+        text = STEP.format(imports="import numpy", run=written.format(value))
+        assert ".fit(from_engine(trainer), a)" in migrated(text).text
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        'p.add_argument("--n", type=float, default=2)\ntrainer.run(a, max_epochs=args.n)',
+        'p.add_argument("n", type=float)\ntrainer.run(a, max_epochs=args.n)',
+        'p.add_argument("--epochs", dest="n", type=float)\ntrainer.run(a, max_epochs=2 * args.n)',
+    ],
+)
+def test_options_that_are_floats_are_no_epochs(written):
+    check_person(STEP.format(imports="", run=written), "ignite-run")
+    assert ".fit(from_engine" in migrated(STEP.format(imports="", run=written.replace("float", "int"))).text
+
+
+def test_limits_that_go_to_the_engine_stay_as_they_are():
+    for name in ("max_iters", "epoch_length"):
+        for value in ("-1", "0", "2.0", "True", "None"):
+            runs(
+                f"trainer.run(a, {name}={value})",
+                f'UnifiedTrainer(framework="ignite").fit(from_engine(trainer, {name}={value}), a)',
+            )

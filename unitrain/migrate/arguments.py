@@ -135,7 +135,8 @@ class Layout:
         self.exploded = "\n" in self.head
         outer = source.indent(source.start(call))
         self.close = "\n" + outer
-        self.line = "\n" + (re.split(r"\n", self.head)[-1] if self.exploded else outer + "    ")
+        self.line = "\n" + (re.split(r"\n", self.head)[-1] if self.exploded else outer + source.step)
+        self.step = source.step
 
     @staticmethod
     def _empty(source: Source, call: cst.Call) -> int:
@@ -179,15 +180,16 @@ def nested(layout: Layout, name: str, key: str, given: Sequence[Piece]) -> Piece
     pairs = [_pair(piece) for piece in given]
     if not layout.exploded and not any(piece.comments for piece in given):
         return Piece(f'{name}={{"{key}": {{{", ".join(pairs)}}}}}')
-    line = layout.line
+    line, step = layout.line, layout.step
+    inner = line + step * 2
     rows = []
     for pair, piece in zip(pairs, given, strict=True):
         comments = [
             *(f"  {one}" for one in piece.comments[:1]),
-            *(f"{line}        {one}" for one in piece.comments[1:]),
+            *(f"{inner}{one}" for one in piece.comments[1:]),
         ]
-        rows.append(f"{line}        {_deeper(pair)},{''.join(comments)}")
-    return Piece(f'{name}={{{line}    "{key}": {{{"".join(rows)}{line}    }},{line}}}')
+        rows.append(f"{inner}{_deeper(pair, step)},{''.join(comments)}")
+    return Piece(f'{name}={{{line}{step}"{key}": {{{"".join(rows)}{line}{step}}},{line}}}')
 
 
 def _pair(piece: Piece) -> str:
@@ -197,6 +199,6 @@ def _pair(piece: Piece) -> str:
     return f'"{name.strip()}": {value.strip()}'
 
 
-def _deeper(text: str) -> str:
+def _deeper(text: str, step: str) -> str:
     """Return a text of several lines further in, unless a string goes over its lines."""
-    return text if re.search(r'"""|\'\'\'|\\\n', text) else text.replace("\n", "\n        ")
+    return text if re.search(r'"""|\'\'\'|\\\n', text) else text.replace("\n", f"\n{step * 2}")

@@ -56,7 +56,7 @@ def relevant(text: str, families: Iterable[Family]) -> list[Family]:
     return [
         one
         for one in families
-        if any(re.search(rf"^[ \t]*(from|import)\b.*\b{name}\b", text, re.MULTILINE) for name in one.packages)
+        if any(re.search(rf"(?:^|;)[ \t]*(from|import)\b.*\b{name}\b", text, re.MULTILINE) for name in one.packages)
     ]
 
 

@@ -6,12 +6,10 @@ import json
 import re
 from typing import Any, NamedTuple
 
+from unitrain.migrate.magics import as_cell, as_python, is_python
+
 CELL = "# unitrain: cell {}"
 _CELL = re.compile(r"^# unitrain: cell (\d+)$", re.MULTILINE)
-_HIDDEN = "pass  # unitrain: kept "
-_MAGIC = re.compile(r"^(\s*)(%{1,2}[A-Za-z]|![^=]|\?|[\w.]+\?{1,2}\s*$|[\w, ]+=\s*[%!]).*$")
-_PYTHON_MAGICS = {"%%time", "%%timeit", "%%capture", "%%prun"}
-"""Cell magics whose content is Python."""
 
 
 class Place(NamedTuple):
@@ -43,12 +41,13 @@ class Notebook:
             }
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"this is not a notebook of format 4: {error}") from error
-        self._python = {number: source for number, source in self._sources.items() if _is_python(source)}
+        python = {number: as_python(source) for number, source in self._sources.items()}
+        self._python = {number: one for number, one in python.items() if one or is_python(self._sources[number])}
 
     @property
     def module(self) -> str:
         """The code of all cells, with a mark before each, and magics as comments."""
-        return "".join(f"{CELL.format(number)}\n{_hidden(source)}\n" for number, source in sorted(self._python.items()))
+        return "".join(f"{CELL.format(number)}\n{source}\n" for number, source in sorted(self._python.items()))
 
     def place(self, line: int) -> Place:
         """Return the position in the notebook of a line of the module."""
@@ -64,8 +63,9 @@ class Notebook:
         parts = _CELL.split(module)
         for number, source in zip(parts[1::2], parts[2::2], strict=True):
             cell = self._cells[int(number) - 1]
-            after = _shown(source[1:-1])
-            if after != self._sources[int(number)]:
+            before = self._sources[int(number)]
+            after = as_cell(source[1:-1]) if is_python(before) else before
+            if after != before:
                 cell["source"] = after.splitlines(keepends=True) if isinstance(cell["source"], list) else after
         return self._dumped()
 
@@ -88,18 +88,3 @@ class Notebook:
 
 def _joined(source: Any) -> str:
     return source if isinstance(source, str) else "".join(source)
-
-
-def _is_python(source: str) -> bool:
-    first = source.lstrip().partition("\n")[0].split(" ")[0]
-    return not first.startswith("%%") or first in _PYTHON_MAGICS
-
-
-def _hidden(source: str) -> str:
-    return "\n".join(
-        _MAGIC.sub(lambda one: f"{one.group(1)}{_HIDDEN}{one.group(0)}", one) for one in source.split("\n")
-    )
-
-
-def _shown(source: str) -> str:
-    return re.sub(rf"^[ \t]*{re.escape(_HIDDEN)}", "", source, flags=re.MULTILINE)

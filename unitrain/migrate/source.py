@@ -94,6 +94,11 @@ class Source:
         line = self.between(self.line_start(place), self.line_end(place))
         return line[: len(line) - len(line.lstrip(" \t"))]
 
+    @property
+    def step(self) -> str:
+        """The blanks by which the file indents a block: a tab, or some spaces."""
+        return self.module.default_indent
+
     # --- the tree -----------------------------------------------------------------------------------------------------
 
     def all(self, kind: type[N], within: cst.CSTNode | None = None) -> list[N]:

@@ -125,6 +125,18 @@ def _value(source: Source, target: cst.CSTNode) -> cst.BaseExpression | None:
     return around.value if isinstance(around, (cst.AnnAssign, cst.NamedExpr)) else None
 
 
+def given_to(source: Source, target: cst.CSTNode) -> cst.BaseExpression | None:
+    """Return the value that an assignment gives to a name or an attribute; None if it is no target, or not seen."""
+    around = source.parent(target)
+    if isinstance(around, cst.NamedExpr) and around.target is not target:
+        return None
+    if isinstance(around, cst.AnnAssign) and around.target is not target:
+        return None
+    if isinstance(around, (cst.Element, cst.AssignTarget, cst.AnnAssign, cst.NamedExpr)):
+        return _value(source, target)
+    return None
+
+
 def _opposite(source: Source, element: cst.Element) -> cst.BaseExpression | None:
     """Return the value that an element of ``a, b`` in ``a, b = x, y`` gets."""
     targets = source.parent(element)

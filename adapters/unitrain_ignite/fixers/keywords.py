@@ -8,6 +8,7 @@ import libcst as cst
 
 from unitrain.migrate.arguments import Argument, arguments, dropped
 from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, person
+from unitrain.migrate.origins import unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,8 +55,20 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
                 yield _drop(source, call, given, _DROPPED[made, given.keyword])
             elif made in _LOGS and given.keyword == "another_engine":
                 yield _renamed(source, given)
+        yield from _unpacked(source, call, made) if made else ()
         if made == "ModelCheckpoint":
             yield from _by_position(source, call)
+
+
+def _unpacked(source: Source, call: cst.Call, made: str) -> Iterator[Finding]:
+    """Find the same arguments in a ``**mapping``."""
+    for name, value in unpacked(source, call):
+        old = _DROPPED.get((made, name))
+        if old is not None:
+            yield person(KEYWORDS.name, source.start(value), f"{name}= was removed in {old.since}", old.fix)
+        elif made in _LOGS and name == "another_engine":
+            fix = f"global_step_transform={_STEP}({source.code(value)})"
+            yield person(KEYWORDS.name, source.start(value), "another_engine= was removed in 0.4", fix)
 
 
 def _made(source: Source, call: cst.Call) -> str:

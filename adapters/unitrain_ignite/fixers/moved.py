@@ -52,7 +52,9 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
             if alias.asname is not None:
                 yield from _module(source, alias.name)
     for written in source.all(cst.Attribute):
+        yield from _gone(source, written)
         yield from _written(source, written)
+    yield from _passed_on(source)
 
 
 def _from(source: Source, node: cst.ImportFrom) -> Iterator[Finding]:
@@ -114,15 +116,54 @@ def _module(source: Source, node: cst.BaseExpression, names: list[str] | None = 
     yield Finding(CONTRIB.name, start, "ignite.contrib will be removed in 0.6", new, (edit,))
 
 
+# --- what is written in full ------------------------------------------------------------------------------------------
+
+
+def _gone(source: Source, node: cst.Attribute) -> Iterator[Finding]:
+    """Find a removed name that is read off its module."""
+    name = source.name(node)
+    fix = _NEVER.get(name) or _GONE.get(name.removeprefix(_CONTRIB).removeprefix("ignite."))
+    if fix and source.around(node, cst.Import, cst.ImportFrom) is None:
+        yield person(GONE.name, source.start(node), f"{name} is not in Ignite", fix)
+
+
 def _written(source: Source, node: cst.Attribute) -> Iterator[Finding]:
-    """Find ``ignite.contrib.handlers`` in an expression, after ``import ignite.contrib.handlers``."""
-    written = source.code(node)
-    if written not in {f"{_CONTRIB}{one}" for one in _MOVED} or source.name(node) != written:
+    """Find ``ignite.contrib.handlers`` in an expression, whatever ``ignite`` and ``contrib`` are called in the file."""
+    full = source.name(node)
+    part = full.removeprefix(_CONTRIB)
+    if full == part or part not in _MOVED or source.around(node, cst.ImportFrom) is not None:
         return
-    if source.around(node, cst.ImportFrom) is not None:
+    start, reason = source.start(node), "ignite.contrib will be removed in 0.6"
+    if isinstance(node.value, cst.Attribute):
+        edit = Edit(start, source.end(node), f"{source.code(node.value.value)}.{part}")
+        yield Finding(CONTRIB.name, start, reason, edit.text, (edit,))
         return
-    edit = Edit(source.start(node), source.end(node), f"ignite.{written.removeprefix(_CONTRIB)}")
-    yield Finding(CONTRIB.name, source.start(node), "ignite.contrib will be removed in 0.6", edit.text, (edit,))
+    if _is_hidden(source, node, part):
+        fix = f"rename it, then: from ignite import {part}"
+        yield person(CONTRIB.name, start, f"{reason}, and a function uses the name {part!r} for something else", fix)
+        return
+    edit = Edit(start, source.end(node), part)
+    yield Finding(CONTRIB.name, start, reason, f"from ignite import {part}", (edit,), (f"ignite:{part}",))
+
+
+def _is_hidden(source: Source, node: cst.CSTNode, name: str) -> bool:
+    """Return whether a name of the module's means something else where a node is."""
+    scope, top = source.scope(node), source.scope(source.module)
+    return scope is not None and any(one.scope is not top for one in scope[name])
+
+
+def _passed_on(source: Source) -> Iterator[Finding]:
+    """Find ``ignite.contrib`` as a value: its parts may be read off it, which no import loads any more."""
+    for node in [*source.all(cst.Attribute), *source.all(cst.Name)]:
+        around = source.parent(node)
+        read = isinstance(around, cst.Attribute)
+        if not read and source.name(node) == _CONTRIB[:-1] and source.around(node, cst.Import, cst.ImportFrom) is None:
+            reason = "ignite.contrib is passed on, and its handlers and metrics moved to ignite"
+            yield person(CONTRIB.name, source.start(node), reason, "pass on ignite.handlers or ignite.metrics")
+    for one in source.all(cst.Attribute) if any(source.starred(("ignite",))) else ():
+        if source.code(one) in {f"contrib.{part}" for part in _MOVED} and not source.name(one):
+            reason = "contrib may be one of *, and its handlers and metrics moved to ignite"
+            yield person(CONTRIB.name, source.start(one), reason, f"from ignite import {one.attr.value}")
 
 
 FIXER = Fixer((CONTRIB, UTILS, GONE), find)

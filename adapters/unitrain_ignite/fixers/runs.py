@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from unitrain.migrate.arguments import Argument, Layout, arguments, dropped
+from unitrain.migrate.arguments import UNKNOWN, Argument, Layout, arguments, dropped
 from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, Severity, person
 from unitrain.migrate.order import evaluated_before
+from unitrain.migrate.values import is_scalar, values
 from unitrain.migrate.variables import Holder, held_by, is_statement, uses, value_of
 from unitrain_ignite.fixers.attached import in_handler, is_handler, is_property, with_handlers
 from unitrain_ignite.fixers.roles import NAMES, Role, Roles, is_engine, said
@@ -30,6 +31,7 @@ _PARAMETERS = ("data", "max_epochs", "max_iters", "epoch_length")
 _ENGINE_RUN = {"data", "max_epochs", "max_iters", "epoch_length", "seed"}
 _SAY = "add a comment at the end of the line: # unitrain: trainer, or # unitrain: evaluator"
 _BY_HAND = 'UnifiedTrainer(framework="{}", max_epochs=...).fit(from_engine(engine), data) by hand'
+_EPOCHS = 'UnifiedTrainer(framework="{}", max_epochs=...) with an int of at least 1; leave other runs as they are'
 _MEANT = frozenset({"max_epochs", "max_iters", "epoch_length"})
 
 
@@ -51,8 +53,9 @@ def _seeded(source: Source, call: cst.Call, given: Argument) -> Finding:
     if given.value is None:
         return Finding(SEED.name, start, reason, "left out", (drop,), needed=True)
     line = _line(source, call)
-    if line is None:
-        return person(SEED.name, start, reason, f"torch.manual_seed({given.text}) before the run")
+    if line is None or any(one is None for one in values(source, given.node.value)):
+        told = reason if line is None else f"{reason}, and {given.text} may be None"
+        return person(SEED.name, start, told, f"torch.manual_seed({given.text}) before the run")
     place = source.start(line)
     seed = Edit(place, place, f"torch.manual_seed({given.text})\n{source.indent(place)}")
     if source.imports("torch") and "torch" in (source.scope(source.module) or ()):
@@ -213,6 +216,9 @@ def _run(source: Source, goal: Goal, call: cst.Call) -> Finding:
     given, refused = _named(source, call)
     if refused:
         return person(RUN.name, start, refused, _BY_HAND.format(goal.word(FRAMEWORK)))
+    refused = _epochs_refused(source, given.get("max_epochs"))
+    if refused:
+        return person(RUN.name, start, refused, _EPOCHS.format(goal.word(FRAMEWORK)))
     engine = source.code(call.func.value)
     fit = _fit(source, goal, call, given, engine)
     names = ("UnifiedTrainer", "from_engine")
@@ -246,6 +252,17 @@ def _named(source: Source, call: cst.Call) -> tuple[dict[str, Argument], str]:
             return {}, "the arguments of this run are unknown" if one.star else f"run takes no {one.text} here"
         found[name] = one
     return found, ""
+
+
+def _epochs_refused(source: Source, given: Argument | None) -> str:
+    """Return why the epochs cannot be UnifiedTrainer's, which takes whole numbers, and -1 for a run without an end."""
+    for one in [] if given is None else values(source, given.node.value):
+        if is_scalar(one) or isinstance(one, float):
+            return "max_epochs may be other than an int, which UnifiedTrainer refuses"
+        if one is None or one is UNKNOWN or (type(one) is int and one > 0):
+            continue
+        return f"max_epochs may be {one!r}, which means something else to UnifiedTrainer"
+    return ""
 
 
 def _fit(source: Source, goal: Goal, call: cst.Call, given: dict[str, Argument], engine: str) -> str:

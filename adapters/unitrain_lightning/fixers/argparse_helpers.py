@@ -175,7 +175,7 @@ def _constructed(source: Source, call: cst.Call, offered: list[str]) -> Finding 
     pieces = [f"{name}={parsed.text}.{name}" for name in offered if name not in given]
     pieces += [source.code(one.node).rstrip().rstrip(",") for one in more]
     outer = source.indent(source.start(call))
-    lines = "".join(f"\n{outer}    {piece}," for piece in pieces)
+    lines = "".join(f"\n{outer}{source.step}{piece}," for piece in pieces)
     trainer = source.code(call.func).rpartition(".")[0]
     edit = Edit(source.start(call), source.end(call), f"{trainer}({lines}\n{outer})" if lines else f"{trainer}()")
     reason = "Trainer.from_argparse_args was removed in 2.0"

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import libcst as cst
 
-from unitrain.migrate.arguments import UNKNOWN, Argument, arguments, dropped, keyword
+from unitrain.migrate.arguments import UNKNOWN, Argument, arguments, dropped, keyword, literal
 from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, person
+from unitrain.migrate.origins import unpacked
 from unitrain_lightning.fixers.names import calls
 
 if TYPE_CHECKING:
@@ -102,6 +103,9 @@ def find(source: Source, goal: Goal) -> Iterator[Finding]:
             given = keyword(source, call, argument)
             if given is not None:
                 yield from _finding(source, call, given, upgrade(source, call, given), (reason, by_hand))
+            for name, value in unpacked(source, call):
+                if name == argument and (name != "mode" or literal(source.code(value)) == "auto"):
+                    yield person(RULE.name, source.start(value), reason, by_hand)
     for call in calls(source, _STOPPING):
         if not call.args:
             reason = "EarlyStopping() monitors nothing by default since 1.5"

@@ -141,10 +141,10 @@ def _prologue(source: Source, owner: cst.ClassDef, function: cst.FunctionDef, st
         added.append((f"def on_{stage.hook}_epoch_start(self):", (empty,)))
     if end is not None:
         given = parameters(end)[1].name.value
-        body = (_kept(stage, given), f"    self.{stage.outputs}.append({given})")
+        body = (_kept(stage, given), f"{source.step}self.{stage.outputs}.append({given})")
         edits.append(_first(source, end, *body))
     else:
-        body = (_kept(stage, "outputs"), f"    self.{stage.outputs}.append(outputs)")
+        body = (_kept(stage, "outputs"), f"{source.step}self.{stage.outputs}.append(outputs)")
         added.append((f"def on_{stage.hook}_batch_end(self, outputs, batch, batch_idx):", body))
     first: cst.CSTNode = function.decorators[0] if function.decorators else function
     place = source.start(first)

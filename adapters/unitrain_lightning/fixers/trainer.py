@@ -9,9 +9,12 @@ import libcst as cst
 
 from unitrain.config import TrainerConfig
 from unitrain.errors import ConfigError
-from unitrain.migrate.arguments import UNKNOWN, Argument, Layout, Piece, arguments, literal, nested
+from unitrain.migrate.arguments import UNKNOWN, Argument, Layout, Piece, arguments, nested
 from unitrain.migrate.findings import Edit, Finding, Fixer, Goal, Rule, Severity, person
+from unitrain.migrate.origins import items
+from unitrain.migrate.quoted import quoted
 from unitrain.migrate.rewriting import drop_imported
+from unitrain.migrate.values import values
 from unitrain.migrate.variables import Holder, held_by, others, uses, value_of
 from unitrain_lightning.fixers import keywords
 from unitrain_lightning.fixers.names import PACKAGES, TRAINER, bases_of_trainer, calls, is_callback, short
@@ -103,13 +106,13 @@ def _divided(source: Source, layout: Layout, given: list[Argument]) -> tuple[lis
     for one in given:
         if one.star:
             mappings.append(layout.moved(one.index))
-            foreign = [name for name in keywords.names(source, one) or () if name not in _OURS]
+            foreign = [name for name in keywords.names(source, one) or () if not _all_taken(source, one, name)]
             native += [Piece(keywords.taken_out(one.text, foreign))] if foreign else []
         elif _is_default(one):
             continue
         elif one.keyword == "callbacks" and _is_callback(source, one):
             pieces.append(Piece(f"callbacks=[{one.text}]", one.index))
-        elif _is_ours(one):
+        elif _is_ours(source, one):
             pieces.append(layout.pieces[one.index])
         else:
             native.append(layout.moved(one.index))
@@ -149,22 +152,20 @@ def _refusal(source: Source, given: list[Argument]) -> str:
     return ""
 
 
-def _is_ours(given: Argument) -> bool:
+def _is_ours(source: Source, given: Argument) -> bool:
     """Return whether UnifiedTrainer takes an argument with all that its value may be; Lightning gets the rest."""
     if given.keyword not in _OURS:
         return False
     if given.keyword in ("strategy", "profiler") and given.value is UNKNOWN:
         return False
-    return all(_taken(given.keyword, one) for one in _values(given.node.value) if one is not UNKNOWN)
+    return all(_taken(given.keyword, one) for one in values(source, given.node.value) if one is not UNKNOWN)
 
 
-def _values(node: cst.BaseExpression) -> list[object]:
-    """Return the literals that an expression may come to, and UNKNOWN for anything else."""
-    if isinstance(node, cst.IfExp):
-        return [*_values(node.body), *_values(node.orelse)]
-    if isinstance(node, cst.BooleanOperation):
-        return _values(node.right)
-    return [literal(cst.Module([]).code_for_node(node))]
+def _all_taken(source: Source, mapping: Argument, name: str) -> bool:
+    """Return whether UnifiedTrainer takes an argument of a mapping, with all that the file gives to it there."""
+    given = [value for key, value in items(source, mapping.node.value) if key == name]
+    found = [one for value in given for one in values(source, value) if one is not UNKNOWN]
+    return name in _OURS and all(_taken(name, one) for one in found)
 
 
 def _taken(name: str, value: Any) -> bool:
@@ -245,10 +246,18 @@ class Followed:
         yield from self._found
         for node, name in self._seen:
             yield self._bridged(node, name)
+        yield from self._quoted()
         for variable, known in self._made.values():
             for other in others(self.source, variable, known):
                 reason = f"{variable.name} may also hold something other than a Trainer"
                 yield person(ESCAPES.name, self.source.start(other), reason, "use a separate name")
+
+    def _quoted(self) -> Iterator[Finding]:
+        names = {variable.name for variable, _ in self._made.values()}
+        for call, words in quoted(self.source):
+            for name in sorted(names & words):
+                reason = f"code in a string uses {name}, which holds a Trainer"
+                yield person(ESCAPES.name, self.source.start(call), reason, "write the code out, or change it by hand")
 
     def _use(self, node: cst.CSTNode) -> None:
         if id(node) in self._read:
