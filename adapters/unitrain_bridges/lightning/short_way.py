@@ -109,13 +109,18 @@ class ShortWay:
 
     def look(self, moment: str) -> None:
         """Decide anew if anything was replaced that matters from ``moment`` on."""
-        if self._hooks.lean is self._lean:
-            for owner, name, found in self._seen[moment]:
+        seen = self._seen.get(moment)
+        if seen is not None and self._hooks.lean is self._lean:
+            for owner, name, found in seen:
                 if getattr(owner, name, None) != found:
                     break
             else:
                 return
         self._decide()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave what was seen to the original: a copy decides for itself."""
+        return {**vars(self), "_seen": {}}
 
     def _note(self, owner: Any, name: str) -> Any:
         """Return an attribute on which the decision rests; bound methods are equal if object and function are."""
