@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import signal
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -82,7 +83,7 @@ class LightningAdapter:
             placed = _placed(lightning, config, device, team)
             profiler = lightning.made(NullProfiler)()
             made = {"profiler": profiler, **placed, **_arguments(lightning, config, callbacks), **given}
-            trainer = lightning.Trainer(**{**_defaults(lightning), **made, "plugins": plugins})
+            trainer = lightning.Trainer(**{**_defaults(lightning.Trainer), **made, "plugins": plugins})
         if team.world is not None:
             leave_signals(trainer)
         return LightningRun(lightning, trainer, callbacks)
@@ -181,11 +182,12 @@ def _arguments(lightning: Namespace, config: TrainerConfig, callbacks: Sequence[
     }
 
 
-def _defaults(lightning: Namespace) -> dict[str, Any]:
-    """Return all of the Trainer's arguments: it takes those that are not given from ``PL_TRAINER_*`` variables."""
+@cache
+def _defaults(trainer: type) -> dict[str, Any]:
+    """Return all arguments of a Trainer: it takes those that are not given from ``PL_TRAINER_*`` variables."""
     return {
         name: one.default
-        for name, one in inspect.signature(lightning.Trainer.__init__).parameters.items()
+        for name, one in inspect.signature(trainer.__init__).parameters.items()  # type: ignore[misc]
         if one.default is not inspect.Parameter.empty
     }
 

@@ -141,7 +141,7 @@ def test_a_run_that_waits_would_be_noticed(tmp_path, monkeypatch):
 
 def test_weights_that_are_not_copied_would_be_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr(saving, "set_apart", lambda content: content)
-    with pytest.raises(AssertionError):
+    with pytest.raises((AssertionError, CheckpointError)):  # other weights, or such as change while they are written
         test_the_run_goes_on_and_the_file_has_the_weights_of_the_save("reference", tmp_path, monkeypatch)
 
 
