@@ -160,6 +160,11 @@ def patched_loop(package, tools, fit):
         fit(tools.trainer())
 
 
+def patched_run(package, tools, fit):
+    with patch.object(package.loops._FitLoop, "run", lambda self: None):
+        fit(tools.trainer())
+
+
 def hook_of_a_loop(package, tools, fit):
     trainer = tools.trainer()
     trainer.fit_loop.on_advance_start = lambda *_: None
@@ -171,6 +176,7 @@ REFUSED = {
     patched_class: "Trainer._run_stage()",
     own_loop: "trainer.fit_loop = Loop(...)",
     patched_loop: "_FitLoop.advance, which was replaced,",
+    patched_run: "_FitLoop.run, which was replaced,",
     hook_of_a_loop: "trainer.fit_loop.on_advance_start = ...",
 }
 

@@ -30,8 +30,8 @@ _LOOPS = {
 """Lightning's loops, and where the Trainer has them."""
 _KNOWN: dict[type, dict[str, Any]] = {}
 """The loops whose methods were found to be Lightning's."""
-_WRAPPED = {"run"}
-"""Methods of loops that Lightning itself wraps, without a sign of what is within."""
+_WRAPPED = {("_EvaluationLoop", "run"), ("_PredictionLoop", "run")}
+"""Methods that Lightning itself wraps, without a sign of what is within."""
 
 
 def refuse_own_trainer(parts: Parts, trainer: Any, base: type) -> None:
@@ -77,7 +77,7 @@ def _replaced(loop: type) -> Iterator[str]:
     for name, function in methods.items():
         is_method = callable(function) and not isinstance(function, (staticmethod, classmethod, type))
         is_own = isinstance(function, FunctionType) and stock(inspect.unwrap(function), name)
-        if is_method and not is_own and not name.startswith("__") and name not in _WRAPPED:
+        if is_method and not is_own and not name.startswith("__") and (loop.__name__, name) not in _WRAPPED:
             yield name
     _KNOWN[loop] = methods
 
