@@ -24,9 +24,9 @@ _SWITCH = "unitrain.loop.device: a switch of torch, set around the run"
 
 OPTIONS: Final[dict[str, Translation]] = {
     "max_epochs": Translation("Trainer(max_epochs=)"),
-    "min_epochs": Translation(shared=_STOP),
+    "min_epochs": Translation("Trainer(min_epochs=)", _STOP),
     "max_steps": Translation(shared=_STOP),
-    "min_steps": Translation(shared=_STOP),
+    "min_steps": Translation("Trainer(min_steps=)", _STOP),
     "max_time": Translation(shared=_STOP),
     "accelerator": Translation("Trainer(accelerator=)"),
     "devices": Translation("Trainer(devices=)"),

@@ -15,9 +15,10 @@ from torch import nn
 from tests.reports.pages import batches, does, fitted, sections, seen, spec
 from unitrain import ConfigError, ModelCheckpoint, ShardedBatches, UnifiedTrainer
 from unitrain.reports.run import page as page_module
-from unitrain.reports.run.facts import spec_text, without_secrets
+from unitrain.reports.run.facts import spec_text
 from unitrain.reports.run.page import step_seconds
 from unitrain.reports.run.record import RunRecord
+from unitrain.utilities.secrets import without_secrets
 
 FRAMEWORKS = ("lightning", "ignite", "reference")
 

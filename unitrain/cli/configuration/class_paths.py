@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from unitrain.errors import did_you_mean
-from unitrain.reports.run.facts import without_secrets
+from unitrain.utilities.secrets import without_secrets
 from unitrain.utilities.signature import shown
 from unitrain.utilities.user_code import user_line
 

@@ -16,9 +16,9 @@ from unitrain.cli.configuration.yaml_files import read, text_of
 from unitrain.data.datamodules import is_datamodule
 from unitrain.data.sources import DataSpec
 from unitrain.errors import ConfigError
-from unitrain.reports.run.facts import is_secret
 from unitrain.spec import TrainSpec
 from unitrain.utilities.rng import seed_everything
+from unitrain.utilities.secrets import is_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -14,7 +14,7 @@ from unitrain.cli.configuration.places import Key, Place, Places, dotted
 from unitrain.cli.configuration.signatures import ARGUMENTS, CLASS, PASSED_ON
 from unitrain.cli.configuration.yaml_files import parsed
 from unitrain.errors import ConfigError
-from unitrain.reports.run.facts import HIDDEN, is_secret, without_secrets
+from unitrain.utilities.secrets import HIDDEN, is_secret, without_secrets
 from unitrain.utilities.signature import shown
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from unitrain.errors import ConfigError, UnitrainError, did_you_mean
-from unitrain.reports.run.facts import without_secrets
+from unitrain.utilities.secrets import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -15,8 +15,8 @@ import yaml
 
 from unitrain.cli.configuration.places import Key, Place, Places, dotted
 from unitrain.errors import ConfigError
-from unitrain.reports.run.facts import without_secrets
 from unitrain.utilities.files import user_path
+from unitrain.utilities.secrets import without_secrets
 from unitrain.utilities.signature import shown
 
 if TYPE_CHECKING:

@@ -8,22 +8,13 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from unitrain.utilities.secrets import HIDDEN, is_secret, without_secrets
 from unitrain.utilities.signature import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_SECRET = re.compile(
-    r"(.*[_.\-])?(api_?key|access_?key|private_?key|secret(_?key)?|token|password|passwd|credentials?|authorization|bearer)",
-    re.IGNORECASE,
-)
-_SECRET_LINE = re.compile(r"""^([ \t]*(?:- )?["']?)([\w.\-]+)(["']?[ \t]*[:=][ \t]*)(\S.*)$""", re.MULTILINE)
-_VALUE = r"""("[^"\n]*"|'[^'\n]*'|(?:Bearer |Basic )?[^\s"',;(){}\[\]]+)"""
-_SECRET_WORD = re.compile(rf"""(?<![\w.\-])([\w.\-]+)(["']?[ \t]?[:=][ \t]?){_VALUE}""")
-"""``api_key=VALUE`` anywhere in a sentence."""
-_ADDRESS = re.compile(r"(?<=://)[^/\s@]*@")
 _OBJECT = re.compile(r" at 0x[0-9a-fA-F]+")
-HIDDEN = "***"
 
 
 class EpochLog:
@@ -122,23 +113,6 @@ def spec_text(spec: Any) -> str:
     given = {one.name: getattr(spec, one.name) for one in fields(spec) if one.name != "model"}
     lines = [f"{name}: {_told(value)}" for name, value in given.items() if not _is_left_out(value)]
     return without_secrets("\n".join([*_model(getattr(spec, "model", None)), *lines]))
-
-
-def is_secret(name: str) -> bool:
-    """Return whether the value of a key is one that nobody may see: ``api_key``, ``aws.secret_access_key``."""
-    return _SECRET.fullmatch(name) is not None
-
-
-def without_secrets(text: str) -> str:
-    """Return a text without the values of keys such as ``api_key`` and without the passwords of addresses."""
-
-    def line(found: re.Match[str]) -> str:
-        return f"{found[1]}{found[2]}{found[3]}{HIDDEN}" if is_secret(found[2]) else found[0]
-
-    def word(found: re.Match[str]) -> str:
-        return f"{found[1]}{found[2]}{HIDDEN}" if is_secret(found[1]) else found[0]
-
-    return _ADDRESS.sub("", _SECRET_WORD.sub(word, _SECRET_LINE.sub(line, text)))
 
 
 def _model(model: Any) -> Iterator[str]:

@@ -28,9 +28,9 @@ from unitrain.reports.html import (
     table,
 )
 from unitrain.reports.run import curves
-from unitrain.reports.run.facts import without_secrets
 from unitrain.reports.run.process import is_alive
 from unitrain.reports.run.record import FAILED, FINISHED, INTERRUPTED, RUNNING, RunRecord
+from unitrain.utilities.secrets import without_secrets
 from unitrain.utilities.version import __version__
 
 if TYPE_CHECKING:

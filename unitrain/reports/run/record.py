@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from unitrain.errors import ConfigError
 from unitrain.reports.run import forms, surroundings
-from unitrain.reports.run.facts import facts_of, spec_text, without_secrets
+from unitrain.reports.run.facts import facts_of, spec_text
 from unitrain.utilities import files
+from unitrain.utilities.secrets import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -7,7 +7,6 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from unitrain.errors import ConfigError
-from unitrain.reports.run.facts import without_secrets
 from unitrain.testing.comparison import kinds, launch
 from unitrain.testing.comparison.comparison import Comparison
 from unitrain.testing.comparison.diagnosis import Evidence, diagnosed
@@ -15,6 +14,7 @@ from unitrain.testing.comparison.outcome import DIFFERENT, FAILED, Side
 from unitrain.testing.comparison.record import Comparer, Mismatch, Segment, first_mismatch, read
 from unitrain.testing.comparison.recorder import Orders, found_in
 from unitrain.testing.comparison.saved import save_steps
+from unitrain.utilities.secrets import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
