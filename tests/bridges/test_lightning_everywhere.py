@@ -6,6 +6,7 @@ Each is compared call by call with the untouched Trainer, on each backend.
 from __future__ import annotations
 
 import os
+from itertools import count
 from unittest.mock import patch
 
 import pytest
@@ -454,12 +455,21 @@ def test_a_variable_that_acts_on_lightning_only_is_refused(name, value, said, mo
         pl.Trainer(accelerator="cpu", logger=False)
 
 
+def by_a_clock(package, tools):
+    """Validate by time, with a clock that goes on by a second whenever it is read."""
+    seconds = count()
+    with patch("time.monotonic", side_effect=seconds.__next__):
+        found = fitted(max_epochs=4, val_check_interval="00:00:00:03", check_val_every_n_epoch=2)(package, tools)
+    return [*found, next(seconds)]
+
+
 OTHERS = {
     "compiled": compiled,
     "a skip among processes": fitted(SkippingAmongProcesses, max_epochs=1),
     "an unknown argument": unknown_argument,
 }
-WORKS = {**ITERATORS, **COMBINED, **PROFILERS, **BAREBONES, **SEARCHES, **VARIABLES, **OTHERS}
+CLOCKS = {"validation by a clock": by_a_clock}
+WORKS = {**CLOCKS, **ITERATORS, **COMBINED, **PROFILERS, **BAREBONES, **SEARCHES, **VARIABLES, **OTHERS}
 FAST = {
     "iterators",
     "iterators, evaluations",
@@ -468,6 +478,7 @@ FAST = {
     "barebones",
     "learning rate",
     "variables",
+    *CLOCKS,
 }
 
 

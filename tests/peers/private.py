@@ -10,7 +10,6 @@ _CLOSURE = "calls `trainer.fit_loop.epoch_loop.automatic_optimization._make_clos
 PRIVATE: dict[str, dict[str, str]] = {
     "ignite": {},
     "lightning": {
-        "*/test_evaluation_loop.py::test_on_evaluation_epoch_end": "replaces `_EvaluationLoop._on_evaluation_epoch_end`",
         "*/test_evaluation_loop_flow.py::test__eval_step__flow": _CLOSURE,
         "*/test_training_loop_flow_scalar.py::test__training_step__epoch_end__flow_scalar": _CLOSURE,
         "*/test_auto_restart.py::test_auto_restart_under_signal*": (

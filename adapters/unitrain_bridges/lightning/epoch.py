@@ -329,7 +329,7 @@ class EpochLoop(Counters):
         )
 
     def _should_check_val_fx(self, fetcher: Any) -> bool:  # noqa: ARG002 - Lightning's signature
-        return self._is_time_to_validate() and self._should_check_val_epoch()
+        return self._is_time_to_validate() and self._should_check_val_epoch()  # the cheap question first
 
     def _is_time_to_validate(self) -> bool:
         trainer, last = self.trainer, bool(self.batch_progress.is_last_batch)
@@ -340,7 +340,8 @@ class EpochLoop(Counters):
             return True
         interval = trainer._val_check_time_interval
         if interval is not None:
-            return bool(time.monotonic() - trainer._last_val_time >= interval)
+            # Lightning reads the clock only in an epoch that validates
+            return self._should_check_val_epoch() and bool(time.monotonic() - trainer._last_val_time >= interval)
         if isinstance(trainer.limit_train_batches, int) and endless:
             return (self.batch_idx + 1) % trainer.limit_train_batches == 0
         if endless:
