@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import signal
 from contextlib import contextmanager
 from functools import cache
@@ -19,7 +18,6 @@ from unitrain.distributed.collectives import SINGLE_PROCESS
 from unitrain.errors import ConfigError, did_you_mean
 from unitrain.loop.backend import BackendRun
 from unitrain.run.hub import Event
-from unitrain.utilities.warning import warn_caller
 from unitrain_lightning._compat import REQUIRES, quietly, raise_interrupt, refuse_rich_bar
 from unitrain_lightning.batched_steps import TEST, TRAINING, VALIDATION, may_batch_steps
 from unitrain_lightning.entry_point_cache import remembered
@@ -86,8 +84,6 @@ class LightningAdapter:
             profiler = lightning.made(NullProfiler)()
             made = {"profiler": profiler, **placed, **_arguments(lightning, config, callbacks), **given}
             trainer = lightning.Trainer(**{**_defaults(lightning.Trainer), **made, "plugins": plugins})
-        if team.rank == 0:
-            _warn_of_variables(_defaults(lightning.Trainer))
         if team.world is not None:
             leave_signals(trainer)
         return LightningRun(lightning, trainer, callbacks)
@@ -194,14 +190,6 @@ def _defaults(trainer: type) -> dict[str, Any]:
         for name, one in inspect.signature(trainer.__init__).parameters.items()  # type: ignore[misc]
         if one.default is not inspect.Parameter.empty
     }
-
-
-def _warn_of_variables(arguments: Mapping[str, Any]) -> None:
-    """Warn of variables that would set an argument of a plain Trainer, and do not act here."""
-    named = {f"PL_TRAINER_{one.upper()}" for one in arguments} & os.environ.keys()
-    if named:
-        names = ", ".join(sorted(named))
-        warn_caller(f"{names}: ignored, as UnifiedTrainer takes its options from its own arguments on every backend.")
 
 
 def _placed(lightning: Namespace, config: TrainerConfig, device: torch.device, team: Collectives) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A run is the same on every backend, whatever a cluster or a shell left in the environment."""
+"""A run in one process is one on every backend, whatever a cluster left in the environment."""
 
 from __future__ import annotations
 
@@ -32,16 +32,5 @@ def test_one_process_trains_as_without_a_cluster(framework, left, monkeypatch):
     for name, value in left.items():
         monkeypatch.setenv(name, value)
     again, same = fit(framework)
-    assert again == step
-    assert all(map(torch.equal, weights, same))
-
-
-def test_a_variable_of_lightnings_is_named_and_does_not_act(monkeypatch):
-    step, weights = fit("reference")
-    monkeypatch.setenv("PL_TRAINER_MAX_STEPS", "1")
-    monkeypatch.setenv("PL_TRAINER_BOGUS", "1")  # no argument of a Trainer, which Lightning ignores too
-    with pytest.warns(UserWarning, match=r"^PL_TRAINER_MAX_STEPS: ignored, as UnifiedTrainer takes .*") as warned:
-        again, same = fit("lightning")
-    assert warned[0].filename == __file__
     assert again == step
     assert all(map(torch.equal, weights, same))

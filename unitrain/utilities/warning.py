@@ -5,9 +5,6 @@ from __future__ import annotations
 import sys
 import warnings
 
-_PASSED = ("unitrain", "contextlib")
-"""How modules begin that are not the user's: unitrain with its adapters, and what calls its context managers."""
-
 
 def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn with the line that called into unitrain.
@@ -17,6 +14,6 @@ def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
         category: Its class.
     """
     level, frame = 1, sys._getframe()  # noqa: SLF001 - as the module warnings itself looks
-    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(_PASSED):
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("unitrain"):  # its adapters too
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
