@@ -136,7 +136,10 @@ class TrainStep:
             self._after_step(self._name)
 
     def _with_closure(self, batch: Any, weight: int, index: int, last: bool) -> None:  # noqa: ARG002 - one signature
-        """Let the optimizer call the closure as often as needed; only the first call is measured."""
+        """Let the optimizer call the closure as often as needed; only the first call is measured.
+
+        There is no accumulation: ``session/prepare.py`` refuses it for such an optimizer.
+        """
         measured: list[Tensor] = []
 
         def closure() -> Tensor:
