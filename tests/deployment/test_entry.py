@@ -225,11 +225,37 @@ def test_as_the_first_process_of_a_container_it_hears_sigterm_before_it_serves(f
     if made.returncode:
         pytest.skip("this user may make no PID namespace")
     with subprocess.Popen(command, env=PLAIN, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        end = time.monotonic() + 10
-        while not (inner := psutil.Process(process.pid).children()) or not hears(inner[0].pid, signal.SIGTERM):
-            assert time.monotonic() < end
-        inner[0].terminate()
-        assert process.wait(10) in (0, 128 + signal.SIGTERM)
+        try:
+            end = time.monotonic() + 10
+            while not (inner := psutil.Process(process.pid).children()) or not hears(inner[0].pid, signal.SIGTERM):
+                assert time.monotonic() < end
+            inner[0].terminate()
+            assert process.wait(10) in (0, 128 + signal.SIGTERM)
+        finally:
+            process.kill()
+
+
+IN_A_FINALIZER = """
+import signal
+from unitrain.deployment.bundle import entry
+
+class Told:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+
+def verified(folder):
+    Told()
+    raise AssertionError("the signal was lost")
+
+entry.verified = verified
+entry.main([])
+"""
+
+
+def test_a_signal_during_a_finalizer_before_it_serves_is_not_lost():
+    """Imports run finalizers, and Python ignores what is raised in one."""
+    done = subprocess.run([sys.executable, "-c", IN_A_FINALIZER], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGTERM, "", "")
 
 
 def hears(pid, number):

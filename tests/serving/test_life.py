@@ -337,6 +337,33 @@ def test_the_command_prints_its_address_and_exits_with_0(onnx):
     assert '"message": "the service is draining' in process.log
 
 
+IN_A_FINALIZER = """
+import signal, sys
+from unitrain.cli import main
+from unitrain.serving import command
+
+class Told:
+    def __del__(self):
+        signal.raise_signal(int(sys.argv[1]))
+
+def models(given):
+    Told()
+    raise AssertionError("the signal was lost")
+
+command._models = models
+main(["serve", "model.onnx"])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_during_a_finalizer_before_it_serves_is_not_lost(number):
+    """Imports run finalizers, and Python ignores what is raised in one."""
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_FINALIZER, str(int(number))], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_serving_onnx_imports_no_torch(serving, onnx):
     server = serving(onnx)
     maps = [one.path for one in psutil.Process(server.pid).memory_maps()]

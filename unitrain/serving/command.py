@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,11 +105,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _ending_at_signals() -> Iterator[None]:
-    """End with 0 at a signal that comes before the service handles signals itself."""
+    """End with 0 at a signal that comes before the service handles signals itself.
+
+    At once: Python ignores a SystemExit that is raised within a finalizer, and imports call many.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {one: signal.signal(one, lambda *_: sys.exit(0)) for one in (signal.SIGTERM, signal.SIGINT)}
+    before = {one: signal.signal(one, lambda *_: os._exit(0)) for one in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:

@@ -132,7 +132,8 @@ def _options(given: list[str] | None) -> argparse.Namespace:
 
 def main(given: list[str] | None = None) -> int:
     """Serve until SIGTERM, and return the exit status."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))  # the first process of a container has no default
+    # The first process of a container has no default. SystemExit is lost within a finalizer, and imports call many.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(_TERMINATED))
     options, beside = _options(given), Path(__file__).resolve().parent
     try:
         port, folder = _port(options.port), model_folder(beside)
